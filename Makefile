@@ -1,0 +1,43 @@
+# All targets share one .venv, made on first use. The first `make` of anything takes some minutes to install.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+
+.PHONY: demo test test-all check bench docs clean
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c "import sys; sys.exit('feller needs Python 3.11 or later: make PYTHON=python3.11 ...' if sys.version_info < (3, 11) else 0)"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $(READY)
+
+# Class-conditional handwritten digits: about four minutes on two cores.
+demo: $(READY)
+	$(BIN)/feller fit example:digits --minutes 2.5 --out runs/demo --overwrite
+	$(BIN)/feller sample runs/demo -n 100 --out runs/demo/samples
+	@echo "look at runs/demo/samples/grid.png and runs/demo/report.html"
+
+test: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
+
+test-all: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,peers]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m ''
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyrefly check
+	$(BIN)/lint-imports
+
+# Against other packages, in one run; they are installed beside feller and never needed by it.
+bench: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,peers]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks
+
+docs: $(READY)
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+clean:
+	rm -rf .venv docs/_build build dist

@@ -1,0 +1,1 @@
+"""Timings against other packages and against bare loops, in one run."""

@@ -1,0 +1,43 @@
+"""feller learns Markov processes that turn noise into data, and puts them to work."""
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "couplings": ("Independent", "MinibatchTransport", "WithinClasses"),
+    "data.read": ("read",),
+    "draws": ("Draws",),
+    "errors": ("InputError", "UsageError"),
+    "guidance": ("cfg", "classifier_guidance"),
+    "journeys.fit": ("fit",),
+    "journeys.sample": ("sample",),
+    "losses": ("CrossEntropy", "GeneralisedKL", "PseudoHuber", "Squared", "Weighted"),
+    "model": ("Model", "load_model"),
+    "objective": ("Matching", "Objective"),
+    "paths": ("Affine", "Data", "Mixture", "Path", "Prediction", "Score", "Source", "Velocity", "convert"),
+    "processes": ("Characteristics", "Jumps", "Process", "reverse", "superpose"),
+    "recipes": ("Recipe",),
+    "run": ("open_run",),
+    "sampling": ("Sampling",),
+    "schedules": ("VE", "VP", "Cosine", "Formula", "Linear", "LinearVP", "Polynomial", "Schedule"),
+    "simulate": ("RK4", "Ancestral", "DormandPrince", "Euler", "Heun", "Midpoint", "Solver", "endpoint"),
+    "spaces": ("Euclidean", "Product", "Space", "Tokens"),
+    "times": ("LogitNormal", "Shifted", "Stratified", "edm_grid", "linear_grid"),
+    "train.optimiser": ("Training",),
+}
+_WHERE = {name: home for home, names in _HOMES.items() for name in names}
+__all__ = sorted([*_WHERE, "__version__"])  # noqa: PLE0605 - resolved on first use
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that `import feller` costs nothing."""
+    if name not in _WHERE:
+        raise AttributeError(f"module 'feller' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"feller.{_WHERE[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return __all__

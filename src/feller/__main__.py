@@ -1,0 +1,7 @@
+"""python -m feller."""
+
+import sys
+
+from feller.cli import main
+
+sys.exit(main())

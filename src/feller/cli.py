@@ -1,0 +1,100 @@
+"""The command line: finds the command, runs it, and says in one line what went wrong."""
+
+import errno
+import importlib
+import json
+import os
+import sys
+import traceback
+
+from feller import __version__
+from feller.errors import InputError, UsageError
+from feller.record import nearest
+
+COMMANDS = {
+    "fit": ("Fit", "Fit a model to data and write a run folder."),
+    "sample": ("Sample", "Draw samples from a run."),
+    "evaluate": ("Evaluate", "Compare samples with real data, and write the report."),
+    "data": ("Data", "List the examples inside the package, or look into data."),
+    "reproduce": ("Reproduce", "Test a paper's claims at laptop scale."),
+}
+
+
+def overview() -> str:
+    """Return what `feller --help` prints."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {summary}" for name, (_, summary) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: feller COMMAND ...",
+            "",
+            "Fit Markov processes to real data and put them to work.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "first steps:",
+            "  feller fit example:digits      a model of handwritten digits, with a report",
+            "  feller sample -n 100           samples of the newest run",
+            "  feller COMMAND --help          all flags of a command",
+        ]
+    )
+
+
+def run(words: list[str]) -> int:
+    """Run one command and return the exit status."""
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(overview())
+        return 0
+    if words[0] == "--version":
+        print(__version__)
+        return 0
+    name, *rest = words
+    if name not in COMMANDS:
+        raise UsageError(f"no command is called {name!r}: {nearest(name, list(COMMANDS))}")
+    from feller.commands.arguments import parse
+
+    kind = getattr(importlib.import_module(f"feller.commands.{name}"), COMMANDS[name][0])
+    whole_tree = kind.deep and "--recipe" in rest and any(word in ("-h", "--help") for word in rest)
+    if whole_tree:  # the recipe's fields too, so the command itself must not answer
+        rest = [word for word in rest if word not in ("-h", "--help")]
+    command, deeper = parse(kind, name, rest, deep=kind.deep)
+    found = command.run([*deeper, "--help"] if whole_tree else deeper)
+    if command.json and os.environ.get("RANK", "0") == "0":
+        print(json.dumps(found))
+    return 0
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run `feller`; returns 0 done, 1 failed on what it was given, 2 wrong use, 130 interrupted."""
+    try:
+        return run(sys.argv[1:] if words is None else words)
+    except UsageError as error:
+        return _fail(str(error), 2)
+    except InputError as error:
+        return _fail(str(error), 1)
+    except KeyboardInterrupt as error:
+        return _fail(str(error) or "interrupted", 130)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            place = f" at {error.filename}" if error.filename else ""
+            return _fail(f"the disk is full{place}: make room; what was saved before is whole", 1)
+        if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError | NotADirectoryError):
+            return _fail(f"{error.filename}: {error.strerror}", 1)
+        return _bug()
+    except Exception:
+        return _bug()
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"feller: {message}", file=sys.stderr)
+    return status
+
+
+def _bug() -> int:
+    traceback.print_exc()
+    return _fail("this is a fault of feller, not yours; please report the lines above", 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,32 @@
+"""From words to commands; the only place that knows tyro."""
+
+from typing import Any, TypeVar
+
+import tyro
+
+T = TypeVar("T")
+Positional = tyro.conf.Positional
+_FORM = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitSubcommandPrefixes)
+
+
+def short(*names: str) -> Any:
+    """Give a flag other names, such as -n."""
+    return tyro.conf.arg(aliases=names)
+
+
+def parse(command: type[T], name: str, words: list[str], *, deep: bool = False) -> tuple[T, list[str]]:
+    """Return a command and, if it takes deeper fields, the words that are none of its flags.
+
+    Wrong words end the program with status 2, after a message that names the nearest right ones.
+    """
+    if deep:
+        return tyro.cli(command, prog=f"feller {name}", args=words, config=_FORM, return_unknown_args=True)
+    return tyro.cli(command, prog=f"feller {name}", args=words, config=_FORM), []
+
+
+def change_fields(value: T, words: list[str]) -> T:
+    """Set deeper fields of a frozen value, as `--train.lr 1e-4` does; `--help` shows the whole tree and ends.
+
+    A word that is no field ends the program with status 2.
+    """
+    return tyro.cli(type(value), prog="feller fit DATA", args=words, default=value, config=_FORM)

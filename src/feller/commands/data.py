@@ -1,0 +1,47 @@
+"""feller data."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from feller.commands.arguments import Positional
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """List the examples inside the package, or say what is in DATA."""
+
+    deep: ClassVar[bool] = False
+
+    name: Positional[str | None] = None
+    """An example's name, or a file or folder to look into."""
+    json: bool = False
+    """Print a JSON object, last on standard output."""
+
+    def run(self, words: list[str]) -> dict[str, Any]:
+        """Do it."""
+        from feller.commands.terminal import show, speaker
+        from feller.data.examples import EXAMPLES
+        from feller.data.read import read
+
+        tell = speaker()
+        if self.name is None:
+            listing = {f"example:{name}": example.summary for name, example in EXAMPLES.items()}
+            show(dict(listing), tell)
+            return {"examples": listing}
+        name = self.name if self.name.startswith("example:") or self.name not in EXAMPLES else f"example:{self.name}"
+        data = read(name)
+        about: dict[str, Any] = {
+            "data": name,
+            "kind": type(data.modality).__name__,
+            "examples": len(data),
+            "shape": "x".join(map(str, data.values.shape[1:])),
+        }
+        for condition, classes in data.modality.conditions.items():
+            about[condition] = ", ".join(classes)
+        if name.removeprefix("example:") in EXAMPLES:
+            example = EXAMPLES[name.removeprefix("example:")]
+            about |= {"source": example.source, "licence": example.licence}
+        show(about, tell)
+        for note in data.notes:
+            tell.say(note)
+        return about

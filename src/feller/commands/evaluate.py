@@ -1,0 +1,39 @@
+"""feller evaluate."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from feller.commands.arguments import Positional
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Compare samples of RUN, the newest by default, with real data, and write its report."""
+
+    deep: ClassVar[bool] = False
+
+    folder: Positional[str | None] = None
+    """The run folder."""
+    data: str | None = None
+    """Real data to compare with; by default those that the fit kept back."""
+    samples: str | None = None
+    """Judge these samples, an .npz or a folder, instead of drawing new ones."""
+    seed: int = 0
+    """Of all randomness."""
+    code: str | None = None
+    """File of your own that defines what the run's model is made of."""
+    json: bool = False
+    """Print the numbers as one JSON object, last on standard output."""
+
+    def run(self, words: list[str]) -> dict[str, Any]:
+        """Do it."""
+        from feller.commands.folder import find
+        from feller.commands.terminal import show, speaker
+        from feller.journeys.evaluate import evaluate
+
+        tell = speaker()
+        run = find(self.folder, self.code, tell)
+        numbers = evaluate(run, data=self.data, samples=self.samples, seed=self.seed, tell=tell)
+        show(numbers, tell)
+        tell.say(f"report: {run.path / 'report.html'}")
+        return {"run": str(run.path), **numbers}

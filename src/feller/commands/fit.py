@@ -1,0 +1,72 @@
+"""feller fit."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from feller.commands.arguments import Positional, change_fields
+from feller.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """Fit a model to DATA and write a run folder.
+
+    Fields of the recipe follow by their own names, such as --train.lr 1e-4; `feller fit DATA --recipe NAME --help`
+    shows them all.
+    """
+
+    deep: ClassVar[bool] = True
+
+    data: Positional[str | None] = None
+    """A table of points, a folder of images, an .npz or IDX file, or example:NAME."""
+    recipe: str | None = None
+    """A recipe's name, or file.py:function for your own; by default chosen by the data."""
+    out: str | None = None
+    """The run folder; by default a new one under runs/."""
+    minutes: float | None = None
+    """How long to train; by default as the recipe says."""
+    steps: int | None = None
+    """How many steps to train, instead of minutes."""
+    size: str | None = None
+    """tiny, small or base: of the network and the budget; small by default."""
+    longest: int | None = None
+    """Bring images to this longer side; by default at most 64."""
+    seed: int = 0
+    """Of all randomness."""
+    resume: bool = False
+    """Go on with the run in --out, or the newest."""
+    overwrite: bool = False
+    """Replace the run in --out."""
+    json: bool = False
+    """Print the report's numbers as one JSON object, last on standard output."""
+
+    def run(self, words: list[str]) -> dict[str, Any]:
+        """Do it; `words` set fields of the recipe."""
+        from feller.commands.terminal import show, speaker
+        from feller.journeys.fit import fit, with_budget
+        from feller.recipes import Recipe
+
+        if self.steps is not None and self.minutes is not None:
+            raise UsageError("--steps and --minutes exclude each other; choose one")
+
+        def change(recipe: Recipe) -> Recipe:
+            changed = with_budget(recipe, steps=self.steps, minutes=self.minutes)
+            return change_fields(changed, words) if words else changed
+
+        tell = speaker()
+        run, numbers = fit(
+            self.data,
+            recipe=self.recipe,
+            out=self.out,
+            size=self.size,
+            seed=self.seed,
+            longest=self.longest,
+            change=change,
+            resume=self.resume,
+            overwrite=self.overwrite,
+            tell=tell,
+        )
+        show(numbers, tell)
+        tell.say(f"report: {run.path / 'report.html'}")
+        tell.say(f"draw samples with: feller sample {run.path}")
+        return {"run": str(run.path), **numbers}

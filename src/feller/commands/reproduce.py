@@ -1,0 +1,40 @@
+"""feller reproduce."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+from feller.commands.arguments import Positional
+from feller.errors import UsageError
+from feller.record import nearest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reproduce:
+    """Test the claims of a paper at laptop scale, beside the paper's figures."""
+
+    deep: ClassVar[bool] = False
+
+    paper: Positional[str] = "all"
+    """flow-matching-guide, or all."""
+    quick: bool = False
+    """One seed and short trainings."""
+    json: bool = False
+    """Print the claims as one JSON object, last on standard output."""
+
+    def run(self, words: list[str]) -> dict[str, Any]:
+        """Do it."""
+        from feller.commands.terminal import show, speaker
+        from feller.reproduce import PAPERS
+
+        if self.paper != "all" and self.paper not in PAPERS:
+            raise UsageError(f"no paper is called {self.paper!r}: {nearest(self.paper, [*PAPERS, 'all'])}")
+        tell = speaker()
+        claims = []
+        for name, reproduce in PAPERS.items():
+            if self.paper in ("all", name):
+                tell.say(name)
+                claims += reproduce(self.quick, tell.say)
+        for claim in claims:
+            tell.say("")
+            show(asdict(claim), tell)
+        return {"claims": [asdict(claim) for claim in claims]}

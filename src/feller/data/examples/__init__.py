@@ -1,0 +1,54 @@
+"""Small sets of data that need no download; `NOTICE.md` beside this file has sources and licences."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from feller.data.examples.checkerboard import checkerboard, inside
+from feller.data.examples.digits import digits
+from feller.data.examples.moons import moons
+from feller.data.modality import Dataset
+
+__all__ = ["EXAMPLES", "PARTS", "Example", "inside"]
+
+PARTS = ("train", "test")
+"""Parts of every example; the first is meant where none is named."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One set of data, with a part to train on and one to test on."""
+
+    name: str
+    summary: str
+    source: str
+    licence: str
+    load: Callable[[str], Dataset]
+    """Part, `train` or `test` -> its examples; the same on every call."""
+
+
+EXAMPLES = {
+    example.name: example
+    for example in (
+        Example(
+            "digits",
+            "1,437 + 360 handwritten digits, 8 x 8 pixels of 17 grays, 10 classes",
+            "scikit-learn's load_digits, from UCI Optical Recognition of Handwritten Digits (Alpaydin, Kaynak 1998)",
+            "BSD-3-Clause (scikit-learn); the UCI set is CC BY 4.0",
+            digits,
+        ),
+        Example(
+            "moons",
+            "20,000 + 5,000 points on two half circles that interlock, noise 0.05",
+            "drawn by feller",
+            "Apache-2.0",
+            moons,
+        ),
+        Example(
+            "checkerboard",
+            "20,000 + 5,000 points, uniform on 8 of the 16 unit squares of [-2, 2]^2",
+            "drawn by feller",
+            "Apache-2.0",
+            checkerboard,
+        ),
+    )
+}

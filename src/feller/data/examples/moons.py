@@ -1,0 +1,32 @@
+"""Two half circles that interlock."""
+
+import math
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from feller.data.found import Found
+from feller.data.modality import Dataset
+from feller.data.points import points
+from feller.draws import Draws
+
+TRAIN, TEST = 20_000, 5_000
+NOISE = 0.05
+
+
+def moons(part: str) -> Dataset:
+    """Return 20,000 points of `train` or 5,000 of `test`; both are scaled by the points of `train`."""
+    draws = Draws(0).named("example:moons")
+    train = points(Found(_draw(TRAIN, draws, 0).numpy(), columns=("x", "y")))
+    return train if part == "train" else Dataset(_draw(TEST, draws, 1), {}, train.modality)
+
+
+def _draw(n: int, draws: Draws, step: int) -> Float64[Tensor, "n 2"]:
+    """Draw points evenly along both arcs, then move them by the noise."""
+    draw = draws.at("points", step)
+    lower = draw.integers(2, (n,)).double()
+    angle = math.pi * (draw.uniform((n,), dtype=torch.float64) + lower)  # the lower arc is the other half
+    centre = torch.stack([lower, lower / 2], dim=1)
+    arc = centre + torch.stack([angle.cos(), angle.sin()], dim=1)
+    return arc + NOISE * draw.normal((n, 2), dtype=torch.float64)

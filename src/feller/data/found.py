@@ -1,0 +1,129 @@
+"""What a file holds, before a modality gives it a meaning."""
+
+import contextlib
+import math
+import pathlib
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from feller.errors import InputError
+from feller.record import nearest
+
+Given = dict[str, Tensor]
+"""Conditions, one entry per example."""
+
+LABEL_NAMES = ("label", "class")
+"""Names of the column that becomes the condition."""
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """Numbers of a file, with what it says about them."""
+
+    values: np.ndarray
+    """Points: float64 [n, d]. Pictures: uint8 [n, h, w, c]."""
+    labels: np.ndarray | None = None
+    """Position in `classes` of each example, [n]."""
+    classes: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    """Names of the columns of points; empty where the file has none."""
+    levels: int | None = None
+    """Value of white in pictures; None where the file does not say."""
+    notes: tuple[str, ...] = ()
+    """What was decided on the way, for people."""
+
+
+@contextlib.contextmanager
+def about(source: str | pathlib.Path) -> Generator[None, None, None]:
+    """Put the name of the data before an error that does not name them."""
+    try:
+        yield
+    except InputError as error:
+        if str(source) in str(error):
+            raise
+        raise InputError(f"{source}: {error}") from error
+
+
+def number(cell: str) -> float | None:
+    """Return a number, not-a-number for an empty cell, or None for a word."""
+    try:
+        return None if "_" in cell else float(cell or "nan")
+    except ValueError:
+        return None
+
+
+def all_numbers(cells: Iterable[str]) -> bool:
+    """Tell whether no cell is a word; such a row is not one of names."""
+    return all(number(cell) is not None for cell in cells)
+
+
+def check_finite(
+    values: np.ndarray,
+    where: str,
+    columns: tuple[str, ...],
+    lines: Sequence[int] | None = None,
+    places: Sequence[int] | None = None,
+) -> np.ndarray:
+    """Return numbers [n, d] if all are finite.
+
+    Args:
+        values: The numbers.
+        where: Name of the file.
+        columns: Names of the columns, or none.
+        lines: Line of each row in the file, from 1, where it is not that of the array.
+        places: Place of each column in the file, from 0, where it is not that of the array.
+
+    Raises:
+        InputError: If one is missing or infinite; says which.
+    """
+    bad = np.argwhere(~np.isfinite(values))
+    if len(bad):
+        row, column = bad[0]
+        name = f" ({columns[column]})" if columns else ""
+        line = lines[row] if lines else row + 1
+        raise InputError(
+            f"{where}: row {line}, column {(places[column] if places else column) + 1}{name}"
+            f" holds {values[row, column]}, expected a finite number; {len(bad)} such in all: drop or fill those rows"
+        )
+    return values
+
+
+def _order(name: str) -> tuple[float, str]:
+    """Put whole numbers first, by size, then words, by alphabet."""
+    return (float(name) if name.removeprefix("-").isdecimal() else math.inf, name)
+
+
+def classify(labels: list[str], where: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Turn the labels of examples into positions and the names of classes.
+
+    Raises:
+        InputError: If nearly every example has its own.
+    """
+    names = sorted(set(labels), key=_order)
+    if len(names) > 100 and len(names) > len(labels) / 2:
+        raise InputError(
+            f"{where}: {len(names)} different labels for {len(labels)} examples; a label names few classes:"
+            " give that column another name, or leave it out"
+        )
+    position = {name: i for i, name in enumerate(names)}
+    return np.array([position[label] for label in labels]), tuple(names)
+
+
+def relabel(found: Found, classes: tuple[str, ...]) -> Given:
+    """Number the labels of a file by the classes of a modality; nothing where either has none.
+
+    Raises:
+        InputError: If the file has a class that the modality does not know.
+    """
+    if found.labels is None or not classes:
+        return {}
+    unknown = [found.classes[i] for i in np.unique(found.labels) if found.classes[i] not in classes]
+    if unknown:
+        raise InputError(f"there is no class {unknown[0]!r} here: {nearest(unknown[0], list(classes))}")
+    position = {name: i for i, name in enumerate(classes)}
+    lookup = np.array([position.get(name, -1) for name in found.classes], dtype=np.int64)
+    return {"label": torch.from_numpy(lookup[found.labels])}

@@ -1,0 +1,165 @@
+"""What data are: how they become states of a model, and how states become files again."""
+
+import abc
+import pathlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from PIL import Image
+from torch import Tensor
+
+from feller.data.find import find
+from feller.data.found import Found, Given, about
+from feller.errors import InputError, UsageError
+from feller.record import nearest
+from feller.spaces import Space
+from feller.tree import State, leaves, length, tree_map
+
+Write = Callable[[State, Given, pathlib.Path], None]
+
+
+class Modality(abc.ABC):
+    """A kind of data. Values are in the units of the files, states in those of the model."""
+
+    @property
+    @abc.abstractmethod
+    def conditions(self) -> dict[str, tuple[str, ...]]:
+        """Names of the classes of each condition; empty if there are none."""
+
+    @property
+    @abc.abstractmethod
+    def forms(self) -> dict[str, Write]:
+        """What writes each ending of a file; the ending of a folder is empty."""
+
+    @abc.abstractmethod
+    def space(self) -> Space:
+        """Return where the states live."""
+
+    @abc.abstractmethod
+    def encode(self, values: Any) -> Any:
+        """Turn values into a state: float32, mean about zero, scale about one."""
+
+    @abc.abstractmethod
+    def decode(self, state: Any) -> Any:
+        """Turn a state into values.
+
+        Raises:
+            InputError: If it is not finite.
+        """
+
+    @abc.abstractmethod
+    def accept(self, found: Found) -> tuple[State, Given]:
+        """Turn what a file holds into values and conditions of this modality.
+
+        Raises:
+            InputError: If it is of another kind, shape or naming.
+        """
+
+    @abc.abstractmethod
+    def arrays(self, values: Any, given: Given) -> dict[str, np.ndarray]:
+        """Return what an .npz holds: `samples`, and `labels` with the names in `classes` where there are any."""
+
+    @abc.abstractmethod
+    def show(self, values: Any, given: Given, columns: int | None = None) -> Image.Image:
+        """Draw a picture for people."""
+
+    def write(self, values: State, given: Given, out: pathlib.Path) -> None:
+        """Write examples in the form that the ending of `out` names; without an ending, a folder.
+
+        Raises:
+            UsageError: If this kind of data cannot be written so.
+            InputError: If the disk refuses.
+        """
+        ending = "" if out.is_dir() else out.suffix.lower()
+        ending = ending if ending[1:2].isalpha() else ""  # a folder may be called run-0.5
+        if ending not in self.forms:
+            known = ", ".join(form for form in self.forms if form)
+            raise UsageError(f"cannot write this kind of data as {ending}; choose {known}, or a folder (no ending)")
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            self.forms[ending](values, given, out)
+        except OSError as error:
+            raise InputError(
+                f"cannot write {out} ({error.strerror or error}); free the disk or name another place"
+            ) from error
+
+    def read_back(self, path: pathlib.Path) -> tuple[State, Given]:
+        """Read values and conditions that `write` wrote.
+
+        Raises:
+            InputError: If they are damaged or of another kind.
+        """
+        with about(path):
+            return self.accept(find(path, limit=None))
+
+    def condition(self, key: str, text: str) -> int:
+        """Return the number of a class that a person names.
+
+        Raises:
+            UsageError: If there is no such condition or class; says which are near.
+        """
+        if not self.conditions:
+            raise UsageError(f"this model has no conditions, got {key}={text}; leave it out")
+        if key not in self.conditions:
+            raise UsageError(f"there is no condition {key!r}: {nearest(key, list(self.conditions))}")
+        classes = self.conditions[key]
+        if text not in classes:
+            raise UsageError(f"{key} cannot be {text!r}: {nearest(text, list(classes))}")
+        return classes.index(text)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Examples in the units of their files."""
+
+    values: State
+    given: Given
+    """Conditions, one entry per example."""
+    modality: Modality
+    notes: tuple[str, ...] = ()
+    """What was decided while reading, for people."""
+
+    def __len__(self) -> int:
+        return length(self.values)
+
+    def subset(self, index: Int[Tensor, " m"]) -> "Dataset":
+        """Return the examples with these numbers, in this order."""
+        given = {name: condition[index] for name, condition in self.given.items()}
+        return Dataset(tree_map(lambda leaf: leaf[index], self.values), given, self.modality, self.notes)
+
+
+def check_finite_state(state: State) -> None:
+    """Refuse a state that is not finite, before rounding turns it into something that looks like data.
+
+    Raises:
+        InputError: If any example is not finite; counts them.
+    """
+    for leaf in leaves(state):
+        bad = ~torch.isfinite(leaf.reshape(len(leaf), -1)).all(1)
+        if bad.any():
+            raise InputError(
+                f"{int(bad.sum())} of {len(leaf)} samples are not finite: the network or the solver diverged; use more"
+                " calls, or train again at a lower rate"
+            )
+
+
+def labels_to_write(given: Given, classes: tuple[str, ...]) -> Tensor | None:
+    """Return the labels if every example has one; a label beyond the classes stands for "not given"."""
+    label = given.get("label") if classes else None
+    return None if label is None or bool((label >= len(classes)).any()) else label.cpu().long()
+
+
+def label_arrays(given: Given, classes: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Return the arrays of an .npz that hold labels; none where there are none."""
+    label = labels_to_write(given, classes)
+    return {} if label is None else {"labels": label.numpy(), "classes": np.array(classes)}
+
+
+def label_names(given: Given, classes: tuple[str, ...]) -> list[str] | None:
+    """Return the name of the class of each example; None where there are none."""
+    label = labels_to_write(given, classes)
+    return None if label is None else [classes[i] for i in label.tolist()]

@@ -1,0 +1,87 @@
+"""The folder that samples are written to, known by the marked picture of all of them, `grid.png`."""
+
+import io
+import pathlib
+import re
+
+import numpy as np
+from PIL import Image, PngImagePlugin
+
+from feller.errors import InputError
+from feller.record import replace_file
+
+NAME = "grid.png"
+TABLE = "samples.csv"
+"""Table of points in such a folder."""
+MARK = "feller"
+"""Key of the text in a PNG that tells our overview from a picture that happens to be called grid."""
+GAP = 2
+LEAST = 48
+"""Pixels a side, at least, to which a small picture is magnified."""
+NUMBERED = re.compile(r"\d{5,}\.png")
+
+
+def tile(pictures: np.ndarray, columns: int | None = None) -> Image.Image:
+    """Lay out pictures, uint8 [n, h, w, c], row by row, magnified without blur."""
+    n, height, width, channels = pictures.shape
+    columns = columns or max(1, int(np.ceil(np.sqrt(n))))
+    rows = -(-n // columns)
+    factor = -(-LEAST // min(height, width)) if min(height, width) < LEAST else 1
+    large = pictures.repeat(factor, axis=1).repeat(factor, axis=2)
+    h, w = height * factor + GAP, width * factor + GAP
+    canvas = np.full((rows * h + GAP, columns * w + GAP, channels), 128, dtype=np.uint8)
+    for i, picture in enumerate(large):
+        top, left = GAP + i // columns * h, GAP + i % columns * w
+        canvas[top : top + h - GAP, left : left + w - GAP] = picture
+    return Image.fromarray(canvas[:, :, 0] if channels == 1 else canvas)
+
+
+def save(image: Image.Image, folder: pathlib.Path) -> None:
+    """Write the overview of a folder, marked."""
+    info = PngImagePlugin.PngInfo()
+    info.add_text(MARK, "overview")
+    file = io.BytesIO()
+    image.save(file, "PNG", pnginfo=info)
+    replace_file(folder / NAME, file.getvalue())
+
+
+def is_ours(path: pathlib.Path) -> bool:
+    """Tell whether a file is an overview that feller wrote."""
+    if path.name != NAME or not path.is_file():
+        return False
+    try:
+        with Image.open(path, formats=("PNG",)) as image:
+            return MARK in image.info
+    except Exception:  # damaged: then it is a picture like others, and will be reported as such
+        return False
+
+
+def prepare(folder: pathlib.Path) -> None:
+    """Make a folder, or remove the samples that feller wrote there before, and nothing else.
+
+    Raises:
+        InputError: If it holds other things.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if not any(folder.iterdir()):
+        return
+    if not is_ours(folder / NAME):
+        raise InputError(f"{folder} is not empty and was not written by feller; name a new folder")
+    for path in [*folder.glob("*.png"), *folder.glob("*/*.png"), folder / TABLE]:
+        if (NUMBERED.fullmatch(path.name) or path.name == TABLE) and not path.parent.is_symlink():
+            path.unlink(missing_ok=True)
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
+            path.rmdir()
+
+
+def folder_name(label: str) -> str:
+    """Turn the name of a class into that of a folder, whatever it contains."""
+    odd = r'[%/\\:*?"<>|\x00-\x1f]' if label not in (NAME, TABLE) else "."
+    name = re.sub(rf"^[. _]|{odd}", lambda match: f"%{ord(match[0]):02X}", label)
+    return name or "%"
+
+
+def class_name(folder: str) -> str:
+    """Return the name of the class that a folder was written for."""
+    return re.sub(r"%([0-9A-F]{2})?", lambda match: chr(int(match[1], 16)) if match[1] else "", folder)

@@ -1,0 +1,70 @@
+"""Pictures of many sizes brought to one: cropped to its aspect around the centre, then resized."""
+
+from collections import Counter
+
+import numpy as np
+from PIL import Image
+
+LONGEST = 64
+"""Longer side, in pixels, above which pictures are made smaller unless a size is asked for."""
+
+Size = tuple[int, int]
+"""Width and height, as Pillow has them."""
+
+
+def most_common(sizes: list[Size]) -> Size:
+    """Return the size of most pictures; among equals the one nearest to a square, then the largest."""
+    counts = Counter(sizes)
+    return max(counts, key=lambda s: (counts[s], min(s) / max(s), s[0] * s[1], s))
+
+
+def target(common: Size, size: int | None, limit: int | None = LONGEST) -> Size:
+    """Keep the aspect and make the longer side `size`, or else at most `limit`."""
+    longer = max(common)
+    wanted = size or min(longer, limit or longer)
+    return (max(1, round(common[0] * wanted / longer)), max(1, round(common[1] * wanted / longer)))
+
+
+def fit(image: Image.Image, to: Size) -> Image.Image:
+    """Crop around the centre to the aspect of `to`, then resize to it."""
+    if image.size == to:
+        return image
+    width, height = image.size
+    scale = min(width / to[0], height / to[1])
+    left, top = max(0.0, (width - scale * to[0]) / 2), max(0.0, (height - scale * to[1]) / 2)
+    box = (left, top, min(width, left + scale * to[0]), min(height, top + scale * to[1]))
+    return image.resize(to, Image.Resampling.LANCZOS, box=box)
+
+
+def pixels(image: Image.Image) -> np.ndarray:
+    """Turn a gray or RGB picture into uint8 [h, w, c]."""
+    values = np.array(image)
+    return values[:, :, None] if values.ndim == 2 else values
+
+
+def picture(values: np.ndarray) -> Image.Image:
+    """Turn uint8 [h, w, c], c = 1 or 3, into a gray or RGB picture."""
+    return Image.fromarray(values[:, :, 0] if values.shape[2] == 1 else values)
+
+
+def told(sizes: list[Size], to: Size, what: str = "pictures") -> tuple[str, ...]:
+    """Say which pictures were cropped or resized."""
+    others = Counter(size for size in sizes if size != to)
+    if not others:
+        return ()
+    listed = ", ".join(f"{count} of {w}x{h}" for (w, h), count in others.most_common(3))
+    more = f" and {len(others) - 3} other sizes" if len(others) > 3 else ""
+    cropped = sum(count for (w, h), count in others.items() if round(w * to[1] / to[0]) != h)
+    crop = f", {cropped} of them cropped to its aspect" if cropped else ""
+    number = others.total()
+    return (f"{number} of {len(sizes)} {what} were resized to {to[0]}x{to[1]} ({listed}{more}){crop}",)
+
+
+def fit_arrays(values: np.ndarray, size: int | None, limit: int | None) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Bring pictures of one size, uint8 [n, h, w, c], to the size wanted, and say so."""
+    own = (values.shape[2], values.shape[1])
+    to = target(own, size, limit)
+    if to == own:
+        return values, ()
+    fitted = np.stack([pixels(fit(picture(value), to)) for value in values])
+    return np.minimum(fitted, values.max()), told([own] * len(values), to)  # resizing overshoots at edges

@@ -1,0 +1,43 @@
+"""Examples set aside, the same ones for the same seed."""
+
+import torch
+from torch import Tensor
+
+from feller.data.modality import Dataset
+from feller.draws import Draws
+from feller.errors import UsageError
+
+FEWEST = 10
+"""Examples below which none is set aside."""
+FIXED = Draws(0)
+
+
+def split(dataset: Dataset, share: float = 0.1, draws: Draws = FIXED) -> tuple[Dataset, Dataset]:
+    """Set a share of the examples aside, of each class alike; returns (train, held out).
+
+    With 10 examples or more at least one is set aside, with fewer none. Both parts keep the order of the data.
+
+    Raises:
+        UsageError: If the share is not in [0, 1).
+    """
+    if not 0 <= share < 1:
+        raise UsageError(f"expected a share from 0 to below 1 to set aside, got {share:g}")
+    n = len(dataset)
+    wanted = 0 if n < FEWEST or share == 0 else min(max(1, round(share * n)), n - 1)
+    order = torch.randperm(n, generator=draws.at("split").shared())
+    aside = torch.zeros(n, dtype=torch.bool)
+    aside[order[_place(dataset, order).argsort(stable=True)[:wanted]]] = True
+    return dataset.subset((~aside).nonzero()[:, 0]), dataset.subset(aside.nonzero()[:, 0])
+
+
+def _place(dataset: Dataset, order: Tensor) -> Tensor:
+    """Return the place of each example within its class, in the given order, from 0 to 1.
+
+    The lowest places hold a class in proportion to its size, and one that is alone in its class comes late.
+    """
+    label = dataset.given["label"][order] if "label" in dataset.given else torch.zeros_like(order)
+    place = torch.empty(len(order), dtype=torch.float64)
+    for number in label.unique():
+        members = (label == number).nonzero()[:, 0]
+        place[members] = (torch.arange(len(members), dtype=torch.float64) + 0.5) / len(members)
+    return place

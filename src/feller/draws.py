@@ -1,0 +1,115 @@
+"""Random numbers that are addressed, so that asking twice gives the same answer."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import torch
+from torch import Tensor
+
+BLOCK = 256
+"""Examples that share a generator; what an example draws depends on its number, not on the batch it is in."""
+
+
+def address(*parts: object) -> int:
+    """Hash what a random number is for into a seed of 56 bits."""
+    return int.from_bytes(blake2b("/".join(map(str, parts)).encode(), digest_size=7).digest())
+
+
+class Draw:
+    """Random numbers of one purpose and step; the first axis of each shape counts examples.
+
+    Each request has a stream of its own for each block of examples, so the order of requests matters and nothing else
+    does: not the size of the batch, not where it begins, not how far its second axis is padded.
+    """
+
+    __slots__ = ("_requests", "first", "place", "total")
+
+    def __init__(self, place: tuple[object, ...], first: int = 0, total: int | None = None) -> None:
+        self.place = place
+        self.first = first
+        """Number of the first example of this batch."""
+        self.total = total
+        """Examples in the whole batch, over all processes; None where unknown."""
+        self._requests = 0
+
+    def _request(self) -> tuple[object, ...]:
+        self._requests += 1
+        return (*self.place, self._requests - 1)
+
+    def _fill(
+        self,
+        shape: Sequence[int],
+        dtype: torch.dtype,
+        device: torch.device | str,
+        fill: Callable[[Tensor, torch.Generator], Tensor],
+    ) -> Tensor:
+        device, n, first, place = torch.device(device), shape[0], self.first, self._request()
+        out = torch.empty(tuple(shape), dtype=dtype, device=device)
+        for block in range(first // BLOCK, -(-(first + n) // BLOCK)):
+            # Examples go along the last axis while they are drawn: then neither a batch that ends inside a block nor
+            # padding of the other axes moves a number.
+            whole = torch.empty((*shape[1:], BLOCK), dtype=dtype, device=device)
+            generator = torch.Generator(device).manual_seed(address(*place, block))
+            whole = fill(whole, generator).movedim(-1, 0)
+            start, stop = max(block * BLOCK, first), min((block + 1) * BLOCK, first + n)
+            out[start - first : stop - first] = whole[start - block * BLOCK : stop - block * BLOCK]
+        return out
+
+    def normal(
+        self, shape: Sequence[int], dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    ) -> Tensor:
+        """Draw from N(0, 1)."""
+        return self._fill(shape, dtype, device, lambda out, generator: out.normal_(generator=generator))
+
+    def uniform(
+        self, shape: Sequence[int], dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    ) -> Tensor:
+        """Draw from [0, 1)."""
+        return self._fill(shape, dtype, device, lambda out, generator: out.uniform_(generator=generator))
+
+    def integers(self, high: int, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
+        """Draw whole numbers from 0 to `high` - 1."""
+        return self._fill(shape, torch.long, device, lambda out, generator: out.random_(0, high, generator=generator))
+
+    def shared(self) -> torch.Generator:
+        """Return a generator on the processor that is the same for all examples and all ranks."""
+        return torch.Generator().manual_seed(address(*self._request(), "shared"))
+
+    def branch(self) -> "Draw":
+        """Return the numbers of what may not happen: whether it draws, and how often, moves no later request."""
+        return Draw(self._request(), self.first, self.total)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """A source of random numbers addressed by seed, purpose, step and number of the example.
+
+    A running stream would draw other noise when a step is computed again for its gradient, when a run is resumed, or
+    when another number of processes shares the work. Not for private noise: torch's generator uses 32 bits of a seed.
+    """
+
+    seed: int
+    first: int = 0
+    """Number of the first example of this batch."""
+    total: int | None = None
+    """Examples in the whole batch, over all processes."""
+
+    def at(self, purpose: str, step: int = 0) -> Draw:
+        """Return the random numbers of one step; nothing is made before something is drawn."""
+        return Draw((self.seed, purpose, step), self.first, self.total)
+
+    def named(self, *name: object) -> "Draws":
+        """Return an independent source, for a part or a step that draws for several purposes."""
+        return Draws(address(self.seed, *name), self.first, self.total)
+
+
+def categorical(weights: Tensor, uniform: Tensor) -> Tensor:
+    """Invert the distribution function: weights [..., K] and uniform numbers [...] in float64 -> indices [...].
+
+    Float32 would lose the tail: it has no uniform number below 2^-24, so rare tokens would never come.
+    """
+    total = weights.double().cumsum(-1)
+    # A uniform below 1 times the total rounds to less than the total; the clamp is for weights that are not numbers.
+    index = torch.searchsorted(total, (uniform.double() * total[..., -1]).unsqueeze(-1), right=True).squeeze(-1)
+    return index.clamp(max=weights.shape[-1] - 1)

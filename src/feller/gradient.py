@@ -1,0 +1,38 @@
+"""How losses become gradients."""
+
+import abc
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+LossFunction = Callable[[Any, dict[str, Any]], Tensor]
+"""(network, example) -> [b]."""
+
+
+class Gradient(abc.ABC):
+    """Leaves a gradient in `.grad` of each weight. Implement one method to add one."""
+
+    @abc.abstractmethod
+    def __call__(
+        self, loss: LossFunction, network: nn.Module, micro_batches: Iterable[dict[str, Any]], expected_size: float
+    ) -> Tensor:
+        """Add up the gradients of the micro-batches, divided by the expected size; return the loss so divided."""
+
+
+@dataclass(frozen=True)
+class Mean(Gradient):
+    """The plain mean over the batch."""
+
+    def __call__(
+        self, loss: LossFunction, network: nn.Module, micro_batches: Iterable[dict[str, Any]], expected_size: float
+    ) -> Tensor:
+        """Go backwards through each micro-batch in turn."""
+        total = torch.zeros(())
+        for example in micro_batches:
+            value = loss(network, example).sum() / expected_size
+            value.backward()
+            total = total.to(value.device) + value.detach()
+        return total

@@ -1,0 +1,69 @@
+"""What was asked of a run, and the data it was asked about."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from feller.data.examples import EXAMPLES
+from feller.data.modality import Dataset
+from feller.data.read import read
+from feller.data.split import split
+from feller.draws import Draws
+from feller.errors import InputError
+from feller.record import from_data
+from feller.run import Run
+from feller.tree import leaves
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """The part of a fit's arguments that later commands need; recipe.json holds it."""
+
+    data: str
+    """File, folder or example."""
+    recipe: str
+    """Name of the recipe."""
+    size: str
+    seed: int
+    longest: int | None = None
+    """Longer side that pictures were brought to, where that was asked."""
+    held_out: float = 0.1
+    """Share of the data kept back."""
+    fingerprint: str = ""
+    """Hash of the data as read."""
+    code: str = ""
+    """Hash of the user's recipe file."""
+
+
+def fingerprint(data: Dataset) -> str:
+    """Hash data, so that a resumed run notices others in their place."""
+    digest = hashlib.sha256()
+    for leaf in [*leaves(data.values), *(data.given[name] for name in sorted(data.given))]:
+        digest.update(np.ascontiguousarray(leaf.numpy()).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def asked_of(run: Run) -> Asked:
+    """Read what was asked of a run."""
+    return from_data(Asked, run.read_record(run.recipe)["asked"])
+
+
+def parts(asked: Asked, data: Dataset) -> tuple[Dataset, Dataset]:
+    """Return the training data and those kept back: an example's own test part, or a share that the seed picks."""
+    name = asked.data.removeprefix("example:")
+    if asked.data.startswith("example:") and name in EXAMPLES:
+        return data, read(f"{asked.data}/test")
+    return split(data, asked.held_out, Draws(asked.seed))
+
+
+def read_again(asked: Asked) -> Dataset:
+    """Read a run's data once more.
+
+    Raises:
+        InputError: If they are gone, or are others by now.
+    """
+    data = read(asked.data, size=asked.longest)
+    if asked.fingerprint and fingerprint(data) != asked.fingerprint:
+        raise InputError(f"{asked.data} is not what it was when this run was fitted; name data with --data")
+    return data

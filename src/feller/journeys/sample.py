@@ -1,0 +1,68 @@
+"""From a run folder to samples."""
+
+import pathlib
+
+from feller.data.modality import Dataset
+from feller.draws import Draws
+from feller.errors import UsageError
+from feller.journeys.tell import SILENT, Tell
+from feller.model import load_model
+from feller.run import Run
+from feller.sampling import Sampling
+from feller.train.engine import engine
+
+
+def sample(
+    run: Run,
+    n: int = 64,
+    *,
+    out: str | None = None,
+    given: dict[str, str] | None = None,
+    guidance: float = 1.0,
+    solver: str | None = None,
+    calls: int | None = None,
+    seed: int = 0,
+    tell: Tell = SILENT,
+) -> tuple[Dataset, pathlib.Path]:
+    """Draw samples and write them.
+
+    Args:
+        run: Holds the model.
+        n: Number of samples.
+        out: A file whose ending decides the form, or a folder; by default `samples` in the run.
+        given: Conditions by name, such as {"label": "7"}; others are drawn as often as in the training data.
+        guidance: 1 is the plain conditional, 0 the unconditional, more sharpens.
+        solver: Name of a solver; by default the model's own.
+        calls: Network calls per sample; dopri5 chooses its own.
+        seed: Of all randomness.
+        tell: Hears how it goes.
+
+    Returns:
+        The samples, and where they are.
+
+    Raises:
+        InputError: If the run is damaged, or the disk is full.
+        UsageError: If an argument is wrong.
+    """
+    if n < 1:
+        raise UsageError(f"-n must be at least 1, got {n}")
+    model = load_model(run)
+    model.network.to(engine().device)
+    default = model.description.sampling
+    if calls is not None and (solver or default.solver) == "dopri5":
+        raise UsageError("dopri5 chooses its own number of calls; leave out --calls")
+    sampling = Sampling(solver or default.solver, calls or default.calls) if calls != 0 else Sampling(calls=0)
+    draws = Draws(seed).named("sample")
+    tell.task("sampling")
+    drawn = model.sample(
+        n,
+        given=model.conditions(n, given or {}, draws),
+        guidance=guidance,
+        sampling=sampling,
+        draws=draws,
+        tell=tell.progress,
+    )
+    tell.done()
+    place = pathlib.Path(out) if out else run.samples
+    drawn.modality.write(drawn.values, drawn.given, place)
+    return drawn, place

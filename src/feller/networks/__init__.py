@@ -1,0 +1,9 @@
+"""Networks (x_t, t, given) -> prediction; they know nothing of paths or of which quantity they predict."""
+
+from feller.networks.architecture import Architecture, parameters
+from feller.networks.average import Average
+from feller.networks.mlp import MLP
+from feller.networks.transformer import Transformer
+from feller.networks.unet import UNet
+
+__all__ = ["MLP", "Architecture", "Average", "Transformer", "UNet", "parameters"]

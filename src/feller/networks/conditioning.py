@@ -1,0 +1,68 @@
+"""Time and conditions as one vector per example, and how it enters a block."""
+
+import math
+from typing import TypeVar
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Layer = TypeVar("Layer", bound=nn.Module)
+
+RESERVED = frozenset({"valid", "known"})
+"""Keys of `given` that every network accepts: which entries are real, and which are kept."""
+OCTAVES = 9
+"""Frequencies of time: 1/4, 1/2, 1, ..., 64 cycles over [0, 1]; the slowest alone tells all times apart."""
+
+
+def fourier(x: Float[Tensor, " *d"], octaves: int) -> Float[Tensor, " *d features"]:
+    """Return the sines and cosines of each number at 1/4, 1/2, 1, ... cycles per unit, two per octave."""
+    frequencies = torch.arange(octaves, dtype=x.dtype, device=x.device).exp2() * (math.pi / 2)
+    angles = x[..., None] * frequencies
+    return torch.cat([angles.sin(), angles.cos()], -1)
+
+
+def modulate(
+    x: Float[Tensor, " b *d"], scale: Float[Tensor, " b #*d"], shift: Float[Tensor, " b #*d"]
+) -> Float[Tensor, " b *d"]:
+    """Scale and shift normalised features; a scale of 0 leaves them as they are."""
+    return x * (1 + scale) + shift
+
+
+def zero(layer: Layer) -> Layer:
+    """Let a layer answer with zero until it is trained."""
+    for weight in layer.parameters():
+        nn.init.zeros_(weight)
+    return layer
+
+
+class Conditioning(nn.Module):
+    """Fourier features of time plus one embedding per condition, mixed by a small network."""
+
+    def __init__(self, conditions: dict[str, int], width: int) -> None:
+        super().__init__()
+        self.nulls: dict[str, int | float] = dict(conditions)
+        """Value of each condition that stands for "not given"; it has an embedding of its own."""
+        self.names = sorted(conditions)
+        self.time = nn.Linear(2 * OCTAVES, width)
+        self.tables = nn.ModuleList(nn.Embedding(conditions[name] + 1, width) for name in self.names)
+        self.mix = nn.Linear(width, width)
+
+    def forward(self, t: Float[Tensor, " b"], given: dict[str, Shaped[Tensor, "b ..."]]) -> Float[Tensor, "b width"]:
+        """Return the vector, after its activation.
+
+        Raises:
+            KeyError: If a condition is missing or unknown.
+        """
+        if given.keys() - RESERVED != self.nulls.keys():
+            wanted = ", ".join(f"{name} (0 to {self.nulls[name]}, the last: not given)" for name in self.names)
+            raise KeyError(
+                f"expected the conditions {wanted or 'none'}, got {', '.join(sorted(given)) or 'none'}; "
+                "give each condition that the network was built with, and no other"
+            )
+        features = fourier(t, OCTAVES).to(self.time.weight.dtype)
+        vector = self.time(features)
+        for name, table in zip(self.names, self.tables, strict=True):
+            vector = vector + table(given[name])
+        return F.silu(self.mix(F.silu(vector)))

@@ -1,0 +1,88 @@
+"""What is trained: all randomness in `draw`, none in `loss`."""
+
+import abc
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from feller.couplings import Coupling, Independent
+from feller.draws import Draws
+from feller.losses import Loss, Squared
+from feller.paths import Path
+from feller.spaces import Space
+from feller.times import Stratified, TimeLaw
+from feller.tree import leaves, length, spread, tree_map
+
+Batch = dict[str, Any]
+"""x_1: the data; given: conditions; x_0: the source, where the data are pairs."""
+Example = dict[str, Any]
+"""A tree of tensors with one entry per example."""
+
+
+class Objective(abc.ABC):
+    """Implement two methods to train something else."""
+
+    @abc.abstractmethod
+    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+        """Return training examples, with all that is random; there may be more than the batch holds."""
+
+    @abc.abstractmethod
+    def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
+        """Return one number per example; no randomness, so that it can be taken apart by `vmap`."""
+
+
+def drop_conditions(given: dict[str, Tensor], nulls: dict[str, Any], chance: float, draws: Draws) -> dict[str, Tensor]:
+    """Replace all conditions of some examples by "not given", so that the model can do without."""
+    if not chance or not any(name in nulls for name in given):
+        return given
+    some = next(iter(given.values()))
+    gone = draws.at("drop").uniform((len(some),), device=some.device) < chance
+
+    def null(name: str, value: Tensor) -> Tensor:
+        where = gone.reshape(-1, *(1,) * (value.ndim - 1))
+        return torch.where(where, torch.full_like(value, nulls[name]), value)
+
+    return {name: null(name, value) if name in nulls else value for name, value in given.items()}
+
+
+@dataclass(frozen=True)
+class Matching(Objective):
+    """Regress a network on a path's conditional target; the minimiser drives the path's marginals.
+
+    Source: Lipman et al. 2024, arXiv 2412.06264, theorem 4.
+    """
+
+    path: Path
+    space: Space
+    criterion: Loss = field(default_factory=Squared)
+    law: TimeLaw = field(default_factory=Stratified)
+    """Of the training time."""
+    coupling: Coupling = field(default_factory=Independent)
+    drop: float = 0.1
+    """Chance that an example's conditions are dropped, for guidance and for sampling without them."""
+
+    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+        """Draw ends, time and the state between."""
+        x_1, given = batch["x_1"], batch.get("given", {})
+        n, device = length(x_1), next(leaves(x_1)).device
+        x_0 = batch.get("x_0")
+        if x_0 is None:
+            x_0 = self.space.reference(n, draws.at("source"), device)
+        x_0 = self.coupling(x_0, x_1, given, draws.at("coupling"))
+        x_0 = tree_map(lambda a, b: a.to(b.dtype), x_0, x_1)
+        t = spread(self.law(n, draws.at("time"), device), x_1)
+        x_t = self.path.sample(x_0, x_1, t, draws.at("path"))
+        return {
+            "x_t": x_t,
+            "t": t,
+            "target": self.path.target(x_t, x_0, x_1, t),
+            "given": drop_conditions(given, getattr(network, "nulls", {}), self.drop, draws),
+        }
+
+    def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
+        """Compare prediction and target, over valid entries."""
+        x_t, t, given = example["x_t"], example["t"], example["given"]
+        return self.criterion(network(x_t, t, given), example["target"], x_t, t, given.get("valid"))

@@ -1,0 +1,126 @@
+"""Straight and curved lines between real vectors: flow matching, and diffusion as one of its processes."""
+
+import abc
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from feller.draws import Draw
+from feller.paths.path import Path
+from feller.paths.predictions import Prediction, Score, Velocity, convert
+from feller.processes import Characteristics
+from feller.schedules import Linear, Scales, Schedule
+from feller.tree import pad_right
+
+if TYPE_CHECKING:
+    from feller.schedules import Number
+
+
+class NoiseLevel(abc.ABC):
+    """How much noise the process carries; every level keeps the marginals of the path."""
+
+    @abc.abstractmethod
+    def variance(self, t: Tensor, scales: Scales) -> Tensor:
+        """Return g(t)^2, [b]."""
+
+
+@dataclass(frozen=True)
+class Constant(NoiseLevel):
+    """g(t)^2 = g^2; the drift is infinite at t = 1 where sigma is 0, so give the solver small last steps."""
+
+    g: float = 1.0
+
+    def variance(self, t: Tensor, scales: Scales) -> Tensor:
+        """Return g^2."""
+        return torch.full_like(t, self.g**2)
+
+
+@dataclass(frozen=True)
+class Vanishing(NoiseLevel):
+    """g(t)^2 = c sigma_t: the drift stays finite at both ends."""
+
+    c: float = 1.0
+
+    def variance(self, t: Tensor, scales: Scales) -> Tensor:
+        """Return c sigma_t."""
+        return self.c * torch.as_tensor(scales.sigma)
+
+
+@dataclass(frozen=True)
+class Memoryless(NoiseLevel):
+    """g(t)^2 = 2 sigma W / alpha, at most `most`, since it is infinite at t = 0: the end knows nothing of the start."""
+
+    most: float = 200.0
+
+    def variance(self, t: Tensor, scales: Scales) -> Tensor:
+        """Return 2 sigma W / alpha, capped."""
+        return (2 * torch.as_tensor(scales.eta)).clamp(max=self.most)
+
+
+def _blend(a: "Number", x: Tensor, b: "Number", y: Tensor) -> Tensor:
+    """Return a x + b y for coefficients that are floats or one per example."""
+    if isinstance(a, Tensor):
+        x = pad_right(a, x) * x
+    elif a != 1.0:
+        x = a * x
+    if isinstance(b, Tensor):
+        return torch.addcmul(x, pad_right(b, y), y)
+    return torch.add(x, y, alpha=b)
+
+
+@dataclass(frozen=True)
+class Affine(Path):
+    """x_t = alpha_t x_1 + sigma_t x_0.
+
+    Source: Lipman et al. 2024, arXiv 2412.06264, section 4; with noise, section 10.4 there: the drift gains
+    g^2 / 2 times the score, which keeps every marginal.
+    """
+
+    schedule: Schedule = field(default_factory=Linear)
+    prediction: Prediction = field(default_factory=Velocity)
+    """What the network answers."""
+    noise: NoiseLevel | None = None
+    """None for a flow; a noise level needs a standard normal source, independent of the data."""
+
+    def sample(
+        self, x_0: Float[Tensor, " b *d"], x_1: Float[Tensor, " b *d"], t: Float[Tensor, " b"], draw: Draw | None = None
+    ) -> Float[Tensor, " b *d"]:
+        """Return the point between the ends; there is nothing to draw."""
+        scales = self.schedule(t)
+        return _blend(scales.alpha, x_1, scales.sigma, x_0)
+
+    def target(
+        self,
+        x_t: Float[Tensor, " b *d"],
+        x_0: Float[Tensor, " b *d"],
+        x_1: Float[Tensor, " b *d"],
+        t: Float[Tensor, " b"],
+    ) -> Float[Tensor, " b *d"]:
+        """Return what the network predicts, in terms of the ends: by default alpha' x_1 + sigma' x_0."""
+        scales = self.schedule(t)
+        a, b = self.prediction.row(scales)
+        target = _blend(a, x_1, b, x_0)
+        unit = self.prediction.unit(scales)
+        return pad_right(unit, target) * target if isinstance(unit, Tensor) else target
+
+    def characteristics(
+        self, prediction: Float[Tensor, " b *d"], x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"]
+    ) -> Characteristics:
+        """Return the velocity, and with a noise level its diffusion and the drift that pays for it."""
+        if self.noise is None and isinstance(self.prediction, Velocity):
+            return Characteristics(velocity=prediction)
+        scales = self.schedule(t)
+        velocity = convert(prediction, self.prediction, Velocity(), x_t, scales)
+        if self.noise is None:
+            return Characteristics(velocity=velocity)
+        score = convert(prediction, self.prediction, Score(), x_t, scales)
+        variance = pad_right(self.noise.variance(t, scales), x_t)
+        return Characteristics(velocity=velocity + variance / 2 * score, diffusion=variance)
+
+    def start(self, x_0: Tensor) -> Tensor:
+        """Return sigma_0 x_0: a schedule that explodes the variance scales its source."""
+        sigma = self.schedule(torch.zeros((), dtype=torch.float64)).sigma
+        return x_0 * float(sigma)

@@ -1,0 +1,44 @@
+"""What every path offers."""
+
+import abc
+from collections.abc import Callable
+
+from torch import Tensor
+
+from feller.draws import Draw
+from feller.processes import Process
+from feller.tree import State, spread
+
+Given = dict[str, Tensor]
+"""Conditions, one entry per example; "not given" is a value, not an absence."""
+Network = Callable[[State, State, Given], State]
+"""(x_t, t, given) -> prediction."""
+
+
+class Path(abc.ABC):
+    """Interpolates x_0 ~ source and x_1 ~ data. Implement three methods to add one."""
+
+    @abc.abstractmethod
+    def sample(self, x_0: State, x_1: State, t: State, draw: Draw | None = None) -> State:
+        """Draw X_t given both ends, at times [b]; a path without randomness of its own needs no draw."""
+
+    @abc.abstractmethod
+    def target(self, x_t: State, x_0: State, x_1: State, t: State) -> State:
+        """Return what the network should answer at (x_t, t)."""
+
+    @abc.abstractmethod
+    def characteristics(self, prediction: State, x_t: State, t: State) -> State:
+        """Return the process with the marginals of the path, where the prediction is exact."""
+
+    def start(self, x_0: State) -> State:
+        """Return the state at t = 0 from a draw of the source; they differ where a schedule scales the source."""
+        return x_0
+
+    def process(self, network: Network, given: Given) -> Process:
+        """Let a network drive the path."""
+
+        def process(x_t: State, t: State) -> State:
+            t = spread(t, x_t)
+            return self.characteristics(network(x_t, t, given), x_t, t)
+
+        return process

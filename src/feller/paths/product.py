@@ -1,0 +1,36 @@
+"""A path per leaf, one network for all."""
+
+from dataclasses import dataclass
+
+from feller.draws import Draw
+from feller.paths.path import Path
+from feller.tree import State, spread
+
+
+@dataclass(frozen=True)
+class Product(Path):
+    """Named leaves that move independently given both ends; the network sees them together.
+
+    Source: Holderrieth et al. 2024, arXiv 2410.20587, proposition 4.
+    """
+
+    parts: dict[str, Path]
+
+    def sample(self, x_0: State, x_1: State, t: State, draw: Draw | None = None) -> State:
+        """Sample each leaf; all share one time, or each has its own."""
+        t = spread(t, x_1)
+        return {name: part.sample(x_0[name], x_1[name], t[name], draw) for name, part in self.parts.items()}
+
+    def target(self, x_t: State, x_0: State, x_1: State, t: State) -> State:
+        """Return the target of each leaf."""
+        t = spread(t, x_1)
+        return {name: part.target(x_t[name], x_0[name], x_1[name], t[name]) for name, part in self.parts.items()}
+
+    def characteristics(self, prediction: State, x_t: State, t: State) -> State:
+        """Return the characteristics of each leaf."""
+        t = spread(t, x_t)
+        return {name: part.characteristics(prediction[name], x_t[name], t[name]) for name, part in self.parts.items()}
+
+    def start(self, x_0: State) -> State:
+        """Start each leaf."""
+        return {name: part.start(x_0[name]) for name, part in self.parts.items()}

@@ -1,0 +1,159 @@
+"""Markov processes, given by their local characteristics, and what can be done to them.
+
+Source: Holderrieth et al. 2024, "Generator Matching", arXiv 2410.20587: the parts of a generator add.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from feller.draws import Draw
+from feller.tree import State, pad_right, tree_map
+
+Weight = float | Tensor
+"""One number, or one per example, [b]."""
+
+
+def _scale(part: Tensor, weight: Weight) -> Tensor:
+    """Multiply, where zero times infinity is zero."""
+    if isinstance(weight, Tensor):
+        weight = pad_right(weight, part)
+        return torch.where(weight == 0, torch.zeros_like(part), weight * part)
+    return weight * part if weight else torch.zeros_like(part)
+
+
+@dataclass(frozen=True)
+class Jumps:
+    """Jumps of the parts of a state that happen independently, seen from the present time."""
+
+    hazard: Callable[[float], Tensor]
+    """Later time s -> expected number of jumps of each part until s, [b, ...]; infinite if it must jump."""
+    land: Callable[[float, Tensor, Draw], Tensor]
+    """(s, which, draw) -> where the parts marked in `which` are at s, [number of marks, ...]."""
+
+    def move(self, x: Tensor, s: float, draw: Draw) -> Tensor:
+        """Decide who jumps by s, then ask only for those where they land."""
+        hazard = self.hazard(s)
+        u, landing = draw.uniform(hazard.shape, torch.float64, hazard.device), draw.branch()
+        which = u < -torch.expm1(-hazard.double())
+        if not which.any():
+            return x
+        y = x.clone()
+        y[which] = self.land(s, which, landing).to(x.dtype)
+        return y
+
+    def __mul__(self, weight: Weight) -> "Jumps":
+        """Jump more or less often, to the same places."""
+        return Jumps(lambda s: _scale(self.hazard(s), weight), self.land)
+
+    def __add__(self, other: "Jumps") -> "Jumps":
+        """Superpose: hazards add, and those that jump choose a kind in proportion."""
+
+        def land(s: float, which: Tensor, draw: Draw) -> Tensor:
+            first, second = self.hazard(s)[which].double(), other.hazard(s)[which].double()
+            must = torch.isinf(first + second)
+            if must.any():  # who must jump chooses by the odds just before
+                before = s - 1e-6
+                first = torch.where(must, self.hazard(before)[which].double(), first)
+                second = torch.where(must, other.hazard(before)[which].double(), second)
+            u = draw.uniform(which.shape, torch.float64, which.device)[which]
+            mine = u * (first + second) < first
+            landed = []
+            for jumps, chosen in ((self, mine), (other, ~mine)):
+                marks = torch.zeros_like(which)
+                marks[which] = chosen
+                landed.append((chosen, jumps.land(s, marks, draw)))
+            out = landed[0][1].new_empty(len(u), *landed[0][1].shape[1:])
+            for chosen, places in landed:
+                out[chosen] = places.to(out.dtype)
+            return out
+
+        return Jumps(lambda s: self.hazard(s) + other.hazard(s), land)
+
+
+@dataclass(frozen=True)
+class Characteristics:
+    """The parts of a generator at one state and time; absent parts are zero.
+
+    Generators with the same marginals may be averaged: `0.3 * flow + 0.7 * jump` has them too.
+    """
+
+    velocity: Tensor | None = None
+    """Drift u_t(x), in state per time."""
+    diffusion: Tensor | None = None
+    """Variance g_t(x)^2, in state squared per time; of the state's shape, or broadcast to it."""
+    jumps: Jumps | None = None
+
+    def __mul__(self, weight: Weight) -> "Characteristics":
+        """Scale every part; zero drops it, also where it is infinite."""
+        if not isinstance(weight, Tensor) and weight == 0:
+            return Characteristics()
+        return Characteristics(
+            None if self.velocity is None else _scale(self.velocity, weight),
+            None if self.diffusion is None else _scale(self.diffusion, weight),
+            None if self.jumps is None else self.jumps * weight,
+        )
+
+    __rmul__ = __mul__
+
+    def __add__(self, other: "Characteristics") -> "Characteristics":
+        """Let both act at once."""
+        return Characteristics(
+            _both(self.velocity, other.velocity),
+            _both(self.diffusion, other.diffusion),
+            _both(self.jumps, other.jumps),
+        )
+
+
+def _both(a: Any, b: Any) -> Any:
+    """Add tensors or jumps, of which either may be absent."""
+    return b if a is None else a if b is None else a + b
+
+
+Process = Callable[[State, State], State]
+"""(x_t, t) -> all parts, from one network call; a dict of characteristics for a state with named leaves."""
+
+
+def superpose(*terms: tuple[Weight, Process]) -> Process:
+    """Average processes that have the same marginals, as a process; weights should add to one."""
+
+    def process(x: State, t: State) -> State:
+        total = None
+        for weight, term in terms:
+            now = tree_map(lambda leaf, weight=weight: leaf * weight, term(x, t))
+            total = now if total is None else tree_map(lambda a, b: a + b, total, now)
+        return total
+
+    return process
+
+
+def reverse(process: Process, score: Callable[[State, State], State]) -> Process:
+    """Run noise backwards: the process of Y_r = X_{1 - r}, for an increasing grid of r.
+
+    The drift is g^2 score - u in reversed time; running an Euler step with negative h instead would let the noise
+    spread what it should gather. Source: Anderson 1982, "Reverse-time diffusion equation models".
+
+    Args:
+        process: Velocity and diffusion; the diffusion must not depend on the state.
+        score: (x, t) -> gradient of the log density of the marginal at t.
+
+    Raises:
+        ValueError: If the process jumps.
+    """
+
+    def backwards(x: State, r: State) -> State:
+        t = tree_map(lambda r: 1 - r, r)
+
+        def turn(now: Characteristics, s: Tensor) -> Characteristics:
+            if now.jumps is not None:
+                raise ValueError("expected a process without jumps; jumps run backwards along their own path")
+            velocity = None if now.velocity is None else -now.velocity
+            gathered = None if now.diffusion is None else now.diffusion * s
+            return Characteristics(_both(velocity, gathered), now.diffusion)
+
+        return tree_map(turn, process(x, t), score(x, t))
+
+    return backwards

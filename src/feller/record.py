@@ -1,0 +1,156 @@
+"""Frozen dataclasses to and from JSON, the form in which runs and recipes are kept.
+
+A value of an abstract type carries its class's name under `is`; only classes that are already imported can be named,
+so that reading a record executes nothing of its writer's.
+"""
+
+import difflib
+import inspect
+import json
+import os
+import pathlib
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import is_dataclass
+from typing import Any, TypeVar, get_origin
+
+import cattrs
+from cattrs.gen import make_dict_structure_fn
+
+from feller.errors import InputError
+
+T = TypeVar("T")
+FUNCTIONS: dict[str, Callable[..., Any]] = {}
+"""The user's functions that records may name; filled only from files that the caller gives, see `feller.code`."""
+
+
+def nearest(name: str, names: list[str]) -> str:
+    """Say which of the right names is closest to a wrong one, then all of them."""
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{hint}there are: {', '.join(sorted(names))}"
+
+
+def _kinds(base: type) -> Iterator[type]:
+    yield base
+    for kind in base.__subclasses__():
+        yield from _kinds(kind)
+
+
+def _is_open(cls: Any) -> bool:
+    """Tell whether a type stands for its subclasses."""
+    return isinstance(cls, type) and inspect.isabstract(cls)
+
+
+def _function_name(function: Callable[..., Any]) -> str:
+    if "<" in function.__qualname__:
+        raise InputError(
+            f"a record can name only functions that a file defines at its top level, got {function.__qualname__}"
+        )
+    return function.__qualname__
+
+
+def _function(name: Any, _: Any) -> Callable[..., Any]:
+    if name not in FUNCTIONS:
+        raise InputError(f"the record names the user's function {name!r}; pass the file that defines it with --code")
+    return FUNCTIONS[name]
+
+
+def _plain(value: Any, cls: type) -> Any:
+    """Take a plain value as it is: "no" is not True, and 2.5 is no whole number."""
+    fits = isinstance(value, (int, float) if cls is float else cls)
+    if not fits or (isinstance(value, bool) and cls is not bool):
+        raise InputError(f"expected {cls.__name__}, got {value!r}")
+    return cls(value)
+
+
+def _explain(error: BaseException, cls: type | None) -> str:
+    """Keep our own messages, which say what was expected, and let cattrs put the others into words."""
+    return str(error) if isinstance(error, ValueError) else cattrs.v.format_exception(error, cls)
+
+
+def _converter() -> cattrs.Converter:
+    converter = cattrs.Converter(forbid_extra_keys=True)
+
+    def unstructure(value: Any) -> dict[str, Any]:
+        plain = cattrs.gen.make_dict_unstructure_fn(type(value), converter)(value)
+        return {"is": type(value).__name__, **plain}
+
+    def structure(data: Any, base: type) -> Any:
+        kinds = {kind.__name__: kind for kind in _kinds(base) if is_dataclass(kind) and not inspect.isabstract(kind)}
+        name = data.get("is") if isinstance(data, dict) else None
+        if name not in kinds:
+            raise InputError(f"no {base.__name__} is called {name!r}: {nearest(str(name), list(kinds))}")
+        fields = {key: value for key, value in data.items() if key != "is"}
+        return make_dict_structure_fn(kinds[name], converter, _cattrs_forbid_extra_keys=True)(fields, kinds[name])
+
+    def is_kind(cls: Any) -> bool:
+        return isinstance(cls, type) and any(_is_open(parent) for parent in cls.__mro__[1:])
+
+    for cls in (bool, int, float, str):
+        converter.register_structure_hook(cls, _plain)
+    converter.register_unstructure_hook_func(is_kind, unstructure)
+    converter.register_unstructure_hook_func(_is_open, lambda value: converter.unstructure(value))
+    converter.register_structure_hook_func(_is_open, structure)
+
+    def is_function(cls: Any) -> bool:
+        return get_origin(cls) is Callable
+
+    converter.register_unstructure_hook_func(is_function, _function_name)
+    converter.register_structure_hook_func(is_function, _function)
+    return converter
+
+
+_CONVERTER = _converter()
+
+
+def to_data(value: Any) -> Any:
+    """Turn a frozen dataclass into what JSON can hold."""
+    return _CONVERTER.unstructure(value)
+
+
+def from_data(cls: type[T], data: Any) -> T:
+    """Build a frozen dataclass, or one of an abstract class's kinds, from what JSON held.
+
+    Raises:
+        InputError: If a field is missing, unknown or of the wrong type.
+    """
+    try:
+        return _CONVERTER.structure(data, cls)
+    except cattrs.BaseValidationError as error:
+        raise InputError("; ".join(cattrs.transform_error(error, cls.__name__, _explain))) from error
+
+
+def read_json(path: pathlib.Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        InputError: If it is missing, truncated or no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"expected a file {path}, found none") from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"{path} is no valid JSON ({error}); it was damaged or cut off") from error
+
+
+def replace_file(path: pathlib.Path, content: bytes | str) -> None:
+    """Write a file so that a reader, or a crash, sees the old content or the new and nothing between."""
+    content = content.encode() if isinstance(content, str) else content
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        pathlib.Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: pathlib.Path, data: Any) -> None:
+    """Write a JSON file, whole or not at all."""
+    replace_file(path, json.dumps(data, indent=1) + "\n")

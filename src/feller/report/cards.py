@@ -1,0 +1,54 @@
+"""Key numbers, each beside what real data reach."""
+
+from collections.abc import Iterator, Mapping
+from xml.etree.ElementTree import Element
+
+from feller.report.html import Child, element, section
+from feller.report.measures import Measure, Numbers, leading, measure, why_missing
+from feller.report.wording import MISSING, Number, capital, is_number, sentence
+
+GREY = "Grey is what real data reach when they are measured in the same way, which is as good as one can hope for."
+
+
+def key_numbers(numbers: Numbers, explanations: Mapping[str, str], missing: Mapping[str, str]) -> Element:
+    """Set each number that says how good the samples are beside what real data reach."""
+    names = leading(numbers)
+    if not names:
+        return section("How good the samples are", element("p", None, "No number was measured."))
+    cards = [_card(name, numbers, explanations, missing) for name in names]
+    compared = any(part.get("class") == "bars" for card in cards for part in card)
+    judge = numbers.get("judge")
+    words = [GREY] if compared else []
+    words += [f"Judge: {judge.removesuffix('.')}."] if isinstance(judge, str) else []
+    note = element("p", {"class": "soft"}, " ".join(words)) if words else None
+    return section("How good the samples are", note, element("dl", {"class": "numbers"}, *cards))
+
+
+def _card(name: str, numbers: Numbers, explanations: Mapping[str, str], missing: Mapping[str, str]) -> Element:
+    kind, value = measure(name, numbers), numbers[name]
+    unit = element("small", None, f" {kind.unit}") if kind.unit and is_number(value) else None
+    parts: list[Child] = [
+        element("dt", None, capital(kind.label)),
+        element("dd", {"class": "value"}, kind.text(value), unit),
+    ]
+    if not is_number(value):
+        parts.append(element("dd", {"class": "floor"}, sentence(why_missing(name, value, missing))))
+    elif kind.floor or kind.level is not None:
+        parts += _beside(kind, value, kind.level if kind.level is not None else numbers.get(kind.floor), missing)
+    if name in explanations:
+        parts.append(element("dd", {"class": "meaning"}, explanations[name]))
+    return element("div", None, *parts)
+
+
+def _beside(kind: Measure, value: Number, real: object, missing: Mapping[str, str]) -> Iterator[Element]:
+    """Compare a number with what real data reach, in words and as two bars."""
+    if not is_number(real):
+        why = why_missing(kind.floor, real, missing)
+        yield element("dd", {"class": "floor"}, element("b", None, kind.real), f" {MISSING} ({why})")
+        return
+    largest = 1.0 if kind.is_share else max(value, real)
+    if min(value, real) >= 0 and largest > 0:
+        bars = [element("i", {"style": f"width:{100 * part / largest:.1f}%"}) for part in (value, real)]
+        yield element("dd", {"class": "bars", "aria-hidden": "true"}, *bars)
+    text = kind.text(real) if kind.level is None else f"{kind.level:g}"
+    yield element("dd", {"class": "floor"}, element("b", None, kind.real), f" {text}")

@@ -1,0 +1,35 @@
+"""A page is a tree of elements, so that whatever comes from the data is escaped and every tag is closed."""
+
+import re
+from collections.abc import Mapping
+from xml.etree.ElementTree import Element, tostring
+
+Child = Element | str | None
+
+
+def element(tag: str, attributes: Mapping[str, str] | None = None, *children: Child) -> Element:
+    """Make an element; text is escaped when the page is written, None is left out."""
+    made = Element(tag, {name: legible(value) for name, value in (attributes or {}).items()})
+    for child in children:
+        if isinstance(child, Element):
+            made.append(child)
+        elif child is not None and len(made):
+            made[-1].tail = (made[-1].tail or "") + legible(child)
+        elif child is not None:
+            made.text = (made.text or "") + legible(child)
+    return made
+
+
+def section(title: str, *children: Child) -> Element:
+    """Make a section under its heading."""
+    return element("section", None, element("h2", None, title), *children)
+
+
+def render(page: Element) -> str:
+    """Write a whole page."""
+    return "<!doctype html>\n" + tostring(page, encoding="unicode", method="html") + "\n"
+
+
+def legible(text: str) -> str:
+    """Replace what no page may hold: control characters, those that turn the direction of writing, half characters."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]", "\ufffd", text)

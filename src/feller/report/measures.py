@@ -1,0 +1,89 @@
+"""What the numbers of a report are called, and what real data reach on the same scale."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from feller.report.wording import MISSING, Number, duration, is_number, number, percent
+
+Numbers = Mapping[str, Number | str | None]
+FACTS = ("steps", "seconds", "judge")
+"""What tells of the run, not of its quality."""
+AGAINST_ITSELF = "real against real"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number and how to read it."""
+
+    label: str
+    floor: str = ""
+    """Name of the number that real data reach; empty if there is none."""
+    real: str = AGAINST_ITSELF
+    """What real data were compared with."""
+    level: float | None = None
+    """What real data reach by the definition of the number."""
+    unit: str = ""
+    is_share: bool = False
+
+    def text(self, value: object) -> str:
+        """Write a value in the form of this measure."""
+        if isinstance(value, str):
+            return value
+        if not is_number(value):
+            return MISSING
+        return percent(value) if self.is_share else number(value)
+
+
+MEASURES = {
+    "accuracy": Measure("read as asked", "judge_accuracy", "real data", is_share=True),
+    "judge_accuracy": Measure("real data read right", is_share=True),
+    "fd_cnn": Measure("FD-cnn", "fd_cnn_floor"),
+    "sliced_w": Measure("sliced Wasserstein distance", "sliced_w_floor"),
+    "energy": Measure("energy distance", "energy_floor"),
+    "distance_ratio": Measure("variety", real="real data", level=1.0),
+    "nearest_ratio": Measure("distance to training data", real="unseen real data", level=1.0),
+    "nll": Measure("negative log-likelihood", unit="nats per example"),
+    "bits_per_token": Measure("code length", unit="bits per token"),
+}
+HELD_OUT = "there are no held-out data, or too few"
+WHY_MISSING = {
+    "accuracy": "the data have no labels to ask for",
+    "judge_accuracy": "there are no labelled data that the judge has not seen",
+    "nearest_ratio": HELD_OUT,
+}
+
+
+def measure(name: str, numbers: Numbers) -> Measure:
+    """Return how a number is to be read, known here or not."""
+    if name in MEASURES:
+        return MEASURES[name]
+    floor = f"{name}_floor"
+    return Measure(name.replace("_", " "), floor if floor in numbers else "")
+
+
+def leading(numbers: Numbers) -> list[str]:
+    """Return the names of the numbers that lead the page: neither facts of the run nor the floor of another."""
+    floors = {measure(name, numbers).floor for name in numbers}
+    return [
+        name
+        for name, value in numbers.items()
+        if name not in floors and name not in FACTS and not isinstance(value, str)
+    ]
+
+
+def why_missing(name: str, value: object, reasons: Mapping[str, str]) -> str:
+    """Say why a number is not there."""
+    if name in reasons:
+        return reasons[name].removesuffix(".")
+    if value is not None:
+        return "it came out as no finite number, so something diverged"
+    if name.endswith("_floor"):
+        return HELD_OUT
+    return WHY_MISSING.get(name, "it was not measured")
+
+
+def facts(numbers: Numbers) -> str:
+    """Say how long the run was."""
+    steps, seconds = numbers.get("steps"), numbers.get("seconds")
+    parts = [f"{number(round(steps))} steps"] if is_number(steps) else []
+    return " in ".join([*parts, duration(seconds)] if is_number(seconds) else parts)

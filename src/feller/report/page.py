@@ -1,0 +1,146 @@
+"""What a run found, as a page for people that opens anywhere and a record for programs."""
+
+import math
+import pathlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from importlib import resources
+from numbers import Real
+from typing import Any
+from xml.etree.ElementTree import Element
+
+from PIL import Image
+
+from feller.errors import InputError
+from feller.record import replace_file, write_json
+from feller.report import sections, tables
+from feller.report.cards import key_numbers
+from feller.report.curve import Curve
+from feller.report.html import element, render, section
+from feller.report.measures import Numbers, facts
+from feller.report.verdict import verdict
+from feller.report.wording import date
+
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+"""The page may load nothing and run nothing, whatever a class or a file is called."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Findings:
+    """All that a report shows, as plain data."""
+
+    title: str
+    """What was fitted, for the top of the page."""
+    command: str = ""
+    """The command line that made the run."""
+    made: str = ""
+    """ISO date, or date and time."""
+    unfinished: str = ""
+    """Why the run is not complete, how far it came and how to go on; empty if it is complete."""
+    numbers: Numbers = field(default_factory=dict)
+    """By their names in --json, in the order of the page."""
+    explanations: Mapping[str, str] = field(default_factory=dict)
+    """One plain sentence for a number."""
+    missing: Mapping[str, str] = field(default_factory=dict)
+    """Why a number is None or not finite; words of the page's own where there is no entry."""
+    notes: Sequence[str] = ()
+    """What was converted, chosen or left out."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Nested as in the recipe."""
+    curve: Curve = ()
+    """`step`, `loss`, `lr` and `seconds` of recorded steps."""
+    loss_unit: str = ""
+    """Unit of the loss, as in "nats per token"."""
+    pictures: Sequence[tuple[str, Image.Image]] = ()
+    """Captions and pictures: the samples first, real data next."""
+    next_steps: Sequence[tuple[str, str]] = ()
+    """Commands, quoted for a shell, and what they do."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Of the software that took part."""
+
+
+def write_report(folder: pathlib.Path, findings: Findings) -> None:
+    """Write `report.html`, one file that loads nothing, and `report.json`, the same without pictures.
+
+    Raises:
+        InputError: If the disk refuses.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "report.json", record(findings))
+        replace_file(folder / "report.html", page(findings))
+    except OSError as error:
+        why = error.strerror or error
+        raise InputError(f"cannot write the report to {folder} ({why}); free the disk or name another place") from error
+
+
+def record(findings: Findings) -> dict[str, Any]:
+    """Return what report.json holds; numbers that are not finite are null there."""
+    names = [one.name for one in fields(findings) if one.name not in ("pictures", "curve")]
+    return {"verdict": verdict(findings.numbers), **{name: _plain(getattr(findings, name)) for name in names}}
+
+
+def page(findings: Findings) -> str:
+    """Return the page as HTML."""
+    numbers, explanations, missing = findings.numbers, findings.explanations, findings.missing
+    body = [
+        _header(findings),
+        element(
+            "main",
+            None,
+            key_numbers(numbers, explanations, missing),
+            sections.pictures(findings.pictures),
+            sections.loss_curve(findings.curve, findings.loss_unit),
+            sections.next_steps(findings.next_steps) if findings.next_steps else None,
+            sections.notes(findings.notes),
+            section(
+                "Details",
+                tables.all_numbers(numbers, explanations, missing) if numbers else None,
+                tables.settings(findings.settings),
+                tables.versions(findings.versions) if findings.versions else None,
+            ),
+        ),
+        element("footer", None, "Written by feller. This page is one file: it loads nothing and runs no script."),
+    ]
+    style = resources.files("feller.report").joinpath("page.css").read_text(encoding="utf-8")
+    head = element(
+        "head",
+        None,
+        element("meta", {"charset": "utf-8"}),
+        element("meta", {"http-equiv": "Content-Security-Policy", "content": POLICY}),
+        element("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}),
+        element("meta", {"name": "color-scheme", "content": "light dark"}),
+        element("title", None, f"{findings.title}: report"),
+        element("link", {"rel": "icon", "href": "data:,"}),
+        element("style", None, style),
+    )
+    return render(element("html", {"lang": "en"}, head, element("body", None, *body)))
+
+
+def _header(findings: Findings) -> Element:
+    """Say what was run and, in one sentence, how good it is."""
+    when = element("time", {"datetime": findings.made}, date(findings.made)) if findings.made else None
+    run = facts(findings.numbers)
+    about = element("p", {"class": "about"}, when, " · " if when is not None and run else None, run)
+    command = sections.command(findings.command) if findings.command else "a command that was not recorded"
+    stop = [element("strong", None, "This run is not complete. "), findings.unfinished] if findings.unfinished else []
+    return element(
+        "header",
+        None,
+        element("h1", None, findings.title),
+        element("p", {"class": "verdict"}, verdict(findings.numbers)),
+        about if when is not None or run else None,
+        element("p", {"class": "about"}, "Made by ", command),
+        element("p", {"class": "unfinished"}, *stop) if stop else None,
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Turn nested data into what JSON has words for."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, Real) and not isinstance(value, int):
+        return float(value) if True else None
+    return value if value is None or isinstance(value, str | int) else str(value)

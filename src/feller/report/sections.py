@@ -1,0 +1,69 @@
+"""The sections that are read in order; what is missing is said in words."""
+
+from collections.abc import Sequence
+from xml.etree.ElementTree import Element
+
+from PIL import Image
+
+from feller.report.curve import Curve, draw, losses
+from feller.report.html import Child, element, section
+from feller.report.pictures import SHOWN, common_scale, figure
+from feller.report.wording import Number, brief, is_number, number
+
+
+def pictures(shown: Sequence[tuple[str, Image.Image]]) -> Element:
+    """Set samples and real data side by side at the same scale."""
+    there = [(caption, picture) for caption, picture in shown if min(picture.size) > 0]
+    if not there:
+        return section("Samples", element("p", None, "No samples were drawn, so there is nothing to see yet."))
+    scale = common_scale([picture for _, picture in there])
+    said = "There are no real data to set beside the samples."
+    alone = element("p", {"class": "soft"}, said) if len(there) == 1 else None
+    wide = any(picture.width * scale.page > 1.5 * SHOWN for _, picture in there)
+    figures = [figure(caption, picture, scale) for caption, picture in there]
+    return section("Samples", element("div", {"class": "pictures wide" if wide else "pictures"}, *figures), alone)
+
+
+def loss_curve(curve: Curve, unit: str) -> Element:
+    """Draw the loss, or say why there is none."""
+    steps, loss = losses(curve)
+    lost = len({entry.get("step") for entry in curve}) - len(steps)
+    broken = f"Recorded steps whose loss was no finite number: {number(lost)}." if lost > 0 else ""
+    if len(steps) < 2:
+        few = "The loss was recorded at one step only, too few for a curve." if len(steps) else "No loss was recorded."
+        return section("Training", element("p", None, f"{few} {broken}".strip()))
+    rates = [entry["lr"] for entry in curve if is_number(entry.get("lr"))]
+    caption = "Dots are single steps; the line is their average over the steps around."
+    words = element("p", {"class": "soft"}, " ".join(part for part in [caption, _rates(rates), broken] if part))
+    return section("Training", element("figure", None, draw(steps, loss, unit)), words)
+
+
+def _rates(rates: Sequence[Number]) -> str:
+    """Say how the learning rate went."""
+    if not rates:
+        return ""
+    if min(rates) == max(rates):
+        return f"The learning rate was {brief(rates[0])}."
+    return f"The learning rate was {brief(max(rates))} at most and {brief(rates[-1])} at the end."
+
+
+def command(text: str) -> Element:
+    """Show a command that one click selects whole and that no line breaks inside a word."""
+    words = [element("span", None, word) for word in text.split(" ")]
+    spaced: list[Child] = [part for word in words for part in (word, " ")]
+    return element("code", {"class": "command"}, *spaced[:-1])
+
+
+def next_steps(steps: Sequence[tuple[str, str]]) -> Element:
+    """List commands, each selected whole by one click."""
+    items = [element("li", None, meaning, command(line)) for line, meaning in steps]
+    return section("How to go on", element("ul", {"class": "steps"}, *items))
+
+
+def notes(texts: Sequence[str]) -> Element:
+    """List what was converted and chosen."""
+    title = "What was converted and chosen"
+    if not texts:
+        return section(title, element("p", None, "Nothing had to be converted, chosen or left out."))
+    items = [element("li", None, text) for text in texts]
+    return section(title, element("ul", {"class": "notes"}, *items))

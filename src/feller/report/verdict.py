@@ -1,0 +1,44 @@
+"""The one sentence that says what the numbers mean."""
+
+from feller.report.measures import MEASURES, Measure, Numbers, leading
+from feller.report.wording import Number, is_number, number
+
+SAME = 1.05
+"""Up to this multiple of the floor, samples count as close as real data."""
+
+
+def verdict(numbers: Numbers) -> str:
+    """Say how good the samples are, by the first number there is."""
+    accuracy, judged = numbers.get("accuracy"), numbers.get("judge_accuracy")
+    share = MEASURES["accuracy"].text
+    if is_number(accuracy):
+        of_real = f"; of real data, {share(judged)} are read right" if is_number(judged) else ""
+        return f"{share(accuracy)} of the samples are read as the class that was asked for{of_real}."
+    for name in ("fd_cnn", "sliced_w", "energy"):
+        value, kind = numbers.get(name), MEASURES[name]
+        if is_number(value):
+            return _distance(kind, value, numbers.get(kind.floor))
+    for name in ("nll", "bits_per_token"):
+        value, kind = numbers.get(name), MEASURES[name]
+        if is_number(value):
+            return f"Held-out data have a {kind.label} of {kind.text(value)} {kind.unit}."
+    values = [numbers[name] for name in leading(numbers)]
+    if any(isinstance(value, float) for value in values) and not any(map(is_number, values)):
+        return "The samples could not be measured: the numbers are not finite."
+    return "How good the samples are was not measured."
+
+
+def _distance(kind: Measure, value: Number, floor: object) -> str:
+    """Compare the distance from samples to real data with the one among real data."""
+    if not is_number(floor):
+        return (
+            f"Between samples and real data the {kind.label} is {kind.text(value)}; how far real data are from each"
+            " other is not known."
+        )
+    shown = f"{kind.label} {kind.text(value)}, {kind.real} {kind.text(floor)}"
+    if floor <= 0 or value <= 0:
+        return f"The distance of the samples to real data: {shown}."
+    if value <= SAME * floor:
+        return f"The samples are as close to real data as real data are to each other: {shown}."
+    times = number(float(value) / floor)
+    return f"The samples are {times} times as far from real data as real data are from each other: {shown}."

@@ -1,0 +1,44 @@
+"""What a paper says, what we saw, and whether the two agree."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+HOLDS, FAILS, UNTESTABLE = "holds", "does not hold", "not testable here"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim of a paper."""
+
+    claim: str
+    paper: str
+    """The paper's figure or statement."""
+    ours: str
+    """What we measured, with units."""
+    spread: str
+    """Over which seeds, and how far they differ."""
+    verdict: str
+    """holds, does not hold, or not testable here."""
+
+
+def verdict(holds: bool) -> str:
+    """Return the word for it."""
+    return HOLDS if holds else FAILS
+
+
+def mean_of(values: Sequence[float], digits: int = 4) -> str:
+    """Return a mean for people."""
+    return f"{statistics.fmean(values):.{digits}g}"
+
+
+def spread_of(values: Sequence[float]) -> str:
+    """Return number of seeds and range."""
+    if len(values) == 1:
+        return "1 seed"
+    return f"{len(values)} seeds, {min(values):.4g} to {max(values):.4g}"
+
+
+def untestable(claim: str, paper: str, why: str) -> Claim:
+    """Return a claim that a laptop cannot test."""
+    return Claim(claim, paper, why, "-", UNTESTABLE)

@@ -1,0 +1,161 @@
+"""The run folder: the interface between commands."""
+
+import contextlib
+import fcntl
+import os
+import pathlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from feller import __version__
+from feller.errors import InputError, UsageError
+from feller.record import nearest, read_json, write_json
+
+FORMAT = 1
+"""Version of the folder's form; a reader refuses a later one."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A folder that holds one fitted model and all that was found about it."""
+
+    path: pathlib.Path
+
+    @property
+    def recipe(self) -> pathlib.Path:
+        """What was asked."""
+        return self.path / "recipe.json"
+
+    @property
+    def model(self) -> pathlib.Path:
+        """What is needed to build the model again."""
+        return self.path / "model.json"
+
+    @property
+    def weights(self) -> pathlib.Path:
+        """The network's weights at the last step."""
+        return self.path / "weights.safetensors"
+
+    @property
+    def average(self) -> pathlib.Path:
+        """Their running average, with which samples are drawn."""
+        return self.path / "average.safetensors"
+
+    @property
+    def state(self) -> pathlib.Path:
+        """All that a resumed training needs."""
+        return self.path / "state.safetensors"
+
+    @property
+    def counters(self) -> pathlib.Path:
+        """How far training is, for people."""
+        return self.path / "state.json"
+
+    @property
+    def judge(self) -> pathlib.Path:
+        """The network that judged the samples."""
+        return self.path / "judge.safetensors"
+
+    @property
+    def metrics(self) -> pathlib.Path:
+        """Loss and rate, one JSON object a line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def samples(self) -> pathlib.Path:
+        """Where samples go that have no other place."""
+        return self.path / "samples"
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep others from writing here meanwhile; the system frees the lock of a killed process.
+
+        Raises:
+            InputError: If another process holds it.
+        """
+        with (self.path / "lock").open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise InputError(f"another process is writing to {self.path}; wait for it, or choose --out") from error
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n")
+            file.flush()
+            yield
+
+    def write_record(self, path: pathlib.Path, content: dict[str, Any]) -> None:
+        """Write one of the folder's JSON files, stamped with the versions."""
+        write_json(path, {"format": FORMAT, "version": __version__, **content})
+
+    def read_record(self, path: pathlib.Path) -> dict[str, Any]:
+        """Read one of the folder's JSON files.
+
+        Raises:
+            InputError: If it is missing, damaged, or was written by a newer version.
+        """
+        content = read_json(path)
+        if not isinstance(content, dict) or not isinstance(content.get("format"), int):
+            raise InputError(f"{path} is not a file of a run: expected an object with a number `format`")
+        if content["format"] > FORMAT:
+            raise InputError(
+                f"{path} was written by feller {content.get('version')} in format {content['format']}; "
+                f"this is feller {__version__}, which reads up to format {FORMAT}: upgrade feller"
+            )
+        return {name: value for name, value in content.items() if name not in ("format", "version")}
+
+
+def open_run(folder: str | pathlib.Path | None, home: pathlib.Path = pathlib.Path("runs")) -> Run:
+    """Return the run in a folder, or the newest under `runs`.
+
+    Raises:
+        InputError: If there is none.
+    """
+    if folder is None:
+        found = [path.parent for path in home.glob("*/model.json")] if home.is_dir() else []
+        if not found:
+            raise InputError(f"expected a run under {home}/, found none; make one with: feller fit DATA")
+        return Run(max(found, key=lambda path: (path / "model.json").stat().st_mtime))
+    path = pathlib.Path(folder)
+    if (path / "model.json").is_file():
+        return Run(path)
+    if path.is_dir():
+        raise InputError(f"{path} is a folder but no run: it has no model.json")
+    names = [str(other) for other in path.parent.glob("*") if (other / "model.json").is_file()]
+    hint = f"; {nearest(str(path), names)}" if names else ""
+    raise InputError(f"expected a run folder {path}, found none{hint}")
+
+
+def new_run(out: str | None, data: str, *, resume: bool, overwrite: bool) -> Run:
+    """Return the folder of a run that is to be made or continued; nothing is deleted here.
+
+    Raises:
+        UsageError: If the folder exists and neither `--resume` nor `--overwrite` was asked for, or both were.
+        InputError: If there is nothing to resume.
+    """
+    if resume and overwrite:
+        raise UsageError("--resume and --overwrite exclude each other; choose one")
+    if out is None and resume:
+        return open_run(None)
+    if out is None:
+        stem = pathlib.Path(
+            data.removeprefix("example:").replace("/", "-") if data.startswith("example:") else data
+        ).stem
+        stem = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in stem) or "data"
+        number = 1
+        while (path := pathlib.Path("runs") / f"{stem}-{number}").exists():
+            number += 1
+        return Run(path)
+    run = Run(pathlib.Path(out))
+    if run.path.exists() and not run.path.is_dir():
+        raise InputError(f"{run.path} is a file; --out needs a folder")
+    if resume and not run.model.is_file():
+        raise InputError(f"expected a run to resume in {run.path}, found none; leave out --resume to start one")
+    if run.path.exists() and any(run.path.iterdir()) and not resume:
+        if not overwrite:
+            raise UsageError(f"{run.path} exists: continue it with --resume, or replace it with --overwrite")
+        if not run.model.is_file():
+            raise UsageError(
+                f"{run.path} exists and is no run of feller, so --overwrite leaves it alone; choose another"
+            )
+    return run

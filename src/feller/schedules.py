@@ -1,0 +1,191 @@
+"""How much data and how much source a path holds at each time.
+
+Source: Lipman et al. 2024, "Flow Matching Guide and Code", arXiv 2412.06264, section 4.8.
+"""
+
+import abc
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+Number = Tensor | float
+
+
+class Scales(NamedTuple):
+    """A schedule at some times; what does not depend on time may be a float."""
+
+    alpha: Number
+    """Share of the data."""
+    sigma: Number
+    """Share of the source."""
+    d_alpha: Number
+    """Time derivative of alpha."""
+    d_sigma: Number
+    """Time derivative of sigma."""
+
+    @property
+    def wronskian(self) -> Number:
+        """The determinant alpha' sigma - sigma' alpha, positive inside (0, 1)."""
+        return self.d_alpha * self.sigma - self.d_sigma * self.alpha
+
+    @property
+    def d_log_snr(self) -> Number:
+        """Time derivative of log(alpha / sigma)."""
+        return self.wronskian / (self.alpha * self.sigma)
+
+    @property
+    def eta(self) -> Number:
+        """The weight sigma W / alpha of the score in the velocity: half the variance of the memoryless noise."""
+        return self.sigma * self.wronskian / self.alpha
+
+
+class Schedule(abc.ABC):
+    """Scales alpha, sigma of x_t = alpha x_1 + sigma x_0. Implement one method to add one."""
+
+    @abc.abstractmethod
+    def __call__(self, t: Tensor) -> Scales:
+        """Return the scales and their derivatives at times [b] in [0, 1]."""
+
+    def time(self, snr: Tensor) -> Tensor:
+        """Return the time at which alpha / sigma has a value in (0, inf), by bisection unless a kind knows better."""
+        low, high = torch.zeros_like(snr), torch.ones_like(snr)
+        for _ in range(64):
+            middle = (low + high) / 2
+            now = self(middle)
+            below = now.alpha < snr * now.sigma
+            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+        return (low + high) / 2
+
+
+@dataclass(frozen=True)
+class Linear(Schedule):
+    """alpha = t, sigma = 1 - t: straight paths, known as CondOT."""
+
+    def __call__(self, t: Tensor) -> Scales:
+        """Return t and 1 - t."""
+        return Scales(t, 1 - t, 1.0, -1.0)
+
+    def time(self, snr: Tensor) -> Tensor:
+        """Return r / (1 + r)."""
+        return snr / (1 + snr)
+
+
+@dataclass(frozen=True)
+class Polynomial(Schedule):
+    """alpha = t^n, sigma = 1 - t^n."""
+
+    n: float = 2.0
+
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise ValueError(f"the power must be at least 1 for a finite velocity at t = 0, got {self.n:g}")
+
+    def __call__(self, t: Tensor) -> Scales:
+        """Return t^n and its complement."""
+        alpha, rate = t**self.n, self.n * t ** (self.n - 1)
+        return Scales(alpha, 1 - alpha, rate, -rate)
+
+    def time(self, snr: Tensor) -> Tensor:
+        """Return (r / (1 + r))^(1 / n)."""
+        return (snr / (1 + snr)) ** (1 / self.n)
+
+
+@dataclass(frozen=True)
+class Cosine(Schedule):
+    """alpha = sin(pi t / 2), sigma = cos(pi t / 2): constant variance, constant Wronskian."""
+
+    def __call__(self, t: Tensor) -> Scales:
+        """Return sine and cosine; the latter as a sine of 1 - t, so that it ends at 0 and not at its rounding error."""
+        alpha, sigma = torch.sin(math.pi / 2 * t), torch.sin(math.pi / 2 * (1 - t))
+        return Scales(alpha, sigma, math.pi / 2 * sigma, -math.pi / 2 * alpha)
+
+    def time(self, snr: Tensor) -> Tensor:
+        """Return 2 / pi atan(r)."""
+        return 2 / math.pi * torch.atan(snr)
+
+
+@dataclass(frozen=True)
+class LinearVP(Schedule):
+    """alpha = t, sigma = sqrt(1 - t^2): constant variance; sigma' is infinite at t = 1."""
+
+    def __call__(self, t: Tensor) -> Scales:
+        """Return t and sqrt((1 - t)(1 + t)), exact near 1."""
+        sigma = ((1 - t) * (1 + t)).sqrt()
+        return Scales(t, sigma, 1.0, -t / sigma)
+
+    def time(self, snr: Tensor) -> Tensor:
+        """Return r / sqrt(1 + r^2)."""
+        return snr / (1 + snr**2).sqrt()
+
+
+@dataclass(frozen=True)
+class VP(Schedule):
+    """Variance preserving diffusion with a rate that falls linearly from beta_max to beta_min.
+
+    It starts at alpha = 0.0066 for the default rates, not at 0, so exact normal noise carries a small bias.
+    """
+
+    beta_min: float = 0.1
+    beta_max: float = 20.0
+
+    def __call__(self, t: Tensor) -> Scales:
+        """Return exp(-T / 2) and sqrt(1 - exp(-T)); expm1 keeps the digits near t = 1."""
+        slope = self.beta_max - self.beta_min
+        elapsed = (1 - t) ** 2 * slope / 2 + (1 - t) * self.beta_min
+        rate = -(1 - t) * slope - self.beta_min
+        alpha, sigma = torch.exp(-elapsed / 2), (-torch.expm1(-elapsed)).sqrt()
+        return Scales(alpha, sigma, -rate * alpha / 2, rate * torch.exp(-elapsed) / (2 * sigma))
+
+    def time(self, snr: Tensor) -> Tensor:
+        """Invert T = log(1 + 1 / r^2)."""
+        slope, elapsed = self.beta_max - self.beta_min, torch.log1p(snr**-2)
+        # (sqrt(b^2 + 2 s T) - b) / s, without the difference of near numbers at small T
+        return 1 - 2 * elapsed / ((self.beta_min**2 + 2 * slope * elapsed).sqrt() + self.beta_min)
+
+
+@dataclass(frozen=True)
+class VE(Schedule):
+    """Variance exploding: alpha = 1, sigma falls geometrically from sigma_max to sigma_min.
+
+    Meets neither end: the state starts as sigma_max x_0 and ends with noise sigma_min.
+    """
+
+    sigma_min: float = 0.01
+    sigma_max: float = 50.0
+
+    def __call__(self, t: Tensor) -> Scales:
+        """Return 1 and sigma_min (sigma_max / sigma_min)^(1 - t)."""
+        log_ratio = math.log(self.sigma_max / self.sigma_min)
+        sigma = self.sigma_min * torch.exp(log_ratio * (1 - t))
+        return Scales(1.0, sigma, 0.0, -log_ratio * sigma)
+
+    def time(self, snr: Tensor) -> Tensor:
+        """Return 1 - log(1 / (r sigma_min)) / log(sigma_max / sigma_min)."""
+        return 1 + torch.log(snr * self.sigma_min) / math.log(self.sigma_max / self.sigma_min)
+
+
+@dataclass(frozen=True)
+class Formula(Schedule):
+    """Your own alpha and sigma, functions of times; the derivatives come by automatic differentiation."""
+
+    alpha: Callable[[Tensor], Tensor]
+    sigma: Callable[[Tensor], Tensor]
+
+    def __call__(self, t: Tensor) -> Scales:
+        """Evaluate the formulas and their tangents."""
+        ones = torch.ones_like(t)
+        alpha, d_alpha = torch.func.jvp(self.alpha, (t,), (ones,))[:2]
+        sigma, d_sigma = torch.func.jvp(self.sigma, (t,), (ones,))[:2]
+        return Scales(alpha, sigma, d_alpha, d_sigma)
+
+
+def memoryless(schedule: Schedule) -> Callable[[Tensor], Tensor]:
+    """Return the noise variance 2 sigma W / alpha that makes both ends independent; infinite at t = 0 if alpha is 0.
+
+    Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
+    """
+    return lambda t: 2 * torch.as_tensor(schedule(t).eta)

@@ -1,0 +1,41 @@
+"""Euler's rule, with noise Euler-Maruyama, with exact jumps."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from feller.draws import Draw
+from feller.processes import Characteristics, Process
+from feller.simulate.solver import GaussianSolver, add_noise, clock, flow, jump, refuse_backwards
+from feller.spaces import Euclidean, Space
+from feller.tree import State, tree_map
+
+
+@dataclass(frozen=True)
+class Euler(GaussianSolver):
+    """Euler-Maruyama and exact jumps: order 1 for a velocity, weak order 1 with noise."""
+
+    space: Space = field(default_factory=Euclidean)
+    """Where the state lives; a product has one space per leaf."""
+
+    def moments(self, process: Process, x: State, t: float, s: float) -> tuple[State, State]:
+        """Return x + h velocity and h diffusion; jumps have no place in them."""
+        return self._moments(process(x, clock(x, t)), x, t, s)
+
+    def _moments(self, now: State, x: State, t: float, s: float) -> tuple[State, State]:
+        if s < t:
+            refuse_backwards(now, t, s)
+
+        def variance(now: Characteristics, x: Tensor) -> Tensor | None:
+            return None if now.diffusion is None else torch.clamp((s - t) * now.diffusion, min=0)
+
+        return flow(self.space, x, (s - t, now)), tree_map(variance, now, x)
+
+    def step(self, process: Process, x: State, t: float, s: float, draw: Draw) -> State:
+        """Drift, then noise of the right variance, then jumps."""
+        now = process(x, clock(x, t))
+        if isinstance(now, Characteristics) and now.diffusion is None and now.jumps is None:
+            return flow(self.space, x, (s - t, now))
+        y = tree_map(lambda mean, variance: add_noise(mean, variance, draw), *self._moments(now, x, t, s))
+        return jump(y, now, now, s, draw)

@@ -1,0 +1,91 @@
+"""What every solver offers, and the moves that all of them share."""
+
+import abc
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from feller.draws import Draw
+from feller.processes import Characteristics, Jumps, Process
+from feller.spaces import Space
+from feller.spaces.product import part
+from feller.tree import State, leaves, tree_map
+
+
+class Solver(abc.ABC):
+    """One step of a simulation. Implement one method to add one."""
+
+    calls: ClassVar[int] = 1
+    """Network calls per step."""
+
+    @abc.abstractmethod
+    def step(self, process: Process, x: State, t: float, s: float, draw: Draw) -> State:
+        """Move a batch from time t to s."""
+
+    def begin(self) -> "Solver":
+        """Return what makes the steps of one simulation; a solver with memory starts afresh here."""
+        return self
+
+
+class GaussianSolver(Solver):
+    """A solver whose step is Gaussian given x. Implement `moments`; `step` follows."""
+
+    @abc.abstractmethod
+    def moments(self, process: Process, x: State, t: float, s: float) -> tuple[State, State]:
+        """Return mean and variance of the state at s; a leaf without noise has variance None."""
+
+    def step(self, process: Process, x: State, t: float, s: float, draw: Draw) -> State:
+        """Draw from N(mean, variance)."""
+        return tree_map(lambda mean, variance: add_noise(mean, variance, draw), *self.moments(process, x, t, s))
+
+
+def add_noise(mean: Tensor, variance: Tensor | None, draw: Draw) -> Tensor:
+    """Return mean + sqrt(variance) noise."""
+    if variance is None:
+        return mean
+    return mean + variance.sqrt() * draw.normal(mean.shape, mean.dtype, mean.device)
+
+
+def clock(x: State, t: float) -> Tensor:
+    """Return the time as the network wants it, [b], in the state's precision."""
+    if isinstance(x, dict):
+        x = next((leaf for leaf in leaves(x) if leaf.is_floating_point()), next(leaves(x)))
+    return torch.full((len(x),), t, dtype=x.dtype if x.is_floating_point() else None, device=x.device)
+
+
+def flow(space: Space, x: State, *terms: tuple[float, State]) -> State:
+    """Follow a combination of velocities, each for its time; leaves without velocity stay."""
+    if isinstance(x, dict):
+        return {k: flow(part(space, k), leaf, *((h, now[k]) for h, now in terms)) for k, leaf in x.items()}
+    moving = [(h, now.velocity) for h, now in terms if now.velocity is not None]
+    if not moving:
+        return x
+    if len(moving) == 1:
+        return space.move(x, moving[0][1], moving[0][0])
+    (h, velocity), *others = moving
+    total = h * velocity
+    for h, velocity in others:
+        total = torch.add(total, velocity, alpha=h)
+    return space.step(x, total)
+
+
+def jump(x: State, first: State, last: State, s: float, draw: Draw) -> State:
+    """Let those jump whom the first call's hazard picks, to where the last call lets them land."""
+    if isinstance(x, dict):
+        return {k: jump(leaf, first[k], last[k], s, draw) for k, leaf in x.items()}
+    if first.jumps is None:
+        return x
+    return Jumps(first.jumps.hazard, last.jumps.land).move(x, s, draw)
+
+
+def refuse_backwards(now: State, t: float, s: float) -> None:
+    """Refuse noise and jumps on a decreasing grid, where they would spread what they should gather."""
+    if any(leaf.diffusion is not None or leaf.jumps is not None for leaf in leaves(now)):
+        raise ValueError(f"cannot run noise or jumps backwards, from {t:g} to {s:g}; reverse the process first")
+
+
+def refuse_noise(now: Characteristics, solver: str) -> None:
+    """Refuse a diffusion where a solver has no place for it."""
+    if now.diffusion is not None:
+        raise ValueError(f"{solver} follows velocities and jumps; use Euler for a process with noise")

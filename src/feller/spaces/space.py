@@ -1,0 +1,25 @@
+"""What every space offers."""
+
+import abc
+
+import torch
+from torch import Tensor
+
+from feller.draws import Draw
+from feller.tree import State
+
+
+class Space(abc.ABC):
+    """Where a state, or a leaf of it, lives. Implement two methods to add one."""
+
+    @abc.abstractmethod
+    def reference(self, n: int, draw: Draw, device: torch.device | str = "cpu") -> State:
+        """Draw n states from the source law, the process's law at t = 0."""
+
+    @abc.abstractmethod
+    def step(self, x: Tensor, v: Tensor) -> Tensor:
+        """Move from x by the tangent vector v: x + v on flat spaces."""
+
+    def move(self, x: Tensor, v: Tensor, h: float) -> Tensor:
+        """Follow a velocity for the time h."""
+        return self.step(x, h * v)

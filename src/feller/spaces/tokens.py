@@ -1,0 +1,71 @@
+"""Symbols of a finite alphabet: text, pixels as levels, types of atoms."""
+
+import abc
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from feller.draws import Draw, categorical
+from feller.spaces.space import Space
+
+
+class Source(abc.ABC):
+    """The law of each token at t = 0."""
+
+    @abc.abstractmethod
+    def probabilities(self, count: int) -> Tensor:
+        """Return the probability of each symbol, [count], or [count + 1] if there is a mask symbol."""
+
+
+@dataclass(frozen=True)
+class Uniform(Source):
+    """Every symbol is equally likely."""
+
+    def probabilities(self, count: int) -> Tensor:
+        """Return 1 / count for each."""
+        return torch.full((count,), 1 / count, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class Mask(Source):
+    """Every token is the mask, a symbol of its own with the number `count`, which never is data."""
+
+    def probabilities(self, count: int) -> Tensor:
+        """Put all mass on the mask."""
+        return torch.nn.functional.one_hot(torch.tensor(count), count + 1).double()
+
+
+@dataclass(frozen=True)
+class Law(Source):
+    """Any law, such as the symbols' frequencies."""
+
+    weights: tuple[float, ...]
+
+    def probabilities(self, count: int) -> Tensor:
+        """Return the weights, normalised."""
+        if len(self.weights) != count:
+            raise ValueError(f"expected {count} weights, one per symbol, got {len(self.weights)}")
+        weights = torch.tensor(self.weights, dtype=torch.float64)
+        return weights / weights.sum()
+
+
+@dataclass(frozen=True)
+class Tokens(Space):
+    """Arrays of whole numbers from 0 to count - 1; the mask, where there is one, is `count`."""
+
+    count: int
+    """Symbols that data may have."""
+    shape: tuple[int, ...] = ()
+    source: Source = field(default_factory=Uniform)
+
+    def reference(self, n: int, draw: Draw, device: torch.device | str = "cpu") -> Tensor:
+        """Draw each token from the source."""
+        if isinstance(self.source, Mask):
+            return torch.full((n, *self.shape), self.count, device=device)
+        weights = self.source.probabilities(self.count).to(device)
+        return categorical(weights, draw.uniform((n, *self.shape), torch.float64, device))
+
+    def step(self, x: Tensor, v: Tensor) -> Tensor:
+        """Refuse: tokens jump, they do not flow."""
+        raise TypeError("tokens have no velocity; give the process jumps")

@@ -1,0 +1,33 @@
+"""Files of named tensors; the only place that knows safetensors."""
+
+import pathlib
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from feller.errors import InputError
+from feller.record import replace_file
+
+
+def save_tensors(path: pathlib.Path, tensors: dict[str, Tensor], note: dict[str, str] | None = None) -> None:
+    """Write tensors and a note to one file, whole or not at all."""
+    # Copies, since two names may share memory, which the format refuses.
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    replace_file(path, save(plain, note))
+
+
+def load_tensors(path: pathlib.Path, device: torch.device | str = "cpu") -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read tensors and the note beside them; nothing in the file is executed.
+
+    Raises:
+        InputError: If the file is missing or damaged.
+    """
+    if not path.is_file():
+        raise InputError(f"expected a file {path}, found none")
+    try:
+        with safe_open(str(path), "pt", device=str(device)) as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+        raise InputError(f"{path} is damaged or cut off ({error}); copy it again, or train again") from error

@@ -1,0 +1,52 @@
+"""What a killed run needs to go on, bit for bit."""
+
+from feller.errors import InputError
+from feller.networks.average import UPDATES
+from feller.record import write_json
+from feller.run import Run
+from feller.tensors import load_tensors, save_tensors
+from feller.train.loop import Learner
+from feller.train.optimiser import optimiser_tensors, restore_optimiser
+
+_COUNTERS = {"step": int, "seconds": float, "fall_from": int, "last": int}
+
+
+def save_checkpoint(run: Run, learner: Learner) -> None:
+    """Write the learner.
+
+    `state.safetensors` holds all of it and is replaced in one move, so that a crash between the files leaves a state
+    that fits together; weights and average are copies for those who only sample.
+    """
+    counters = {name: getattr(learner, name) for name in _COUNTERS}
+    parts = {
+        "network": learner.network.state_dict(),
+        "average": learner.average.state_dict(),
+        "optimiser": optimiser_tensors(learner.optimiser),
+    }
+    tensors = {f"{part}/{name}": value for part, named in parts.items() for name, value in named.items()}
+    save_tensors(run.state, tensors, {name: str(value) for name, value in counters.items() if value is not None})
+    save_tensors(run.weights, parts["network"])
+    save_tensors(run.average, {name: value for name, value in parts["average"].items() if name != UPDATES})
+    write_json(run.counters, counters)
+
+
+def load_checkpoint(run: Run, learner: Learner) -> None:
+    """Bring a learner to where it was.
+
+    Raises:
+        InputError: If the state is missing, damaged, or that of another network.
+    """
+    tensors, note = load_tensors(run.state)
+    parts: dict[str, dict] = {"network": {}, "average": {}, "optimiser": {}}
+    try:
+        for name, value in tensors.items():
+            part, name = name.split("/", 1)
+            parts[part][name] = value
+        learner.network.load_state_dict(parts["network"])
+        counters = {name: kind(note[name]) for name, kind in _COUNTERS.items() if name in note}
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise InputError(f"{run.state} does not fit this run: {str(error).splitlines()[0]}") from error
+    learner.average.load_state_dict(parts["average"])
+    restore_optimiser(learner.optimiser, parts["optimiser"])
+    for name, value in counters.items():
+        setattr(learner, name, value)

@@ -1,0 +1,87 @@
+"""Devices and processes; the only place that knows Accelerate."""
+
+import contextlib
+import functools
+from collections.abc import Iterator
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from feller.tree import State, tree_map
+
+
+class Engine:
+    """Where training happens: one process, or one of several that share each batch.
+
+    Started plainly, by `torchrun` or by `accelerate launch`. Every process holds the whole network; gradients are
+    averaged once per step, after all micro-batches, so that a private gradient can add its noise exactly once.
+    """
+
+    def __init__(self) -> None:
+        capable = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        self._accelerator = Accelerator(mixed_precision="bf16" if capable else "no")
+
+    @property
+    def device(self) -> torch.device:
+        """Of this process."""
+        return self._accelerator.device
+
+    @property
+    def rank(self) -> int:
+        """Number of this process."""
+        return self._accelerator.process_index
+
+    @property
+    def ranks(self) -> int:
+        """Number of processes."""
+        return self._accelerator.num_processes
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes files and speaks."""
+        return self._accelerator.is_main_process
+
+    def rows(self, size: int) -> slice:
+        """Return the part of a batch of this size that falls to this process."""
+        return slice(size * self.rank // self.ranks, size * (self.rank + 1) // self.ranks)
+
+    def place(self, tree: State) -> State:
+        """Move tensors to the device."""
+        return tree_map(lambda leaf: leaf.to(self.device, non_blocking=True), tree)
+
+    @contextlib.contextmanager
+    def precision(self) -> Iterator[None]:
+        """Compute in bfloat16 on devices that have it; weights stay as they are."""
+        with self._accelerator.autocast():
+            yield
+
+    def average_gradients(self, network: nn.Module) -> None:
+        """Average the gradients of all processes, in one message."""
+        if self.ranks == 1:
+            return
+        gradients = [weight.grad for weight in network.parameters() if weight.grad is not None]
+        flat = self._accelerator.reduce(torch.cat([gradient.flatten() for gradient in gradients]), "mean")
+        for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+    def mean(self, value: Tensor) -> Tensor:
+        """Average a number over all processes."""
+        return value if self.ranks == 1 else self._accelerator.reduce(value, "mean")
+
+    def agree(self, value: float) -> float:
+        """Return the first process's value everywhere, so that all take the same turn."""
+        if self.ranks == 1:
+            return value
+        mine = torch.tensor(value if self.is_first else 0.0, dtype=torch.float64, device=self.device)
+        return self._accelerator.reduce(mine, "sum").item()
+
+    def wait(self) -> None:
+        """Let the other processes catch up."""
+        self._accelerator.wait_for_everyone()
+
+
+@functools.cache
+def engine() -> Engine:
+    """Return the engine of this process."""
+    return Engine()

@@ -1,0 +1,151 @@
+"""The one loop that trains, a generator: logging, previews and stopping belong to the caller."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from feller.draws import Draws
+from feller.errors import InputError
+from feller.gradient import Gradient, Mean
+from feller.networks.average import Average
+from feller.objective import Batch, Example, Objective
+from feller.train.engine import Engine
+from feller.train.optimiser import Training, make_optimiser, rate
+from feller.tree import length, tree_map
+
+Batches = Callable[[int, slice], Batch]
+"""(step, rows of the whole batch) -> this process's part of the batch."""
+
+
+@dataclass
+class Learner:
+    """All that changes while training, and all that a checkpoint must hold."""
+
+    network: nn.Module
+    optimiser: torch.optim.Optimizer
+    average: Average
+    step: int = 0
+    """Steps done."""
+    seconds: float = 0.0
+    """Of training, over all sittings."""
+    fall_from: int | None = None
+    """Step from which the rate falls; None while that is open."""
+    last: int | None = None
+    """Number of steps of the whole run; None while that is open."""
+
+
+def make_learner(network: nn.Module, training: Training) -> Learner:
+    """Start from a fresh network."""
+    learner = Learner(network, make_optimiser(network, training), Average(network, training.average))
+    if training.steps is not None:
+        learner.last = training.steps
+        learner.fall_from = training.steps - round(training.decay * training.steps)
+    return learner
+
+
+@dataclass(frozen=True)
+class Report:
+    """One step, as the caller sees it."""
+
+    step: int
+    """Steps done."""
+    loss: Tensor
+    """Mean over the whole batch; a tensor, so that only who looks at it waits for the device."""
+    lr: float
+    gradient: Tensor
+    """Length of the gradient before clipping."""
+    seconds: float
+    """Of training so far."""
+    share: float
+    """Of the whole run that is done, in [0, 1]."""
+
+
+def train(
+    learner: Learner,
+    objective: Objective,
+    batches: Batches,
+    training: Training,
+    *,
+    draws: Draws,
+    engine: Engine,
+    gradient: Gradient | None = None,
+) -> Iterator[Report]:
+    """Train until the steps or minutes are used up; yield after every step.
+
+    What step k does depends on the learner's state, the seed and k alone, so a resumed run goes on bit for bit, and
+    several processes together do what one would, up to rounding.
+
+    Args:
+        learner: Network, optimiser and counters; changed in place.
+        objective: What to learn.
+        batches: Gives each step its examples.
+        training: Sizes, rates and the budget.
+        draws: Source of all randomness.
+        engine: Device and processes.
+        gradient: How losses become gradients; the mean by default.
+
+    Raises:
+        InputError: If the loss stops being finite.
+    """
+    gradient = gradient or Mean()
+    network, rows = learner.network, engine.rows(training.batch)
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    before, begun = learner.seconds, time.monotonic()
+
+    def loss(network: nn.Module, example: Example) -> Tensor:
+        with engine.precision():
+            return objective.loss(network, example)
+
+    while learner.last is None or learner.step < learner.last:
+        step_draws = Draws(draws.seed, rows.start, training.batch).named("train", learner.step)
+        batch = engine.place(batches(learner.step, rows))
+        example = objective.draw(network, batch, step_draws)
+        network.zero_grad(set_to_none=True)
+        value = gradient(loss, network, _split(example, training.micro_batch), training.batch / engine.ranks)
+        engine.average_gradients(network)
+        size = nn.utils.clip_grad_norm_(weights, training.clip)
+        lr = rate(training, learner.step, learner.fall_from, learner.last)
+        for group in learner.optimiser.param_groups:
+            group["lr"] = lr
+        learner.optimiser.step()
+        learner.average.update(network)
+        learner.step += 1
+        learner.seconds = before + time.monotonic() - begun
+        share = _progress(learner, training, engine)
+        yield Report(learner.step, engine.mean(value), lr, size, learner.seconds, share)
+
+
+def _split(example: Example, size: int | None) -> Iterator[Example]:
+    """Cut examples into micro-batches."""
+    n = length(example)
+    for start in range(0, n, size or max(n, 1)):
+        yield tree_map(lambda leaf, start=start: leaf[start : start + (size or n)], example)
+
+
+def _progress(learner: Learner, training: Training, engine: Engine) -> float:
+    """Return the share that is done; fix the end of a run by the clock once the rate is due to fall."""
+    if training.steps is not None or training.minutes is None:
+        return learner.step / learner.last if learner.last else 0.0
+    share = engine.agree(learner.seconds) / (60 * training.minutes)
+    if learner.last is None and share >= 1 - training.decay:
+        learner.fall_from = learner.step
+        learner.last = learner.step + math.ceil(learner.step * training.decay / max(1 - training.decay, 1e-6))
+    return share if learner.last is None else max(learner.step / learner.last, 1 - training.decay)
+
+
+def check_finite(report: Report) -> float:
+    """Return the loss as a number.
+
+    Raises:
+        InputError: If it is not finite.
+    """
+    value = report.loss.item()
+    if not math.isfinite(value):
+        raise InputError(
+            f"the loss became {value} at step {report.step}; a lower rate (--train.lr {report.lr / 3:.1g}) mostly helps"
+        )
+    return value

@@ -1,0 +1,86 @@
+"""The optimiser, and how its rate rises and falls."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from feller.errors import InputError, UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How long and how fast to learn."""
+
+    batch: int = 128
+    """Examples per step, over all processes and micro-batches."""
+    micro_batch: int | None = None
+    """Examples that go through the network at once on one process; None for all."""
+    steps: int | None = None
+    """Training steps; if given, `minutes` does not count."""
+    minutes: float | None = None
+    """Minutes of training; the rate begins to fall when its share of them has passed."""
+    lr: float = 1e-3
+    """Highest learning rate of AdamW."""
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.0
+    warmup: int = 100
+    """Steps until the highest rate."""
+    decay: float = 0.3
+    """Last share of the run, over which the rate falls to zero."""
+    clip: float = 1.0
+    """Longest gradient; longer ones are shortened."""
+    average: float = 0.999
+    """Decay of the running average of the weights, which sampling uses."""
+
+    def __post_init__(self) -> None:
+        checks = {
+            "batch": self.batch >= 1,
+            "micro_batch": self.micro_batch is None or self.micro_batch >= 1,
+            "steps": self.steps is None or self.steps >= 1,
+            "minutes": self.minutes is None or self.minutes > 0,
+            "lr": self.lr > 0,
+            "decay": 0 <= self.decay <= 1,
+            "clip": self.clip > 0,
+            "average": 0 <= self.average < 1,
+        }
+        for name, right in checks.items():
+            if not right:
+                raise UsageError(f"train.{name} is out of range: got {getattr(self, name)}")
+
+
+def make_optimiser(network: nn.Module, training: Training) -> torch.optim.Optimizer:
+    """Return AdamW over all weights."""
+    return torch.optim.AdamW(
+        network.parameters(), lr=training.lr, betas=training.betas, weight_decay=training.weight_decay
+    )
+
+
+def rate(training: Training, step: int, fall_from: int | None, last: int | None) -> float:
+    """Return the learning rate of a step: warm-up, constant, then straight down to zero."""
+    factor = min(1.0, (step + 1) / max(training.warmup, 1))
+    if fall_from is not None and last is not None and step >= fall_from:
+        factor *= max(last - step, 1) / max(last - fall_from, 1)
+    return training.lr * factor
+
+
+def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return the optimiser's memory as named tensors."""
+    state = optimiser.state_dict()["state"]
+    return {f"{number}.{name}": value for number, entry in state.items() for name, value in entry.items()}
+
+
+def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Give an optimiser its memory back.
+
+    Raises:
+        InputError: If the names are not those of such an optimiser.
+    """
+    state: dict[int, dict[str, Tensor]] = {}
+    try:
+        for name, value in tensors.items():
+            number, field = name.split(".", 1)
+            state.setdefault(int(number), {})[field] = value
+        optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+    except (ValueError, KeyError) as error:
+        raise InputError(f"the saved state is not that of this optimiser ({error})") from error

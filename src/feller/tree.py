@@ -1,0 +1,48 @@
+"""States are trees: a tensor, or a dict of named states."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+State = Any
+"""A tensor with one entry per example along its first axis, or a dict of states."""
+
+
+def tree_map(function: Callable[..., Any], tree: State, *others: State) -> State:
+    """Apply a function to each leaf, beside the leaves at the same place of other trees."""
+    if isinstance(tree, dict):
+        return {name: tree_map(function, leaf, *(other[name] for other in others)) for name, leaf in tree.items()}
+    return function(tree, *others)
+
+
+def leaves(tree: State) -> Iterator[Any]:
+    """Yield the leaves, depth first."""
+    if isinstance(tree, dict):
+        for leaf in tree.values():
+            yield from leaves(leaf)
+    else:
+        yield tree
+
+
+def length(tree: State) -> int:
+    """Return the number of examples."""
+    return len(next(leaves(tree)))
+
+
+def spread(t: State, tree: State) -> State:
+    """Give each leaf of a tree its time: one time for all, or a tree of times as it is."""
+    if isinstance(tree, dict) and not isinstance(t, dict):
+        return {name: spread(t, leaf) for name, leaf in tree.items()}
+    return t
+
+
+def concatenate(*trees: State) -> State:
+    """Put trees of the same shape one after the other along the examples."""
+    return tree_map(lambda *parts: torch.cat(parts), *trees)
+
+
+def pad_right(t: Tensor, x: Tensor) -> Tensor:
+    """Give numbers per example, [b], as many axes as a state, [b, ...]."""
+    return t.reshape(t.shape + (1,) * (x.ndim - t.ndim))

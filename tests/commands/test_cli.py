@@ -1,0 +1,319 @@
+"""The command line, in this process: what it prints, where it writes, and how it fails."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from feller.cli import main
+
+TINY = ("--size", "tiny", "--steps", "3")
+
+
+def run(capsys, *words):
+    try:
+        status = main([str(word) for word in words])
+    except SystemExit as end:  # the argument parser ends by itself
+        status = end.code
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("digits") / "run"
+    assert main(["fit", "example:digits", *TINY, "--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def moons(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("moons") / "run"
+    assert main(["fit", "example:moons", *TINY, "--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_run_folder_holds_what_the_docs_say(digits):
+    names = {path.name for path in digits.iterdir()}
+    assert names >= {
+        "recipe.json",
+        "model.json",
+        "weights.safetensors",
+        "average.safetensors",
+        "state.safetensors",
+        "state.json",
+        "metrics.jsonl",
+        "judge.safetensors",
+        "report.html",
+        "report.json",
+        "lock",
+    }
+    record = json.loads((digits / "model.json").read_text())
+    assert record["format"] == 1
+    assert record["modality"]["is"] == "Images"
+
+
+def test_json_is_last_and_equals_the_report(digits, capsys):
+    status, out, _ = run(capsys, "evaluate", digits, "--json")
+    numbers = json.loads(out.splitlines()[-1])
+    report = json.loads((digits / "report.json").read_text())["numbers"]
+    assert status == 0
+    assert {name: numbers[name] for name in report} == report
+    assert numbers["judge_accuracy"] >= 0.95
+    assert numbers["steps"] == 3
+
+
+def test_fit_says_what_it_chose(capsys):
+    status, _, err = run(capsys, "fit", "example:digits", *TINY)
+    assert status == 0
+    assert "recipe images" in err.replace("\n", " ")
+    assert pathlib.Path("runs/digits-1/report.html").is_file()
+
+
+def test_newest_run_is_taken_and_named(capsys):
+    run(capsys, "fit", "example:moons", *TINY)
+    status, out, err = run(capsys, "sample", "-n", 5, "--json")
+    assert status == 0
+    assert "runs/moons-1" in err
+    assert json.loads(out.splitlines()[-1])["n"] == 5
+
+
+@pytest.mark.parametrize("solver", ["euler", "midpoint", "heun", "rk4", "dopri5", "euler-maruyama", "ancestral"])
+def test_every_solver_samples(moons, capsys, solver):
+    calls = () if solver == "dopri5" else ("--calls", 8)
+    status, _, err = run(capsys, "sample", moons, "-n", 7, "--solver", solver, *calls, "--out", "new.npz")
+    assert status == 0, err
+    assert np.load("new.npz")["samples"].shape == (7, 2)
+
+
+def test_samples_of_images_in_the_units_of_the_data(digits, capsys):
+    words = ("sample", digits, "-n", 12, "--calls", 4, "--given", "label=7", "--guidance", 1.5, "--out")
+    assert run(capsys, *words, "new.npz")[0] == 0
+    file = np.load("new.npz")
+    assert file["samples"].dtype == np.uint8
+    assert file["samples"].shape == (12, 8, 8)
+    assert file["samples"].max() <= 16
+    assert set(file["labels"]) == {7}
+    assert run(capsys, *words, "new")[0] == 0
+    assert len(list(pathlib.Path("new/7").glob("*.png"))) == 12
+    assert pathlib.Path("new/grid.png").is_file()
+
+
+def test_sample_number_k_does_not_depend_on_how_many_are_drawn(digits, capsys):
+    for n in (10, 300):
+        run(capsys, "sample", digits, "-n", n, "--calls", 2, "--out", f"{n}.npz")
+    few, many = np.load("10.npz"), np.load("300.npz")
+    assert (few["samples"] == many["samples"][:10]).mean() > 0.999  # the network's rounding depends on the batch
+    assert (few["labels"] == many["labels"][:10]).all()
+
+
+def test_samples_can_be_judged_from_a_file(digits, capsys):
+    run(capsys, "sample", digits, "-n", 40, "--calls", 2, "--out", "new.npz")
+    status, out, _ = run(capsys, "evaluate", digits, "--samples", "new.npz", "--json")
+    assert status == 0
+    assert json.loads(out.splitlines()[-1])["fd_cnn"] > 0
+
+
+def test_deeper_fields_reach_the_recipe(capsys):
+    status, _, err = run(capsys, "fit", "example:moons", *TINY, "--train.lr", "5e-4", "--drop", 0.25, "--out", "r")
+    assert status == 0, err
+    recipe = json.loads(pathlib.Path("r/recipe.json").read_text())["recipe"]
+    assert recipe["train"]["lr"] == 5e-4
+    assert recipe["drop"] == 0.25
+
+
+def test_whole_tree_in_help(capsys):
+    status, out, _ = run(capsys, "fit", "example:moons", "--recipe", "points", "--help")
+    assert status == 0
+    assert "--train.lr" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (["fti", "x"], 2, "did you mean 'fit'"),
+        (["fit"], 2, "expected DATA"),
+        (["fit", "example:digit"], 2, "did you mean 'digits'"),
+        (["fit", "nowhere"], 1, "nowhere"),
+        (["fit", "example:moons", "--recipe", "imagse"], 2, "did you mean 'images'"),
+        (["fit", "example:moons", "--recipe", "images"], 2, "needs pictures"),
+        (["fit", "example:moons", "--size", "huge"], 2, "no size is called 'huge'"),
+        (["fit", "example:moons", "--steps", "5", "--minutes", "1"], 2, "exclude each other"),
+        (["fit", "example:moons", "--steps", "0"], 2, "train.steps"),
+        (["fit", "example:moons", "--train.lrr", "1"], 2, "--train.lr"),
+        (["fit", "example:moons", "--stps", "3"], 2, "stps"),
+        (["fit", "--resume", "--out", "nothing"], 1, "nothing"),
+        (["sample"], 1, "feller fit DATA"),
+        (["sample", "nothing"], 1, "nothing"),
+        (["evaluate", "."], 1, "no model.json"),
+        (["data", "nowhere.csv"], 1, "nowhere.csv"),
+        (["reproduce", "flow-machting"], 2, "did you mean 'flow-matching-guide'"),
+    ],
+)
+def test_wrong_use_is_one_line_and_a_status(capsys, words, status, message):
+    got, out, err = run(capsys, *words)
+    assert got == status, err
+    assert message in err
+    assert "Traceback" not in err
+    assert not out
+    assert not pathlib.Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (["-n", "0"], 2, "at least 1"),
+        (["--solver", "midpiont"], 2, "did you mean 'midpoint'"),
+        (["--calls", "0"], 2, "at least 1"),
+        (["--calls", "1"], 2, "needs at least 2"),
+        (["--solver", "dopri5", "--calls", "9"], 2, "chooses its own"),
+        (["--given", "label"], 2, "KEY=VALUE"),
+        (["--given", "lable=3"], 2, "did you mean 'label'"),
+        (["--given", "label=11"], 2, "label"),
+        (["--out", "x.mp3"], 2, ".npz"),
+    ],
+)
+def test_wrong_samples(digits, capsys, words, status, message):
+    got, _, err = run(capsys, "sample", digits, *words)
+    assert got == status, err
+    assert message in err
+
+
+def test_guidance_without_conditions(moons, capsys):
+    status, _, err = run(capsys, "sample", moons, "--guidance", 2)
+    assert status == 2
+    assert "no" in err
+
+
+def test_existing_folder_is_kept(moons, capsys):
+    before = (moons / "weights.safetensors").read_bytes()
+    status, _, err = run(capsys, "fit", "example:moons", *TINY, "--out", moons)
+    assert status == 2
+    assert "--resume" in err
+    assert (moons / "weights.safetensors").read_bytes() == before
+    pathlib.Path("mine").mkdir()
+    pathlib.Path("mine/letter.txt").write_text("dear")
+    status, _, err = run(capsys, "fit", "example:moons", *TINY, "--out", "mine", "--overwrite")
+    assert status == 2
+    assert pathlib.Path("mine/letter.txt").read_text() == "dear"
+
+
+def copy(run_folder: pathlib.Path, name: str) -> pathlib.Path:
+    folder = pathlib.Path(name)
+    folder.mkdir()
+    for path in run_folder.iterdir():
+        if path.is_file():
+            (folder / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+@pytest.mark.parametrize("file", ["model.json", "average.safetensors", "recipe.json", "judge.safetensors"])
+@pytest.mark.parametrize("damage", ["cut", "noise", "gone"])
+def test_damaged_run_is_said_in_one_line(digits, capsys, file, damage):
+    folder = copy(digits, "damaged")
+    content = (folder / file).read_bytes()
+    if damage == "cut":
+        (folder / file).write_bytes(content[: len(content) // 2])
+    elif damage == "noise":
+        (folder / file).write_bytes(b"\x80\x04K\x01." + content[5:])
+    else:
+        (folder / file).unlink()
+    status, _, err = run(capsys, "evaluate", folder)
+    if file == "judge.safetensors" and damage == "gone":
+        assert status == 0
+    else:
+        assert status == 1, err
+        assert "Traceback" not in err
+        assert "damaged" in err
+
+
+def test_run_of_a_newer_version(digits, capsys):
+    folder = copy(digits, "newer")
+    record = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps({**record, "format": 99, "version": "9.0"}))
+    status, _, err = run(capsys, "sample", folder)
+    assert status == 1
+    assert "9.0" in err
+    assert "upgrade" in err
+
+
+def test_strangers_run_executes_nothing(moons, capsys):
+    """Every place that could name code is tried: kinds, functions, pickles in place of tensors."""
+    import pickle
+
+    class Bomb:
+        def __reduce__(self):
+            return (pathlib.Path("boom").write_text, ("!",))
+
+    for number, (file, content) in enumerate(
+        {
+            "average.safetensors": pickle.dumps(Bomb()),
+            "judge.safetensors": pickle.dumps(Bomb()),
+            "state.safetensors": pickle.dumps(Bomb()),
+        }.items()
+    ):
+        folder = copy(moons, f"stranger{number}")
+        (folder / file).write_bytes(content)
+        run(capsys, "evaluate", folder)
+        run(capsys, "sample", folder)
+        run(capsys, "fit", "--resume", "--out", folder)
+    folder = copy(moons, "stranger")
+    record = json.loads((folder / "model.json").read_text())
+    for evil in (
+        {"is": "os.system", "command": "touch boom"},
+        {"is": "Formula", "alpha": "os:system", "sigma": "builtins.exec"},
+        {"is": "Popen", "args": ["touch", "boom"]},
+    ):
+        changed = json.loads(json.dumps(record))
+        changed["path"]["schedule"] = evil
+        (folder / "model.json").write_text(json.dumps(changed))
+        status, _, err = run(capsys, "sample", folder)
+        assert status == 1, err
+    assert not pathlib.Path("boom").exists()
+
+
+def test_own_recipe_and_path(capsys):
+    pathlib.Path("mine.py").write_text(
+        "from feller import Affine, Formula, Recipe, Training\n"
+        "from feller.networks.mlp import MLP\n"
+        "def alpha(t): return t**2\n"
+        "def sigma(t): return 1 - t**2\n"
+        "def curved(data, size):\n"
+        "    return Recipe(architecture=MLP(width=8, depth=1), path=Affine(Formula(alpha, sigma)),\n"
+        "                  train=Training(batch=16, steps=2))\n"
+    )
+    status, _, err = run(capsys, "fit", "example:moons", "--recipe", "mine.py:curved", "--out", "r")
+    assert status == 0, err
+    assert run(capsys, "sample", "r", "--code", "mine.py", "-n", 3)[0] == 0
+    status, _, err = run(capsys, "fit", "example:moons", "--recipe", "mine.py:curvd", "--out", "q")
+    assert status == 2
+    assert "curved" in err
+
+
+def test_one_picture_and_one_class(capsys):
+    pathlib.Path("one/cat").mkdir(parents=True)
+    Image.fromarray(np.arange(144, dtype=np.uint8).reshape(12, 12)).save("one/cat/a.png")
+    status, _, err = run(capsys, "fit", "one", *TINY, "--out", "r")
+    assert status == 0, err
+    assert run(capsys, "sample", "r", "-n", 2, "--calls", 2, "--given", "label=cat")[0] == 0
+
+
+def test_full_disk_loses_nothing(moons, capsys, monkeypatch):
+    folder = copy(moons, "full")
+    before = {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}
+
+    def full(*_):
+        raise OSError(28, "No space left on device", "full/state.safetensors")
+
+    monkeypatch.setattr("feller.record.os.fsync", full)
+    status, _, err = run(capsys, "fit", "--resume", "--out", folder, "--steps", 6)
+    assert status == 1
+    assert "disk is full" in err
+    assert {path.name: path.read_bytes() for path in folder.glob("*.safetensors")} == before

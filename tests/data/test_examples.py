@@ -1,0 +1,98 @@
+"""Examples: sizes, distributions, and that they are the same for everyone."""
+
+import pathlib
+
+import numpy as np
+import pytest
+import torch
+
+from feller.data import EXAMPLES, examples, read
+from feller.data.examples import inside
+
+
+def test_digits_are_those_of_scikit_learn_and_stratified() -> None:
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    train, test = read("example:digits"), read("example:digits/test")
+    assert (len(train), len(test)) == (1437, 360)
+    assert train.modality == test.modality
+    assert train.modality.levels == 16
+    rows = torch.cat([train.values, test.values]).flatten(1).numpy()
+    both = np.concatenate([rows, torch.cat([train.given["label"], test.given["label"]]).numpy()[:, None]], axis=1)
+    assert sorted(map(tuple, both.tolist())) == sorted(map(tuple, np.c_[pixels, labels].astype(int).tolist()))
+    counts = test.given["label"].bincount() / torch.from_numpy(labels).bincount()
+    assert (counts - 360 / 1797).abs().max() < 0.004  # half an example of a class
+
+
+def test_examples_do_not_depend_on_global_seeds() -> None:
+    for name in EXAMPLES:
+        torch.manual_seed(1)
+        np.random.seed(1)
+        first = read(f"example:{name}")
+        torch.manual_seed(2)
+        np.random.seed(2)
+        state = torch.get_rng_state()
+        assert torch.equal(first.values, read(f"example:{name}").values)
+        assert torch.equal(state, torch.get_rng_state())
+
+
+def test_the_order_of_digits_is_fixed() -> None:
+    """Figures in reports are comparable only as long as these numbers stay."""
+    assert read("example:digits/test").given["label"][:12].tolist() == [3, 4, 6, 9, 2, 8, 9, 4, 6, 7, 5, 9]
+    assert read("example:digits/test").values.sum() == 113205
+
+
+@pytest.mark.parametrize("name", ["moons", "checkerboard"])
+def test_points_have_two_parts_with_one_scale(name: str) -> None:
+    train, test = read(f"example:{name}"), read(f"example:{name}/test")
+    assert (len(train), len(test)) == (20_000, 5_000)
+    assert train.modality == test.modality
+    assert not (train.values[:5000] == test.values).any()
+    state = train.modality.encode(train.values)
+    assert torch.allclose(state.mean(0), torch.zeros(2), atol=1e-5)
+    assert torch.allclose(state.std(0), torch.ones(2), atol=1e-4)
+
+
+def test_checkerboard_is_uniform_on_its_squares() -> None:
+    for part in ("", "/test"):
+        values = read(f"example:checkerboard{part}").values
+        assert inside(values).all()
+        cell = values.floor().long() + 2
+        counts = (4 * cell[:, 0] + cell[:, 1]).bincount(minlength=16).double()
+        expected = len(values) / 8
+        assert int((counts > 0).sum()) == 8
+        assert ((counts[counts > 0] - expected) ** 2 / expected).sum() < 29.9  # chi^2, 7 degrees: chance 1e-4
+        place = (values % 1).flatten().sort().values
+        grid = torch.arange(1, len(place) + 1) / len(place)
+        assert (place - grid).abs().max() < 2.3 / len(place) ** 0.5  # Kolmogorov-Smirnov: chance 5e-5
+
+
+def test_inside_at_the_borders() -> None:
+    at = torch.tensor([[0.5, 0.5], [-0.5, 0.5], [-2.0, -2.0], [2.0, 2.0], [-2.1, -1.5], [1.9, -0.5], [-1.5, 0.2]])
+    assert inside(at).tolist() == [True, False, True, False, False, True, True]
+
+
+def test_moons_lie_on_two_arcs_with_their_noise() -> None:
+    values = read("example:moons").values
+    centre = torch.tensor([[0.0, 0.0], [1.0, 0.5]], dtype=torch.float64)
+    radius = (values[:, None] - centre).norm(dim=2)
+    arc = (radius - 1).abs().argmin(1)
+    off = radius[torch.arange(len(values)), arc] - 1
+    ends = values[:, 1] * (1 - 2 * arc) + arc * 0.5  # height above the line through the ends of the arc
+    middle = ends > 0.3
+    assert 0.047 < off[middle].std() < 0.053  # 20,000 draws give 0.05 within 0.0005
+    assert off.abs().max() < 0.35
+    assert abs(float((arc == 0).double().mean()) - 0.5) < 0.05
+    assert values[:, 0].min() > -1.3
+    assert values[:, 0].max() < 2.3
+
+
+def test_every_example_has_its_notice() -> None:
+    notice = (pathlib.Path(examples.__file__).parent / "NOTICE.md").read_text()
+    for name, example in EXAMPLES.items():
+        assert example.name == name
+        assert f"`{name}`" in notice
+        assert example.summary
+        assert example.source
+        assert example.licence

@@ -1,0 +1,282 @@
+"""What every architecture must do."""
+
+import json
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.func import functional_call, grad, jvp, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from feller.draws import Draws
+from feller.errors import InputError, UsageError
+from feller.networks import MLP, Architecture, Transformer, UNet, parameters
+from feller.record import from_data, to_data
+
+SMALL = {
+    "mlp": (MLP(width=16, depth=2), (3,)),
+    "mlp of images with frequencies": (MLP(width=10, depth=1, frequencies=2), (2, 3, 2)),
+    "plain": (UNet(channels=12, multipliers=(1,)), (1, 4, 4)),
+    "unet": (UNet(channels=8, multipliers=(1, 2, 2), blocks=1, heads=2), (2, 9, 5)),
+    "transformer": (Transformer(patch=3, width=16, depth=2, heads=2), (2, 5, 7)),
+}
+every = pytest.mark.parametrize(("architecture", "shape"), SMALL.values(), ids=SMALL)
+
+
+def build(architecture: Architecture, shape: tuple[int, ...], seed: int = 0) -> nn.Module:
+    return architecture.build(shape, {"label": 3}, Draws(seed))
+
+
+def trained(architecture: Architecture, shape: tuple[int, ...]) -> nn.Module:
+    """A float64 network none of whose weights is zero."""
+    network = build(architecture, shape).double()
+    draw = Draws(1).at("weights")
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight += 0.2 * draw.normal(weight.shape, torch.float64)
+    return network
+
+
+def batch(shape: tuple[int, ...], n: int = 4, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
+    draw = Draws(2).at("batch")
+    return draw.normal((n, *shape), dtype), draw.uniform((n,), dtype), draw.integers(4, (n,))
+
+
+@settings(deadline=None, max_examples=12, derandomize=True)
+@given(
+    architecture=st.sampled_from([architecture for architecture, shape in SMALL.values() if len(shape) == 3]),
+    colours=st.integers(1, 3),
+    height=st.integers(1, 11),
+    width=st.integers(1, 11),
+    n=st.integers(0, 3),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+)
+def test_images_of_any_size(
+    architecture: Architecture, colours: int, height: int, width: int, n: int, dtype: torch.dtype
+) -> None:
+    shape = (colours, height, width)
+    x_t, t, label = batch(shape, n, dtype)
+    prediction = build(architecture, shape).to(dtype)(x_t, t, {"label": label})
+    assert prediction.shape == x_t.shape
+    assert prediction.dtype == dtype
+
+
+@pytest.mark.parametrize("architecture", [UNet(8, (1, 2, 2), 1), Transformer(width=16, depth=1), MLP(16, 1)])
+@pytest.mark.parametrize("size", [(7, 7), (28, 28), (9, 5)])
+def test_awkward_sizes(architecture: Architecture, size: tuple[int, int]) -> None:
+    x_t, t, label = batch((1, *size), 2, torch.float32)
+    assert build(architecture, (1, *size))(x_t, t, {"label": label}).shape == x_t.shape
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (7,), (2, 3)])
+def test_vectors_of_any_shape(shape: tuple[int, ...]) -> None:
+    x_t, t, label = batch(shape)
+    assert build(MLP(8, 1, 2), shape).double()(x_t, t, {"label": label}).shape == x_t.shape
+
+
+@every
+def test_device_and_dtype_follow_the_inputs(architecture: Architecture, shape: tuple[int, ...]) -> None:
+    x_t, t, label = batch(shape)
+    network = build(architecture, shape).double()
+    assert network(x_t, t, {"label": label}).dtype == torch.float64
+    assert network(x_t, t.float(), {"label": label}).dtype == torch.float64  # a solver's own time
+    away = network.to("meta")(x_t.to("meta"), t.to("meta"), {"label": label.to("meta")})
+    assert away.shape == x_t.shape
+    assert away.device.type == "meta"
+
+
+@every
+def test_a_new_network_predicts_zero_and_learns_in_all_its_weights(
+    architecture: Architecture, shape: tuple[int, ...]
+) -> None:
+    """What starts at zero must not keep anything behind it from learning."""
+    x_t, t, label = batch(shape, 8)
+    label[:4] = torch.arange(4)
+    network = build(architecture, shape).double()
+    before = {name: weight.detach().clone() for name, weight in network.named_parameters()}
+    assert not network(x_t, t, {"label": label}).any()
+    optimiser = torch.optim.Adam(network.parameters(), 1e-2)
+    for _ in range(4):
+        optimiser.zero_grad()
+        (network(x_t, t, {"label": label}) - x_t * t.reshape(-1, *[1] * len(shape))).square().mean().backward()
+        optimiser.step()
+    still = [name for name, weight in network.named_parameters() if torch.equal(weight, before[name])]
+    assert still == []
+    changed = network(x_t, 1 - t, {"label": label}), network(x_t, t, {"label": (label + 1) % 4})
+    for other in changed:
+        assert ((other - network(x_t, t, {"label": label})).abs().flatten(1).amax(1) > 1e-6).all()
+
+
+@every
+def test_the_null_has_its_own_embedding(architecture: Architecture, shape: tuple[int, ...]) -> None:
+    network = trained(architecture, shape)
+    assert network.nulls == {"label": 3}
+    x_t, t, _ = batch(shape, 1)
+    answers = [network(x_t, t, {"label": torch.tensor([k])}) for k in range(4)]
+    for k in range(3):
+        assert (answers[3] - answers[k]).abs().max() > 1e-6
+    answers[3].square().sum().backward()
+    rows = next(weight for name, weight in network.named_parameters() if "tables" in name).grad
+    assert rows is not None
+    assert rows[3].any()
+    assert not rows[:3].any()
+    with pytest.raises(IndexError):
+        network(x_t, t, {"label": torch.tensor([4])})
+
+
+@every
+def test_gradients_per_example(architecture: Architecture, shape: tuple[int, ...]) -> None:
+    network = trained(architecture, shape)
+    weights = {name: weight.detach() for name, weight in network.named_parameters()}
+
+    def loss(weights: dict[str, Tensor], x_t: Tensor, t: Tensor, label: Tensor) -> Tensor:
+        prediction = functional_call(network, weights, (x_t[None], t[None], {"label": label[None]}))
+        return (prediction[0] - x_t.sin()).square().mean()
+
+    x_t, t, label = batch(shape, 3)
+    together = vmap(grad(loss), in_dims=(None, 0, 0, 0))(weights, x_t, t, label)
+    for i in range(3):
+        network.zero_grad()
+        prediction = network(x_t[i : i + 1], t[i : i + 1], {"label": label[i : i + 1]})
+        (prediction[0] - x_t[i].sin()).square().mean().backward()
+        for name, weight in network.named_parameters():
+            torch.testing.assert_close(together[name][i], weight.grad, rtol=1e-9, atol=1e-12)
+
+
+@every
+def test_derivatives_of_the_state(architecture: Architecture, shape: tuple[int, ...]) -> None:
+    """Forward mode against central differences, and second derivatives against those of the first."""
+    network = trained(architecture, shape)
+    x_t, t, label = batch(shape, 2)
+    along = Draws(3).at("along").normal(x_t.shape, torch.float64)
+
+    def predict(x: Tensor) -> Tensor:
+        return network(x, t, {"label": label})
+
+    def slope(x: Tensor) -> Tensor:
+        return grad(lambda x: predict(x).square().sum())(x)
+
+    h = 1e-5
+    with sdpa_kernel(SDPBackend.MATH):
+        forward = jvp(predict, (x_t,), (along,))[1]
+        second = grad(lambda x: (slope(x) * along).sum())(x_t)
+    close = {"rtol": 1e-5, "atol": 1e-6}
+    torch.testing.assert_close(forward, (predict(x_t + h * along) - predict(x_t - h * along)) / (2 * h), **close)
+    torch.testing.assert_close(second, (slope(x_t + h * along) - slope(x_t - h * along)) / (2 * h), **close)
+
+
+@every
+def test_rows_do_not_look_at_each_other(architecture: Architecture, shape: tuple[int, ...]) -> None:
+    network = trained(architecture, shape)
+    x_t, t, label = batch(shape, 5)
+    prediction = network(x_t, t, {"label": label})
+    order = torch.tensor([3, 0, 4, 1, 2])
+    close = {"rtol": 1e-12, "atol": 1e-12}
+    torch.testing.assert_close(network(x_t[order], t[order], {"label": label[order]}), prediction[order], **close)
+    x_t, t, label = x_t.clone(), t.clone(), label.clone()
+    x_t[1], t[1], label[1] = 7, 0.5, (label[1] + 1) % 4
+    changed = network(x_t, t, {"label": label})
+    torch.testing.assert_close(changed[[0, 2, 3, 4]], prediction[[0, 2, 3, 4]], **close)
+    assert (changed[1] - prediction[1]).abs().max() > 1e-3
+
+
+@every
+def test_every_entry_is_seen(architecture: Architecture, shape: tuple[int, ...]) -> None:
+    """A prediction depends on the entry at its own place, also at the edges that padding touches."""
+    network = trained(architecture, shape)
+    x_t, t, label = batch(shape, 1)
+    x_t.requires_grad_()
+    prediction = network(x_t, t, {"label": label})
+    for place in [(0,) + (0,) * len(shape), (0, *(n - 1 for n in shape))]:
+        (slope,) = torch.autograd.grad(prediction[place], x_t, retain_graph=True)
+        assert slope[place].abs() > 1e-6
+
+
+@every
+def test_weights_come_from_the_seed(architecture: Architecture, shape: tuple[int, ...]) -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    first = build(architecture, shape, 0).state_dict()
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(6)
+    again, other = build(architecture, shape, 0).state_dict(), build(architecture, shape, 1).state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    for name, weight in first.items():
+        assert torch.equal(weight, other[name]) == (len(weight.unique()) == 1), name  # zeros and ones stay
+
+
+@every
+def test_the_order_of_conditions_does_not_matter(architecture: Architecture, shape: tuple[int, ...]) -> None:
+    one = architecture.build(shape, {"label": 3, "type": 2}, Draws(0)).state_dict()
+    two = architecture.build(shape, {"type": 2, "label": 3}, Draws(0)).state_dict()
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+@every
+def test_record(architecture: Architecture, shape: tuple[int, ...]) -> None:
+    data = json.loads(json.dumps(to_data(architecture)))
+    assert data["is"] == type(architecture).__name__
+    assert from_data(Architecture, data) == architecture
+
+
+def test_a_record_of_wrong_settings() -> None:
+    with pytest.raises(InputError):
+        from_data(Architecture, to_data(Transformer()) | {"heads": 3})
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        (MLP, {"width": 0}),
+        (MLP, {"frequencies": -1}),
+        (UNet, {"multipliers": ()}),
+        (UNet, {"attention": ()}),
+        (UNet, {"channels": 0}),
+        (UNet, {"channels": 9, "attention": (True,)}),
+        (Transformer, {"width": 30, "heads": 2}),
+        (Transformer, {"heads": 3}),
+        (Transformer, {"patch": 0}),
+    ],
+)
+def test_wrong_settings(kind: type[Architecture], settings: dict) -> None:
+    with pytest.raises(UsageError, match="expected"):
+        kind(**settings)
+
+
+@pytest.mark.parametrize("architecture", [UNet(), Transformer()])
+def test_an_image_network_refuses_vectors(architecture: Architecture) -> None:
+    with pytest.raises(UsageError, match="use MLP"):
+        architecture.build((2,), {}, Draws(0))
+
+
+def test_parameters_counts_what_is_trained() -> None:
+    network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    assert parameters(network) == 3 * 4 + 4 + 2 * 4
+    network[1].requires_grad_(False)
+    assert parameters(network) == 3 * 4 + 4
+
+
+@pytest.mark.parametrize(
+    ("architecture", "shape"),
+    [
+        (MLP(width=64, depth=2), (2,)),
+        (UNet(channels=8, multipliers=(1, 2), blocks=1, heads=2), (1, 6, 6)),
+        (Transformer(width=32, depth=1), (1, 6, 6)),
+    ],
+)
+def test_fits_a_fixed_map(architecture: Architecture, shape: tuple[int, ...]) -> None:
+    """A map that needs the state, the time and the label; its variance is 1.1 to 1.3 and 2% of it may remain."""
+    network = build(architecture, shape)
+    x_t, t, label = batch(shape, 32, torch.float32)
+    spread = (-1, *[1] * len(shape))
+    wanted = x_t.flip(-1) * t.reshape(spread) + label.reshape(spread) - 1.5
+    optimiser = torch.optim.Adam(network.parameters(), 1e-2)
+    for _ in range(150):
+        optimiser.zero_grad()
+        error = (network(x_t, t, {"label": label}) - wanted).square().mean()
+        error.backward()
+        optimiser.step()
+    assert error < 0.02 * wanted.var()

@@ -1,0 +1,103 @@
+"""The convolutional network."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from feller.draws import Draws
+from feller.networks import UNet
+from feller.networks.conditioning import zero
+from feller.networks.unet import Attention, Block, ConvolutionalUNet, Level, norm
+
+
+def levels(network: ConvolutionalUNet) -> list[Level]:
+    """Those on the way down, the bottom, those on the way up."""
+    return [part for part in [*network.down, network.bottom, *network.up] if isinstance(part, Level)]
+
+
+def trained(network: ConvolutionalUNet) -> ConvolutionalUNet:
+    """In float64, none of the weights zero."""
+    draw = Draws(0).at("trained")
+    with torch.no_grad():
+        for weight in network.double().parameters():
+            weight += 0.2 * draw.normal(weight.shape, torch.float64)
+    return network
+
+
+def test_one_level_is_a_plain_residual_network() -> None:
+    network = UNet(channels=8, multipliers=(1,), blocks=2).build((1, 8, 8), {}, Draws(0))
+    assert sum(isinstance(part, Block) for part in network.modules()) == 4
+    assert not any(isinstance(part, Attention) for part in network.modules())
+    assert all(part.stride == (1, 1) for part in network.modules() if isinstance(part, nn.Conv2d))
+
+
+@pytest.mark.parametrize(
+    ("attention", "attends"),
+    [((False, True), [False, True, True]), ((True, False, True), [True, False, True]), ((False,), [False] * 3)],
+)
+def test_levels_with_attention(attention: tuple[bool, ...], attends: list[bool]) -> None:
+    settings = UNet(channels=8, multipliers=(1, 2, 4), attention=attention)
+    assert [settings.attends(level) for level in range(3)] == attends
+    network = settings.build((1, 8, 8), {}, Draws(0))
+    assert [len(level.attention) > 0 for level in levels(network)] == attends + attends[1::-1]
+
+
+def test_channels_follow_the_multipliers() -> None:
+    network = UNet(channels=8, multipliers=(1, 3, 2), attention=(False,)).build((1, 8, 8), {}, Draws(0))
+    first = [next(part for part in level.modules() if isinstance(part, nn.Conv2d)) for level in levels(network)]
+    assert [part.in_channels for part in first] == [8, 24, 16, 24, 8]
+
+
+@pytest.mark.parametrize(("width", "groups"), [(1, 1), (8, 1), (12, 1), (20, 2), (32, 4), (48, 6), (64, 8), (100, 4)])
+def test_groups_of_eight_channels_or_more(width: int, groups: int) -> None:
+    assert norm(width).num_groups == groups
+
+
+def test_attention_is_that_of_the_formula() -> None:
+    torch.manual_seed(0)
+    module = Attention(8, 2).double()
+    nn.init.normal_(module.answer.weight)
+    x = torch.randn(2, 8, 3, 2, dtype=torch.float64)
+    wanted = torch.empty_like(x)
+    for i in range(2):
+        pixels = F.group_norm(x[i : i + 1], 1)[0].reshape(8, 6).T
+        q, k, v = module.ask(pixels).split(8, 1)
+        heads = [(q[:, h] @ k[:, h].T / 2).softmax(1) @ v[:, h] for h in (slice(0, 4), slice(4, 8))]
+        wanted[i] = x[i] + module.answer(torch.cat(heads, 1)).T.reshape(8, 3, 2)
+    torch.testing.assert_close(module(x), wanted)
+
+
+def slopes(network: ConvolutionalUNet, side: int) -> torch.Tensor:
+    """Derivatives of the prediction of the first pixel."""
+    x = Draws(0).at("x").normal((1, 1, side, side), torch.float64).requires_grad_()
+    prediction = network(x, torch.tensor([0.5], dtype=torch.float64), {})
+    return torch.autograd.grad(prediction[0, 0, 0, 0], x)[0][0, 0]
+
+
+def test_the_bottom_sees_the_whole_image() -> None:
+    """With three levels and attention at the last, each pixel of 12 x 12 depends on each other."""
+    settings = UNet(channels=8, multipliers=(1, 1, 1), blocks=1, attention=(False, False, True), heads=2)
+    assert slopes(trained(settings.build((1, 12, 12), {}, Draws(0))), 12).all()
+
+
+def test_detail_passes_beside_the_bottom() -> None:
+    """Neighbours of a pixel reach it at full resolution, when nothing comes back from below."""
+    network = trained(UNet(channels=8, multipliers=(1, 2), blocks=1, heads=2).build((1, 5, 5), {}, Draws(0)))
+    zero(network.finer)
+    slope = slopes(network, 5)
+    assert slope[:2, :2].unique().numel() == 4
+    assert slope.all()  # through the group norms
+
+
+def test_what_comes_back_lies_where_it_came_from() -> None:
+    """The blocks of a new network are silent: what is left is a pooling by two and its inverse, cropped."""
+    network = UNet(channels=1, multipliers=(1, 1), blocks=1, attention=(False,)).build((1, 5, 3), {}, Draws(0)).double()
+    for layer in (network.enter, *network.coarser, *network.finer, network.leave):
+        nn.init.dirac_(next(zero(layer).parameters()))
+    seen = []
+    network.norm.register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0]))
+    x = torch.arange(15, dtype=torch.float64).reshape(1, 1, 5, 3)
+    network(x, torch.ones(1, dtype=torch.float64), {})
+    below = x[:, :, ::2, ::2].repeat_interleave(2, 2).repeat_interleave(2, 3)[:, :, :5, :3]
+    torch.testing.assert_close(seen[0], x + below)

@@ -1,0 +1,28 @@
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from feller.report.html import element, legible, render
+from tests.report.reader import read
+
+# Any code point, half of a pair too: file names may hold them.
+TEXT = st.text(st.characters(exclude_categories=()), max_size=30)
+
+
+@settings(deadline=None, max_examples=200)
+@given(before=TEXT, inside=TEXT, after=TEXT, attribute=TEXT)
+def test_every_text_comes_back_and_makes_no_tag(before: str, inside: str, after: str, attribute: str) -> None:
+    page = render(element("p", {"title": attribute}, before, element("b", None, inside), None, after))
+    page.encode()  # can be written
+    (p,) = read(page).all("p")
+    assert [node.tag for node in p.all("")] == ["b"]
+    assert p.text == legible(before) + legible(inside) + legible(after)
+    assert p.attributes == {"title": legible(attribute)}
+
+
+def test_characters_that_deceive_become_visible() -> None:
+    assert legible("a\u202egnp.exe\x00\ud800\r") == "a\ufffdgnp.exe\ufffd\ufffd\ufffd"
+    assert legible("Straße\n\t„x“ 数 🙂") == "Straße\n\t„x“ 数 🙂"
+
+
+def test_void_elements_are_not_closed() -> None:
+    assert render(element("p", None, element("br"), "x")) == "<!doctype html>\n<p><br>x</p>\n"

@@ -1,0 +1,75 @@
+import pytest
+
+from feller.report import verdict
+from feller.report.measures import MEASURES, facts, leading, why_missing
+
+NAN = float("nan")
+
+
+def plain(text: str) -> str:
+    return text.replace("\u202f", " ").replace("\u00a0", " ")
+
+
+@pytest.mark.parametrize(
+    ("numbers", "text"),
+    [
+        (
+            {"fd_cnn": 1.9, "accuracy": 0.974, "judge_accuracy": 0.989},
+            "97.4 % of the samples are read as the class that was asked for; of real data, 98.9 % are read right.",
+        ),
+        ({"accuracy": 0.5, "judge_accuracy": None}, "50.0 % of the samples are read as the class that was asked for."),
+        (
+            {"accuracy": None, "fd_cnn": 1.9, "fd_cnn_floor": 1.2},
+            "The samples are 1.58 times as far from real data as real data are from each other: FD-cnn 1.90, real"
+            " against real 1.20.",
+        ),
+        (
+            {"sliced_w": 0.02, "sliced_w_floor": 0.021},
+            "The samples are as close to real data as real data are to each other: sliced Wasserstein distance 0.0200,"
+            " real against real 0.0210.",
+        ),
+        (
+            {"sliced_w": NAN, "energy": 0.01, "energy_floor": -0.001},
+            "The distance of the samples to real data: energy distance 0.0100, real against real −0.00100.",
+        ),
+        (
+            {"sliced_w": 0.02, "sliced_w_floor": None},
+            "Between samples and real data the sliced Wasserstein distance is 0.0200; how far real data are from each"
+            " other is not known.",
+        ),
+        ({"nll": 3.2}, "Held-out data have a negative log-likelihood of 3.20 nats per example."),
+        ({"fd_cnn": NAN}, "The samples could not be measured: the numbers are not finite."),
+        ({"steps": 10, "seconds": NAN}, "How good the samples are was not measured."),
+        ({}, "How good the samples are was not measured."),
+    ],
+)
+def test_verdict(numbers: dict[str, float | str | None], text: str) -> None:
+    assert plain(verdict(numbers)) == text
+
+
+def test_leading_numbers_leave_out_facts_texts_and_floors_of_others() -> None:
+    numbers = {
+        "accuracy": 0.9,
+        "judge_accuracy": 1.0,
+        "judge": None,
+        "x": 1.0,
+        "x_floor": None,
+        "y_floor": 2.0,
+        "steps": 3,
+    }
+    assert leading(numbers) == ["accuracy", "x", "y_floor"]
+    assert leading({"judge_accuracy": 1.0, "judge": "digits"}) == ["judge_accuracy"]
+
+
+def test_every_floor_that_is_missing_has_a_reason() -> None:
+    for kind in MEASURES.values():
+        assert why_missing(kind.floor or "nearest_ratio", None, {}) != "it was not measured"
+    assert why_missing("nll", NAN, {}).startswith("it came out as no finite number")
+    assert why_missing("nll", NAN, {"nll": "the solver diverged"}) == "the solver diverged"
+
+
+def test_facts() -> None:
+    assert plain(facts({"steps": 4000, "seconds": 93.0})) == "4,000 steps in 1 min 33 s"
+    assert plain(facts({"steps": 4000.0})) == "4,000 steps"
+    assert plain(facts({"seconds": 9.0, "steps": None})) == "9 s"
+    assert facts({"seconds": NAN}) == ""

@@ -1,0 +1,150 @@
+"""Guidance: one convention, w = 1 plain, w = 0 unconditional, in every space the same."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from feller.guidance import absent_given, cfg, classifier_guidance
+from feller.paths import Data, Prediction, Score, Source, Velocity, convert
+from feller.paths.predictions import Prediction as Kind
+from feller.schedules import Cosine, Linear, Schedule
+from tests.oracle import F64, Normal, close, f64
+
+X = torch.linspace(-2, 2, 9, dtype=F64)[:, None]
+T = torch.full((9,), 0.3, dtype=F64)
+LABEL = {"label": torch.zeros(9, dtype=torch.long)}
+NULLS = {"label": 1}
+
+
+def two_laws(kind: Kind, schedule: Schedule):
+    """Return a network that knows N(1, 0.25) for label 0 and N(-0.5, 1) for label 1, which stands for "not given"."""
+
+    def network(x: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
+        with_label, without = Normal(schedule), Normal(schedule, -0.5, 1.0)
+        plain = given["label"][:, None] == 0
+        return torch.where(plain, with_label.predict(kind, x, t), without.predict(kind, x, t))
+
+    return network
+
+
+@pytest.mark.parametrize("w", [0.0, 0.3, 1.0, 1.7, 4.0])
+def test_convention(w: float) -> None:
+    network = two_laws(Velocity(), Linear())
+    guided = cfg(network, w, nulls=NULLS)(X, T, LABEL)
+    plain, without = Normal().predict(Velocity(), X, T), Normal(Linear(), -0.5, 1.0).predict(Velocity(), X, T)
+    close(guided, (1 - w) * without + w * plain, 1e-14)
+
+
+def test_plain_and_unconditional_are_exact() -> None:
+    network = two_laws(Velocity(), Linear())
+    assert cfg(network, 1.0) is network
+    assert torch.equal(cfg(network, 0.0, nulls=NULLS)(X, T, LABEL), network(X, T, {"label": 1 - LABEL["label"] * 0}))
+
+
+@pytest.mark.parametrize("schedule", [Linear(), Cosine()], ids=repr)
+@pytest.mark.parametrize("kind", [Velocity(), Data(), Source(), Score()], ids=repr)
+def test_the_space_does_not_matter(kind: Prediction, schedule: Schedule) -> None:
+    """Guide what the network predicts, then convert: the same velocity as guiding velocities."""
+    guided = cfg(two_laws(kind, schedule), 2.5, nulls=NULLS)(X, T, LABEL)
+    velocity = cfg(two_laws(Velocity(), schedule), 2.5, nulls=NULLS)(X, T, LABEL)
+    close(convert(guided, kind, Velocity(), X, schedule(T)), velocity, 1e-12)
+
+
+def test_both_branches_share_one_call() -> None:
+    calls = []
+
+    def network(x: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
+        calls.append(len(x))
+        return x
+
+    cfg(network, 3.0, nulls=NULLS)(X, T, LABEL)
+    assert calls == [18]
+
+
+def test_interval_costs_one_branch_outside() -> None:
+    calls = []
+
+    def network(x: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
+        calls.append(len(x))
+        return two_laws(Velocity(), Linear())(x, t, given)
+
+    guided = cfg(network, 3.0, nulls=NULLS, interval=(0.4, 0.6))
+    plain = two_laws(Velocity(), Linear())(X, T, LABEL)
+    assert torch.equal(guided(X, T, LABEL), plain)
+    assert calls == [9]
+    times = torch.where(torch.arange(9) < 4, T, 0.5)
+    mixed, everywhere = guided(X, times, LABEL), two_laws(Velocity(), Linear())(X, times, LABEL)
+    assert torch.equal(mixed[:4], everywhere[:4])
+    assert not torch.isclose(mixed[4:], everywhere[4:]).any()
+
+
+def test_some_conditions_may_stay() -> None:
+    """Two keys, one dropped: the network sees the other on both branches."""
+    seen = {}
+
+    def network(x: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
+        seen.update(given)
+        return x
+
+    given = {**LABEL, "size": torch.arange(9.0)}
+    cfg(network, 3.0, nulls={"label": 1, "size": -1.0})(X, T, given)
+    assert seen["label"].tolist() == [0] * 9 + [1] * 9
+    assert seen["size"].tolist() == [*range(9), *range(9)]
+
+
+def test_a_state_may_be_a_tree() -> None:
+    def network(x: dict[str, Tensor], t: dict[str, Tensor], given: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: leaf + given["label"].reshape(-1, *(1,) * (leaf.ndim - 1)) for name, leaf in x.items()}
+
+    x = {"a": X, "b": torch.zeros(9, 2, 2, dtype=F64)}
+    guided = cfg(network, 3.0, nulls=NULLS)(x, {"a": T, "b": T}, LABEL)
+    close(guided["a"], X - 2, 1e-14)
+    close(guided["b"], torch.full((9, 2, 2), -2.0), 1e-14)
+
+
+def test_guidance_nests() -> None:
+    """w = 2 of w = 3 with one condition: (1 - 2) without + 2 (-2 without + 3 plain) = -5 without + 6 plain."""
+    network = two_laws(Velocity(), Linear())
+    nested = cfg(cfg(network, 3.0, nulls=NULLS), 2.0)(X, T, LABEL)
+    close(nested, cfg(network, 6.0, nulls=NULLS)(X, T, LABEL), 1e-13)
+
+
+def test_a_network_that_needs_its_conditions_is_refused_at_once() -> None:
+    with pytest.raises(KeyError, match="no null value"):
+        cfg(two_laws(Velocity(), Linear()), 2.0)
+    with pytest.raises(KeyError, match="colour"):
+        cfg(two_laws(Velocity(), Linear()), 2.0, absent=("colour",), nulls=NULLS)
+
+
+def test_absent_given_keeps_dtype_and_leaves_the_rest() -> None:
+    given = {"label": torch.tensor([0, 2]), "known": torch.tensor([[True], [False]])}
+    without = absent_given(given, {"label": 3}, ("label",))
+    assert without["label"].tolist() == [3, 3]
+    assert without["label"].dtype == torch.long
+    assert without["known"] is given["known"]
+
+
+@pytest.mark.parametrize("schedule", [Linear(), Cosine()], ids=repr)
+def test_classifier_guidance_is_exact_at_one(schedule: Schedule) -> None:
+    """Data N(0, 1), observation y = x_1 + N(0, 0.5): the guided velocity is that of the posterior N(2 y / 3, 1 / 3)."""
+    y, noise = 1.2, 0.5
+    prior, posterior = Normal(schedule, 0.0, 1.0), Normal(schedule, y / (1 + noise), (noise / (1 + noise)) ** 0.5)
+
+    def log_likelihood(x: Tensor, t: Tensor) -> Tensor:
+        """Of y given x_t, where x_1 given x_t is normal."""
+        scales = schedule(t)
+        variance = scales.alpha**2 + scales.sigma**2
+        mean = scales.alpha / variance * x[:, 0]
+        spread = scales.sigma**2 / variance + noise
+        return -((y - mean) ** 2) / (2 * spread)
+
+    network = classifier_guidance(lambda x, t, given: prior.predict(Velocity(), x, t), log_likelihood, 1.0, schedule)
+    close(network(X, T, {}), posterior.predict(Velocity(), X, T), 1e-13)
+    off = classifier_guidance(lambda x, t, given: prior.predict(Velocity(), x, t), log_likelihood, 0.0, schedule)
+    close(off(X, T, {}), prior.predict(Velocity(), X, T), 0.0)
+
+
+def test_classifier_guidance_is_finite_at_the_source() -> None:
+    network = classifier_guidance(lambda x, t, given: x, lambda x, t: -x[:, 0] ** 2, 1.0, Linear())
+    assert network(X, torch.zeros(9, dtype=F64), {}).isfinite().all()
+    close(network(X, f64(*[1.0] * 9), {}), X, 0.0)

@@ -1,0 +1,144 @@
+"""Frozen dataclasses to JSON and back; what a stranger's record can and cannot do."""
+
+import json
+import pathlib
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from feller.couplings import Coupling
+from feller.errors import InputError
+from feller.paths import Path
+from feller.record import FUNCTIONS, from_data, read_json, replace_file, to_data, write_json
+from feller.schedules import Formula, Linear, Polynomial, Schedule
+from feller.simulate import DormandPrince, Solver
+from feller.spaces import Space, Tokens
+from feller.times import LogitNormal, Shifted, TimeLaw, Until
+from tests.properties.examples import BASES, Case, cases, recordable
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A recipe as recipes are: plain fields, kinds inside kinds, containers of both."""
+
+    law: TimeLaw
+    paths: dict[str, Path] = field(default_factory=dict)
+    grid: tuple[float, ...] = ()
+    name: str | None = None
+    steps: int = 3
+    fast: bool = False
+
+
+@pytest.mark.parametrize("case", [case for base in BASES for case in cases(base) if recordable(case.values[0].kind)])
+def test_every_kind_comes_back(case: Case) -> None:
+    data = json.loads(json.dumps(to_data(case.kind)))
+    base = next(base for base in BASES if isinstance(case.kind, base))
+    assert data["is"] == type(case.kind).__name__
+    assert from_data(base, data) == case.kind
+
+
+def test_a_recipe_comes_back() -> None:
+    from feller.paths import Affine, Mixture, Product
+
+    settings = Settings(Until(0.9, Shifted(2.0, LogitNormal())), {"a": Product({"b": Mixture()}), "c": Affine()}, (0.0, 1.0))
+    assert from_data(Settings, json.loads(json.dumps(to_data(settings)))) == settings
+
+
+def test_defaults_may_be_left_out() -> None:
+    assert from_data(Settings, {"law": {"is": "Uniform"}}).steps == 3
+    assert from_data(Schedule, {"is": "Polynomial"}) == Polynomial()
+
+
+@pytest.mark.parametrize(
+    ("base", "data", "message"),
+    [
+        (Schedule, {"is": "Polynomail"}, "did you mean 'Polynomial'"),
+        (Schedule, {"is": "Midpoint"}, "no Schedule is called 'Midpoint'"),
+        (Schedule, {"is": "Schedule"}, "no Schedule"),
+        (Schedule, {"n": 3.0}, "no Schedule"),
+        (Schedule, [1], "no Schedule"),
+        (Schedule, None, "no Schedule"),
+        (Solver, {"is": "GaussianSolver"}, "no Solver"),
+        (Solver, {"is": "_Running"}, "no Solver"),
+        (Schedule, {"is": "Polynomial", "m": 3.0}, r"extra fields found \(m\)"),
+        (Space, {"is": "Tokens"}, "required field missing @ Space.count"),
+        (Space, {"is": "Tokens", "count": True}, "expected int, got True"),
+        (Space, {"is": "Tokens", "count": 2.5}, r"expected int, got 2\.5"),
+        (Space, {"is": "Tokens", "count": 3, "shape": "12"}, "expected int, got '1'"),
+        (Space, {"is": "Product", "parts": 3}, "expected a mapping"),
+        (Schedule, {"is": "Polynomial", "n": "3"}, "expected float, got '3'"),
+        (Schedule, {"is": "Polynomial", "n": None}, "expected float, got None"),
+        (Schedule, {"is": "Polynomial", "n": 0.5}, "at least 1"),
+        (Solver, {"is": "DormandPrince", "per_example": "no"}, "expected bool, got 'no'"),
+        (Coupling, {"is": "WithinClasses", "condition": 5}, "expected str, got 5"),
+        (Path, {"is": "Affine", "schedule": {"is": "Liner"}}, "did you mean 'Linear'.*@ Path.schedule"),
+        (Path, {"is": "Affine", "schedule": 3}, "no Schedule"),
+        (Settings, {"law": {"is": "Uniform"}, "more": 1}, "extra fields"),
+        (Settings, {}, "required field missing"),
+        (Settings, 7, "Settings"),
+    ],
+)
+def test_a_wrong_record_is_an_input_error(base: type, data: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        from_data(base, data)
+
+
+def test_nothing_of_the_writer_is_executed() -> None:
+    """Dotted names, builtins and classes outside the asked family are only names that do not exist."""
+    for name in ("os.system", "eval", "feller.schedules.Linear", "subprocess.Popen", "__import__", "object", "Thread"):
+        with pytest.raises(InputError, match="no Schedule"):
+            from_data(Schedule, {"is": name, "target": "x"})
+    assert threading.active_count() < 50
+
+
+def double(t: Any) -> Any:
+    return 2 * t
+
+
+def test_functions_are_recorded_by_name_and_found_only_where_the_caller_put_them(monkeypatch) -> None:
+    data = json.loads(json.dumps(to_data(Formula(double, double))))
+    assert data == {"is": "Formula", "alpha": "double", "sigma": "double"}
+    with pytest.raises(InputError, match="--code"):
+        from_data(Schedule, data)
+    monkeypatch.setitem(FUNCTIONS, "double", double)
+    assert from_data(Schedule, data) == Formula(double, double)
+    with pytest.raises(InputError, match="top level"):
+        to_data(Formula(lambda t: t, lambda t: 1 - t))
+
+
+def test_whole_numbers_serve_as_floats() -> None:
+    back = from_data(Schedule, {"is": "Polynomial", "n": 3})
+    assert isinstance(back.n, float)
+
+
+def test_kinds_are_told_apart_by_their_class_name_alone() -> None:
+    assert to_data(Linear()) == {"is": "Linear"}
+    assert to_data(Tokens(5))["source"] == {"is": "Uniform"}
+    assert to_data(DormandPrince())["valid"] is None
+
+
+def test_json_files(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "x.json"
+    with pytest.raises(InputError, match="found none"):
+        read_json(path)
+    write_json(path, {"a": [1, 2.5, None]})
+    assert read_json(path) == {"a": [1, 2.5, None]}
+    path.write_text(path.read_text()[:-4])
+    with pytest.raises(InputError, match="cut off"):
+        read_json(path)
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="no valid JSON"):
+        read_json(path)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "x.json"
+    write_json(path, [1])
+    with pytest.raises(TypeError):
+        write_json(path, {"a": object()})
+    with pytest.raises(TypeError):
+        replace_file(path, 5)  # type: ignore[arg-type]
+    assert read_json(path) == [1]
+    assert [p.name for p in tmp_path.iterdir()] == ["x.json"]

@@ -1,0 +1,123 @@
+"""The tables of the flow matching reference, sections 5 and 8, and of adjoint matching, section 2."""
+
+import math
+
+import pytest
+import torch
+
+from feller.schedules import VE, VP, Cosine, Formula, Linear, LinearVP, Polynomial, Schedule, memoryless
+from tests.oracle import F64, close, f64
+
+SCHEDULES = [Linear(), Polynomial(2.0), Polynomial(3.0), VP(), LinearVP(), Cosine()]
+AT_3 = {  # alpha, sigma, alpha', sigma', alpha / sigma, lambda', W, eta
+    Linear(): (0.3, 0.7, 1, -1, 0.4285714286, 4.7619047619, 1, 2.3333333333),
+    Polynomial(2.0): (0.09, 0.91, 0.6, -0.6, 0.0989010989, 7.3260073260, 0.6, 6.0666666667),
+    Polynomial(3.0): (0.027, 0.973, 0.27, -0.27, 0.0277492292, 10.2774922919, 0.27, 9.73),
+    VP(): (0.0843525702, 0.9964359708, 0.5917332798, -0.0500927551, 0.0846542805, 7.0652719257, 0.5938497778, 7.015),
+    LinearVP(): (0.3, 0.9539392014, 1, -0.3144854510, 0.3144854510, 3.6630036630, 1.0482848367, 3.3333333333),
+    Cosine(): (
+        *(0.4539904997, 0.8910065242, 1.3995897753, -0.7131266094),
+        *(0.5095254495, 3.8832220775, 1.5707963268, 3.0828613730),
+    ),
+}
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
+def test_values_at_three_tenths(schedule: Schedule) -> None:
+    scales = schedule(f64(0.3))
+    values = (*scales, scales.alpha / scales.sigma, scales.d_log_snr, scales.wronskian, scales.eta)
+    for value, expected in zip(values, AT_3[schedule], strict=True):
+        assert float(value) == pytest.approx(expected, abs=6e-11)
+
+
+def test_values_at_seven_tenths() -> None:
+    vp, linear_vp, cosine = (schedule(f64(0.7)) for schedule in (VP(), LinearVP(), Cosine()))
+    close(torch.stack(list(vp)), (0.6295500003, 0.7769599713, 1.9106842510, -1.5481766310), 6e-11)
+    close(torch.stack([linear_vp.sigma, linear_vp.d_sigma]), (0.7141428429, -0.9801960588), 6e-11)
+    close(torch.stack([cosine.alpha, cosine.sigma]), (0.8910065242, 0.4539904997), 6e-11)
+
+
+@pytest.mark.parametrize("schedule", [*SCHEDULES, VE()], ids=repr)
+def test_time_from_snr_comes_back(schedule: Schedule) -> None:
+    t = torch.linspace(0.01, 0.99, 99, dtype=F64)
+    scales = schedule(t)
+    snr = scales.alpha / scales.sigma
+    close(schedule.time(snr), t, 1e-12)
+    close(Schedule.time(schedule, snr), t, 1e-12)  # by bisection, as a new kind would have it
+
+
+def test_vp_keeps_its_digits_near_the_data() -> None:
+    """Sigma^2 = T = beta_min (1 - t) there; the naive form 1 - exp(-T) would be off by its rounding, 1e-16 / T."""
+    rest = f64(1e-6, 1e-9, 1e-12)
+    t = 1 - rest
+    sigma = VP()(t).sigma
+    elapsed = (1 - t) ** 2 * 19.9 / 2 + (1 - t) * 0.1
+    torch.testing.assert_close(sigma, elapsed.sqrt() * (1 - elapsed / 4), rtol=1e-12, atol=0)
+    torch.testing.assert_close(1 - VP().time(VP()(t).alpha / sigma), 1 - t, rtol=1e-3, atol=2e-16)
+
+
+@pytest.mark.parametrize("schedule", [Linear(), Polynomial(2.0), Polynomial(3.0), LinearVP(), Cosine()], ids=repr)
+def test_ends_are_exact(schedule: Schedule) -> None:
+    scales = schedule(f64(0.0, 1.0))
+    assert scales.alpha.tolist() == [0.0, 1.0]
+    assert scales.sigma.tolist() == [1.0, 0.0]
+
+
+def test_ends_of_diffusions() -> None:
+    scales = VP()(f64(0.0, 1.0))
+    close(scales.alpha, (0.0065716, 1.0), 5e-8)
+    close(scales.sigma, (0.9999784, 0.0), 5e-8)
+    assert scales.alpha[0].item() == pytest.approx(math.exp(-5.025), abs=1e-15)
+    assert VP()(f64(1.0)).d_sigma.item() == LinearVP()(f64(1.0)).d_sigma.item() == -math.inf
+    exploding = VE(0.01, 50.0)(f64(0.0, 1.0))
+    close(exploding.sigma, (50.0, 0.01), 1e-12)
+    assert (exploding.alpha, exploding.d_alpha) == (1.0, 0.0)
+
+
+def test_identities() -> None:
+    t = torch.linspace(0, 1, 101, dtype=F64)
+    for schedule in (VP(), LinearVP(), Cosine()):
+        close(schedule(t).alpha ** 2 + schedule(t).sigma ** 2, torch.ones_like(t), 1e-15)
+    for schedule in (Linear(), Polynomial(2.0), Polynomial(3.0)):
+        close(schedule(t).alpha + schedule(t).sigma, torch.ones_like(t), 0.0)
+    inside = t[1:-1]
+    close(VP()(inside).eta, ((1 - inside) * 19.9 + 0.1) / 2, 1e-12)  # beta / 2
+    close(Cosine()(t).wronskian, torch.full_like(t, math.pi / 2), 1e-15)
+    close(VE()(t).wronskian, -VE()(t).d_sigma, 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "t", "kappa", "eta", "noise"),
+    [
+        (Linear(), 0.3, 3.3333333333, 2.3333333333, 2.1602468995),
+        (Linear(), 0.7, 1.4285714286, 0.4285714286, 0.9258200998),
+        (Cosine(), 0.3, 3.0828613730, 3.0828613730, 2.4830873416),
+        (Cosine(), 0.7, 0.8003607045, 0.8003607045, 1.2651961939),
+        (VP(), 0.3, 7.0150000000, 7.0150000000, 3.7456641601),
+        (VP(), 0.7, 3.0350000000, 3.0350000000, 2.4637369990),
+    ],
+)
+def test_memoryless_noise(schedule: Schedule, t: float, kappa: float, eta: float, noise: float) -> None:
+    scales = schedule(f64(t))
+    assert float(scales.d_alpha / scales.alpha) == pytest.approx(kappa, abs=6e-11)
+    assert float(scales.eta) == pytest.approx(eta, abs=6e-11)
+    assert memoryless(schedule)(f64(t)).sqrt().item() == pytest.approx(noise, abs=6e-11)
+
+
+def test_memoryless_noise_is_infinite_at_the_source_only() -> None:
+    assert memoryless(Linear())(f64(0.0)).item() == math.inf
+    assert memoryless(Linear())(f64(1.0)).item() == 0.0
+
+
+def test_formula_differentiates_itself() -> None:
+    mine = Formula(lambda t: torch.sin(math.pi / 2 * t), lambda t: torch.cos(math.pi / 2 * t))
+    t = torch.linspace(0, 1, 11, dtype=F64)
+    for ours, expected in zip(mine(t), Cosine()(t), strict=True):
+        close(ours, expected, 1e-15)
+    constant = Formula(lambda t: torch.ones_like(t), lambda t: 1 - t)(t)
+    assert constant.d_alpha.tolist() == [0.0] * 11
+
+
+def test_a_power_below_one_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        Polynomial(0.5)

@@ -1,0 +1,50 @@
+"""Files of tensors."""
+
+import pathlib
+
+import pytest
+import torch
+
+from feller.errors import InputError
+from feller.tensors import load_tensors, save_tensors
+
+
+def test_round_trip(tmp_path: pathlib.Path) -> None:
+    base = torch.arange(6.0).reshape(2, 3)
+    tensors = {"a": base, "view": base.T, "half": base.bfloat16(), "ids": torch.tensor([1, -2]), "none": torch.empty(0)}
+    save_tensors(tmp_path / "x.safetensors", tensors, {"step": "3"})
+    back, note = load_tensors(tmp_path / "x.safetensors")
+    assert note == {"step": "3"}
+    assert back.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert back[name].dtype == tensor.dtype
+        assert torch.equal(back[name], tensor)
+
+
+def test_an_existing_file_is_replaced_whole(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "x.safetensors"
+    save_tensors(path, {"a": torch.zeros(1000)})
+    save_tensors(path, {"a": torch.ones(2, requires_grad=True)})
+    assert load_tensors(path)[0]["a"].tolist() == [1, 1]
+    assert [p.name for p in tmp_path.iterdir()] == ["x.safetensors"]
+
+
+@pytest.mark.parametrize("content", [b"", b"rubbish", b"\xff" * 100])
+def test_a_damaged_file_is_named(tmp_path: pathlib.Path, content: bytes) -> None:
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"x\.safetensors is damaged"):
+        load_tensors(path)
+
+
+def test_a_cut_off_file_is_named(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "x.safetensors"
+    save_tensors(path, {"a": torch.zeros(1000)})
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(InputError, match="damaged"):
+        load_tensors(path)
+
+
+def test_a_missing_file_is_named(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(InputError, match="found none"):
+        load_tensors(tmp_path / "x.safetensors")

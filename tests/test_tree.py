@@ -1,0 +1,50 @@
+"""Trees of tensors."""
+
+import pytest
+import torch
+
+from feller.tree import concatenate, leaves, length, pad_right, spread, tree_map
+
+TREE = {"a": torch.arange(3.0), "deep": {"b": torch.ones(3, 2)}}
+
+
+def test_map_keeps_the_shape_of_the_tree() -> None:
+    summed = tree_map(lambda x, y: x + y, TREE, TREE)
+    assert summed["a"].tolist() == [0, 2, 4]
+    assert summed["deep"]["b"].shape == (3, 2)
+    assert tree_map(torch.neg, torch.ones(2)).tolist() == [-1, -1]
+
+
+def test_map_refuses_a_tree_that_lacks_a_leaf() -> None:
+    with pytest.raises(KeyError):
+        tree_map(lambda x, y: x, TREE, {"a": 1})
+
+
+def test_leaves_and_length() -> None:
+    assert [leaf.ndim for leaf in leaves(TREE)] == [1, 2]
+    assert length(TREE) == length(torch.zeros(3)) == 3
+
+
+def test_spread_gives_each_leaf_its_time() -> None:
+    t = torch.rand(3)
+    times = spread(t, TREE)
+    assert times["a"] is t
+    assert times["deep"]["b"] is t
+    own = {"a": t, "deep": {"b": torch.ones(3)}}
+    assert spread(own, TREE) is own
+    assert spread(t, torch.zeros(3)) is t
+
+
+def test_concatenate() -> None:
+    twice = concatenate(TREE, TREE)
+    assert twice["a"].tolist() == [0, 1, 2, 0, 1, 2]
+    assert twice["deep"]["b"].shape == (6, 2)
+
+
+def test_pad_right_goes_along_the_batch() -> None:
+    """A time [b] on data [b, b] must not broadcast along the second axis."""
+    t = torch.arange(3.0)
+    assert (pad_right(t, torch.zeros(3, 3)) * torch.ones(3, 3))[:, 0].tolist() == [0, 1, 2]
+    assert pad_right(t, torch.zeros(3)).shape == (3,)
+    assert pad_right(torch.tensor(2.0), torch.zeros(3, 4)).shape == (1, 1)
+    assert pad_right(torch.ones(3, 2, dtype=torch.bool), torch.zeros(3, 2, 5)).shape == (3, 2, 1)

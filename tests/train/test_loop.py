@@ -1,0 +1,160 @@
+import math
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+
+from feller.data.batches import batches
+from feller.data.read import read
+from feller.draws import Draws
+from feller.errors import InputError, UsageError
+from feller.networks.mlp import MLP
+from feller.objective import Matching
+from feller.paths import Affine
+from feller.run import Run
+from feller.spaces import Euclidean
+from feller.train.checkpoint import load_checkpoint, save_checkpoint
+from feller.train.engine import engine
+from feller.train.loop import check_finite, make_learner, train
+from feller.train.optimiser import Training, rate
+
+DATA = read("example:moons")
+TRAINING = Training(batch=96, lr=1e-2, steps=24, warmup=5)
+
+
+def fresh(training: Training = TRAINING):
+    return make_learner(MLP(width=16, depth=1).build((2,), {}, Draws(0)), training)
+
+
+def follow(learner, training: Training = TRAINING, seed: int = 0):
+    objective = Matching(Affine(), Euclidean((2,)))
+    feed = batches(DATA, training.batch, Draws(seed))
+    return train(learner, objective, feed, training, draws=Draws(seed), engine=engine())
+
+
+def tensors(learner):
+    return [*learner.network.state_dict().values(), *learner.average.state_dict().values()]
+
+
+def test_resumed_run_ends_bit_for_bit_the_same(tmp_path):
+    whole, losses = fresh(), []
+    for report in follow(whole):
+        losses.append(report.loss.item())
+    first = fresh()
+    for report in follow(first):
+        if report.step == 11:
+            break
+    save_checkpoint(Run(tmp_path), first)
+    second = fresh()
+    load_checkpoint(Run(tmp_path), second)
+    assert second.step == 11
+    later = [report.loss.item() for report in follow(second)]
+    assert later == losses[11:]
+    assert all(torch.equal(a, b) for a, b in zip(tensors(whole), tensors(second), strict=True))
+
+
+def test_loss_falls():
+    losses = [
+        report.loss.item() for report in follow(fresh(replace(TRAINING, steps=200)), replace(TRAINING, steps=200))
+    ]
+    assert sum(losses[-20:]) < 0.9 * sum(losses[:20])
+
+
+def test_micro_batches_change_nothing_but_rounding():
+    results = []
+    for size in (None, 96, 40, 7):
+        training = replace(TRAINING, micro_batch=size, steps=5)
+        learner = fresh(training)
+        results.append([report.loss.item() for report in follow(learner, training)])
+    for other in results[1:]:
+        assert other == pytest.approx(results[0], rel=1e-5)
+
+
+def test_seed_decides():
+    runs = []
+    for seed in (0, 0, 1):
+        learner = fresh()
+        for _ in follow(learner, seed=seed):
+            pass
+        runs.append(tensors(learner))
+    assert all(torch.equal(a, b) for a, b in zip(runs[0], runs[1], strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(runs[0], runs[2], strict=True))
+
+
+def test_global_generator_is_neither_used_nor_moved():
+    torch.manual_seed(3)
+    before = torch.random.get_rng_state()
+    learner = fresh()
+    for _ in follow(learner):
+        pass
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_rate_rises_stays_and_falls_to_zero():
+    training = Training(lr=2.0, warmup=4, steps=20, decay=0.5)
+    rates = [rate(training, step, 10, 20) for step in range(20)]
+    assert rates[:4] == [0.5, 1.0, 1.5, 2.0]
+    assert rates[4:11] == [2.0] * 7
+    assert rates[-1] == pytest.approx(0.2)
+    assert all(a >= b for a, b in pairwise(rates[9:]))
+    assert rate(training, 5000, None, None) == 2.0
+
+
+def test_minutes_end_the_run_and_the_rate_falls(monkeypatch):
+    clock = iter(range(10_000))
+    monkeypatch.setattr("feller.train.loop.time.monotonic", lambda: float(next(clock)))
+    training = replace(TRAINING, steps=None, minutes=1.0, decay=0.25)
+    learner = fresh(training)
+    reports = list(follow(learner, training))
+    assert learner.fall_from == 45
+    assert learner.last == len(reports) == 60
+    assert reports[-1].share == 1
+    assert reports[-1].lr < training.lr / 10
+
+
+def test_loss_that_is_not_finite_is_said():
+    training = replace(TRAINING, lr=1e30, clip=1e30, steps=50, warmup=1)
+
+    def all_of_it():
+        return [check_finite(report) for report in follow(fresh(training), training)]
+
+    with pytest.raises(InputError, match="lower rate"):
+        all_of_it()
+
+
+def test_checkpoint_of_another_network_is_refused(tmp_path):
+    save_checkpoint(Run(tmp_path), fresh())
+    other = make_learner(MLP(width=17, depth=1).build((2,), {}, Draws(0)), TRAINING)
+    with pytest.raises(InputError, match="does not fit"):
+        load_checkpoint(Run(tmp_path), other)
+
+
+def test_checkpoint_is_whole_or_old(tmp_path, monkeypatch):
+    learner = fresh()
+    run = Run(tmp_path)
+    save_checkpoint(run, learner)
+    good = run.state.read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("feller.record.os.fsync", full)
+    for _ in follow(learner):
+        pass
+    with pytest.raises(OSError, match="No space"):
+        save_checkpoint(run, learner)
+    assert run.state.read_bytes() == good
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("field", [{"batch": 0}, {"lr": -1.0}, {"decay": 2.0}, {"steps": 0}, {"minutes": 0.0}])
+def test_settings_out_of_range(field):
+    with pytest.raises(UsageError, match=next(iter(field))):
+        Training(**field)
+
+
+def test_gradient_is_clipped():
+    report = next(iter(follow(fresh(replace(TRAINING, clip=1e-4)), replace(TRAINING, clip=1e-4))))
+    assert math.isfinite(report.gradient.item())
+    assert report.gradient.item() > 1e-4
