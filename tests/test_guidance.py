@@ -145,6 +145,6 @@ def test_classifier_guidance_is_exact_at_one(schedule: Schedule) -> None:
 
 
 def test_classifier_guidance_is_finite_at_the_source() -> None:
-    network = classifier_guidance(lambda x, t, given: x, lambda x, t: -x[:, 0] ** 2, 1.0, Linear())
+    network = classifier_guidance(lambda x, t, given: x, lambda x, t: -(x[:, 0] ** 2), 1.0, Linear())
     assert network(X, torch.zeros(9, dtype=F64), {}).isfinite().all()
     close(network(X, f64(*[1.0] * 9), {}), X, 0.0)

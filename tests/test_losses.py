@@ -121,7 +121,9 @@ def test_cross_entropy_is_minus_log_probability() -> None:
     logits = f64(0.3, -1.0, 2.0)
     values = CrossEntropy().entries(logits.expand(3, 3), torch.arange(3), torch.zeros(3), f64(0.0, 0.0, 0.0))
     close(values, -logits.log_softmax(-1), 1e-15)
-    nested = CrossEntropy().entries(logits.expand(2, 4, 3), torch.ones(2, 4, dtype=torch.long), torch.zeros(2, 4), f64(0.0, 0.0))
+    nested = CrossEntropy().entries(
+        logits.expand(2, 4, 3), torch.ones(2, 4, dtype=torch.long), torch.zeros(2, 4), f64(0.0, 0.0)
+    )
     close(nested, -logits.log_softmax(-1)[1].expand(2, 4), 1e-15)
 
 

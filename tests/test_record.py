@@ -42,7 +42,9 @@ def test_every_kind_comes_back(case: Case) -> None:
 def test_a_recipe_comes_back() -> None:
     from feller.paths import Affine, Mixture, Product
 
-    settings = Settings(Until(0.9, Shifted(2.0, LogitNormal())), {"a": Product({"b": Mixture()}), "c": Affine()}, (0.0, 1.0))
+    settings = Settings(
+        Until(0.9, Shifted(2.0, LogitNormal())), {"a": Product({"b": Mixture()}), "c": Affine()}, (0.0, 1.0)
+    )
     assert from_data(Settings, json.loads(json.dumps(to_data(settings)))) == settings
 
 

@@ -44,17 +44,16 @@ class Draw:
         device: torch.device | str,
         fill: Callable[[Tensor, torch.Generator], Tensor],
     ) -> Tensor:
-        device, n, first, place = torch.device(device), shape[0], self.first, self._request()
-        out = torch.empty(tuple(shape), dtype=dtype, device=device)
-        for block in range(first // BLOCK, -(-(first + n) // BLOCK)):
-            # Examples go along the last axis while they are drawn: then neither a batch that ends inside a block nor
-            # padding of the other axes moves a number.
-            whole = torch.empty((*shape[1:], BLOCK), dtype=dtype, device=device)
-            generator = torch.Generator(device).manual_seed(address(*place, block))
-            whole = fill(whole, generator).movedim(-1, 0)
-            start, stop = max(block * BLOCK, first), min((block + 1) * BLOCK, first + n)
-            out[start - first : stop - first] = whole[start - block * BLOCK : stop - block * BLOCK]
-        return out
+        device, n, place = torch.device(device), shape[0], self._request()
+        first, last = self.first // BLOCK, -(-(self.first + n) // BLOCK)
+        # Examples go along the last axis while they are drawn: then neither a batch that ends inside a block nor
+        # padding of the other axes moves a number.
+        whole = torch.empty((last - first, *shape[1:], BLOCK), dtype=dtype, device=device)
+        generator = torch.Generator(device)
+        for block in range(first, last):
+            fill(whole[block - first], generator.manual_seed(address(*place, block)))
+        start = self.first - first * BLOCK
+        return whole.movedim(-1, 1).reshape(-1, *shape[1:])[start : start + n]
 
     def normal(
         self, shape: Sequence[int], dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"

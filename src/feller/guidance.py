@@ -87,7 +87,7 @@ def classifier_guidance(
         with torch.enable_grad():
             x = x_t.detach().requires_grad_()
             (gradient,) = torch.autograd.grad(log_likelihood(x, t).sum(), x)
-        weight = torch.as_tensor(schedule(t).eta).clamp(max=1e3)
+        weight = schedule(t).eta.clamp(max=1e3)
         return network(x_t, t, given) + w * pad_right(weight, x_t) * gradient
 
     return guided

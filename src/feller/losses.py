@@ -20,7 +20,7 @@ from feller.tree import State, pad_right
 def mean_over_entries(entries: Tensor, valid: Tensor | None = None) -> Float[Tensor, " b"]:
     """Average all entries of an example but padding; `valid` [b, n] marks the second axis."""
     if valid is None:
-        return entries.flatten(1).mean(1) if entries.ndim > 1 else entries
+        return entries.mean(tuple(range(1, entries.ndim))) if entries.ndim > 1 else entries
     weight = pad_right(valid, entries).expand(entries.shape).to(entries.dtype)
     total = torch.where(weight > 0, entries, torch.zeros_like(entries)).flatten(1).sum(1)
     return total / weight.flatten(1).sum(1).clamp(min=1)

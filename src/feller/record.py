@@ -64,7 +64,7 @@ def _plain(value: Any, cls: type) -> Any:
     return cls(value)
 
 
-def _explain(error: BaseException, cls: type | None) -> str:
+def _explain(error: BaseException, cls: Any) -> str:
     """Keep our own messages, which say what was expected, and let cattrs put the others into words."""
     return str(error) if isinstance(error, ValueError) else cattrs.v.format_exception(error, cls)
 
@@ -115,6 +115,8 @@ def from_data(cls: type[T], data: Any) -> T:
     Raises:
         InputError: If a field is missing, unknown or of the wrong type.
     """
+    if is_dataclass(cls) and not isinstance(data, dict):
+        raise InputError(f"expected the fields of {cls.__name__}, got {data!r:.40}")
     try:
         return _CONVERTER.structure(data, cls)
     except cattrs.BaseValidationError as error:

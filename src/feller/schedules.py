@@ -38,9 +38,13 @@ class Scales(NamedTuple):
         return self.wronskian / (self.alpha * self.sigma)
 
     @property
-    def eta(self) -> Number:
-        """The weight sigma W / alpha of the score in the velocity: half the variance of the memoryless noise."""
-        return self.sigma * self.wronskian / self.alpha
+    def eta(self) -> Tensor:
+        """The weight sigma W / alpha of the score in the velocity: half the variance of the memoryless noise.
+
+        Infinite where alpha is 0; taken as 0 where sigma is 0 and its slope infinite, which any noise level may be.
+        """
+        eta = torch.as_tensor(self.sigma * self.wronskian / self.alpha)
+        return torch.where(torch.as_tensor(self.alpha) == 0, torch.inf, eta).nan_to_num(nan=0.0, posinf=torch.inf)
 
 
 class Schedule(abc.ABC):
@@ -49,6 +53,16 @@ class Schedule(abc.ABC):
     @abc.abstractmethod
     def __call__(self, t: Tensor) -> Scales:
         """Return the scales and their derivatives at times [b] in [0, 1]."""
+
+    def point(self, x_0: Tensor, x_1: Tensor, t: Tensor) -> Tensor:
+        """Return alpha x_1 + sigma x_0 for times that broadcast against the state."""
+        alpha, sigma, *_ = self(t)
+        return alpha * x_1 + sigma * x_0
+
+    def slope(self, x_0: Tensor, x_1: Tensor, t: Tensor) -> Tensor:
+        """Return alpha' x_1 + sigma' x_0 for times that broadcast against the state."""
+        *_, d_alpha, d_sigma = self(t)
+        return d_alpha * x_1 + d_sigma * x_0
 
     def time(self, snr: Tensor) -> Tensor:
         """Return the time at which alpha / sigma has a value in (0, inf), by bisection unless a kind knows better."""
@@ -68,6 +82,14 @@ class Linear(Schedule):
     def __call__(self, t: Tensor) -> Scales:
         """Return t and 1 - t."""
         return Scales(t, 1 - t, 1.0, -1.0)
+
+    def point(self, x_0: Tensor, x_1: Tensor, t: Tensor) -> Tensor:
+        """Return x_0 + t (x_1 - x_0), in one operation and exact at both ends."""
+        return torch.lerp(x_0, x_1, t.to(x_0.dtype))
+
+    def slope(self, x_0: Tensor, x_1: Tensor, t: Tensor) -> Tensor:
+        """Return x_1 - x_0."""
+        return x_1 - x_0
 
     def time(self, snr: Tensor) -> Tensor:
         """Return r / (1 + r)."""
@@ -180,7 +202,7 @@ class Formula(Schedule):
         ones = torch.ones_like(t)
         alpha, d_alpha = torch.func.jvp(self.alpha, (t,), (ones,))[:2]
         sigma, d_sigma = torch.func.jvp(self.sigma, (t,), (ones,))[:2]
-        return Scales(alpha, sigma, d_alpha, d_sigma)
+        return Scales(alpha, sigma, d_alpha.to(t.dtype), d_sigma.to(t.dtype))  # torch promotes tangents of scalars
 
 
 def memoryless(schedule: Schedule) -> Callable[[Tensor], Tensor]:
@@ -188,4 +210,4 @@ def memoryless(schedule: Schedule) -> Callable[[Tensor], Tensor]:
 
     Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
     """
-    return lambda t: 2 * torch.as_tensor(schedule(t).eta)
+    return lambda t: 2 * schedule(t).eta

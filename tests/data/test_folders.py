@@ -69,13 +69,14 @@ def test_mixed_modes_become_one(tmp_path: pathlib.Path) -> None:
 
 def test_gray_of_any_depth_stays_gray(tmp_path: pathlib.Path) -> None:
     save(tmp_path / "a.png", "I;16", colour=65535)
+    save(tmp_path / "a2.png", "I;16", colour=257 * 10 - 100)
     save(tmp_path / "b.png", "1", colour=0)
     save(tmp_path / "c.png", "LA", colour=(10, 255))
     palette = Image.new("P", (4, 4), 1)
     palette.putpalette([0, 0, 0, 8, 8, 8])
     palette.save(tmp_path / "d.png", transparency=0)
     data = read(str(tmp_path))
-    assert data.values[:, 0, 0, 0].tolist() == [255, 0, 10, 8]
+    assert data.values[:, 0, 0, 0].tolist() == [255, 10, 0, 10, 8]
 
 
 def test_orientation_is_honoured(tmp_path: pathlib.Path) -> None:

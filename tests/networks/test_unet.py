@@ -26,7 +26,7 @@ def trained(network: ConvolutionalUNet) -> ConvolutionalUNet:
 
 
 def test_one_level_is_a_plain_residual_network() -> None:
-    network = UNet(channels=8, multipliers=(1,), blocks=2).build((1, 8, 8), {}, Draws(0))
+    network = UNet(channels=8, multipliers=(1,), blocks=4).build((1, 8, 8), {}, Draws(0))
     assert sum(isinstance(part, Block) for part in network.modules()) == 4
     assert not any(isinstance(part, Attention) for part in network.modules())
     assert all(part.stride == (1, 1) for part in network.modules() if isinstance(part, nn.Conv2d))
@@ -45,6 +45,7 @@ def test_levels_with_attention(attention: tuple[bool, ...], attends: list[bool])
 
 def test_channels_follow_the_multipliers() -> None:
     network = UNet(channels=8, multipliers=(1, 3, 2), attention=(False,)).build((1, 8, 8), {}, Draws(0))
+    assert [len(level.blocks) for level in levels(network)] == [2] * 5
     first = [next(part for part in level.modules() if isinstance(part, nn.Conv2d)) for level in levels(network)]
     assert [part.in_channels for part in first] == [8, 24, 16, 24, 8]
 

@@ -3,7 +3,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from feller.report.curve import HUGE, Axis, draw, loss_axis, losses, smooth
@@ -28,6 +28,10 @@ def labels(page: Node) -> list[str]:
 
 @settings(deadline=None, max_examples=100)
 @given(loss=st.lists(st.one_of(FINITE, st.floats(1e-12, 1e-9)), min_size=2, max_size=30), first=st.integers(0, 10**7))
+@example(loss=[4503599627370496.0, 1.1125369292536007e-308], first=0)
+@example(loss=[1e-323, 6e-323], first=0)
+@example(loss=[0.0, 0.0], first=0)
+@example(loss=[1e20, 1e20 + 16384], first=0)
 def test_any_finite_losses_are_drawn_at_finite_places(loss: list[float], first: int) -> None:
     page = drawing([first + 1 + i for i in range(len(loss))], loss)
     assert not re.search("nan|inf", str(page))
@@ -36,6 +40,18 @@ def test_any_finite_losses_are_drawn_at_finite_places(loss: list[float], first: 
     assert coordinates(line)[-1][0] == 1000
     assert ((coordinates(line) >= -0.1) & (coordinates(line) <= 1000.1)).all()  # the line is never cut off
     assert 1 <= len(page.all("line")) <= 12
+
+
+def test_a_falling_loss_falls_on_the_page() -> None:
+    falling, line = np.array([4.0, 3.0, 2.0, 1.0]), np.array([4.0, 3.0, 2.0, 1.5])  # the end averages the last two
+    axis, page = loss_axis(falling, line), drawing([1, 2, 3, 4], falling.tolist())
+    assert coordinates(page.of("line")[0]) == pytest.approx(
+        np.stack([[250, 500, 750, 1000], 1000 * (axis.high - line) / (axis.high - axis.low)], 1), abs=0.06
+    )
+    heights = {text.text: float(text.attributes["y"][:-1]) for text in page.of("end") if text.text in "1234"}
+    assert heights == pytest.approx(
+        {str(i): 100 * (axis.high - i) / (axis.high - axis.low) for i in (1, 2, 3, 4)}, abs=0.01
+    )
 
 
 def test_a_place_is_where_the_axis_says() -> None:

@@ -41,8 +41,8 @@ def test_small_pictures_grow_without_blur(shape: tuple[int, ...]) -> None:
 
 
 def test_pictures_to_compare_have_one_scale() -> None:
-    (one, _), (other, _) = shown(noise(80, 80), noise(80, 40))
-    assert int(one.attributes["width"]) == 2 * int(other.attributes["width"])
+    (one, _), (other, _) = shown(noise(80, 80), noise(40, 40))
+    assert int(one.attributes["width"]) == 2 * int(other.attributes["width"]) == SHOWN
 
 
 def test_large_and_heavy_pictures_are_bounded() -> None:

@@ -1,41 +1,132 @@
-"""A small network, trained on real pictures, that looks at those of a model."""
+"""The judge: a small network trained on real pictures, which looks at those of a model."""
 
-import abc
+import json
 import pathlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import asdict, dataclass, replace
 
 import torch
-from jaxtyping import Float, Float64, Int, UInt8
-from torch import Tensor, nn
-from torch.nn import functional as F
+from jaxtyping import Float64, Int64, UInt8
+from torch import Tensor
 
 from feller.data import Dataset, Images, batches
 from feller.draws import Draws
 from feller.errors import InputError
-from feller.networks.architecture import weights_from
-from feller.objective import Batch, Example, Objective
+from feller.evaluate.classifier import Classifier, ClassifyLabel, ClassifyRotation, turn, window
+from feller.record import from_data
+from feller.tensors import load_tensors, save_tensors
 from feller.train.engine import Engine
 from feller.train.loop import check_finite, make_learner, train
 from feller.train.optimiser import Training
 
-FEATURES = 32
-"""Numbers that stand for a picture."""
-SHIFT = 8
-"""Pictures are moved by up to this part of their sides while training: an eighth."""
 CHUNK = 512
 """Pictures that go through the network at once."""
-TRAINING = Training(batch=128, steps=600, lr=3e-3, warmup=30, decay=0.7, weight_decay=1e-2, average=0.0)
+TRAINING = Training(steps=600, lr=3e-3, warmup=30, decay=0.7, weight_decay=1e-2, average=0.0)
+OBJECTIVES = {"label": ClassifyLabel(), "rotation": ClassifyRotation()}
 
 
-class Looks(nn.Module):
-    """Convolutions that halve the sides, then features of the whole picture, then one logit per class."""
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """What it knows comes from real pictures only, so that it has no part in the model's mistakes."""
 
-    def __init__(self, channels: int, side: int, classes: int) -> None:
-        super().__init__()
-        widths, layers = [16, 32, 32], []
-        while side > 4 * 2 ** (len(widths) - 1):
-            widths.append(32)
-        for i, width in enumerate(widths):
-            ...
+    network: Classifier
+    modality: Images
+    """Kind of pictures it looks at."""
+    target: str
+    """What it was trained to tell: `label`, or `rotation` where the data have none."""
+    data: str
+    """What it was trained on, in words."""
+    accuracy: float | None = None
+    """Share of held-out real pictures that it gets right; None without any."""
+
+    def features(self, values: UInt8[Tensor, "n c h w"]) -> Float64[Tensor, "n f"]:
+        """Return the numbers that stand for each picture."""
+        return self._look(values, self.network.features).double()
+
+    def classify(self, values: UInt8[Tensor, "n c h w"]) -> Int64[Tensor, " n"]:
+        """Return the number of the class, or of quarters turned, that each picture looks like."""
+        return self._look(values, self.network).argmax(1)
+
+    @torch.no_grad()
+    def _look(self, values: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+        device = self.network.answer.weight.device
+        return torch.cat([function(self.modality.encode(part.to(device))).cpu() for part in values.split(CHUNK)])
+
+
+def train_judge(real: Dataset, held_out: Dataset, draws: Draws, engine: Engine) -> Judge:
+    """Train a judge on real pictures and test it on others; the same one for the same seed.
+
+    It learns to tell labels apart where there are two or more, else by how many quarters a picture was turned.
+
+    Args:
+        real: Pictures to train on.
+        held_out: Pictures to test on; may be empty.
+        draws: Source of all randomness.
+        engine: Device and processes, all of which must call.
+
+    Raises:
+        InputError: If the data are no pictures, or none.
+    """
+    modality = real.modality
+    if not isinstance(modality, Images):
+        raise InputError(f"a judge looks at pictures, got {type(modality).__name__}")
+    present = real.given["label"].unique() if "label" in real.given else ()
+    target = "label" if len(present) > 1 else "rotation"
+    network = _network(modality, target, draws).to(engine.device)
+    learner, give = make_learner(network, TRAINING), batches(real, TRAINING.batch, draws)
+    for report in train(learner, OBJECTIVES[target], give, TRAINING, draws=draws, engine=engine):
+        if report.step == TRAINING.steps:
+            check_finite(report)
+    by = f"the labels of {len(present)} classes" if target == "label" else "their rotations, for want of labels"
+    judge = Judge(network.eval().requires_grad_(False), modality, target, f"{len(real):,} real pictures and {by}")
+    return replace(judge, accuracy=share_right(judge, held_out))
+
+
+def _network(modality: Images, target: str, draws: Draws) -> Classifier:
+    side = min(modality.height, modality.width)
+    if target == "label":
+        return Classifier((modality.channels, modality.height, modality.width), len(modality.classes), draws)
+    return Classifier((modality.channels, side, side), 4, draws)
+
+
+def share_right(judge: Judge, real: Dataset) -> float | None:
+    """Return the share of pictures, or of their four rotations, that a judge gets right; None if that is not known."""
+    values, answer = real.values, real.given.get("label")
+    if not len(real) or (judge.target == "label" and answer is None):
+        return None
+    if judge.target == "rotation":
+        height, width = values.shape[2:]
+        side = min(height, width)
+        middle = torch.full((len(values),), height - side), torch.full((len(values),), width - side)
+        answer = torch.arange(4).repeat_interleave(len(values))
+        values = turn(window(values, middle[0] // 2, middle[1] // 2, side, side).repeat(4, 1, 1, 1), answer)
+    return torch.eq(judge.classify(values), answer).double().mean().item()
+
+
+def save_judge(path: pathlib.Path, judge: Judge) -> None:
+    """Write a judge to one file."""
+    about = {
+        "modality": asdict(judge.modality),
+        "target": judge.target,
+        "data": judge.data,
+        "accuracy": judge.accuracy,
+    }
+    save_tensors(path, judge.network.state_dict(), {"judge": json.dumps(about)})
+
+
+def load_judge(path: pathlib.Path) -> Judge:
+    """Read what `save_judge` wrote.
+
+    Raises:
+        InputError: If the file is missing, damaged or holds something else.
+    """
+    tensors, note = load_tensors(path)
+    try:
+        about = json.loads(note["judge"])
+        modality = from_data(Images, about["modality"])
+        network = _network(modality, about["target"], Draws(0))
+        network.load_state_dict(tensors)
+    except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+        raise InputError(f"{path} holds no judge ({error}); delete it, and another is trained") from error
+    network = network.eval().requires_grad_(False)
+    return Judge(network, modality, about["target"], about["data"], about["accuracy"])

@@ -71,7 +71,8 @@ def _mean_distance(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> float:
 def frechet(a: Float[Tensor, "n f"], b: Float[Tensor, "m f"]) -> float:
     """Return the squared Wasserstein distance of order 2 between normal laws with the moments of two sets.
 
-    It also stands where there are fewer examples than features, but grows as either set shrinks: compare at equal sizes.
+    It also stands where there are fewer points than numbers in each, but grows as either set shrinks: compare at
+    equal sizes.
 
     Raises:
         ValueError: If a set has fewer than two points, and so no covariance.

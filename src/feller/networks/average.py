@@ -31,8 +31,9 @@ class Average:
         keep = min(self.decay, (1 + self.updates) / (10 + self.updates))
         weights = [_wide(weight) for weight in network.parameters()]
         torch._foreach_lerp_(list(self.weights.values()), weights, 1 - keep)
-        for name, buffer in network.named_buffers():
-            self.buffers[name].copy_(buffer)
+        if self.buffers:
+            for name, buffer in network.named_buffers():
+                self.buffers[name].copy_(buffer)
         self.updates += 1
 
     @torch.no_grad()

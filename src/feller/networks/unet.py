@@ -26,7 +26,7 @@ class UNet(Architecture):
     multipliers: tuple[int, ...] = (1, 2)
     """Factors of the channels, one per level, finest first; each level halves the sides."""
     blocks: int = 2
-    """Residual blocks of each level on the way down, and again on the way up."""
+    """Residual blocks of each level on the way down, and again on the way up; the deepest level has them once."""
     attention: tuple[bool, ...] = (False, True)
     """Levels whose blocks are followed by attention, finest first; the last entry holds for all deeper levels."""
     heads: int = 4
@@ -66,16 +66,16 @@ class ConvolutionalUNet(nn.Module):
         self.conditioning = Conditioning(conditions, inner)
         self.nulls = self.conditioning.nulls
 
-        def level(i: int, blocks: int) -> Level:
-            return Level(widths[i], inner, blocks, settings.heads if settings.attends(i) else 0)
+        def level(i: int) -> Level:
+            return Level(widths[i], inner, settings.blocks, settings.heads if settings.attends(i) else 0)
 
         deeper = range(1, len(widths))
         self.enter = convolution(colours, widths[0])
-        self.down = nn.ModuleList(level(i - 1, settings.blocks) for i in deeper)
+        self.down = nn.ModuleList(level(i - 1) for i in deeper)
         self.coarser = nn.ModuleList(convolution(widths[i - 1], widths[i], stride=2) for i in deeper)
-        self.bottom = level(len(widths) - 1, 2 * settings.blocks)
+        self.bottom = level(len(widths) - 1)
         self.finer = nn.ModuleList(convolution(widths[i], widths[i - 1]) for i in reversed(deeper))
-        self.up = nn.ModuleList(level(i - 1, settings.blocks) for i in reversed(deeper))
+        self.up = nn.ModuleList(level(i - 1) for i in reversed(deeper))
         self.norm = norm(widths[0])
         self.leave = zero(convolution(widths[0], colours))
 

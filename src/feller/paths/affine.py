@@ -2,7 +2,6 @@
 
 import abc
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
@@ -14,10 +13,6 @@ from feller.paths.predictions import Prediction, Score, Velocity, convert
 from feller.processes import Characteristics
 from feller.schedules import Linear, Scales, Schedule
 from feller.tree import pad_right
-
-if TYPE_CHECKING:
-    from feller.schedules import Number
-
 
 class NoiseLevel(abc.ABC):
     """How much noise the process carries; every level keeps the marginals of the path."""
@@ -57,18 +52,7 @@ class Memoryless(NoiseLevel):
 
     def variance(self, t: Tensor, scales: Scales) -> Tensor:
         """Return 2 sigma W / alpha, capped."""
-        return (2 * torch.as_tensor(scales.eta)).clamp(max=self.most)
-
-
-def _blend(a: "Number", x: Tensor, b: "Number", y: Tensor) -> Tensor:
-    """Return a x + b y for coefficients that are floats or one per example."""
-    if isinstance(a, Tensor):
-        x = pad_right(a, x) * x
-    elif a != 1.0:
-        x = a * x
-    if isinstance(b, Tensor):
-        return torch.addcmul(x, pad_right(b, y), y)
-    return torch.add(x, y, alpha=b)
+        return (2 * scales.eta).clamp(max=self.most)
 
 
 @dataclass(frozen=True)
@@ -89,8 +73,7 @@ class Affine(Path):
         self, x_0: Float[Tensor, " b *d"], x_1: Float[Tensor, " b *d"], t: Float[Tensor, " b"], draw: Draw | None = None
     ) -> Float[Tensor, " b *d"]:
         """Return the point between the ends; there is nothing to draw."""
-        scales = self.schedule(t)
-        return _blend(scales.alpha, x_1, scales.sigma, x_0)
+        return self.schedule.point(x_0, x_1, pad_right(t, x_1))
 
     def target(
         self,
@@ -100,11 +83,12 @@ class Affine(Path):
         t: Float[Tensor, " b"],
     ) -> Float[Tensor, " b *d"]:
         """Return what the network predicts, in terms of the ends: by default alpha' x_1 + sigma' x_0."""
+        t = pad_right(t, x_1)
+        if isinstance(self.prediction, Velocity):
+            return self.schedule.slope(x_0, x_1, t)
         scales = self.schedule(t)
         a, b = self.prediction.row(scales)
-        target = _blend(a, x_1, b, x_0)
-        unit = self.prediction.unit(scales)
-        return pad_right(unit, target) * target if isinstance(unit, Tensor) else target
+        return (a * x_1 + b * x_0) * self.prediction.unit(scales)
 
     def characteristics(
         self, prediction: Float[Tensor, " b *d"], x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"]

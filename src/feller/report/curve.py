@@ -25,7 +25,7 @@ BOX = 1000
 """Units of the drawing along each axis; the page stretches it."""
 DECADE = 10
 HUGE = 1e30
-"""A loss as large as this counts as not finite."""
+"""A loss as large as this counts as not finite; one below its inverse cannot be told from zero."""
 
 
 @dataclass(frozen=True)
@@ -120,10 +120,11 @@ def loss_axis(loss: Float[np.ndarray, " n"], line: Float[np.ndarray, " m"]) -> A
     """Span the line and nearly all points, by decades if the line falls through one."""
     low = min(float(np.quantile(loss, 0.005)), float(line.min()))
     high = max(float(np.quantile(loss, 0.995)), float(line.max()))
-    if line.min() > 0 and line.max() / line.min() >= DECADE:
+    if line.min() > 1 / HUGE and line.max() >= DECADE * line.min():
         low = max(low, float(line.min()) / 3)
         return Axis(low * (low / high) ** 0.04, high * (high / low) ** 0.04, True)
-    room = 0.05 * (high - low) or abs(high) * 0.1 or 1.0
+    sizes = (0.05 * (high - low), 0.1 * abs(high), 1.0)
+    room = next(size for size in sizes if size > 1 / HUGE)
     return Axis(low - room, high + room)
 
 

@@ -142,5 +142,5 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(inner) for inner in value]
     if isinstance(value, Real) and not isinstance(value, int):
-        return float(value) if True else None
+        return float(value) if math.isfinite(value) else None
     return value if value is None or isinstance(value, str | int) else str(value)

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-from collections.abc import Iterator
 
 import torch
 from accelerate import Accelerator
@@ -21,26 +20,15 @@ class Engine:
     def __init__(self) -> None:
         capable = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
         self._accelerator = Accelerator(mixed_precision="bf16" if capable else "no")
-
-    @property
-    def device(self) -> torch.device:
+        self._mixed = capable
+        self.device: torch.device = self._accelerator.device
         """Of this process."""
-        return self._accelerator.device
-
-    @property
-    def rank(self) -> int:
+        self.rank: int = self._accelerator.process_index
         """Number of this process."""
-        return self._accelerator.process_index
-
-    @property
-    def ranks(self) -> int:
+        self.ranks: int = self._accelerator.num_processes
         """Number of processes."""
-        return self._accelerator.num_processes
-
-    @property
-    def is_first(self) -> bool:
+        self.is_first: bool = self.rank == 0
         """Whether this process writes files and speaks."""
-        return self._accelerator.is_main_process
 
     def rows(self, size: int) -> slice:
         """Return the part of a batch of this size that falls to this process."""
@@ -50,11 +38,9 @@ class Engine:
         """Move tensors to the device."""
         return tree_map(lambda leaf: leaf.to(self.device, non_blocking=True), tree)
 
-    @contextlib.contextmanager
-    def precision(self) -> Iterator[None]:
+    def precision(self) -> contextlib.AbstractContextManager[None]:
         """Compute in bfloat16 on devices that have it; weights stay as they are."""
-        with self._accelerator.autocast():
-            yield
+        return self._accelerator.autocast() if self._mixed else contextlib.nullcontext()
 
     def average_gradients(self, network: nn.Module) -> None:
         """Average the gradients of all processes, in one message."""

@@ -104,7 +104,8 @@ def train(
         step_draws = Draws(draws.seed, rows.start, training.batch).named("train", learner.step)
         batch = engine.place(batches(learner.step, rows))
         example = objective.draw(network, batch, step_draws)
-        network.zero_grad(set_to_none=True)
+        for weight in weights:
+            weight.grad = None
         value = gradient(loss, network, _split(example, training.micro_batch), training.batch / engine.ranks)
         engine.average_gradients(network)
         size = nn.utils.clip_grad_norm_(weights, training.clip)
@@ -122,8 +123,11 @@ def train(
 def _split(example: Example, size: int | None) -> Iterator[Example]:
     """Cut examples into micro-batches."""
     n = length(example)
-    for start in range(0, n, size or max(n, 1)):
-        yield tree_map(lambda leaf, start=start: leaf[start : start + (size or n)], example)
+    if size is None or size >= n:
+        yield example
+        return
+    for start in range(0, n, size):
+        yield tree_map(lambda leaf, start=start: leaf[start : start + size], example)
 
 
 def _progress(learner: Learner, training: Training, engine: Engine) -> float:

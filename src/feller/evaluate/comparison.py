@@ -1,0 +1,71 @@
+"""Which samples are compared with which real data."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from feller.data import Dataset
+from feller.draws import Draws
+from feller.evaluate.two_sample import nearest
+
+LEAST = 50
+"""Held-out examples below which a comparison with them would be chance."""
+MOST = 10_000
+"""Examples of each set that are compared; distances of all pairs are needed."""
+QUERIES = 500
+"""Examples whose nearest neighbour is looked for."""
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Sets cut so that a distance of the samples and its floor, the same distance of real data, have equal sizes."""
+
+    samples: Dataset
+    real: Dataset
+    """What both are compared with: held-out data, or the training data where there are too few of those."""
+    floor: Dataset | None
+    """Training data, as many as samples; None where `real` are these already."""
+
+
+def pick(dataset: Dataset, most: int, draws: Draws) -> Dataset:
+    """Return at most so many examples, chosen at random."""
+    if len(dataset) <= most:
+        return dataset
+    return dataset.subset(torch.randperm(len(dataset), generator=draws.at("pick").shared())[:most])
+
+
+def compared(samples: Dataset, train: Dataset, held_out: Dataset) -> int:
+    """Return how many samples are compared: all, but no more than there are training data for the floor."""
+    return min(len(samples), MOST, len(train) if len(held_out) >= LEAST else MOST)
+
+
+def compare(samples: Dataset, train: Dataset, held_out: Dataset, draws: Draws) -> Comparison:
+    """Choose at random where there are too many."""
+    size = compared(samples, train, held_out)
+    drawn, enough = pick(samples, size, draws.named("samples")), len(held_out) >= LEAST
+    real = pick(held_out if enough else train, MOST, draws.named("real"))
+    return Comparison(drawn, real, pick(train, size, draws.named("floor")) if enough else None)
+
+
+def flat(dataset: Dataset, like: Dataset) -> Float[Tensor, "n d"]:
+    """Return the states of examples as vectors, in the units of a data set's modality."""
+    return like.modality.encode(dataset.values).flatten(1)
+
+
+def nearest_ratio(samples: Dataset, train: Dataset, held_out: Dataset, draws: Draws) -> float | None:
+    """Divide the median distance to the nearest training example of samples by that of held-out data.
+
+    None if too few are held out, or if most of them are copies of training data.
+    """
+    if len(held_out) < LEAST:
+        return None
+    drawn = flat(pick(samples, QUERIES, draws.named("samples")), train)
+    unseen = flat(pick(held_out, QUERIES, draws.named("held out")), train)
+    both, best = torch.cat([drawn, unseen]), torch.full((len(drawn) + len(unseen),), torch.inf, dtype=torch.float64)
+    for rows in torch.arange(len(train)).split(MOST):
+        best = torch.minimum(best, nearest(both, flat(train.subset(rows), train)))
+    usual = best[len(drawn) :].median().item()
+    copies = usual <= 1e-6 * unseen.double().std(0).norm().item()  # distances of copies are zero up to rounding
+    return None if copies else best[: len(drawn)].median().item() / usual

@@ -1,0 +1,24 @@
+"""How close points are to real ones."""
+
+from feller.data import Dataset
+from feller.draws import Draws
+from feller.evaluate.comparison import compare, flat, nearest_ratio
+from feller.evaluate.two_sample import energy_distance, sliced_wasserstein
+
+
+def points_quality(samples: Dataset, train: Dataset, held_out: Dataset, draws: Draws) -> dict[str, float | str | None]:
+    """Compare points with held-out ones, each column in units of its deviation in the training data.
+
+    Labels are left aside. Floors are None where too few examples are held out; the samples are then compared with the
+    training data.
+    """
+    sets = compare(samples, train, held_out, draws)
+    real, drawn = flat(sets.real, train), flat(sets.samples, train)
+    floor = None if sets.floor is None else flat(sets.floor, train)
+    return {
+        "sliced_w": sliced_wasserstein(drawn, real, draws),
+        "sliced_w_floor": None if floor is None else sliced_wasserstein(floor, real, draws),
+        "energy": energy_distance(drawn, real),
+        "energy_floor": None if floor is None else energy_distance(floor, real),
+        "nearest_ratio": nearest_ratio(samples, train, held_out, draws),
+    }

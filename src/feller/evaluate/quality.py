@@ -1,0 +1,139 @@
+"""All numbers that say how good samples are, and what they mean."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from scipy.stats import binomtest
+
+from feller.data import Dataset, Images, Modality, Points
+from feller.draws import Draws
+from feller.errors import InputError
+from feller.evaluate.comparison import LEAST, compared
+from feller.evaluate.image import image_quality
+from feller.evaluate.judge import Judge, train_judge
+from feller.evaluate.points import points_quality
+from feller.train.engine import Engine
+
+EXPLAIN = {
+    "accuracy": "Share of the samples that the judge takes for the class they were made as; 1 is best, and more than"
+    " judge_accuracy is no merit.",
+    "judge": "What the judge was trained on: a small network that has seen real pictures only.",
+    "judge_accuracy": "Share of held-out real pictures that the judge gets right.",
+    "fd_cnn": "Distance between samples and held-out real pictures in the eyes of the judge (Fréchet distance of its"
+    " features, in percent of their variance): lower is better, fd_cnn_floor is as good as real. It belongs to this"
+    " judge: no FID, and not to be compared with other data.",
+    "fd_cnn_floor": "The same distance between as many real pictures, from the training data, and the held-out ones.",
+    "distance_ratio": "How far samples of a class lie from each other, beside real ones: near 1 is right, near 0 means"
+    " that they are all alike.",
+    "nearest_ratio": "How far samples lie from the nearest training example, beside held-out data (medians): far below"
+    " 1 hints that they copy the training data, far above 1 that they lie beside the data.",
+    "sliced_w": "How far points must be moved, on average, to turn samples into real data, seen along random directions"
+    " (sliced Wasserstein distance, in standard deviations): lower is better, sliced_w_floor is as good as real.",
+    "sliced_w_floor": "The same distance between as many real points, from the training data, and the held-out ones.",
+    "energy": "Another distance between samples and real points, sensitive to every difference (energy distance, in"
+    " standard deviations): lower is better, energy_floor is as good as real.",
+    "energy_floor": "The same distance between as many real points, from the training data, and the held-out ones.",
+}
+"""One plain sentence for each number."""
+
+FEW = 100
+"""Samples below which the numbers vary much from one set of samples to the next."""
+WEAK = 0.8
+"""Accuracy below which a judge says little."""
+
+
+@dataclass(frozen=True, eq=False)
+class Quality:
+    """How good samples are."""
+
+    numbers: dict[str, float | str | None]
+    """Under the names of `EXPLAIN`; None where something cannot be told."""
+    notes: tuple[str, ...] = ()
+    """What is missing and why, for people."""
+    judge: Judge | None = None
+    """Who looked at them, to be kept; None for points."""
+
+
+def quality(
+    samples: Dataset, train: Dataset, held_out: Dataset, draws: Draws, engine: Engine, judge: Judge | None = None
+) -> Quality:
+    """Compare samples with held-out and training data, in the way of their kind.
+
+    Args:
+        samples: What a model made.
+        train: Its training data.
+        held_out: Real data that it has not seen; may be empty.
+        draws: Source of all randomness.
+        engine: Device and processes, all of which must call.
+        judge: Who looks at pictures; trained here if there is none yet.
+
+    Raises:
+        InputError: If there are no samples or no training data, or if the three are not of one kind.
+    """
+    modality = train.modality
+    if not len(samples) or not len(train):
+        raise InputError(f"expected samples and training data, got {len(samples)} and {len(train)}")
+    for name, other in (("samples", samples), ("held-out data", held_out)):
+        _check_like(name, other, train)
+    if isinstance(modality, Images):
+        if judge is None:
+            judge = train_judge(train, held_out, draws.named("judge"), engine)
+        elif judge.modality != modality:
+            raise InputError("the judge was trained on other pictures; leave it out, and another is trained")
+        numbers = image_quality(samples, train, held_out, judge, draws)
+    elif isinstance(modality, Points):
+        judge, numbers = None, points_quality(samples, train, held_out, draws)
+    else:
+        raise InputError(f"expected pictures or points, got {type(modality).__name__}; nothing measures these yet")
+    return Quality(numbers, tuple(_notes(samples, train, held_out, judge)), judge)
+
+
+def _check_like(name: str, other: Dataset, train: Dataset) -> None:
+    """Refuse data whose values or labels mean something else than those of the training data."""
+    got, expected = _kind(other.modality), _kind(train.modality)
+    if got != expected:
+        raise InputError(f"the {name} are unlike the training data: expected {expected}, got {got}")
+    got, expected = other.modality.conditions, train.modality.conditions
+    if "label" in other.given and "label" in train.given and got != expected:
+        raise InputError(f"the {name} have other classes than the training data: expected {expected}, got {got}")
+
+
+def _kind(modality: Modality) -> object:
+    if isinstance(modality, Images):
+        return replace(modality, classes=())
+    return modality.columns if isinstance(modality, Points) else modality
+
+
+def _notes(samples: Dataset, train: Dataset, held_out: Dataset, judge: Judge | None) -> list[str]:
+    """Say what the numbers cannot tell."""
+    notes = []
+    if len(held_out) < LEAST:
+        notes.append(
+            f"{len(held_out)} examples are held out, fewer than {LEAST}: samples were compared with the training data,"
+            " and there is no floor and no nearest_ratio"
+        )
+    used = compared(samples, train, held_out)
+    if used < len(samples):
+        why = "as many as there are training data" if used == len(train) else "to save time"
+        notes.append(f"distances are those of {used:,} of the {len(samples):,} samples, {why}")
+    if len(samples) < FEW:
+        notes.append(f"there are few samples ({len(samples)}); below {FEW} the numbers vary much")
+    if judge is not None and judge.target == "rotation":
+        notes.append("the judge learned to tell how pictures are turned, for want of labels; there is no accuracy")
+    if judge is not None and judge.accuracy is not None and judge.accuracy < WEAK:
+        notes.append(f"the judge gets only {judge.accuracy:.0%} of real pictures right, so its numbers say little")
+    if _other_classes(samples, train):
+        notes.append("the samples have other shares of classes than the training data, which makes distances larger")
+    return notes
+
+
+def _other_classes(samples: Dataset, train: Dataset) -> bool:
+    """Tell whether the classes of the samples were drawn otherwise; a false alarm has a chance of 1 in 10,000 at most."""
+    if "label" not in samples.given or "label" not in train.given:
+        return False
+    made, known = samples.given["label"].cpu(), train.given["label"].cpu()
+    classes = torch.cat([made, known]).unique().tolist()
+    return any(
+        binomtest(int((made == c).sum()), len(made), (known == c).double().mean().item()).pvalue < 1e-4 / len(classes)
+        for c in classes
+    )

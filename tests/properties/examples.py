@@ -1,0 +1,368 @@
+"""Examples of every kind, on which the suites of this folder run.
+
+Kinds are found through subclasses. One that can be made without arguments joins by itself where its base needs no
+further facts; every other needs an entry in EXAMPLES, and `test_every_kind.py` fails until it has one.
+"""
+
+import contextlib
+import functools
+import importlib
+import inspect
+import math
+import pkgutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import feller
+from feller import couplings, losses, schedules, spaces, times
+from feller.draws import Draw, Draws
+from feller.gradient import Gradient
+from feller.objective import Matching, Objective
+from feller.paths import Affine, Data, Mixture, Path, Prediction, Score, Source, Velocity
+from feller.paths import Product as ProductPath
+from feller.paths.affine import Constant, Memoryless, NoiseLevel, Vanishing
+from feller.simulate import RK4, Ancestral, DormandPrince, Euler, Heun, Midpoint, Solver
+from feller.spaces import Product as ProductSpace
+from feller.spaces import Tokens
+from feller.spaces.tokens import Law, Mask
+from feller.spaces.tokens import Source as TokenSource
+from feller.tree import State, tree_map
+
+F64 = torch.float64
+
+
+@dataclass(frozen=True)
+class Case:
+    """A kind and the facts about it that its suite asks for."""
+
+    kind: Any
+
+
+@dataclass(frozen=True)
+class ScheduleCase(Case):
+    meets_source: bool = True
+    """alpha = 0 and sigma = 1 at t = 0."""
+    meets_data: bool = True
+    """alpha = 1 and sigma = 0 at t = 1."""
+
+
+@dataclass(frozen=True)
+class PathCase(Case):
+    ends: Callable[[int, Draw], tuple[State, State]]
+    """(n, draw) -> n pairs (x_0, x_1), in float64 where they are real."""
+    answer: Callable[[State], State] = lambda target: target
+    """Target -> the prediction that is certain of it."""
+    meets_ends: bool = True
+    """x_t is the source at t = 0 and the data at t = 1."""
+    draws: bool = False
+    """The path has randomness of its own."""
+
+
+@dataclass(frozen=True)
+class LossCase(Case):
+    inputs: Callable[[int, Draw], tuple[State, State, State, State]]
+    """(n, draw) -> prediction, target, x_t, t of n examples with 5 entries, where `valid` applies to the second axis."""
+    truth: Callable[[State], State] = lambda target: target
+    """Target -> the prediction that is certain of it."""
+    bregman: bool = True
+    """The minimiser of the expected loss is the conditional mean."""
+
+
+@dataclass(frozen=True)
+class SolverCase(Case):
+    order: float | None
+    """Order of the error in the step, for a velocity; None if it chooses its own steps."""
+    backwards: bool = True
+    """Follows a velocity on a decreasing grid."""
+    noise: bool = False
+    """Takes a process with a diffusion."""
+    jumps: bool = True
+    """Takes a process with jumps."""
+    splits: bool = True
+    """An example's result does not depend on the batch that it is in."""
+
+
+@dataclass(frozen=True)
+class ObjectiveCase(Case):
+    batch: Callable[[int, Draw], dict[str, Any]]
+    """(n, draw) -> what the data loader gives."""
+    network: Callable[[], torch.nn.Module]
+    """A new small network, in float64, whose weights are not zero."""
+    rows: bool = True
+    """An example depends on its own row of the batch alone."""
+
+
+BASES: tuple[type, ...] = (
+    *(schedules.Schedule, times.TimeLaw, losses.Loss, couplings.Coupling, spaces.Space, TokenSource),
+    *(Path, Prediction, NoiseLevel, Solver, Objective, Gradient),
+)
+"""The families whose kinds have a suite here."""
+FACTS: dict[type, type] = {
+    schedules.Schedule: ScheduleCase,
+    losses.Loss: LossCase,
+    Path: PathCase,
+    Solver: SolverCase,
+    Objective: ObjectiveCase,
+}
+_ELSEWHERE = (
+    *("__main__", "cli", "commands", "data", "evaluate", "journeys", "networks", "recipes", "report"),
+    *("reproduce", "train"),
+)
+"""Parts without kinds of these families; modalities and architectures have suites of their own."""
+
+
+@functools.cache
+def import_everything() -> None:
+    """Import all modules that may hold kinds; those whose extra is not installed are left out."""
+    for module in pkgutil.walk_packages(feller.__path__, "feller."):
+        if module.name.split(".")[1] not in _ELSEWHERE:
+            with contextlib.suppress(ModuleNotFoundError):
+                importlib.import_module(module.name)
+
+
+def kinds(base: type) -> Iterator[type]:
+    """Yield the concrete public kinds of a base that the library defines."""
+    import_everything()
+    for kind in base.__subclasses__():
+        if kind.__module__.startswith("feller.") and is_dataclass(kind) and not inspect.isabstract(kind):
+            yield kind
+        yield from kinds(kind)
+
+
+def examples(base: type, kind: type) -> list[Case]:
+    """Return the cases of a kind; empty if it needs an entry in EXAMPLES."""
+    if kind in EXAMPLES:
+        return EXAMPLES[kind]
+    with contextlib.suppress(TypeError):
+        return [FACTS.get(base, Case)(kind())]
+    return []
+
+
+def cases(base: type, *, when: Callable[[Any], bool] = lambda case: True) -> list[Any]:
+    """Return the cases of a base, as parameters of a test."""
+    found = [(kind, i, case) for kind in kinds(base) for i, case in enumerate(examples(base, kind)) if when(case)]
+    return [pytest.param(case, id=f"{kind.__name__}{i or ''}") for kind, i, case in found]
+
+
+def recordable(value: Any) -> bool:
+    """Tell whether JSON can hold a kind: it has no function and no tensor inside."""
+    if is_dataclass(value):
+        return all(recordable(getattr(value, field.name)) for field in fields(value))
+    if isinstance(value, dict):
+        return all(map(recordable, value.values()))
+    return not callable(value) and not isinstance(value, Tensor)
+
+
+def reals(*shape: int) -> Callable[[int, Draw], tuple[Tensor, Tensor]]:
+    """Return pairs of a normal source and data around 1."""
+    return lambda n, draw: (draw.normal((n, *shape), F64), 1 + 0.5 * draw.normal((n, *shape), F64))
+
+
+def tokens(count: int, *shape: int, mask: bool = False) -> Callable[[int, Draw], tuple[Tensor, Tensor]]:
+    """Return pairs of uniform tokens, or of the mask and uniform data."""
+
+    def ends(n: int, draw: Draw) -> tuple[Tensor, Tensor]:
+        x_1 = draw.integers(count, (n, *shape))
+        return (torch.full_like(x_1, count) if mask else draw.integers(count, (n, *shape))), x_1
+
+    return ends
+
+
+def certain(count: int) -> Callable[[Tensor], Tensor]:
+    """Return tokens -> logits that leave no doubt, [..., count]."""
+    return lambda x: 800.0 * torch.nn.functional.one_hot(x, count).double()
+
+
+def regression(n: int, draw: Draw) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return predictions and targets of 5 entries with 2 numbers each."""
+    prediction, target, x_t = (draw.normal((n, 5, 2), F64) for _ in range(3))
+    return prediction, target, x_t, 0.1 + 0.8 * draw.uniform((n,), F64)
+
+
+def classification(symbols: int) -> Callable[[int, Draw], tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """Return logits of 4 symbols for 5 tokens, and tokens of which some are the mask where there are more symbols."""
+
+    def inputs(n: int, draw: Draw) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        logits, target, x_t = draw.normal((n, 5, 4), F64), draw.integers(4, (n, 5)), draw.integers(symbols, (n, 5))
+        return logits, target, x_t, 0.1 + 0.8 * draw.uniform((n,), F64)
+
+    return inputs
+
+
+def both(n: int, draw: Draw) -> tuple[State, State, State, State]:
+    """Return inputs of a product: numbers and tokens, with a time for each."""
+    real, token = regression(n, draw), classification(4)(n, draw)
+    return tuple({"real": a, "token": b} for a, b in zip(real, token, strict=True))
+
+
+def twice(t: Tensor) -> Tensor:
+    """Weigh late times more."""
+    return 2 * t
+
+
+class Small(torch.nn.Module):
+    """Two layers on the flattened state and time; `outputs` numbers per entry, one for numbers, K for tokens."""
+
+    def __init__(self, size: int, outputs: int = 1) -> None:
+        super().__init__()
+        self.nulls = {"label": 3}
+        self.size, self.outputs = size, outputs
+        generator = torch.Generator().manual_seed(0)
+        shapes = {"a": (size + 2, 8), "b": (8, size * outputs)}
+        weights = {name: 0.5 * torch.randn(shape, generator=generator, dtype=F64) for name, shape in shapes.items()}
+        self.weights = torch.nn.ParameterDict(weights)
+
+    def forward(self, x_t: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
+        label = given.get("label", torch.zeros(len(x_t)))
+        x = torch.cat([x_t.flatten(1).double(), t.double()[:, None], label.double()[:, None]], 1)
+        out = torch.tanh(x @ self.weights["a"]) @ self.weights["b"]
+        return out.reshape(*x_t.shape, self.outputs) if self.outputs > 1 else out.reshape(x_t.shape)
+
+
+class SmallPair(torch.nn.Module):
+    """One network for a product of 2 numbers and 3 tokens of 4 symbols: each answer sees both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nulls = {"label": 3}
+        self.real, self.token = Small(5), Small(3, 4)
+
+    def forward(self, x_t: State, t: State, given: dict[str, Tensor]) -> State:
+        all_of_it = torch.cat([x_t["real"], x_t["token"].double()], 1)
+        seen = self.token(x_t["token"], t["token"], given)
+        return {
+            "real": self.real(all_of_it, t["real"], given)[:, :2],
+            "token": seen + x_t["real"].sum(1)[:, None, None],
+        }
+
+
+def batch_of(ends: Callable[[int, Draw], tuple[State, State]]) -> Callable[[int, Draw], dict[str, Any]]:
+    """Return labelled data without a source."""
+
+    def batch(n: int, draw: Draw) -> dict[str, Any]:
+        return {"x_1": ends(n, draw)[1], "given": {"label": draw.integers(3, (n,))}}
+
+    return batch
+
+
+def pair(n: int, draw: Draw) -> tuple[State, State]:
+    """Return ends of a product of 2 numbers and 3 tokens."""
+    real, token = reals(2)(n, draw), tokens(4, 3, mask=True)(n, draw)
+    return {"real": real[0], "token": token[0]}, {"real": real[1], "token": token[1]}
+
+
+def arc(t: Tensor) -> Tensor:
+    """Rise as a quarter of a sine."""
+    return torch.sin(math.pi / 2 * t)
+
+
+def fall(t: Tensor) -> Tensor:
+    """Fall as a parabola."""
+    return 1 - t**2
+
+
+PAIR = ProductPath({"real": Affine(), "token": Mixture()})
+EXAMPLES: dict[type, list[Case]] = {
+    schedules.Polynomial: [ScheduleCase(schedules.Polynomial(n)) for n in (1.5, 2.0, 3.0)],
+    schedules.VP: [ScheduleCase(schedules.VP(), meets_source=False)],
+    schedules.VE: [ScheduleCase(schedules.VE(0.1, 5.0), meets_source=False, meets_data=False)],
+    schedules.Formula: [ScheduleCase(schedules.Formula(arc, fall))],
+    times.LogitNormal: [Case(times.LogitNormal()), Case(times.LogitNormal(1.2, 1.2))],
+    times.Shifted: [Case(times.Shifted(3.0)), Case(times.Shifted(0.5, times.LogitNormal()))],
+    times.Stratified: [Case(times.Stratified()), Case(times.Stratified(times.LogitNormal()))],
+    losses.Squared: [LossCase(losses.Squared(), regression)],
+    losses.PseudoHuber: [LossCase(losses.PseudoHuber(0.1), regression, bregman=False)],
+    losses.Weighted: [LossCase(losses.Weighted(losses.Squared(), twice), regression)],
+    losses.CrossEntropy: [LossCase(losses.CrossEntropy(), classification(5), certain(4))],
+    losses.GeneralisedKL: [
+        LossCase(losses.GeneralisedKL(schedule), classification(symbols), certain(4))
+        for schedule, symbols in ((schedules.Linear(), 4), (schedules.Polynomial(2.0), 5))
+    ],
+    losses.PerLeaf: [
+        LossCase(
+            losses.PerLeaf({"real": losses.Squared(), "token": losses.CrossEntropy()}),
+            both,
+            lambda target: {"real": target["real"], "token": certain(4)(target["token"])},
+        )
+    ],
+    couplings.MinibatchTransport: [Case(couplings.MinibatchTransport(block)) for block in (16, 256, None)],
+    couplings.WithinClasses: [
+        Case(couplings.WithinClasses()),
+        Case(couplings.WithinClasses(couplings.Independent())),
+    ],
+    spaces.Euclidean: [Case(spaces.Euclidean((2,))), Case(spaces.Euclidean((1, 3, 3)))],
+    Tokens: [Case(Tokens(4, (3,), source)) for source in (spaces.Uniform(), Mask(), Law((1.0, 2.0, 3.0, 4.0)))],
+    ProductSpace: [Case(ProductSpace({"real": spaces.Euclidean((2,)), "token": Tokens(4, (3,))}))],
+    Law: [Case(Law((1.0, 0.0, 2.0, 5.0)))],
+    Affine: [
+        *(PathCase(Affine(prediction=kind), reals(2)) for kind in (Velocity(), Data(), Source(), Score())),
+        *(
+            PathCase(Affine(schedule, kind, noise), reals(2))
+            for schedule, kind, noise in (
+                (schedules.Cosine(), Velocity(), Constant(0.7)),
+                (schedules.Polynomial(3.0), Data(), Vanishing(1.0)),
+                (schedules.LinearVP(), Source(), Memoryless(50.0)),
+                (schedules.Linear(), Score(), Constant(0.5)),
+            )
+        ),
+        PathCase(Affine(schedules.VP(), Source()), reals(2), meets_ends=False),
+        PathCase(Affine(schedules.VE(0.1, 5.0), Data()), reals(2), meets_ends=False),
+    ],
+    Mixture: [
+        PathCase(Mixture(), tokens(4, 3), certain(4), draws=True),
+        PathCase(Mixture(schedules.Polynomial(2.0)), tokens(4, 3, mask=True), certain(4), draws=True),
+    ],
+    ProductPath: [
+        PathCase(PAIR, pair, lambda x: {"real": x["real"], "token": certain(4)(x["token"])}, draws=True),
+    ],
+    Euler: [SolverCase(Euler(), 1, noise=True)],
+    Midpoint: [SolverCase(Midpoint(), 2)],
+    Heun: [SolverCase(Heun(), 2)],
+    RK4: [SolverCase(RK4(), 4)],
+    Ancestral: [
+        SolverCase(Ancestral(eta=0.0), 1, backwards=False, jumps=False),
+        SolverCase(Ancestral(eta=1.0), None, backwards=False, jumps=False),
+    ],
+    DormandPrince: [
+        SolverCase(DormandPrince(1e-9, 1e-9), None, jumps=False, splits=False),
+        SolverCase(DormandPrince(1e-9, 1e-9, per_example=True), None, jumps=False),
+    ],
+    Matching: [
+        ObjectiveCase(Matching(Affine(), spaces.Euclidean((2,))), batch_of(reals(2)), lambda: Small(2)),
+        ObjectiveCase(
+            Matching(
+                Affine(schedules.Cosine(), Data()),
+                spaces.Euclidean((2,)),
+                losses.PseudoHuber(),
+                times.LogitNormal(),
+                couplings.WithinClasses(),
+                0.5,
+            ),
+            batch_of(reals(2)),
+            lambda: Small(2),
+            rows=False,
+        ),
+        *(
+            ObjectiveCase(
+                Matching(Mixture(), Tokens(4, (3,), source), loss, times.Until(0.99)),
+                batch_of(tokens(4, 3)),
+                lambda: Small(3, 4),
+            )
+            for source, loss in ((Mask(), losses.GeneralisedKL()), (spaces.Uniform(), losses.CrossEntropy()))
+        ),
+        ObjectiveCase(
+            Matching(
+                PAIR,
+                ProductSpace({"real": spaces.Euclidean((2,)), "token": Tokens(4, (3,), Mask())}),
+                losses.PerLeaf({"real": losses.Squared(), "token": losses.CrossEntropy()}),
+            ),
+            batch_of(pair),
+            SmallPair,
+        ),
+    ],
+}

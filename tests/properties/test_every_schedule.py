@@ -1,0 +1,149 @@
+"""What every schedule, and every prediction and noise level on it, keeps."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from feller.paths import Prediction, convert
+from feller.paths.affine import NoiseLevel
+from feller.paths.predictions import Score, ends
+from feller.schedules import Schedule
+from tests.oracle import F64, Normal, close, f64
+from tests.properties.examples import Case, ScheduleCase, cases
+
+SCHEDULES = cases(Schedule)
+INSIDE = torch.linspace(0.02, 0.98, 49, dtype=F64)
+
+
+def tensors(schedule: Schedule, t: Tensor) -> list[Tensor]:
+    """Return the four scales as tensors of the times' shape."""
+    return [torch.as_tensor(scale, dtype=t.dtype).expand(t.shape) for scale in schedule(t)]
+
+
+@pytest.mark.parametrize("case", SCHEDULES)
+def test_derivatives(case: ScheduleCase) -> None:
+    """Against automatic differentiation of the scales themselves."""
+    t = INSIDE.clone().requires_grad_()
+    alpha, sigma, d_alpha, d_sigma = case.kind(t)
+    for scale, slope in ((alpha, d_alpha), (sigma, d_sigma)):
+        constant = not isinstance(scale, Tensor)
+        expected = torch.zeros_like(t) if constant else torch.autograd.grad(scale.sum(), t, retain_graph=True)[0]
+        close(torch.as_tensor(slope, dtype=F64).detach().expand(t.shape), expected, 1e-10)
+
+
+@pytest.mark.parametrize("case", SCHEDULES)
+def test_scales_move_from_source_to_data(case: ScheduleCase) -> None:
+    """Alpha does not fall, sigma falls, their ratio rises, the Wronskian is positive."""
+    alpha, sigma, _, _ = tensors(case.kind, torch.linspace(0, 1, 201, dtype=F64))
+    assert (alpha.diff() >= 0).all()
+    assert (sigma.diff() < 0).all()
+    assert ((alpha / sigma)[:-1].diff() > 0).all()
+    scales = case.kind(INSIDE)
+    assert (torch.as_tensor(scales.wronskian) > 0).all()
+    assert (scales.d_log_snr > 0).all()
+    assert (torch.as_tensor(scales.eta) > 0).all()
+
+
+@pytest.mark.parametrize("case", SCHEDULES)
+def test_slope_of_the_log_ratio(case: ScheduleCase) -> None:
+    t = INSIDE.clone().requires_grad_()
+    scales = case.kind(t)
+    log_snr = torch.as_tensor(scales.alpha, dtype=F64).log() - scales.sigma.log()
+    (slope,) = torch.autograd.grad(log_snr.sum(), t)
+    torch.testing.assert_close(scales.d_log_snr.detach(), slope, rtol=1e-10, atol=0)
+
+
+@pytest.mark.parametrize("case", SCHEDULES)
+def test_ends(case: ScheduleCase) -> None:
+    alpha, sigma, _, _ = tensors(case.kind, f64(0.0, 1.0))
+    assert (torch.stack([alpha, sigma])[:, 0].tolist() == [0.0, 1.0]) == case.meets_source
+    assert (torch.stack([alpha, sigma])[:, 1].tolist() == [1.0, 0.0]) == case.meets_data
+
+
+@pytest.mark.parametrize("case", SCHEDULES)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-5), (F64, 1e-12)])
+def test_time_inverts_the_ratio(case: ScheduleCase, dtype: torch.dtype, tolerance: float) -> None:
+    t = INSIDE.to(dtype)
+    alpha, sigma, _, _ = tensors(case.kind, t)
+    back = case.kind.time(alpha / sigma)
+    assert back.dtype == dtype
+    close(back, t, tolerance)
+
+
+@pytest.mark.parametrize("case", SCHEDULES)
+def test_single_precision_agrees_with_double(case: ScheduleCase) -> None:
+    for single, double in zip(tensors(case.kind, INSIDE.float()), tensors(case.kind, INSIDE), strict=True):
+        torch.testing.assert_close(single.double(), double, rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("case", SCHEDULES)
+@pytest.mark.parametrize("shape", [(), (1,), (5,)])
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_shapes_and_types(case: ScheduleCase, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    t = torch.full(shape, 0.4, dtype=dtype)
+    for scale in case.kind(t):
+        assert isinstance(scale, float) or (scale.shape == shape and scale.dtype == dtype)
+
+
+@pytest.mark.parametrize("case", SCHEDULES)
+def test_vmap_and_meta(case: ScheduleCase) -> None:
+    for together, alone in zip(
+        tensors(case.kind, INSIDE), torch.vmap(lambda t: tuple(tensors(case.kind, t)))(INSIDE), strict=True
+    ):
+        close(alone, together, 1e-15)
+    assert case.kind(torch.empty(4, device="meta")).sigma.shape == (4,)
+
+
+@pytest.mark.parametrize("kind", cases(Prediction))
+@pytest.mark.parametrize("case", SCHEDULES)
+def test_predictions_convert_and_come_back(case: ScheduleCase, kind: Case) -> None:
+    """Through every other kind and back, relative to the largest number on the way."""
+    x, t = torch.linspace(-2, 2, 49, dtype=F64)[:, None], INSIDE
+    scales = case.kind(t)
+    x_1, x_0 = torch.cos(3 * x), torch.sin(5 * x)
+    x = scales.alpha * x_1.T + scales.sigma * x_0.T
+    x = x.T
+    a, b = (torch.as_tensor(v, dtype=F64).expand(49)[:, None] for v in kind.kind.row(scales))
+    answer = (a * x_1 + b * x_0) * torch.as_tensor(kind.kind.unit(scales), dtype=F64).expand(49)[:, None]
+    for other in cases(Prediction):
+        there = convert(answer, kind.kind, other.values[0].kind, x, scales)
+        back = convert(there, other.values[0].kind, kind.kind, x, scales)
+        size = max(1.0, answer.abs().max().item(), there.abs().max().item())
+        close(back / size, answer / size, 1e-10)
+    found = ends(answer, kind.kind, x, scales)
+    close(torch.cat(found), torch.cat([x_1, x_0]), 1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+@pytest.mark.parametrize("kind", cases(Prediction))
+@pytest.mark.parametrize("case", SCHEDULES)
+def test_conversions_are_finite_at_both_ends(case: ScheduleCase, kind: Case, dtype: torch.dtype) -> None:
+    """Also a rounding error away from them; scores may be large at the data, infinite they are not."""
+    t = torch.tensor([0.0, 1e-7, 1 - 1e-7, 1.0], dtype=dtype)
+    x = torch.tensor([0.3, -1.0, 2.0, 0.5], dtype=dtype)[:, None]
+    for other in cases(Prediction):
+        assert convert(torch.ones_like(x), kind.kind, other.values[0].kind, x, case.kind(t)).isfinite().all()
+
+
+@pytest.mark.parametrize("noise", cases(NoiseLevel))
+@pytest.mark.parametrize("case", SCHEDULES)
+def test_noise_levels_are_finite_variances(case: ScheduleCase, noise: Case) -> None:
+    t = torch.linspace(0, 1, 21, dtype=F64)
+    variance = noise.kind.variance(t, case.kind(t))
+    assert variance.shape == t.shape
+    assert variance.isfinite().all()
+    assert (variance >= 0).all()
+
+
+@pytest.mark.parametrize("case", SCHEDULES)
+def test_score_is_the_gradient_of_the_log_density(case: ScheduleCase) -> None:
+    """The closed forms that other suites compare with are themselves checked here."""
+    data = Normal(case.kind)
+    for t in (0.2, 0.6):
+        x = torch.linspace(-1, 2, 7, dtype=F64)[:, None].requires_grad_()
+        mean, variance = data.moments(t)
+        density = -((x - mean) ** 2) / (2 * variance) - math.log(2 * math.pi * variance) / 2
+        (gradient,) = torch.autograd.grad(density.sum(), x)
+        close(data.predict(Score(), x.detach(), torch.full((7,), t, dtype=F64)), gradient, 1e-12)
