@@ -12,6 +12,7 @@ from torchcfm import ConditionalFlowMatcher
 from benchmarks.network import ForAzula, Perceptron
 from benchmarks.timing import Case
 from feller.draws import Draws
+from feller.gradient import Mean
 from feller.networks.average import Average
 from feller.objective import Matching
 from feller.paths import Affine
@@ -58,7 +59,7 @@ def _on_path(shape: tuple[int, ...], inner: int) -> Case:
     )
 
 
-def _stepper(n: int, loss_of: Callable[[nn.Module], Callable[[], Tensor]]) -> Callable[[], None]:
+def _stepper(loss_of: Callable[[nn.Module], Callable[[], Tensor]]) -> Callable[[], None]:
     """Return one step of Adam on a network of its own."""
     torch.manual_seed(0)
     network = Perceptron()
@@ -67,6 +68,23 @@ def _stepper(n: int, loss_of: Callable[[nn.Module], Callable[[], Tensor]]) -> Ca
     def step() -> None:
         optimiser.zero_grad()
         loss().backward()
+        optimiser.step()
+
+    return step
+
+
+def _our_step(x_1: Tensor) -> Callable[[], None]:
+    """Return the same with an objective and a gradient."""
+    torch.manual_seed(0)
+    network = Perceptron()
+    optimiser = torch.optim.AdamW(network.parameters(), 1e-3, weight_decay=0.0)
+    objective, gradient = Matching(Affine(), Euclidean((2,)), law=Uniform()), Mean()
+    numbers = iter(range(10**9))
+
+    def step() -> None:
+        example = objective.draw(network, {"x_1": x_1}, Draws(0).named("train", next(numbers)))
+        optimiser.zero_grad()
+        gradient(objective.loss, network, [example], len(x_1))
         optimiser.step()
 
     return step
@@ -87,17 +105,7 @@ def _inline(x_1: Tensor) -> Callable[[nn.Module], Callable[[], Tensor]]:
 def _plain_step(n: int) -> Case:
     """Noise, path, loss, gradient, Adam: what the peers' examples do."""
     x_1 = torch.randn(n, 2)
-    objective = Matching(Affine(), Euclidean((2,)), law=Uniform())
     peer, other = CondOTProbPath(), ConditionalFlowMatcher(sigma=0.0)
-
-    def feller(network: nn.Module) -> Callable[[], Tensor]:
-        steps = iter(range(10**9))
-
-        def loss() -> Tensor:
-            example = objective.draw(network, {"x_1": x_1}, Draws(0).named("train", next(steps)))
-            return objective.loss(network, example).mean()
-
-        return loss
 
     def flow_matching(network: nn.Module) -> Callable[[], Tensor]:
         def loss() -> Tensor:
@@ -119,11 +127,11 @@ def _plain_step(n: int) -> Case:
         denoiser = KarrasDenoiser(ForAzula(network), RectifiedSchedule())
         return lambda: denoiser.loss(x_1, torch.rand(n)).mean()
 
-    makers = {"feller": feller, "flow_matching": flow_matching, "torchcfm": torchcfm, "azula": azula}
-    contenders = {name: _stepper(n, make) for name, make in makers.items()}
+    peers = {"flow_matching": flow_matching, "torchcfm": torchcfm, "azula": azula}
+    contenders = {"feller": _our_step(x_1), **{name: _stepper(make) for name, make in peers.items()}}
     return Case(
         f"training step, {n} x 2, MLP 64",
-        {**contenders, "floor": _stepper(n, _inline(x_1))},
+        {**contenders, "floor": _stepper(_inline(x_1))},
         15,
         20 if n < 1000 else 10,
         within=1.05,

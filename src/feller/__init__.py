@@ -28,7 +28,7 @@ _HOMES = {
     "train.optimiser": ("Training",),
 }
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
-__all__ = sorted([*_WHERE, "__version__"])  # noqa: PLE0605 - resolved on first use
+__all__ = sorted([*_WHERE, "__version__"])
 
 
 def __getattr__(name: str) -> Any:

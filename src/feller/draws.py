@@ -53,7 +53,7 @@ class Draw:
         for block in range(first, last):
             fill(whole[block - first], generator.manual_seed(address(*place, block)))
         start = self.first - first * BLOCK
-        return whole.movedim(-1, 1).reshape(-1, *shape[1:])[start : start + n]
+        return whole.movedim(-1, 1).reshape(-1, *shape[1:])[start : start + n].contiguous()
 
     def normal(
         self, shape: Sequence[int], dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"

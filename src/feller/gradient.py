@@ -32,7 +32,7 @@ class Mean(Gradient):
         """Go backwards through each micro-batch in turn."""
         total = torch.zeros(())
         for example in micro_batches:
-            value = loss(network, example).sum() / expected_size
-            value.backward()
-            total = total.to(value.device) + value.detach()
+            losses = loss(network, example)
+            losses.backward(torch.full_like(losses, 1 / expected_size))
+            total = total.to(losses.device) + losses.detach().sum() / expected_size
         return total

@@ -55,7 +55,7 @@ class Squared(Loss):
         self, prediction: Float[Tensor, " b *d"], target: Float[Tensor, " b *d"], x_t: Tensor, t: Tensor
     ) -> Float[Tensor, " b *d"]:
         """Square the difference."""
-        return (prediction - target).square()
+        return functional.mse_loss(prediction, target, reduction="none")
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,6 @@ NOISES: dict[str, tuple[NoiseLevel | None, tuple[float, float]]] = {  # as print
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", NOISES)
 def test_noise_keeps_the_end_at_400_steps(name: str) -> None:
     """Exact moments of the chain, within 4 standard errors of the printed ones, 0.0045 and 0.0032, and of the truth."""

@@ -17,6 +17,8 @@ FEATURES = 32
 """Numbers that stand for a picture."""
 SHIFT = 12
 """Pictures are moved by up to their side divided by this, and by a pixel at least, while training."""
+SMOOTH = 0.1
+"""Share of an answer that is spread over all classes, so that pictures it was trained on stand out less from others."""
 
 
 class Classifier(nn.Module):
@@ -83,8 +85,8 @@ class Classify(Objective):
         """Return pictures `x` and the number of the class of each, `answer`."""
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
-        """Return -log of the probability of the right class."""
-        return F.cross_entropy(network(example["x"]), example["answer"], reduction="none")
+        """Return -log of the probability of the right class, or of any class with a chance of `SMOOTH`."""
+        return F.cross_entropy(network(example["x"]), example["answer"], reduction="none", label_smoothing=SMOOTH)
 
 
 @dataclass(frozen=True)

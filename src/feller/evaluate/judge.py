@@ -91,16 +91,16 @@ def _network(modality: Images, target: str, draws: Draws) -> Classifier:
 
 def share_right(judge: Judge, real: Dataset) -> float | None:
     """Return the share of pictures, or of their four rotations, that a judge gets right; None if that is not known."""
-    values, answer = real.values, real.given.get("label")
-    if not len(real) or (judge.target == "label" and answer is None):
-        return None
+    values, answer = real.values.cpu(), real.given.get("label")
     if judge.target == "rotation":
         height, width = values.shape[2:]
         side = min(height, width)
-        middle = torch.full((len(values),), height - side), torch.full((len(values),), width - side)
+        top, left = (torch.full((len(values),), (long - side) // 2) for long in (height, width))
         answer = torch.arange(4).repeat_interleave(len(values))
-        values = turn(window(values, middle[0] // 2, middle[1] // 2, side, side).repeat(4, 1, 1, 1), answer)
-    return torch.eq(judge.classify(values), answer).double().mean().item()
+        values = turn(window(values, top, left, side, side).repeat(4, 1, 1, 1), answer)
+    if answer is None or not len(values):
+        return None
+    return torch.eq(judge.classify(values), answer.cpu()).double().mean().item()
 
 
 def save_judge(path: pathlib.Path, judge: Judge) -> None:

@@ -22,7 +22,8 @@ EXPLAIN = {
     "fd_cnn": "Distance between samples and held-out real pictures in the eyes of the judge (Fréchet distance of its"
     " features, in percent of their variance): lower is better, fd_cnn_floor is as good as real. It belongs to this"
     " judge: no FID, and not to be compared with other data.",
-    "fd_cnn_floor": "The same distance between as many real pictures, from the training data, and the held-out ones.",
+    "fd_cnn_floor": "The same distance between as many real pictures, from the training data, and the held-out ones;"
+    " a little too high, since the judge knows the former.",
     "distance_ratio": "How far samples of a class lie from each other, beside real ones: near 1 is right, near 0 means"
     " that they are all alike.",
     "nearest_ratio": "How far samples lie from the nearest training example, beside held-out data (medians): far below"
@@ -128,7 +129,7 @@ def _notes(samples: Dataset, train: Dataset, held_out: Dataset, judge: Judge | N
 
 
 def _other_classes(samples: Dataset, train: Dataset) -> bool:
-    """Tell whether the classes of the samples were drawn otherwise; a false alarm has a chance of 1 in 10,000 at most."""
+    """Tell whether the samples have other shares of classes; a false alarm has a chance of 1 in 10,000 at most."""
     if "label" not in samples.given or "label" not in train.given:
         return False
     made, known = samples.given["label"].cpu(), train.given["label"].cpu()

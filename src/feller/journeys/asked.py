@@ -34,6 +34,8 @@ class Asked:
     """Hash of the data as read."""
     code: str = ""
     """Hash of the user's recipe file."""
+    notes: tuple[str, ...] = ()
+    """What was converted while reading."""
 
 
 def fingerprint(data: Dataset) -> str:

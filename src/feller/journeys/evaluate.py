@@ -3,16 +3,16 @@
 import datetime
 import pathlib
 import platform
-from dataclasses import replace
+import shlex
 from typing import Any
 
 import torch
+from PIL import Image
 
 from feller import __version__
 from feller.data.modality import Dataset
 from feller.data.read import read
 from feller.draws import Draws
-from feller.errors import InputError
 from feller.evaluate.judge import Judge, load_judge, save_judge
 from feller.evaluate.quality import EXPLAIN, quality
 from feller.journeys.asked import asked_of, parts, read_again
@@ -26,7 +26,8 @@ from feller.train.metrics import read_metrics
 
 MOST_SAMPLES = 1000
 """Drawn for the numbers; not more than the training set holds, so that the floor is measured at the same size."""
-SHOWN = 100
+MOST_SHOWN = {False: 100, True: 5000}
+"""Pictures, and points."""
 
 
 def evaluate(
@@ -53,11 +54,11 @@ def evaluate(
     asked = asked_of(run)
     training_data, held_out = parts(asked, read_again(asked))
     if data is not None:
-        held_out = _alike(read(data, size=asked.longest), training_data, data)
+        held_out = read(data, size=asked.longest, like=modality)
     draws = Draws(seed).named("evaluate")
     if samples is not None:
         values, given = modality.read_back(pathlib.Path(samples))
-        generated = Dataset(values, given, modality, ())
+        generated = Dataset(values, given, modality)
     else:
         tell.task("sampling")
         n = min(MOST_SAMPLES, max(len(training_data), 2))
@@ -66,11 +67,12 @@ def evaluate(
     tell.task("judging")
     found = quality(generated, training_data, held_out, draws, engine(), judge=_judge(run))
     tell.done()
-    if found.judge is not None:
-        save_judge(run.judge, found.judge)
-    trained = read_json(run.counters) if run.counters.is_file() else {}
-    numbers = {**found.numbers, "nll": None, "steps": trained.get("step"), "seconds": trained.get("seconds")}
-    _report(run, numbers, found.notes, generated, held_out if len(held_out) else training_data)
+    trained = read_json(run.counters)
+    numbers = {**found.numbers, "steps": trained["step"], "seconds": trained["seconds"]}
+    if engine().is_first:
+        if found.judge is not None:
+            save_judge(run.judge, found.judge)
+        _report(run, numbers, found.notes, generated, held_out if len(held_out) else training_data)
     return numbers
 
 
@@ -79,40 +81,36 @@ def _judge(run: Run) -> Judge | None:
     return load_judge(run.judge) if run.judge.is_file() else None
 
 
-def _alike(data: Dataset, like: Dataset, name: str) -> Dataset:
-    """Refuse data of another kind or size.
-
-    Raises:
-        InputError: If they cannot be compared.
-    """
-    mine, other = like.modality, data.modality
-    if type(mine) is not type(other) or data.values.shape[1:] != like.values.shape[1:]:
-        raise InputError(
-            f"{name} holds {type(other).__name__} of shape {tuple(data.values.shape[1:])}; "
-            f"the run was fitted to {type(mine).__name__} of shape {tuple(like.values.shape[1:])}"
-        )
-    return replace(data, modality=mine)
-
-
-def _report(run: Run, numbers: dict[str, Any], notes: tuple[str, ...], generated: Dataset, real: Dataset) -> None:
+def _report(
+    run: Run,
+    numbers: dict[str, Any],
+    notes: tuple[str, ...],
+    generated: Dataset,
+    real: Dataset,
+    counters: dict[str, Any],
+) -> None:
     """Write the page and its numbers."""
     recipe = run.read_record(run.recipe)
-    shown = generated.subset(_spread(generated))
-    beside = real.subset(_spread(real))
+    asked, last = recipe["asked"], counters.get("last")
+    number = min(len(generated), len(real), MOST_SHOWN[generated.values.ndim == 2])
+    unfinished = ""
+    if last is None or counters["step"] < last:
+        unfinished = f"Training stopped after {counters['step']:,} steps; go on with the command below."
     write_report(
         run.path,
         Findings(
-            title=f"{recipe['asked']['data']}, fitted with the recipe {recipe['asked']['recipe']}",
-            command=f"feller fit {recipe['asked']['data']} --recipe {recipe['asked']['recipe']} --out {run.path}",
+            title=f"{asked['data']}, fitted with the recipe {asked['recipe']}",
+            command=_command("fit", asked["data"], "--recipe", asked["recipe"], "--out", run.path),
             made=datetime.datetime.now(datetime.UTC).date().isoformat(),
+            unfinished=unfinished,
             numbers=numbers,
             explanations=EXPLAIN,
-            notes=notes,
+            notes=(*asked["notes"], *notes),
             settings=recipe["recipe"],
             curve=read_metrics(run.metrics),
             pictures=[
-                ("samples", shown.modality.show(shown.values, shown.given)),
-                ("real data that training did not see", beside.modality.show(beside.values, beside.given)),
+                ("Samples", _picture(generated, number)),
+                ("Real data that training did not see", _picture(real, number)),
             ],
             next_steps=_next_steps(run, generated),
             versions={"feller": __version__, "torch": torch.__version__, "python": platform.python_version()},
@@ -120,22 +118,29 @@ def _report(run: Run, numbers: dict[str, Any], notes: tuple[str, ...], generated
     )
 
 
-def _spread(data: Dataset) -> torch.Tensor:
-    """Choose examples to show: all points, or some pictures, sorted by class."""
-    if data.values.ndim == 2:
-        return torch.arange(min(len(data), 5000))
-    index = torch.arange(min(len(data), SHOWN))
-    label = data.given.get("label")
-    return index if label is None else index[label[index].argsort(stable=True)]
+def _picture(data: Dataset, number: int) -> Image.Image:
+    """Show the first examples, sorted by class."""
+    some = data.subset(torch.arange(number))
+    if "label" in some.given:
+        some = some.subset(some.given["label"].argsort(stable=True))
+    return some.modality.show(some.values, some.given)
+
+
+def _command(*words: object) -> str:
+    """Return a command line that can be copied."""
+    return shlex.join(["feller", *map(str, words)])
 
 
 def _next_steps(run: Run, generated: Dataset) -> list[tuple[str, str]]:
     """Say how to go on."""
-    steps = [(f"feller sample {run.path} -n 1000 --out samples.npz", "draw samples into one file")]
+    steps = [(_command("sample", run.path, "-n", 1000, "--out", "samples.npz"), "draw samples into one file")]
     for name, classes in generated.modality.conditions.items():
-        steps.append((f"feller sample {run.path} -n 64 --given {name}={classes[0]} --out {name}/", "one class alone"))
+        given = f"{name}={classes[0]}"
+        steps.append(
+            (_command("sample", run.path, "-n", 64, "--given", given, "--out", "one-class"), "one class alone")
+        )
     return [
         *steps,
-        (f"feller evaluate {run.path}", "measure again"),
-        (f"feller fit --resume --out {run.path} --minutes 10", "train longer"),
+        (_command("evaluate", run.path), "measure again"),
+        (_command("fit", "--resume", "--out", run.path, "--minutes", 10), "train longer, ten minutes in all"),
     ]

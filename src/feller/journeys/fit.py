@@ -99,6 +99,7 @@ def fit(
             held_out=chosen.held_out,
             fingerprint=fingerprint(dataset),
             code=code,
+            notes=dataset.notes,
         )
         if here.is_first:
             _make_folder(run)
@@ -107,8 +108,8 @@ def fit(
     here.wait()
     with run.lock() if here.is_first else contextlib.nullcontext():
         _train(run, asked, dataset, chosen, resume=resume, here=here, tell=tell)
-        numbers = evaluate(run, tell=tell) if here.is_first else {}
-    here.wait()
+        here.wait()  # until the first process has written what all will read
+        numbers = evaluate(run, tell=tell)
     return run, numbers
 
 

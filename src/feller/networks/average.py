@@ -24,13 +24,18 @@ class Average:
         """Updates so far."""
         self.weights = {name: _wide(weight).clone() for name, weight in network.named_parameters()}
         self.buffers = {name: buffer.detach().clone() for name, buffer in network.named_buffers()}
+        self._followed: tuple[nn.Module, list[Tensor]] = network, [*network.parameters()]
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
         """Move the average towards the weights of the network, in place."""
         keep = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        weights = [_wide(weight) for weight in network.parameters()]
-        torch._foreach_lerp_(list(self.weights.values()), weights, 1 - keep)
+        if self._followed[0] is not network:
+            self._followed = network, [*network.parameters()]
+        averages, weights = list(self.weights.values()), self._followed[1]
+        if any(weight.dtype != average.dtype for weight, average in zip(weights, averages, strict=True)):
+            weights = [_wide(weight) for weight in weights]
+        torch._foreach_lerp_(averages, weights, 1 - keep)
         if self.buffers:
             for name, buffer in network.named_buffers():
                 self.buffers[name].copy_(buffer)

@@ -14,6 +14,7 @@ from feller.processes import Characteristics
 from feller.schedules import Linear, Scales, Schedule
 from feller.tree import pad_right
 
+
 class NoiseLevel(abc.ABC):
     """How much noise the process carries; every level keeps the marginals of the path."""
 

@@ -1,0 +1,94 @@
+import pytest
+import torch
+
+from feller.data import Dataset
+from feller.draws import Draws
+from feller.evaluate import Judge, image_quality
+from feller.evaluate.image import distance_ratio, fd_cnn
+
+
+@pytest.fixture(scope="module")
+def parts(digits: Dataset) -> tuple[Dataset, Dataset]:
+    """Half of the training data to stand for samples, half to be the training data."""
+    order = torch.randperm(len(digits), generator=torch.Generator().manual_seed(0))
+    return digits.subset(order[:700]), digits.subset(order[700:])
+
+
+def test_real_pictures_are_as_good_as_real(parts: tuple[Dataset, Dataset], unseen: Dataset, digit_judge: Judge) -> None:
+    samples, train = parts
+    numbers = image_quality(samples, train, unseen, digit_judge, Draws(0))
+    assert numbers["accuracy"] > 0.98
+    assert numbers["judge"] == digit_judge.data
+    assert numbers["judge_accuracy"] == digit_judge.accuracy
+    assert 0.5 < numbers["fd_cnn"] / numbers["fd_cnn_floor"] < 2
+    assert 0.95 < numbers["distance_ratio"] < 1.05
+    assert 0.8 < numbers["nearest_ratio"] < 1.2
+    assert numbers == image_quality(samples, train, unseen, digit_judge, Draws(0))
+
+
+def test_noise_is_far(parts: tuple[Dataset, Dataset], unseen: Dataset, digit_judge: Judge) -> None:
+    values = Draws(0).at("noise").integers(17, (700, 1, 8, 8)).to(torch.uint8)
+    noise = Dataset(values, {"label": torch.arange(700) % 10}, unseen.modality)
+    numbers = image_quality(noise, parts[1], unseen, digit_judge, Draws(0))
+    assert numbers["fd_cnn"] > 10 * numbers["fd_cnn_floor"]
+    assert 0.03 < numbers["accuracy"] < 0.2
+    assert numbers["nearest_ratio"] > 2
+
+
+def test_one_picture_again_and_again_is_seen(
+    parts: tuple[Dataset, Dataset], unseen: Dataset, digit_judge: Judge
+) -> None:
+    samples = parts[0].subset(torch.zeros(200, dtype=torch.long))
+    numbers = image_quality(samples, parts[1], unseen, digit_judge, Draws(0))
+    assert numbers["distance_ratio"] == pytest.approx(0, abs=1e-6)
+    assert numbers["fd_cnn"] > 10 * numbers["fd_cnn_floor"]
+
+
+def test_copies_are_seen(parts: tuple[Dataset, Dataset], unseen: Dataset, digit_judge: Judge) -> None:
+    numbers = image_quality(parts[1].subset(torch.arange(300)), parts[1], unseen, digit_judge, Draws(0))
+    assert numbers["nearest_ratio"] == pytest.approx(0, abs=1e-6)
+
+
+def test_shuffled_labels_are_right_by_chance(digits: Dataset, unseen: Dataset, digit_judge: Judge) -> None:
+    order = torch.randperm(len(digits), generator=torch.Generator().manual_seed(1))
+    shuffled = Dataset(digits.values, {"label": digits.given["label"][order]}, digits.modality)
+    numbers = image_quality(shuffled, digits, unseen, digit_judge, Draws(0))
+    assert numbers["accuracy"] == pytest.approx(0.1, abs=0.04)  # 5 deviations
+    assert numbers["distance_ratio"] > 1.1
+
+
+def test_what_cannot_be_told_is_none(digits: Dataset, unseen: Dataset, digit_judge: Judge) -> None:
+    plain = Dataset(digits.values[:300], {}, digits.modality)
+    assert image_quality(plain, digits, unseen, digit_judge, Draws(0))["accuracy"] is None
+    few = image_quality(plain, digits, unseen.subset(torch.arange(5)), digit_judge, Draws(0))
+    assert few["fd_cnn_floor"] is None
+    assert few["nearest_ratio"] is None
+    assert few["fd_cnn"] < 10
+    single = image_quality(plain.subset(torch.arange(1)), digits, unseen, digit_judge, Draws(0))
+    assert single["fd_cnn"] is None
+    assert single["distance_ratio"] is None
+
+
+def test_samples_made_without_a_label_do_not_count(digits: Dataset, unseen: Dataset, digit_judge: Judge) -> None:
+    label = digits.given["label"].clone()
+    label[700:] = 10
+    half = Dataset(digits.values, {"label": label}, digits.modality)
+    assert image_quality(half, digits, unseen, digit_judge, Draws(0))["accuracy"] > 0.98
+
+
+def test_fd_cnn_is_in_percent_of_the_variance() -> None:
+    x = Draws(0).at("x").normal((500, 4), torch.float64)
+    shift = torch.tensor([1.0, 0, 0, 0], dtype=torch.float64)
+    expected = 100 / x.var(0).sum().item()
+    assert fd_cnn(x + shift, x) == pytest.approx(expected, rel=1e-9)
+    assert fd_cnn(7 * (x + shift), 7 * x) == pytest.approx(expected, rel=1e-9)
+    assert fd_cnn(x, torch.ones(3, 4, dtype=torch.float64)) is None
+
+
+def test_distance_ratio_weighs_classes_by_their_samples(digits: Dataset) -> None:
+    """Zeros are repeated (ratio 0), ones are all the real ones (ratio 1)."""
+    label = digits.given["label"]
+    ones, zeros = (label == 1).nonzero()[:, 0], (label == 0).nonzero()[:, 0]
+    samples = digits.subset(torch.cat([ones, zeros[:1].repeat(50)]))
+    expected = len(ones) / (len(ones) + 50)
+    assert distance_ratio(samples, digits, Draws(0)) == pytest.approx(expected, rel=1e-6)

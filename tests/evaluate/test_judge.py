@@ -1,0 +1,119 @@
+import dataclasses
+import pathlib
+
+import pytest
+import torch
+
+from feller.data import Dataset, Images, read
+from feller.draws import Draws
+from feller.errors import InputError
+from feller.evaluate import Judge, judge, load_judge, save_judge, train_judge
+from feller.evaluate.judge import TRAINING, share_right
+from feller.tensors import save_tensors
+from feller.train.engine import engine
+
+
+@pytest.fixture
+def briefly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judge, "TRAINING", dataclasses.replace(TRAINING, steps=20))
+
+
+def without_labels(dataset: Dataset) -> Dataset:
+    return Dataset(dataset.values, {}, dataset.modality)
+
+
+def same(a: Judge, b: Judge) -> bool:
+    theirs = b.network.state_dict()
+    return all(torch.equal(weight, theirs[name]) for name, weight in a.network.state_dict().items())
+
+
+def test_it_reads_digits(digit_judge: Judge, unseen: Dataset) -> None:
+    assert digit_judge.target == "label"
+    assert digit_judge.accuracy is not None
+    assert digit_judge.accuracy >= 0.97
+    right = (digit_judge.classify(unseen.values) == unseen.given["label"]).double().mean().item()
+    assert digit_judge.accuracy == right
+    assert digit_judge.data == "1,437 real pictures and the labels of 10 classes"
+
+
+def test_features_do_not_depend_on_the_company(
+    digit_judge: Judge, unseen: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = digit_judge.features(unseen.values)
+    assert whole.dtype == torch.float64
+    monkeypatch.setattr(judge, "CHUNK", 7)
+    torch.testing.assert_close(digit_judge.features(unseen.values), whole, rtol=1e-4, atol=1e-5)
+
+
+def test_without_labels_it_learns_rotations(digits: Dataset, unseen: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judge, "TRAINING", dataclasses.replace(TRAINING, steps=300))
+    turner = train_judge(without_labels(digits), without_labels(unseen), Draws(0), engine())
+    assert turner.target == "rotation"
+    assert "rotations" in turner.data
+    assert turner.accuracy is not None
+    assert turner.accuracy > 0.7
+    upside_down = unseen.values.rot90(2, (2, 3))
+    assert (turner.classify(upside_down) == 2).double().mean() > 0.7
+
+
+@pytest.mark.usefixtures("briefly")
+def test_the_same_seed_gives_the_same_judge(digits: Dataset, unseen: Dataset) -> None:
+    before = torch.random.get_rng_state()
+    one, again, other = (train_judge(digits, unseen, Draws(seed), engine()) for seed in (3, 3, 4))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert same(one, again)
+    assert one.accuracy == again.accuracy
+    assert not same(one, other)
+
+
+@pytest.mark.usefixtures("briefly")
+@pytest.mark.parametrize(("channels", "height", "width"), [(3, 64, 48), (1, 5, 9), (3, 1, 20)])
+def test_other_sizes_and_colours(channels: int, height: int, width: int) -> None:
+    values = Draws(0).at("x").integers(256, (30, channels, height, width)).to(torch.uint8)
+    plain = Dataset(values, {}, Images(height, width, channels))
+    seen = train_judge(plain, plain, Draws(0), engine())
+    assert seen.features(values).shape == (30, 32)
+    assert torch.isfinite(seen.features(values)).all()
+
+
+@pytest.mark.usefixtures("briefly")
+def test_a_single_class_is_no_target(digits: Dataset, unseen: Dataset) -> None:
+    ones = digits.subset((digits.given["label"] == 1).nonzero()[:, 0])
+    assert train_judge(ones, unseen, Draws(0), engine()).target == "rotation"
+
+
+def test_accuracy_is_unknown_without_real_pictures_to_test_on(digit_judge: Judge, unseen: Dataset) -> None:
+    assert share_right(digit_judge, unseen.subset(torch.arange(0))) is None
+    assert share_right(digit_judge, without_labels(unseen)) is None
+
+
+def test_points_have_no_judge() -> None:
+    moons = read("example:moons")
+    with pytest.raises(InputError, match="looks at pictures"):
+        train_judge(moons, moons, Draws(0), engine())
+
+
+def test_it_can_be_kept(digit_judge: Judge, unseen: Dataset, tmp_path: pathlib.Path) -> None:
+    save_judge(tmp_path / "judge.safetensors", digit_judge)
+    kept = load_judge(tmp_path / "judge.safetensors")
+    assert same(digit_judge, kept)
+    assert torch.equal(kept.classify(unseen.values), digit_judge.classify(unseen.values))
+    for name in ("modality", "target", "data", "accuracy"):
+        assert getattr(kept, name) == getattr(digit_judge, name)
+
+
+def test_what_holds_no_judge_is_refused(digit_judge: Judge, tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "judge.safetensors"
+    with pytest.raises(InputError, match="found none"):
+        load_judge(path)
+    for note in ({}, {"judge": "{"}, {"judge": "[]"}, {"judge": "{}"}, {"judge": '{"modality": 1, "target": 2}'}):
+        save_tensors(path, {"x": torch.zeros(2)}, note)
+        with pytest.raises(InputError, match="holds no judge"):
+            load_judge(path)
+    save_judge(path, dataclasses.replace(digit_judge, target="rotation"))
+    with pytest.raises(InputError, match="holds no judge"):
+        load_judge(path)
+    save_judge(path, digit_judge)
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(InputError, match="damaged"):
+        load_judge(path)

@@ -1,0 +1,93 @@
+import dataclasses
+
+import pytest
+import torch
+
+from feller.data import Dataset, read
+from feller.draws import Draws
+from feller.errors import InputError
+from feller.evaluate import EXPLAIN, Judge, Quality, judge, quality
+from feller.evaluate.judge import TRAINING
+from feller.train.engine import engine
+
+
+def measure(samples: Dataset, train: Dataset, held_out: Dataset, judge: Judge | None = None) -> Quality:
+    return quality(samples, train, held_out, Draws(0), engine(), judge)
+
+
+@pytest.fixture(scope="module")
+def moons() -> Dataset:
+    return read("example:moons").subset(torch.arange(1000))
+
+
+def test_pictures(digits: Dataset, unseen: Dataset, digit_judge: Judge) -> None:
+    found = measure(digits, digits, unseen, digit_judge)
+    assert found.judge is digit_judge
+    assert found.notes == ()
+    assert found.numbers.keys() <= EXPLAIN.keys()
+    assert all(type(value) in (float, str) for value in found.numbers.values())
+
+
+def test_points(moons: Dataset) -> None:
+    found = measure(moons, moons, read("example:moons/test"))
+    assert found.judge is None
+    assert found.notes == ()
+    assert all(type(value) is float for value in found.numbers.values())
+
+
+def test_every_number_is_explained_once(digits: Dataset, unseen: Dataset, digit_judge: Judge, moons: Dataset) -> None:
+    names = measure(digits, digits, unseen, digit_judge).numbers.keys() | measure(moons, moons, moons).numbers.keys()
+    assert names == EXPLAIN.keys()
+
+
+def test_a_judge_is_trained_where_there_is_none(
+    digits: Dataset, unseen: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judge, "TRAINING", dataclasses.replace(TRAINING, steps=5))
+    plain = [Dataset(part.values, {}, part.modality) for part in (digits, digits, unseen)]
+    found = measure(*plain)
+    assert found.judge is not None
+    assert found.judge.target == "rotation"
+    assert found.numbers["accuracy"] is None
+    assert any("turned" in note for note in found.notes)
+    assert any("say little" in note for note in found.notes)
+    again = measure(*plain)
+    assert again.numbers == found.numbers
+
+
+def test_missing_floors_are_said(moons: Dataset) -> None:
+    found = measure(moons, moons, moons.subset(torch.arange(7)))
+    assert [note for note in found.notes if "7 examples are held out" in note]
+
+
+def test_few_and_many_samples_are_said(moons: Dataset) -> None:
+    few = moons.subset(torch.arange(60))
+    assert any("few samples (60)" in note for note in measure(few, moons, moons).notes)
+    assert any("60 of the 1,000 samples" in note for note in measure(moons, few, moons).notes)
+
+
+def test_other_shares_of_classes_are_said(digits: Dataset, unseen: Dataset, digit_judge: Judge) -> None:
+    def said(index: torch.Tensor) -> bool:
+        notes = measure(digits.subset(index), digits, unseen, digit_judge).notes
+        return any("shares of classes" in note for note in notes)
+
+    label = digits.given["label"]
+    assert said((label == 3).nonzero()[:, 0])
+    assert said((label != 3).nonzero()[:, 0])
+    for seed in range(5):
+        assert not said(torch.randint(len(digits), (200,), generator=torch.Generator().manual_seed(seed)))
+
+
+def test_data_of_other_kinds_are_refused(digits: Dataset, unseen: Dataset, moons: Dataset, digit_judge: Judge) -> None:
+    with pytest.raises(InputError, match="samples are unlike"):
+        measure(moons, digits, unseen, digit_judge)
+    other = dataclasses.replace(unseen, modality=dataclasses.replace(unseen.modality, levels=255))
+    with pytest.raises(InputError, match="held-out data are unlike"):
+        measure(digits, digits, other, digit_judge)
+    named = dataclasses.replace(unseen.modality, classes=tuple("zyxwvutsrq"))
+    with pytest.raises(InputError, match="other classes"):
+        measure(digits, digits, dataclasses.replace(unseen, modality=named), digit_judge)
+    with pytest.raises(InputError, match="got 0 and"):
+        measure(digits.subset(torch.arange(0)), digits, unseen, digit_judge)
+    with pytest.raises(InputError, match="trained on other pictures"):
+        measure(digits, digits, unseen, dataclasses.replace(digit_judge, modality=named))

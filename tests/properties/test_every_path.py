@@ -1,0 +1,229 @@
+"""What every path keeps: its target, its marginals, its ends, its draws."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from feller.draws import Draws
+from feller.paths import Affine, Data, Path, convert
+from feller.processes import Characteristics
+from feller.simulate import Euler, endpoint
+from feller.spaces import Product, Tokens, Uniform
+from feller.times import linear_grid
+from feller.tree import State, leaves, tree_map
+from tests.oracle import F64, Normal, chain, close, f64
+from tests.properties.examples import PathCase, cases
+
+PATHS = cases(Path)
+N = 6
+T = torch.linspace(0.15, 0.85, N, dtype=F64)
+
+
+def ends(case: PathCase, n: int = N) -> tuple[State, State]:
+    return case.ends(n, Draws(0).at("ends"))
+
+
+def at(case: PathCase, t: Tensor, n: int = N, first: int = 0) -> State:
+    """Return X_t between the ends of the case, with the same draws at every call."""
+    part = [tree_map(lambda leaf: leaf[first : first + len(t)], end) for end in ends(case, n)]
+    return case.kind.sample(*part, t, Draws(1, first).at("path"))
+
+
+def same(a: State, b: State, tolerance: float = 0.0) -> None:
+    for x, y in zip(leaves(a), leaves(b), strict=True):
+        close(x.double(), y.double(), tolerance)
+
+
+def certain(case: PathCase, x_t: State, x_0: State, x_1: State, t: Tensor) -> State:
+    """Return the characteristics of a network that is certain of the target."""
+    return case.kind.characteristics(case.answer(case.kind.target(x_t, x_0, x_1, t)), x_t, t)
+
+
+def pairs(*trees: State) -> list[tuple]:
+    """Return the leaves at the same place of several trees, where Characteristics are leaves too."""
+    return list(zip(*(list(leaves(tree)) for tree in trees), strict=True))
+
+
+@pytest.mark.parametrize("case", PATHS)
+def test_target_drives_the_path(case: PathCase) -> None:
+    """Of a real leaf without noise the velocity is d/dt of the sample; of tokens the hazard is that of the coins.
+
+    A noise level changes the drift by g^2 / 2 times the score of the conditional path, -x_0 / sigma.
+    """
+    x_0, x_1 = ends(case)
+    x_t = at(case, T)
+    h = 1e-6
+    slope = tree_map(lambda a, b: (a.double() - b.double()) / (2 * h), at(case, T + h), at(case, T - h))
+    path_of = case.kind.parts if hasattr(case.kind, "parts") else None
+    for name in path_of or [None]:
+        path = path_of[name] if path_of else case.kind
+        pick = (lambda tree, name=name: tree[name]) if path_of else (lambda tree: tree)
+        now = pick(certain(case, x_t, x_0, x_1, T))
+        if now.velocity is not None:
+            expected = pick(slope)
+            if now.diffusion is not None:
+                sigma = torch.as_tensor(path.schedule(T).sigma)[:, None]
+                expected = expected - now.diffusion / 2 * pick(x_0) / sigma
+            close(now.velocity, expected, 1e-6)
+        if now.jumps is not None:
+            scales = path.schedule(T)
+            later = path.schedule(torch.full_like(T, 0.9))
+            keep = torch.exp(-now.jumps.hazard(0.9))
+            close(keep, (later.sigma / scales.sigma)[:, None].expand(keep.shape), 1e-12)
+            who = torch.ones_like(pick(x_t), dtype=torch.bool)
+            assert torch.equal(now.jumps.land(0.9, who, Draws(0).at("x")), pick(x_1)[who])
+
+
+@pytest.mark.parametrize("case", cases(Path, when=lambda case: isinstance(case.kind, Affine)))
+def test_process_keeps_the_marginals(case: PathCase) -> None:
+    """Exact moments of Euler chains for normal data, extrapolated to no step; 0.1 and 0.9 keep off infinite slopes."""
+    path, data = case.kind, Normal(case.kind.schedule)
+    process = path.process(lambda x, t, given: data.predict(path.prediction, x, t), {})
+    coarse, fine = (f64(*chain(Euler(), process, linear_grid(n, 0.1, 0.9), *data.moments(0.1))) for n in (40, 80))
+    size = max(1.0, *data.moments(0.1))
+    close((2 * fine - coarse) / size, f64(*data.moments(0.9)) / size, 2e-2 if path.noise else 1e-2)
+    close(fine / size, f64(*data.moments(0.9)) / size, 0.1)
+
+
+@pytest.mark.parametrize("case", PATHS)
+def test_certain_process_follows_the_path(case: PathCase) -> None:
+    """From X_0.2 the process that knows the data has the law of X_0.8: 4,000 examples, 40 steps.
+
+    Means and deviations of leaves within 5 standard errors (false alarm 6e-7 each) beside a bias of 0.05.
+    """
+    n = 4000
+    x_0, x_1 = ends(case, n)
+    t, s = (torch.full((n,), time, dtype=F64) for time in (0.2, 0.8))
+
+    def process(x: State, time: Tensor) -> State:
+        if isinstance(case.kind, Affine):  # x_0 is what the state says it is, also after noise
+            scales = case.kind.schedule(time)
+            answer = convert(x_1, Data(), case.kind.prediction, x, scales)
+            return case.kind.characteristics(answer, x, time)
+        return certain(case, x, x_0, x_1, time)
+
+    start = case.kind.sample(x_0, x_1, t, Draws(1).at("path"))
+    end = endpoint(process, start, linear_grid(40, 0.2, 0.8), Euler(), Draws(2))
+    for ours, truth in pairs(end, case.kind.sample(x_0, x_1, s, Draws(3).at("path"))):
+        ours, truth = ours.double(), truth.double()
+        size = max(1.0, truth.std().item())
+        error = 5 * math.sqrt(2 / n) * size
+        assert ((ours.mean(0) - truth.mean(0)).abs() < error + 0.05 * size).all()
+        assert ((ours.std(0) - truth.std(0)).abs() < error + 0.05 * size).all()
+
+
+@pytest.mark.parametrize("case", cases(Path, when=lambda case: case.meets_ends))
+def test_ends_are_the_source_and_the_data(case: PathCase) -> None:
+    x_0, x_1 = ends(case)
+    same(at(case, torch.zeros(N, dtype=F64)), case.kind.start(x_0))
+    same(at(case, torch.ones(N, dtype=F64)), x_1)
+
+
+@pytest.mark.parametrize("case", PATHS)
+def test_start_is_the_source_at_time_zero(case: PathCase) -> None:
+    """Up to what alpha_0 adds: with data at zero there is nothing to add."""
+    x_0, x_1 = ends(case)
+    if all(leaf.is_floating_point() for leaf in leaves(x_1)):
+        zero = tree_map(torch.zeros_like, x_1)
+        same(case.kind.sample(x_0, zero, torch.zeros(N, dtype=F64)), case.kind.start(x_0), 1e-12)
+
+
+@pytest.mark.parametrize("case", PATHS)
+def test_draws_are_addressed(case: PathCase) -> None:
+    same(at(case, T), at(case, T))
+    t = torch.full((300,), 0.5, dtype=F64)
+    whole = at(case, t, 300)
+    parts = [at(case, t[: b - a], 300, a) for a, b in ((0, 7), (7, 256), (256, 300))]
+    same(whole, tree_map(lambda *leaf: torch.cat(leaf), *parts))
+
+
+@pytest.mark.parametrize("case", PATHS)
+def test_inputs_are_left_alone(case: PathCase) -> None:
+    x_0, x_1 = ends(case)
+    before = tree_map(torch.clone, x_0), tree_map(torch.clone, x_1)
+    x_t = at(case, T)
+    kept = tree_map(torch.clone, x_t)
+    now = certain(case, x_t, x_0, x_1, T)
+    for leaf in leaves(now):
+        if leaf.jumps is not None:
+            leaf.jumps.hazard(0.9)
+    same(x_t, kept)
+    same(x_0, before[0])
+    same(x_1, before[1])
+
+
+@pytest.mark.parametrize("case", PATHS)
+def test_a_time_goes_along_the_batch(case: PathCase) -> None:
+    """Also where the state is square, [b, b]: each row equals that row alone."""
+    x_0, x_1 = ends(case, 3)
+
+    def square(leaf: Tensor) -> Tensor:
+        return leaf[:, :1].expand(3, 3).contiguous()
+
+    x_0, x_1 = tree_map(square, x_0), tree_map(square, x_1)
+    t = f64(0.1, 0.5, 0.9)
+    x_t = case.kind.sample(x_0, x_1, t, Draws(0).at("path"))
+    now = certain(case, x_t, x_0, x_1, t)
+    for row in range(3):
+        one = [tree_map(lambda leaf, row=row: leaf[row : row + 1], tree) for tree in (x_t, x_0, x_1)]
+        alone = case.kind.sample(*one[1:], t[row : row + 1], Draws(0, row).at("path"))
+        same(alone, one[0])
+        for together, single in pairs(now, certain(case, *one, t[row : row + 1])):
+            compare_row(together, single, row)
+
+
+def compare_row(together: Characteristics, single: Characteristics, row: int) -> None:
+    for part in ("velocity", "diffusion"):
+        if getattr(together, part) is not None:
+            close(getattr(together, part)[row : row + 1], getattr(single, part), 1e-12)
+    if together.jumps is not None:
+        close(together.jumps.hazard(0.95)[row : row + 1], single.jumps.hazard(0.95), 1e-12)
+
+
+@pytest.mark.parametrize("case", PATHS)
+def test_vmap(case: PathCase) -> None:
+    """Target, and sample where nothing is drawn, of one example at a time."""
+    x_0, x_1 = ends(case)
+    x_t = at(case, T)
+
+    def one(x_t: State, x_0: State, x_1: State, t: Tensor) -> State:
+        batch = [tree_map(lambda leaf: leaf[None], tree) for tree in (x_t, x_0, x_1)]
+        return tree_map(lambda leaf: leaf[0], case.kind.target(*batch, t[None]))
+
+    same(torch.vmap(one)(x_t, x_0, x_1, T), case.kind.target(x_t, x_0, x_1, T), 1e-12)
+    if not case.draws:
+        alone = torch.vmap(lambda a, b, t: case.kind.sample(a[None], b[None], t[None])[0])(x_0, x_1, T)
+        same(alone, at(case, T), 1e-14)
+
+
+@pytest.mark.parametrize("case", PATHS)
+def test_meta_device(case: PathCase) -> None:
+    """Shapes without memory: target everywhere, sample and characteristics where nothing is drawn."""
+    x_0, x_1 = (tree_map(lambda leaf: leaf.to("meta"), end) for end in ends(case))
+    t = T.to("meta")
+    target = case.kind.target(x_1, x_0, x_1, t)
+    assert [leaf.shape for leaf in leaves(target)] == [leaf.shape for leaf in leaves(x_1)]
+    if not case.draws:
+        x_t = case.kind.sample(x_0, x_1, t)
+        assert x_t.device.type == "meta"
+        assert case.kind.characteristics(target, x_t, t).velocity.shape == x_t.shape
+
+
+@pytest.mark.parametrize("case", PATHS)
+def test_single_precision(case: PathCase) -> None:
+    """A state in float32 stays so and agrees with float64; times may have either precision."""
+    if case.draws:
+        pytest.skip("coins are drawn in the precision of the time")
+    x_0, x_1 = (tree_map(torch.Tensor.float, end) for end in ends(case))
+    x_t = case.kind.sample(x_0, x_1, T.float())
+    now = certain(case, x_t, x_0, x_1, T.float())
+    assert x_t.dtype == now.velocity.dtype == torch.float32
+    same(x_t, at(case, T), 1e-4)
+
+
+def test_a_reference_feeds_every_path() -> None:
+    """What a product space draws is a state that a product path takes."""
+    space = Product({"token": Tokens(4, (3,), Uniform())})
+    assert next(leaves(space.reference(2, Draws(0).at("source")))).shape == (2, 3)

@@ -1,0 +1,47 @@
+"""What every space, and every source of tokens, keeps."""
+
+import pytest
+import torch
+
+from feller.draws import Draws
+from feller.spaces import Source, Space, Tokens
+from feller.tree import leaves, tree_map
+from tests.properties.examples import Case, cases
+
+
+@pytest.mark.parametrize("case", cases(Space))
+def test_reference_is_addressed(case: Case) -> None:
+    whole = case.kind.reference(300, Draws(0).at("source"))
+    parts = [case.kind.reference(b - a, Draws(0, a).at("source")) for a, b in ((0, 9), (9, 256), (256, 300))]
+    for ours, again, split in zip(
+        leaves(whole),
+        leaves(case.kind.reference(300, Draws(0).at("source"))),
+        leaves(tree_map(lambda *leaf: torch.cat(leaf), *parts)),
+        strict=True,
+    ):
+        assert torch.equal(ours, again)
+        assert torch.equal(ours, split)
+        assert len(ours) == 300
+
+
+@pytest.mark.parametrize("case", cases(Space))
+def test_moving_for_no_time_stays(case: Case) -> None:
+    x = case.kind.reference(5, Draws(0).at("source"))
+    if any(not leaf.is_floating_point() for leaf in leaves(x)):
+        pytest.skip("tokens do not flow")
+    v = tree_map(torch.ones_like, x)
+    for moved, still in zip(leaves(case.kind.move(x, v, 0.0)), leaves(x), strict=True):
+        assert torch.equal(moved, still)
+    for once, stepped in zip(leaves(case.kind.move(x, v, 0.5)), leaves(case.kind.step(x, 0.5 * v)), strict=True):
+        torch.testing.assert_close(once, stepped)
+
+
+@pytest.mark.parametrize("case", cases(Source))
+def test_sources_are_laws(case: Case) -> None:
+    probabilities = case.kind.probabilities(4)
+    assert len(probabilities) in (4, 5)
+    assert probabilities.dtype == torch.float64
+    assert (probabilities >= 0).all()
+    assert probabilities.sum().item() == pytest.approx(1, abs=1e-15)
+    x = Tokens(4, (50,), case.kind).reference(200, Draws(0).at("source"))
+    assert (probabilities[x] > 0).all()

@@ -1,0 +1,177 @@
+"""The adaptive rule: its order, its control, and that it hits the times of the grid."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from feller.draws import Draws
+from feller.processes import Characteristics, Jumps
+from feller.simulate import DormandPrince, OutOfSteps, endpoint, simulate
+from feller.simulate.dormand_prince import _ERROR, _STAGES, _TIMES
+from feller.times import linear_grid
+from tests.oracle import F64, Normal, close, column, f64
+
+
+def ramp(x: Tensor, t: Tensor) -> Characteristics:
+    """x' = -x + t; from 1 to 2 / e."""
+    return Characteristics(velocity=-x + t[:, None])
+
+
+def fixed(n: int) -> float:
+    """Take n equal steps with the rule's own stages, whatever the error; return the end."""
+    running, x, t = DormandPrince().begin(), column(1.0), f64(0.0)
+    h = f64(1 / n)
+    running.velocity = running._velocity(ramp, x, t)
+    for _ in range(n):
+        x, running.velocity, _ = running._try(ramp, x, t, h)
+        t = t + h
+    return x.item()
+
+
+def test_order_five() -> None:
+    errors = [abs(fixed(n) - 2 / math.e) for n in (8, 16, 32)]
+    observed = [math.log2(a / b) for a, b in zip(errors[:-1], errors[1:], strict=True)]
+    assert observed == pytest.approx([5, 5], abs=0.15)
+    assert errors[0] < 1e-8
+
+
+def test_the_tableau_is_consistent() -> None:
+    """Rows add up to their times; the weights of the error add up to zero; the last stage is the next first."""
+    for time, row in zip(_TIMES[1:], _STAGES[1:], strict=True):
+        assert sum(row) == pytest.approx(time, abs=1e-14)
+    assert sum(_ERROR) == pytest.approx(0, abs=1e-15)
+    for power in range(1, 5):  # quadrature conditions up to order 5
+        weights = sum(w * t**power for w, t in zip(_STAGES[-1], _TIMES[:-1], strict=True))
+        assert weights == pytest.approx(1 / (power + 1), abs=1e-14)
+    for power in range(1, 4):  # the embedded rule has order 4: its difference vanishes below
+        assert sum(w * t**power for w, t in zip(_ERROR, _TIMES, strict=True)) == pytest.approx(0, abs=1e-14)
+    assert abs(sum(w * t**4 for w, t in zip(_ERROR, _TIMES, strict=True))) > 1e-4
+
+
+def test_the_error_estimate_is_of_the_size_of_the_error() -> None:
+    running, x, h = DormandPrince(0.0, 1.0).begin(), column(1.0), f64(0.5)
+    running.velocity = running._velocity(ramp, x, f64(0.0))
+    y, _, error = running._try(ramp, x, f64(0.0), h)
+    truth = abs(y.item() - (2 * math.exp(-0.5) - 0.5))
+    assert truth < error.item() < 100 * truth
+
+
+@pytest.mark.parametrize("per_example", [False, True])
+@pytest.mark.parametrize("tolerance", [1e-4, 1e-6, 1e-8, 1e-10])
+def test_tolerances_are_kept(tolerance: float, per_example: bool) -> None:
+    data, x_0 = Normal(), column(-2.0, -0.7, 3.0)
+    solver = DormandPrince(tolerance, tolerance, per_example)
+    close(endpoint(data.flow, x_0, [0.0, 1.0], solver, Draws(0)), 1 + 0.5 * x_0, 10 * tolerance)
+    close(endpoint(data.flow, 1 + 0.5 * x_0, [1.0, 0.0], solver, Draws(0)), x_0, 30 * tolerance)
+
+
+def test_the_grid_is_hit_exactly_and_never_passed() -> None:
+    """With a constant velocity the position tells the time."""
+    seen = []
+
+    def clock(x: Tensor, t: Tensor) -> Characteristics:
+        seen.append((t.min().item(), t.max().item()))
+        return Characteristics(velocity=torch.ones_like(x))
+
+    times = [0.1, 0.35, 0.4, 1.0]
+    for s, x in zip(times[1:], simulate(clock, column(0.1, 0.1), times, DormandPrince(), Draws(0)), strict=True):
+        close(x, (s, s), 1e-15 * 8)
+    assert min(low for low, _ in seen) == 0.1
+    assert max(high for _, high in seen) == 1.0
+
+
+def test_a_discontinuity_costs_steps_not_accuracy() -> None:
+    """A velocity that flips at t = 1 / 3: the integral is 1 / 3 - 2 / 3."""
+
+    def flip(x: Tensor, t: Tensor) -> Characteristics:
+        return Characteristics(velocity=torch.where(t < 1 / 3, 1.0, -1.0)[:, None].to(x.dtype).expand(x.shape))
+
+    close(endpoint(flip, column(0.0), [0.0, 1.0], DormandPrince(1e-7, 1e-7), Draws(0)), -1 / 3, 1e-5)
+
+
+def test_steps_are_remembered_along_a_grid() -> None:
+    """One velocity at the start serves all: six calls a step, and a few to guess the first size."""
+    calls = []
+
+    def counted(x: Tensor, t: Tensor) -> Characteristics:
+        calls.append(1)
+        return ramp(x, t)
+
+    endpoint(counted, column(1.0), linear_grid(20), DormandPrince(1e-3, 1e-3), Draws(0))
+    assert len(calls) <= 2 + 6 * 23  # the first guess may be too careful for a few steps
+
+
+def test_each_example_alone() -> None:
+    """With steps for each example, a stiff companion changes nothing; with steps for the batch it does."""
+
+    def stiff(x: Tensor, t: Tensor) -> Characteristics:
+        return Characteristics(velocity=-x * x.abs() + t.reshape(-1, *(1,) * (x.ndim - 1)))
+
+    for shape in ((-1, 1), (-1,)):
+        both, alone = f64(1.0, 60.0).reshape(shape), f64(1.0).reshape(shape)
+        solver = DormandPrince(1e-5, 1e-5, per_example=True)
+        ends = [endpoint(stiff, x, linear_grid(3), solver, Draws(0))[0] for x in (both, alone)]
+        assert torch.equal(*ends)
+        shared = [endpoint(stiff, x, linear_grid(3), DormandPrince(), Draws(0))[0] for x in (both, alone)]
+        assert not torch.equal(*shared)
+        close(ends[0], shared[0].item(), 1e-4)
+
+
+@pytest.mark.parametrize("per_example", [False, True])
+def test_padding_does_not_steer_the_steps(per_example: bool) -> None:
+    """Whatever padding holds, also what is no number, valid entries come out the same, bit for bit."""
+
+    def process(x: Tensor, t: Tensor) -> Characteristics:
+        return Characteristics(velocity=-x + t[:, None])
+
+    valid = torch.tensor([[True, True, False], [True, False, False], [False, False, False]])
+    clean = torch.where(valid, torch.arange(9.0, dtype=F64).reshape(3, 3), 0.0)
+    dirty = torch.where(valid, clean, torch.tensor([math.nan, math.inf, 1e30], dtype=F64))
+    solver = DormandPrince(1e-6, 1e-6, per_example, valid=valid)
+    ends = [endpoint(process, x, [0.0, 1.0], solver, Draws(0))[valid] for x in (clean, dirty)]
+    assert torch.equal(*ends)
+
+
+def test_giving_up_hands_back_the_state() -> None:
+    def wild(x: Tensor, t: Tensor) -> Characteristics:
+        return Characteristics(velocity=torch.sin(1e6 * t)[:, None] * 1e6 + 0 * x)
+
+    with pytest.raises(OutOfSteps, match="50 steps reached t = ") as caught:
+        endpoint(wild, column(0.0), [0.0, 1.0], DormandPrince(most=50), Draws(0))
+    assert caught.value.x.shape == (1, 1)
+    assert 0 < caught.value.t.item() < 1
+
+
+def test_a_velocity_that_is_no_number_gives_up() -> None:
+    with pytest.raises(OutOfSteps):
+        endpoint(
+            lambda x, t: Characteristics(velocity=x * math.nan),
+            column(1.0),
+            [0.0, 1.0],
+            DormandPrince(most=20),
+            Draws(0),
+        )
+
+
+def test_refusals() -> None:
+    x = torch.ones(2, 1)
+    noisy = Characteristics(x, x)
+    jumping = Characteristics(x, jumps=Jumps(lambda s: x, lambda s, which, draw: which))
+    for now, message in ((noisy, "use Euler"), (jumping, "velocity alone"), (Characteristics(), "velocity alone")):
+        with pytest.raises(ValueError, match=message):
+            endpoint(lambda x, t, now=now: now, x, [0.0, 1.0], DormandPrince(), Draws(0))
+
+
+def test_gradients_flow_through_the_steps() -> None:
+    theta = f64(1.3)[0].requires_grad_()
+
+    def value(theta: Tensor) -> Tensor:
+        def process(x: Tensor, t: Tensor) -> Characteristics:
+            return Characteristics(velocity=-theta * x)
+
+        return endpoint(process, column(2.0), [0.0, 1.0], DormandPrince(1e-8, 1e-8), Draws(0)).sum()
+
+    (gradient,) = torch.autograd.grad(value(theta), theta)
+    close(gradient, -2 * math.exp(-1.3), 1e-7)

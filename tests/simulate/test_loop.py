@@ -1,0 +1,172 @@
+"""The loop: grids, what it yields, gradients through it."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from feller.draws import Draws
+from feller.processes import Characteristics
+from feller.simulate import RK4, Euler, Heun, Midpoint, endpoint, simulate
+from feller.times import edm_grid, linear_grid
+from tests.oracle import F64, close, column, f64
+
+
+def ramp(x: Tensor, t: Tensor) -> Characteristics:
+    """x' = -x + t."""
+    return Characteristics(velocity=-x + t[:, None])
+
+
+def exact(x: float, t: float, s: float) -> float:
+    return (x - t + 1) * math.exp(-(s - t)) + s - 1
+
+
+def test_yields_the_state_after_each_step() -> None:
+    states = list(simulate(ramp, column(1.0), linear_grid(4), Euler(), Draws(0)))
+    assert len(states) == 4
+    x = 1.0
+    for i, state in enumerate(states):
+        x += 0.25 * (-x + i / 4)
+        assert state.item() == pytest.approx(x, abs=1e-15)
+
+
+def test_the_caller_may_stop_early() -> None:
+    calls = []
+
+    def process(x: Tensor, t: Tensor) -> Characteristics:
+        calls.append(t)
+        return ramp(x, t)
+
+    for _ in simulate(process, column(1.0), linear_grid(100), Euler(), Draws(0)):
+        if len(calls) == 3:
+            break
+    assert len(calls) == 3
+
+
+@pytest.mark.parametrize("steps", [1, 7, 10, 49, 50, 100])
+def test_as_many_steps_as_asked_for(steps: int) -> None:
+    """A step of 1 / 49 makes 49 steps, and one step of size 1 is allowed."""
+    assert len(list(simulate(ramp, column(1.0), linear_grid(steps), Euler(), Draws(0)))) == steps
+
+
+@pytest.mark.parametrize(
+    "times",
+    [linear_grid(8), linear_grid(8, 1.0, 0.0), linear_grid(8, 0.3, 0.8), linear_grid(8, 0.9, 0.2), edm_grid(12)],
+    ids=["forwards", "backwards", "part", "part back", "edm"],
+)
+@pytest.mark.parametrize("solver", [Euler(), Midpoint(), Heun(), RK4()], ids=lambda solver: type(solver).__name__)
+def test_any_monotone_grid(solver, times: list[float]) -> None:
+    """Each fails in the peer library for some solver."""
+    end = endpoint(ramp, column(1.0), times, solver, Draws(0)).item()
+    tolerance = {Euler: 0.2, Midpoint: 0.02, Heun: 0.02, RK4: 2e-4}[type(solver)]
+    assert end == pytest.approx(exact(1.0, times[0], times[-1]), abs=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("times", "message"),
+    [
+        ([0.5], "a start and an end"),
+        ([], "a start and an end"),
+        ([0.0, 1.5], r"\[0, 1\]"),
+        ([-0.1, 1.0], r"\[0, 1\]"),
+        ([0.0, math.nan, 1.0], r"\[0, 1\]"),
+        ([0.0, 0.5, 0.5, 1.0], "strictly"),
+        ([0.0, 0.6, 0.4, 1.0], "strictly"),
+    ],
+)
+def test_a_wrong_grid_is_refused(times: list[float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        endpoint(ramp, column(1.0), times, Euler(), Draws(0))
+
+
+def noisy(theta: Tensor):
+    """Return a process whose drift and noise depend on a parameter."""
+
+    def process(x: Tensor, t: Tensor) -> Characteristics:
+        return Characteristics(-theta * x + torch.sin(theta * x), (0.3 * theta**2).expand(x.shape))
+
+    return process
+
+
+def test_recomputing_gives_the_gradient_of_the_noise_that_was_drawn() -> None:
+    """With one running stream the backward pass would draw other noise and return 2.67 instead of 2.08, say."""
+    times, x_0 = linear_grid(12), torch.linspace(-1, 2, 8, dtype=F64)[:, None]
+
+    def value(theta: Tensor, recompute: bool) -> Tensor:
+        return endpoint(noisy(theta), x_0, times, Euler(), Draws(3), recompute=recompute).square().sum()
+
+    theta = f64(1.3)[0].requires_grad_()
+    gradients = [torch.autograd.grad(value(theta, recompute), theta)[0] for recompute in (False, True)]
+    close(gradients[1], gradients[0], 1e-12)
+    h = 1e-5
+    difference = (value(theta.detach() + h, False) - value(theta.detach() - h, False)) / (2 * h)
+    close(gradients[0], difference.item(), 1e-6)
+
+
+def test_recomputing_leaves_the_values_alone() -> None:
+    x_0 = torch.linspace(-1, 2, 8, dtype=F64)[:, None]
+    ends = [
+        endpoint(noisy(f64(1.3)[0]), x_0, linear_grid(12), Euler(), Draws(3), recompute=recompute)
+        for recompute in (False, True)
+    ]
+    assert torch.equal(*ends)
+
+
+def test_recomputing_keeps_one_state_per_step() -> None:
+    """What autograd saves no longer grows with the network: here by the 50 layers of each call."""
+    theta = torch.ones((), dtype=F64, requires_grad=True)
+
+    def deep(x: Tensor, t: Tensor) -> Characteristics:
+        y = x
+        for _ in range(50):
+            y = torch.sin(y * theta)
+        return Characteristics(velocity=y)
+
+    def saved(recompute: bool) -> int:
+        sizes = []
+
+        def pack(tensor: Tensor) -> Tensor:
+            sizes.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            endpoint(deep, torch.ones(64, 1, dtype=F64), linear_grid(10), Euler(), Draws(0), recompute=recompute)
+        return sum(sizes)
+
+    assert saved(False) > 10 * 50 * 64
+    assert saved(True) < 10 * 64 * 8
+
+
+def test_recomputing_works_on_trees() -> None:
+    theta = torch.ones((), dtype=F64, requires_grad=True)
+
+    def process(x: dict[str, Tensor], t: Tensor) -> dict[str, Characteristics]:
+        return {name: Characteristics(velocity=theta * leaf) for name, leaf in x.items()}
+
+    x_0 = {"a": column(1.0), "b": column(2.0, 3.0)[:1]}
+    gradients = [
+        torch.autograd.grad(
+            sum(
+                leaf.sum()
+                for leaf in endpoint(process, x_0, linear_grid(4), RK4(), Draws(0), recompute=recompute).values()
+            ),
+            theta,
+        )[0]
+        for recompute in (False, True)
+    ]
+    close(gradients[0], gradients[1], 1e-13)
+
+
+def test_other_seeds_draw_other_noise() -> None:
+    x_0 = torch.zeros(4, 1, dtype=F64)
+    a, b, again = (endpoint(noisy(f64(1.0)[0]), x_0, linear_grid(3), Euler(), Draws(seed)) for seed in (0, 1, 0))
+    assert torch.equal(a, again)
+    assert not torch.equal(a, b)
+
+
+def test_there_and_back_again() -> None:
+    """0 -> 1 -> 0 returns to the start, to the order of the rule."""
+    x_0 = column(-1.0, 0.5)
+    x_1 = endpoint(ramp, x_0, linear_grid(20), RK4(), Draws(0))
+    close(endpoint(ramp, x_1, linear_grid(20, 1.0, 0.0), RK4(), Draws(0)), x_0, 1e-7)

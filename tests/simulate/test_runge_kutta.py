@@ -1,0 +1,62 @@
+"""Rules of order 2 and 4: the table of the flow matching reference, section 19 item 7."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from feller.draws import Draws
+from feller.processes import Characteristics, Jumps
+from feller.simulate import RK4, Euler, Heun, Midpoint, Solver, endpoint
+from feller.times import linear_grid
+from tests.oracle import F64, close, column, f64, orders
+
+RULES = [(Euler(), 0.6328125, 1.02), (Midpoint(), 0.7450580597, 2.03), (Heun(), 0.7450580597, 2.03)]
+RULES += [(RK4(), 0.7357883988, 4.03)]
+
+
+def ramp(x: Tensor, t: Tensor) -> Characteristics:
+    """x' = -x + t; from 1 to 2 / e."""
+    return Characteristics(velocity=-x + t[:, None])
+
+
+@pytest.mark.parametrize(("solver", "value", "order"), RULES, ids=lambda value: type(value).__name__)
+def test_values_and_orders(solver: Solver, value: float, order: float) -> None:
+    end = endpoint(ramp, column(1.0), linear_grid(4), solver, Draws(0))
+    assert end.item() == pytest.approx(value, abs=6e-11)
+    (observed,) = orders(solver, ramp, column(1.0), f64(2 / math.e), [linear_grid(16), linear_grid(32)])
+    assert observed == pytest.approx(order, abs=0.02)
+
+
+@pytest.mark.parametrize("solver", [Midpoint(), Heun(), RK4()], ids=lambda solver: type(solver).__name__)
+def test_jumps_happen_once_after_the_flow_with_the_last_prediction(solver: Solver) -> None:
+    """The hazard is the first call's, the landing the last call's; nobody jumps half-way."""
+    seen = []
+
+    def process(x: Tensor, t: Tensor) -> Characteristics:
+        seen.append(x.clone())
+        call = len(seen)
+
+        def hazard(s: float) -> Tensor:
+            assert call == 1
+            return f64(math.inf, 0.0)[:, None]
+
+        def land(s: float, which: Tensor, draw) -> Tensor:
+            return f64(100.0 * call)
+
+        return Characteristics(torch.ones_like(x), jumps=Jumps(hazard, land))
+
+    x = solver.step(process, torch.zeros(2, 1, dtype=F64), 0.0, 0.5, Draws(0).at("simulate"))
+    assert len(seen) == type(solver).calls
+    assert max(state.max() for state in seen) <= 0.5
+    close(x[:, 0], (100.0 * len(seen), 0.5), 1e-15)
+
+
+@pytest.mark.parametrize("solver", [Midpoint(), Heun(), RK4()], ids=lambda solver: type(solver).__name__)
+def test_noise_is_refused(solver: Solver) -> None:
+    now = Characteristics(torch.ones(2, 1), torch.ones(2, 1))
+    with pytest.raises(ValueError, match="use Euler"):
+        endpoint(lambda x, t: now, torch.zeros(2, 1), linear_grid(2), solver, Draws(0))
+    with pytest.raises(ValueError, match="use Euler"):
+        endpoint(lambda x, t: {"a": now}, {"a": torch.zeros(2, 1)}, linear_grid(2), solver, Draws(0))
