@@ -1,5 +1,6 @@
 """Closed forms that the tests compare with, and exact tools that need no sampling."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -75,7 +76,7 @@ def chain(
 
     Two states tell the whole map of a step: x = 0 its offset, x = 1 its slope.
     """
-    for t, s in zip(times[:-1], times[1:], strict=True):
+    for t, s in itertools.pairwise(times):
         mapped, noise = solver.moments(process, column(0.0, 1.0), t, s)
         offset, slope = mapped[0].item(), (mapped[1] - mapped[0]).item()
         mean, variance = offset + slope * mean, slope**2 * variance
@@ -88,10 +89,10 @@ def orders(solver: Solver, process: Process, x: Tensor, truth: Tensor, grids: Se
     errors = []
     for times in grids:
         y, stepper = x, solver.begin()
-        for i, (t, s) in enumerate(zip(times[:-1], times[1:], strict=True)):
+        for i, (t, s) in enumerate(itertools.pairwise(times)):
             y = stepper.step(process, y, t, s, Draws(0).at("simulate", i))
         errors.append((y - truth).abs().max().item())
-    return [math.log2(a / b) for a, b in zip(errors[:-1], errors[1:], strict=True)]
+    return [math.log2(a / b) for a, b in itertools.pairwise(errors)]
 
 
 def close(actual: Tensor, expected: Tensor | Sequence[float] | float, tolerance: float) -> None:

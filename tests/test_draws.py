@@ -1,5 +1,6 @@
 """Addressed random numbers: what they depend on and what they do not, and that they have the right law."""
 
+import itertools
 import math
 
 import pytest
@@ -44,7 +45,7 @@ def test_batches_can_be_split_anywhere(law, cuts) -> None:
     whole = Draws(5).at("noise")
     expected = [law(whole, (300, 3)), law(whole, (300, 2, 2)), law(whole, (300,))]
     parts = []
-    for start, stop in zip(cuts[:-1], cuts[1:], strict=True):
+    for start, stop in itertools.pairwise(cuts):
         draw = Draws(5, first=start).at("noise")
         parts.append([law(draw, (stop - start, 3)), law(draw, (stop - start, 2, 2)), law(draw, (stop - start,))])
     for i, request in enumerate(expected):

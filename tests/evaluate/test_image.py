@@ -92,3 +92,11 @@ def test_distance_ratio_weighs_classes_by_their_samples(digits: Dataset) -> None
     samples = digits.subset(torch.cat([ones, zeros[:1].repeat(50)]))
     expected = len(ones) / (len(ones) + 50)
     assert distance_ratio(samples, digits, Draws(0)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_distance_ratio_is_over_pairs_of_different_pictures(digits: Dataset) -> None:
+    three = Dataset(digits.values[:3], {}, digits.modality)
+    x = digits.values[:3].double().flatten(1)
+    pairs = [(x[i] - x[j]).norm().item() for i, j in ((0, 1), (0, 2), (1, 2))]
+    ratio = distance_ratio(three.subset(torch.arange(2)), three, Draws(0))
+    assert ratio == pytest.approx(pairs[0] / (sum(pairs) / 3), rel=1e-6)

@@ -64,14 +64,3 @@ def test_without_held_out_data_there_is_no_floor(board: tuple[Dataset, Dataset, 
 
 def test_copies_among_the_held_out_give_no_ratio(board: tuple[Dataset, Dataset, Dataset]) -> None:
     assert points_quality(board[0], board[1], board[1], Draws(0))["nearest_ratio"] is None
-
-
-def test_more_samples_than_training_data_are_cut_to_equal_sizes(
-    board: tuple[Dataset, Dataset, Dataset], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    samples, train, held_out = board
-    numbers = points_quality(samples, train.subset(torch.arange(100)), held_out, Draws(0))
-    assert 0.3 < numbers["energy"] / numbers["energy_floor"] < 3  # 2,000 against 100 would be far lower
-    monkeypatch.setattr("feller.evaluate.comparison.MOST", 100)
-    few = points_quality(samples, train, held_out, Draws(0))
-    assert few["energy"] > 2 * points_quality(samples, train, samples, Draws(1))["energy"] >= 0

@@ -102,7 +102,7 @@ def test_frechet_of_normals_that_do_not_commute() -> None:
 def test_frechet_needs_no_ridge_where_examples_are_few() -> None:
     """Points on two lines through zero: tr (A^1/2 B A^1/2)^1/2 = s r |cos| for ranks of one."""
     line, other = torch.zeros(8, dtype=torch.float64), torch.zeros(8, dtype=torch.float64)
-    line[0], other[:2] = 1, torch.tensor([0.6, 0.8])
+    line[0], other[:2] = 1, torch.tensor([0.6, 0.8], dtype=torch.float64)
     spread = torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float64)[:, None]  # variance 1
     assert frechet(2 * spread * line, 3 * spread * other) == pytest.approx(4 + 9 - 2 * 2 * 3 * 0.6, rel=1e-9)
     assert frechet(spread * line, spread * line) == pytest.approx(0, abs=1e-9)

@@ -1,5 +1,6 @@
 """Mixture paths of tokens: the flow matching reference, sections 13 and 14."""
 
+import itertools
 import math
 
 import pytest
@@ -96,7 +97,7 @@ def test_rates_with_a_mask() -> None:
 def test_one_token_is_exact_at_any_step(schedule: Schedule, grid: tuple[float, ...]) -> None:
     """The law of the chain, enumerated, is kappa q + (1 - kappa) p at every time: errors of 1e-15."""
     law = P
-    for t, s in zip(grid[:-1], grid[1:], strict=True):
+    for t, s in itertools.pairwise(grid):
         matrix = transition(Mixture(schedule), t, s, posteriors(f64(alpha(schedule, t)))[0])
         close(matrix.sum(0), torch.ones(3), 1e-15)
         law = matrix @ law

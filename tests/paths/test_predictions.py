@@ -29,7 +29,7 @@ X_1, X_0, T = f64(1.0, -2.0)[None], f64(0.5, 0.25)[None], f64(0.3)
 
 
 def answers(schedule: Schedule) -> dict[Prediction, torch.Tensor]:
-    x_t, v, s = (f64(*row)[None] for row in VECTORS[schedule])
+    _x_t, v, s = (f64(*row)[None] for row in VECTORS[schedule])
     return {Velocity(): v, Data(): X_1, Source(): X_0, Score(): s}
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 import feller
 from feller import couplings, losses, schedules, spaces, times
 from feller.draws import Draw, Draws
+from feller.evaluate.classifier import Classifier, ClassifyLabel, ClassifyRotation
 from feller.gradient import Gradient
 from feller.objective import Matching, Objective
 from feller.paths import Affine, Data, Mixture, Path, Prediction, Score, Source, Velocity
@@ -31,7 +32,7 @@ from feller.spaces import Product as ProductSpace
 from feller.spaces import Tokens
 from feller.spaces.tokens import Law, Mask
 from feller.spaces.tokens import Source as TokenSource
-from feller.tree import State, tree_map
+from feller.tree import State
 
 F64 = torch.float64
 
@@ -110,7 +111,7 @@ FACTS: dict[type, type] = {
     Objective: ObjectiveCase,
 }
 _ELSEWHERE = (
-    *("__main__", "cli", "commands", "data", "evaluate", "journeys", "networks", "recipes", "report"),
+    *("__main__", "cli", "commands", "data", "journeys", "networks", "recipes", "report"),
     *("reproduce", "train"),
 )
 """Parts without kinds of these families; modalities and architectures have suites of their own."""
@@ -250,6 +251,11 @@ def batch_of(ends: Callable[[int, Draw], tuple[State, State]]) -> Callable[[int,
     return batch
 
 
+def pictures(n: int, draw: Draw) -> dict[str, Any]:
+    """Return labelled pictures of 8 x 8."""
+    return {"x_1": draw.normal((n, 1, 8, 8), F64), "given": {"label": draw.integers(3, (n,))}}
+
+
 def pair(n: int, draw: Draw) -> tuple[State, State]:
     """Return ends of a product of 2 numbers and 3 tokens."""
     real, token = reals(2)(n, draw), tokens(4, 3, mask=True)(n, draw)
@@ -364,5 +370,11 @@ EXAMPLES: dict[type, list[Case]] = {
             batch_of(pair),
             SmallPair,
         ),
+    ],
+    ClassifyLabel: [
+        ObjectiveCase(ClassifyLabel(), pictures, lambda: Classifier((1, 8, 8), 3, Draws(0)).double()),
+    ],
+    ClassifyRotation: [
+        ObjectiveCase(ClassifyRotation(), pictures, lambda: Classifier((1, 8, 8), 4, Draws(0)).double()),
     ],
 }

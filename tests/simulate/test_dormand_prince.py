@@ -1,5 +1,6 @@
 """The adaptive rule: its order, its control, and that it hits the times of the grid."""
 
+import itertools
 import math
 
 import pytest
@@ -32,7 +33,7 @@ def fixed(n: int) -> float:
 
 def test_order_five() -> None:
     errors = [abs(fixed(n) - 2 / math.e) for n in (8, 16, 32)]
-    observed = [math.log2(a / b) for a, b in zip(errors[:-1], errors[1:], strict=True)]
+    observed = [math.log2(a / b) for a, b in itertools.pairwise(errors)]
     assert observed == pytest.approx([5, 5], abs=0.15)
     assert errors[0] < 1e-8
 

@@ -8,7 +8,7 @@ from feller.draws import Draws
 from feller.processes import Characteristics, Jumps
 from feller.simulate import Euler, endpoint
 from feller.times import linear_grid
-from tests.oracle import F64, chain, close, column, f64
+from tests.oracle import F64, chain, column, f64
 
 
 def test_value_of_the_table() -> None:

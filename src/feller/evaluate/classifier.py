@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -51,8 +51,8 @@ class Classifier(nn.Module):
 
 
 def window(
-    x: Float[Tensor, "b c H W"], top: Int[Tensor, " b"], left: Int[Tensor, " b"], height: int, width: int
-) -> Float[Tensor, "b c h w"]:
+    x: Shaped[Tensor, "b c H W"], top: Int[Tensor, " b"], left: Int[Tensor, " b"], height: int, width: int
+) -> Shaped[Tensor, "b c h w"]:
     """Cut from each picture the part that begins at (top, left); beyond its edges the last pixel goes on."""
     rows = (top[:, None] + torch.arange(height, device=x.device)).clamp(0, x.shape[2] - 1)
     columns = (left[:, None] + torch.arange(width, device=x.device)).clamp(0, x.shape[3] - 1)
@@ -71,7 +71,7 @@ def _moved(x: Float[Tensor, "b c H W"], height: int, width: int, draws: Draws) -
     return window(x, start(x.shape[2], height), start(x.shape[3], width), height, width)
 
 
-def turn(x: Float[Tensor, "b c s s"], quarters: Int[Tensor, " b"]) -> Float[Tensor, "b c s s"]:
+def turn(x: Shaped[Tensor, "b c s s"], quarters: Int[Tensor, " b"]) -> Shaped[Tensor, "b c s s"]:
     """Turn each square picture by its number of quarters."""
     turned = torch.stack([x.rot90(quarter, (2, 3)) for quarter in range(4)], 1)
     return turned[torch.arange(len(x), device=x.device), quarters]

@@ -99,9 +99,10 @@ def frechet_normal(
 
 
 def _root(matrix: Float[Tensor, "f f"]) -> Float[Tensor, "f f"]:
-    """Return the symmetric square root of a covariance; what rounding made negative counts as zero."""
+    """Return the symmetric square root of a covariance; what rounding made of a zero, above or below, is zero again."""
     values, vectors = torch.linalg.eigh(matrix.double())
-    return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    rounding = values.abs().max() * len(values) * torch.finfo(values.dtype).eps
+    return (vectors * torch.where(values > rounding, values, 0).sqrt()) @ vectors.T
 
 
 def nearest(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Float[Tensor, " n"]:

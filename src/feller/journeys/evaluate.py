@@ -81,16 +81,9 @@ def _judge(run: Run) -> Judge | None:
     return load_judge(run.judge) if run.judge.is_file() else None
 
 
-def _report(
-    run: Run,
-    numbers: dict[str, Any],
-    notes: tuple[str, ...],
-    generated: Dataset,
-    real: Dataset,
-    counters: dict[str, Any],
-) -> None:
+def _report(run: Run, numbers: dict[str, Any], notes: tuple[str, ...], generated: Dataset, real: Dataset) -> None:
     """Write the page and its numbers."""
-    recipe = run.read_record(run.recipe)
+    recipe, counters = run.read_record(run.recipe), read_json(run.counters)
     asked, last = recipe["asked"], counters.get("last")
     number = min(len(generated), len(real), MOST_SHOWN[generated.values.ndim == 2])
     unfinished = ""
