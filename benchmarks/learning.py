@@ -148,8 +148,6 @@ def _whole_step(n: int) -> Case:
         mine,
         torch.optim.AdamW(mine.parameters(), 1e-3, betas=training.betas, weight_decay=0.0),
         Average(mine),
-        last=10**9,
-        fall_from=10**9,
     )
     objective = Matching(Affine(), Euclidean((2,)), law=Uniform())
     reports = train(learner, objective, lambda step, rows: {"x_1": x_1}, training, draws=Draws(0), engine=engine())

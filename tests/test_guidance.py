@@ -50,6 +50,18 @@ def test_the_space_does_not_matter(kind: Prediction, schedule: Schedule) -> None
     close(convert(guided, kind, Velocity(), X, schedule(T)), velocity, 1e-12)
 
 
+def test_guided_logits_are_powers_of_both_laws() -> None:
+    """Log p = (1 - w) log p(without) + w log p(with), up to the norm."""
+    plain, without = f64(0.7, 0.2, 0.1), f64(0.3, 0.3, 0.4)
+
+    def network(x: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
+        return torch.where(given["label"][:, None] == 0, plain.log(), without.log())
+
+    law = cfg(network, 2.0, nulls=NULLS)(X, T, LABEL).softmax(-1)
+    expected = plain**2 / without
+    close(law, (expected / expected.sum()).expand(9, 3), 1e-14)
+
+
 def test_both_branches_share_one_call() -> None:
     calls = []
 

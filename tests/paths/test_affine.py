@@ -70,6 +70,16 @@ def test_noise_levels() -> None:
     assert Memoryless().variance(t, VP()(t)).isfinite().all()
 
 
+def test_vanishing_noise_has_a_finite_drift_at_both_ends() -> None:
+    """And its drift near the end is the limit: a constant level's grows without bound there."""
+    data, x, t = Normal(), torch.full((4, 1), 0.7, dtype=F64), f64(0.0, 0.5, 1 - 1e-6, 1.0)
+    drift = driven(Affine(noise=Vanishing(2.0)), data)(x, t).velocity
+    assert drift.abs().max() < 10
+    assert driven(Affine(noise=Constant(1.0)), data)(x, t).velocity[2].abs() > 0.1
+    # u + g^2 / 2 s with g^2 = 2 (1 - t) ends at u alone, since the score of the data is finite
+    close(drift[3], data.predict(Velocity(), x, t)[3], 1e-5)
+
+
 NOISES: dict[str, tuple[NoiseLevel | None, tuple[float, float]]] = {  # as printed, from 2e5 sampled paths
     "none": (None, (1.0001, 0.4987)),
     "one": (Constant(1.0), (0.9985, 0.5002)),

@@ -111,3 +111,12 @@ def test_a_precision_is_kept() -> None:
     x = torch.ones(2, 3)
     assert convert(x, Velocity(), Data(), x, Linear()(torch.tensor([0.2, 0.4]))).dtype == torch.float32
     assert convert(x, Velocity(), Data(), x, Linear()(f64(0.2, 0.4))).dtype == torch.float32
+
+
+def test_score_matching_is_source_regression() -> None:
+    """Sigma^2 |s - s'|^2 = |x_0 - x_0'|^2 at every time, so one is the other with a weight."""
+    t, x = torch.linspace(0.05, 0.95, 19, dtype=F64), torch.linspace(-2, 2, 19, dtype=F64)[:, None]
+    for schedule in (Linear(), Cosine(), VP()):
+        scales, ours, truth = schedule(t), torch.cos(x), torch.sin(x)
+        score = [convert(x_0, Source(), Score(), x, scales) for x_0 in (ours, truth)]
+        close(scales.sigma[:, None] ** 2 * (score[0] - score[1]) ** 2, (ours - truth) ** 2, 1e-13)

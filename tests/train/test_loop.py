@@ -93,23 +93,23 @@ def test_global_generator_is_neither_used_nor_moved():
 
 def test_rate_rises_stays_and_falls_to_zero():
     training = Training(lr=2.0, warmup=4, steps=20, decay=0.5)
-    rates = [rate(training, step, 10, 20) for step in range(20)]
+    rates = [rate(training, step, step / 20) for step in range(20)]
     assert rates[:4] == [0.5, 1.0, 1.5, 2.0]
     assert rates[4:11] == [2.0] * 7
     assert rates[-1] == pytest.approx(0.2)
     assert all(a >= b for a, b in pairwise(rates[9:]))
-    assert rate(training, 5000, None, None) == 2.0
+    assert rate(training, 5000, 0.3) == 2.0
+    assert rate(training, 5000, 1.2) == 0
 
 
 def test_minutes_end_the_run_and_the_rate_falls(monkeypatch):
     clock = iter(range(10_000))
     monkeypatch.setattr("feller.train.loop.time.monotonic", lambda: float(next(clock)))
     training = replace(TRAINING, steps=None, minutes=1.0, decay=0.25)
-    learner = fresh(training)
-    reports = list(follow(learner, training))
-    assert learner.fall_from == 45
-    assert learner.last == len(reports) == 60
+    reports = list(follow(fresh(training), training))
+    assert len(reports) == 60
     assert reports[-1].share == 1
+    assert [report.step for report in reports if report.lr < training.lr] == [1, 2, 3, 4, *range(47, 61)]
     assert reports[-1].lr < training.lr / 10
 
 

@@ -84,18 +84,19 @@ def _judge(run: Run) -> Judge | None:
 def _report(run: Run, numbers: dict[str, Any], notes: tuple[str, ...], generated: Dataset, real: Dataset) -> None:
     """Write the page and its numbers."""
     recipe, counters = run.read_record(run.recipe), read_json(run.counters)
-    asked, last = recipe["asked"], counters.get("last")
+    asked, training = recipe["asked"], recipe["recipe"]["train"]
     number = min(len(generated), len(real), MOST_SHOWN[generated.values.ndim == 2])
-    unfinished = ""
-    if last is None or counters["step"] < last:
-        unfinished = f"Training stopped after {counters['step']:,} steps; go on with the command below."
+    spent = (
+        counters["step"] / training["steps"] if training["steps"] else counters["seconds"] / 60 / training["minutes"]
+    )
+    unfinished = f"Training stopped after {counters['step']:,} steps; go on with the command below."
     write_report(
         run.path,
         Findings(
             title=f"{asked['data']}, fitted with the recipe {asked['recipe']}",
             command=_command("fit", asked["data"], "--recipe", asked["recipe"], "--out", run.path),
             made=datetime.datetime.now(datetime.UTC).date().isoformat(),
-            unfinished=unfinished,
+            unfinished=unfinished if spent < 1 else "",
             numbers=numbers,
             explanations=EXPLAIN,
             notes=(*asked["notes"], *notes),

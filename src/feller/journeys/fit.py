@@ -153,10 +153,7 @@ def _train(run: Run, asked: Asked, dataset: Dataset, recipe: Recipe, *, resume: 
     draws = Draws(asked.seed)
     learner = make_learner(description.build(draws).to(here.device), recipe.train)
     if resume:
-        end = learner.fall_from, learner.last
         load_checkpoint(run, learner)
-        if recipe.train.steps is not None:
-            learner.fall_from, learner.last = end
     elif here.is_first:
         save_description(run, description)
     if here.is_first:
@@ -180,7 +177,7 @@ def _train(run: Run, asked: Asked, dataset: Dataset, recipe: Recipe, *, resume: 
             writes=here.is_first,
             tell=tell,
         )
-    if learner.last is None or learner.step < learner.last:
+    if here.agree(learner.share(recipe.train)) < 1:
         raise Interrupted(run)
 
 

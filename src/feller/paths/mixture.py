@@ -13,6 +13,9 @@ from feller.processes import Characteristics, Jumps
 from feller.schedules import Linear, Schedule
 from feller.tree import pad_right
 
+AT_ONCE = 2**22
+"""Probabilities in one array while tokens land; memory does not grow with tokens times symbols."""
+
 
 @dataclass(frozen=True)
 class Mixture(Path):
@@ -59,7 +62,12 @@ class Mixture(Path):
 
         def land(s: float, which: Tensor, draw: Draw) -> Tensor:
             uniform = draw.uniform(which.shape, torch.float64, which.device)[which]
-            return categorical(prediction[which].double().softmax(-1), uniform)
+            places, size = which.nonzero(), max(1, AT_ONCE // prediction.shape[-1])
+            landed = [  # in parts, since at the last step every token lands
+                categorical(prediction[part.unbind(1)].double().softmax(-1), u)
+                for part, u in zip(places.split(size), uniform.split(size), strict=True)
+            ]
+            return torch.cat(landed)
 
         return Characteristics(jumps=Jumps(hazard, land))
 

@@ -8,7 +8,7 @@ from feller.tensors import load_tensors, save_tensors
 from feller.train.loop import Learner
 from feller.train.optimiser import optimiser_tensors, restore_optimiser
 
-_COUNTERS = {"step": int, "seconds": float, "fall_from": int, "last": int}
+_COUNTERS = {"step": int, "seconds": float}
 
 
 def save_checkpoint(run: Run, learner: Learner) -> None:
@@ -24,7 +24,7 @@ def save_checkpoint(run: Run, learner: Learner) -> None:
         "optimiser": optimiser_tensors(learner.optimiser),
     }
     tensors = {f"{part}/{name}": value for part, named in parts.items() for name, value in named.items()}
-    save_tensors(run.state, tensors, {name: str(value) for name, value in counters.items() if value is not None})
+    save_tensors(run.state, tensors, {name: str(value) for name, value in counters.items()})
     save_tensors(run.weights, parts["network"])
     save_tensors(run.average, {name: value for name, value in parts["average"].items() if name != UPDATES})
     write_json(run.counters, counters)
@@ -43,7 +43,7 @@ def load_checkpoint(run: Run, learner: Learner) -> None:
             part, name = name.split("/", 1)
             parts[part][name] = value
         learner.network.load_state_dict(parts["network"])
-        counters = {name: kind(note[name]) for name, kind in _COUNTERS.items() if name in note}
+        counters = {name: kind(note[name]) for name, kind in _COUNTERS.items()}
     except (KeyError, ValueError, RuntimeError) as error:
         raise InputError(f"{run.state} does not fit this run: {str(error).splitlines()[0]}") from error
     learner.average.load_state_dict(parts["average"])

@@ -32,19 +32,19 @@ class Learner:
     """Steps done."""
     seconds: float = 0.0
     """Of training, over all sittings."""
-    fall_from: int | None = None
-    """Step from which the rate falls; None while that is open."""
-    last: int | None = None
-    """Number of steps of the whole run; None while that is open."""
+
+    def share(self, training: Training) -> float:
+        """Return the share of the budget that is spent: steps if they are given, else minutes; 1 or more is all."""
+        if training.steps is not None:
+            return self.step / training.steps
+        if training.minutes is not None:
+            return self.seconds / (60 * training.minutes)
+        return 0.0
 
 
 def make_learner(network: nn.Module, training: Training) -> Learner:
     """Start from a fresh network."""
-    learner = Learner(network, make_optimiser(network, training), Average(network, training.average))
-    if training.steps is not None:
-        learner.last = training.steps
-        learner.fall_from = training.steps - round(training.decay * training.steps)
-    return learner
+    return Learner(network, make_optimiser(network, training), Average(network, training.average))
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Report:
     seconds: float
     """Of training so far."""
     share: float
-    """Of the whole run that is done, in [0, 1]."""
+    """Of the budget that is spent."""
 
 
 def train(
@@ -76,8 +76,9 @@ def train(
 ) -> Iterator[Report]:
     """Train until the steps or minutes are used up; yield after every step.
 
-    What step k does depends on the learner's state, the seed and k alone, so a resumed run goes on bit for bit, and
-    several processes together do what one would, up to rounding.
+    Without a budget it goes on for ever. With one in steps, what step k does depends on the learner's state, the seed
+    and k alone, so a resumed run goes on bit for bit, and several processes together do what one would, up to rounding;
+    with one in minutes, the clock has a say in the rate.
 
     Args:
         learner: Network, optimiser and counters; changed in place.
@@ -100,7 +101,7 @@ def train(
         with engine.precision():
             return objective.loss(network, example)
 
-    while learner.last is None or learner.step < learner.last:
+    while (share := engine.agree(learner.share(training))) < 1:
         step_draws = Draws(draws.seed, rows.start, training.batch).named("train", learner.step)
         batch = engine.place(batches(learner.step, rows))
         example = objective.draw(network, batch, step_draws)
@@ -109,15 +110,14 @@ def train(
         value = gradient(loss, network, _split(example, training.micro_batch), training.batch / engine.ranks)
         engine.average_gradients(network)
         size = nn.utils.clip_grad_norm_(weights, training.clip)
-        lr = rate(training, learner.step, learner.fall_from, learner.last)
+        lr = rate(training, learner.step, share)
         for group in learner.optimiser.param_groups:
             group["lr"] = lr
         learner.optimiser.step()
         learner.average.update(network)
         learner.step += 1
         learner.seconds = before + time.monotonic() - begun
-        share = _progress(learner, training, engine)
-        yield Report(learner.step, engine.mean(value), lr, size, learner.seconds, share)
+        yield Report(learner.step, engine.mean(value), lr, size, learner.seconds, learner.share(training))
 
 
 def _split(example: Example, size: int | None) -> Iterator[Example]:
@@ -128,17 +128,6 @@ def _split(example: Example, size: int | None) -> Iterator[Example]:
         return
     for start in range(0, n, size):
         yield tree_map(lambda leaf, start=start: leaf[start : start + size], example)
-
-
-def _progress(learner: Learner, training: Training, engine: Engine) -> float:
-    """Return the share that is done; fix the end of a run by the clock once the rate is due to fall."""
-    if training.steps is not None or training.minutes is None:
-        return learner.step / learner.last if learner.last else 0.0
-    share = engine.agree(learner.seconds) / (60 * training.minutes)
-    if learner.last is None and share >= 1 - training.decay:
-        learner.fall_from = learner.step
-        learner.last = learner.step + math.ceil(learner.step * training.decay / max(1 - training.decay, 1e-6))
-    return share if learner.last is None else max(learner.step / learner.last, 1 - training.decay)
 
 
 def check_finite(report: Report) -> float:

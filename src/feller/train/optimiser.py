@@ -19,7 +19,7 @@ class Training:
     steps: int | None = None
     """Training steps; if given, `minutes` does not count."""
     minutes: float | None = None
-    """Minutes of training; the rate begins to fall when its share of them has passed."""
+    """Minutes of training, by the clock."""
     lr: float = 1e-3
     """Highest learning rate of AdamW."""
     betas: tuple[float, float] = (0.9, 0.99)
@@ -56,12 +56,17 @@ def make_optimiser(network: nn.Module, training: Training) -> torch.optim.Optimi
     )
 
 
-def rate(training: Training, step: int, fall_from: int | None, last: int | None) -> float:
-    """Return the learning rate of a step: warm-up, constant, then straight down to zero."""
-    factor = min(1.0, (step + 1) / max(training.warmup, 1))
-    if fall_from is not None and last is not None and step >= fall_from:
-        factor *= max(last - step, 1) / max(last - fall_from, 1)
-    return training.lr * factor
+def rate(training: Training, step: int, share: float) -> float:
+    """Return the learning rate of a step: warm-up, constant, then straight down to zero over the last share of the run.
+
+    Args:
+        training: Highest rate, warm-up and decay.
+        step: Steps done before.
+        share: Of the budget that is spent before, in [0, 1]; by steps or by the clock.
+    """
+    rise = min(1.0, (step + 1) / max(training.warmup, 1))
+    fall = min(1.0, max(1 - share, 0.0) / training.decay) if training.decay else 1.0
+    return training.lr * rise * fall
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
