@@ -35,7 +35,7 @@ class Independent(Coupling):
 
 
 def assign(x_0: Float[Tensor, "n d"], x_1: Float[Tensor, "n d"]) -> Int[Tensor, " n"]:
-    """Return the permutation p that minimises the sum of |x_0[p[i]] - x_1[i]|^2, exactly."""
+    """Return the permutation p that minimises the sum of squared distances between x_0[p[i]] and x_1[i], exactly."""
     gain = x_1.double() @ x_0.double().T  # the squares of both add up to the same for every permutation
     _, columns = linear_sum_assignment(gain.cpu().numpy(), maximize=True)
     return torch.as_tensor(columns, device=x_0.device)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from feller.cli import main
 
-TINY = ("--size", "tiny", "--steps", "3")
+TINY = ("--size", "tiny", "--steps", "3", "--sampling.calls", "4")
 
 
 def run(capsys, *words):

@@ -86,7 +86,7 @@ def frechet(a: Float[Tensor, "n f"], b: Float[Tensor, "m f"]) -> float:
 def frechet_normal(
     mean_a: Float[Tensor, " f"], cov_a: Float[Tensor, "f f"], mean_b: Float[Tensor, " f"], cov_b: Float[Tensor, "f f"]
 ) -> float:
-    """Return |mean_a - mean_b|^2 + tr(A + B - 2 (A^1/2 B A^1/2)^1/2) of two normal laws.
+    """Return the squared distance of the means + tr(A + B - 2 (A^1/2 B A^1/2)^1/2) of two normal laws.
 
     The last trace is the sum of the singular values of A^1/2 B^1/2: no root of a product is taken, so a covariance
     that is not of full rank needs no ridge.

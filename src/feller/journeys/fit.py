@@ -245,7 +245,7 @@ def _budget(training: Training) -> str:
     return f"{training.minutes:g} minutes"
 
 
-def with_budget(recipe: Recipe, *, steps: int | None, minutes: float | None) -> Recipe:
+def with_budget(recipe: Recipe, *, steps: int | None = None, minutes: float | None = None) -> Recipe:
     """Return the recipe with another budget."""
     if steps is not None:
         return replace(recipe, train=replace(recipe.train, steps=steps, minutes=None))

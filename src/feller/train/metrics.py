@@ -35,7 +35,7 @@ class MetricsWriter:
         replace_file(path, "".join(json.dumps(row) + "\n" for row in kept))
         self._file = path.open("a", encoding="utf-8")
 
-    def add(self, **row: float) -> None:
+    def add(self, **row: int | float) -> None:
         """Write one line and hand it to the system."""
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()

@@ -1,0 +1,66 @@
+"""Every example of the pages runs: Python blocks as they are, commands with a small budget."""
+
+import pathlib
+import re
+import shlex
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from feller.cli import main
+
+ROOT = pathlib.Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+SHORT = ["--size", "tiny", "--steps", "3", "--sampling.calls", "4"]
+
+
+def blocks(page: pathlib.Path) -> list[tuple[str, str]]:
+    return BLOCK.findall(page.read_text())
+
+
+def prepare(folder: pathlib.Path, python: str) -> None:
+    """Put there what the pages speak of: photographs, a table of points, code of one's own."""
+    generator = np.random.default_rng(0)
+    for name in ("cats", "dogs"):
+        (folder / "photos" / name).mkdir(parents=True)
+        for i in range(12):
+            picture = generator.integers(0, 256, (12, 12, 3), dtype=np.uint8)
+            Image.fromarray(picture).save(folder / "photos" / name / f"{i}.png")
+    np.savetxt(folder / "points.csv", generator.normal(size=(60, 2)), delimiter=",", header="x,y", comments="")
+    (folder / "mine.py").write_text(python)
+
+
+def shorten(words: list[str]) -> list[str]:
+    """Give a fit a small budget, and a sampling few samples; all else stays."""
+    if words[0] == "fit" and "--help" not in words:
+        for flag in ("--minutes", "--size"):
+            if flag in words:
+                del words[words.index(flag) : words.index(flag) + 2]
+        recipe = words[words.index("--recipe") + 1] if "--recipe" in words else ""
+        words += ["--steps", "3"] if "--resume" in words or ":" in recipe else SHORT
+    if words[0] == "sample" and "-n" in words:
+        words[words.index("-n") + 1] = "5"
+    if words[0] == "sample" and "dopri5" not in words:
+        words += ["--calls", "4"]
+    return words
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_examples_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = blocks(page)
+    python = "\n".join(code for language, code in found if language == "python")
+    prepare(tmp_path, "\n".join([code for language, code in found if language == "python"][:2]))
+    for language, code in found:
+        if language == "sh":
+            for line in code.splitlines():
+                words = shlex.split(line, comments=True)
+                if words[:1] == ["feller"] and words[1] != "reproduce":
+                    try:
+                        status = main(shorten(words[1:]))
+                    except SystemExit as end:  # --help
+                        status = end.code
+                    assert status == 0, line
+    exec(compile(python.replace("steps=300", "steps=3"), str(page), "exec"), {"__name__": "docs"})

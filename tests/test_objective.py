@@ -1,0 +1,135 @@
+"""Regression on a path's conditional target."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from feller.couplings import MinibatchTransport
+from feller.draws import Draws
+from feller.losses import CrossEntropy, GeneralisedKL, PerLeaf, Squared
+from feller.objective import Matching, drop_conditions
+from feller.paths import Affine, Mixture, Product, Velocity
+from feller.spaces import Euclidean, Mask, Tokens
+from feller.spaces import Product as ProductSpace
+from feller.times import Until
+from tests.oracle import F64, Normal, close, f64
+
+FLOW = Matching(Affine(), Euclidean((1,)), drop=0.0)
+
+
+def data(n: int) -> Tensor:
+    """Draw from N(1, 0.25)."""
+    return 1 + 0.5 * Draws(9).at("data").normal((n, 1), F64)
+
+
+def test_examples_lie_on_the_path() -> None:
+    x_1 = data(300)
+    drawn = FLOW.draw(None, {"x_1": x_1}, Draws(0))
+    x_0 = Draws(0).at("source").normal((300, 1)).double()
+    t = drawn["t"][:, None].double()
+    close(drawn["x_t"], t * x_1 + (1 - t) * x_0, 1e-6)
+    close(drawn["target"], x_1 - x_0, 1e-14)
+
+
+def test_a_source_in_the_batch_is_used() -> None:
+    x_1, x_0 = data(5), torch.zeros(5, 1, dtype=F64)
+    assert torch.equal(FLOW.draw(None, {"x_1": x_1, "x_0": x_0}, Draws(0))["target"], x_1)
+
+
+def test_a_coupling_rearranges_the_source() -> None:
+    """In one dimension transport is monotone, so targets x_1 - x_0 rise or fall less."""
+    x_1 = data(256)
+    coupled = Matching(Affine(), Euclidean((1,)), coupling=MinibatchTransport())
+    cost = [o.draw(None, {"x_1": x_1}, Draws(0))["target"].square().mean() for o in (coupled, FLOW)]
+    assert cost[0] < 0.7 * cost[1]
+
+
+def test_minimum_is_the_conditional_variance() -> None:
+    """The exact velocity does not bring the loss to zero but to E Var(x_1 - x_0 | x_t); 40,000 examples.
+
+    At each t it is s^2 + 1 - (t s^2 - (1 - t))^2 / V_t; the mean over t by a sum; 5 standard errors, false alarm 6e-7.
+    """
+    n = 40_000
+    drawn = FLOW.draw(None, {"x_1": data(n)}, Draws(0))
+    exact = FLOW.loss(lambda x, t, given: Normal().predict(Velocity(), x, t.double()), drawn)
+    t = (torch.arange(1000, dtype=F64) + 0.5) / 1000
+    floor = (1.25 - (0.25 * t - (1 - t)) ** 2 / (0.25 * t**2 + (1 - t) ** 2)).mean()
+    assert abs(exact.mean() - floor) < 5 * exact.std() / n**0.5
+    other = FLOW.loss(lambda x, t, given: Normal().predict(Velocity(), x, t.double()) + 0.3, drawn)
+    assert abs(other.mean() - exact.mean() - 0.09) < 5 * (other - exact).std() / n**0.5
+
+
+def test_conditional_and_marginal_losses_have_one_gradient() -> None:
+    """Of a linear model, over 40,000 examples; the difference of the two within 5 standard errors, false alarm 2e-6."""
+    n = 40_000
+    drawn = FLOW.draw(None, {"x_1": data(n)}, Draws(0))
+    x_t, t = drawn["x_t"][:, 0], drawn["t"].double()
+    features = torch.stack([x_t, t, torch.ones_like(t)], 1)
+    residual = features @ f64(0.4, -0.2, 0.7)
+    marginal = Normal().predict(Velocity(), drawn["x_t"], t)[:, 0]
+    conditional = 2 * (residual - drawn["target"][:, 0])[:, None] * features
+    difference = conditional - 2 * (residual - marginal)[:, None] * features
+    assert (difference.mean(0).abs() < 5 * difference.std(0) / n**0.5).all()
+    assert (conditional.mean(0).abs() > 0.1).any()
+
+
+def test_conditions_are_dropped_with_their_chance_and_together() -> None:
+    """30 % of 10,000 examples lose both conditions at once, none loses one; false alarm 6e-7."""
+    given = {
+        "label": torch.zeros(10_000, dtype=torch.long),
+        "pair": torch.zeros(10_000, 2),
+        "kept": torch.zeros(10_000),
+    }
+    dropped = drop_conditions(given, {"label": 7, "pair": -1.0}, 0.3, Draws(0))
+    gone = dropped["label"] == 7
+    assert abs(gone.double().mean().item() - 0.3) < 5 * math.sqrt(0.21 / 10_000)
+    assert torch.equal(gone, (dropped["pair"] == -1).all(1))
+    assert torch.equal(gone, (dropped["pair"] == -1).any(1))
+    assert dropped["kept"] is given["kept"]
+    assert given["label"].sum() == 0
+
+
+@pytest.mark.parametrize(("chance", "nulls"), [(0.0, {"label": 7}), (0.5, {}), (0.5, {"other": 1})])
+def test_nothing_is_dropped_without_chance_or_null(chance: float, nulls: dict[str, int]) -> None:
+    given = {"label": torch.zeros(4, dtype=torch.long)}
+    assert drop_conditions(given, nulls, chance, Draws(0)) is given
+
+
+def test_padding_reaches_neither_loss_nor_gradient() -> None:
+    """Sentences of 3 and 5 tokens padded to 6, against the same without padding."""
+    objective = Matching(Mixture(), Tokens(4, (6,), Mask()), GeneralisedKL(), Until(0.99))
+    valid = torch.arange(6) < torch.tensor([[3], [5]])
+    x_1 = torch.tensor([[1, 2, 3, 0, 0, 0], [3, 3, 0, 1, 2, 0]])
+    drawn = objective.draw(None, {"x_1": x_1, "given": {"valid": valid}}, Draws(0))
+    logits = Draws(5).at("logits").normal((2, 6, 4), F64).requires_grad_()
+    loss = objective.loss(lambda x, t, given: logits, drawn)
+    for row, length in enumerate((3, 5)):
+        one = {name: drawn[name][row : row + 1, :length] for name in ("x_t", "target")}
+        short = objective.loss(
+            lambda x, t, given, row=row, length=length: logits[row : row + 1, :length],
+            {**one, "t": drawn["t"][row : row + 1], "given": {}},
+        )
+        close(loss[row : row + 1], short.detach(), 1e-12)
+    loss.sum().backward()
+    assert (logits.grad[~valid] == 0).all()
+
+
+def test_a_network_sees_a_product_as_in_sampling() -> None:
+    """A tree of times beside a tree of states, in training as in the process."""
+    path = Product({"a": Affine(), "b": Mixture()})
+    space = ProductSpace({"a": Euclidean((2,)), "b": Tokens(3, (2,), Mask())})
+    objective = Matching(path, space, PerLeaf({"a": Squared(), "b": CrossEntropy()}))
+    seen = []
+
+    def network(x, t, given):
+        seen.append(t)
+        return {"a": x["a"], "b": torch.zeros(4, 2, 3)}
+
+    x_1 = {"a": torch.ones(4, 2), "b": torch.ones(4, 2, dtype=torch.long)}
+    drawn = objective.draw(network, {"x_1": x_1}, Draws(0))
+    assert objective.loss(network, drawn).shape == (4,)
+    path.process(network, {})(drawn["x_t"], drawn["t"]["a"])
+    assert [t.keys() for t in seen] == [{"a", "b"}] * 2
+    assert torch.equal(seen[0]["a"], seen[0]["b"])
