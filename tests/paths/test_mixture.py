@@ -139,7 +139,7 @@ def test_landing_by_the_posterior_half_way_is_biased() -> None:
     """What a solver with two calls does: hazard of the first, posterior of the second. Euler alone has no error here.
 
     The error is of the size h log(1 / h): 0.044 in 8 steps, 0.018 in 32, 0.0069 in 128.
-    From a source without mask the posterior at the middle belongs to a state at the middle, not to the one at the start.
+    From a source without mask the posterior half-way belongs to a state half-way, not to the one at the start.
     """
     errors = []
     for n in (8, 32, 128):

@@ -67,7 +67,7 @@ class PathCase(Case):
 @dataclass(frozen=True)
 class LossCase(Case):
     inputs: Callable[[int, Draw], tuple[State, State, State, State]]
-    """(n, draw) -> prediction, target, x_t, t of n examples with 5 entries, where `valid` applies to the second axis."""
+    """(n, draw) -> prediction, target, x_t, t of n examples; the second axis has 5 entries, which may be valid."""
     truth: Callable[[State], State] = lambda target: target
     """Target -> the prediction that is certain of it."""
     bregman: bool = True

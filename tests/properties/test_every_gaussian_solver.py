@@ -1,4 +1,4 @@
-"""What every solver keeps whose step is Gaussian given x: its moments are those of its steps, and can be differentiated."""
+"""What every solver with Gaussian steps keeps: its moments are those of its steps, and can be differentiated."""
 
 import pytest
 import torch

@@ -80,7 +80,9 @@ def fit(
         Interrupted: After Ctrl-C, with all saved.
     """
     here = engine()
-    run = new_run(out, data or "", resume=resume, overwrite=overwrite)
+    # The first process chooses the folder: what it makes there must not look like an older run to the others.
+    chosen_path = new_run(out, data or "", resume=resume, overwrite=overwrite).path if here.is_first else ""
+    run = Run(pathlib.Path(here.share(str(chosen_path))))
     if resume:
         asked, dataset, chosen = _continue(run, data, recipe, change)
     else:
@@ -193,9 +195,9 @@ def _follow(
     """Log, save and show progress while training goes on."""
     tell.task("training")
     metrics = MetricsWriter(run.metrics, learner.step) if writes else None
-    saved, first = time.monotonic(), True
+    saved = time.monotonic()
     for report in reports:
-        if first or report.step % LOG_EVERY == 0:
+        if report.step == 1 or report.step % LOG_EVERY == 0:
             loss = check_finite(report)
             if metrics:
                 metrics.add(
@@ -206,10 +208,9 @@ def _follow(
                     seconds=round(report.seconds, 3),
                 )
             tell.progress(report.share, f"step {report.step:,}, loss {loss:.4f}")
-        if writes and (first or time.monotonic() - saved > CHECKPOINT_SECONDS):
+        if writes and (report.step == 1 or time.monotonic() - saved > CHECKPOINT_SECONDS):
             save_checkpoint(run, learner)
             saved = time.monotonic()
-        first = False
         if interrupted():
             break
     if writes:

@@ -19,7 +19,8 @@ class Engine:
 
     def __init__(self) -> None:
         capable = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-        self._accelerator = Accelerator(mixed_precision="bf16" if capable else "no")
+        alone = not torch.accelerator.is_available()  # then several processes talk over gloo
+        self._accelerator = Accelerator(cpu=alone, mixed_precision="bf16" if capable else "no")
         self._mixed = capable
         self.device: torch.device = self._accelerator.device
         """Of this process."""
@@ -61,6 +62,17 @@ class Engine:
             return value
         mine = torch.tensor(value if self.is_first else 0.0, dtype=torch.float64, device=self.device)
         return self._accelerator.reduce(mine, "sum").item()
+
+    def share(self, text: str) -> str:
+        """Return the first process's text everywhere, at most 4,096 bytes of it."""
+        if self.ranks == 1:
+            return text
+        letters = torch.zeros(4096, dtype=torch.long, device=self.device)
+        if self.is_first:
+            content = text.encode()[:4096]
+            letters[: len(content)] = torch.tensor(list(content), device=self.device)
+        content = bytes(self._accelerator.reduce(letters, "sum").tolist())
+        return content.rstrip(b"\0").decode()
 
     def wait(self) -> None:
         """Let the other processes catch up."""
