@@ -82,6 +82,8 @@ class Run:
             file.truncate(0)
             file.write(f"{os.getpid()}\n")
             file.flush()
+            for path in self.path.glob(".*.*"):  # files that a killed process did not finish
+                path.unlink(missing_ok=True)
             yield
 
     def write_record(self, path: pathlib.Path, content: dict[str, Any]) -> None:
