@@ -11,7 +11,7 @@ from feller.draws import Draws
 from feller.losses import CrossEntropy, GeneralisedKL, PerLeaf, Squared
 from feller.objective import Matching, drop_conditions
 from feller.paths import Affine, Mixture, Product, Velocity
-from feller.spaces import Euclidean, Mask, Tokens
+from feller.spaces import Euclidean, MaskSource, Tokens
 from feller.spaces import Product as ProductSpace
 from feller.times import Until
 from tests.oracle import F64, Normal, close, f64
@@ -99,7 +99,7 @@ def test_nothing_is_dropped_without_chance_or_null(chance: float, nulls: dict[st
 
 def test_padding_reaches_neither_loss_nor_gradient() -> None:
     """Sentences of 3 and 5 tokens padded to 6, against the same without padding."""
-    objective = Matching(Mixture(), Tokens(4, (6,), Mask()), GeneralisedKL(), Until(0.99))
+    objective = Matching(Mixture(), Tokens(4, (6,), MaskSource()), GeneralisedKL(), Until(0.99))
     valid = torch.arange(6) < torch.tensor([[3], [5]])
     x_1 = torch.tensor([[1, 2, 3, 0, 0, 0], [3, 3, 0, 1, 2, 0]])
     drawn = objective.draw(None, {"x_1": x_1, "given": {"valid": valid}}, Draws(0))
@@ -119,7 +119,7 @@ def test_padding_reaches_neither_loss_nor_gradient() -> None:
 def test_a_network_sees_a_product_as_in_sampling() -> None:
     """A tree of times beside a tree of states, in training as in the process."""
     path = Product({"a": Affine(), "b": Mixture()})
-    space = ProductSpace({"a": Euclidean((2,)), "b": Tokens(3, (2,), Mask())})
+    space = ProductSpace({"a": Euclidean((2,)), "b": Tokens(3, (2,), MaskSource())})
     objective = Matching(path, space, PerLeaf({"a": Squared(), "b": CrossEntropy()}))
     seen = []
 

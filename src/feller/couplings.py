@@ -9,7 +9,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from feller.draws import Draw
-from feller.tree import State, leaves, length, tree_map
+from feller.tree import State, leaves, length, pad_right, tree_map
 
 
 class Coupling(abc.ABC):
@@ -34,6 +34,12 @@ class Independent(Coupling):
         return x_0
 
 
+def _flat(x: State, valid: Tensor | None) -> Float[Tensor, "n d"]:
+    """Lay all leaves of an example side by side; padding [b, n] counts as zero, so that it costs nothing."""
+    parts = [leaf if valid is None else torch.where(pad_right(valid, leaf), leaf, 0) for leaf in leaves(x)]
+    return torch.cat([part.flatten(1) for part in parts], 1)
+
+
 def assign(x_0: Float[Tensor, "n d"], x_1: Float[Tensor, "n d"]) -> Int[Tensor, " n"]:
     """Return the permutation p that minimises the sum of squared distances between x_0[p[i]] and x_1[i], exactly."""
     gain = x_1.double() @ x_0.double().T  # the squares of both add up to the same for every permutation
@@ -56,7 +62,7 @@ class MinibatchTransport(Coupling):
     def __call__(self, x_0: State, x_1: State, given: dict[str, Tensor], draw: Draw) -> State:
         """Permute the source draws within each block."""
         n = length(x_1)
-        flat_0, flat_1 = (torch.cat([leaf.flatten(1) for leaf in leaves(x)], 1) for x in (x_0, x_1))
+        flat_0, flat_1 = (_flat(x, given.get("valid")) for x in (x_0, x_1))
         order = [
             start + assign(flat_0[start : start + size], flat_1[start : start + size])
             for size in [self.block or n]

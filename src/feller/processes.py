@@ -20,6 +20,8 @@ Weight = float | Tensor
 def _scale(part: Tensor, weight: Weight) -> Tensor:
     """Multiply, where zero times infinity is zero."""
     if isinstance(weight, Tensor):
+        if weight.ndim > part.ndim:
+            raise ValueError(f"a weight per example needs a part per example, got {tuple(weight.shape)}, {part.shape}")
         weight = pad_right(weight, part)
         return torch.where(weight == 0, torch.zeros_like(part), weight * part)
     return weight * part if weight else torch.zeros_like(part)

@@ -12,7 +12,7 @@ from feller.errors import UsageError
 from feller.paths import Mixture
 from feller.schedules import Cosine, Linear, LinearVP, Polynomial, Schedule
 from feller.simulate import Euler, Midpoint, endpoint, simulate
-from feller.spaces import Mask, Tokens
+from feller.spaces import MaskSource, Tokens
 from feller.times import linear_grid
 from tests.oracle import F64, close, f64
 from tests.test_losses import P_0, Q, posteriors
@@ -154,7 +154,7 @@ def test_landing_by_the_posterior_half_way_is_biased() -> None:
 @pytest.mark.parametrize("steps", [1, 7])
 def test_stopping_half_way_gives_the_state_there(solver, steps: int) -> None:
     """From the mask to t = 0.5 half of 20,000 tokens are data, not all: false alarm 6e-7."""
-    space = Tokens(3, (5,), Mask())
+    space = Tokens(3, (5,), MaskSource())
     x_0 = space.reference(4000, Draws(0).at("source"))
     process = Mixture().process(lambda x, t, given: DATA.log().expand(*x.shape, 3), {})
     x = endpoint(process, x_0, linear_grid(steps, 0.0, 0.5), solver, Draws(0))
@@ -165,7 +165,7 @@ def test_stopping_half_way_gives_the_state_there(solver, steps: int) -> None:
 
 def test_peers_bias_is_absent() -> None:
     """Cubic schedule, 8 steps: at t = 7 / 8 a share 0.670 of the tokens is data, where the peer has 0.527."""
-    space, n = Tokens(3, (10,), Mask()), 20_000
+    space, n = Tokens(3, (10,), MaskSource()), 20_000
     x_0 = space.reference(n // 10, Draws(0).at("source"))
     process = Mixture(Polynomial(3.0)).process(lambda x, t, given: DATA.log().expand(*x.shape, 3), {})
     x = endpoint(process, x_0, linear_grid(8)[:-1], Euler(), Draws(0))

@@ -30,11 +30,11 @@ from feller.paths.affine import Constant, Memoryless, NoiseLevel, Vanishing
 from feller.simulate import RK4, Ancestral, DormandPrince, Euler, Heun, Midpoint, Solver
 from feller.spaces import Product as ProductSpace
 from feller.spaces import Tokens
-from feller.spaces.tokens import Law, Mask
-from feller.spaces.tokens import Source as TokenSource
+from feller.spaces.tokens import LawSource, MaskSource, TokenSource
 from feller.tree import State
 
 F64 = torch.float64
+TOKEN_SOURCES = (spaces.UniformSource(), MaskSource(), LawSource((1.0, 2.0, 3.0, 4.0)))
 
 
 @dataclass(frozen=True)
@@ -302,9 +302,12 @@ EXAMPLES: dict[type, list[Case]] = {
         Case(couplings.WithinClasses(couplings.Independent())),
     ],
     spaces.Euclidean: [Case(spaces.Euclidean((2,))), Case(spaces.Euclidean((1, 3, 3)))],
-    Tokens: [Case(Tokens(4, (3,), source)) for source in (spaces.Uniform(), Mask(), Law((1.0, 2.0, 3.0, 4.0)))],
+    Tokens: [
+        Case(Tokens(4, (3,), source))
+        for source in (spaces.UniformSource(), MaskSource(), LawSource((1.0, 2.0, 3.0, 4.0)))
+    ],
     ProductSpace: [Case(ProductSpace({"real": spaces.Euclidean((2,)), "token": Tokens(4, (3,))}))],
-    Law: [Case(Law((1.0, 0.0, 2.0, 5.0)))],
+    LawSource: [Case(LawSource((1.0, 0.0, 2.0, 5.0)))],
     Affine: [
         *(PathCase(Affine(prediction=kind), reals(2)) for kind in (Velocity(), Data(), Source(), Score())),
         *(
@@ -359,12 +362,15 @@ EXAMPLES: dict[type, list[Case]] = {
                 batch_of(tokens(4, 3)),
                 lambda: Small(3, 4),
             )
-            for source, loss in ((Mask(), losses.GeneralisedKL()), (spaces.Uniform(), losses.CrossEntropy()))
+            for source, loss in (
+                (MaskSource(), losses.GeneralisedKL()),
+                (spaces.UniformSource(), losses.CrossEntropy()),
+            )
         ),
         ObjectiveCase(
             Matching(
                 PAIR,
-                ProductSpace({"real": spaces.Euclidean((2,)), "token": Tokens(4, (3,), Mask())}),
+                ProductSpace({"real": spaces.Euclidean((2,)), "token": Tokens(4, (3,), MaskSource())}),
                 losses.PerLeaf({"real": losses.Squared(), "token": losses.CrossEntropy()}),
             ),
             batch_of(pair),

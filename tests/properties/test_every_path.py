@@ -10,7 +10,7 @@ from feller.draws import Draws
 from feller.paths import Affine, Data, Path, convert
 from feller.processes import Characteristics
 from feller.simulate import Euler, endpoint
-from feller.spaces import Product, Tokens, Uniform
+from feller.spaces import Product, Tokens, UniformSource
 from feller.times import linear_grid
 from feller.tree import State, leaves, tree_map
 from tests.oracle import F64, Normal, chain, close, f64
@@ -225,5 +225,5 @@ def test_single_precision(case: PathCase) -> None:
 
 def test_a_reference_feeds_every_path() -> None:
     """What a product space draws is a state that a product path takes."""
-    space = Product({"token": Tokens(4, (3,), Uniform())})
+    space = Product({"token": Tokens(4, (3,), UniformSource())})
     assert next(leaves(space.reference(2, Draws(0).at("source")))).shape == (2, 3)

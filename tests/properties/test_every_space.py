@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from feller.draws import Draws
-from feller.spaces import Source, Space, Tokens
+from feller.spaces import Space, Tokens, TokenSource
 from feller.tree import leaves, tree_map
 from tests.properties.examples import Case, cases
 
@@ -36,7 +36,7 @@ def test_moving_for_no_time_stays(case: Case) -> None:
         torch.testing.assert_close(once, stepped)
 
 
-@pytest.mark.parametrize("case", cases(Source))
+@pytest.mark.parametrize("case", cases(TokenSource))
 def test_sources_are_laws(case: Case) -> None:
     probabilities = case.kind.probabilities(4)
     assert len(probabilities) in (4, 5)

@@ -15,7 +15,7 @@ from feller.paths import Affine, Mixture, Path, Product
 from feller.paths.mixture import AT_ONCE
 from feller.processes import Characteristics, Jumps, Process, superpose
 from feller.simulate import Ancestral, Euler, Midpoint, endpoint, simulate
-from feller.spaces import Euclidean, Mask, Space, Tokens
+from feller.spaces import Euclidean, MaskSource, Space, Tokens
 from feller.spaces import Product as ProductSpace
 from feller.times import Stratified, linear_grid
 from feller.tree import State, pad_right
@@ -186,7 +186,7 @@ def test_a_large_alphabet_is_never_laid_out(solver) -> None:
 
     Before the last step the solver makes a row for each token that jumps; there all jump, in parts.
     """
-    symbols, space, watch = 50_257, Tokens(50_257, (64,), Mask()), Watch()
+    symbols, space, watch = 50_257, Tokens(50_257, (64,), MaskSource()), Watch()
     table = torch.zeros(symbols)
 
     def network(x: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
@@ -241,7 +241,7 @@ class Arc(Path):
 
 
 CRYSTAL = Product({"element": Mixture(), "angle": Arc(), "lattice": Affine()})
-SPACES = ProductSpace({"element": Tokens(5, (4,), Mask()), "angle": Circle(), "lattice": Euclidean((3, 3))})
+SPACES = ProductSpace({"element": Tokens(5, (4,), MaskSource()), "angle": Circle(), "lattice": Euclidean((3, 3))})
 
 
 @pytest.mark.parametrize("solver", [Euler(SPACES), Midpoint(SPACES)], ids=lambda solver: type(solver).__name__)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from feller.draws import Draws
-from feller.spaces import Law, Mask, Tokens, Uniform
+from feller.spaces import LawSource, MaskSource, Tokens, UniformSource
 
 
 def test_uniform_source() -> None:
@@ -17,7 +17,7 @@ def test_uniform_source() -> None:
 
 def test_law_source() -> None:
     """50,000 tokens, chi square with 2 degrees: above 29 once in 2e6; a symbol without weight never comes."""
-    law = Law((1.0, 0.0, 3.0, 6.0))
+    law = LawSource((1.0, 0.0, 3.0, 6.0))
     x = Tokens(4, (10,), law).reference(5000, Draws(0).at("source"))
     counts, expected = x.flatten().bincount(minlength=4).double(), 5e4 * law.probabilities(4)
     assert counts[1] == 0
@@ -25,18 +25,18 @@ def test_law_source() -> None:
 
 
 def test_mask_source() -> None:
-    x = Tokens(4, (2, 3), Mask()).reference(5, Draws(0).at("source"))
+    x = Tokens(4, (2, 3), MaskSource()).reference(5, Draws(0).at("source"))
     assert x.shape == (5, 2, 3)
     assert x.unique().tolist() == [4]
     assert x.dtype == torch.long
 
 
 def test_probabilities() -> None:
-    assert Uniform().probabilities(4).tolist() == [0.25] * 4
-    assert Mask().probabilities(3).tolist() == [0, 0, 0, 1]
-    assert Law((1.0, 3.0)).probabilities(2).tolist() == [0.25, 0.75]
+    assert UniformSource().probabilities(4).tolist() == [0.25] * 4
+    assert MaskSource().probabilities(3).tolist() == [0, 0, 0, 1]
+    assert LawSource((1.0, 3.0)).probabilities(2).tolist() == [0.25, 0.75]
     with pytest.raises(ValueError, match="expected 3 weights"):
-        Law((1.0, 3.0)).probabilities(3)
+        LawSource((1.0, 3.0)).probabilities(3)
 
 
 def test_tokens_do_not_flow() -> None:

@@ -71,12 +71,17 @@ def flow(space: Space, x: State, *terms: tuple[float, State]) -> State:
 
 
 def jump(x: State, first: State, last: State, s: float, draw: Draw) -> State:
-    """Let those jump whom the first call's hazard picks, to where the last call lets them land."""
+    """Let those jump whom the first call's hazard picks, to where the last call lets them land.
+
+    A leaf without a flow stood still between the calls, so only the first call knows where it may land: the last one
+    would ask about an old state at a later time.
+    """
     if isinstance(x, dict):
         return {k: jump(leaf, first[k], last[k], s, draw) for k, leaf in x.items()}
     if first.jumps is None:
         return x
-    return Jumps(first.jumps.hazard, last.jumps.land).move(x, s, draw)
+    land = first.jumps.land if first.velocity is None else last.jumps.land
+    return Jumps(first.jumps.hazard, land).move(x, s, draw)
 
 
 def refuse_backwards(now: State, t: float, s: float) -> None:

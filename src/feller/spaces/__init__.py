@@ -3,6 +3,6 @@
 from feller.spaces.euclidean import Euclidean
 from feller.spaces.product import Product
 from feller.spaces.space import Space
-from feller.spaces.tokens import Law, Mask, Source, Tokens, Uniform
+from feller.spaces.tokens import LawSource, MaskSource, Tokens, TokenSource, UniformSource
 
-__all__ = ["Euclidean", "Law", "Mask", "Product", "Source", "Space", "Tokens", "Uniform"]
+__all__ = ["Euclidean", "LawSource", "MaskSource", "Product", "Space", "TokenSource", "Tokens", "UniformSource"]

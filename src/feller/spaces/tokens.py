@@ -10,7 +10,7 @@ from feller.draws import Draw, categorical
 from feller.spaces.space import Space
 
 
-class Source(abc.ABC):
+class TokenSource(abc.ABC):
     """The law of each token at t = 0."""
 
     @abc.abstractmethod
@@ -19,7 +19,7 @@ class Source(abc.ABC):
 
 
 @dataclass(frozen=True)
-class Uniform(Source):
+class UniformSource(TokenSource):
     """Every symbol is equally likely."""
 
     def probabilities(self, count: int) -> Tensor:
@@ -28,7 +28,7 @@ class Uniform(Source):
 
 
 @dataclass(frozen=True)
-class Mask(Source):
+class MaskSource(TokenSource):
     """Every token is the mask, a symbol of its own with the number `count`, which never is data."""
 
     def probabilities(self, count: int) -> Tensor:
@@ -37,7 +37,7 @@ class Mask(Source):
 
 
 @dataclass(frozen=True)
-class Law(Source):
+class LawSource(TokenSource):
     """Any law, such as the symbols' frequencies."""
 
     weights: tuple[float, ...]
@@ -57,11 +57,11 @@ class Tokens(Space):
     count: int
     """Symbols that data may have."""
     shape: tuple[int, ...] = ()
-    source: Source = field(default_factory=Uniform)
+    source: TokenSource = field(default_factory=UniformSource)
 
     def reference(self, n: int, draw: Draw, device: torch.device | str = "cpu") -> Tensor:
         """Draw each token from the source."""
-        if isinstance(self.source, Mask):
+        if isinstance(self.source, MaskSource):
             return torch.full((n, *self.shape), self.count, device=device)
         weights = self.source.probabilities(self.count).to(device)
         return categorical(weights, draw.uniform((n, *self.shape), torch.float64, device))
