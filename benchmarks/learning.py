@@ -13,14 +13,13 @@ from benchmarks.network import ForAzula, Perceptron
 from benchmarks.timing import Case
 from feller.draws import Draws
 from feller.gradient import Mean
-from feller.networks.average import Average
 from feller.objective import Matching
 from feller.paths import Affine
 from feller.spaces import Euclidean
 from feller.times import Uniform
 from feller.train.engine import engine
-from feller.train.loop import Learner, train
-from feller.train.optimiser import Training
+from feller.train.loop import make_learner, train
+from feller.train.optimiser import Training, make_optimiser
 
 
 def cases() -> Iterator[Case]:
@@ -74,10 +73,10 @@ def _stepper(loss_of: Callable[[nn.Module], Callable[[], Tensor]]) -> Callable[[
 
 
 def _our_step(x_1: Tensor) -> Callable[[], None]:
-    """Return the same with an objective and a gradient."""
+    """Return the same with feller's objective, gradient and optimiser."""
     torch.manual_seed(0)
     network = Perceptron()
-    optimiser = torch.optim.AdamW(network.parameters(), 1e-3, weight_decay=0.0)
+    optimiser = make_optimiser(network, Training())
     objective, gradient = Matching(Affine(), Euclidean((2,)), law=Uniform()), Mean()
     numbers = iter(range(10**9))
 
@@ -144,11 +143,7 @@ def _whole_step(n: int) -> Case:
     training = Training(batch=n, steps=10**9)
     torch.manual_seed(0)
     mine = Perceptron()
-    learner = Learner(
-        mine,
-        torch.optim.AdamW(mine.parameters(), 1e-3, betas=training.betas, weight_decay=0.0),
-        Average(mine),
-    )
+    learner = make_learner(mine, training)
     objective = Matching(Affine(), Euclidean((2,)), law=Uniform())
     reports = train(learner, objective, lambda step, rows: {"x_1": x_1}, training, draws=Draws(0), engine=engine())
     torch.manual_seed(0)

@@ -117,7 +117,7 @@ def test_whole_numbers_serve_as_floats() -> None:
 
 def test_kinds_are_told_apart_by_their_class_name_alone() -> None:
     assert to_data(Linear()) == {"is": "Linear"}
-    assert to_data(Tokens(5))["source"] == {"is": "Uniform"}
+    assert to_data(Tokens(5))["source"] == {"is": "UniformSource"}
     assert to_data(DormandPrince())["valid"] is None
 
 

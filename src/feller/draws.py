@@ -44,16 +44,17 @@ class Draw:
         device: torch.device | str,
         fill: Callable[[Tensor, torch.Generator], Tensor],
     ) -> Tensor:
-        device, n, place = torch.device(device), shape[0], self._request()
+        n, place = shape[0], self._request()
         first, last = self.first // BLOCK, -(-(self.first + n) // BLOCK)
         # Examples go along the last axis while they are drawn: then neither a batch that ends inside a block nor
         # padding of the other axes moves a number.
         whole = torch.empty((last - first, *shape[1:], BLOCK), dtype=dtype, device=device)
         generator = torch.Generator(device)
-        for block in range(first, last):
-            fill(whole[block - first], generator.manual_seed(address(*place, block)))
+        for block, part in enumerate(whole.unbind(), first):
+            fill(part, generator.manual_seed(address(*place, block)))
+        rows = whole.movedim(-1, 1).reshape(-1, *shape[1:]) if len(shape) > 1 else whole.view(-1)
         start = self.first - first * BLOCK
-        return whole.movedim(-1, 1).reshape(-1, *shape[1:])[start : start + n].contiguous()
+        return rows if len(rows) == n else rows[start : start + n].clone()
 
     def normal(
         self, shape: Sequence[int], dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"

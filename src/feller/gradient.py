@@ -30,9 +30,9 @@ class Mean(Gradient):
         self, loss: LossFunction, network: nn.Module, micro_batches: Iterable[dict[str, Any]], expected_size: float
     ) -> Tensor:
         """Go backwards through each micro-batch in turn."""
-        total = torch.zeros(())
+        total: Tensor | None = None
         for example in micro_batches:
-            losses = loss(network, example)
-            losses.backward(torch.full_like(losses, 1 / expected_size))
-            total = total.to(losses.device) + losses.detach().sum() / expected_size
-        return total
+            value = loss(network, example).sum() / expected_size
+            value.backward()
+            total = value.detach() if total is None else total + value.detach()
+        return torch.zeros(()) if total is None else total

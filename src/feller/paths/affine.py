@@ -9,7 +9,7 @@ from torch import Tensor
 
 from feller.draws import Draw
 from feller.paths.path import Path
-from feller.paths.predictions import Prediction, Score, Velocity, convert
+from feller.paths.predictions import Prediction, Score, Velocity, coefficients, combine
 from feller.processes import Characteristics
 from feller.schedules import Linear, Scales, Schedule
 from feller.tree import pad_right
@@ -97,13 +97,16 @@ class Affine(Path):
         """Return the velocity, and with a noise level its diffusion and the drift that pays for it."""
         if self.noise is None and isinstance(self.prediction, Velocity):
             return Characteristics(velocity=prediction)
+        if t.ndim == 1 and t.stride(0) == 0:  # one time for all, as solvers have it: compute its coefficients once
+            t = t[:1]
         scales = self.schedule(t)
-        velocity = convert(prediction, self.prediction, Velocity(), x_t, scales)
+        c, d = coefficients(self.prediction, Velocity(), scales)
         if self.noise is None:
-            return Characteristics(velocity=velocity)
-        score = convert(prediction, self.prediction, Score(), x_t, scales)
-        variance = pad_right(self.noise.variance(t, scales), x_t)
-        return Characteristics(velocity=velocity + variance / 2 * score, diffusion=variance)
+            return Characteristics(velocity=combine(c, x_t, d, prediction))
+        variance = self.noise.variance(t, scales)
+        score_c, score_d = coefficients(self.prediction, Score(), scales)
+        drift = combine(c + variance / 2 * score_c, x_t, d + variance / 2 * score_d, prediction)
+        return Characteristics(velocity=drift, diffusion=pad_right(variance.to(x_t.dtype), x_t))
 
     def start(self, x_0: Tensor) -> Tensor:
         """Return sigma_0 x_0: a schedule that explodes the variance scales its source."""

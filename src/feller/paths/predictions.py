@@ -6,12 +6,13 @@ Source: Lipman et al. 2024, arXiv 2412.06264, section 4.8.1.
 """
 
 import abc
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from feller.schedules import Scales
+from feller.schedules import Number, Scales
 from feller.tree import pad_right
 
 _LARGE = 1e12
@@ -70,30 +71,40 @@ class Score(Prediction):
         return 1 / torch.as_tensor(scales.sigma).clamp(min=1e-6)
 
 
-def _column(number: Tensor | float, x: Tensor) -> Tensor:
-    """Make a coefficient ready for a state, an infinite one finite."""
-    column = torch.as_tensor(number, dtype=x.dtype, device=x.device)
-    return pad_right(torch.nan_to_num(column, nan=0.0, posinf=_LARGE, neginf=-_LARGE), x)
+def _numbers(numbers: Sequence[Number]) -> list[Tensor]:
+    """Make coefficients tensors of one precision, infinite ones finite."""
+    some = next((number for number in numbers if isinstance(number, Tensor)), torch.zeros(()))
+    tensors = [torch.as_tensor(number, dtype=some.dtype, device=some.device) for number in numbers]
+    return [torch.nan_to_num(tensor, nan=0.0, posinf=_LARGE, neginf=-_LARGE) for tensor in tensors]
 
 
-def ends(prediction: Tensor, kind: Prediction, x_t: Tensor, scales: Scales) -> tuple[Tensor, Tensor]:
-    """Return E[x_1 | x_t] and E[x_0 | x_t], both [b, ...].
+def coefficients(kind: Prediction, to: Prediction, scales: Scales) -> tuple[Tensor, Tensor]:
+    """Return (c, d) of the conversion c x_t + d prediction, in the shape of the times; finite at both ends of time.
 
     Where the system is singular, as for a data prediction at t = 1, what it leaves open is taken as zero, the mean of
     a centred source or data: the solution of least norm.
     """
-    a, b = (_column(number, x_t) for number in kind.row(scales))
-    alpha, sigma = _column(scales.alpha, x_t), _column(scales.sigma, x_t)
-    p = prediction / _column(kind.unit(scales), x_t)
-    size = torch.maximum(torch.maximum(a.abs(), b.abs()), torch.ones_like(a))  # rows of like size: steep schedules
-    a, b, p = a / size, b / size, p / size
+    if kind == to:
+        alpha = torch.as_tensor(scales.alpha)
+        return torch.zeros_like(alpha), torch.ones_like(alpha)
+    numbers = (*scales[:2], *kind.row(scales), *to.row(scales), kind.unit(scales), to.unit(scales))
+    alpha, sigma, a, b, to_1, to_0, unit, to_unit = _numbers(numbers)
+    size = torch.maximum(a.abs(), b.abs()).clamp(min=1.0)  # rows of like size, also where a schedule is steep
+    a, b = a / size, b / size
     determinant, norm = alpha * b - sigma * a, alpha**2 + sigma**2 + a**2 + b**2
-    singular = determinant.abs() <= 8 * torch.finfo(x_t.dtype).eps * norm
-    safe = torch.where(singular, torch.ones_like(determinant), determinant)
-    # The inverse of [[alpha, sigma], [a, b]], or its pseudo-inverse, which for a matrix of rank 1 is A^T / |A|^2.
-    x_1 = torch.where(singular, (alpha * x_t + a * p) / norm, (b * x_t - sigma * p) / safe)
-    x_0 = torch.where(singular, (sigma * x_t + b * p) / norm, (alpha * p - a * x_t) / safe)
-    return x_1, x_0
+    singular = determinant.abs() <= 8 * torch.finfo(norm.dtype).eps * norm
+    safe = torch.where(singular, 1.0, determinant)
+    # The inverse of [[alpha, sigma], [a, b]], or its pseudo-inverse, which for a matrix of rank 1 is A^T / |A|^2,
+    # seen through the row (to_1, to_0).
+    on_state = torch.where(singular, (to_1 * alpha + to_0 * sigma) / norm, (to_1 * b - to_0 * a) / safe)
+    on_prediction = torch.where(singular, (to_1 * a + to_0 * b) / norm, (to_0 * alpha - to_1 * sigma) / safe)
+    return on_state * to_unit, on_prediction * to_unit / (unit * size)
+
+
+def combine(c: Tensor, x: Tensor, d: Tensor, y: Tensor) -> Tensor:
+    """Return c x + d y for coefficients per example, or one for all."""
+    c, d = pad_right(c.to(x.dtype), x), pad_right(d.to(y.dtype), y)
+    return torch.addcmul(c * x, d, y)
 
 
 def convert(prediction: Tensor, kind: Prediction, to: Prediction, x_t: Tensor, scales: Scales) -> Tensor:
@@ -108,6 +119,10 @@ def convert(prediction: Tensor, kind: Prediction, to: Prediction, x_t: Tensor, s
     """
     if kind == to:
         return prediction
-    x_1, x_0 = ends(prediction, kind, x_t, scales)
-    a, b = (_column(number, x_t) for number in to.row(scales))
-    return (a * x_1 + b * x_0) * _column(to.unit(scales), x_t)
+    c, d = coefficients(kind, to, scales)
+    return combine(c, x_t, d, prediction)
+
+
+def ends(prediction: Tensor, kind: Prediction, x_t: Tensor, scales: Scales) -> tuple[Tensor, Tensor]:
+    """Return E[x_1 | x_t] and E[x_0 | x_t], both [b, ...]."""
+    return convert(prediction, kind, Data(), x_t, scales), convert(prediction, kind, Source(), x_t, scales)

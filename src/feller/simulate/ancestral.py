@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from feller.paths.predictions import Velocity, ends
+from feller.paths.predictions import Data, Source, Velocity, coefficients, combine
 from feller.processes import Characteristics, Process
 from feller.schedules import Linear, Schedule
 from feller.simulate.solver import GaussianSolver, clock
@@ -29,19 +29,21 @@ class Ancestral(GaussianSolver):
         """Return mean and variance of the state at s > t."""
         if s < t:
             raise ValueError(f"ancestral steps run forwards, got {t:g} to {s:g}; use a velocity solver to go back")
-        time = torch.tensor([t, s], dtype=torch.float64)
-        scales = self.schedule(time)
-        alpha, sigma = (torch.as_tensor(number).expand(2).tolist() for number in scales[:2])
-        shrink = alpha[0] / alpha[1]
-        fresh = max(sigma[0] ** 2 - shrink**2 * sigma[1] ** 2, 0.0)  # variance gained from s back to t
-        nu = min(self.eta * fresh**0.5 / sigma[0], 1.0) * sigma[1] if sigma[0] > 0 else 0.0
-        keep = max(sigma[1] ** 2 - nu**2, 0.0) ** 0.5
+        now, later = (self.schedule(torch.tensor(time, dtype=torch.float64)) for time in (t, s))
+        alpha, sigma = float(now.alpha), float(now.sigma)
+        to_alpha, to_sigma = float(later.alpha), float(later.sigma)
+        fresh = max(sigma**2 - (alpha / to_alpha * to_sigma) ** 2, 0.0)  # variance gained from s back to t
+        nu = min(self.eta * fresh**0.5 / sigma, 1.0) * to_sigma if sigma > 0 else 0.0
+        keep = max(to_sigma**2 - nu**2, 0.0) ** 0.5
+        data, source = (coefficients(Velocity(), end, now) for end in (Data(), Source()))
+        on_state, on_velocity = (to_alpha * a + keep * b for a, b in zip(data, source, strict=True))
 
         def mean(now: Characteristics, x: Tensor) -> Tensor:
             if now.diffusion is not None or now.jumps is not None or now.velocity is None:
                 raise ValueError("ancestral steps need a process with a velocity alone; they bring their own noise")
-            x_1, x_0 = ends(now.velocity, Velocity(), x, self.schedule(clock(x, t)))
-            return alpha[1] * x_1 + keep * x_0
+            return combine(on_state.to(x.device), x, on_velocity.to(x.device), now.velocity)
 
-        now = process(x, clock(x, t))
-        return tree_map(mean, now, x), tree_map(lambda x: torch.full_like(x, nu**2) if nu else None, x)
+        def variance(x: Tensor) -> Tensor | None:
+            return torch.full((1,) * x.ndim, nu**2, dtype=x.dtype, device=x.device) if nu else None
+
+        return tree_map(mean, process(x, clock(x, t)), x), tree_map(variance, x)

@@ -33,7 +33,7 @@ class GaussianSolver(Solver):
 
     @abc.abstractmethod
     def moments(self, process: Process, x: State, t: float, s: float) -> tuple[State, State]:
-        """Return mean and variance of the state at s; a leaf without noise has variance None."""
+        """Return mean of the state at s, and variance, which may broadcast to it; None for a leaf without noise."""
 
     def step(self, process: Process, x: State, t: float, s: float, draw: Draw) -> State:
         """Draw from N(mean, variance)."""
@@ -44,14 +44,15 @@ def add_noise(mean: Tensor, variance: Tensor | None, draw: Draw) -> Tensor:
     """Return mean + sqrt(variance) noise."""
     if variance is None:
         return mean
-    return mean + variance.sqrt() * draw.normal(mean.shape, mean.dtype, mean.device)
+    return torch.addcmul(mean, variance.sqrt(), draw.normal(mean.shape, mean.dtype, mean.device))
 
 
 def clock(x: State, t: float) -> Tensor:
     """Return the time as the network wants it, [b], in the state's precision."""
     if isinstance(x, dict):
         x = next((leaf for leaf in leaves(x) if leaf.is_floating_point()), next(leaves(x)))
-    return torch.full((len(x),), t, dtype=x.dtype if x.is_floating_point() else None, device=x.device)
+    dtype = x.dtype if x.is_floating_point() else torch.get_default_dtype()
+    return torch.full((), t, dtype=dtype, device=x.device).expand(len(x))
 
 
 def flow(space: Space, x: State, *terms: tuple[float, State]) -> State:
