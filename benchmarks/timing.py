@@ -38,8 +38,8 @@ class Row:
 
     @property
     def passed(self) -> bool:
-        """Whether no peer is faster, to 3 % of noise, and the floor is near enough."""
-        peers = all(ratio <= 1.03 for name, ratio in self.ratios.items() if not name.startswith("floor"))
+        """Whether no peer is faster, to 5 % of noise, and the floor is near enough."""
+        peers = all(ratio <= 1.05 for name, ratio in self.ratios.items() if not name.startswith("floor"))
         floors = [ratio for name, ratio in self.ratios.items() if name.startswith("floor")]
         return peers and (self.within is None or all(ratio <= self.within for ratio in floors))
 

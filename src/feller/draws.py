@@ -50,8 +50,11 @@ class Draw:
         # padding of the other axes moves a number.
         whole = torch.empty((last - first, *shape[1:], BLOCK), dtype=dtype, device=device)
         generator = torch.Generator(device)
+        begun = blake2b("/".join(map(str, place)).encode(), digest_size=7)
         for block, part in enumerate(whole.unbind(), first):
-            fill(part, generator.manual_seed(address(*place, block)))
+            hashed = begun.copy()
+            hashed.update(b"/%d" % block)
+            fill(part, generator.manual_seed(int.from_bytes(hashed.digest())))
         rows = whole.movedim(-1, 1).reshape(-1, *shape[1:]) if len(shape) > 1 else whole.view(-1)
         start = self.first - first * BLOCK
         return rows if len(rows) == n else rows[start : start + n].clone()

@@ -4,6 +4,7 @@ Source: Lipman et al. 2024, "Flow Matching Guide and Code", arXiv 2412.06264, se
 """
 
 import abc
+import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,8 +44,21 @@ class Scales(NamedTuple):
 
         Infinite where alpha is 0; taken as 0 where sigma is 0 and its slope infinite, which any noise level may be.
         """
-        eta = torch.as_tensor(self.sigma * self.wronskian / self.alpha)
-        return torch.where(torch.as_tensor(self.alpha) == 0, torch.inf, eta).nan_to_num(nan=0.0, posinf=torch.inf)
+        alpha = torch.as_tensor(self.alpha)
+        eta = self.sigma * self.wronskian / alpha
+        return torch.where(alpha == 0, torch.inf, eta).nan_to_num(nan=0.0, posinf=torch.inf)
+
+
+def common_scales(schedule: "Schedule", t: Tensor) -> Scales:
+    """Return the scales at times [b]; as floats where all are one expanded time, as solvers give it.
+
+    Coefficients are then computed once, not per example. Elsewhere than on the processor that would make it wait, and
+    inside a transformation such as `vmap` a tensor has no value.
+    """
+    if t.ndim == 1 and len(t) and t.stride(0) == 0 and t.device.type == "cpu":
+        with contextlib.suppress(RuntimeError):
+            return Scales(*map(float, schedule(t[0].double())))
+    return schedule(t)
 
 
 class Schedule(abc.ABC):

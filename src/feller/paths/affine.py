@@ -11,7 +11,7 @@ from feller.draws import Draw
 from feller.paths.path import Path
 from feller.paths.predictions import Prediction, Score, Velocity, coefficients, combine
 from feller.processes import Characteristics
-from feller.schedules import Linear, Scales, Schedule
+from feller.schedules import Linear, Number, Scales, Schedule, common_scales
 from feller.tree import pad_right
 
 
@@ -19,19 +19,19 @@ class NoiseLevel(abc.ABC):
     """How much noise the process carries; every level keeps the marginals of the path."""
 
     @abc.abstractmethod
-    def variance(self, t: Tensor, scales: Scales) -> Tensor:
-        """Return g(t)^2, [b]."""
+    def variance(self, scales: Scales) -> Number:
+        """Return g^2 at the times of the scales, [b], or one for all."""
 
 
 @dataclass(frozen=True)
 class Constant(NoiseLevel):
-    """g(t)^2 = g^2; the drift is infinite at t = 1 where sigma is 0, so give the solver small last steps."""
+    """g^2 at all times; the drift is infinite at t = 1 where sigma is 0, so give the solver small last steps."""
 
     g: float = 1.0
 
-    def variance(self, t: Tensor, scales: Scales) -> Tensor:
+    def variance(self, scales: Scales) -> Number:
         """Return g^2."""
-        return torch.full_like(t, self.g**2)
+        return self.g**2
 
 
 @dataclass(frozen=True)
@@ -40,18 +40,18 @@ class Vanishing(NoiseLevel):
 
     c: float = 1.0
 
-    def variance(self, t: Tensor, scales: Scales) -> Tensor:
+    def variance(self, scales: Scales) -> Number:
         """Return c sigma_t."""
-        return self.c * torch.as_tensor(scales.sigma)
+        return self.c * scales.sigma
 
 
 @dataclass(frozen=True)
 class Memoryless(NoiseLevel):
-    """g(t)^2 = 2 sigma W / alpha, at most `most`, since it is infinite at t = 0: the end knows nothing of the start."""
+    """g^2 = 2 sigma W / alpha, infinite at t = 0 but for a cap: the end knows nothing of the start."""
 
     most: float = 200.0
 
-    def variance(self, t: Tensor, scales: Scales) -> Tensor:
+    def variance(self, scales: Scales) -> Number:
         """Return 2 sigma W / alpha, capped."""
         return (2 * scales.eta).clamp(max=self.most)
 
@@ -97,16 +97,15 @@ class Affine(Path):
         """Return the velocity, and with a noise level its diffusion and the drift that pays for it."""
         if self.noise is None and isinstance(self.prediction, Velocity):
             return Characteristics(velocity=prediction)
-        if t.ndim == 1 and t.stride(0) == 0:  # one time for all, as solvers have it: compute its coefficients once
-            t = t[:1]
-        scales = self.schedule(t)
+        scales = common_scales(self.schedule, t)
         c, d = coefficients(self.prediction, Velocity(), scales)
         if self.noise is None:
             return Characteristics(velocity=combine(c, x_t, d, prediction))
-        variance = self.noise.variance(t, scales)
+        variance = self.noise.variance(scales)
         score_c, score_d = coefficients(self.prediction, Score(), scales)
         drift = combine(c + variance / 2 * score_c, x_t, d + variance / 2 * score_d, prediction)
-        return Characteristics(velocity=drift, diffusion=pad_right(variance.to(x_t.dtype), x_t))
+        diffusion = torch.as_tensor(variance, dtype=x_t.dtype, device=x_t.device).reshape(-1)
+        return Characteristics(velocity=drift, diffusion=pad_right(diffusion, x_t))
 
     def start(self, x_0: Tensor) -> Tensor:
         """Return sigma_0 x_0: a schedule that explodes the variance scales its source."""

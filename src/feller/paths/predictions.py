@@ -6,7 +6,7 @@ Source: Lipman et al. 2024, arXiv 2412.06264, section 4.8.1.
 """
 
 import abc
-from collections.abc import Sequence
+import sys
 from dataclasses import dataclass
 
 import torch
@@ -23,10 +23,10 @@ class Prediction(abc.ABC):
     """A quantity that is linear in the expected ends."""
 
     @abc.abstractmethod
-    def row(self, scales: Scales) -> tuple[Tensor | float, Tensor | float]:
+    def row(self, scales: Scales) -> tuple[Number, Number]:
         """Return its coefficients on x_1 and x_0."""
 
-    def unit(self, scales: Scales) -> Tensor | float:
+    def unit(self, scales: Scales) -> Number:
         """Return what the prediction is divided by before it meets its row."""
         return 1.0
 
@@ -35,7 +35,7 @@ class Prediction(abc.ABC):
 class Velocity(Prediction):
     """E[alpha' x_1 + sigma' x_0 | x_t], in state per time."""
 
-    def row(self, scales: Scales) -> tuple[Tensor | float, Tensor | float]:
+    def row(self, scales: Scales) -> tuple[Number, Number]:
         """Return (alpha', sigma')."""
         return scales.d_alpha, scales.d_sigma
 
@@ -44,7 +44,7 @@ class Velocity(Prediction):
 class Data(Prediction):
     """E[x_1 | x_t], the denoiser."""
 
-    def row(self, scales: Scales) -> tuple[Tensor | float, Tensor | float]:
+    def row(self, scales: Scales) -> tuple[Number, Number]:
         """Return (1, 0)."""
         return 1.0, 0.0
 
@@ -53,7 +53,7 @@ class Data(Prediction):
 class Source(Prediction):
     """E[x_0 | x_t], known as epsilon."""
 
-    def row(self, scales: Scales) -> tuple[Tensor | float, Tensor | float]:
+    def row(self, scales: Scales) -> tuple[Number, Number]:
         """Return (0, 1)."""
         return 0.0, 1.0
 
@@ -62,49 +62,58 @@ class Source(Prediction):
 class Score(Prediction):
     """Gradient of log p_t, -x_0 / sigma; holds for a standard normal source, independent of the data."""
 
-    def row(self, scales: Scales) -> tuple[Tensor | float, Tensor | float]:
+    def row(self, scales: Scales) -> tuple[Number, Number]:
         """Return (0, -1)."""
         return 0.0, -1.0
 
-    def unit(self, scales: Scales) -> Tensor | float:
+    def unit(self, scales: Scales) -> Number:
         """Return 1 / sigma, kept finite where sigma is 0."""
-        return 1 / torch.as_tensor(scales.sigma).clamp(min=1e-6)
+        return 1 / (scales.sigma.clamp(min=1e-6) if isinstance(scales.sigma, Tensor) else max(scales.sigma, 1e-6))
 
 
-def _numbers(numbers: Sequence[Number]) -> list[Tensor]:
-    """Make coefficients tensors of one precision, infinite ones finite."""
-    some = next((number for number in numbers if isinstance(number, Tensor)), torch.zeros(()))
-    tensors = [torch.as_tensor(number, dtype=some.dtype, device=some.device) for number in numbers]
-    return [torch.nan_to_num(tensor, nan=0.0, posinf=_LARGE, neginf=-_LARGE) for tensor in tensors]
+def _finite(number: Number) -> Number:
+    """Replace what is infinite by what is large, and what is undefined by zero."""
+    if isinstance(number, Tensor):
+        return torch.nan_to_num(number, nan=0.0, posinf=_LARGE, neginf=-_LARGE)
+    return 0.0 if number != number else max(-_LARGE, min(_LARGE, number))
 
 
-def coefficients(kind: Prediction, to: Prediction, scales: Scales) -> tuple[Tensor, Tensor]:
-    """Return (c, d) of the conversion c x_t + d prediction, in the shape of the times; finite at both ends of time.
+def _choose(condition: Tensor | bool, yes: Number, no: Number) -> Number:
+    """Choose between numbers, or elementwise."""
+    if isinstance(condition, Tensor):
+        return torch.where(condition, yes, no)
+    return yes if condition else no
+
+
+def coefficients(kind: Prediction, to: Prediction, scales: Scales) -> tuple[Number, Number]:
+    """Return (c, d) of the conversion c x_t + d prediction; finite at both ends of time.
 
     Where the system is singular, as for a data prediction at t = 1, what it leaves open is taken as zero, the mean of
     a centred source or data: the solution of least norm.
     """
     if kind == to:
-        alpha = torch.as_tensor(scales.alpha)
-        return torch.zeros_like(alpha), torch.ones_like(alpha)
+        return 0.0, 1.0
     numbers = (*scales[:2], *kind.row(scales), *to.row(scales), kind.unit(scales), to.unit(scales))
-    alpha, sigma, a, b, to_1, to_0, unit, to_unit = _numbers(numbers)
-    size = torch.maximum(a.abs(), b.abs()).clamp(min=1.0)  # rows of like size, also where a schedule is steep
+    alpha, sigma, a, b, to_1, to_0, unit, to_unit = map(_finite, numbers)
+    size = 1 + abs(a) + abs(b)  # rows of like size, also where a schedule is steep
     a, b = a / size, b / size
     determinant, norm = alpha * b - sigma * a, alpha**2 + sigma**2 + a**2 + b**2
-    singular = determinant.abs() <= 8 * torch.finfo(norm.dtype).eps * norm
-    safe = torch.where(singular, 1.0, determinant)
+    precision = torch.finfo(norm.dtype).eps if isinstance(norm, Tensor) else sys.float_info.epsilon
+    singular = abs(determinant) <= 8 * precision * norm
+    safe = _choose(singular, 1.0, determinant)
     # The inverse of [[alpha, sigma], [a, b]], or its pseudo-inverse, which for a matrix of rank 1 is A^T / |A|^2,
     # seen through the row (to_1, to_0).
-    on_state = torch.where(singular, (to_1 * alpha + to_0 * sigma) / norm, (to_1 * b - to_0 * a) / safe)
-    on_prediction = torch.where(singular, (to_1 * a + to_0 * b) / norm, (to_0 * alpha - to_1 * sigma) / safe)
+    on_state = _choose(singular, (to_1 * alpha + to_0 * sigma) / norm, (to_1 * b - to_0 * a) / safe)
+    on_prediction = _choose(singular, (to_1 * a + to_0 * b) / norm, (to_0 * alpha - to_1 * sigma) / safe)
     return on_state * to_unit, on_prediction * to_unit / (unit * size)
 
 
-def combine(c: Tensor, x: Tensor, d: Tensor, y: Tensor) -> Tensor:
-    """Return c x + d y for coefficients per example, or one for all."""
-    c, d = pad_right(c.to(x.dtype), x), pad_right(d.to(y.dtype), y)
-    return torch.addcmul(c * x, d, y)
+def combine(c: Number, x: Tensor, d: Number, y: Tensor) -> Tensor:
+    """Return c x + d y for coefficients that are one for all, or one per example."""
+    x = (pad_right(c.to(x.dtype), x) if isinstance(c, Tensor) else c) * x
+    if isinstance(d, Tensor):
+        return torch.addcmul(x, pad_right(d.to(y.dtype), y), y)
+    return torch.add(x, y, alpha=d)
 
 
 def convert(prediction: Tensor, kind: Prediction, to: Prediction, x_t: Tensor, scales: Scales) -> Tensor:
