@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from feller.data.examples import EXAMPLES
+from feller.data.examples import EXAMPLES, Example
 from feller.data.modality import Dataset
 from feller.data.read import read
 from feller.data.split import split
@@ -51,10 +51,14 @@ def asked_of(run: Run) -> Asked:
     return from_data(Asked, run.read_record(run.recipe)["asked"])
 
 
+def example_of(asked: Asked) -> Example | None:
+    """Return the example whose training part the data are, if they are one."""
+    return EXAMPLES.get(asked.data.removeprefix("example:")) if asked.data.startswith("example:") else None
+
+
 def parts(asked: Asked, data: Dataset) -> tuple[Dataset, Dataset]:
     """Return the training data and those kept back: an example's own test part, or a share that the seed picks."""
-    name = asked.data.removeprefix("example:")
-    if asked.data.startswith("example:") and name in EXAMPLES:
+    if example_of(asked):
         return data, read(f"{asked.data}/test")
     return split(data, asked.held_out, Draws(asked.seed))
 

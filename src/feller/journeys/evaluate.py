@@ -15,7 +15,7 @@ from feller.data.read import read
 from feller.draws import Draws
 from feller.evaluate.judge import Judge, load_judge, save_judge
 from feller.evaluate.quality import EXPLAIN, quality
-from feller.journeys.asked import asked_of, parts, read_again
+from feller.journeys.asked import asked_of, example_of, parts, read_again
 from feller.journeys.tell import SILENT, Tell
 from feller.model import load_model
 from feller.record import read_json
@@ -26,6 +26,7 @@ from feller.train.metrics import read_metrics
 
 MOST_SAMPLES = 1000
 """Drawn for the numbers; not more than the training set holds, so that the floor is measured at the same size."""
+INSIDE = "Share of the samples that lie where the data can be; 1 is best. Only for sets that know where that is."
 MOST_SHOWN = {False: 100, True: 5000}
 """Pictures, and points."""
 
@@ -68,7 +69,11 @@ def evaluate(
     found = quality(generated, training_data, held_out, draws, engine(), judge=_judge(run))
     tell.done()
     trained = read_json(run.counters)
-    numbers = {**found.numbers, "steps": trained["step"], "seconds": trained["seconds"]}
+    numbers: dict[str, Any] = dict(found.numbers)
+    example = example_of(asked)
+    if example and example.inside:
+        numbers["inside"] = example.inside(generated.values).double().mean().item()
+    numbers |= {"steps": trained["step"], "seconds": trained["seconds"]}
     if engine().is_first:
         if found.judge is not None:
             save_judge(run.judge, found.judge)
@@ -98,7 +103,7 @@ def _report(run: Run, numbers: dict[str, Any], notes: tuple[str, ...], generated
             made=datetime.datetime.now(datetime.UTC).date().isoformat(),
             unfinished=unfinished if spent < 1 else "",
             numbers=numbers,
-            explanations=EXPLAIN,
+            explanations={**EXPLAIN, "inside": INSIDE},
             notes=(*asked["notes"], *notes),
             settings=recipe["recipe"],
             curve=read_metrics(run.metrics),

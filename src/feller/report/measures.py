@@ -37,6 +37,7 @@ class Measure:
 MEASURES = {
     "accuracy": Measure("read as asked", "judge_accuracy", "real data", is_share=True),
     "judge_accuracy": Measure("real data read right", is_share=True),
+    "inside": Measure("where the data can be", is_share=True),
     "fd_cnn": Measure("FD-cnn", "fd_cnn_floor"),
     "sliced_w": Measure("sliced Wasserstein distance", "sliced_w_floor"),
     "energy": Measure("energy distance", "energy_floor"),

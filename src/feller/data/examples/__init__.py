@@ -3,6 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from jaxtyping import Bool, Float
+from torch import Tensor
+
 from feller.data.examples.checkerboard import checkerboard, inside
 from feller.data.examples.digits import digits
 from feller.data.examples.moons import moons
@@ -24,6 +27,8 @@ class Example:
     licence: str
     load: Callable[[str], Dataset]
     """Part, `train` or `test` -> its examples; the same on every call."""
+    inside: Callable[[Float[Tensor, "n d"]], Bool[Tensor, " n"]] | None = None
+    """Which points lie where the data can be; None where nobody can tell."""
 
 
 EXAMPLES = {
@@ -49,6 +54,7 @@ EXAMPLES = {
             "drawn by feller",
             "Apache-2.0",
             checkerboard,
+            inside,
         ),
     )
 }
