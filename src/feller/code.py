@@ -33,7 +33,8 @@ def load_file(path: pathlib.Path) -> Any:
     except Exception as error:
         del sys.modules[name]
         raise InputError(f"{path} does not run: {type(error).__name__}: {error}") from error
-    FUNCTIONS.update({key: value for key, value in vars(module).items() if callable(value)})
+    own = {key: value for key, value in vars(module).items() if getattr(value, "__module__", "") == name}
+    FUNCTIONS.update({key: value for key, value in own.items() if callable(value)})
     return module
 
 

@@ -55,7 +55,7 @@ class Draw:
             hashed = begun.copy()
             hashed.update(b"/%d" % block)
             fill(part, generator.manual_seed(int.from_bytes(hashed.digest())))
-        rows = whole.movedim(-1, 1).reshape(-1, *shape[1:]) if len(shape) > 1 else whole.view(-1)
+        rows = whole.movedim(-1, 1).flatten(0, 1) if len(shape) > 1 else whole.view(-1)
         start = self.first - first * BLOCK
         return rows if len(rows) == n else rows[start : start + n].clone()
 
@@ -113,6 +113,8 @@ def categorical(weights: Tensor, uniform: Tensor) -> Tensor:
     Float32 would lose the tail: it has no uniform number below 2^-24, so rare tokens would never come.
     """
     total = weights.double().cumsum(-1)
+    if not torch.isfinite(total[..., -1]).all():
+        raise ValueError("the weights of a draw are not finite; the network or its logits are damaged")
     # A uniform below 1 times the total rounds to less than the total; the clamp is for weights that are not numbers.
     index = torch.searchsorted(total, (uniform.double() * total[..., -1]).unsqueeze(-1), right=True).squeeze(-1)
     return index.clamp(max=weights.shape[-1] - 1)

@@ -63,7 +63,8 @@ def cfg(
 
         def mix(branches: Tensor) -> Tensor:
             plain, without = branches[:n], branches[n:]
-            return torch.lerp(without, plain, pad_right(weight, plain).to(plain.dtype))
+            mixed = torch.lerp(without, plain, pad_right(weight, plain).to(plain.dtype))
+            return torch.where(plain == without, plain, mixed)  # also where both are -inf, as for a forbidden symbol
 
         return tree_map(mix, both)
 

@@ -118,7 +118,8 @@ class GeneralisedKL(Loss):
         same = (x_t == target).to(log_p.dtype)
         symbols = log_p.shape[-1]
         stay = log_p.gather(-1, x_t.clamp(max=symbols - 1)[..., None])[..., 0].exp() * (x_t < symbols)
-        entries = (same - 1) * log_p.gather(-1, target[..., None])[..., 0] + same - stay
+        miss = torch.where(x_t == target, 0.0, log_p.gather(-1, target[..., None])[..., 0])  # also where p(x_1) is 0
+        entries = same - stay - miss
         scales = self.schedule(t)
         weight = torch.as_tensor(scales.d_alpha) / torch.as_tensor(scales.sigma)
         return pad_right(weight.expand(t.shape), entries) * entries

@@ -1,5 +1,6 @@
 """A fitted model: all that is needed to draw from it."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -32,10 +33,12 @@ class Description:
     frequencies: dict[str, tuple[float, ...]] = field(default_factory=dict)
     """How often each class of each condition is in the training data."""
     sampling: Sampling = field(default_factory=Sampling)
+    drop: float = 0.0
+    """Chance with which conditions were dropped in training; without it the network knows no "not given"."""
 
     def build(self, draws: Draws) -> nn.Module:
         """Make the network, with new weights."""
-        shape = next(leaves(self.space.reference(1, draws.at("shape")))).shape[1:]
+        shape = next(leaves(self.space.reference(0, draws.at("shape")))).shape[1:]
         return self.architecture.build(
             tuple(shape), {name: len(shares) for name, shares in self.frequencies.items()}, draws.named("network")
         )
@@ -108,6 +111,8 @@ class Model:
             raise UsageError("guidance needs conditions, and this model has none; leave it out")
         about = self.description
         given = self.conditions(n, {}, draws) if given is None else given
+        if guidance != 1.0 and not about.drop:
+            raise UsageError("guidance needs a model that was trained to do without conditions; this one had --drop 0")
         path, solver, times = (sampling or about.sampling).choose(about.path, about.space)
         network = cfg(self.network.eval(), guidance, absent=tuple(about.frequencies))
         device = next(self.network.parameters()).device
@@ -130,7 +135,7 @@ class Model:
 
 def _batch(space: Space, device: torch.device) -> int:
     """Return how many states go through the network together: few enough for a processor's caches."""
-    numbers = sum(leaf.numel() for leaf in leaves(space.reference(1, Draws(0).at("size"))))
+    numbers = sum(math.prod(leaf.shape[1:]) for leaf in leaves(space.reference(0, Draws(0).at("size"))))
     room = 2**14 if device.type == "cpu" else 2**20
     return max(32, min(4096, room // max(numbers, 1)))
 

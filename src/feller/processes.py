@@ -3,6 +3,8 @@
 Source: Holderrieth et al. 2024, "Generator Matching", arXiv 2410.20587: the parts of a generator add.
 """
 
+import functools
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +37,8 @@ class Jumps:
     """Later time s -> expected number of jumps of each part until s, [b, ...]; infinite if it must jump."""
     land: Callable[[float, Tensor, Draw], Tensor]
     """(s, which, draw) -> where the parts marked in `which` are at s, [number of marks, ...]."""
+    kinds: tuple["Jumps", ...] = ()
+    """What these jumps are the sum of; empty for one kind."""
 
     def move(self, x: Tensor, s: float, draw: Draw) -> Tensor:
         """Decide who jumps by s, then ask only for those where they land."""
@@ -49,7 +53,17 @@ class Jumps:
 
     def __mul__(self, weight: Weight) -> "Jumps":
         """Jump more or less often, to the same places."""
+        if self.kinds:
+            first, *others = (kind * weight for kind in self.kinds)
+            return functools.reduce(operator.add, others, first)
         return Jumps(lambda s: _scale(self.hazard(s), weight), self.land)
+
+    def landing(self, later: "Jumps") -> "Jumps":
+        """Return these jumps, each kind landing where the same kind of a later call lets it; who jumps stays."""
+        if self.kinds:
+            first, *others = (a.landing(b) for a, b in zip(self.kinds, later.kinds, strict=True))
+            return functools.reduce(operator.add, others, first)
+        return Jumps(self.hazard, later.land)
 
     def __add__(self, other: "Jumps") -> "Jumps":
         """Superpose: hazards add, and those that jump choose a kind in proportion."""
@@ -73,7 +87,7 @@ class Jumps:
                 out[chosen] = places.to(out.dtype)
             return out
 
-        return Jumps(lambda s: self.hazard(s) + other.hazard(s), land)
+        return Jumps(lambda s: self.hazard(s) + other.hazard(s), land, (self, other))
 
 
 @dataclass(frozen=True)

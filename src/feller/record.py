@@ -20,6 +20,8 @@ from cattrs.gen import make_dict_structure_fn
 from feller.errors import InputError
 
 T = TypeVar("T")
+_UMASK = os.umask(0)  # can only be read by setting it
+os.umask(_UMASK)
 FUNCTIONS: dict[str, Callable[..., Any]] = {}
 """The user's functions that records may name; filled only from files that the caller gives, see `feller.code`."""
 
@@ -80,7 +82,8 @@ def _converter() -> cattrs.Converter:
         kinds = {kind.__name__: kind for kind in _kinds(base) if is_dataclass(kind) and not inspect.isabstract(kind)}
         name = data.get("is") if isinstance(data, dict) else None
         if name not in kinds:
-            raise InputError(f"no {base.__name__} is called {name!r}: {nearest(str(name), list(kinds))}")
+            own = "; if it is your own, name its file with --code"
+            raise InputError(f"no {base.__name__} is called {name!r}: {nearest(str(name), list(kinds))}{own}")
         fields = {key: value for key, value in data.items() if key != "is"}
         return make_dict_structure_fn(kinds[name], converter, _cattrs_forbid_extra_keys=True)(fields, kinds[name])
 
@@ -133,7 +136,7 @@ def read_json(path: pathlib.Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"expected a file {path}, found none") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise InputError(f"{path} is no valid JSON ({error}); it was damaged or cut off") from error
 
 
@@ -146,7 +149,7 @@ def replace_file(path: pathlib.Path, content: bytes | str) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)
+        os.chmod(name, 0o666 & ~_UMASK)
         os.replace(name, path)
     except BaseException:
         pathlib.Path(name).unlink(missing_ok=True)

@@ -14,6 +14,11 @@ from feller.record import nearest, read_json, write_json
 
 FORMAT = 1
 """Version of the folder's form; a reader refuses a later one."""
+OURS = (
+    *("recipe.json", "model.json", "state.json", "report.json", "report.html", "metrics.jsonl", "lock"),
+    *(f"{name}.safetensors" for name in ("weights", "average", "state", "judge")),
+)
+"""Files of a run; nothing else in its folder is ever removed."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,11 @@ class Run:
         Raises:
             InputError: If another process holds it.
         """
-        with (self.path / "lock").open("a+") as file:
+        try:
+            handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise InputError(f"{self.path / 'lock'} cannot be locked ({error.strerror}); remove it") from error
+        with os.fdopen(handle, "r+") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -82,8 +91,27 @@ class Run:
             file.truncate(0)
             file.write(f"{os.getpid()}\n")
             file.flush()
-            for path in self.path.glob(".*.*"):  # files that a killed process did not finish
-                path.unlink(missing_ok=True)
+            for name in OURS:  # what a killed process did not finish
+                for path in self.path.glob(f".{name}.????????"):
+                    path.unlink(missing_ok=True)
+            yield
+
+    @contextlib.contextmanager
+    def claim(self, *, resume: bool, overwrite: bool) -> Iterator[None]:
+        """Hold the folder for a fit, empty of an older one's files unless it goes on; other files stay.
+
+        Raises:
+            InputError: If another process holds it.
+            UsageError: If something is there that may not be replaced.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with self.lock():
+            if not resume:
+                if not overwrite and any(path.name != "lock" for path in self.path.iterdir()):
+                    raise UsageError(f"{self.path} exists: continue it with --resume, or replace it with --overwrite")
+                for name in OURS:
+                    if name != "lock":
+                        (self.path / name).unlink(missing_ok=True)
             yield
 
     def write_record(self, path: pathlib.Path, content: dict[str, Any]) -> None:
@@ -156,8 +184,11 @@ def new_run(out: str | None, data: str, *, resume: bool, overwrite: bool) -> Run
     if run.path.exists() and any(run.path.iterdir()) and not resume:
         if not overwrite:
             raise UsageError(f"{run.path} exists: continue it with --resume, or replace it with --overwrite")
-        if not run.model.is_file():
+        try:
+            run.read_record(run.model)
+            run.read_record(run.recipe)
+        except InputError as error:
             raise UsageError(
-                f"{run.path} exists and is no run of feller, so --overwrite leaves it alone; choose another"
-            )
+                f"{run.path} is no run of feller, so --overwrite leaves it alone; choose another"
+            ) from error
     return run

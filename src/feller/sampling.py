@@ -26,8 +26,8 @@ class Sampling:
     def __post_init__(self) -> None:
         if self.solver not in SOLVERS:
             raise UsageError(f"no solver is called {self.solver!r}: {nearest(self.solver, list(SOLVERS))}")
-        if self.calls < 1:
-            raise UsageError(f"calls must be at least 1, got {self.calls}")
+        if not 1 <= self.calls <= 100_000:
+            raise UsageError(f"calls must be at least 1 and at most 100,000, got {self.calls}")
 
     def choose(self, path: Path, space: Space) -> tuple[Path, Solver, list[float]]:
         """Return the path with the noise that the solver wants, the solver, and its times.
@@ -36,7 +36,7 @@ class Sampling:
             UsageError: If the solver cannot follow this path, or needs more calls.
         """
         if self.solver == "dopri5":
-            return path, DormandPrince(), [0.0, 1.0]
+            return path, DormandPrince(per_example=True), [0.0, 1.0]
         solver: Solver
         if self.solver in VELOCITY_SOLVERS:
             solver = VELOCITY_SOLVERS[self.solver](space)

@@ -4,7 +4,6 @@ Source: Lipman et al. 2024, "Flow Matching Guide and Code", arXiv 2412.06264, se
 """
 
 import abc
-import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -52,12 +51,14 @@ class Scales(NamedTuple):
 def common_scales(schedule: "Schedule", t: Tensor) -> Scales:
     """Return the scales at times [b]; as floats where all are one expanded time, as solvers give it.
 
-    Coefficients are then computed once, not per example. Elsewhere than on the processor that would make it wait, and
-    inside a transformation such as `vmap` a tensor has no value.
+    Coefficients are then computed once, not per example. Elsewhere than on the processor that would make it wait;
+    inside a transformation such as `vmap` a tensor has no value, and where a gradient is asked for a float has none.
     """
-    if t.ndim == 1 and len(t) and t.stride(0) == 0 and t.device.type == "cpu":
-        with contextlib.suppress(RuntimeError):
-            return Scales(*map(float, schedule(t[0].double())))
+    plain = not torch._C._functorch.is_functorch_wrapped_tensor(t) and t.device.type == "cpu"
+    if plain and t.ndim == 1 and len(t) and t.stride(0) == 0 and not t.requires_grad:
+        scales = schedule(t[0].double())
+        if not any(isinstance(number, Tensor) and number.requires_grad for number in scales):
+            return Scales(*map(float, scales))
     return schedule(t)
 
 

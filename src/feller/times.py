@@ -54,6 +54,9 @@ class Shifted(TimeLaw):
     s: float = 3.0
     law: TimeLaw = field(default_factory=Uniform)
 
+    def __post_init__(self) -> None:
+        _refuse_inner_comb(self)
+
     def quantile(self, u: Tensor) -> Tensor:
         """Shift the quantile of the law."""
         t = self.law.quantile(u)
@@ -67,9 +70,19 @@ class Until(TimeLaw):
     stop: float = 1 - 1e-3
     law: TimeLaw = field(default_factory=Uniform)
 
+    def __post_init__(self) -> None:
+        _refuse_inner_comb(self)
+
     def quantile(self, u: Tensor) -> Tensor:
         """Scale the quantile of the law."""
         return self.stop * self.law.quantile(u)
+
+
+def _refuse_inner_comb(law: "Shifted | Until") -> None:
+    """Refuse a comb inside another law, which would draw from its quantiles and lose it."""
+    if isinstance(law.law, Stratified):
+        kind = type(law).__name__
+        raise ValueError(f"put Stratified outermost: Stratified({kind}(...)), not {kind}(law=Stratified(...))")
 
 
 @dataclass(frozen=True)

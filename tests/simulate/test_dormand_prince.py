@@ -146,7 +146,7 @@ def test_giving_up_hands_back_the_state() -> None:
 
 
 def test_a_velocity_that_is_no_number_gives_up() -> None:
-    with pytest.raises(OutOfSteps):
+    with pytest.raises(ValueError, match="not finite"):
         endpoint(
             lambda x, t: Characteristics(velocity=x * math.nan),
             column(1.0),

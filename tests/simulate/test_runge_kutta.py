@@ -60,3 +60,20 @@ def test_noise_is_refused(solver: Solver) -> None:
         endpoint(lambda x, t: now, torch.zeros(2, 1), linear_grid(2), solver, Draws(0))
     with pytest.raises(ValueError, match="use Euler"):
         endpoint(lambda x, t: {"a": now}, {"a": torch.zeros(2, 1)}, linear_grid(2), solver, Draws(0))
+
+
+def test_superposed_jumps_choose_by_the_first_call() -> None:
+    """Two kinds of equal hazard beside a flow; half of the 20,000 that jump go each way, to five standard errors."""
+
+    def process(x: Tensor, t: Tensor) -> Characteristics:
+        def kind(place: float) -> Jumps:
+            now = t.clone()
+            return Jumps(lambda s: (s - now)[:, None], lambda s, which, draw: torch.full((int(which.sum()),), place))
+
+        return Characteristics(velocity=torch.zeros_like(x), jumps=kind(1.0) + kind(2.0))
+
+    for solver in (Midpoint(), Heun(), RK4()):
+        x = solver.step(process, torch.zeros(20_000, 1), 0.0, 1.0, Draws(0).at("x"))
+        jumped = x[x > 0]
+        assert len(jumped) > 16_000
+        assert abs((jumped == 1).double().mean().item() - 0.5) < 5 * 0.5 / len(jumped) ** 0.5

@@ -1,10 +1,11 @@
 """feller fit."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 from feller.commands.arguments import Positional, change_fields
 from feller.errors import UsageError
+from feller.record import nearest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,8 @@ class Fit:
         if self.steps is not None and self.minutes is not None:
             raise UsageError("--steps and --minutes exclude each other; choose one")
 
+        _check_names(words, [field.name for field in fields(Recipe)])
+
         def change(recipe: Recipe) -> Recipe:
             changed = with_budget(recipe, steps=self.steps, minutes=self.minutes)
             return change_fields(changed, words) if words else changed
@@ -68,5 +71,15 @@ class Fit:
         )
         show(numbers, tell)
         tell.say(f"report: {run.path / 'report.html'}")
-        tell.say(f"draw samples with: feller sample {run.path}")
+        code = f" --code {self.recipe.rpartition(':')[0]}" if self.recipe and ":" in self.recipe else ""
+        tell.say(f"draw samples with: feller sample {run.path}{code}")
         return {"run": str(run.path), **numbers}
+
+
+def _check_names(words: list[str], deeper: list[str]) -> None:
+    """Refuse words that are neither a flag nor a field of the recipe, before anything is read."""
+    flags = [f"--{field.name}" for field in fields(Fit)]
+    for word in words:
+        name = word.split("=")[0].removeprefix("--").split(".")[0].replace("-", "_")
+        if word.startswith("--") and name not in (*deeper, "help"):
+            raise UsageError(f"fit has no flag {word}: {nearest(word, flags)}; and the recipe's fields, see --help")

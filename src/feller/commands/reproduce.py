@@ -23,7 +23,7 @@ class Reproduce:
 
     def run(self, words: list[str]) -> dict[str, Any]:
         """Do it."""
-        from feller.commands.terminal import show, speaker
+        from feller.commands.terminal import speaker
         from feller.reproduce import PAPERS
 
         if self.paper != "all" and self.paper not in PAPERS:
@@ -35,6 +35,7 @@ class Reproduce:
                 tell.say(name)
                 claims += reproduce(self.quick, tell.say)
         for claim in claims:
-            tell.say("")
-            show(asdict(claim), tell)
+            tell.say(f"\n{claim.claim}")
+            for name in ("paper", "ours", "spread", "verdict"):
+                tell.say(f"  {name:<8} {getattr(claim, name)}")
         return {"claims": [asdict(claim) for claim in claims]}

@@ -62,7 +62,7 @@ class Terminal(Tell):
         """Show names and numbers; what is unknown is left out."""
         table = Table(show_header=False, box=None, pad_edge=False)
         table.add_column()
-        table.add_column(justify="right")
+        table.add_column()
         for name, value in numbers.items():
             if value is not None:
                 table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))

@@ -100,13 +100,14 @@ class Images(Modality):
 
     def _write_folder(self, values: Tensor, given: Given, out: pathlib.Path) -> None:
         overview.prepare(out)
-        overview.save(self.show(values[:SHOWN], given), out)
         names = label_names(given, self.classes)
         digits = max(5, len(str(len(values) - 1)))
-        for i, pixels in enumerate(self._seen(values)):
-            folder = out if names is None else out / overview.folder_name(names[i])
-            folder.mkdir(exist_ok=True)
-            picture(pixels).save(folder / f"{i:0{digits}}.png")
+        folders = [""] * len(values) if names is None else [f"{overview.folder_name(name)}/" for name in names]
+        files = [f"{folder}{i:0{digits}}.png" for i, folder in enumerate(folders)]
+        overview.save(self.show(values[:SHOWN], given), out, files)
+        for file, pixels in zip(files, self._seen(values), strict=True):
+            (out / file).parent.mkdir(exist_ok=True)
+            picture(pixels).save(out / file)
 
 
 def _rescale(values: np.ndarray, levels: int, to: int) -> np.ndarray:

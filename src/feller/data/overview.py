@@ -1,6 +1,7 @@
 """The folder that samples are written to, known by the marked picture of all of them, `grid.png`."""
 
 import io
+import json
 import pathlib
 import re
 
@@ -18,7 +19,8 @@ MARK = "feller"
 GAP = 2
 LEAST = 48
 """Pixels a side, at least, to which a small picture is magnified."""
-NUMBERED = re.compile(r"\d{5,}\.png")
+OWN = re.compile(rf"([^/]*[^/.][^/]*/)?\d{{5,}}\.png|{re.escape(TABLE)}")
+"""Names of files that we write into such a folder, or into that of a class."""
 
 
 def tile(pictures: np.ndarray, columns: int | None = None) -> Image.Image:
@@ -36,13 +38,24 @@ def tile(pictures: np.ndarray, columns: int | None = None) -> Image.Image:
     return Image.fromarray(canvas[:, :, 0] if channels == 1 else canvas)
 
 
-def save(image: Image.Image, folder: pathlib.Path) -> None:
-    """Write the overview of a folder, marked."""
+def save(image: Image.Image, folder: pathlib.Path, files: list[str]) -> None:
+    """Write the overview of a folder, which holds the names of the files that belong to it."""
     info = PngImagePlugin.PngInfo()
-    info.add_text(MARK, "overview")
+    info.add_text(MARK, json.dumps(files), zip=True)
     file = io.BytesIO()
     image.save(file, "PNG", pnginfo=info)
     replace_file(folder / NAME, file.getvalue())
+
+
+def _listed(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Return the files that an overview names, where they can be ours: it may come from a stranger."""
+    with Image.open(folder / NAME, formats=("PNG",)) as image:
+        text = image.info[MARK]
+    try:
+        names = [str(name) for name in json.loads(text)]
+    except (ValueError, TypeError):
+        return []
+    return [folder / name for name in names if OWN.fullmatch(name)]
 
 
 def is_ours(path: pathlib.Path) -> bool:
@@ -67,10 +80,13 @@ def prepare(folder: pathlib.Path) -> None:
         return
     if not is_ours(folder / NAME):
         raise InputError(f"{folder} is not empty and was not written by feller; name a new folder")
-    for path in [*folder.glob("*.png"), *folder.glob("*/*.png"), folder / TABLE]:
-        if (NUMBERED.fullmatch(path.name) or path.name == TABLE) and not path.parent.is_symlink():
+    if folder.is_symlink():
+        raise InputError(f"{folder} is a link to a folder that is not empty; name a new folder")
+    listed = _listed(folder)
+    for path in listed:
+        if not path.parent.is_symlink():
             path.unlink(missing_ok=True)
-    for path in folder.iterdir():
+    for path in {path.parent for path in listed} - {folder}:
         if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
             path.rmdir()
 

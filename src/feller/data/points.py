@@ -91,7 +91,7 @@ class Points(Modality):
 
     def _write_folder(self, values: Tensor, given: Given, out: pathlib.Path) -> None:
         overview.prepare(out)
-        overview.save(self.show(values, given), out)
+        overview.save(self.show(values, given), out, [overview.TABLE])
         self._write_table(values, given, out / overview.TABLE)
 
 

@@ -48,7 +48,7 @@ def fingerprint(data: Dataset) -> str:
 
 def asked_of(run: Run) -> Asked:
     """Read what was asked of a run."""
-    return from_data(Asked, run.read_record(run.recipe)["asked"])
+    return from_data(Asked, run.read_record(run.recipe).get("asked", {}))
 
 
 def example_of(asked: Asked) -> Example | None:

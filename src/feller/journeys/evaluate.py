@@ -24,8 +24,9 @@ from feller.run import Run
 from feller.train.engine import engine
 from feller.train.metrics import read_metrics
 
-MOST_SAMPLES = 1000
-"""Drawn for the numbers; not more than the training set holds, so that the floor is measured at the same size."""
+MOST_SAMPLES, MOST_LARGE = 1000, 300
+"""Drawn for the numbers, of states up to 1,024 numbers and of larger ones; not more than the training set holds, so
+that the floor is measured at the same size."""
 INSIDE = "Share of the samples that lie where the data can be; 1 is best. Only for sets that know where that is."
 MOST_SHOWN = {False: 100, True: 5000}
 """Pictures, and points."""
@@ -62,7 +63,8 @@ def evaluate(
         generated = Dataset(values, given, modality)
     else:
         tell.task("sampling")
-        n = min(MOST_SAMPLES, max(len(training_data), 2))
+        most = MOST_SAMPLES if training_data.values[0].numel() <= 1024 else MOST_LARGE
+        n = min(most, max(len(training_data), 2))
         generated = model.sample(n, draws=draws, tell=tell.progress)
         tell.done()
     tell.task("judging")
@@ -99,7 +101,7 @@ def _report(run: Run, numbers: dict[str, Any], notes: tuple[str, ...], generated
         run.path,
         Findings(
             title=f"{asked['data']}, fitted with the recipe {asked['recipe']}",
-            command=_command("fit", asked["data"], "--recipe", asked["recipe"], "--out", run.path),
+            command=_made_by(run, asked, training),
             made=datetime.datetime.now(datetime.UTC).date().isoformat(),
             unfinished=unfinished if spent < 1 else "",
             numbers=numbers,
@@ -130,16 +132,26 @@ def _command(*words: object) -> str:
     return shlex.join(["feller", *map(str, words)])
 
 
+def _made_by(run: Run, asked: dict[str, Any], training: dict[str, Any]) -> str:
+    """Return the command that makes such a run; deeper fields stand in the settings."""
+    budget = ("--steps", training["steps"]) if training["steps"] else ("--minutes", training["minutes"])
+    words = ("--recipe", asked["recipe"], "--size", asked["size"], *budget, "--seed", asked["seed"], "--out", run.path)
+    return _command("fit", asked["data"], *words)
+
+
 def _next_steps(run: Run, generated: Dataset) -> list[tuple[str, str]]:
     """Say how to go on."""
-    steps = [(_command("sample", run.path, "-n", 1000, "--out", "samples.npz"), "draw samples into one file")]
+    asked = asked_of(run)
+    code = ("--code", asked.recipe.rpartition(":")[0]) if asked.code else ()
+    steps = [(_command("sample", run.path, *code, "-n", 1000, "--out", "samples.npz"), "draw samples into one file")]
+    own = ("--recipe", asked.recipe) if asked.code else ()
     for name, classes in generated.modality.conditions.items():
         given = f"{name}={classes[0]}"
         steps.append(
-            (_command("sample", run.path, "-n", 64, "--given", given, "--out", "one-class"), "one class alone")
+            (_command("sample", run.path, *code, "-n", 64, "--given", given, "--out", "one-class"), "one class alone")
         )
     return [
         *steps,
-        (_command("evaluate", run.path), "measure again"),
-        (_command("fit", "--resume", "--out", run.path, "--minutes", 10), "train longer, ten minutes in all"),
+        (_command("evaluate", run.path, *code), "measure again"),
+        (_command("fit", "--resume", *own, "--out", run.path, "--minutes", 10), "train longer, ten minutes in all"),
     ]

@@ -2,7 +2,6 @@
 
 import contextlib
 import pathlib
-import shutil
 import signal
 import threading
 import time
@@ -11,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from feller.code import fingerprint as code_fingerprint
+from feller.code import load_function
 from feller.data.batches import batches
 from feller.data.modality import Dataset
 from feller.data.read import read
@@ -103,12 +103,10 @@ def fit(
             code=code,
             notes=dataset.notes,
         )
-        if here.is_first:
-            _make_folder(run)
     if chosen.train.steps is None and chosen.train.minutes is None:
         raise UsageError("expected a budget: --steps or --minutes")
-    here.wait()
-    with run.lock() if here.is_first else contextlib.nullcontext():
+    with run.claim(resume=resume, overwrite=overwrite) if here.is_first else contextlib.nullcontext():
+        here.wait()
         _train(run, asked, dataset, chosen, resume=resume, here=here, tell=tell)
         here.wait()  # until the first process has written what all will read
         numbers = evaluate(run, tell=tell)
@@ -123,22 +121,22 @@ def _continue(
     if data is not None and data != asked.data:
         raise UsageError(f"{run.path} was fitted to {asked.data}, not {data}; leave out --resume to start a new run")
     dataset = read_again(asked)
-    if not asked.code:
-        return asked, dataset, change(from_data(Recipe, run.read_record(run.recipe)["recipe"]))
+    if asked.code:
+        _load_code(asked, recipe)
+    before = from_data(Recipe, run.read_record(run.recipe)["recipe"])
+    after = change(before)
+    if replace(after, train=before.train, sampling=before.sampling) != before:
+        raise UsageError("a resumed run keeps its recipe, but for --train.* and --sampling.*; start a new run for more")
+    return asked, dataset, after
+
+
+def _load_code(asked: Asked, recipe: str | None) -> None:
+    """Load the user's own recipe, which must be what it was."""
     if recipe is None:
         raise UsageError(f"this run's recipe is code of yours: resume it with --recipe {asked.recipe}")
     if code_fingerprint(pathlib.Path(recipe.rpartition(":")[0])) != asked.code:
         raise InputError(f"{recipe} is not what it was when this run began; bring it back, or start a new run")
-    return asked, dataset, change(find_recipe(recipe, dataset, asked.size)[1])
-
-
-def _make_folder(run: Run) -> None:
-    """Make the folder of a new run; what an older one left there goes."""
-    run.path.mkdir(parents=True, exist_ok=True)
-    with run.lock():
-        for path in run.path.iterdir():
-            if path.name != "lock":
-                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    load_function(recipe)
 
 
 def _train(run: Run, asked: Asked, dataset: Dataset, recipe: Recipe, *, resume: bool, here: Engine, tell: Tell) -> None:
@@ -151,14 +149,16 @@ def _train(run: Run, asked: Asked, dataset: Dataset, recipe: Recipe, *, resume: 
         recipe.architecture,
         frequencies(training_data),
         recipe.sampling,
+        recipe.drop,
     )
     draws = Draws(asked.seed)
     learner = make_learner(description.build(draws).to(here.device), recipe.train)
     if resume:
         load_checkpoint(run, learner)
-    elif here.is_first:
-        save_description(run, description)
+        tell.say(f"going on after step {learner.step:,}")
+    here.wait()  # until all have read what the first will write
     if here.is_first:
+        save_description(run, description)
         run.write_record(run.recipe, {"asked": to_data(asked), "recipe": to_data(recipe)})
     for note in dataset.notes:
         tell.say(note)
@@ -195,7 +195,7 @@ def _follow(
     """Log, save and show progress while training goes on."""
     tell.task("training")
     metrics = MetricsWriter(run.metrics, learner.step) if writes else None
-    saved = time.monotonic()
+    saved, last = time.monotonic(), None
     for report in reports:
         if report.step == 1 or report.step % LOG_EVERY == 0:
             loss = check_finite(report)
@@ -209,11 +209,14 @@ def _follow(
                 )
             tell.progress(report.share, f"step {report.step:,}, loss {loss:.4f}")
         if writes and (report.step == 1 or time.monotonic() - saved > CHECKPOINT_SECONDS):
+            check_finite(report)  # a broken state must not replace a good one
             save_checkpoint(run, learner)
             saved = time.monotonic()
+        last = report
         if interrupted():
             break
-    if writes:
+    if writes and last is not None:
+        check_finite(last)
         save_checkpoint(run, learner)
     if metrics:
         metrics.close()

@@ -68,7 +68,7 @@ class Score(Prediction):
 
     def unit(self, scales: Scales) -> Number:
         """Return 1 / sigma, kept finite where sigma is 0."""
-        return 1 / (scales.sigma.clamp(min=1e-6) if isinstance(scales.sigma, Tensor) else max(scales.sigma, 1e-6))
+        return 1 / (scales.sigma.clamp(min=1e-12) if isinstance(scales.sigma, Tensor) else max(scales.sigma, 1e-12))
 
 
 def _finite(number: Number) -> Number:

@@ -9,9 +9,9 @@ from feller.train.optimiser import Training
 
 def points(data: Dataset, size: str) -> Recipe:
     """Straight paths and a residual perceptron that sees each coordinate in several frequencies."""
-    width, depth, minutes = {"tiny": (64, 3, 0.5), "small": (192, 4, 2.0), "base": (384, 6, 10.0)}[size]
+    width, depth, minutes = {"tiny": (64, 3, 0.5), "small": (128, 3, 2.0), "base": (256, 5, 10.0)}[size]
     return Recipe(
         architecture=MLP(width=width, depth=depth, frequencies=4),
-        train=Training(batch=1024, lr=2e-3, minutes=minutes),
+        train=Training(batch=512, lr=2e-3, minutes=minutes),
         sampling=Sampling("midpoint", 64),
     )

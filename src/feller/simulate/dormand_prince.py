@@ -140,6 +140,8 @@ class _Running(Solver):
             if self.attempts >= self.rule.most:
                 raise OutOfSteps(x, t + way * done, self.attempts)
             self.attempts += 1
+            if not bool(torch.isfinite(self._norm(self.velocity)).all()):
+                raise ValueError(f"the velocity is not finite near t = {t:g}; the network or its input is damaged")
             h = torch.minimum(self.size, span - done)
             y, velocity, error = self._try(process, x, t + way * done, way * h)
             good = error <= 1

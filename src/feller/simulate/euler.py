@@ -9,7 +9,7 @@ from feller.draws import Draw
 from feller.processes import Characteristics, Process
 from feller.simulate.solver import GaussianSolver, add_noise, clock, flow, jump, refuse_backwards
 from feller.spaces import Euclidean, Space
-from feller.tree import State, tree_map
+from feller.tree import State, leaves, tree_map
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,15 @@ class Euler(GaussianSolver):
     """Where the state lives; a product has one space per leaf."""
 
     def moments(self, process: Process, x: State, t: float, s: float) -> tuple[State, State]:
-        """Return x + h velocity and h diffusion; jumps have no place in them."""
-        return self._moments(process(x, clock(x, t)), x, t, s)
+        """Return x + h velocity and h diffusion.
+
+        Raises:
+            ValueError: If the process jumps, which no mean and variance can say.
+        """
+        now = process(x, clock(x, t))
+        if any(leaf.jumps is not None for leaf in leaves(now)):
+            raise ValueError("a process that jumps has no Gaussian step; use `step`")
+        return self._moments(now, x, t, s)
 
     def _moments(self, now: State, x: State, t: float, s: float) -> tuple[State, State]:
         if s < t:

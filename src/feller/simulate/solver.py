@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from feller.draws import Draw
-from feller.processes import Characteristics, Jumps, Process
+from feller.processes import Characteristics, Process
 from feller.spaces import Space
 from feller.spaces.product import part
 from feller.tree import State, leaves, tree_map
@@ -81,8 +81,8 @@ def jump(x: State, first: State, last: State, s: float, draw: Draw) -> State:
         return {k: jump(leaf, first[k], last[k], s, draw) for k, leaf in x.items()}
     if first.jumps is None:
         return x
-    land = first.jumps.land if first.velocity is None else last.jumps.land
-    return Jumps(first.jumps.hazard, land).move(x, s, draw)
+    jumps = first.jumps if first.velocity is None else first.jumps.landing(last.jumps)
+    return jumps.move(x, s, draw)
 
 
 def refuse_backwards(now: State, t: float, s: float) -> None:

@@ -78,7 +78,7 @@ def train(
 
     Without a budget it goes on for ever. With one in steps, what step k does depends on the learner's state, the seed
     and k alone, so a resumed run goes on bit for bit, and several processes together do what one would, up to rounding;
-    with one in minutes, the clock has a say in the rate.
+    with one in minutes, the clock has a say in the rate. A coupling pairs what one process has.
 
     Args:
         learner: Network, optimiser and counters; changed in place.

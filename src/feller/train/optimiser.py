@@ -43,6 +43,9 @@ class Training:
             "decay": 0 <= self.decay <= 1,
             "clip": self.clip > 0,
             "average": 0 <= self.average < 1,
+            "betas": all(0 <= beta < 1 for beta in self.betas),
+            "weight_decay": self.weight_decay >= 0,
+            "warmup": self.warmup >= 0,
         }
         for name, right in checks.items():
             if not right:
@@ -81,11 +84,20 @@ def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tenso
     Raises:
         InputError: If the names are not those of such an optimiser.
     """
+    weights = [weight for group in optimiser.param_groups for weight in group["params"]]
+    expected = {
+        f"{number}.{field}": torch.Size(()) if field == "step" else weight.shape
+        for number, weight in enumerate(weights)
+        for field in ("step", "exp_avg", "exp_avg_sq")
+    }
+    # The fused kernel trusts these shapes: a wrong one would reach beyond the end of its memory.
+    wrong = sorted(expected.keys() ^ tensors.keys()) or [
+        n for n, shape in expected.items() if tensors[n].shape != shape
+    ]
+    if wrong or any(not value.is_floating_point() for value in tensors.values()):
+        raise InputError(f"the saved state is not that of this optimiser: {len(wrong)} entries differ {wrong[:1]}")
     state: dict[int, dict[str, Tensor]] = {}
-    try:
-        for name, value in tensors.items():
-            number, field = name.split(".", 1)
-            state.setdefault(int(number), {})[field] = value
-        optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
-    except (ValueError, KeyError) as error:
-        raise InputError(f"the saved state is not that of this optimiser ({error})") from error
+    for name, value in tensors.items():
+        number, field = name.split(".", 1)
+        state.setdefault(int(number), {})[field] = value
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": state})

@@ -1,0 +1,125 @@
+"""What must never be lost, and what a stranger's folder must not do."""
+
+import json
+import os
+import pathlib
+from dataclasses import replace
+
+import pytest
+import torch
+
+from feller.cli import main
+from feller.data.read import read
+from feller.errors import InputError, UsageError
+from feller.journeys.fit import fit, with_budget
+from feller.objective import Matching
+from feller.run import open_run
+from feller.tensors import load_tensors, save_tensors
+
+FIT = ["fit", "example:moons", "--size", "tiny", "--steps", "3", "--sampling.calls", "4"]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def small(steps: int = 3):
+    return lambda recipe: with_budget(replace(recipe, sampling=replace(recipe.sampling, calls=4)), steps=steps)
+
+
+def test_overwrite_removes_only_files_of_a_run():
+    assert main([*FIT, "--out", "r"]) == 0
+    pathlib.Path("r/thesis.tex").write_text("mine")
+    assert main([*FIT, "--out", "r", "--overwrite"]) == 0
+    assert pathlib.Path("r/thesis.tex").read_text() == "mine"
+
+
+def test_overwrite_leaves_what_only_looks_like_a_run(capsys):
+    pathlib.Path("project").mkdir()
+    pathlib.Path("project/model.json").write_text('{"tfjs": 1}')
+    assert main([*FIT, "--out", "project", "--overwrite"]) == 2
+    assert pathlib.Path("project/model.json").is_file()
+
+
+def test_folder_that_fills_while_data_are_read_is_kept(monkeypatch):
+    def slow(*words, **more):
+        pathlib.Path("r").mkdir()
+        pathlib.Path("r/model.json").write_text("of another process")
+        return read(*words, **more)
+
+    monkeypatch.setattr("feller.journeys.fit.read", slow)
+    with pytest.raises(UsageError, match="exists"):
+        fit("example:moons", size="tiny", out="r", change=small())
+    assert pathlib.Path("r/model.json").read_text() == "of another process"
+
+
+def test_lock_that_is_a_link_is_refused():
+    assert main([*FIT, "--out", "r"]) == 0
+    pathlib.Path("victim.txt").write_text("dear")
+    pathlib.Path("r/lock").unlink()
+    os.symlink("../victim.txt", "r/lock")
+    assert main(["fit", "--resume", "--out", "r", "--steps", "6"]) == 1
+    assert pathlib.Path("victim.txt").read_text() == "dear"
+
+
+@pytest.mark.parametrize("damage", ["shape", "gone"])
+def test_optimiser_state_of_another_shape_is_refused(damage):
+    assert main([*FIT, "--out", "r"]) == 0
+    state = open_run("r").state
+    tensors, note = load_tensors(state)
+    name = next(name for name in tensors if name.endswith("exp_avg"))
+    if damage == "shape":
+        tensors[name] = torch.zeros(3)
+    else:
+        del tensors[name]
+    save_tensors(state, tensors, note)
+    with pytest.raises(InputError, match="optimiser"):
+        fit(resume=True, out="r", change=small(6))
+
+
+def test_samples_leave_other_files_in_their_folder():
+    assert main(["fit", "example:digits", "--size", "tiny", "--steps", "2", "--sampling.calls", "2", "--out", "r"]) == 0
+    words = ["sample", "r", "-n", "6", "--given", "label=3", "--out", "new"]
+    assert main(words) == 0
+    pathlib.Path("new/mine").mkdir()
+    pathlib.Path("new/mine/00042.png").write_bytes(b"a picture of mine")
+    pathlib.Path("new/empty").mkdir()
+    assert main([*words[:3], "4", *words[4:]]) == 0
+    assert len(list(pathlib.Path("new/3").glob("*.png"))) == 4
+    assert pathlib.Path("new/mine/00042.png").is_file()
+    assert pathlib.Path("new/empty").is_dir()
+
+
+def test_broken_weights_do_not_replace_good_ones(monkeypatch):
+    assert main([*FIT, "--out", "r"]) == 0
+    run = open_run("r")
+    good = run.state.read_bytes()
+    loss = Matching.loss
+    monkeypatch.setattr(Matching, "loss", lambda self, network, example: loss(self, network, example) * float("nan"))
+    with pytest.raises(InputError, match="lower rate"):
+        fit(resume=True, out="r", change=small(6))
+    assert run.state.read_bytes() == good
+
+
+def test_resumed_run_of_own_code_keeps_its_fields():
+    pathlib.Path("mine.py").write_text(
+        "from feller import Recipe, Training\n"
+        "from feller.networks.mlp import MLP\n"
+        "def own(data, size):\n"
+        "    return Recipe(architecture=MLP(width=8, depth=1), train=Training(batch=16, minutes=60.0))\n"
+    )
+    assert (
+        main(["fit", "example:moons", "--recipe", "mine.py:own", "--steps", "4", "--train.lr", "1e-4", "--out", "r"])
+        == 0
+    )
+    assert main(["fit", "--resume", *words]) == 0
+    recipe = json.loads(pathlib.Path("r/recipe.json").read_text())["recipe"]
+    assert recipe["train"]["steps"] == 4
+    assert recipe["train"]["lr"] == 1e-4
+
+
+def test_resumed_run_keeps_its_path():
+    assert main([*FIT, "--out", "r"]) == 0
+    with pytest.raises(UsageError, match="keeps its recipe"):
+        fit(resume=True, out="r", change=lambda recipe: replace(recipe, drop=0.5))
