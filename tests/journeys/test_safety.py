@@ -109,10 +109,8 @@ def test_resumed_run_of_own_code_keeps_its_fields():
         "def own(data, size):\n"
         "    return Recipe(architecture=MLP(width=8, depth=1), train=Training(batch=16, minutes=60.0))\n"
     )
-    assert (
-        main(["fit", "example:moons", "--recipe", "mine.py:own", "--steps", "4", "--train.lr", "1e-4", "--out", "r"])
-        == 0
-    )
+    words = ["--recipe", "mine.py:own", "--out", "r"]
+    assert main(["fit", "example:moons", *words, "--steps", "4", "--train.lr", "1e-4"]) == 0
     assert main(["fit", "--resume", *words]) == 0
     recipe = json.loads(pathlib.Path("r/recipe.json").read_text())["recipe"]
     assert recipe["train"]["steps"] == 4
