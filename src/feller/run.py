@@ -15,7 +15,7 @@ from feller.record import nearest, read_json, write_json
 FORMAT = 1
 """Version of the folder's form; a reader refuses a later one."""
 OURS = (
-    *("recipe.json", "model.json", "state.json", "report.json", "report.html", "metrics.jsonl", "lock"),
+    *("recipe.json", "model.json", "state.json", "report.json", "report.html", "metrics.jsonl", "preview.png", "lock"),
     *(f"{name}.safetensors" for name in ("weights", "average", "state", "judge")),
 )
 """Files of a run; nothing else in its folder is ever removed."""
@@ -66,6 +66,11 @@ class Run:
     def metrics(self) -> pathlib.Path:
         """Loss and rate, one JSON object a line."""
         return self.path / "metrics.jsonl"
+
+    @property
+    def preview(self) -> pathlib.Path:
+        """A few samples of the model as training goes on."""
+        return self.path / "preview.png"
 
     @property
     def samples(self) -> pathlib.Path:

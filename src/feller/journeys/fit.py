@@ -1,6 +1,7 @@
 """From data to a run folder."""
 
 import contextlib
+import io
 import pathlib
 import signal
 import threading
@@ -19,11 +20,11 @@ from feller.errors import InputError, UsageError
 from feller.journeys.asked import Asked, asked_of, fingerprint, parts, read_again
 from feller.journeys.evaluate import evaluate
 from feller.journeys.tell import SILENT, Tell
-from feller.model import Description, frequencies, save_description
+from feller.model import Description, Model, frequencies, save_description
 from feller.networks.architecture import parameters
 from feller.objective import Matching
 from feller.recipes import Recipe, find_recipe
-from feller.record import from_data, to_data
+from feller.record import from_data, replace_file, to_data
 from feller.run import Run, new_run
 from feller.train.checkpoint import load_checkpoint, save_checkpoint
 from feller.train.engine import Engine, engine
@@ -176,6 +177,7 @@ def _train(run: Run, asked: Asked, dataset: Dataset, recipe: Recipe, *, resume: 
             learner,
             train(learner, objective, feed, recipe.train, draws=draws, engine=here),
             interrupted=lambda: bool(here.agree(float(interrupted.is_set()))),
+            preview=lambda: _preview(run, description, learner),
             writes=here.is_first,
             tell=tell,
         )
@@ -189,6 +191,7 @@ def _follow(
     reports: Iterator[Any],
     *,
     interrupted: Callable[[], bool],
+    preview: Callable[[], None],
     writes: bool,
     tell: Tell,
 ) -> None:
@@ -211,6 +214,8 @@ def _follow(
         if writes and (report.step == 1 or time.monotonic() - saved > CHECKPOINT_SECONDS):
             check_finite(report)  # a broken state must not replace a good one
             save_checkpoint(run, learner)
+            if report.step > 1:
+                preview()
             saved = time.monotonic()
         last = report
         if interrupted():
@@ -221,6 +226,17 @@ def _follow(
     if metrics:
         metrics.close()
     tell.done()
+
+
+def _preview(run: Run, description: Description, learner: Learner) -> None:
+    """Write a picture of what the model draws by now, in few calls; training does not notice."""
+    network = description.build(Draws(0)).to(next(learner.network.parameters()).device)
+    learner.average.copy_to(network)
+    draws = Draws(0).named("preview")
+    drawn = Model(description, network).sample(16, sampling=replace(description.sampling, calls=16), draws=draws)
+    picture = io.BytesIO()
+    drawn.modality.show(drawn.values, drawn.given).save(picture, "PNG")
+    replace_file(run.preview, picture.getvalue())
 
 
 @contextlib.contextmanager
