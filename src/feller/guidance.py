@@ -3,6 +3,7 @@
 One convention everywhere: w = 1 is the plain conditional, w = 0 the unconditional.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 
 import torch
@@ -51,15 +52,17 @@ def cfg(
     nothing = getattr(network, "nulls", {}) if nulls is None else nulls
     absent_given({}, nothing, absent)  # refuse before the first step, not in it
 
+    everywhere = interval == (0.0, 1.0)
+
     def guided(x_t: State, t: State, given: Given) -> State:
-        first = next(leaves(t))
-        inside = (first >= interval[0]) & (first <= interval[1])
-        if not inside.any():
+        earliest = functools.reduce(torch.minimum, leaves(t))  # a leaf that is given is at t = 1 all along
+        inside = (earliest >= interval[0]) & (earliest <= interval[1])
+        if not everywhere and not inside.any():
             return network(x_t, t, given)
         both = network(
             concatenate(x_t, x_t), concatenate(t, t), concatenate(given, absent_given(given, nothing, absent))
         )
-        n, weight = length(x_t), torch.where(inside, torch.full_like(first, w), 1.0)
+        n, weight = length(x_t), torch.where(inside, torch.full_like(earliest, w), 1.0)
 
         def mix(branches: Tensor) -> Tensor:
             plain, without = branches[:n], branches[n:]

@@ -214,7 +214,9 @@ def copy(run_folder: pathlib.Path, name: str) -> pathlib.Path:
     return folder
 
 
-@pytest.mark.parametrize("file", ["model.json", "average.safetensors", "recipe.json", "judge.safetensors"])
+@pytest.mark.parametrize(
+    "file", ["model.json", "average.safetensors", "recipe.json", "judge.safetensors", "state.json"]
+)
 @pytest.mark.parametrize("damage", ["cut", "noise", "gone"])
 def test_damaged_run_is_said_in_one_line(digits, capsys, file, damage):
     folder = copy(digits, "damaged")

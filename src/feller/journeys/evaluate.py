@@ -18,9 +18,9 @@ from feller.evaluate.quality import EXPLAIN, quality
 from feller.journeys.asked import asked_of, example_of, parts, read_again
 from feller.journeys.tell import SILENT, Tell
 from feller.model import load_model
-from feller.record import read_json
 from feller.report.page import Findings, write_report
 from feller.run import Run
+from feller.train.checkpoint import read_counters
 from feller.train.engine import engine
 from feller.train.metrics import read_metrics
 
@@ -70,7 +70,7 @@ def evaluate(
     tell.task("judging")
     found = quality(generated, training_data, held_out, draws, engine(), judge=_judge(run))
     tell.done()
-    trained = read_json(run.counters)
+    trained = read_counters(run)
     numbers: dict[str, Any] = dict(found.numbers)
     example = example_of(asked)
     if example and example.inside:
@@ -90,7 +90,7 @@ def _judge(run: Run) -> Judge | None:
 
 def _report(run: Run, numbers: dict[str, Any], notes: tuple[str, ...], generated: Dataset, real: Dataset) -> None:
     """Write the page and its numbers."""
-    recipe, counters = run.read_record(run.recipe), read_json(run.counters)
+    recipe, counters = run.read_record(run.recipe), read_counters(run)
     asked, training = recipe["asked"], recipe["recipe"]["train"]
     number = min(len(generated), len(real), MOST_SHOWN[generated.values.ndim == 2])
     spent = (

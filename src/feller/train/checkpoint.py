@@ -1,8 +1,10 @@
 """What a killed run needs to go on, bit for bit."""
 
+from typing import Any
+
 from feller.errors import InputError
 from feller.networks.average import UPDATES
-from feller.record import write_json
+from feller.record import read_json, write_json
 from feller.run import Run
 from feller.tensors import load_tensors, save_tensors
 from feller.train.loop import Learner
@@ -28,6 +30,18 @@ def save_checkpoint(run: Run, learner: Learner) -> None:
     save_tensors(run.weights, parts["network"])
     save_tensors(run.average, {name: value for name, value in parts["average"].items() if name != UPDATES})
     write_json(run.counters, counters)
+
+
+def read_counters(run: Run) -> dict[str, Any]:
+    """Return how far training is.
+
+    Raises:
+        InputError: If the file is missing or damaged.
+    """
+    counters = read_json(run.counters)
+    if not isinstance(counters, dict) or not all(isinstance(counters.get(name), (int, float)) for name in _COUNTERS):
+        raise InputError(f"{run.counters} is damaged: expected the numbers {', '.join(_COUNTERS)}; resume the run")
+    return counters
 
 
 def load_checkpoint(run: Run, learner: Learner) -> None:
