@@ -18,11 +18,13 @@ from feller.evaluate.quality import EXPLAIN, quality
 from feller.journeys.asked import asked_of, example_of, parts, read_again
 from feller.journeys.tell import SILENT, Tell
 from feller.model import load_model
+from feller.record import from_data
 from feller.report.page import Findings, write_report
 from feller.run import Run
 from feller.train.checkpoint import read_counters
 from feller.train.engine import engine
 from feller.train.metrics import read_metrics
+from feller.train.optimiser import Training
 
 MOST_SAMPLES, MOST_LARGE = 1000, 300
 """Drawn for the numbers, of states up to 1,024 numbers and of larger ones; not more than the training set holds, so
@@ -93,9 +95,7 @@ def _report(run: Run, numbers: dict[str, Any], notes: tuple[str, ...], generated
     recipe, counters = run.read_record(run.recipe), read_counters(run)
     asked, training = recipe["asked"], recipe["recipe"]["train"]
     number = min(len(generated), len(real), MOST_SHOWN[generated.values.ndim == 2])
-    spent = (
-        counters["step"] / training["steps"] if training["steps"] else counters["seconds"] / 60 / training["minutes"]
-    )
+    spent = from_data(Training, training).share(counters["step"], counters["seconds"])
     unfinished = f"Training stopped after {counters['step']:,} steps; go on with the command below."
     write_report(
         run.path,

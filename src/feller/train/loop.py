@@ -34,12 +34,8 @@ class Learner:
     """Of training, over all sittings."""
 
     def share(self, training: Training) -> float:
-        """Return the share of the budget that is spent: steps if they are given, else minutes; 1 or more is all."""
-        if training.steps is not None:
-            return self.step / training.steps
-        if training.minutes is not None:
-            return self.seconds / (60 * training.minutes)
-        return 0.0
+        """Return the share of the budget that is spent."""
+        return training.share(self.step, self.seconds)
 
 
 def make_learner(network: nn.Module, training: Training) -> Learner:

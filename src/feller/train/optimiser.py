@@ -51,6 +51,12 @@ class Training:
             if not right:
                 raise UsageError(f"train.{name} is out of range: got {getattr(self, name)}")
 
+    def share(self, step: int, seconds: float) -> float:
+        """Return the share of the budget that is spent: steps if they are given, else minutes; 1 or more is all."""
+        if self.steps is not None:
+            return step / self.steps
+        return seconds / (60 * self.minutes) if self.minutes is not None else 0.0
+
 
 def make_optimiser(network: nn.Module, training: Training) -> torch.optim.Optimizer:
     """Return AdamW over all weights, which moves them in one operation."""
