@@ -20,18 +20,21 @@ from torch import Tensor
 
 import feller
 from feller import couplings, losses, schedules, spaces, times
+from feller.distillation import Distillation
 from feller.draws import Draw, Draws
 from feller.evaluate.classifier import Classifier, ClassifyLabel, ClassifyRotation
 from feller.gradient import Gradient
+from feller.maximum_likelihood import MaximumLikelihood
 from feller.objective import Matching, Objective
-from feller.paths import Affine, Data, Mixture, Path, Prediction, Score, Source, Velocity
+from feller.paths import Affine, Data, Geodesic, Mixture, Path, Prediction, Premetric, Score, Source, Velocity
 from feller.paths import Product as ProductPath
-from feller.paths.affine import Constant, Memoryless, NoiseLevel, Vanishing
-from feller.simulate import RK4, Ancestral, DormandPrince, Euler, Heun, Midpoint, Solver
+from feller.paths.affine import Constant, Level, Memoryless, NoiseLevel, Vanishing
+from feller.simulate import RK4, Ancestral, DormandPrince, Euler, Exact, Heun, Hutchinson, Midpoint, Solver
 from feller.spaces import Product as ProductSpace
 from feller.spaces import Tokens
 from feller.spaces.tokens import LawSource, MaskSource, TokenSource
 from feller.tree import State
+from tests.spaces.solids import sphere
 
 F64 = torch.float64
 TOKEN_SOURCES = (spaces.UniformSource(), MaskSource(), LawSource((1.0, 2.0, 3.0, 4.0)))
@@ -62,6 +65,16 @@ class PathCase(Case):
     """x_t is the source at t = 0 and the data at t = 1."""
     draws: bool = False
     """The path has randomness of its own."""
+    mixes: bool = True
+    """Entries of a state may be exchanged, and so repeated, and it is a state still."""
+
+
+@dataclass(frozen=True)
+class ManifoldCase(Case):
+    opposite: Callable[[Tensor], Tensor] | None = None
+    """Points -> points to which several geodesics are equally short."""
+    facets: bool = False
+    """It is made of flat pieces: its log is a step of a premetric, no inverse of exp, and places are looked up."""
 
 
 @dataclass(frozen=True)
@@ -99,13 +112,14 @@ class ObjectiveCase(Case):
 
 
 BASES: tuple[type, ...] = (
-    *(schedules.Schedule, times.TimeLaw, losses.Loss, couplings.Coupling, spaces.Space, TokenSource),
+    *(schedules.Schedule, times.TimeLaw, losses.Loss, couplings.Coupling, spaces.Space, spaces.Manifold, TokenSource),
     *(Path, Prediction, NoiseLevel, Solver, Objective, Gradient),
 )
 """The families whose kinds have a suite here."""
 FACTS: dict[type, type] = {
     schedules.Schedule: ScheduleCase,
     losses.Loss: LossCase,
+    spaces.Manifold: ManifoldCase,
     Path: PathCase,
     Solver: SolverCase,
     Objective: ObjectiveCase,
@@ -172,6 +186,21 @@ def tokens(count: int, *shape: int, mask: bool = False) -> Callable[[int, Draw],
         return (torch.full_like(x_1, count) if mask else draw.integers(count, (n, *shape))), x_1
 
     return ends
+
+
+def places(space: spaces.Manifold) -> Callable[[int, Draw], tuple[Tensor, Tensor]]:
+    """Return pairs of points of a space."""
+
+    def ends(n: int, draw: Draw) -> tuple[Tensor, Tensor]:
+        x_0, x_1 = (space.project(space.reference(n, draw).double()) for _ in range(2))
+        return x_0, space.exp(x_0, space.log(x_0, x_1) / 2)  # far from where shortest lines split
+
+    return ends
+
+
+def level(scales: schedules.Scales) -> Any:
+    """Vanish at both ends."""
+    return scales.alpha * scales.sigma
 
 
 def certain(count: int) -> Callable[[Tensor], Tensor]:
@@ -272,6 +301,16 @@ def fall(t: Tensor) -> Tensor:
     return 1 - t**2
 
 
+def half_turn(x: Tensor) -> Tensor:
+    """Return the angles on the other side of the circle."""
+    return torch.remainder(x + math.pi, 2 * math.pi)
+
+
+def half_rotation(x: Tensor) -> Tensor:
+    """Turn by pi about the body's last axis."""
+    return x * x.new_tensor([-1, -1, 1])
+
+
 PAIR = ProductPath({"real": Affine(), "token": Mixture()})
 EXAMPLES: dict[type, list[Case]] = {
     schedules.Polynomial: [ScheduleCase(schedules.Polynomial(n)) for n in (1.5, 2.0, 3.0)],
@@ -301,7 +340,14 @@ EXAMPLES: dict[type, list[Case]] = {
         Case(couplings.WithinClasses()),
         Case(couplings.WithinClasses(couplings.Independent())),
     ],
-    spaces.Euclidean: [Case(spaces.Euclidean((2,))), Case(spaces.Euclidean((1, 3, 3)))],
+    spaces.Euclidean: [ManifoldCase(spaces.Euclidean((2,))), ManifoldCase(spaces.Euclidean((1, 3, 3)))],
+    spaces.Sphere: [ManifoldCase(spaces.Sphere(n, shape), torch.neg) for n, shape in ((2, ()), (1, (3,)), (4, (2,)))],
+    spaces.Torus: [ManifoldCase(spaces.Torus(shape), half_turn) for shape in ((1,), (2, 3))],
+    spaces.SO3: [ManifoldCase(spaces.SO3(shape), half_rotation) for shape in ((), (2,))],
+    spaces.Poincare: [ManifoldCase(spaces.Poincare()), ManifoldCase(spaces.Poincare(3, (2,)))],
+    spaces.SPD: [ManifoldCase(spaces.SPD()), ManifoldCase(spaces.SPD(3, (2,)))],
+    spaces.Simplex: [ManifoldCase(spaces.Simplex(2)), ManifoldCase(spaces.Simplex(3, (2,)))],
+    spaces.Mesh: [ManifoldCase(sphere(2), facets=True)],
     Tokens: [
         Case(Tokens(4, (3,), source))
         for source in (spaces.UniformSource(), MaskSource(), LawSource((1.0, 2.0, 3.0, 4.0)))
@@ -322,6 +368,15 @@ EXAMPLES: dict[type, list[Case]] = {
         PathCase(Affine(schedules.VP(), Source()), reals(2), meets_ends=False),
         PathCase(Affine(schedules.VE(0.1, 5.0), Data()), reals(2), meets_ends=False),
     ],
+    Geodesic: [
+        PathCase(Geodesic(spaces.Torus((2,))), places(spaces.Torus((2,)))),
+        PathCase(Geodesic(spaces.Sphere(2), schedules.Polynomial(2.0)), places(spaces.Sphere(2)), mixes=False),
+        PathCase(Geodesic(spaces.SO3()), places(spaces.SO3()), mixes=False),
+    ],
+    Premetric: [PathCase(Premetric(spaces.Sphere(2)), places(spaces.Sphere(2)), mixes=False)],
+    Level: [Case(Level(level))],
+    couplings.LabelAware: [Case(couplings.LabelAware(p)) for p in (0.0, 1.0)],
+    couplings.AcrossRanks: [Case(couplings.AcrossRanks(couplings.WithinClasses()))],
     Mixture: [
         PathCase(Mixture(), tokens(4, 3), certain(4), draws=True),
         PathCase(Mixture(schedules.Polynomial(2.0)), tokens(4, 3, mask=True), certain(4), draws=True),
@@ -338,8 +393,8 @@ EXAMPLES: dict[type, list[Case]] = {
         SolverCase(Ancestral(eta=1.0), None, backwards=False, jumps=False),
     ],
     DormandPrince: [
-        SolverCase(DormandPrince(1e-7, 1e-7), None, jumps=False, splits=False),
-        SolverCase(DormandPrince(1e-7, 1e-7, per_example=True), None, jumps=False),
+        SolverCase(DormandPrince(rtol=1e-7, atol=1e-7), None, jumps=False, splits=False),
+        SolverCase(DormandPrince(rtol=1e-7, atol=1e-7, per_example=True), None, jumps=False),
     ],
     Matching: [
         ObjectiveCase(Matching(Affine(), spaces.Euclidean((2,))), batch_of(reals(2)), lambda: Small(2)),
@@ -376,6 +431,21 @@ EXAMPLES: dict[type, list[Case]] = {
             batch_of(pair),
             SmallPair,
         ),
+    ],
+    Distillation: [
+        ObjectiveCase(
+            Distillation(Affine(), spaces.Euclidean((2,)), 4).taught(lambda x, t, given: -x),
+            batch_of(reals(2)),
+            lambda: Small(2),
+        ),
+    ],
+    MaximumLikelihood: [
+        ObjectiveCase(
+            MaximumLikelihood(Affine(), spaces.Euclidean((2,)), steps=3, divergence=divergence, drop=0.5),
+            batch_of(reals(2)),
+            lambda: Small(2),
+        )
+        for divergence in (Hutchinson(2), Exact())
     ],
     ClassifyLabel: [
         ObjectiveCase(ClassifyLabel(), pictures, lambda: Classifier((1, 8, 8), 3, Draws(0)).double()),

@@ -1,14 +1,15 @@
-"""What every coupling keeps: each draw once, no more cost, labels where they are."""
+"""What every coupling keeps: data and labels where they are, whole rows, and for permutations each draw once."""
 
 import pytest
 import torch
 
-from feller.couplings import Coupling, WithinClasses
+from feller.couplings import Coupling, Entropic, Unbalanced, WithinClasses
 from feller.draws import Draws
 from feller.tree import tree_map
 from tests.properties.examples import Case, cases
 
 COUPLINGS = cases(Coupling)
+PERMUTATIONS = cases(Coupling, when=lambda case: not isinstance(case.kind, Entropic | Unbalanced))
 
 
 def data(n: int, d: int = 2):
@@ -18,7 +19,7 @@ def data(n: int, d: int = 2):
 
 
 @pytest.mark.parametrize("n", [1, 2, 17, 300])
-@pytest.mark.parametrize("case", COUPLINGS)
+@pytest.mark.parametrize("case", PERMUTATIONS)
 def test_each_draw_is_used_exactly_once(case: Case, n: int) -> None:
     x_0, x_1, given = data(n)
     moved = case.kind(x_0, x_1, given, Draws(0).at("coupling"))
@@ -29,11 +30,19 @@ def test_each_draw_is_used_exactly_once(case: Case, n: int) -> None:
 
 
 @pytest.mark.parametrize("n", [2, 17, 300])
-@pytest.mark.parametrize("case", COUPLINGS)
+@pytest.mark.parametrize("case", PERMUTATIONS)
 def test_cost_is_never_larger(case: Case, n: int) -> None:
     x_0, x_1, given = data(n)
     moved = case.kind(x_0, x_1, given, Draws(0).at("coupling"))
     assert (moved - x_1).square().sum() <= (x_0 - x_1).square().sum() + 1e-4
+
+
+@pytest.mark.parametrize("case", COUPLINGS)
+def test_every_partner_is_a_draw(case: Case) -> None:
+    x_0, x_1, given = data(40)
+    moved = case.kind(x_0, x_1, given, Draws(0).at("coupling"))
+    assert moved.shape == x_0.shape
+    assert (moved[:, None] == x_0[None]).all(-1).any(1).all()
 
 
 @pytest.mark.parametrize("case", COUPLINGS)

@@ -10,7 +10,7 @@ from feller.draws import Draws
 from feller.paths import Affine, Data, Path, convert
 from feller.processes import Characteristics
 from feller.simulate import Euler, endpoint
-from feller.spaces import Product, Tokens, UniformSource
+from feller.spaces import Euclidean, Product, Tokens, UniformSource
 from feller.times import linear_grid
 from feller.tree import State, leaves, tree_map
 from tests.oracle import F64, Normal, chain, close, f64
@@ -105,7 +105,7 @@ def test_certain_process_follows_the_path(case: PathCase) -> None:
         return certain(case, x, x_0, x_1, time)
 
     start = case.kind.sample(x_0, x_1, t, Draws(1).at("path"))
-    end = endpoint(process, start, linear_grid(40, 0.2, 0.8), Euler(), Draws(2))
+    end = endpoint(process, start, linear_grid(40, 0.2, 0.8), Euler(getattr(case.kind, "space", Euclidean())), Draws(2))
     for ours, truth in pairs(end, case.kind.sample(x_0, x_1, s, Draws(3).at("path"))):
         ours, truth = ours.double(), truth.double()
         size = max(1.0, truth.std().item())
@@ -154,7 +154,7 @@ def test_inputs_are_left_alone(case: PathCase) -> None:
     same(x_1, before[1])
 
 
-@pytest.mark.parametrize("case", PATHS)
+@pytest.mark.parametrize("case", cases(Path, when=lambda case: case.mixes))
 def test_a_time_goes_along_the_batch(case: PathCase) -> None:
     """Also where the state is square, [b, b]: each row equals that row alone."""
     x_0, x_1 = ends(case, 3)

@@ -52,7 +52,7 @@ def test_the_tableau_is_consistent() -> None:
 
 
 def test_the_error_estimate_is_of_the_size_of_the_error() -> None:
-    running, x, h = DormandPrince(0.0, 1.0).begin(), column(1.0), f64(0.5)
+    running, x, h = DormandPrince(rtol=0.0, atol=1.0).begin(), column(1.0), f64(0.5)
     running.velocity = running._velocity(ramp, x, f64(0.0))
     y, _, error = running._try(ramp, x, f64(0.0), h)
     truth = abs(y.item() - (2 * math.exp(-0.5) - 0.5))
@@ -63,7 +63,7 @@ def test_the_error_estimate_is_of_the_size_of_the_error() -> None:
 @pytest.mark.parametrize("tolerance", [1e-4, 1e-6, 1e-8, 1e-10])
 def test_tolerances_are_kept(tolerance: float, per_example: bool) -> None:
     data, x_0 = Normal(), column(-2.0, -0.7, 3.0)
-    solver = DormandPrince(tolerance, tolerance, per_example)
+    solver = DormandPrince(rtol=tolerance, atol=tolerance, per_example=per_example)
     close(endpoint(data.flow, x_0, [0.0, 1.0], solver, Draws(0)), 1 + 0.5 * x_0, 10 * tolerance)
     close(endpoint(data.flow, 1 + 0.5 * x_0, [1.0, 0.0], solver, Draws(0)), x_0, 30 * tolerance)
 
@@ -89,7 +89,7 @@ def test_a_discontinuity_costs_steps_not_accuracy() -> None:
     def flip(x: Tensor, t: Tensor) -> Characteristics:
         return Characteristics(velocity=torch.where(t < 1 / 3, 1.0, -1.0)[:, None].to(x.dtype).expand(x.shape))
 
-    close(endpoint(flip, column(0.0), [0.0, 1.0], DormandPrince(1e-7, 1e-7), Draws(0)), -1 / 3, 1e-5)
+    close(endpoint(flip, column(0.0), [0.0, 1.0], DormandPrince(rtol=1e-7, atol=1e-7), Draws(0)), -1 / 3, 1e-5)
 
 
 def test_steps_are_remembered_along_a_grid() -> None:
@@ -100,7 +100,7 @@ def test_steps_are_remembered_along_a_grid() -> None:
         calls.append(1)
         return ramp(x, t)
 
-    endpoint(counted, column(1.0), linear_grid(20), DormandPrince(1e-3, 1e-3), Draws(0))
+    endpoint(counted, column(1.0), linear_grid(20), DormandPrince(rtol=1e-3, atol=1e-3), Draws(0))
     assert len(calls) <= 2 + 6 * 23  # the first guess may be too careful for a few steps
 
 
@@ -112,7 +112,7 @@ def test_each_example_alone() -> None:
 
     for shape in ((-1, 1), (-1,)):
         both, alone = f64(1.0, 60.0).reshape(shape), f64(1.0).reshape(shape)
-        solver = DormandPrince(1e-5, 1e-5, per_example=True)
+        solver = DormandPrince(rtol=1e-5, atol=1e-5, per_example=True)
         ends = [endpoint(stiff, x, linear_grid(3), solver, Draws(0))[0] for x in (both, alone)]
         assert torch.equal(*ends)
         shared = [endpoint(stiff, x, linear_grid(3), DormandPrince(), Draws(0))[0] for x in (both, alone)]
@@ -130,7 +130,7 @@ def test_padding_does_not_steer_the_steps(per_example: bool) -> None:
     valid = torch.tensor([[True, True, False], [True, False, False], [False, False, False]])
     clean = torch.where(valid, torch.arange(9.0, dtype=F64).reshape(3, 3), 0.0)
     dirty = torch.where(valid, clean, torch.tensor([math.nan, math.inf, 1e30], dtype=F64))
-    solver = DormandPrince(1e-6, 1e-6, per_example, valid=valid)
+    solver = DormandPrince(rtol=1e-6, atol=1e-6, per_example=per_example, valid=valid)
     ends = [endpoint(process, x, [0.0, 1.0], solver, Draws(0))[valid] for x in (clean, dirty)]
     assert torch.equal(*ends)
 
@@ -172,7 +172,7 @@ def test_gradients_flow_through_the_steps() -> None:
         def process(x: Tensor, t: Tensor) -> Characteristics:
             return Characteristics(velocity=-theta * x)
 
-        return endpoint(process, column(2.0), [0.0, 1.0], DormandPrince(1e-8, 1e-8), Draws(0)).sum()
+        return endpoint(process, column(2.0), [0.0, 1.0], DormandPrince(rtol=1e-8, atol=1e-8), Draws(0)).sum()
 
     (gradient,) = torch.autograd.grad(value(theta), theta)
     close(gradient, -2 * math.exp(-1.3), 1e-7)

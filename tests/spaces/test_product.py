@@ -1,9 +1,12 @@
 """Several spaces in one state."""
 
+import math
+
+import pytest
 import torch
 
 from feller.draws import Draws
-from feller.spaces import Euclidean, Product, Tokens
+from feller.spaces import Euclidean, Product, Sphere, Tokens, Torus
 from feller.spaces.product import part
 
 SPACE = Product({"real": Euclidean((2,)), "inner": Product({"token": Tokens(3, (4,))})})
@@ -31,3 +34,25 @@ def test_a_leaf_without_velocity_stays() -> None:
 def test_part() -> None:
     assert part(SPACE, "real") == Euclidean((2,))
     assert part(Euclidean(), "anything") == Euclidean()
+
+
+def test_geometry_is_that_of_the_metric_product() -> None:
+    """Squares of lengths, logs of densities and degrees of freedom add; all else is leaf by leaf."""
+    sphere, torus = Sphere(), Torus((2,))
+    space = Product({"a": sphere, "b": Product({"c": torus})})
+    x, y = (space.reference(5, Draws(seed).at("x")) for seed in (0, 1))
+    v = space.log(x, y)
+    assert torch.equal(v["b"]["c"], torus.log(x["b"]["c"], y["b"]["c"]))
+    assert torch.equal(space.exp(x, v)["a"], sphere.exp(x["a"], v["a"]))
+    parts = sphere.distance(x["a"], y["a"]), torus.distance(x["b"]["c"], y["b"]["c"])
+    torch.testing.assert_close(space.distance(x, y), (parts[0] ** 2 + parts[1] ** 2).sqrt())
+    torch.testing.assert_close(space.length(x, v), space.distance(x, y))
+    assert space.log_reference(x).tolist() == pytest.approx([-math.log(4 * math.pi) - 2 * math.log(2 * math.pi)] * 5)
+    assert space.dimension == 4
+
+
+def test_a_leaf_without_geometry_is_named() -> None:
+    space = Product({"a": Sphere(), "b": Tokens(3, (4,))})
+    x = space.reference(5, Draws(0).at("x"))
+    with pytest.raises(TypeError, match="Tokens has no geometry"):
+        space.log(x, x)

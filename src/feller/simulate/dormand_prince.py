@@ -4,7 +4,8 @@ Source: Dormand and Prince 1980, "A family of embedded Runge-Kutta formulae", J.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -12,6 +13,8 @@ from torch import Tensor
 from feller.draws import Draw
 from feller.processes import Characteristics, Process
 from feller.simulate.solver import Solver, refuse_noise
+from feller.spaces import Euclidean, Space
+from feller.spaces.product import part
 from feller.tree import State, leaves, pad_right, tree_map
 
 _TIMES = (0.0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0, 1.0)
@@ -42,6 +45,9 @@ class OutOfSteps(RuntimeError):
 class DormandPrince(Solver):
     """Order 5 with an embedded error of order 4; its steps hit every time of the grid exactly."""
 
+    weights: ClassVar[tuple[float, ...]] = ()
+    space: Space = field(default_factory=Euclidean)
+    """Where the state lives; a product has one space per leaf."""
     rtol: float = 1e-5
     atol: float = 1e-5
     per_example: bool = False
@@ -75,7 +81,7 @@ class _Running(Solver):
         for leaf in leaves(x):
             square = leaf.detach().double().square().reshape(len(leaf), -1)
             counted = torch.ones_like(square, dtype=torch.bool)
-            if self.rule.valid is not None:
+            if self.rule.valid is not None and leaf.ndim > 1:
                 counted = pad_right(self.rule.valid, leaf).expand(leaf.shape).reshape(square.shape)
             totals.append(torch.where(counted, square, 0.0).sum(1))
             counts.append(counted.sum(1))
@@ -105,8 +111,9 @@ class _Running(Solver):
         near = self._norm(tree_map(torch.div, x, scale))
         slope = self._norm(tree_map(torch.div, velocity, scale))
         guess = torch.where((near < 1e-5) | (slope < 1e-5), 1e-6, 0.01 * near / slope).clamp(max=span)
-        ahead = tree_map(lambda x, v: x + pad_right(way * guess.to(x.dtype), x) * v, x, velocity)
-        change = tree_map(torch.sub, self._velocity(process, ahead, t + way * guess), velocity)
+        ahead = _follow(rule.space, x, way * guess, velocity)
+        later = _pull(rule.space, x, ahead, self._velocity(process, ahead, t + way * guess))
+        change = tree_map(torch.sub, later, velocity)
         bend = self._norm(tree_map(torch.div, change, scale)) / guess
         steepest = torch.maximum(slope, bend)
         better = torch.where(steepest <= 1e-15, (guess * 1e-3).clamp(min=1e-6), (0.01 / steepest) ** 0.2)
@@ -114,19 +121,19 @@ class _Running(Solver):
 
     def _try(self, process: Process, x: State, t: Tensor, h: Tensor) -> tuple[State, State, Tensor]:
         """Return the next state, its velocity, and its error in units of the tolerance."""
-        slopes = [self.velocity]
-        y = x
+        rule, slopes = self.rule, [self.velocity]
+        y, velocity = x, self.velocity
         for time, row in zip(_TIMES[1:], _STAGES[1:], strict=True):
             combined = tree_map(lambda *leaves, row=row: _combine(row, leaves), *slopes)
-            y = tree_map(lambda x, v: torch.addcmul(x, pad_right(h.to(x.dtype), x), v), x, combined)
-            slopes.append(self._velocity(process, y, t + time * h))
-        rule = self.rule
+            y = _follow(rule.space, x, h, combined)
+            velocity = self._velocity(process, y, t + time * h)
+            slopes.append(_pull(rule.space, x, y, velocity))
 
         def error(x: Tensor, y: Tensor, *slopes: Tensor) -> Tensor:
             scale = rule.atol + rule.rtol * torch.maximum(x.abs(), y.abs())
             return pad_right(h.to(x.dtype), x) * _combine(_ERROR, slopes) / scale
 
-        return y, slopes[-1], self._norm(tree_map(error, x, y, *slopes))
+        return y, velocity, self._norm(tree_map(error, x, y, *slopes))
 
     def step(self, process: Process, x: State, t: float, s: float, draw: Draw) -> State:
         """Take as many steps from t to s as the tolerances ask for."""
@@ -152,6 +159,20 @@ class _Running(Solver):
             done = torch.where(good, torch.where(last, span, done + h), done)
             x, self.velocity = _choose(good, y, x), _choose(good, velocity, self.velocity)
         return x
+
+
+def _follow(space: Space, x: State, h: Tensor, velocity: State) -> State:
+    """Follow velocities for the time h, [b] or [1]."""
+    if isinstance(x, dict):
+        return {k: _follow(part(space, k), leaf, h, velocity[k]) for k, leaf in x.items()}
+    return space.step(x, pad_right(h.to(x.dtype), x) * velocity)
+
+
+def _pull(space: Space, x: State, y: State, velocity: State) -> State:
+    """Bring velocities at y to x."""
+    if isinstance(x, dict):
+        return {k: _pull(part(space, k), leaf, y[k], velocity[k]) for k, leaf in x.items()}
+    return space.pull(x, y, velocity)
 
 
 def _combine(weights: tuple[float, ...], slopes: Sequence[Tensor]) -> Tensor:

@@ -34,6 +34,9 @@ class Euler(GaussianSolver):
         if s < t:
             refuse_backwards(now, t, s)
 
+        if not self.space.flat and any(leaf.diffusion is not None for leaf in leaves(now)):
+            raise ValueError(f"noise needs a flat space, got {type(self.space).__name__}; leave the noise out")
+
         def variance(now: Characteristics, x: Tensor) -> Tensor | None:
             return None if now.diffusion is None else torch.clamp((s - t) * now.diffusion, min=0)
 

@@ -1,6 +1,7 @@
 """What every solver offers, and the moves that all of them share."""
 
 import abc
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -18,6 +19,8 @@ class Solver(abc.ABC):
 
     calls: ClassVar[int] = 1
     """Network calls per step."""
+    weights: ClassVar[tuple[float, ...]] = (1.0,)
+    """Share of each call in the step; empty where that is not known beforehand."""
 
     @abc.abstractmethod
     def step(self, process: Process, x: State, t: float, s: float, draw: Draw) -> State:
@@ -69,6 +72,16 @@ def flow(space: Space, x: State, *terms: tuple[float, State]) -> State:
     for h, velocity in others:
         total = torch.add(total, velocity, alpha=h)
     return space.step(x, total)
+
+
+def pull(space: Space, x: State, y: State, now: State) -> State:
+    """Bring the velocities of a process at y to x, where they can be combined with those there."""
+    if isinstance(x, dict):
+        return {k: pull(part(space, k), leaf, y[k], now[k]) for k, leaf in x.items()}
+    if now.velocity is None:
+        return now
+    velocity = space.pull(x, y, now.velocity)
+    return now if velocity is now.velocity else replace(now, velocity=velocity)
 
 
 def jump(x: State, first: State, last: State, s: float, draw: Draw) -> State:

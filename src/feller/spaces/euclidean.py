@@ -1,24 +1,66 @@
 """Real vectors, images, any array of real numbers."""
 
+import math
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from feller.draws import Draw
-from feller.spaces.space import Space
+from feller.spaces.manifold import Manifold
 
 
 @dataclass(frozen=True)
-class Euclidean(Space):
+class Euclidean(Manifold):
     """R^shape with the standard normal law as source."""
 
     shape: tuple[int, ...] = ()
-    """Shape of one example; only `reference` needs it."""
+    """Shape of one example; only `reference` and `dimension` need it."""
+
+    @property
+    def flat(self) -> bool:
+        """Yes."""
+        return True
+
+    @property
+    def dimension(self) -> int:
+        """Number of coordinates."""
+        return math.prod(self.shape)
 
     def reference(self, n: int, draw: Draw, device: torch.device | str = "cpu") -> Tensor:
         """Draw from N(0, I)."""
         return draw.normal((n, *self.shape), device=device)
+
+    def log_reference(self, x: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+        """Return the log density of N(0, I)."""
+        return -(x.square() + math.log(2 * math.pi)).flatten(1).sum(1) / 2
+
+    def exp(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+        """Add."""
+        return x + v
+
+    def log(self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+        """Subtract."""
+        return y - x
+
+    def transport(
+        self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]
+    ) -> Float[Tensor, " b *d"]:
+        """Return v."""
+        return v
+
+    def project(self, x: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+        """Return x."""
+        return x
+
+    def tangent(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+        """Return v."""
+        return v
+
+    def length(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+        """Return the Euclidean norm."""
+        return v.flatten(1).norm(dim=1)
 
     def step(self, x: Tensor, v: Tensor) -> Tensor:
         """Add."""
@@ -27,3 +69,7 @@ class Euclidean(Space):
     def move(self, x: Tensor, v: Tensor, h: float) -> Tensor:
         """Add h v, in one operation."""
         return torch.add(x, v, alpha=h)
+
+    def pull(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+        """Return v."""
+        return v

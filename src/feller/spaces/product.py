@@ -1,17 +1,23 @@
 """Several spaces in one state, each under its name."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from feller.draws import Draw
+from feller.spaces.manifold import Manifold
+from feller.spaces.series import root
 from feller.spaces.space import Space
 from feller.tree import State
 
 
 @dataclass(frozen=True)
 class Product(Space):
-    """A state with named leaves, each in its own space."""
+    """A state with named leaves, each in its own space; the geometry is that of the metric product."""
 
     parts: dict[str, Space]
 
@@ -22,6 +28,85 @@ class Product(Space):
     def step(self, x: State, v: State) -> State:
         """Move every leaf that has a velocity; the others stay."""
         return {name: part.step(x[name], v[name]) if name in v else x[name] for name, part in self.parts.items()}
+
+    @property
+    def flat(self) -> bool:
+        """Whether all parts are."""
+        return all(part.flat for part in self.parts.values())
+
+    @property
+    def dimension(self) -> int:
+        """Degrees of freedom of all leaves."""
+        return sum(part.dimension for part in self._manifolds().values())
+
+    def exp(self, x: State, v: State) -> State:
+        """Follow each leaf's geodesic."""
+        return self._each(lambda part, x, v: part.exp(x, v), x, v)
+
+    def log(self, x: State, y: State) -> State:
+        """Return each leaf's way from x to y."""
+        return self._each(lambda part, x, y: part.log(x, y), x, y)
+
+    def transport(self, x: State, y: State, v: State) -> State:
+        """Carry each leaf's tangent vector."""
+        return self._each(lambda part, x, y, v: part.transport(x, y, v), x, y, v)
+
+    def project(self, x: State) -> State:
+        """Return each leaf's nearest point."""
+        return self._each(lambda part, x: part.project(x), x)
+
+    def tangent(self, x: State, v: State) -> State:
+        """Project each leaf's vector."""
+        return self._each(lambda part, x, v: part.tangent(x, v), x, v)
+
+    def pull(self, x: State, y: State, v: State) -> State:
+        """Bring each leaf's velocity to x."""
+        return {name: part.pull(x[name], y[name], v[name]) for name, part in self.parts.items()}
+
+    def log_reference(self, x: State) -> Float[Tensor, " b"]:
+        """Add the log densities of the leaves."""
+        return self._total(lambda part, x: part.log_reference(x), x)
+
+    def volume_drift(self, x: State, v: State) -> Float[Tensor, " b"]:
+        """Add the rates of the leaves."""
+        return self._total(lambda part, x, v: part.volume_drift(x, v), x, v)
+
+    def length(self, x: State, v: State) -> Float[Tensor, " b"]:
+        """Return the root of the sum of squares."""
+        return root(self._total(lambda part, x, v: part.length(x, v).square(), x, v))
+
+    def distance(self, x: State, y: State) -> Float[Tensor, " b"]:
+        """Return the root of the sum of squares."""
+        return root(self._total(lambda part, x, y: part.distance(x, y).square(), x, y))
+
+    def error(self, x: State) -> Float[Tensor, " b"]:
+        """Add how far the leaves are from their manifolds."""
+        return self._total(lambda part, x: part.error(x), x)
+
+    def _manifolds(self) -> dict[str, Any]:
+        """Return the parts, all of which must have a geometry."""
+        return {name: geometry(part) for name, part in self.parts.items()}
+
+    def _each(self, function: Callable[..., Any], *states: State) -> State:
+        return {name: function(part, *(s[name] for s in states)) for name, part in self._manifolds().items()}
+
+    def _total(self, function: Callable[..., Tensor], *states: State) -> Float[Tensor, " b"]:
+        return torch.stack(list(self._each(function, *states).values())).sum(0)
+
+
+def geometry(space: Space) -> Manifold | Product:
+    """Return a space, known to be a manifold or a product of manifolds.
+
+    Raises:
+        TypeError: If a part of it is none, such as tokens.
+    """
+    if isinstance(space, Product):
+        for each in space.parts.values():
+            geometry(each)
+        return space
+    if not isinstance(space, Manifold):
+        raise TypeError(f"{type(space).__name__} has no geometry, so nothing flows along it")
+    return space
 
 
 def part(space: Space, name: str) -> Space:

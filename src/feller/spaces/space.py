@@ -12,6 +12,11 @@ from feller.tree import State
 class Space(abc.ABC):
     """Where a state, or a leaf of it, lives. Implement two methods to add one."""
 
+    @property
+    def flat(self) -> bool:
+        """Whether vectors at one point can be added to those at another, and noise to a state."""
+        return True
+
     @abc.abstractmethod
     def reference(self, n: int, draw: Draw, device: torch.device | str = "cpu") -> State:
         """Draw n states from the source law, the process's law at t = 0."""
@@ -23,3 +28,7 @@ class Space(abc.ABC):
     def move(self, x: Tensor, v: Tensor, h: float) -> Tensor:
         """Follow a velocity for the time h."""
         return self.step(x, h * v)
+
+    def pull(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+        """Bring a velocity at y to x, so that it can be added to velocities there; on flat spaces it is the same."""
+        return v

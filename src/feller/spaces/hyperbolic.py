@@ -1,0 +1,109 @@
+"""Hyperbolic space, where trees fit: Poincare's ball.
+
+Source: Ganea, Becigneul and Hofmann 2018, "Hyperbolic neural networks", arXiv 1805.09112; the forms without
+cancellation are ours.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from feller.draws import Draw
+from feller.spaces.manifold import Manifold
+from feller.spaces.series import asinhc, root, sinhc, sinhc_rest, tanhc
+
+
+def _dot(x: Tensor, y: Tensor) -> Tensor:
+    return (x * y).sum(-1, keepdim=True)
+
+
+def _room(x: Tensor) -> Tensor:
+    """Return 1 - |x|^2: two over it is the scale of the metric."""
+    return 1 - _dot(x, x)
+
+
+def _sinh_square(x: Tensor, y: Tensor) -> Tensor:
+    """Return the squared hyperbolic sine of half the distance."""
+    return _dot(y - x, y - x) / (_room(x) * _room(y))
+
+
+@dataclass(frozen=True)
+class Poincare(Manifold):
+    """Points of the open unit ball with curvature -1; the source is a normal law in the tangent space at the centre."""
+
+    n: int = 2
+    """Degrees of freedom of one point."""
+    shape: tuple[int, ...] = ()
+    """How the points of one example are arranged."""
+
+    @property
+    def dimension(self) -> int:
+        """Degrees of freedom of all points."""
+        return self.n * math.prod(self.shape)
+
+    def reference(self, n: int, draw: Draw, device: torch.device | str = "cpu") -> Tensor:
+        """Draw z from N(0, I) and go from the centre in its direction by the distance |z|."""
+        z = draw.normal((n, *self.shape, self.n), device=device) / 2
+        return tanhc(_dot(z, z)) * z
+
+    def log_reference(self, x: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+        """Return the log density of the normal law, less the log growth of spheres beyond flat ones."""
+        s = _sinh_square(torch.zeros_like(x), x)
+        square = 4 * s * asinhc(s).square()
+        each = -(square + self.n * math.log(2 * math.pi)) / 2 - (self.n - 1) * sinhc(square).log()
+        return each.flatten(1).sum(1)
+
+    def exp(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+        """Add x and the way from the centre, in the sense of Moebius."""
+        w = v / _room(x)
+        u = tanhc(_dot(w, w)) * w
+        uu, xu = _dot(u, u), _dot(x, u)
+        y = (1 + 2 * xu + uu) * x + _room(x) * u
+        return self.project(y / (1 + 2 * xu + _dot(x, x) * uu))
+
+    def log(self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+        """Return the way to y; differences are taken first, so that near points keep their digits."""
+        d, s = y - x, _sinh_square(x, y)
+        return asinhc(s) / (_room(y) * (1 + s).sqrt()) * (_room(x) * d - _dot(d, d) * x)
+
+    def transport(
+        self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]
+    ) -> Float[Tensor, " b *d"]:
+        """Gyrate v by y and -x, then rescale it."""
+        d, here, there = y - x, _room(x), _room(y)
+        xv, dv, dd = _dot(x, v), _dot(d, v), _dot(d, d)
+        turn = (xv * (2 * _dot(x, d) - here) - dv * _dot(x, x)) * d + (dv * here - xv * dd) * x
+        return there / here * (v + 2 * turn / (here * there + dd))
+
+    def pull(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+        """Carry v back, and shrink what is across the way: geodesics spread faster than in proportion."""
+        way, v = self.log(x, y), self.transport(y, x, v)
+        scale = 4 / _room(x).square()
+        s = scale * _dot(way, way)
+        return (v + sinhc_rest(s) * scale * _dot(way, v) * way) / sinhc(s)
+
+    def project(self, x: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+        """Draw points outside, or so near the boundary that 1 - |x|^2 has lost its digits, into the ball."""
+        most, s = 1 - 100 * torch.finfo(x.dtype).eps, _dot(x, x)
+        outside = s > most**2
+        return torch.where(outside, x * (most / s.masked_fill(~outside, 1.0).sqrt()), x)
+
+    def tangent(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+        """Return v."""
+        return v
+
+    def length(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+        """Return the Euclidean norm times the scale of the metric."""
+        return root((4 * _dot(v, v) / _room(x).square()).flatten(1).sum(1))
+
+    def distance(self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+        """Return the hyperbolic distance."""
+        s = _sinh_square(x, y)
+        return root((4 * s * asinhc(s).square()).flatten(1).sum(1))
+
+    def volume_drift(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+        """Return the growth of the scale of the metric to the power n."""
+        return (2 * self.n * _dot(x, v) / _room(x)).flatten(1).sum(1)

@@ -1,0 +1,92 @@
+"""Spaces with a geometry: shortest lines, tangent vectors, volume.
+
+Source: Chen and Lipman 2024, "Flow matching on general geometries", arXiv 2302.03660; Lipman et al. 2024, arXiv
+2412.06264, section 5.
+"""
+
+import abc
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from feller.spaces.space import Space
+
+LARGEST_ERROR = 1e-3
+"""Distance from the manifold beyond which a point does not count as one of it."""
+
+
+class Manifold(Space):
+    """Points, or arrays of points, in the coordinates of a Euclidean space around them.
+
+    A state is [b, *shape, *point]: `shape` counts the points of one example, and `point` is the shape of one point's
+    coordinates. Tangent vectors have the shape of the state. All methods work at the precision of their inputs, and
+    have finite gradients where the map itself is smooth, also at v = 0 and y = x.
+    """
+
+    @property
+    def flat(self) -> bool:
+        """Whether the curvature is zero; only flat kinds say so."""
+        return False
+
+    @property
+    @abc.abstractmethod
+    def dimension(self) -> int:
+        """Number of degrees of freedom of one example."""
+
+    @abc.abstractmethod
+    def exp(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+        """Return where the geodesic from x with velocity v is at time 1."""
+
+    @abc.abstractmethod
+    def log(self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+        """Return the velocity at x of the shortest geodesic that is at y at time 1; one of several where there are."""
+
+    @abc.abstractmethod
+    def transport(
+        self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]
+    ) -> Float[Tensor, " b *d"]:
+        """Carry a tangent vector from x to y, parallel along the shortest geodesic."""
+
+    @abc.abstractmethod
+    def project(self, x: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+        """Return the nearest point of the manifold."""
+
+    @abc.abstractmethod
+    def tangent(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+        """Project a vector of the space around orthogonally to the tangent space at x."""
+
+    @abc.abstractmethod
+    def log_reference(self, x: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+        """Return the log density of the reference law with respect to the manifold's volume."""
+
+    @abc.abstractmethod
+    def length(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+        """Return the norm of a tangent vector in the manifold's metric, over all points of an example."""
+
+    def distance(self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+        """Return the geodesic distance, over all points of an example."""
+        return self.length(x, self.log(x, y))
+
+    def volume_drift(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+        """Return the rate at which the log of the volume element grows along v, beside that of the space around.
+
+        The divergence of a field is the trace of its derivative along the tangent space, plus this. Zero where the
+        metric is that of the space around, up to a constant.
+        """
+        return v.new_zeros(len(v))
+
+    def error(self, x: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+        """Return how far states are from the manifold, in the space around."""
+        return (x - self.project(x)).flatten(1).norm(dim=1)
+
+    def step(self, x: Tensor, v: Tensor) -> Tensor:
+        """Follow the geodesic."""
+        return self.exp(x, v)
+
+    def pull(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+        """Return the rate at which log(x, y) changes as y moves with velocity v.
+
+        A curve then is a curve in the tangent space at x, where a Runge-Kutta rule keeps its order.
+        """
+        return torch.func.jvp(lambda y: self.log(x, y), (y,), (v,))[1]

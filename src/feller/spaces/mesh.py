@@ -1,0 +1,167 @@
+"""Any closed surface, made of triangles.
+
+Source: Chen and Lipman 2024, "Flow matching on general geometries", arXiv 2302.03660, section 3.2.
+"""
+
+import functools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import dijkstra
+from torch import Tensor
+
+from feller.draws import Draw, categorical
+from feller.spaces.manifold import Manifold
+from feller.spaces.series import norm
+from feller.spaces.spectrum import biharmonic
+from feller.spaces.sphere import Sphere
+from feller.spaces.surface import Surface, build_surface
+from feller.spaces.triangles import check_triangles
+
+
+@dataclass(frozen=True)
+class Mesh(Manifold):
+    """The points of a closed surface of triangles, [b, 3], with the uniform law as source.
+
+    `exp` walks straight on. `distance` is the biharmonic one, which is smooth and quick but no length: `log` is the
+    step that brings it to zero at its present rate, so that `exp(x, log(x, y))` is y only roughly. States are plain
+    coordinates, so each method first looks for the triangle; where two meet, the same one is found each time.
+    """
+
+    vertices: tuple[tuple[float, float, float], ...]
+    """Coordinates of the corners."""
+    faces: tuple[tuple[int, int, int], ...]
+    """Numbers of each triangle's vertices, counted from 0, against the clock as seen from outside."""
+    eigenfunctions: int = 100
+    """How many of them make the distance."""
+
+    def __post_init__(self) -> None:
+        """Check the surface.
+
+        Raises:
+            InputError: If it is not closed, not oriented, not connected, or has damaged triangles.
+        """
+        _ = self._topology
+
+    @functools.cached_property
+    def _topology(self) -> tuple[np.ndarray, np.ndarray]:
+        return check_triangles(*self._arrays())
+
+    @functools.cached_property
+    def _tables(self) -> dict[tuple[torch.dtype, torch.device], tuple[Surface, Tensor]]:
+        return {}
+
+    @functools.cached_property
+    def _places(self) -> Tensor:
+        """Coordinates of each triangle's corners in the space of the distance, [F, 3, k]."""
+        vertices, faces = self._arrays()
+        return torch.from_numpy(biharmonic(vertices, faces, self.eigenfunctions)[faces])
+
+    @functools.cached_property
+    def _reach(self) -> float:
+        """A length that no shortest way exceeds: twice the longest from one vertex along edges, and a triangle."""
+        vertices, faces = self._arrays()
+        i, j = faces.reshape(-1), np.roll(faces, -1, 1).reshape(-1)
+        sides = np.linalg.norm(vertices[i] - vertices[j], axis=1)
+        ways = dijkstra(coo_array((sides, (i, j)), shape=(len(vertices),) * 2), directed=True, indices=0)
+        return 2 * (ways.max() + sides.max())
+
+    def _arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.array(self.vertices, dtype=np.float64), np.array(self.faces, dtype=np.int64)
+
+    def _at(self, x: Tensor) -> tuple[Surface, Tensor]:
+        """Return all tables in the precision and on the device of a tensor; they are made once."""
+        kind = x.dtype, x.device
+        if kind not in self._tables:
+            self._tables[kind] = build_surface(*self._arrays(), *self._topology).like(x), self._places.to(x)
+        return self._tables[kind]
+
+    @property
+    def dimension(self) -> int:
+        """Two: it is a surface."""
+        return 2
+
+    def reference(self, n: int, draw: Draw, device: torch.device | str = "cpu") -> Tensor:
+        """Draw from the uniform law: a triangle by its area, then a point of it."""
+        surface, _ = self._at(torch.empty(0, device=device))
+        face = categorical(surface.areas, draw.uniform((n,), torch.float64, device))
+        u, w = draw.uniform((n, 2), device=device).unbind(1)
+        return surface.at(face, torch.stack([1 - u.sqrt(), u.sqrt() * (1 - w), u.sqrt() * w], 1))
+
+    def log_reference(self, x: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+        """Return minus the log of the area."""
+        return x.new_full((len(x),), -math.log(self._at(x)[0].areas.double().sum().item()))
+
+    def exp(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+        """Walk straight on, across the edges.
+
+        Raises:
+            ValueError: If the velocity is so large that the walk has no end.
+        """
+        surface, _ = self._at(x)
+        face, weights = surface.locate(x)
+        return surface.at(*surface.walk(face, weights, _remove(surface.normals[face], v)))
+
+    def log(self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+        """Return the steepest way down of the distance to y, so long that it would be 0 at the end.
+
+        The distance is stationary at y itself, where the step is 0, and at points far away, where it is cut to a length
+        that no shortest way exceeds.
+        """
+        surface, places = self._at(x)
+        face, weights = surface.locate(x)
+        way = _mean(weights, places[face]) - self._place(y)
+        slope = (surface.slopes[face] * (places[face] @ way[..., None])).sum(-2)
+        square, size = way.square().sum(-1, keepdim=True), norm(slope)[:, None]
+        pace = torch.minimum(square, self._reach * size) / size.square().masked_fill(size == 0, 1.0)
+        return -pace * slope
+
+    def _place(self, x: Tensor) -> Tensor:
+        """Return the coordinates [b, k] in the space of the distance, linear within triangles."""
+        surface, places = self._at(x)
+        face, weights = surface.locate(x)
+        return _mean(weights, places[face])
+
+    def transport(
+        self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]
+    ) -> Float[Tensor, " b *d"]:
+        """Turn v by the smallest rotation between the two triangles' planes; exactly parallel on spheres alone."""
+        surface, _ = self._at(x)
+        here, there = (surface.normals[surface.locate(z)[0]] for z in (x, y))
+        return Sphere().transport(here, there, v)
+
+    def project(self, x: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+        """Return the nearest point of the surface."""
+        surface, _ = self._at(x)
+        return surface.at(*surface.locate(x))
+
+    def tangent(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+        """Project to the plane of the triangle."""
+        surface, _ = self._at(x)
+        return _remove(surface.normals[surface.locate(x)[0]], v)
+
+    def length(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+        """Return the Euclidean norm."""
+        return norm(v)
+
+    def distance(self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+        """Return the biharmonic distance, which is not the length of `log`."""
+        return norm(self._place(x) - self._place(y))
+
+    def pull(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+        """Carry v to x: the rate of `log` would show the triangles."""
+        return self.transport(y, x, v)
+
+
+def _mean(weights: Tensor, values: Tensor) -> Tensor:
+    """Return the weighted mean of the values at a triangle's corners."""
+    return (weights[..., None] * values).sum(-2)
+
+
+def _remove(normal: Tensor, v: Tensor) -> Tensor:
+    """Return v without its part along a normal."""
+    return v - (v * normal).sum(-1, keepdim=True) * normal

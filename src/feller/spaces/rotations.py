@@ -1,0 +1,157 @@
+"""Rotations, and rotations with positions: orientations of rigid bodies."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from feller.draws import Draw
+from feller.spaces.euclidean import Euclidean
+from feller.spaces.manifold import Manifold
+from feller.spaces.product import Product
+from feller.spaces.series import arc, cosc, norm, sinc, sinc_rest
+
+AMBIGUOUS = 1e-6
+"""Gap of singular values, relative to the largest, below which a nearest rotation is not determined."""
+
+
+def hat(w: Float[Tensor, "*d 3"]) -> Float[Tensor, "*d 3 3"]:
+    """Return the skew matrix whose product with a vector is the cross product with w."""
+    x, y, z = w.unbind(-1)
+    zero = torch.zeros_like(x)
+    return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).unflatten(-1, (3, 3))
+
+
+def vee(a: Float[Tensor, "*d 3 3"]) -> Float[Tensor, "*d 3"]:
+    """Return the vector of a matrix's skew part."""
+    a = (a - a.mT) / 2
+    return torch.stack([a[..., 2, 1], a[..., 0, 2], a[..., 1, 0]], -1)
+
+
+def rotation(w: Float[Tensor, "*d 3"]) -> Float[Tensor, "*d 3 3"]:
+    """Return the rotation about w by |w| radians, by Rodrigues' formula."""
+    s = w.square().sum(-1)[..., None, None]
+    a = hat(w)
+    return torch.eye(3, dtype=w.dtype, device=w.device) + sinc(s) * a + cosc(s) * (a @ a)
+
+
+def from_quaternion(q: Float[Tensor, "*d 4"]) -> Float[Tensor, "*d 3 3"]:
+    """Return the rotation of a unit quaternion, the real part first."""
+    a = hat(q[..., 1:])
+    return torch.eye(3, dtype=q.dtype, device=q.device) + 2 * (q[..., :1, None] * a + a @ a)
+
+
+def to_quaternion(a: Float[Tensor, "*d 3 3"]) -> Float[Tensor, "*d 4"]:
+    """Return the unit quaternion, with a real part that is not negative, of the rotation I + a.
+
+    Each row of 4 q q^T is linear in the matrix; the one with the largest diagonal entry is far from 0. The identity is
+    left out of the argument because the rounding of 1 would swallow small angles.
+    """
+    sums, (x, y, z) = a + a.mT, torch.diagonal(a, dim1=-2, dim2=-1).unbind(-1)
+    i, j, k = (2 * vee(a)).unbind(-1)
+    ij, ik, jk = sums[..., 0, 1], sums[..., 0, 2], sums[..., 1, 2]
+    rows = [4 + x + y + z, i, j, k, i, x - y - z, ij, ik, j, ij, y - x - z, jk, k, ik, jk, z - x - y]
+    table = torch.stack(rows, -1).unflatten(-1, (4, 4))
+    best = torch.diagonal(table, dim1=-2, dim2=-1).argmax(-1)[..., None, None]
+    row = torch.take_along_dim(table, best, -2).squeeze(-2)
+    row = torch.where(row[..., :1] < 0, -row, row)
+    return row / row.square().sum(-1, keepdim=True).sqrt()
+
+
+@dataclass(frozen=True)
+class SO3(Manifold):
+    """Rotation matrices of space, with the uniform law as source; distances are angles.
+
+    A tangent vector at R is a matrix R hat(w), and its length is |w|: the metric is half that of the matrices around.
+    """
+
+    shape: tuple[int, ...] = ()
+    """How the rotations of one example are arranged."""
+
+    @property
+    def dimension(self) -> int:
+        """Three for each rotation."""
+        return 3 * math.prod(self.shape)
+
+    def reference(self, n: int, draw: Draw, device: torch.device | str = "cpu") -> Tensor:
+        """Draw from the uniform law: rotations of normal quaternions."""
+        q = draw.normal((n, *self.shape, 4), device=device)
+        return from_quaternion(q / torch.linalg.vector_norm(q, dim=-1, keepdim=True))
+
+    def log_reference(self, x: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+        """Return -log 8 pi^2 for each rotation."""
+        return x.new_full((len(x),), -math.log(8 * math.pi**2) * math.prod(self.shape))
+
+    def exp(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+        """Rotate; a step of Newton's method removes what rounding takes from orthogonality."""
+        y = x @ rotation(vee(x.mT @ v))
+        return y @ (3 * torch.eye(3, dtype=y.dtype, device=y.device) - y.mT @ y) / 2
+
+    def log(self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+        """Return the rotation by the smallest angle from x to y."""
+        return x @ hat(self._way(x, y))
+
+    def _way(self, x: Tensor, y: Tensor) -> Tensor:
+        q = to_quaternion(x.mT @ (y - x))
+        sine = q[..., 1:]
+        return 2 * arc(sine.square().sum(-1, keepdim=True), q[..., :1]) * sine
+
+    def transport(
+        self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]
+    ) -> Float[Tensor, " b *d"]:
+        """Carry v parallel: seen from the body, it turns back by half the rotation."""
+        back = rotation(-self._way(x, y) / 2)
+        return y @ (back @ (x.mT @ v) @ back.mT)
+
+    def pull(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+        """Apply the inverse of the right Jacobian of the exponential, seen from the body."""
+        way, turn = self._way(x, y), vee(y.mT @ v)
+        q = way.square().sum(-1, keepdim=True) / 4
+        across = torch.linalg.cross(way, turn)
+        twice = (cosc(q) - sinc_rest(q)) / (4 * sinc(q)) * torch.linalg.cross(way, across)
+        return x @ hat(turn + across / 2 + twice)
+
+    def project(self, x: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+        """Return the nearest rotation; one of them where there are several, see `singular`.
+
+        The decomposition has no derivative at a rotation, whose singular values are equal, so that of the nearest
+        rotation is brought by one step of Newton's method.
+        """
+        u, s, vh = torch.linalg.svd(x.detach())
+        s, vh = _proper(u, s, vh)
+        near = u @ vh
+        rates = torch.where(_gap(s) <= AMBIGUOUS, 1.0, s.sum(-1, keepdim=True) - s)
+        twist = vh @ (2 * vee(near.mT @ x))[..., None] / rates[..., None]
+        return near @ rotation((vh.mT @ twist)[..., 0])
+
+    def singular(self, x: Float[Tensor, " b *d"]) -> Bool[Tensor, " b"]:
+        """Tell where a nearest rotation is not determined, as at reflections: two or more are equally near."""
+        s, _ = _proper(*torch.linalg.svd(x))
+        return (_gap(s) <= AMBIGUOUS).flatten(1).any(1)
+
+    def tangent(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+        """Keep the skew part, seen from the body."""
+        return x @ hat(vee(x.mT @ v))
+
+    def length(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+        """Return the angle's speed."""
+        return norm(v) / math.sqrt(2)
+
+
+def _proper(u: Tensor, s: Tensor, vh: Tensor) -> tuple[Tensor, Tensor]:
+    """Turn the last singular value and vector around where the product of the vectors is a reflection."""
+    sign = torch.linalg.det(u @ vh).sign()[..., None]
+    flip = torch.cat([torch.ones_like(sign).expand(*sign.shape[:-1], 2), sign], -1)
+    return s * flip, flip[..., None] * vh
+
+
+def _gap(s: Tensor) -> Tensor:
+    """Return the sum of the two smallest signed singular values over the largest, [..., 1]; zero for a zero matrix."""
+    return (s[..., 1:2] + s[..., 2:]) / s[..., :1].clamp_min(torch.finfo(s.dtype).tiny)
+
+
+def se3(shape: tuple[int, ...] = ()) -> Product:
+    """Return rigid motions: a rotation and a position each, with the product metric."""
+    return Product({"rotation": SO3(shape), "position": Euclidean((*shape, 3))})

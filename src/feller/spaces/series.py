@@ -1,0 +1,98 @@
+"""Functions that are smooth where their usual formulas divide zero by zero.
+
+They are functions of a square s = |v|^2, as a norm itself has no derivative at 0. Near 0 a Taylor polynomial replaces
+the formula, which then never sees the zero: neither a value nor a derivative of any order is lost.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+LIMIT = 0.01
+"""Squares below it belong to the polynomials, whose remainder is below 1e-17 there."""
+SINE = [(-1) ** k / math.factorial(2 * k + 1) for k in range(8)]
+SINH = [abs(c) for c in SINE]
+ARCSINE = [math.comb(2 * k, k) / (4**k * (2 * k + 1)) for k in range(8)]
+ARSINH = [(-1) ** k * c for k, c in enumerate(ARCSINE)]
+SINE_REST = [(-1) ** k / math.factorial(2 * k + 3) for k in range(8)]
+SINH_REST = [abs(c) for c in SINE_REST]
+TANH = [1.0, -1 / 3, 2 / 15, -17 / 315, 62 / 2835, -1382 / 155925, 21844 / 6081075, -929569 / 638512875]
+
+
+def polynomial(coefficients: list[float], s: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
+    """Evaluate a polynomial, the constant coefficient first."""
+    total = torch.full_like(s, coefficients[-1])
+    for c in reversed(coefficients[:-1]):
+        total = total * s + c
+    return total
+
+
+def _ratio(
+    s: Float[Tensor, "*d"], coefficients: list[float], formula: Callable[[Tensor], Tensor]
+) -> Float[Tensor, "*d"]:
+    """Return formula(r) / r for r the root of s."""
+    near = s < LIMIT
+    r = s.masked_fill(near, 1.0).sqrt()
+    return torch.where(near, polynomial(coefficients, s.masked_fill(~near, 0.0)), formula(r) / r)
+
+
+def sinc(s: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
+    """Return sin(r) / r for r the root of s."""
+    return _ratio(s, SINE, torch.sin)
+
+
+def cosc(s: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
+    """Return (1 - cos(r)) / r^2 for r the root of s."""
+    return sinc(s / 4).square() / 2
+
+
+def sinc_rest(s: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
+    """Return (r - sin(r)) / r^3 for r the root of s: what is missing of sinc(s) to 1, over s."""
+    return _rest(s, SINE_REST, 1 - sinc(s))
+
+
+def sinhc(s: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
+    """Return sinh(r) / r for r the root of s."""
+    return _ratio(s, SINH, torch.sinh)
+
+
+def sinhc_rest(s: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
+    """Return (sinh(r) - r) / r^3 for r the root of s: what sinhc(s) has over 1, over s."""
+    return _rest(s, SINH_REST, sinhc(s) - 1)
+
+
+def _rest(s: Float[Tensor, "*d"], coefficients: list[float], rest: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
+    """Return rest / s."""
+    near = s < LIMIT
+    return torch.where(near, polynomial(coefficients, s.masked_fill(~near, 0.0)), rest / s.masked_fill(near, 1.0))
+
+
+def tanhc(s: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
+    """Return tanh(r) / r for r the root of s."""
+    return _ratio(s, TANH, torch.tanh)
+
+
+def asinhc(s: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
+    """Return asinh(r) / r for r the root of s."""
+    return _ratio(s, ARSINH, torch.asinh)
+
+
+def arc(s: Float[Tensor, "*d"], cosine: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
+    """Return an angle over its sine, from the square of the sine and the cosine; s = 0 needs a positive cosine."""
+    near = (s < LIMIT) & (cosine > 0)
+    r = s.masked_fill(near, 1.0).sqrt()
+    return torch.where(near, polynomial(ARCSINE, s.masked_fill(~near, 0.0)), torch.atan2(r, cosine) / r)
+
+
+def root(s: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
+    """Return the square root, with the derivative 0 at 0, where it has none."""
+    zero = s <= 0
+    return s.masked_fill(zero, 1.0).sqrt().masked_fill(zero, 0.0)
+
+
+def norm(v: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+    """Return the Euclidean norm of each example, with the derivative 0 at 0."""
+    return root(v.square().flatten(1).sum(1))

@@ -1,0 +1,102 @@
+"""Proportions that add up to one: the probability simplex with Fisher and Rao's metric.
+
+The square roots of proportions are a sphere's positive part, on which the metric is four times that of the sphere.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from feller.draws import Draw
+from feller.spaces.manifold import Manifold
+from feller.spaces.series import root
+from feller.spaces.sphere import carry, follow, toward, turned_back
+
+
+def _roots(p: Tensor) -> Tensor:
+    """Return square roots; their derivative, infinite at 0, is replaced by 0 there."""
+    return p.clamp_min(torch.finfo(p.dtype).tiny).sqrt()
+
+
+def _lift(p: Tensor, v: Tensor) -> Tensor:
+    """Return the velocity of the square roots; none where a proportion is 0."""
+    return torch.where(p > 0, v / (2 * _roots(p)), 0.0)
+
+
+def _way(p: Tensor, q: Tensor) -> Tensor:
+    """Return the velocity at the roots of p of the great circle to those of q; differences are taken before roots."""
+    x, y = _roots(p), _roots(q)
+    return toward(x, (q - p) / (x + y), (x * y).sum(-1, keepdim=True))
+
+
+@dataclass(frozen=True)
+class Simplex(Manifold):
+    """Proportions of n + 1 parts with the Fisher-Rao metric, sum v^2 / p; the source is uniform, Dirichlet(1, ..., 1).
+
+    Proportions may be 0. No tangent vector leaves such a face, as on the sphere's side the whole boundary is at a right
+    angle; geodesics that would leave the positive part are reflected at it.
+    """
+
+    n: int
+    """Degrees of freedom of one point: one less than the parts."""
+    shape: tuple[int, ...] = ()
+    """How the points of one example are arranged."""
+
+    @property
+    def dimension(self) -> int:
+        """Degrees of freedom of all points."""
+        return self.n * math.prod(self.shape)
+
+    def reference(self, n: int, draw: Draw, device: torch.device | str = "cpu") -> Tensor:
+        """Draw exponential numbers, and divide by their sum."""
+        waits = -torch.log1p(-draw.uniform((n, *self.shape, self.n + 1), device=device))
+        return waits / waits.sum(-1, keepdim=True)
+
+    def log_reference(self, x: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+        """Return the log of n! times the root of the product of all proportions."""
+        return _roots(x).log().flatten(1).sum(1) + math.lgamma(self.n + 1) * math.prod(self.shape)
+
+    def exp(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+        """Follow the great circles of the square roots."""
+        return follow(_roots(x), _lift(x, v)).square()
+
+    def log(self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+        """Return the shortest arcs of the square roots."""
+        return 2 * _roots(x) * _way(x, y)
+
+    def transport(
+        self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]
+    ) -> Float[Tensor, " b *d"]:
+        """Carry v along the great circles of the square roots."""
+        return 2 * _roots(y) * carry(_roots(x), _way(x, y), _lift(x, v))
+
+    def pull(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+        """Do so among the square roots."""
+        return 2 * _roots(x) * turned_back(_roots(x), _roots(y), _way(x, y), _lift(y, v))
+
+    def project(self, x: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+        """Subtract a number from all parts and cut off what is negative, so that the rest adds up to one."""
+        ranked = x.sort(-1, descending=True).values
+        count = torch.arange(1, x.shape[-1] + 1, dtype=x.dtype, device=x.device)
+        excess = (ranked.cumsum(-1) - 1) / count
+        last = (ranked > excess).sum(-1, keepdim=True).clamp_min(1) - 1
+        return (x - torch.take_along_dim(excess, last, -1)).relu()
+
+    def tangent(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+        """Subtract the mean."""
+        return v - v.mean(-1, keepdim=True)
+
+    def length(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+        """Return the root of the sum of v^2 / p."""
+        return 2 * root(_lift(x, v).square().flatten(1).sum(1))
+
+    def distance(self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+        """Return twice the angle between the square roots."""
+        return 2 * root(_way(x, y).square().flatten(1).sum(1))
+
+    def volume_drift(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+        """Return the growth of the product of all p^(-1/2)."""
+        return -(_lift(x, v) / _roots(x)).flatten(1).sum(1)

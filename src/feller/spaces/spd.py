@@ -1,0 +1,142 @@
+"""Covariance matrices, diffusion tensors: symmetric positive definite matrices.
+
+Source: Pennec, Fillard and Ayache 2006, "A Riemannian framework for tensor computing", International Journal of
+Computer Vision 66.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from feller.draws import Draw
+from feller.spaces.manifold import Manifold
+from feller.spaces.series import norm, sinhc
+
+
+def symmetric(a: Float[Tensor, "*d n n"]) -> Float[Tensor, "*d n n"]:
+    """Return the symmetric part."""
+    return (a + a.mT) / 2
+
+
+def exponential(a: Float[Tensor, "*d n n"]) -> Float[Tensor, "*d n n"]:
+    """Return the exponential; torch's takes only arrays without gaps."""
+    return torch.linalg.matrix_exp(a.contiguous())
+
+
+def _differentiable(value: Tensor, u: Tensor, slopes: Tensor, miss: Callable[[Tensor], Tensor]) -> Tensor:
+    """Give a matrix that solves miss(value) = 0 its first and second derivatives.
+
+    The derivatives of eigenvectors do not exist where eigenvalues repeat, those of the solution do. Each step of
+    Newton's method with a constant slope brings one more order; the value of the steps, which is rounding, is left out.
+    """
+    for _ in range(2):
+        rest = miss(value)
+        value = value + u @ ((u.mT @ (rest - rest.detach()) @ u) / slopes) @ u.mT
+    return value
+
+
+def log_of_sum(e: Float[Tensor, "*d n n"]) -> Float[Tensor, "*d n n"]:
+    """Return the logarithm of I + e, for symmetric e, without rounding small e."""
+    eye = torch.eye(e.shape[-1], dtype=e.dtype, device=e.device)
+    values, u = torch.linalg.eigh(symmetric(e).detach())
+    logs = torch.log1p(values.clamp_min(torch.finfo(e.dtype).eps - 1))
+    i, j = logs[..., :, None], logs[..., None, :]
+    slopes = ((i + j) / 2).exp() * sinhc((i - j).square() / 4)
+    value = (u * logs[..., None, :]) @ u.mT
+    return _differentiable(value, u, slopes, lambda value: symmetric(e) + eye - exponential(value))
+
+
+def root_of_sum(e: Float[Tensor, "*d n n"]) -> Float[Tensor, "*d n n"]:
+    """Return the positive square root of I + e, for symmetric e."""
+    eye = torch.eye(e.shape[-1], dtype=e.dtype, device=e.device)
+    values, u = torch.linalg.eigh(symmetric(e).detach())
+    roots = (1 + values).clamp_min(torch.finfo(e.dtype).eps).sqrt()
+    value = (u * roots[..., None, :]) @ u.mT
+    slopes = roots[..., :, None] + roots[..., None, :]
+    return _differentiable(value, u, slopes, lambda value: symmetric(e) + eye - value @ value)
+
+
+def _whiten(lower: Tensor, v: Tensor) -> Tensor:
+    """Return L^-1 v L^-T: v seen from a point L L^T as if it were the identity, which the metric does not notice."""
+    half = torch.linalg.solve_triangular(lower, v, upper=False)
+    return symmetric(torch.linalg.solve_triangular(lower, half.mT, upper=False))
+
+
+@dataclass(frozen=True)
+class SPD(Manifold):
+    """Symmetric positive definite n x n matrices with the affine-invariant metric, tr(X^-1 V X^-1 V).
+
+    The source is a normal law in the tangent space at the identity. States that are not positive definite raise
+    `torch.linalg.LinAlgError`.
+    """
+
+    n: int = 2
+    """Rows of one matrix."""
+    shape: tuple[int, ...] = ()
+    """How the matrices of one example are arranged."""
+
+    @property
+    def dimension(self) -> int:
+        """Numbers on and above the diagonals."""
+        return self.n * (self.n + 1) // 2 * math.prod(self.shape)
+
+    def reference(self, n: int, draw: Draw, device: torch.device | str = "cpu") -> Tensor:
+        """Draw a symmetric matrix from the normal law, and take its exponential."""
+        normal = symmetric(draw.normal((n, *self.shape, self.n, self.n), device=device))
+        half = exponential(normal / 2)
+        return symmetric(half @ half.mT)
+
+    def log_reference(self, x: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+        """Return the log density of the normal law, less the log growth of volume along geodesics."""
+        logs = torch.linalg.eigvalsh(x).log()
+        growth = sinhc((logs[..., :, None] - logs[..., None, :]).square() / 4).log()
+        each = -logs.square().sum(-1) / 2 - growth.sum((-1, -2)) / 2
+        return each.reshape(len(x), -1).sum(1) - self.dimension * math.log(2 * math.pi) / 2
+
+    def exp(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+        """Take the exponential of v, seen from x; a product with its transpose stays positive."""
+        lower = torch.linalg.cholesky(x)
+        half = lower @ exponential(_whiten(lower, v) / 2)
+        return symmetric(half @ half.mT)
+
+    def log(self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+        """Take the logarithm of y, seen from x."""
+        lower = torch.linalg.cholesky(x)
+        return symmetric(lower @ log_of_sum(_whiten(lower, y - x)) @ lower.mT)
+
+    def transport(
+        self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]
+    ) -> Float[Tensor, " b *d"]:
+        """Multiply v on both sides by the square root of y x^-1."""
+        lower = torch.linalg.cholesky(x)
+        half = lower @ root_of_sum(_whiten(lower, y - x))
+        return symmetric(half @ _whiten(lower, v) @ half.mT)
+
+    def project(self, x: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+        """Take the symmetric part, and raise eigenvalues that are not positive in the working precision."""
+        x = symmetric(x)
+        values, u = torch.linalg.eigh(x.detach())
+        precision = torch.finfo(x.dtype)
+        least = (10 * precision.eps * values.abs().amax(-1, keepdim=True)).clamp_min(precision.tiny)
+        return x + (u * (least - values).relu()[..., None, :]) @ u.mT
+
+    def tangent(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+        """Take the symmetric part."""
+        return symmetric(v)
+
+    def length(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+        """Return the Frobenius norm of v, seen from x."""
+        return norm(_whiten(torch.linalg.cholesky(x), v))
+
+    def distance(self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+        """Return the Frobenius norm of the logarithm of y, seen from x."""
+        return norm(log_of_sum(_whiten(torch.linalg.cholesky(x), y - x)))
+
+    def volume_drift(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+        """Return the growth of det(x)^(-(n + 1) / 2)."""
+        trace = torch.diagonal(_whiten(torch.linalg.cholesky(x), v), dim1=-2, dim2=-1)
+        return -(self.n + 1) / 2 * trace.flatten(1).sum(1)

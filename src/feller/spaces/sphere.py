@@ -1,0 +1,120 @@
+"""Directions: the unit sphere."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from feller.draws import Draw
+from feller.spaces.manifold import Manifold
+from feller.spaces.series import arc, cosc, norm, sinc, sinc_rest
+
+NEAR = 1e-15
+"""Sine below which a point in float64 is the antipode, and the geodesics to it are all as good."""
+
+
+def follow(x: Float[Tensor, "*d"], v: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
+    """Walk along great circles from unit vectors x with velocities v."""
+    s = v.square().sum(-1, keepdim=True)
+    y = (1 - s * cosc(s)) * x + sinc(s) * v
+    return y / y.square().sum(-1, keepdim=True).sqrt()
+
+
+def toward(x: Float[Tensor, "*d n"], w: Float[Tensor, "*d n"], cosine: Float[Tensor, "*d 1"]) -> Float[Tensor, "*d n"]:
+    """Return velocities along great circles that leave x along the tangent part of w, whose norm is the sine."""
+    w = w - (x * w).sum(-1, keepdim=True) * x
+    s = w.square().sum(-1, keepdim=True)
+    lost = (s < NEAR**2) & (cosine < 0)
+    w, s = torch.where(lost, NEAR * aside(x), w), s.masked_fill(lost, NEAR**2)
+    return arc(s, cosine) * w
+
+
+def aside(x: Float[Tensor, "*d n"]) -> Float[Tensor, "*d n"]:
+    """Return a unit vector that is orthogonal to x: the first axis or, where x is near to it, the second."""
+    second = x[..., :1].abs() > 0.8
+    axis = (torch.arange(x.shape[-1], device=x.device) == second).to(x)
+    axis = axis - (x * axis).sum(-1, keepdim=True) * x
+    return axis / axis.square().sum(-1, keepdim=True).sqrt()
+
+
+def carry(x: Float[Tensor, "*d"], along: Float[Tensor, "*d"], v: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
+    """Carry v at x parallel along the great circle with a velocity, for the time 1."""
+    s = along.square().sum(-1, keepdim=True)
+    return v - (along * v).sum(-1, keepdim=True) * (cosc(s) * along + sinc(s) * x)
+
+
+def turned_back(
+    x: Float[Tensor, "*d"], y: Float[Tensor, "*d"], way: Float[Tensor, "*d"], v: Float[Tensor, "*d"]
+) -> Float[Tensor, "*d"]:
+    """Return the rate at which the way from x to y changes as y moves with velocity v.
+
+    Carried back to x, the part of v along the great circle counts as it is. The part across it turns the way, which a
+    long way does by more, as great circles from x do not spread in proportion to their length.
+    """
+    s = way.square().sum(-1, keepdim=True)
+    arrival = -(1 - s * cosc(s)) * way + s * sinc(s) * x  # the way back from y
+    v = carry(y, arrival, v)
+    return (v - sinc_rest(s) * (way * v).sum(-1, keepdim=True) * way) / sinc(s)
+
+
+@dataclass(frozen=True)
+class Sphere(Manifold):
+    """Unit vectors of n + 1 numbers, with the uniform law as source; distances are angles."""
+
+    n: int = 2
+    """Degrees of freedom of one point: 2 is the sphere we live on."""
+    shape: tuple[int, ...] = ()
+    """How the points of one example are arranged."""
+
+    @property
+    def dimension(self) -> int:
+        """Degrees of freedom of all points."""
+        return self.n * math.prod(self.shape)
+
+    def reference(self, n: int, draw: Draw, device: torch.device | str = "cpu") -> Tensor:
+        """Draw from the uniform law: the directions of normal vectors."""
+        return self.project(draw.normal((n, *self.shape, self.n + 1), device=device))
+
+    def log_reference(self, x: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+        """Return minus the log of the area, for each point."""
+        half = (self.n + 1) / 2
+        area = math.log(2) + half * math.log(math.pi) - math.lgamma(half)
+        return x.new_full((len(x),), -area * math.prod(self.shape))
+
+    def exp(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+        """Follow great circles."""
+        return follow(x, v)
+
+    def log(self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+        """Return the shortest arcs.
+
+        The difference of near points, or the sum of near antipodes, is free of rounding; y would lose small angles.
+        """
+        cosine = (x * y).sum(-1, keepdim=True)
+        return toward(x, torch.where(cosine >= 0, y - x, y + x), cosine)
+
+    def transport(
+        self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]
+    ) -> Float[Tensor, " b *d"]:
+        """Turn v in the plane of x and y, by their angle."""
+        return carry(x, self.log(x, y), v)
+
+    def pull(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+        """Carry v back, and stretch what is across the way."""
+        return turned_back(x, y, self.log(x, y), v)
+
+    def project(self, x: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+        """Divide by the norm; the centre, which is equally far from all points, goes to the first axis."""
+        first = torch.arange(x.shape[-1], device=x.device) == 0
+        x = torch.where((x == 0).all(-1, keepdim=True) & first, torch.ones_like(x), x)
+        return x / torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+
+    def tangent(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+        """Remove the part along x."""
+        return v - (x * v).sum(-1, keepdim=True) * x
+
+    def length(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+        """Return the Euclidean norm."""
+        return norm(v)

@@ -1,0 +1,73 @@
+"""Angles: the flat torus."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from feller.draws import Draw
+from feller.spaces.manifold import Manifold
+from feller.spaces.series import norm
+
+TURN = 2 * math.pi
+
+
+def wrap(x: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+    """Bring angles into [0, 2 pi); a rounded remainder can be 2 pi itself."""
+    x = torch.remainder(x, TURN)
+    return torch.where(x >= TURN, x - TURN, x)
+
+
+@dataclass(frozen=True)
+class Torus(Manifold):
+    """Arrays of angles in radians, from 0 to below 2 pi, with the uniform law as source."""
+
+    shape: tuple[int, ...] = (1,)
+    """Shape of one example: each number is an angle."""
+
+    @property
+    def dimension(self) -> int:
+        """Number of angles."""
+        return math.prod(self.shape)
+
+    def reference(self, n: int, draw: Draw, device: torch.device | str = "cpu") -> Tensor:
+        """Draw from the uniform law."""
+        return wrap(TURN * draw.uniform((n, *self.shape), device=device))
+
+    def log_reference(self, x: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+        """Return -log 2 pi for each angle."""
+        return x.new_full((len(x),), -math.log(TURN) * self.dimension)
+
+    def exp(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+        """Add, around the circle."""
+        return wrap(x + v)
+
+    def log(self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+        """Return the shorter way around, in [-pi, pi)."""
+        way = y - x
+        way = way - TURN * torch.round(way.detach() / TURN)
+        return torch.where(way >= math.pi, way - TURN, way)
+
+    def transport(
+        self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]
+    ) -> Float[Tensor, " b *d"]:
+        """Return v."""
+        return v
+
+    def project(self, x: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+        """Bring angles into [0, 2 pi)."""
+        return wrap(x)
+
+    def tangent(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+        """Return v."""
+        return v
+
+    def length(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+        """Return the Euclidean norm."""
+        return norm(v)
+
+    def pull(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+        """Return v."""
+        return v

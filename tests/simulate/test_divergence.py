@@ -1,0 +1,205 @@
+"""Traces of Jacobians: closed forms, full Jacobians, the moments of random directions."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from feller.draws import Draws
+from feller.simulate import Divergence, Exact, Gaussian, Hutchinson, Rademacher
+from feller.spaces import Euclidean, Product, Space, Sphere
+from tests.oracle import F64, close, f64
+
+A = f64(1, 2, 3, -4).view(2, 2)
+"""Trace -3; its symmetric part has 2.5 beside the diagonal."""
+PROBES = Draws(0).at("probe")
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return Draws(seed).at("x").normal(shape, F64)
+
+
+def linear(x: Tensor) -> Tensor:
+    return x @ A.T
+
+
+def curved(x: Tensor) -> Tensor:
+    """Mix all entries of an example, not linearly; any shape."""
+    flat = x.flatten(1)
+    mixing = normal(flat.shape[1], flat.shape[1], seed=1).to(x)
+    return (torch.tanh(flat @ mixing) * flat.roll(1, 1)).view_as(x)
+
+
+def traces(x: Tensor) -> Tensor:
+    """Return the trace of the whole Jacobian of `curved`, example by example."""
+    size = x[0].numel()
+    return torch.stack(
+        [torch.autograd.functional.jacobian(curved, row[None]).view(size, size).trace() for row in x.unbind()]
+    )
+
+
+def divergence(kind: Divergence, velocity, x, space: Space = Euclidean()) -> Tensor:  # noqa: B008
+    return kind(velocity, x, kind.probes(x, Draws(0).at("probe")), space)[1]
+
+
+@pytest.mark.parametrize("shape", [(1,), (3,), (2, 3), (2, 3, 3)])
+@pytest.mark.parametrize("chunk", [1, 2, 4, 100])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(F64, 1e-12), (torch.float32, 1e-4)])
+def test_exact_is_the_trace_of_the_jacobian(shape, chunk, dtype, tolerance) -> None:
+    x = normal(4, *shape).to(dtype)
+    u, found = Exact(chunk)(curved, x, {})
+    close(found.double(), traces(x.double()), tolerance)
+    assert found.dtype == u.dtype == dtype
+    assert torch.equal(u, curved(x))
+
+
+def test_leaves_of_a_tree_add_up() -> None:
+    """Each leaf counts its own derivative alone: 2 a + 3 b^2 of (a^2 + b, b^3 - a)."""
+    x = {"a": normal(5, 2), "deeper": {"b": normal(5, 2, seed=1)}}
+
+    def velocity(x):
+        a, b = x["a"], x["deeper"]["b"]
+        return {"a": a**2 + b, "deeper": {"b": b**3 - a}}
+
+    expected = (2 * x["a"] + 3 * x["deeper"]["b"] ** 2).sum(1)
+    for chunk in (1, 2):
+        close(divergence(Exact(chunk), velocity, x), expected, 1e-13)
+    close(divergence(Hutchinson(), velocity, x), expected, 1e-13)  # 1 and -1 beside the diagonal: no variance
+
+
+def test_a_leaf_that_stands_still_counts_nothing() -> None:
+    x = {"a": normal(5, 2), "b": normal(5, 2, seed=1)}
+    found = divergence(Exact(), lambda x: {"a": x["a"] * x["b"], "b": torch.zeros(5, 2, dtype=F64)}, x)
+    close(found, x["b"].sum(1), 1e-14)
+
+
+def test_one_probe_gives_the_quadratic_form() -> None:
+    """z^T A z is -8 or 2: mean -3 and variance 25, to five standard errors of 40,000 draws."""
+    n = 40_000
+    found = divergence(Hutchinson(), linear, torch.zeros(n, 2, dtype=F64))
+    assert set(found.tolist()) == {-8.0, 2.0}
+    assert abs(found.mean().item() + 3) < 5 * 5 / math.sqrt(n)
+
+
+@pytest.mark.parametrize(("law", "variance"), [(Rademacher(), 25.0), (Gaussian(), 59.0)])
+@pytest.mark.parametrize(("count", "chunk"), [(1, 1), (4, 1), (4, 3)])
+def test_moments_of_random_directions(law, variance, count, chunk) -> None:
+    """Mean -3; variance 2 sum S_ij^2, without the diagonal for Rademacher, over the number of probes.
+
+    Five standard errors of 100,000 draws for the mean, and for the variance by the draws' fourth moment.
+    """
+    n = 100_000
+    found = divergence(Hutchinson(count, law, chunk), linear, torch.zeros(n, 2, dtype=F64))
+    away = found - found.mean()
+    assert abs(found.mean().item() + 3) < 5 * math.sqrt(variance / count / n)
+    spread = (away**4).mean() - (away**2).mean() ** 2
+    assert abs((away**2).mean().item() - variance / count) < 5 * math.sqrt(spread.item() / n) + 1e-2
+
+
+def test_one_dimension_needs_no_luck() -> None:
+    x = normal(50, 1)
+    close(divergence(Hutchinson(), lambda x: torch.sin(x) * x, x), (x.cos() * x + x.sin())[:, 0], 1e-14)
+
+
+def test_probes_of_an_example_do_not_depend_on_its_batch() -> None:
+    kind = Hutchinson(3, Gaussian())
+    x = normal(600, 2)
+    whole = kind.probes(x, Draws(7).at("probe"))
+    some = kind.probes(x[250:300], replace(Draws(7), first=250).at("probe"))
+    assert torch.equal(whole[250:300], some)
+
+
+@pytest.mark.parametrize("power", [0, 1, 3])
+def test_sphere_does_not_see_how_a_field_goes_on_outside(power: int) -> None:
+    """The tangent part of a constant a has divergence -2 <a, x>: 0.344 in the reference, section 12."""
+    a, x = f64(0.3, -0.7, 0.2), torch.nn.functional.normalize(torch.cat([f64(0.6, 0.64, 0.48)[None], normal(20, 3)]))
+
+    def velocity(x: Tensor) -> Tensor:
+        return x.square().sum(-1, keepdim=True) ** power * (a - (x @ a)[:, None] * x)
+
+    for kind in (Exact(), Exact(3)):
+        found = divergence(kind, velocity, x, Sphere())
+        close(found, -2 * x @ a, 1e-14)
+        assert found[0].item() == pytest.approx(0.344, abs=1e-14)
+    several = x[:1].expand(40_000, 3)
+    found = divergence(Hutchinson(), velocity, several, Sphere())
+    assert abs(found.mean().item() - 0.344) < 5 * found.std().item() / 200
+
+
+def test_product_takes_each_leaf_in_its_space() -> None:
+    a = f64(0.3, -0.7, 0.2)
+    x = {"way": torch.nn.functional.normalize(normal(7, 3)), "place": normal(7, 2)}
+    space = Product({"way": Sphere(), "place": Euclidean((2,))})
+
+    def velocity(x):
+        return {"way": a - (x["way"] @ a)[:, None] * x["way"], "place": linear(x["place"]) * x["way"][:, :1]}
+
+    close(divergence(Exact(), velocity, x, space), -2 * x["way"] @ a - 3 * x["way"][:, 0], 1e-13)
+
+
+def test_graph_of_second_order_only_where_one_asks() -> None:
+    x, weight = normal(4, 2), f64(2.0).requires_grad_()
+
+    def weighted(x: Tensor) -> Tensor:
+        return weight * x**2
+
+    for kind in (Exact(), Exact(2), Hutchinson()):
+        u, plain = kind(curved, x, kind.probes(x, PROBES))
+        assert not u.requires_grad
+        assert not plain.requires_grad
+        with torch.no_grad():
+            u, plain = kind(weighted, x, kind.probes(x, PROBES))
+        assert not u.requires_grad
+        assert not plain.requires_grad
+        u, found = kind(weighted, x, kind.probes(x, PROBES))  # div = 2 w sum x
+        (gradient,) = torch.autograd.grad(found.sum(), weight)
+        close(gradient, 2 * x.sum(), 1e-13)
+        (gradient,) = torch.autograd.grad(u.sum(), weight)
+        close(gradient, (x**2).sum(), 1e-13)
+        y = x.clone().requires_grad_()
+        _, found = kind(lambda x: 3 * x**2, y, kind.probes(y, PROBES))
+        (gradient,) = torch.autograd.grad(found.sum(), y)
+        close(gradient, torch.full_like(y, 6.0), 1e-13)
+
+
+@pytest.mark.parametrize("kind", [Exact(), Exact(2), Hutchinson(3), Hutchinson(3, chunk=2)])
+def test_inside_a_transformation(kind: Divergence) -> None:
+    """`vmap` over examples, with the gradient of the divergence in a weight, as private training asks."""
+    x = normal(5, 2)
+    probes = kind.probes(x, PROBES)
+
+    def one(weight: Tensor, x: Tensor, probes) -> Tensor:
+        probes = probes[None] if isinstance(probes, Tensor) else probes
+        return kind(lambda x: torch.sin(weight * x) * x.roll(1, 1), x[None], probes)[1][0]
+
+    weight = f64(1.3)[0]
+    together = torch.vmap(torch.func.grad(one), (None, 0, 0 if isinstance(probes, Tensor) else None))(weight, x, probes)
+    for row in range(5):
+        own = weight.clone().requires_grad_()
+        one(own, x[row], probes[row] if isinstance(probes, Tensor) else probes).backward()
+        close(together[row], own.grad, 1e-13)
+
+
+def test_a_hidden_derivative_is_refused() -> None:
+    """Under no_grad the divergence would come out as 0."""
+
+    def hidden(x: Tensor) -> Tensor:
+        with torch.no_grad():
+            return linear(x)
+
+    with pytest.raises(ValueError, match="no_grad"):
+        Exact()(hidden, normal(3, 2), {})
+
+
+def test_no_direction_is_refused() -> None:
+    """Without any the divergence would come out as 0."""
+    for wrong in (lambda: Hutchinson(0), lambda: Hutchinson(2, chunk=0), lambda: Exact(0)):
+        with pytest.raises(ValueError, match="at least one"):
+            wrong()
+
+
+def test_leaves_may_share_their_memory() -> None:
+    x = normal(4, 2)
+    close(divergence(Exact(), lambda x: {k: v**2 for k, v in x.items()}, {"a": x, "b": x}), 4 * x.sum(1), 1e-13)

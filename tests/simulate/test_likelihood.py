@@ -1,0 +1,349 @@
+"""Log densities: closed forms, quadrature to one, gradients, padding."""
+
+import math
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from feller import schedules
+from feller.draws import Draw, Draws
+from feller.paths import Affine, Product
+from feller.processes import Characteristics, Jumps, Process
+from feller.schedules import Schedule
+from feller.simulate import (
+    RK4,
+    Ancestral,
+    Divergence,
+    DormandPrince,
+    Euler,
+    Exact,
+    Heun,
+    Hutchinson,
+    Midpoint,
+    Solver,
+    bits_per_dimension,
+    endpoint,
+    log_density,
+    sample_with_density,
+    start_density,
+)
+from feller.spaces import Euclidean, Space, Sphere, Tokens, Torus
+from feller.spaces import Product as ProductSpace
+from feller.times import linear_grid
+from feller.tree import State
+from tests.oracle import F64, Normal, close, column, f64
+
+BACK = linear_grid(20)[::-1]
+FINE = DormandPrince(rtol=1e-9, atol=1e-9)
+A = f64(0.3, 1.2, -0.7, 0.1, 0.4, 0.9, -0.2, -0.5, -0.6).view(3, 3)
+RULES = [Euler(), Midpoint(), Heun(), RK4(), DormandPrince(rtol=1e-6, atol=1e-6)]
+
+
+def arc(t: Tensor) -> Tensor:
+    return torch.sin(math.pi / 2 * t)
+
+
+def fall(t: Tensor) -> Tensor:
+    return 1 - t**2
+
+
+def log_normal(x: Tensor, m: float | Tensor, s: float | Tensor) -> Tensor:
+    z = (x - m) / s
+    return -(z**2 + math.log(2 * math.pi)) / 2 - torch.as_tensor(s, dtype=F64).log()
+
+
+def linear(x: Tensor, t: Tensor) -> Characteristics:
+    """x' = A x, over the first axis of states of 3 numbers or more."""
+    return Characteristics(torch.einsum("ij,bj...->bi...", A.to(x), x))
+
+
+def bend(x: Tensor, t: Tensor) -> Tensor:
+    """Turn three numbers into three others, not linearly and differently at each time."""
+    return torch.sin(x @ A.T * 2 + t[:, None]) + x.roll(1, 1) * x
+
+
+@dataclass(frozen=True)
+class Unknown(Solver):
+    """A rule that does not say what its calls count for."""
+
+    rule: Solver
+    space: Space
+    weights = ()
+
+    def step(self, process: Process, x: State, t: float, s: float, draw: Draw) -> State:
+        return replace(self.rule, space=self.space).step(process, x, t, s, draw)
+
+
+class Counting(Divergence):
+    """Exact, and counts how often it was asked."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def directions(self, x: list[Tensor], probes: list[Tensor]):
+        self.count += 1
+        return Exact().directions(x, probes)
+
+
+EXACT_ENDS = [schedules.Linear(), schedules.Polynomial(2.0), schedules.Cosine(), schedules.Formula(arc, fall)]
+
+
+@pytest.mark.parametrize("schedule", [*EXACT_ENDS, schedules.LinearVP()], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize("divergence", [Exact(), Hutchinson()], ids=repr)
+def test_normal_data(schedule: Schedule, divergence: Divergence) -> None:
+    """Log p_1(0.3) = -1.2057913526447 for data N(1, 0.5^2), whatever the schedule: reference, section 19 item 3.
+
+    Rademacher probes are exact in one dimension. The slope of LinearVP is infinite at t = 1.
+    """
+    start = 1 - 1e-11 if isinstance(schedule, schedules.LinearVP) else 1.0
+    x = column(0.3, -0.2, 1.7)
+
+    def flow(x: Tensor, t: Tensor) -> Characteristics:
+        return Normal(schedule).flow(x, t.clone())  # a formula's derivative wants memory of its own
+
+    found = log_density(flow, x, [start, 0.0], FINE, Draws(0), divergence=divergence)
+    assert found[0].item() == pytest.approx(-1.2057913526447, abs=1e-8)
+    close(found, log_normal(x, 1.0, 0.5)[:, 0], 1e-8)
+
+
+@pytest.mark.parametrize(("rule", "order"), [(Euler(), 1), (Midpoint(), 2), (Heun(), 2), (RK4(), 4)], ids=repr)
+def test_the_density_has_the_order_of_the_solver(rule: Solver, order: int) -> None:
+    error = [
+        abs(log_density(Normal().flow, column(0.3), linear_grid(n)[::-1], rule, Draws(0)).item() + 1.2057913526447)
+        for n in (32, 64)
+    ]
+    assert math.log2(error[0] / error[1]) == pytest.approx(order, abs=0.25)
+
+
+@pytest.mark.parametrize(("rule", "each"), [(Euler(), 1), (Midpoint(), 1), (Heun(), 2), (RK4(), 4)], ids=repr)
+def test_only_calls_that_count_need_a_divergence(rule: Solver, each: int) -> None:
+    """A rule that does not know its weights asks at each call, and finds the same."""
+    counting, x = Counting(), column(0.3, -0.2)
+    found = log_density(Normal().flow, x, BACK, rule, Draws(0), divergence=counting)
+    assert counting.count == 20 * each
+    counting, unknown = Counting(), Unknown(rule, Euclidean())
+    close(log_density(Normal().flow, x, BACK, unknown, Draws(0), divergence=counting), found, 1e-14)
+    assert counting.count == 20 * rule.calls
+
+
+@pytest.mark.parametrize("times", [[0.2, 0.7], [0.7, 0.2], [0.0, 0.5], [0.5, 0.0]], ids=str)
+def test_any_interval_either_way(times: list[float]) -> None:
+    x, normal = column(0.3, -1.0), Normal()
+
+    def at(time: float):
+        mean, variance = normal.moments(time)
+        return lambda x: log_normal(x, mean, variance**0.5).sum(1)
+
+    found = log_density(normal.flow, x, times, FINE, Draws(0), source=at(times[1]))
+    close(found, at(times[0])(x), 1e-8)
+    end, there = sample_with_density(normal.flow, x, times, FINE, Draws(0), source=at(times[0]))
+    close(end, normal.carry(x, *times), 1e-8)
+    close(there, at(times[1])(end), 1e-8)
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 2, 2)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(F64, 1e-7), (torch.float32, 1e-4)])
+def test_linear_flows_of_any_shape(shape, dtype, tolerance) -> None:
+    """x_1 = e^A x_0, so log p_1(x) = log p_0(e^-A x) - tr A for each column."""
+    x = Draws(0).at("x").normal((4, *shape), F64).to(dtype)
+    x_0 = torch.einsum("ij,bj...->bi...", torch.linalg.matrix_exp(-A), x.double())
+    expected = log_normal(x_0, 0.0, 1.0).flatten(1).sum(1) - A.trace() * math.prod(shape[1:])
+    found = log_density(linear, x, linear_grid(40)[::-1], RK4(), Draws(0), divergence=Exact())
+    assert found.dtype == dtype
+    close(found.double(), expected, tolerance)
+
+
+def test_probes_are_unbiased_and_fixed_along_a_solve() -> None:
+    """The error of 20,000 solves, five standard errors; one solve errs by one quadratic form, times the time."""
+    n, x = 20_000, f64(0.5, -0.3, 0.8)[None]
+    exact = log_density(linear, x, BACK, Midpoint(), Draws(0), divergence=Exact())
+    found = log_density(linear, x.expand(n, 3), BACK, Midpoint(), Draws(1))
+    away = found - exact
+    assert abs(away.mean().item()) < 5 * away.std().item() / math.sqrt(n)
+    skew = (A + A.T) / 2 - torch.diag(A.diagonal())
+    assert away.var().item() == pytest.approx(2 * skew.square().sum().item(), rel=0.05)
+
+
+def test_an_example_does_not_depend_on_its_batch() -> None:
+    x = Draws(0).at("x").normal((600, 3), F64)
+    whole = log_density(linear, x, BACK, Midpoint(), Draws(7))
+    some = log_density(linear, x[250:300], BACK, Midpoint(), replace(Draws(7), first=250))
+    close(some, whole[250:300], 1e-13)
+    assert not torch.equal(some, log_density(linear, x[250:300], BACK, Midpoint(), Draws(7)))
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize("space", [Euclidean((3,)), Sphere()], ids=lambda value: type(value).__name__)
+def test_there_and_back(rule: Solver, space: Space) -> None:
+    """The density found while sampling is the one found from the sample, to the error of the rule."""
+
+    def process(x: Tensor, t: Tensor) -> Characteristics:
+        return Characteristics(space.tangent(x, bend(x, t) / 2))
+
+    adapts = isinstance(rule, DormandPrince)
+    rule, grid = replace(rule, space=space), linear_grid(2 if adapts else 40)
+    x_0 = space.reference(6, Draws(0).at("source")).double()
+    x_0 = space.project(x_0)
+    x_1, forth = sample_with_density(process, x_0, grid, rule, Draws(0), divergence=Exact())
+    close(x_1, endpoint(process, x_0, grid, rule, Draws(0)), 1e-6)
+    back = log_density(process, x_1, grid[::-1], rule, Draws(0), divergence=Exact())
+    close(back, forth, {Euler: 0.1, Midpoint: 5e-3, Heun: 5e-3}.get(type(rule), 1e-4))
+    assert (forth - space.log_reference(x_0)).abs().max() > 0.1
+
+
+def legendre(n: int) -> tuple[Tensor, Tensor]:
+    """Return nodes and weights on [-1, 1], from the eigenvalues of the Jacobi matrix."""
+    k = torch.arange(1, n, dtype=F64)
+    beside = k / (4 * k**2 - 1).sqrt()
+    nodes, vectors = torch.linalg.eigh(torch.diag(beside, 1) + torch.diag(beside, -1))
+    return nodes, 2 * vectors[0] ** 2
+
+
+def test_density_on_the_sphere_integrates_to_one() -> None:
+    """Quadrature over heights and longitudes; a Riemannian divergence that was wrong by its curvature would not."""
+    z, weights = legendre(40)
+    angle = 2 * math.pi * torch.arange(80, dtype=F64) / 80
+    height, turn = torch.meshgrid(z, angle, indexing="ij")
+    ring = (1 - height**2).sqrt()
+    x = torch.stack([ring * turn.cos(), ring * turn.sin(), height], -1).reshape(-1, 3)
+
+    def process(x: Tensor, t: Tensor) -> Characteristics:
+        return Characteristics(Sphere().tangent(x, bend(x, t)))
+
+    found = log_density(process, x, BACK, RK4(Sphere()), Draws(0), divergence=Exact())
+    assert found.max() - found.min() > 1.5
+    total = (found.exp().view(40, 80).sum(1) * weights).sum().item() * 2 * math.pi / 80
+    assert total == pytest.approx(1, abs=1e-4)
+
+
+def test_density_on_the_torus_integrates_to_one() -> None:
+    angle = 2 * math.pi * torch.arange(48, dtype=F64) / 48
+    x = torch.cartesian_prod(angle, angle)
+
+    def process(x: Tensor, t: Tensor) -> Characteristics:
+        return Characteristics(torch.sin(x.roll(1, 1) + t[:, None]) + 0.5 * torch.cos(x))
+
+    found = log_density(process, x, BACK, RK4(Torus((2,))), Draws(0), divergence=Exact())
+    assert found.max() - found.min() > 1
+    assert found.exp().mean().item() * (2 * math.pi) ** 2 == pytest.approx(1, abs=1e-4)
+
+
+def test_a_product_adds_up_its_leaves() -> None:
+    space = ProductSpace({"way": Sphere(), "place": Euclidean((3,))})
+    draw = Draws(0).at("x")
+    x = {"way": Sphere().project(draw.normal((5, 3), F64)), "place": draw.normal((5, 3), F64)}
+
+    def way(x: Tensor, t: Tensor) -> Characteristics:
+        return Characteristics(Sphere().tangent(x, bend(x, t)))
+
+    def process(x, t: Tensor):
+        return {"way": way(x["way"], t), "place": linear(x["place"], t)}
+
+    both = log_density(process, x, BACK, RK4(space), Draws(0), divergence=Exact())
+    one = log_density(way, x["way"], BACK, RK4(Sphere()), Draws(0), divergence=Exact())
+    other = log_density(linear, x["place"], BACK, RK4(), Draws(0), divergence=Exact())
+    close(both, one + other, 1e-12)
+
+
+@pytest.mark.parametrize(
+    "rule", [Midpoint(), RK4(), DormandPrince(rtol=1e-9, atol=1e-9)], ids=lambda r: type(r).__name__
+)
+def test_gradients_are_those_of_the_closed_form(rule: Solver) -> None:
+    """In the data and in the mean and deviation that the velocity is made of; Midpoint to its error."""
+    m, s, x = f64(1.0).requires_grad_(), f64(0.5).requires_grad_(), column(0.3, -0.2, 1.7).requires_grad_()
+
+    def process(x: Tensor, t: Tensor) -> Characteristics:
+        t = t[:, None]
+        return Characteristics(m + (t * s**2 - (1 - t)) / ((t * s) ** 2 + (1 - t) ** 2) * (x - t * m))
+
+    grid = linear_grid(1 if isinstance(rule, DormandPrince) else 40)
+    found = log_density(process, x, grid[::-1], rule, Draws(0))
+    gradients = torch.autograd.grad(found.sum(), (x, m, s))
+    expected = torch.autograd.grad(log_normal(x, m, s).sum(), (x, m, s))
+    for actual, truth in zip(gradients, expected, strict=True):
+        close(actual, truth, 5e-2 if isinstance(rule, Midpoint) else 1e-5)
+
+
+def test_nothing_keeps_a_graph_that_nobody_wants() -> None:
+    x_1, found = sample_with_density(linear, column(0.1, 0.2, 0.3).T, linear_grid(3), Midpoint(), Draws(0))
+    assert not x_1.requires_grad
+    assert not found.requires_grad
+
+
+@pytest.mark.parametrize("space", [Euclidean((3, 3)), Sphere(2, (3,))], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize("divergence", [Exact(), Hutchinson()], ids=repr)
+def test_padding_counts_nothing(space: Space, divergence: Divergence) -> None:
+    """Entries move together, but for the padded ones, which hold nonsense: as if they were not there."""
+    x = space.project(Draws(0).at("x").normal((2, 3, 3), F64))
+    valid = torch.tensor([[True, True, False], [True, True, True]])
+
+    def over(space: Space, mask: Tensor):
+        def process(x: Tensor, t: Tensor) -> Characteristics:
+            shared = torch.where(mask[..., None], x, 0).sum(1, keepdim=True)
+            moved = bend(shared.expand_as(x).flatten(0, 1), t.repeat_interleave(x.shape[1])).view_as(x)
+            free = torch.where(mask[..., None], torch.tanh(moved) * x.roll(1, -1) / 2, 1e3)
+            return Characteristics(space.tangent(x, free))
+
+        return process
+
+    both = log_density(over(space, valid), x, BACK, Midpoint(space), Draws(0), divergence=divergence, valid=valid)
+    short = replace(space, shape=(2, *space.shape[1:]))
+    alone = log_density(over(short, valid[:1, :2]), x[:1, :2], BACK, Midpoint(short), Draws(0), divergence=divergence)
+    close(both[:1], alone, 1e-12)
+    x_1, there = sample_with_density(
+        over(space, valid), x, BACK[::-1], Midpoint(space), Draws(0), divergence=divergence, valid=valid
+    )
+    assert torch.equal(x_1[0, 2], x[0, 2])
+    back = log_density(over(space, valid), x_1, BACK, Midpoint(space), Draws(0), divergence=divergence, valid=valid)
+    close(back, there, 0.05)
+
+
+def test_noise_and_jumps_are_refused() -> None:
+    x = column(0.3)
+    jumps = Jumps(lambda s: torch.zeros(1, 1), lambda s, which, draw: torch.zeros(0))
+    for now in (Characteristics(x, x), Characteristics(x, jumps=jumps), Characteristics()):
+        for rule in RULES:
+            with pytest.raises(ValueError, match="velocity alone"):
+                log_density(lambda x, t, now=now: now, x, BACK, rule, Draws(0))
+
+
+def test_what_is_unknown_is_said() -> None:
+    with pytest.raises(ValueError, match=r"law at t = 0, not at 0\.5"):
+        log_density(linear, torch.zeros(1, 3), [1.0, 0.5], Midpoint(), Draws(0))
+    with pytest.raises(ValueError, match=r"law at t = 0, not at 0\.5"):
+        sample_with_density(linear, torch.zeros(1, 3), [0.5, 1.0], Midpoint(), Draws(0))
+    with pytest.raises(ValueError, match="Ancestral has none"):
+        log_density(linear, torch.zeros(1, 3), BACK, Ancestral(), Draws(0))
+    with pytest.raises(ValueError, match="Tokens, which has no log density"):
+        start_density(Affine(), Tokens(3, (2,)), torch.zeros(1, 2))
+
+
+def test_a_schedule_that_scales_the_source() -> None:
+    """Variance exploding: the flow of the data N(1, 0.25), from N(0, 25), which it takes for N(1, 25.25)."""
+    schedule = schedules.VE(0.1, 5.0)
+    normal, path = Normal(schedule), Affine(schedule)
+    (mean, variance), (then, later) = normal.moments(0.0), normal.moments(1.0)
+    ratio = math.sqrt(later / variance)
+    x = column(0.3, 4.0)
+    expected = log_normal(x, then - ratio * mean, 5 * ratio)[:, 0]
+    found = log_density(
+        normal.flow, x, [1.0, 0.0], FINE, Draws(0), source=lambda x: start_density(path, Euclidean(), x)
+    )
+    close(found, expected, 1e-8)
+    both = {"a": x, "b": x}
+    twice = start_density(Product({"a": path, "b": Affine()}), Euclidean(), both)
+    close(twice, (log_normal(x, 0.0, 5.0) + log_normal(x, 0.0, 1.0))[:, 0], 1e-13)
+    valid = torch.tensor([[True, False], [True, True]])
+    padded = start_density(path, Euclidean(), torch.cat([x, x], 1), valid)
+    close(padded, (log_normal(x, 0.0, 5.0) * column(1, 2))[:, 0], 1e-13)
+
+
+def test_bits_per_dimension() -> None:
+    """Uniform data cost their 8 bits on either scale; section 2: -log2 p / D + 7."""
+    flat = f64(-math.log(2) * 12)
+    close(bits_per_dimension(flat, 12), 8.0, 1e-13)
+    close(bits_per_dimension(f64(0.0), 12, span=1.0), 8.0, 1e-13)
+    close(bits_per_dimension(f64(-5.0), 3), 5 / (3 * math.log(2)) + 7, 1e-13)
+    close(bits_per_dimension(f64(-2.0, -4.0), torch.tensor([1, 2]), levels=2), 2 / math.log(2) * f64(1, 1), 1e-13)

@@ -1,0 +1,122 @@
+"""Solvers on manifolds: they keep their order, and do not leave."""
+
+import functools
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from feller.draws import Draws
+from feller.processes import Characteristics
+from feller.simulate import RK4, DormandPrince, Euler, Heun, Midpoint, endpoint
+from feller.spaces import SO3, SPD, Euclidean, Manifold, Poincare, Product, Simplex, Sphere, Torus
+from feller.times import linear_grid
+from feller.tree import pad_right
+from tests.oracle import F64
+
+SPACES = [Sphere(2), Torus((2,)), SO3(), SO3((3,)), Poincare(2), SPD(2), Simplex(2)]
+ORDERS = [(Euler, 1), (Midpoint, 2), (Heun, 2), (RK4, 4)]
+
+
+def field(space: Manifold) -> tuple[Tensor, object]:
+    """Return states and a smooth field: towards two places, by turns, so that it follows no geodesic."""
+    x, one, other = (space.project(space.reference(4, Draws(0).at(name)).double()) for name in ("x", "one", "other"))
+    one, other = (space.exp(x, space.log(x, place) / 2) for place in (one, other))  # far from where ways split
+
+    def process(x: Tensor, t: Tensor) -> Characteristics:
+        turn = pad_right((2 * t).sin().to(x.dtype), x)
+        return Characteristics(velocity=turn * space.log(x, one.to(x)) + (1 - turn) * space.log(x, other.to(x)) / 2)
+
+    return x, process
+
+
+@functools.cache
+def end(space: Manifold) -> Tensor:
+    """Return the states at t = 0.5: 32 steps of RK4."""
+    x, process = field(space)
+    return endpoint(process, x, linear_grid(32, 0.0, 0.5), RK4(space), Draws(0))
+
+
+@pytest.mark.parametrize(("solver", "order"), ORDERS)
+@pytest.mark.parametrize("space", SPACES, ids=str)
+def test_order(space: Manifold, solver: type, order: int) -> None:
+    """From t = 0 to 0.5."""
+    x, process = field(space)
+    errors = [
+        space.distance(endpoint(process, x, linear_grid(n, 0.0, 0.5), solver(space), Draws(0)), end(space)).max().item()
+        for n in (4, 8)
+    ]
+    assert errors[1] < 1e-11 or math.log2(errors[0] / errors[1]) > order - 0.25
+
+
+@pytest.mark.parametrize("space", SPACES, ids=str)
+def test_adaptive_steps_keep_their_tolerance(space: Manifold) -> None:
+    x, process = field(space)
+    for each in (False, True):
+        solver = DormandPrince(space=space, rtol=1e-6, atol=1e-6, per_example=each)
+        assert space.distance(endpoint(process, x, [0.0, 0.5], solver, Draws(0)), end(space)).max() < 1e-4
+
+
+@pytest.mark.parametrize("space", SPACES, ids=str)
+def test_a_thousand_steps_in_single_precision_stay(space: Manifold) -> None:
+    x, process = field(space)
+    last = endpoint(process, x.float(), linear_grid(1000), Euler(space), Draws(0))
+    assert space.error(last).max() < 1e-6 * max(1.0, last.abs().max().item())
+    assert torch.isfinite(last).all()
+
+
+@pytest.mark.parametrize("solver", [Euler, Midpoint, Heun, RK4])
+def test_geodesics_are_followed_exactly(solver: type) -> None:
+    """A field whose curves are great circles: one step is enough."""
+    space, x = Sphere(2), torch.tensor([[1.0, 0.0, 0.0]], dtype=F64)
+    spin = torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]], dtype=F64)
+    last = endpoint(lambda x, t: Characteristics(velocity=x @ spin.T), x, [0.0, 1.0], solver(space), Draws(0))
+    assert (last - torch.tensor([[math.cos(1), math.sin(1), 0.0]], dtype=F64)).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize(
+    "solver", [Euler(Sphere(2)), Midpoint(Sphere(2)), RK4(Sphere(2)), DormandPrince(space=Sphere(2))]
+)
+def test_backwards_returns(solver: object) -> None:
+    x, process = field(Sphere(2))
+    there = endpoint(process, x, linear_grid(16, 0.2, 0.9), solver, Draws(0))
+    back = endpoint(process, there, linear_grid(16, 0.9, 0.2), solver, Draws(0))
+    assert Sphere(2).distance(back, x).max() < (0.1 if isinstance(solver, Euler) else 1e-3)
+
+
+def test_leaves_of_a_product_step_on_their_own_spaces() -> None:
+    space = Product({"turn": SO3(), "place": Euclidean((3,))})
+    (turn, rotate), (place, move) = field(SO3()), field(Euclidean((3,)))
+    both = endpoint(
+        lambda x, t: {"turn": rotate(x["turn"], t), "place": move(x["place"], t)},
+        {"turn": turn, "place": place},
+        linear_grid(16),
+        RK4(space),
+        Draws(0),
+    )
+    assert torch.equal(both["turn"], endpoint(rotate, turn, linear_grid(16), RK4(SO3()), Draws(0)))
+    assert torch.equal(both["place"], endpoint(move, place, linear_grid(16), RK4(), Draws(0)))
+
+
+def test_gradients_go_through_the_steps() -> None:
+    """Against a central difference, through the velocities' way back to the start of the step."""
+    x, process = field(SO3())
+
+    def value(scale: Tensor) -> Tensor:
+        def scaled(x: Tensor, t: Tensor) -> Characteristics:
+            return process(x, t) * scale
+
+        return endpoint(scaled, x, linear_grid(4), RK4(SO3()), Draws(0))[:, 0, 1].sum()
+
+    scale = torch.ones(len(x), dtype=F64, requires_grad=True)
+    (slope,) = torch.autograd.grad(value(scale), scale)
+    h = 1e-5
+    assert abs(slope.sum().item() - ((value(scale + h) - value(scale - h)) / (2 * h)).item()) < 1e-7
+
+
+def test_noise_on_a_curved_space_is_refused() -> None:
+    x = Sphere(2).reference(2, Draws(0).at("x"))
+    noisy = Characteristics(velocity=torch.zeros_like(x), diffusion=torch.ones(2, 1))
+    with pytest.raises(ValueError, match="flat"):
+        endpoint(lambda x, t: noisy, x, [0.0, 1.0], Euler(Sphere(2)), Draws(0))
