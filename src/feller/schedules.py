@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from feller.errors import UsageError
+
 Number = Tensor | float
 
 
@@ -214,10 +216,23 @@ class Formula(Schedule):
 
     def __call__(self, t: Tensor) -> Scales:
         """Evaluate the formulas and their tangents."""
+        t = t.contiguous()  # tangents of one expanded time would be written on each other
         ones = torch.ones_like(t)
         alpha, d_alpha = torch.func.jvp(self.alpha, (t,), (ones,))[:2]
         sigma, d_sigma = torch.func.jvp(self.sigma, (t,), (ones,))[:2]
         return Scales(alpha, sigma, d_alpha.to(t.dtype), d_sigma.to(t.dtype))  # torch promotes tangents of scalars
+
+
+def check_convex(schedule: Schedule, who: str) -> None:
+    """Refuse a schedule whose shares of data and source do not add up to one.
+
+    Raises:
+        UsageError: If they do not; says who asks for it.
+    """
+    scales = schedule(torch.linspace(0.1, 0.9, 5, dtype=torch.float64))
+    total = torch.as_tensor(scales.alpha + scales.sigma)
+    if not torch.allclose(total, torch.ones_like(total)):
+        raise UsageError(f"{who} needs alpha + sigma = 1, got {schedule}; Linear() and Polynomial() have it")
 
 
 def memoryless(schedule: Schedule) -> Callable[[Tensor], Tensor]:

@@ -1,6 +1,7 @@
 """Straight and curved lines between real vectors: flow matching, and diffusion as one of its processes."""
 
 import abc
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -54,6 +55,21 @@ class Memoryless(NoiseLevel):
     def variance(self, scales: Scales) -> Number:
         """Return 2 sigma W / alpha, capped."""
         return (2 * scales.eta).clamp(max=self.most)
+
+
+@dataclass(frozen=True)
+class Level(NoiseLevel):
+    """g^2 from a formula of your own, a function of the scales: it means the same on every schedule.
+
+    `scales.sigma` and so on are tensors. Let it vanish at least as fast as sigma, or the drift is infinite at t = 1.
+    """
+
+    formula: Callable[[Scales], Tensor]
+
+    def variance(self, scales: Scales) -> Number:
+        """Evaluate the formula."""
+        plain = (torch.as_tensor(n, dtype=torch.float64) if isinstance(n, float) else n for n in scales)
+        return self.formula(Scales(*plain))
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from feller.draws import Draw, categorical
-from feller.errors import UsageError
 from feller.paths.path import Path
 from feller.processes import Characteristics, Jumps
-from feller.schedules import Linear, Schedule
+from feller.schedules import Linear, Schedule, check_convex
 from feller.tree import pad_right
 
 AT_ONCE = 2**22
@@ -28,12 +27,7 @@ class Mixture(Path):
     schedule: Schedule = field(default_factory=Linear)
 
     def __post_init__(self) -> None:
-        scales = self.schedule(torch.linspace(0.1, 0.9, 5, dtype=torch.float64))
-        total = torch.as_tensor(scales.alpha + scales.sigma)
-        if not torch.allclose(total, torch.ones_like(total)):
-            raise UsageError(
-                f"a mixture path needs alpha + sigma = 1, got {self.schedule}; Linear() and Polynomial() have it"
-            )
+        check_convex(self.schedule, "a mixture path")
 
     def sample(
         self, x_0: Int[Tensor, " b *d"], x_1: Int[Tensor, " b *d"], t: Float[Tensor, " b"], draw: Draw | None = None

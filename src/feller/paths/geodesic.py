@@ -1,0 +1,55 @@
+"""Shortest lines on a manifold."""
+
+from dataclasses import dataclass, field
+
+from jaxtyping import Float
+from torch import Tensor
+
+from feller.draws import Draw
+from feller.paths.path import Path
+from feller.processes import Characteristics
+from feller.schedules import Linear, Schedule, check_convex
+from feller.spaces import Manifold
+from feller.tree import pad_right
+
+
+@dataclass(frozen=True)
+class Geodesic(Path):
+    """x_t = exp(x_0, alpha_t log(x_0, x_1)): at the share alpha_t of the geodesic from source to data.
+
+    The network answers with the velocity, in the coordinates around the manifold; what is not tangent to it is left
+    out. Source: Chen and Lipman 2024, "Flow matching on general geometries", arXiv 2302.03660.
+    """
+
+    space: Manifold
+    schedule: Schedule = field(default_factory=Linear)
+
+    def __post_init__(self) -> None:
+        check_convex(self.schedule, "a geodesic path")
+
+    def sample(
+        self, x_0: Float[Tensor, " b *d"], x_1: Float[Tensor, " b *d"], t: Float[Tensor, " b"], draw: Draw | None = None
+    ) -> Float[Tensor, " b *d"]:
+        """Return the point on the way; there is nothing to draw."""
+        alpha = self.schedule(pad_right(t, x_0)).alpha
+        return self.space.exp(x_0, alpha * self.space.log(x_0, x_1))
+
+    def target(
+        self,
+        x_t: Float[Tensor, " b *d"],
+        x_0: Float[Tensor, " b *d"],
+        x_1: Float[Tensor, " b *d"],
+        t: Float[Tensor, " b"],
+    ) -> Float[Tensor, " b *d"]:
+        """Return the velocity on the way: that at x_0, carried along.
+
+        It equals alpha' / (1 - alpha) log(x_t, x_1), without the quotient of small numbers near t = 1.
+        """
+        rate = self.schedule(pad_right(t, x_0)).d_alpha
+        return rate * self.space.transport(x_0, x_t, self.space.log(x_0, x_1))
+
+    def characteristics(
+        self, prediction: Float[Tensor, " b *d"], x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"]
+    ) -> Characteristics:
+        """Return the tangent part of the prediction as velocity."""
+        return Characteristics(velocity=self.space.tangent(x_t, prediction))

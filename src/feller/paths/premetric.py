@@ -1,0 +1,66 @@
+"""Ways along which a distance to the data shrinks in proportion, on spaces without a closed form for the way."""
+
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from feller.draws import Draw
+from feller.paths.path import Path
+from feller.processes import Characteristics
+from feller.schedules import Linear, Schedule, check_convex
+from feller.spaces import Manifold
+from feller.tree import pad_right
+
+_LEAST = 1e-3
+"""Share of the source below which the rest of the way is taken in one step."""
+
+
+@dataclass(frozen=True)
+class Premetric(Path):
+    """dist(x_t, x_1) = (1 - alpha_t) dist(x_0, x_1), for the distance whose way the space's `log` is.
+
+    The conditional velocity alpha' / (1 - alpha) log(x_t, x_1), with log = -dist grad dist / |grad dist|^2, is the one
+    of least length that keeps the rule; with the geodesic distance the path is `Geodesic`. The state has to be
+    simulated. Source: Chen and Lipman 2024, "Flow matching on general geometries", arXiv 2302.03660.
+    """
+
+    space: Manifold
+    """Whose `log` is a way down its distance."""
+    schedule: Schedule = field(default_factory=Linear)
+    steps: int = 32
+    """Of the simulation from x_0; each covers an equal share of the logarithm of the distance."""
+
+    def __post_init__(self) -> None:
+        check_convex(self.schedule, "a premetric path")
+
+    def sample(
+        self, x_0: Float[Tensor, " b *d"], x_1: Float[Tensor, " b *d"], t: Float[Tensor, " b"], draw: Draw | None = None
+    ) -> Float[Tensor, " b *d"]:
+        """Follow the way down the distance, by midpoint steps in the logarithm of the distance."""
+        sigma = pad_right(torch.as_tensor(self.schedule(t).sigma).to(x_0.dtype), x_0)
+        left = sigma.clamp(min=_LEAST)
+        x, h = x_0, -left.log() / self.steps
+        for _ in range(self.steps):
+            middle = self.space.exp(x, h / 2 * self.space.log(x, x_1))
+            x = self.space.exp(x, h * self.space.pull(x, middle, self.space.log(middle, x_1)))
+        return self.space.exp(x, (1 - sigma / left) * self.space.log(x, x_1))
+
+    def target(
+        self,
+        x_t: Float[Tensor, " b *d"],
+        x_0: Float[Tensor, " b *d"],
+        x_1: Float[Tensor, " b *d"],
+        t: Float[Tensor, " b"],
+    ) -> Float[Tensor, " b *d"]:
+        """Return alpha' / (1 - alpha) log(x_t, x_1)."""
+        scales = self.schedule(t)
+        rate = torch.as_tensor(scales.d_alpha) / torch.as_tensor(scales.sigma).clamp(min=_LEAST)
+        return pad_right(rate.to(x_t.dtype).expand(len(x_t)), x_t) * self.space.log(x_t, x_1)
+
+    def characteristics(
+        self, prediction: Float[Tensor, " b *d"], x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"]
+    ) -> Characteristics:
+        """Return the tangent part of the prediction as velocity."""
+        return Characteristics(velocity=self.space.tangent(x_t, prediction))
