@@ -1,0 +1,70 @@
+"""What it costs to let a source draw meet a datum."""
+
+import abc
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from feller.errors import UsageError
+from feller.spaces import Manifold, Product, Space
+from feller.tree import State, leaves, length, pad_right, tree_map
+
+Given = dict[str, Tensor]
+
+
+class Cost(abc.ABC):
+    """Compares all source draws with all data. Implement one method to add one."""
+
+    @abc.abstractmethod
+    def __call__(self, x_0: State, x_1: State, given: Given) -> Float[Tensor, "n m"]:
+        """Return the cost of each pair, in float64; `given` holds the conditions of the data."""
+
+
+@dataclass(frozen=True)
+class SquaredDistance(Cost):
+    """The sum of squared differences over all leaves; padding of a datum, where `valid` is False, costs nothing."""
+
+    def __call__(self, x_0: State, x_1: State, given: Given) -> Float[Tensor, "n m"]:
+        """Expand the square, so that no array of n x m states is made."""
+        source, data = _flat(x_0), _flat(x_1)
+        source = source.to(torch.promote_types(source.dtype, data.dtype))
+        middle = source.mean(0)  # near which squares are small, so that their difference keeps its digits
+        source, data = source - middle, data.to(source.dtype) - middle
+        if "valid" not in given:
+            lengths = source.square().sum(1, keepdim=True)
+        else:
+            counted = _flat(tree_map(lambda leaf: pad_right(given["valid"], leaf).expand(leaf.shape), x_1))
+            data = torch.where(counted > 0, data, 0.0)  # padding may be anything
+            lengths = source.square() @ counted.to(source.dtype).T
+        return (lengths + data.square().sum(1)).addmm_(source, data.T, alpha=-2).double()
+
+
+@dataclass(frozen=True)
+class GeodesicCost(Cost):
+    """The squared geodesic distance on a manifold, or on a product of manifolds."""
+
+    space: Space
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.space, Manifold | Product):
+            raise UsageError(f"a geodesic cost needs a space with a geometry, got {self.space}")
+
+    def __call__(self, x_0: State, x_1: State, given: Given) -> Float[Tensor, "n m"]:
+        """Measure every pair.
+
+        Raises:
+            ValueError: If the data are padded: a distance cannot leave entries out.
+        """
+        if "valid" in given:
+            raise ValueError("a geodesic cost takes whole examples, got padded ones; use SquaredDistance()")
+        n, m = length(x_0), length(x_1)
+        rows = tree_map(lambda leaf: leaf.double().repeat_interleave(m, 0), x_0)
+        columns = tree_map(lambda leaf: leaf.double().repeat(n, *(1,) * (leaf.ndim - 1)), x_1)
+        return self.space.distance(rows, columns).square().view(n, m)  # pyrefly: ignore[missing-attribute] - checked
+
+
+def _flat(x: State) -> Float[Tensor, "n d"]:
+    """Lay all leaves of an example side by side, in their precision; whole numbers and short floats gain some."""
+    return torch.cat([leaf.flatten(1).to(torch.promote_types(leaf.dtype, torch.float32)) for leaf in leaves(x)], 1)

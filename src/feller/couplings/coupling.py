@@ -1,0 +1,48 @@
+"""What every coupling offers."""
+
+import abc
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from feller.draws import Draw
+from feller.tree import State, length, tree_map
+
+Given = dict[str, Tensor]
+Partners = Callable[[State, State, Given, slice], Tensor]
+"""(x_0, x_1, given, rows) of a block -> for each datum the number of its source draw, within the block."""
+
+
+class Coupling(abc.ABC):
+    """Rearranges source draws; the data and their conditions stay where they are."""
+
+    shares_rows: bool = True
+    """Whether examples look at each other; training with privacy refuses those that do."""
+
+    @abc.abstractmethod
+    def __call__(self, x_0: State, x_1: State, given: Given, draw: Draw) -> State:
+        """Return the source draws in the order in which they meet the data."""
+
+
+@dataclass(frozen=True)
+class Independent(Coupling):
+    """Pair them as they come."""
+
+    shares_rows = False
+
+    def __call__(self, x_0: State, x_1: State, given: Given, draw: Draw) -> State:
+        """Return the draws as they are."""
+        return x_0
+
+
+def in_blocks(x_0: State, x_1: State, given: Given, block: int | None, partners: Partners) -> State:
+    """Rearrange the source draws of each block by themselves; None is one block."""
+    n = length(x_1)
+    order = []
+    for start in range(0, n, block or n):
+        rows = slice(start, min(start + (block or n), n))
+        source, data, conditions = (tree_map(lambda leaf, rows=rows: leaf[rows], tree) for tree in (x_0, x_1, given))
+        order.append(start + partners(source, data, conditions, rows))
+    return tree_map(lambda leaf: leaf[torch.cat(order)], x_0) if order else x_0

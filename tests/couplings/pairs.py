@@ -1,0 +1,38 @@
+"""A process of `test_ranks.py`: couples its part of a batch of 7 and writes what it got."""
+
+import pathlib
+import sys
+
+import torch
+import torch.distributed as dist
+
+from feller.couplings import AcrossRanks, Coupling, Entropic, MinibatchTransport, WithinClasses
+from feller.draws import Draws
+from feller.tree import State, tree_map
+
+SIZE = 7
+COUPLINGS: dict[str, Coupling] = {
+    "transport": AcrossRanks(MinibatchTransport()),
+    "entropic": AcrossRanks(Entropic(0.2)),
+    "classes": AcrossRanks(WithinClasses(MinibatchTransport())),
+}
+
+
+def couple(rows: slice) -> dict[str, State]:
+    """Return what every coupling makes of a part of a batch with two leaves, a label, and padding."""
+    draws = Draws(3)
+    x_0 = {"a": draws.at("a").normal((SIZE, 3, 2)), "b": draws.at("b").uniform((SIZE, 3))}
+    x_1 = {"a": 3 * draws.at("c").normal((SIZE, 3, 2)), "b": draws.at("d").integers(9, (SIZE, 3))}
+    given = {"label": torch.arange(SIZE) % 2, "valid": torch.arange(3) < 1 + torch.arange(SIZE)[:, None] % 3}
+    part = tree_map(lambda leaf: leaf[rows], {"x_0": x_0, "x_1": x_1, "given": given})
+    draws = Draws(5, rows.start, SIZE)
+    return {name: coupling(**part, draw=draws.at(name)) for name, coupling in COUPLINGS.items()}
+
+
+if __name__ == "__main__":
+    dist.init_process_group("gloo")
+    rank, ranks = dist.get_rank(), dist.get_world_size()
+    rows = slice(SIZE * rank // ranks, SIZE * (rank + 1) // ranks)
+    torch.save(couple(rows), pathlib.Path(sys.argv[1]) / f"{rank}.pt")
+    dist.barrier()  # none hangs up while another still listens
+    dist.destroy_process_group()
