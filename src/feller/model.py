@@ -1,25 +1,33 @@
 """A fitted model: all that is needed to draw from it."""
 
+import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
+from feller.data.batches import Batch
+from feller.data.found import Given
 from feller.data.modality import Dataset, Modality
 from feller.draws import Draws, categorical
 from feller.errors import InputError, UsageError
 from feller.guidance import cfg
 from feller.networks.architecture import Architecture
-from feller.paths import Path
+from feller.paths import Network, Path
 from feller.record import from_data, nearest, to_data
 from feller.run import Run
 from feller.sampling import Sampling
-from feller.simulate import simulate
+from feller.simulate import Divergence, Exact, Hutchinson, log_density, simulate
+from feller.simulate.likelihood import start_density
 from feller.spaces import Space
 from feller.tensors import load_tensors
-from feller.tree import concatenate, leaves
+from feller.tree import State, concatenate, leaves, tree_map
+
+MOST_EXACT = 32
+"""Degrees of freedom up to which the divergence is not estimated."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +46,9 @@ class Description:
 
     def build(self, draws: Draws) -> nn.Module:
         """Make the network, with new weights."""
-        shape = next(leaves(self.space.reference(0, draws.at("shape")))).shape[1:]
+        shape = tree_map(lambda leaf: tuple(leaf.shape[1:]), self.space.reference(0, draws.at("shape")))
         return self.architecture.build(
-            tuple(shape), {name: len(shares) for name, shares in self.frequencies.items()}, draws.named("network")
+            shape, {name: len(shares) for name, shares in self.frequencies.items()}, draws.named("network")
         )
 
 
@@ -59,7 +67,7 @@ class Model:
     description: Description
     network: nn.Module
 
-    def conditions(self, n: int, wanted: dict[str, str], draws: Draws) -> dict[str, Tensor]:
+    def conditions(self, n: int, wanted: dict[str, str], draws: Draws) -> Given:
         """Return the conditions of n samples: those that are wanted, others drawn as often as in the data.
 
         Raises:
@@ -79,12 +87,11 @@ class Model:
                 given[name] = categorical(torch.tensor(shares, dtype=torch.float64), u)
         return given
 
-    @torch.no_grad()
     def sample(
         self,
         n: int,
         *,
-        given: dict[str, Tensor] | None = None,
+        given: Given | None = None,
         guidance: float = 1.0,
         sampling: Sampling | None = None,
         draws: Draws = Draws(0),  # noqa: B008 - frozen
@@ -107,30 +114,114 @@ class Model:
         """
         if n < 1:
             raise UsageError(f"the number of samples must be at least 1, got {n}")
-        if guidance != 1.0 and not self.description.frequencies:
-            raise UsageError("guidance needs conditions, and this model has none; leave it out")
+        modality = self.description.modality
+        given = modality.complete(self.conditions(n, {}, draws) if given is None else given)
+        ends = self._ends(n, given, self.guided(guidance), sampling or self.description.sampling, draws, batch, tell)
+        return Dataset(concatenate(*(modality.decode(x_1) for _, x_1 in ends)), given, modality, ())
+
+    def pairs(self, n: int, draws: Draws, tell: Callable[[float], None] = lambda share: None) -> Batch:
+        """Draw n pairs of source and end, as states, with conditions as often as in the training data."""
+        given = self.description.modality.complete(self.conditions(n, {}, draws))
+        ends = list(self._ends(n, given, self.guided(1.0), self.description.sampling, draws, None, tell))
+        x_0, x_1 = (concatenate(*side) for side in zip(*ends, strict=True))
+        return {"x_0": x_0, "x_1": x_1, "given": given}
+
+    def log_density(
+        self,
+        data: Dataset,
+        *,
+        sampling: Sampling = Sampling("dopri5"),  # noqa: B008 - frozen
+        divergence: Divergence | None = None,
+        draws: Draws = Draws(0),  # noqa: B008 - frozen
+    ) -> Float[Tensor, " n"]:
+        """Return the log density of examples, in nats, with respect to the volume of their own units.
+
+        Whole levels are filled up with uniform noise; the mean over it bounds their log probability from below.
+
+        Args:
+            data: Examples like those of the fit.
+            sampling: Solver and calls of the way back from data to source; dopri5 is the most exact.
+            divergence: By default exact up to 32 degrees of freedom, and estimated with one probe beyond.
+            draws: Source of probes and filling noise.
+
+        Raises:
+            UsageError: If the model's process is no flow.
+        """
         about = self.description
-        given = self.conditions(n, {}, draws) if given is None else given
-        if guidance != 1.0 and not about.drop:
-            raise UsageError("guidance needs a model that was trained to do without conditions; this one had --drop 0")
-        path, solver, times = (sampling or about.sampling).choose(about.path, about.space)
-        network = cfg(self.network.eval(), guidance, absent=tuple(about.frequencies))
+        scale = about.modality.log_scale
+        if scale is None:
+            raise UsageError(f"{type(about.modality).__name__} fill no volume of their states, so they have no density")
+        path, solver, times = sampling.choose(about.path, about.space)
+        device = next(self.network.parameters()).device
+        if divergence is None:
+            divergence = Exact() if getattr(about.space, "dimension", 0) <= MOST_EXACT else Hutchinson()
+        parts = []
+        for rows in torch.arange(len(data)).split(_batch(about.space, device)):
+            some, here = data.subset(rows), replace(draws, first=int(rows[0]))
+            given = {name: value.to(device) for name, value in some.given.items()}
+            source = functools.partial(start_density, path, about.space, valid=given.get("valid"))
+            x = tree_map(lambda leaf: leaf.to(device), about.modality.fill(some.values, here.at("fill")))
+            process = path.process(self.network.eval(), given)
+            try:
+                found = log_density(
+                    process,
+                    x,
+                    times[::-1],
+                    solver,
+                    here,
+                    divergence=divergence,
+                    source=source,
+                    valid=given.get("valid"),
+                )
+            except ValueError as error:
+                raise UsageError(f"this model has no log density: {error}") from error
+            parts.append(found.detach().double())
+        return torch.cat(parts) - scale
+
+    def guided(self, w: float) -> Network:
+        """Return the network under classifier-free guidance.
+
+        Raises:
+            UsageError: If the model cannot do without conditions, or has none.
+        """
+        about = self.description
+        if w != 1.0 and not about.frequencies:
+            raise UsageError("guidance needs conditions, and this model has none; leave it out")
+        if w != 1.0 and not about.drop:
+            raise UsageError(
+                "guidance needs a model that was trained to do without conditions; this one had --objective.drop 0"
+            )
+        return cfg(self.network.eval(), w, absent=tuple(about.frequencies))
+
+    @torch.no_grad()
+    def _ends(
+        self,
+        n: int,
+        given: Given,
+        network: Network,
+        sampling: Sampling,
+        draws: Draws,
+        batch: int | None,
+        tell: Callable[[float], None],
+    ) -> Iterator[tuple[State, State]]:
+        """Yield the source and the end of one batch after the other."""
+        about = self.description
+        path, solver, times = sampling.choose(about.path, about.space)
         device = next(self.network.parameters()).device
         batch = batch or _batch(about.space, device)
-        parts = []
         for start in range(0, n, batch):
             rows = slice(start, min(start + batch, n))
             here = replace(draws, first=start)
             size = rows.stop - rows.start
-            x = path.start(about.space.reference(size, here.at("source"), device))
+            x_0 = about.space.reference(size, here.at("source"), device)
+            x = path.start(x_0)
             process = path.process(network, {name: value[rows].to(device) for name, value in given.items()})
             for step, state in enumerate(simulate(process, x, times, solver, here), 1):
                 x = state
                 tell((start + size * step / (len(times) - 1)) / n)
             if not all(torch.isfinite(leaf).all() for leaf in leaves(x) if leaf.is_floating_point()):
                 raise InputError("samples became infinite: the model is damaged or was trained too little")
-            parts.append(about.modality.decode(x))
-        return Dataset(concatenate(*parts), given, about.modality, ())
+            yield x_0, x
 
 
 def _batch(space: Space, device: torch.device) -> int:

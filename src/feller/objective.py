@@ -2,7 +2,7 @@
 
 import abc
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
@@ -11,7 +11,7 @@ from torch import Tensor
 from feller.couplings import Coupling, Independent
 from feller.draws import Draws
 from feller.losses import Loss, Squared
-from feller.paths import Path
+from feller.paths import Network, Path
 from feller.spaces import Space
 from feller.times import Stratified, TimeLaw
 from feller.tree import leaves, length, spread, tree_map
@@ -23,7 +23,28 @@ Example = dict[str, Any]
 
 
 class Objective(abc.ABC):
-    """Implement two methods to train something else."""
+    """Implement two methods, and name path and space, to train something else."""
+
+    if TYPE_CHECKING:  # fields of the kinds that a model can be made of; a real property would become their default
+
+        @property
+        def path(self) -> Path:
+            """What the trained network drives."""
+            ...
+
+        @property
+        def space(self) -> Space:
+            """Where its states live; the space's reference law is the source."""
+            ...
+
+        @property
+        def drop(self) -> float:
+            """Chance that an example's conditions are dropped, for guidance and for sampling without them."""
+            ...
+
+    def taught(self, teacher: Network) -> "Objective":
+        """Return the objective with an older network to learn from, where its kind wants one."""
+        return self
 
     @abc.abstractmethod
     def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
@@ -70,8 +91,7 @@ class Matching(Objective):
         n, device = length(x_1), next(leaves(x_1)).device
         x_0 = batch.get("x_0")
         if x_0 is None:
-            x_0 = self.space.reference(n, draws.at("source"), device)
-        x_0 = self.coupling(x_0, x_1, given, draws.at("coupling"))
+            x_0 = self.coupling(self.space.reference(n, draws.at("source"), device), x_1, given, draws.at("coupling"))
         x_0 = tree_map(lambda a, b: a.to(b.dtype), x_0, x_1)
         t = spread(self.law(n, draws.at("time"), device), x_1)
         x_t = self.path.sample(x_0, x_1, t, draws.at("path"))

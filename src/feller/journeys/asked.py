@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from feller.data.examples import EXAMPLES, Example
-from feller.data.modality import Dataset
+from feller.data.modality import Dataset, Modality
 from feller.data.read import read
 from feller.data.split import split
 from feller.draws import Draws
@@ -27,7 +27,15 @@ class Asked:
     size: str
     seed: int
     longest: int | None = None
-    """Longer side that pictures were brought to, where that was asked."""
+    """Longer side that pictures were brought to, or most residues of a chain, where that was asked."""
+    space: str | None = None
+    """Where the data live, where that was asked."""
+    project: bool = False
+    """Points off their space were moved to it."""
+    start_from: str | None = None
+    """Run of the model whose weights were the first."""
+    start_hash: str = ""
+    """Hash of that model's weights."""
     held_out: float = 0.1
     """Share of the data kept back."""
     fingerprint: str = ""
@@ -63,13 +71,14 @@ def parts(asked: Asked, data: Dataset) -> tuple[Dataset, Dataset]:
     return split(data, asked.held_out, Draws(asked.seed))
 
 
-def read_again(asked: Asked) -> Dataset:
-    """Read a run's data once more.
+def read_again(asked: Asked, modality: Modality | None) -> Dataset:
+    """Read a run's data once more, as the fit did: one that started from an older run took that run's modality.
 
     Raises:
         InputError: If they are gone, or are others by now.
     """
-    data = read(asked.data, size=asked.longest)
+    like = modality if asked.start_from else None
+    data = read(asked.data, size=asked.longest, like=like, space=asked.space, project=asked.project)
     if asked.fingerprint and fingerprint(data) != asked.fingerprint:
         raise InputError(f"{asked.data} is not what it was when this run was fitted; name data with --data")
     return data

@@ -13,6 +13,7 @@ from feller import __version__
 from feller.data.modality import Dataset
 from feller.data.read import read
 from feller.draws import Draws
+from feller.evaluate.flow import flow_quality
 from feller.evaluate.judge import Judge, load_judge, save_judge
 from feller.evaluate.quality import EXPLAIN, quality
 from feller.journeys.asked import asked_of, example_of, parts, read_again
@@ -56,7 +57,7 @@ def evaluate(
     model.network.to(engine().device)
     modality = model.description.modality
     asked = asked_of(run)
-    training_data, held_out = parts(asked, read_again(asked))
+    training_data, held_out = parts(asked, read_again(asked, modality))
     if data is not None:
         held_out = read(data, size=asked.longest, like=modality)
     draws = Draws(seed).named("evaluate")
@@ -74,6 +75,8 @@ def evaluate(
     tell.done()
     trained = read_counters(run)
     numbers: dict[str, Any] = dict(found.numbers)
+    if samples is None:
+        numbers |= flow_quality(model, held_out, draws)
     example = example_of(asked)
     if example and example.inside:
         numbers["inside"] = example.inside(generated.values).double().mean().item()

@@ -3,34 +3,64 @@
 from collections.abc import Callable
 
 from feller.code import load_function
+from feller.data.backbones import Backbones
+from feller.data.earth import Earth
+from feller.data.geometric import Geometric
 from feller.data.images import Images
-from feller.data.modality import Dataset
+from feller.data.modality import Dataset, Modality
+from feller.data.points import Points
+from feller.data.torsions import Torsions
 from feller.errors import UsageError
+from feller.model import Model
+from feller.recipes.backbones import backbones
 from feller.recipes.images import images
+from feller.recipes.manifold import manifold
 from feller.recipes.points import points
 from feller.recipes.recipe import SIZES, Recipe
+from feller.recipes.stages import distil, onwards, reflow
 from feller.record import nearest
 
-__all__ = ["RECIPES", "Recipe", "find_recipe"]
+__all__ = ["RECIPES", "SECOND_STAGES", "Recipe", "find_recipe"]
 
-RECIPES: dict[str, Callable[[Dataset, str], Recipe]] = {"images": images, "points": points}
+RECIPES: dict[str, Callable[[Dataset, str], Recipe]] = {
+    "backbones": backbones,
+    "images": images,
+    "manifold": manifold,
+    "points": points,
+}
+SECOND_STAGES: dict[str, Callable[[Recipe, Model], Recipe]] = {"reflow": reflow, "distil": distil}
+"""What makes a recipe that learns from an older model out of the one for the data."""
+_SUITS: dict[type[Modality], str] = {
+    Backbones: "backbones",
+    Earth: "manifold",
+    Geometric: "manifold",
+    Images: "images",
+    Points: "points",
+    Torsions: "manifold",
+}
+"""The recipe that `auto` chooses for each kind of data."""
 
 
-def find_recipe(name: str, data: Dataset, size: str) -> tuple[str, Recipe]:
+def find_recipe(name: str, data: Dataset, size: str, older: Model | None = None) -> tuple[str, Recipe]:
     """Return a recipe and its name: `auto` chooses by the kind of data, `file.py:function` is the user's own.
 
     Raises:
-        UsageError: If the name or the size is unknown.
+        UsageError: If the name or the size is unknown, or the recipe needs an older model and there is none.
     """
     if size not in SIZES:
         raise UsageError(f"no size is called {size!r}: {nearest(size, list(SIZES))}")
-    if name == "auto":
-        name = "images" if isinstance(data.modality, Images) else "points"
     if ":" in name:
         recipe = load_function(name)(data, size)
         if not isinstance(recipe, Recipe):
             raise UsageError(f"{name} must return a Recipe, it returned {type(recipe).__name__}")
         return name, recipe
+    usual = _SUITS[type(data.modality)]
+    if name in SECOND_STAGES:
+        if older is None:
+            raise UsageError(f"the recipe {name} learns from an older model: name its run with --start-from")
+        return name, SECOND_STAGES[name](RECIPES[usual](data, size), older)
+    name = usual if name == "auto" else name
     if name not in RECIPES:
-        raise UsageError(f"no recipe is called {name!r}: {nearest(name, [*RECIPES, 'auto'])}")
-    return name, RECIPES[name](data, size)
+        raise UsageError(f"no recipe is called {name!r}: {nearest(name, [*RECIPES, *SECOND_STAGES, 'auto'])}")
+    recipe = RECIPES[name](data, size)
+    return name, recipe if older is None else onwards(recipe, older)

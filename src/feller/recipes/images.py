@@ -4,6 +4,8 @@ from feller.data.images import Images
 from feller.data.modality import Dataset
 from feller.errors import UsageError
 from feller.networks.unet import UNet
+from feller.objective import Matching
+from feller.paths import Affine
 from feller.recipes.recipe import Recipe
 from feller.sampling import Sampling
 from feller.train.optimiser import Training
@@ -19,6 +21,7 @@ def images(data: Dataset, size: str) -> Recipe:
     blocks = 4 if levels == 1 else 2 if size == "base" else 1  # the finest level costs most
     return Recipe(
         architecture=UNet(channels=channels, multipliers=(1, 2, 2, 4)[:levels], blocks=blocks, attention=(False,)),
+        objective=Matching(Affine(), data.modality.space()),
         train=Training(batch=128 if levels == 1 else 64, lr=lr, minutes=minutes),
         sampling=Sampling("midpoint", 64),
     )

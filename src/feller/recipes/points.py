@@ -2,6 +2,8 @@
 
 from feller.data.modality import Dataset
 from feller.networks.mlp import MLP
+from feller.objective import Matching
+from feller.paths import Affine
 from feller.recipes.recipe import Recipe
 from feller.sampling import Sampling
 from feller.train.optimiser import Training
@@ -12,6 +14,7 @@ def points(data: Dataset, size: str) -> Recipe:
     width, depth, minutes = {"tiny": (64, 3, 0.5), "small": (128, 3, 2.0), "base": (256, 5, 10.0)}[size]
     return Recipe(
         architecture=MLP(width=width, depth=depth, frequencies=4),
+        objective=Matching(Affine(), data.modality.space()),
         train=Training(batch=512, lr=2e-3, minutes=minutes),
         sampling=Sampling("midpoint", 64),
     )

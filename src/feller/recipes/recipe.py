@@ -2,12 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from feller.couplings import Coupling, Independent
-from feller.losses import Loss, Squared
 from feller.networks.architecture import Architecture
-from feller.paths import Affine, Path
+from feller.objective import Objective
 from feller.sampling import Sampling
-from feller.times import Stratified, TimeLaw
 from feller.train.optimiser import Training
 
 SIZES = ("tiny", "small", "base")
@@ -15,16 +12,13 @@ SIZES = ("tiny", "small", "base")
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What to train, on which path, for how long, and how to sample."""
+    """What to train, for how long, and how to sample."""
 
     architecture: Architecture
-    path: Path = field(default_factory=Affine)
-    loss: Loss = field(default_factory=Squared)
-    law: TimeLaw = field(default_factory=Stratified)
-    """Of the training time."""
-    coupling: Coupling = field(default_factory=Independent)
-    drop: float = 0.1
-    """Chance that an example's conditions are dropped in training, so that guidance is possible."""
+    objective: Objective
+    """What the network learns: path, source, loss, times, coupling."""
+    pairs: int = 0
+    """Train on so many pairs of source and end that the older model draws, instead of on the data (reflow)."""
     held_out: float = 0.1
     """Share of the data kept back to judge the samples; none is kept of a set that has its own test part."""
     train: Training = field(default_factory=Training)

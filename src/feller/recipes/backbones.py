@@ -1,0 +1,32 @@
+"""Protein backbones."""
+
+from feller.data.backbones import Backbones
+from feller.data.modality import Dataset
+from feller.errors import UsageError
+from feller.losses import PerLeaf, Squared
+from feller.networks.chain import Chain
+from feller.objective import Matching
+from feller.paths import Affine, Geodesic, Product
+from feller.recipes.recipe import Recipe
+from feller.sampling import Sampling
+from feller.spaces import SO3
+from feller.train.optimiser import Training
+
+
+def backbones(data: Dataset, size: str) -> Recipe:
+    """Geodesics between rotations, straight lines between places, and a transformer along the chain."""
+    if not isinstance(data.modality, Backbones):
+        raise UsageError("the recipe `backbones` needs protein chains; these data are of another kind, use auto")
+    width, depth, minutes = {"tiny": (64, 3, 2.0), "small": (96, 5, 15.0), "base": (192, 8, 240.0)}[size]
+    space, rotations = data.modality.space(), SO3((data.modality.longest,))
+    return Recipe(
+        architecture=Chain(width=width, depth=depth),
+        objective=Matching(
+            path=Product({"rotation": Geodesic(rotations), "position": Affine()}),
+            space=space,
+            criterion=PerLeaf({"rotation": Squared(), "position": Squared()}),
+            drop=0.0,  # without its length a chain has no end
+        ),
+        train=Training(batch=16, lr=2e-3, minutes=minutes),
+        sampling=Sampling("midpoint", 64),
+    )

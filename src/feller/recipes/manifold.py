@@ -1,0 +1,39 @@
+"""Points of curved spaces: places, angles, rotations, surfaces."""
+
+import math
+
+from feller.data.modality import Dataset
+from feller.errors import UsageError
+from feller.networks.mlp import MLP
+from feller.objective import Matching
+from feller.paths import Geodesic, Premetric
+from feller.recipes.recipe import Recipe
+from feller.sampling import Sampling
+from feller.spaces import Manifold, Mesh, Torus
+from feller.times import Shifted, Stratified
+from feller.train.optimiser import Training
+
+LATE = 0.4
+"""Shift of the training times: half of them lie above 1 / (1 + LATE) = 0.71."""
+
+
+def manifold(data: Dataset, size: str) -> Recipe:
+    """Shortest lines and a residual perceptron that sees each coordinate in several frequencies, angles as waves.
+
+    Data on curved spaces cluster: most training times are late, where the ways to a cluster come apart.
+
+    Raises:
+        UsageError: If the data are of no manifold.
+    """
+    space = data.modality.space()
+    if not isinstance(space, Manifold):
+        raise UsageError("the recipe `manifold` needs points of a space with a geometry; use --recipe auto")
+    width, depth, minutes = {"tiny": (64, 3, 0.5), "small": (128, 3, 2.0), "base": (256, 5, 10.0)}[size]
+    path = Premetric(space) if isinstance(space, Mesh) else Geodesic(space)
+    period = 2 * math.pi if isinstance(space, Torus) else None
+    return Recipe(
+        architecture=MLP(width=width, depth=depth, frequencies=5, period=period),
+        objective=Matching(path, space, law=Stratified(Shifted(LATE))),
+        train=Training(batch=64 if isinstance(space, Mesh) else 512, lr=2e-3, minutes=minutes),
+        sampling=Sampling("midpoint", 64),
+    )

@@ -1,0 +1,48 @@
+"""Recipes that begin where an older model ended."""
+
+from dataclasses import replace
+
+from feller.distillation import Distillation
+from feller.model import Model
+from feller.objective import Matching
+from feller.recipes.recipe import Recipe
+from feller.sampling import Sampling
+
+PAIRS = 20_000
+"""Drawn from the older model for reflow."""
+
+
+def onwards(recipe: Recipe, older: Model) -> Recipe:
+    """Train the older model on, on the data."""
+    about = older.description
+    if not isinstance(recipe.objective, Matching):
+        return replace(recipe, architecture=about.architecture)
+    objective = replace(recipe.objective, path=about.path, space=about.space, drop=about.drop)
+    return replace(recipe, architecture=about.architecture, objective=objective, sampling=about.sampling)
+
+
+def reflow(recipe: Recipe, older: Model) -> Recipe:
+    """Train on pairs that the older model connects: its paths become straight, and need fewer steps.
+
+    Source: Liu et al. 2022, "Flow straight and fast", arXiv 2209.03003.
+    """
+    about = older.description
+    return replace(
+        recipe,
+        architecture=about.architecture,
+        objective=Matching(about.path, about.space, drop=about.drop),
+        pairs=PAIRS,
+        sampling=Sampling("euler", 8),
+    )
+
+
+def distil(recipe: Recipe, older: Model) -> Recipe:
+    """Train one Euler step to go where several finer steps of the older model go."""
+    about = older.description
+    objective = Distillation(about.path, about.space, drop=about.drop)
+    return replace(
+        recipe,
+        architecture=about.architecture,
+        objective=objective,
+        sampling=Sampling("euler", objective.calls),
+    )

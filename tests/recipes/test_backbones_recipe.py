@@ -1,0 +1,68 @@
+"""The recipe for backbones: it learns, and what it draws are chains of the lengths of the data."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from feller.data import read
+from feller.data.backbones import Backbones
+from feller.data.batches import batches
+from feller.data.examples.backbones import protein_chains
+from feller.draws import Draws
+from feller.errors import UsageError
+from feller.model import Description, Model, frequencies
+from feller.recipes.backbones import backbones
+from feller.recipes.recipe import Recipe
+from feller.record import from_data, to_data
+from feller.sampling import Sampling
+from feller.train.engine import engine
+from feller.train.loop import make_learner, train
+
+
+def test_recipe_learns_and_draws() -> None:
+    data = protein_chains("train")
+    recipe = backbones(data, "tiny")
+    assert from_data(Recipe, to_data(recipe)) == recipe
+    training = replace(recipe.train, minutes=None, steps=30, batch=8, warmup=5)
+    about = Description(
+        data.modality,
+        recipe.objective.space,
+        recipe.objective.path,
+        recipe.architecture,
+        frequencies(data),
+        Sampling("midpoint", 8),
+    )
+    learner = make_learner(about.build(Draws(0)), training)
+    feed = batches(data, training.batch, Draws(0))
+    example = recipe.objective.draw(learner.network, feed(99, slice(0, 8)), Draws(1))
+    before = recipe.objective.loss(learner.network, example).mean().item()
+    for _ in train(learner, recipe.objective, feed, training, draws=Draws(0), engine=engine()):
+        pass
+    assert recipe.objective.loss(learner.network, example).mean().item() < 0.85 * before
+    drawn = Model(about, learner.network).sample(6)
+    assert drawn.values.shape == (6, data.modality.longest, 4, 3)
+    valid = data.modality.complete(drawn.given)["valid"]
+    assert set(valid.sum(1).tolist()) <= set(data.given["valid"].sum(1).tolist())
+    bonds = (drawn.values[:, 1:, 0] - drawn.values[:, :-1, 2]).norm(dim=2)[valid[:, 1:]]
+    assert (bonds - 1.33).abs().max() < 0.3  # places of bonded atoms hardly vary, whatever was learned
+
+
+def test_example_is_real_and_its_parts_differ() -> None:
+    data, test = protein_chains("train"), protein_chains("test")
+    assert isinstance(data.modality, Backbones)
+    assert (len(data), len(test)) == (40, 10)
+    assert test.modality == data.modality
+    for part in (data, test):
+        lengths = part.given["valid"].sum(1)
+        assert lengths.min() >= 30
+        assert lengths.max() <= 64
+        bonds = (part.values[:, 1:, 0] - part.values[:, :-1, 2]).norm(dim=2)[part.given["valid"][:, 1:]]
+        assert (bonds - 1.33).abs().max() < 0.2
+    state = data.modality.encode(data.values)
+    assert torch.isfinite(state["position"]).all()
+
+
+def test_other_data_are_refused() -> None:
+    with pytest.raises(UsageError, match="needs protein chains"):
+        backbones(read("example:moons"), "small")

@@ -1,0 +1,87 @@
+"""Recipes that begin where an older run ended."""
+
+import json
+import pathlib
+
+import pytest
+import torch
+
+from feller.cli import main
+from feller.data.read import read
+from feller.distillation import Distillation
+from feller.draws import Draws
+from feller.errors import InputError
+from feller.journeys.fit import fit, with_budget
+from feller.model import load_model
+from feller.paths import Affine
+from feller.run import Run
+from feller.simulate import Midpoint, endpoint
+from feller.spaces import Euclidean
+from tests.oracle import Normal
+
+TINY = ("--size", "tiny", "--train.batch", "64", "--json")
+
+
+@pytest.fixture
+def older(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.chdir(tmp_path)
+    assert main(["fit", "example:moons", *TINY, "--steps", "150", "--out", "older"]) == 0
+    return Run(pathlib.Path("older"))
+
+
+@pytest.mark.parametrize("name", ["reflow", "distil", "points"])
+def test_the_older_weights_are_the_first(older: Run, name: str, capsys: pytest.CaptureFixture) -> None:
+    words = ["--pairs", "256"] if name == "reflow" else []
+    command = ["fit", "example:moons", *TINY, "--recipe", name, "--start-from", "older", "--steps", "1", "--out", "new"]
+    assert main([*command, "--train.lr", "1e-9", *words]) == 0
+    numbers = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert 0 < numbers["straightness"] <= 1
+    before, after = (load_model(Run(pathlib.Path(path))).network.state_dict() for path in ("older", "new"))
+    # The average of the older run is where the new one starts.
+    assert all(torch.allclose(before[key], after[key], atol=1e-6) for key in before)
+
+
+def test_pairs_are_joined_by_the_older_flow(older: Run) -> None:
+    model = load_model(older)
+    pairs = model.pairs(300, Draws(0))
+    again = model.sample(300, draws=Draws(0))
+    assert torch.equal(model.description.modality.decode(pairs["x_1"]), again.values)
+    assert pairs["x_0"].mean().abs() < 0.3  # 5 standard errors of 600 normal numbers are 0.2
+
+
+def test_without_an_older_run_they_say_what_is_missing(capsys: pytest.CaptureFixture) -> None:
+    for name in ("reflow", "distil"):
+        assert main(["fit", "example:moons", "--recipe", name, "--steps", "1"]) == 2
+        assert "--start-from" in capsys.readouterr().err
+
+
+def test_a_resumed_run_wants_the_same_start(older: Run) -> None:
+    words = {"recipe": "distil", "size": "tiny", "start_from": "older", "out": "new"}
+    fit("example:moons", **words, change=lambda recipe: with_budget(recipe, steps=2))
+    fit(resume=True, out="new", change=lambda recipe: with_budget(recipe, steps=3))
+    older.average.write_bytes(older.weights.read_bytes())
+    with pytest.raises(InputError, match="not what it was"):
+        fit(resume=True, out="new", change=lambda recipe: with_budget(recipe, steps=4))
+
+
+def test_one_distilled_step_goes_where_two_of_the_teacher_go() -> None:
+    """With the exact flow between normal laws as teacher, whose velocity is linear in the state."""
+    normal, path = Normal(), Affine()
+
+    def teacher(x, t, given):
+        return normal.flow(x, t).velocity
+
+    objective = Distillation(path, Euclidean((1,)), calls=4, finer=2, drop=0.0).taught(teacher)
+    example = objective.draw(None, {"x_1": 1 + 0.5 * Draws(1).at("x").normal((64, 1), torch.float64)}, Draws(0))
+    assert set(example["t"].tolist()) == {0.0, 0.25, 0.5, 0.75}
+    for start in (0.0, 0.25, 0.5, 0.75):
+        rows = example["t"] == start
+        x = example["x_t"][rows]
+        grid = [start, start + 0.125, start + 0.25]
+        truth = endpoint(path.process(teacher, {}), x, grid, Midpoint(), Draws(0))
+        assert torch.allclose(x + 0.25 * example["target"][rows], truth, atol=1e-6)
+
+
+def test_reading_like_the_older_run_keeps_its_scale(older: Run) -> None:
+    modality = load_model(older).description.modality
+    assert read("example:moons/test", like=modality).modality == modality
