@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from feller.data import EXAMPLES, examples, read
+from feller.data import EXAMPLES, Earth, examples, read
 from feller.data.examples import inside
 
 
@@ -96,3 +96,28 @@ def test_every_example_has_its_notice() -> None:
         assert example.summary
         assert example.source
         assert example.licence
+
+
+def test_eruptions_are_places_on_the_earth() -> None:
+    train, test = read("example:volcano"), read("example:volcano/test")
+    assert (len(train), len(test)) == (744, 83)
+    assert train.modality == test.modality == Earth(("LATITUDE", "LONGITUDE"))
+    state = train.modality.encode(train.values)
+    assert (state.norm(dim=1) - 1).abs().max() < 1e-6
+    etna = torch.tensor([37.73, 15.0], dtype=torch.float64)
+    assert int(((train.values - etna).abs().amax(1) < 0.1).sum()) > 5
+
+
+def test_torsions_are_those_of_tryptophan() -> None:
+    """Most residues are in a helix or a sheet; no row of one part is in the other."""
+    train, test = read("example:torsions"), read("example:torsions/test")
+    assert (len(train), len(test)) == (7003, 997)
+    assert train.modality == test.modality
+    assert train.modality.columns == ("phi", "psi", "chi1", "chi2")
+    assert not set(map(tuple, train.values.tolist())) & set(map(tuple, test.values.tolist()))
+    for values in (train.values, test.values):
+        phi, psi = values[:, 0], values[:, 1]
+        helix = ((phi + 65).abs() < 35) & ((psi + 40).abs() < 35)
+        sheet = (phi < -45) & (psi > 90)
+        assert 0.3 < helix.double().mean() < 0.6
+        assert 0.3 < sheet.double().mean() < 0.6

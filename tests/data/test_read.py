@@ -13,6 +13,7 @@ from PIL import Image
 
 from feller.data import Dataset, Images, read
 from feller.data.read import EXAMPLE
+from feller.draws import Draws
 from feller.errors import InputError, UsageError
 
 
@@ -39,7 +40,7 @@ def test_size_applies_to_pictures_only() -> None:
     assert read(f"{EXAMPLE}digits/test", size=4).modality == Images(4, 4, 1, 16, tuple("0123456789"))
     with pytest.raises(UsageError, match="holds points, which have no size"):
         read(f"{EXAMPLE}moons", size=4)
-    with pytest.raises(UsageError, match="at least 1 pixel"):
+    with pytest.raises(UsageError, match="at least 1, got 0"):
         read(f"{EXAMPLE}digits", size=0)
 
 
@@ -68,6 +69,11 @@ def whole_files(folder: pathlib.Path) -> list[pathlib.Path]:
     (folder / "a-images-idx3-ubyte").write_bytes(header + pixels.tobytes())
     (folder / "b-images-idx3-ubyte.gz").write_bytes(gzip.compress(header + pixels.tobytes(), mtime=0))
     (folder / "c.csv").write_text("x,y,label\n" + "".join(f"{a},{b},k\n" for a, b in numbers.normal(size=(9, 2))))
+    places = "lat,lon\n" + "".join(f"{10 * a},{30 * b}\n" for a, b in numbers.normal(size=(9, 2)))
+    (folder / "h.csv.gz").write_bytes(gzip.compress(places.encode(), mtime=0))
+    (folder / "i.csv").write_text(
+        "pdb,phi,psi\n" + "".join(f"x,{100 * a},{b}\n" for a, b in numbers.normal(size=(9, 2)))
+    )
     np.save(folder / "d.npy", numbers.normal(size=(9, 2)))
     np.savez(folder / "e.npz", samples=pixels, labels=np.arange(3), classes=["a", "b", "c"])
     np.savez_compressed(folder / "f.npz", samples=numbers.normal(size=(9, 2)))
@@ -99,7 +105,8 @@ def check(data: Dataset) -> None:
     """A data set that training can start from."""
     state = data.modality.encode(data.values)
     assert len(data) > 0
-    assert state.shape == (len(data), *data.modality.space().shape)
+    reference = data.modality.space().reference(len(data), Draws(0).at("x"))
+    assert state.shape == reference.shape
     assert torch.isfinite(state).all()
     for key, classes in data.modality.conditions.items():
         assert data.given[key].shape == (len(data),)

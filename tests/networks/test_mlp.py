@@ -1,10 +1,12 @@
 """The network for vectors."""
 
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from feller.draws import Draws
+from feller.errors import UsageError
 from feller.networks import MLP, parameters
 from feller.networks.conditioning import fourier
 
@@ -35,3 +37,27 @@ def test_size() -> None:
     conditioning = (18 * 64 + 64) + (64 * 64 + 64)
     block = (64 * 512 + 512) + 2 * (256 * 256 + 256)
     assert parameters(network) == conditioning + (2 * 256 + 256) + 4 * block + (256 * 2 + 2)
+
+
+def test_angles_are_seen_as_waves_around_the_circle() -> None:
+    """The features are sin and cos of 1, 2, 4 times the angle, and a turn changes nothing."""
+    turn = 2 * torch.pi
+    network = MLP(width=8, depth=1, frequencies=3, period=turn).build((2,), {}, Draws(0)).double()
+    draw = Draws(1).at("weights")
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight += 0.3 * draw.normal(weight.shape, torch.float64)
+    x_t, t = turn * draw.uniform((5, 2), torch.float64), draw.uniform((5,), torch.float64)
+    folds = torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64)
+    waves = [torch.cat([(angle[:, None] * folds).sin(), (angle[:, None] * folds).cos()], 1) for angle in x_t.T]
+    seen = []
+    network.enter.register_forward_hook(lambda module, args, out: seen.append(args[0]))
+    out = network(x_t, t, {})
+    torch.testing.assert_close(seen[0], torch.cat(waves, 1))
+    torch.testing.assert_close(network(x_t + turn * torch.tensor([1, -2], dtype=torch.float64), t, {}), out)
+
+
+def test_a_period_needs_a_frequency() -> None:
+    for settings in ({"period": 1.0}, {"period": -1.0, "frequencies": 2}):
+        with pytest.raises(UsageError, match="expected a positive period, with one frequency"):
+            MLP(**settings)

@@ -1,23 +1,33 @@
 """Data: what files hold, what it means, and how it goes back into files."""
 
+from feller.data.backbones import Backbones
 from feller.data.batches import Batch, batches
+from feller.data.earth import Earth
 from feller.data.examples import EXAMPLES, Example
 from feller.data.found import Given
+from feller.data.geometric import Geometric
 from feller.data.images import Images
 from feller.data.modality import Dataset, Modality
 from feller.data.points import Points
 from feller.data.read import read
+from feller.data.rows import Rows
 from feller.data.split import split
+from feller.data.torsions import Torsions
 
 __all__ = [
     "EXAMPLES",
+    "Backbones",
     "Batch",
     "Dataset",
+    "Earth",
     "Example",
+    "Geometric",
     "Given",
     "Images",
     "Modality",
     "Points",
+    "Rows",
+    "Torsions",
     "batches",
     "read",
     "split",

@@ -5,6 +5,7 @@ import pathlib
 
 import numpy as np
 
+from feller.data.chains import interpret_backbones
 from feller.data.found import Found, all_numbers, check_finite, classify
 from feller.data.sizes import fit_arrays
 from feller.errors import InputError
@@ -51,6 +52,8 @@ def interpret(arrays: dict[str, np.ndarray], path: str, size: int | None, limit:
     Raises:
         InputError: If no array can be the examples, or if numbers do not fit.
     """
+    if {"samples", "valid"} <= arrays.keys():
+        return interpret_backbones(arrays, path)
     rest = [name for name in arrays if name not in (*LABELS, *OTHERS)]
     name = next((name for name in SAMPLES if name in arrays), rest[0] if len(rest) == 1 else None)
     if name is None:

@@ -10,22 +10,36 @@ from torch import Tensor
 from feller.data.modality import Dataset
 from feller.draws import Draws
 from feller.errors import InputError, UsageError
-from feller.tree import leaves, tree_map
+from feller.tree import leaves, length, tree_map
 
 Batch = dict[str, Any]
-"""`x_1`, the encoded state, and `given`, its conditions."""
+"""`x_1`, the encoded state, and `given`, its conditions; `x_0` too, where the examples are pairs."""
 
 MEMORY = 2**30
 """Bytes up to which all examples are encoded once, up front."""
 
 
 def batches(dataset: Dataset, size: int, draws: Draws) -> Callable[[int, slice], Batch]:
+    """Return what gives the rows of a step's batch, encoded; arguments and errors as for `shuffled`."""
+    encode = dataset.modality.encode
+    if sum(leaf.numel() * 4 for leaf in leaves(dataset.values)) <= MEMORY:
+        return shuffled({"x_1": encode(dataset.values), "given": dataset.given}, size, draws)
+    raw = shuffled({"x_1": dataset.values, "given": dataset.given}, size, draws)
+
+    def batch(step: int, rows: slice) -> Batch:
+        found = raw(step, rows)
+        return {**found, "x_1": encode(found["x_1"])}
+
+    return batch
+
+
+def shuffled(examples: Batch, size: int, draws: Draws) -> Callable[[int, slice], Batch]:
     """Return what gives the rows of a step's batch: every example comes once an epoch.
 
     What a step holds depends on its number only, so that a resumed run and any number of processes see the same.
 
     Args:
-        dataset: Examples, at least one.
+        examples: A tree with one entry per example, at least one.
         size: Examples in a batch over all processes; may exceed the number of examples.
         draws: Source of the order.
 
@@ -36,14 +50,11 @@ def batches(dataset: Dataset, size: int, draws: Draws) -> Callable[[int, slice],
         InputError: If there is no example.
         UsageError: If the size is below 1.
     """
-    n = len(dataset)
+    n = length(examples)
     if n == 0:
         raise InputError("expected at least one example to train on, got none")
     if size < 1:
         raise UsageError(f"expected batches of at least 1 example, got {size}")
-    encode = dataset.modality.encode
-    fits = sum(leaf.numel() * 4 for leaf in leaves(dataset.values)) <= MEMORY
-    states = encode(dataset.values) if fits else None
 
     @functools.lru_cache(maxsize=2)
     def order(epoch: int) -> Tensor:
@@ -57,10 +68,6 @@ def batches(dataset: Dataset, size: int, draws: Draws) -> Callable[[int, slice],
             for epoch in range(start // n, -(-stop // n))
         ]
         index = torch.cat(pieces)[::stride] if pieces else torch.empty(0, dtype=torch.long)
-        if states is None:
-            x_1 = encode(tree_map(lambda leaf: leaf[index], dataset.values))
-        else:
-            x_1 = tree_map(lambda leaf: leaf[index], states)
-        return {"x_1": x_1, "given": {name: condition[index] for name, condition in dataset.given.items()}}
+        return tree_map(lambda leaf: leaf[index], examples)
 
     return batch

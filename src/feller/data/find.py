@@ -1,41 +1,47 @@
 """From a path to the numbers that lie there."""
 
 import pathlib
+import sys
 
-from feller.data import idx, overview
+from feller.data import chains, idx, overview
 from feller.data.arrays import find_arrays
 from feller.data.folders import find_pictures
 from feller.data.found import Found
+from feller.data.names import torsions_among
 from feller.data.pictures import ENDINGS, read_pictures
 from feller.data.sizes import LONGEST
-from feller.data.tables import find_table
+from feller.data.tables import Choose, find_table
 from feller.errors import InputError
 
-TABLES = (".csv", ".tsv", ".txt", ".parquet")
+TABLES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".parquet")
 ARRAYS = (".npz", ".npy")
 
 
-def find(path: pathlib.Path, size: int | None = None, limit: int | None = LONGEST) -> Found:
+def find(
+    path: pathlib.Path, size: int | None = None, limit: int | None = LONGEST, choose: Choose = torsions_among
+) -> Found:
     """Read a file or a folder, whatever it is.
 
     Args:
         path: Where it lies.
-        size: Longer side that pictures shall have, in pixels; None to keep it up to `limit`.
-        limit: Longest side that is kept; None for no limit.
+        size: Longer side that pictures shall have, in pixels; None to keep it up to `limit`. Of chains, the most
+            residues.
+        limit: Longest side that is kept; None for no limit, also to chains.
+        choose: Which columns of a table are read, where cells are missing.
 
     Raises:
         InputError: If nothing is there, or nothing that can be read.
     """
     try:
-        return _find(path, size, limit)
+        return _find(path, size, limit, choose)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
-def _find(path: pathlib.Path, size: int | None, limit: int | None) -> Found:
-    ending = path.suffix.lower()
+def _find(path: pathlib.Path, size: int | None, limit: int | None, choose: Choose) -> Found:
+    ending = _ending(path)
     if path.is_dir():
-        return _find_in_folder(path, size, limit)
+        return _find_in_folder(path, size, limit, choose)
     if not path.exists():
         raise InputError(f"expected a file or a folder at {path}, found none")
     if path.stat().st_size == 0:
@@ -43,19 +49,33 @@ def _find(path: pathlib.Path, size: int | None, limit: int | None) -> Found:
     if idx.ANY.fullmatch(path.name):
         return idx.find_idx(path, size, limit)
     if ending in TABLES:
-        return find_table(path)
+        return find_table(path, choose)
+    if ending in chains.ENDINGS:
+        return chains.find_backbones(path, _residues(size, limit))
     if ending in ARRAYS:
         return find_arrays(path, size, limit)
     if ending in ENDINGS:
         values, notes = read_pictures([path], size, limit)
         return Found(values, levels=255, notes=(*notes, "the data are a single picture"))
     raise InputError(
-        f"{path}: cannot tell what it is by its ending; expected {', '.join((*TABLES, *ARRAYS, *ENDINGS))},"
-        " idx3-ubyte, or a folder of pictures"
+        f"{path}: cannot tell what it is by its ending; expected"
+        f" {', '.join((*TABLES, *ARRAYS, *ENDINGS, *chains.ENDINGS))}, idx3-ubyte, or a folder of"
+        " pictures or structures"
     )
 
 
-def _find_in_folder(folder: pathlib.Path, size: int | None, limit: int | None) -> Found:
+def _ending(path: pathlib.Path) -> str:
+    """Return the end of a name that tells the kind, also of a file that is packed."""
+    last = path.suffix.lower()
+    return f"{path.with_suffix('').suffix.lower()}{last}" if last == ".gz" else last
+
+
+def _residues(size: int | None, limit: int | None) -> int:
+    """Return the length beyond which a chain is left out."""
+    return size or (sys.maxsize if limit is None else chains.LONGEST)
+
+
+def _find_in_folder(folder: pathlib.Path, size: int | None, limit: int | None, choose: Choose) -> Found:
     if not any(folder.iterdir()):
         raise InputError(f"{folder}: the folder is empty")
     chosen = idx.choose(folder)
@@ -63,5 +83,7 @@ def _find_in_folder(folder: pathlib.Path, size: int | None, limit: int | None) -
         found = idx.find_idx(chosen[0], size, limit)
         return Found(found.values, found.labels, found.classes, notes=(*chosen[1], *found.notes))
     if overview.is_ours(folder / overview.NAME) and (folder / overview.TABLE).is_file():
-        return find_table(folder / overview.TABLE)
+        return find_table(folder / overview.TABLE, choose)
+    if any(_ending(path) in chains.ENDINGS for path in folder.iterdir()):
+        return chains.find_backbones(folder, _residues(size, limit))
     return find_pictures(folder, size, limit)

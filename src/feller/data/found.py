@@ -25,7 +25,7 @@ class Found:
     """Numbers of a file, with what it says about them."""
 
     values: np.ndarray
-    """Points: float64 [n, d]. Pictures: uint8 [n, h, w, c]."""
+    """Points: float64 [n, d]. Pictures: uint8 [n, h, w, c]. Backbones: float64 [n, L, 4, 3], padded with zeros."""
     labels: np.ndarray | None = None
     """Position in `classes` of each example, [n]."""
     classes: tuple[str, ...] = ()
@@ -35,6 +35,14 @@ class Found:
     """Value of white in pictures; None where the file does not say."""
     notes: tuple[str, ...] = ()
     """What was decided on the way, for people."""
+    lines: np.ndarray | None = None
+    """Line of each row in its file, from 1, [n]; None where it is that of the array."""
+    lengths: np.ndarray | None = None
+    """Residues of each backbone, [n]; None for other data."""
+
+    def row(self, i: int) -> int:
+        """Return the number under which a person finds a row in the file."""
+        return i + 1 if self.lines is None else int(self.lines[i])
 
 
 @contextlib.contextmanager
@@ -65,7 +73,7 @@ def check_finite(
     values: np.ndarray,
     where: str,
     columns: tuple[str, ...],
-    lines: Sequence[int] | None = None,
+    lines: Sequence[int] | np.ndarray | None = None,
     places: Sequence[int] | None = None,
 ) -> np.ndarray:
     """Return numbers [n, d] if all are finite.
@@ -84,12 +92,44 @@ def check_finite(
     if len(bad):
         row, column = bad[0]
         name = f" ({columns[column]})" if columns else ""
-        line = lines[row] if lines else row + 1
+        line = row + 1 if lines is None else lines[row]
         raise InputError(
             f"{where}: row {line}, column {(places[column] if places else column) + 1}{name}"
             f" holds {values[row, column]}, expected a finite number; {len(bad)} such in all: drop or fill those rows"
         )
     return values
+
+
+def check_names(columns: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of columns of numbers, if none would be read as a label.
+
+    Raises:
+        InputError: If one would.
+    """
+    for name in columns:
+        if name.lower() in LABEL_NAMES:
+            raise InputError(f"a column of numbers cannot be called {name!r}, which names classes; rename it")
+    return columns
+
+
+def arrange(found: Found, columns: tuple[str, ...]) -> np.ndarray:
+    """Return points [n, d] with their columns in the order named; without names in the file they are taken as they are.
+
+    Raises:
+        InputError: If there are others, or none.
+    """
+    values = found.values
+    if values.ndim != 2:
+        raise InputError(f"expected points with columns {', '.join(columns)}, got {_kind(found)}")
+    names = found.columns or columns
+    if len(names) != values.shape[1] or set(names) != set(columns):
+        got = ", ".join(found.columns) or f"{values.shape[1]} without names"
+        raise InputError(f"expected the columns {', '.join(columns)}, got {got}")
+    return np.ascontiguousarray(values[:, [names.index(name) for name in columns]], dtype=np.float64)
+
+
+def _kind(found: Found) -> str:
+    return "pictures" if found.lengths is None else "backbones"
 
 
 def _order(name: str) -> tuple[float, str]:

@@ -1,5 +1,6 @@
 """Pictures: gray or RGB, all of one size."""
 
+import math
 import pathlib
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from feller.data.arrays import write_array, write_arrays
 from feller.data.found import Found, Given, relabel
 from feller.data.modality import Dataset, Modality, Write, check_finite_state, label_arrays, label_names
 from feller.data.sizes import picture
+from feller.draws import Draw
 from feller.errors import InputError
 from feller.spaces import Euclidean
 
@@ -60,6 +62,15 @@ class Images(Modality):
     def encode(self, values: UInt8[Tensor, "n c h w"]) -> Float32[Tensor, "n c h w"]:
         """Scale 0..levels to [-1, 1]."""
         return values.float() * (2 / self.levels) - 1
+
+    def fill(self, values: UInt8[Tensor, "n c h w"], draw: Draw) -> Float32[Tensor, "n c h w"]:
+        """Add noise from -1/2 to 1/2 level, then scale."""
+        return (values + draw.uniform(values.shape) - 0.5) * (2 / self.levels) - 1
+
+    @property
+    def log_scale(self) -> float:
+        """Half the levels to a unit of the state, in each number."""
+        return self.channels * self.height * self.width * math.log(self.levels / 2)
 
     def decode(self, state: Float[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
         """Scale [-1, 1] to 0..levels, cut off what lies outside, round."""

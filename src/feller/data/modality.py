@@ -2,7 +2,7 @@
 
 import abc
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,8 @@ from jaxtyping import Int
 from PIL import Image
 from torch import Tensor
 
-from feller.data.find import find
 from feller.data.found import Found, Given, about
+from feller.draws import Draw
 from feller.errors import InputError, UsageError
 from feller.record import nearest
 from feller.spaces import Space
@@ -35,6 +35,15 @@ class Modality(abc.ABC):
     def forms(self) -> dict[str, Write]:
         """What writes each ending of a file; the ending of a folder is empty."""
 
+    @property
+    def log_scale(self) -> float | None:
+        """Log volume of values per volume of states: nll(values) = nll(states) + log_scale; None without a density."""
+        return 0.0
+
+    def complete(self, given: Given) -> Given:
+        """Add the conditions that follow from others; none do."""
+        return given
+
     @abc.abstractmethod
     def space(self) -> Space:
         """Return where the states live."""
@@ -43,6 +52,10 @@ class Modality(abc.ABC):
     def encode(self, values: Any) -> Any:
         """Turn values into a state: float32, mean about zero, scale about one."""
 
+    def fill(self, values: Any, draw: Draw) -> Any:
+        """Turn values into states that have a density: kinds with whole levels fill them up with uniform noise."""
+        return self.encode(values)
+
     @abc.abstractmethod
     def decode(self, state: Any) -> Any:
         """Turn a state into values.
@@ -50,6 +63,10 @@ class Modality(abc.ABC):
         Raises:
             InputError: If it is not finite.
         """
+
+    def choose(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return the columns of a table that are read, where others and missing cells are left out; none for all."""
+        return ()
 
     @abc.abstractmethod
     def accept(self, found: Found) -> tuple[State, Given]:
@@ -93,8 +110,10 @@ class Modality(abc.ABC):
         Raises:
             InputError: If they are damaged or of another kind.
         """
+        from feller.data.find import find  # which knows the files of all kinds, and so their modalities
+
         with about(path):
-            return self.accept(find(path, limit=None))
+            return self.accept(find(path, limit=None, choose=self.choose))
 
     def condition(self, key: str, text: str) -> int:
         """Return the number of a class that a person names.

@@ -1,6 +1,5 @@
 """Points: rows of real numbers with named columns."""
 
-import pathlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,45 +8,32 @@ from jaxtyping import Float, Float32, Float64
 from PIL import Image
 from torch import Tensor
 
-from feller.data import overview
-from feller.data.arrays import write_array, write_arrays
-from feller.data.found import LABEL_NAMES, Found, Given, relabel
-from feller.data.modality import Dataset, Modality, Write, check_finite_state, label_arrays, label_names
+from feller.data.found import Found, Given, arrange, check_names, relabel
+from feller.data.modality import Dataset, check_finite_state
+from feller.data.rows import Rows
 from feller.data.scatter import scatter
-from feller.data.tables import write_table
 from feller.errors import InputError
 from feller.spaces import Euclidean
 
 
 @dataclass(frozen=True)
-class Points(Modality):
+class Points(Rows):
     """Rows of numbers; each column is moved and scaled to mean 0 and deviation 1 in the training data."""
 
-    columns: tuple[str, ...]
+    columns: tuple[str, ...]  # pyrefly: ignore
     mean: tuple[float, ...]
     scale: tuple[float, ...]
     """Standard deviation of each column; 1 where it is constant."""
-    classes: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()  # pyrefly: ignore
 
     def __post_init__(self) -> None:
         if not len(self.columns) == len(self.mean) == len(self.scale) or not all(0 < s < np.inf for s in self.scale):
             raise InputError(f"expected a mean and a positive scale for each of the columns {', '.join(self.columns)}")
 
     @property
-    def conditions(self) -> dict[str, tuple[str, ...]]:
-        """The label, where there are classes."""
-        return {"label": self.classes} if self.classes else {}
-
-    @property
-    def forms(self) -> dict[str, Write]:
-        """Tables, arrays (.npy without names and labels), or a folder with a table and a picture."""
-        table = dict.fromkeys((".csv", ".tsv", ".txt", ".parquet"), self._write_table)
-        return {
-            ".npz": lambda values, given, out: write_arrays(self.arrays(values, given), out),
-            ".npy": lambda values, given, out: write_array(self.arrays(values, {})["samples"], out),
-            **table,
-            "": self._write_folder,
-        }
+    def log_scale(self) -> float:
+        """Log of the product of the scales."""
+        return float(np.log(self.scale).sum())
 
     def space(self) -> Euclidean:
         """Return R^d."""
@@ -66,46 +52,21 @@ class Points(Modality):
 
     def accept(self, found: Found) -> tuple[Tensor, Given]:
         """Put columns into our order, by name if the file has names, and number labels by our classes."""
-        values = found.values
-        if values.ndim != 2:
-            raise InputError(f"expected points with columns {', '.join(self.columns)}, got pictures")
-        names = found.columns or self.columns
-        if len(names) != values.shape[1] or set(names) != set(self.columns):
-            got = ", ".join(found.columns) or f"{values.shape[1]} without names"
-            raise InputError(f"expected the columns {', '.join(self.columns)}, got {got}")
-        order = [names.index(name) for name in self.columns]
-        return torch.from_numpy(np.ascontiguousarray(values[:, order], dtype=np.float64)), relabel(found, self.classes)
+        return torch.from_numpy(arrange(found, self.columns)), relabel(found, self.classes)
 
-    def arrays(self, values: Float[Tensor, "n d"], given: Given) -> dict[str, np.ndarray]:
-        """Return `samples`, float64 [n, d], the names in `columns`, and the labels."""
-        samples = values.detach().cpu().double().numpy()
-        return {"samples": samples, "columns": np.array(self.columns), **label_arrays(given, self.classes)}
-
-    def show(self, values: Float[Tensor, "n d"], given: Given, columns: int | None = None) -> Image.Image:
-        """Draw one panel for each two neighbouring columns, `columns` panels in a row."""
-        arrays = self.arrays(values, given)
-        return scatter(arrays["samples"], self.columns, arrays.get("labels"), self.classes, columns)
-
-    def _write_table(self, values: Tensor, given: Given, out: pathlib.Path) -> None:
-        write_table(self.columns, self.arrays(values, {})["samples"], label_names(given, self.classes), out)
-
-    def _write_folder(self, values: Tensor, given: Given, out: pathlib.Path) -> None:
-        overview.prepare(out)
-        overview.save(self.show(values, given), out, [overview.TABLE])
-        self._write_table(values, given, out / overview.TABLE)
+    def draw(self, samples: np.ndarray, labels: np.ndarray | None, across: int | None) -> Image.Image:
+        """Draw one panel for each two neighbouring columns."""
+        return scatter(samples, self.columns, labels, self.classes, across)
 
 
 def points(found: Found) -> Dataset:
     """Make a data set of points, each column with its mean and deviation.
 
     Raises:
-        InputError: If the numbers of a column are too large or too small for a deviation.
+        InputError: If a column has the name of a label, or numbers that are too large or too small for a deviation.
     """
     values = found.values
-    columns = found.columns or tuple(f"x{i + 1}" for i in range(values.shape[1]))
-    taken = [name for name in columns if name.lower() in LABEL_NAMES]
-    if taken:
-        raise InputError(f"a column of numbers cannot be called {taken[0]!r}, which names classes; rename it")
+    columns = check_names(found.columns) or tuple(f"x{i + 1}" for i in range(values.shape[1]))
     low, constant = values.min(0), values.max(0) == values.min(0)
     with np.errstate(all="ignore"):
         span = values.max(0) - low

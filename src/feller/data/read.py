@@ -1,52 +1,111 @@
 """From what a person names to a data set."""
 
 import pathlib
+from dataclasses import replace
 
 from feller.data.arrays import interpret
+from feller.data.backbones import backbones
+from feller.data.earth import earth
 from feller.data.examples import EXAMPLES, PARTS
 from feller.data.find import find
-from feller.data.found import about
+from feller.data.found import Found, about
+from feller.data.geometric import geometric
 from feller.data.images import Images, images
 from feller.data.modality import Dataset, Modality
+from feller.data.names import all_columns, places_among, torsions_among
+from feller.data.places import ANGLES, FLAT, check_space, place_of
 from feller.data.points import points
+from feller.data.tables import Choose
+from feller.data.torsions import torsions
 from feller.errors import UsageError
 from feller.record import nearest
 
 EXAMPLE = "example:"
 
 
-def read(source: str, *, size: int | None = None, like: Modality | None = None) -> Dataset:
+def read(
+    source: str,
+    *,
+    size: int | None = None,
+    like: Modality | None = None,
+    space: str | None = None,
+    project: bool = False,
+) -> Dataset:
     """Read a file, a folder, or `example:NAME`, whose held-out part is `example:NAME/test`.
 
     Args:
         source: What to read.
-        size: Longer side of pictures, in pixels; without it they keep theirs up to 64.
-        like: Modality of a model to test on the data, which then take its columns, classes, levels and size
+        size: Longer side of pictures, in pixels; without it they keep theirs up to 64. Of backbones, the residues
+            beyond which one is left out; without it 128.
+        like: Modality of a model to test on the data, which then take its columns, classes, levels, size and space
             instead of their own.
+        space: Where rows of numbers lie: sphere, torus, simplex, poincare, spd, rotations, euclidean, or a file with a
+            mesh. Without it, latitude and longitude, and torsion angles, are known by their names.
+        project: Move points beside the space to the nearest on it.
 
     Raises:
-        InputError: If the data are missing, damaged, or unlike the modality.
-        UsageError: If there is no such example, or `size` does not apply.
+        InputError: If the data are missing, damaged, unlike the modality, or beside the space.
+        UsageError: If there is no such example or space, or if `size`, `space` or `project` does not apply.
     """
     if size is not None and size < 1:
-        raise UsageError(f"expected a size of at least 1 pixel, got {size}")
+        raise UsageError(f"expected a size of at least 1, got {size}")
+    if project and space is None:
+        raise UsageError("moving points onto a space needs its name; give --space with --project")
+    if space is not None:
+        check_space(space)
     if isinstance(like, Images):
         size = max(like.height, like.width)
     with about(source):
         if source.startswith(EXAMPLE):
             example = _example(source)
-            if size is None and like is None:
+            if size is None and like is None and space is None:
                 return example
             found = interpret(example.modality.arrays(example.values, example.given), source, size, None)
         else:
-            found = find(pathlib.Path(source), size)
+            found = find(pathlib.Path(source), size, choose=_choose(like, space))
         if like is not None:
             return Dataset(*like.accept(found), like, found.notes)
+        if space is not None and found.values.ndim != 2:
+            raise UsageError(f"{source} holds no rows of numbers, so it lies in no other space; leave --space out")
+        if found.lengths is not None:
+            return backbones(found)
         if found.values.ndim == 4:
             return images(found)
         if size is not None:
             raise UsageError(f"{source} holds points, which have no size; leave it out")
-        return points(found)
+        return _rows(found, space, project=project)
+
+
+def _choose(like: Modality | None, space: str | None) -> Choose:
+    """Say which columns of a table may be the only ones that count."""
+    if like is not None:
+        return like.choose
+    return torsions_among if space in (None, ANGLES) else all_columns
+
+
+def _rows(found: Found, space: str | None, *, project: bool) -> Dataset:
+    """Give rows of numbers the space that is asked for, or that of their names."""
+    if space is None:
+        return _by_names(found)
+    if space == "sphere" and found.values.shape[1] == 2:
+        return earth(found)
+    if space in (FLAT, ANGLES):
+        return {FLAT: points, ANGLES: torsions}[space](found)
+    return geometric(found, place_of(space, found), project=project)
+
+
+def _by_names(found: Found) -> Dataset:
+    places = places_among(found.columns)
+    if places and len(found.columns) == 2:
+        return earth(found)
+    if torsions_among(found.columns):
+        return torsions(found)
+    if places:
+        told = (
+            f"{places[0]} and {places[1]} were taken as plain numbers; a table of these two alone is one of the earth"
+        )
+        found = replace(found, notes=(*found.notes, told))
+    return points(found)
 
 
 def _example(source: str) -> Dataset:

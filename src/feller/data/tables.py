@@ -1,38 +1,52 @@
 """Tables of numbers as text: one row a line, a header or none, one column that may name a class."""
 
 import csv
+import gzip
 import importlib.util
 import io
 import itertools
 import pathlib
 import re
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from feller.data.found import LABEL_NAMES, Found, all_numbers, check_finite, classify, number
+from feller.data.missing import complete
+from feller.data.names import torsions_among
 from feller.errors import InputError, UsageError
 from feller.record import replace_file
 
 Row = tuple[int, list[str]]
 """Number of a line in the file, and its cells."""
+Choose = Callable[[Sequence[str]], tuple[str, ...]]
+"""Names of a header -> the angles to read, where cells may be missing; none for all columns, which must be complete."""
 
 
-def find_table(path: pathlib.Path) -> Found:
-    """Read .csv, .tsv, .txt (comma, semicolon or tab between cells) or .parquet.
+def find_table(path: pathlib.Path, choose: Choose = torsions_among) -> Found:
+    """Read .csv, .tsv, .txt (comma, semicolon or tab between cells), also packed as .gz, or .parquet.
 
     Raises:
         InputError: If rows differ in length, a cell is no finite number, or nothing is there.
     """
     if path.suffix.lower() == ".parquet":
-        return _parse(_parquet(path), str(path))
+        return _parse(_parquet(path), str(path), choose)
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            return _parse(_rows(file), str(path))
+        with _open(path) as file:
+            return _parse(_rows(file), str(path), choose)
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: expected text in UTF-8, got byte {error.object[error.start]:#04x}") from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InputError(f"{path}: cannot be unpacked ({error}); it was damaged or cut off") from error
     except csv.Error as error:
         raise InputError(f"{path}: is no table of text ({error})") from error
+
+
+def _open(path: pathlib.Path) -> io.TextIOWrapper:
+    raw = gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")  # noqa: SIM115 - closed with its wrapper
+    return io.TextIOWrapper(raw, newline="", encoding="utf-8-sig")
 
 
 def _rows(file: io.TextIOWrapper) -> Iterator[Row]:
@@ -87,7 +101,7 @@ def _label_column(names: list[str], where: str) -> int | None:
     return found[0] if found else None
 
 
-def _parse(rows: Iterator[Row], where: str) -> Found:
+def _parse(rows: Iterator[Row], where: str, choose: Choose) -> Found:
     """Turn rows of text into numbers and labels."""
     start = list(itertools.islice(rows, 2))
     if not start:
@@ -97,7 +111,8 @@ def _parse(rows: Iterator[Row], where: str) -> Found:
     if has_header and len(start) == 1:
         raise InputError(f"{where}: expected rows of numbers below the header, there are none")
     label = _label_column(first, where) if has_header else None
-    places = [i for i in range(len(first)) if i != label]
+    chosen = choose(first) if has_header else ()
+    places = [i for i in range(len(first)) if i != label and (not chosen or first[i] in chosen)]
     columns = tuple(first[i] for i in places) if has_header else ()
     values: list[float] = []
     labels: list[str] = []
@@ -118,13 +133,25 @@ def _parse(rows: Iterator[Row], where: str) -> Found:
                     f" {cells[i][:40]!r}; drop the column, or call it {LABEL_NAMES[0]} if it names a class"
                 )
             values.append(value)
-    table = check_finite(np.array(values).reshape(len(lines), -1), where, columns, lines, places)
+    found = Found(
+        np.array(values).reshape(len(lines), -1),
+        columns=() if all_numbers(columns) else columns,
+        notes=("the first row counts the columns and was left out",) if has_header and all_numbers(first) else (),
+        lines=np.array(lines),
+    )
+    if chosen:
+        others = [name for i, name in enumerate(first) if i not in (*places, label)]
+        found, kept = complete(found, where, others)
+        if not choose(found.columns):
+            lost = ", ".join(name for name in columns if name not in found.columns)
+            raise InputError(f"{where}: too many rows miss {lost}; fill these cells, or drop the column or these rows")
+        labels = [labels[i] for i in kept] if labels else labels
+        places = [first.index(name) for name in found.columns]
+    check_finite(found.values, where, found.columns, found.lines, places)
     if "" in labels:
-        line = lines[labels.index("")]
-        raise InputError(f"{where}: row {line} has no {first[label or 0]}; fill it, or drop the row")
-    notes = ("the first row counts the columns and was left out",) if has_header and all_numbers(first) else ()
+        raise InputError(f"{where}: row {found.row(labels.index(''))} has no {first[label or 0]}; fill it, or drop it")
     positions, classes = (None, ()) if label is None else classify(labels, f"{where} ({first[label]})")
-    return Found(table, positions, classes, () if all_numbers(columns) else columns, notes=notes)
+    return replace(found, labels=positions, classes=classes)
 
 
 def write_table(columns: tuple[str, ...], values: np.ndarray, labels: list[str] | None, path: pathlib.Path) -> None:

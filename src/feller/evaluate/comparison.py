@@ -10,6 +10,11 @@ from feller.data import Dataset
 from feller.draws import Draws
 from feller.evaluate.two_sample import nearest
 
+EXPLAIN = {
+    "nearest_ratio": "How far samples lie from the nearest training example, beside held-out data (medians): far below"
+    " 1 hints that they copy the training data, far above 1 that they lie beside the data.",
+}
+"""What the numbers mean, for people."""
 LEAST = 50
 """Held-out examples below which a comparison with them would be chance."""
 MOST = 10_000

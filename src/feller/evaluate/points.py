@@ -5,6 +5,16 @@ from feller.draws import Draws
 from feller.evaluate.comparison import compare, flat, nearest_ratio
 from feller.evaluate.two_sample import energy_distance, sliced_wasserstein
 
+EXPLAIN = {
+    "sliced_w": "How far points must be moved, on average, to turn samples into real data, seen along random directions"
+    " (sliced Wasserstein distance, in standard deviations): lower is better, sliced_w_floor is as good as real.",
+    "sliced_w_floor": "The same distance between as many real points, from the training data, and the held-out ones.",
+    "energy": "Another distance between samples and real points, sensitive to every difference (energy distance, in"
+    " standard deviations): lower is better, energy_floor is as good as real.",
+    "energy_floor": "The same distance between as many real points, from the training data, and the held-out ones.",
+}
+"""What the numbers mean, for people."""
+
 
 def points_quality(samples: Dataset, train: Dataset, held_out: Dataset, draws: Draws) -> dict[str, float | str | None]:
     """Compare points with held-out ones, each column in units of its deviation in the training data.

@@ -1,39 +1,37 @@
 """All numbers that say how good samples are, and what they mean."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from scipy.stats import binomtest
 
-from feller.data import Dataset, Images, Modality, Points
+from feller.data import Backbones, Dataset, Earth, Geometric, Images, Modality, Points, Torsions
 from feller.draws import Draws
 from feller.errors import InputError
+from feller.evaluate import backbones, comparison, flow, geometric, image, points
 from feller.evaluate.comparison import LEAST, compared
-from feller.evaluate.image import image_quality
 from feller.evaluate.judge import Judge, train_judge
-from feller.evaluate.points import points_quality
 from feller.train.engine import Engine
 
+Measure = Callable[[Dataset, Dataset, Dataset, Draws], dict[str, float | str | None]]
+"""(samples, training data, held-out data, draws) -> numbers."""
+MEASURES: dict[type[Modality], Measure] = {
+    Backbones: backbones.backbones_quality,
+    Earth: geometric.geometric_quality,
+    Geometric: geometric.geometric_quality,
+    Points: points.points_quality,
+    Torsions: geometric.geometric_quality,
+}
+"""What measures each kind of data; pictures need a judge besides."""
 EXPLAIN = {
-    "accuracy": "Share of the samples that the judge takes for the class they were made as; 1 is best, and more than"
-    " judge_accuracy is no merit.",
-    "judge": "What the judge was trained on: a small network that has seen real pictures only.",
-    "judge_accuracy": "Share of held-out real pictures that the judge gets right.",
-    "fd_cnn": "Distance between samples and held-out real pictures in the eyes of the judge (Fréchet distance of its"
-    " features, in percent of their variance): lower is better, fd_cnn_floor is as good as real. It belongs to this"
-    " judge: no FID, and not to be compared with other data.",
-    "fd_cnn_floor": "The same distance between as many real pictures, from the training data, and the held-out ones;"
-    " a little too high, since the judge knows the former.",
-    "distance_ratio": "How far samples of a class lie from each other, beside real ones: near 1 is right, near 0 means"
-    " that they are all alike.",
-    "nearest_ratio": "How far samples lie from the nearest training example, beside held-out data (medians): far below"
-    " 1 hints that they copy the training data, far above 1 that they lie beside the data.",
-    "sliced_w": "How far points must be moved, on average, to turn samples into real data, seen along random directions"
-    " (sliced Wasserstein distance, in standard deviations): lower is better, sliced_w_floor is as good as real.",
-    "sliced_w_floor": "The same distance between as many real points, from the training data, and the held-out ones.",
-    "energy": "Another distance between samples and real points, sensitive to every difference (energy distance, in"
-    " standard deviations): lower is better, energy_floor is as good as real.",
-    "energy_floor": "The same distance between as many real points, from the training data, and the held-out ones.",
+    **image.EXPLAIN,
+    **backbones.EXPLAIN,
+    **points.EXPLAIN,
+    **geometric.EXPLAIN,
+    **comparison.EXPLAIN,
+    **flow.EXPLAIN,
 }
 """One plain sentence for each number."""
 
@@ -81,11 +79,9 @@ def quality(
             judge = train_judge(train, held_out, draws.named("judge"), engine)
         elif judge.modality != modality:
             raise InputError("the judge was trained on other pictures; leave it out, and another is trained")
-        numbers = image_quality(samples, train, held_out, judge, draws)
-    elif isinstance(modality, Points):
-        judge, numbers = None, points_quality(samples, train, held_out, draws)
+        numbers = image.image_quality(samples, train, held_out, judge, draws)
     else:
-        raise InputError(f"expected pictures or points, got {type(modality).__name__}; nothing measures these yet")
+        judge, numbers = None, MEASURES[type(modality)](samples, train, held_out, draws)
     return Quality(numbers, tuple(_notes(samples, train, held_out, judge)), judge)
 
 
@@ -99,10 +95,10 @@ def _check_like(name: str, other: Dataset, train: Dataset) -> None:
         raise InputError(f"the {name} have other classes than the training data: expected {expected}, got {got}")
 
 
-def _kind(modality: Modality) -> object:
-    if isinstance(modality, Images):
-        return replace(modality, classes=())
-    return modality.columns if isinstance(modality, Points) else modality
+def _kind(modality: Any) -> object:
+    if isinstance(modality, Points):
+        return modality.columns
+    return replace(modality, classes=()) if hasattr(modality, "classes") else modality
 
 
 def _notes(samples: Dataset, train: Dataset, held_out: Dataset, judge: Judge | None) -> list[str]:

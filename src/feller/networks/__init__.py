@@ -2,8 +2,9 @@
 
 from feller.networks.architecture import Architecture, parameters
 from feller.networks.average import Average
+from feller.networks.chain import Chain
 from feller.networks.mlp import MLP
 from feller.networks.transformer import Transformer
 from feller.networks.unet import UNet
 
-__all__ = ["MLP", "Architecture", "Average", "Transformer", "UNet", "parameters"]
+__all__ = ["MLP", "Architecture", "Average", "Chain", "Transformer", "UNet", "parameters"]

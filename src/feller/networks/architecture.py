@@ -8,19 +8,20 @@ import torch
 from torch import nn
 
 from feller.draws import Draws
+from feller.tree import State
 
 
 class Architecture(abc.ABC):
     """A kind of network and its size; each kind is a frozen dataclass of plain values."""
 
     @abc.abstractmethod
-    def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Draws) -> nn.Module:
+    def build(self, shape: State, conditions: dict[str, int], draws: Draws) -> nn.Module:
         """Make a network with new weights.
 
         Its forward(x_t, t, given) returns a prediction of the shape of x_t. A new network predicts exactly zero.
 
         Args:
-            shape: Shape of one example's state: (d,), or (channels, height, width).
+            shape: Shape of one example's state: (d,), (channels, height, width), or a dict of the shapes of its leaves.
             conditions: Number of classes of each condition; the index after the last class stands for "not given"
                 and is found in the network's `nulls`.
             draws: Source of the weights.

@@ -24,10 +24,15 @@ class MLP(Architecture):
     """Residual blocks."""
     frequencies: int = 0
     """Octaves of Fourier features of the state, from 1/4 cycle per unit up: 3 or 4 for sharp densities in the plane."""
+    period: float | None = None
+    """Period of the entries of the state, where they are angles: then it is seen through the sines and cosines of its
+    1, 2, 4, ...-fold alone."""
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.depth < 1 or self.frequencies < 0:
             raise UsageError(f"expected width and depth of 1 or more and frequencies of 0 or more, got {self}")
+        if self.period is not None and (self.period <= 0 or not self.frequencies):
+            raise UsageError(f"expected a positive period, with one frequency or more to see it, got {self}")
 
     def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Draws) -> "ResidualMLP":
         """Make a network with new weights."""
@@ -40,11 +45,12 @@ class ResidualMLP(nn.Module):
 
     def __init__(self, settings: MLP, shape: tuple[int, ...], conditions: dict[str, int]) -> None:
         super().__init__()
-        width, self.size, self.frequencies = settings.width, math.prod(shape), settings.frequencies
+        width, self.size = settings.width, math.prod(shape)
+        self.frequencies, self.period = settings.frequencies, settings.period
         inner = -(-width // 4)  # the vector's own layers cost as much as a block's at full width
         self.conditioning = Conditioning(conditions, inner)
         self.nulls = self.conditioning.nulls
-        self.enter = nn.Linear(self.size * (1 + 2 * self.frequencies), width)
+        self.enter = nn.Linear(self.size * ((self.period is None) + 2 * self.frequencies), width)
         self.blocks = nn.ModuleList(Block(width, inner) for _ in range(settings.depth))
         self.leave = zero(nn.Linear(width, self.size))
 
@@ -53,13 +59,18 @@ class ResidualMLP(nn.Module):
     ) -> Float[Tensor, " b *d"]:
         """Predict one number per entry of the state."""
         vector = self.conditioning(t, given)
-        x = x_t.reshape(len(x_t), self.size)
-        if self.frequencies:
-            x = torch.cat([x, fourier(x, self.frequencies).flatten(1)], 1)
-        h = self.enter(x)
+        h = self.enter(self._see(x_t.reshape(len(x_t), self.size)))
         for block in self.blocks:
             h = block(h, vector)
         return self.leave(F.silu(F.layer_norm(h, h.shape[1:]))).reshape(x_t.shape)
+
+    def _see(self, x: Float[Tensor, "b d"]) -> Float[Tensor, "b features"]:
+        """Return the features of a state: itself and its waves, or of angles the waves that fit into a turn."""
+        if not self.frequencies:
+            return x
+        if self.period is None:
+            return torch.cat([x, fourier(x, self.frequencies).flatten(1)], 1)
+        return fourier(x * (4 / self.period), self.frequencies).flatten(1)  # whose slowest wave takes 4
 
 
 class Block(nn.Module):

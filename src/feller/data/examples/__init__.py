@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from feller.data.examples.backbones import protein_chains
 from feller.data.examples.checkerboard import checkerboard, inside
 from feller.data.examples.digits import digits
 from feller.data.examples.moons import moons
+from feller.data.examples.torsions import torsion_angles
+from feller.data.examples.volcano import volcano
 from feller.data.modality import Dataset
 
 __all__ = ["EXAMPLES", "PARTS", "Example", "inside"]
@@ -49,12 +52,33 @@ EXAMPLES = {
             moons,
         ),
         Example(
+            "backbones",
+            "40 + 10 protein chains of 30 to 64 residues: atoms N, CA, C and O",
+            "docking benchmark 5 (haddocking/BM5-clean), from the Protein Data Bank",
+            "Apache-2.0 (compilation); CC0 (Protein Data Bank)",
+            protein_chains,
+        ),
+        Example(
             "checkerboard",
             "20,000 + 5,000 points, uniform on 8 of the 16 unit squares of [-2, 2]^2",
             "drawn by feller",
             "Apache-2.0",
             checkerboard,
             inside,
+        ),
+        Example(
+            "volcano",
+            "744 + 83 volcanic eruptions by latitude and longitude",
+            "NOAA Significant Volcanic Eruption Database, as the sets of Riemannian flow matching have it",
+            "public domain (US government)",
+            volcano,
+        ),
+        Example(
+            "torsions",
+            "7,003 + 997 tryptophan residues of proteins, 4 torsion angles each: phi, psi, chi1, chi2",
+            "Top8000 filtered residues, Richardson laboratory, Duke University",
+            "CC BY 4.0",
+            torsion_angles,
         ),
     )
 }

@@ -1,0 +1,162 @@
+"""Chains of residues as files hold them, cut where they have gaps: PDB files, folders of them, and JSON lines."""
+
+import json
+import pathlib
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+
+from feller.data.found import Found
+from feller.data.pdb import ATOMS, Chain, read_pdb, read_text
+from feller.errors import InputError
+
+PDB = (".pdb", ".ent", ".pdb.gz", ".ent.gz")
+ENDINGS = (*PDB, ".jsonl", ".jsonl.gz")
+"""Of the files that hold backbones."""
+LONGEST = 128
+"""Residues beyond which a chain is left out unless a limit is named."""
+SHORTEST = 10
+"""Residues below which a piece is left out."""
+GAP = 2.0
+"""Distance in Å from C to the next N beyond which a chain is cut."""
+BONDS = (1.0, 2.0)
+"""Least and greatest length in Å of the bonds inside a residue; one with others is damaged."""
+
+
+@dataclass
+class _Pieces:
+    """What was kept, and what was not."""
+
+    longest: int
+    atoms: list[np.ndarray] = field(default_factory=list)
+    cut: list[str] = field(default_factory=list)
+    long: list[str] = field(default_factory=list)
+    short: list[str] = field(default_factory=list)
+
+    def add(self, name: str, atoms: np.ndarray) -> None:
+        """Cut a chain at its gaps and keep what is neither long nor short."""
+        ends = _gaps(atoms)
+        if len(ends) > 2:
+            self.cut.append(name)
+        for start, stop in pairwise(ends):
+            piece = atoms[start:stop][_whole(atoms[start:stop])]
+            if len(piece) == 0:
+                continue
+            if len(piece) > self.longest:
+                self.long.append(name)
+            elif len(piece) < SHORTEST:
+                self.short.append(name)
+            else:
+                self.atoms.append(piece)
+
+    def notes(self) -> Iterator[str]:
+        """Say what was done, and name the first of each kind."""
+        if self.cut:
+            yield f"chains cut where residues are missing or damaged: {len(self.cut)}, the first is {self.cut[0]}"
+        if self.long:
+            yield f"chains left out for over {self.longest} residues: {len(self.long)}, the first is {self.long[0]}"
+        if self.short:
+            yield f"pieces left out for less than {SHORTEST} residues: {len(self.short)}, the first of {self.short[0]}"
+
+
+def _whole(atoms: np.ndarray) -> np.ndarray:
+    """Tell which residues have all atoms, at usual distances, [l]."""
+    n, ca, c, o = atoms.swapaxes(0, 1)
+    with np.errstate(invalid="ignore"):
+        lengths = np.linalg.norm([ca - n, c - ca, o - c], axis=2)
+        return np.isfinite(lengths).all(0) & (lengths > BONDS[0]).all(0) & (lengths < BONDS[1]).all(0)
+
+
+def _gaps(atoms: np.ndarray) -> list[int]:
+    """Return where pieces begin and end: a damaged residue is a piece of its own, which is dropped."""
+    whole = _whole(atoms)
+    with np.errstate(invalid="ignore"):
+        bonded = np.linalg.norm(atoms[1:, 0] - atoms[:-1, 2], axis=1) < GAP
+    broken = ~(bonded & whole[1:] & whole[:-1])
+    return [0, *(np.flatnonzero(broken) + 1).tolist(), len(atoms)]
+
+
+def find_backbones(path: pathlib.Path, longest: int | None = LONGEST) -> Found:
+    """Read a PDB file, a folder of them, or JSON lines with `coords`, as the sets of inverse folding have them.
+
+    Args:
+        path: Where it lies.
+        longest: Residues beyond which a chain is left out; None for no limit.
+
+    Raises:
+        InputError: If a file is damaged, or if nothing is left.
+    """
+    pieces = _Pieces(longest or sys.maxsize)
+    for name, atoms in _chains(path):
+        pieces.add(name, atoms)
+    notes = tuple(pieces.notes())
+    if not pieces.atoms:
+        limits = f"{SHORTEST} residues or more" if longest is None else f"{SHORTEST} to {longest} residues"
+        raise InputError(f"{path}: no chain of {limits} is left ({'; '.join(notes) or 'there is none at all'})")
+    lengths = np.array([len(atoms) for atoms in pieces.atoms])
+    values = np.zeros((len(lengths), lengths.max(), len(ATOMS), 3))
+    for row, atoms in zip(values, pieces.atoms, strict=True):
+        row[: len(atoms)] = atoms
+    return Found(values, lengths=lengths, notes=notes)
+
+
+def interpret_backbones(arrays: dict[str, np.ndarray], where: str) -> Found:
+    """Read `samples` [n, l, 4, 3] and `valid` [n, l] of an .npz, as we write them.
+
+    Raises:
+        InputError: If numbers are missing, or if what is valid does not stand at the beginning.
+    """
+    samples, valid = arrays["samples"], arrays.get("valid")
+    valid = np.ones(samples.shape[:2], dtype=bool) if valid is None else valid
+    right = samples.shape[2:] == (len(ATOMS), 3) and valid.shape == samples.shape[:2]
+    if not right or samples.dtype.kind not in "iuf" or valid.dtype.kind != "b" or 0 in samples.shape:
+        raise InputError(
+            f"{where}: expected numbers samples [n, l, 4, 3] and truths valid [n, l], got {samples.dtype}"
+            f" {list(samples.shape)} and {valid.dtype} {list(valid.shape)}"
+        )
+    samples = samples.astype(np.float64)
+    lengths = valid.sum(1)
+    if not (valid == (np.arange(valid.shape[1]) < lengths[:, None])).all() or lengths.min() < 1:
+        raise InputError(f"{where}: expected the valid residues of each sample at its beginning, one or more")
+    if not np.isfinite(samples[valid]).all():
+        raise InputError(f"{where}: expected finite coordinates, got others; drop those samples")
+    return Found(np.where(valid[:, :, None, None], samples, 0)[:, : lengths.max()], lengths=lengths)
+
+
+def _chains(path: pathlib.Path) -> Iterator[Chain]:
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.name.lower().endswith(ENDINGS))
+        if not files:
+            raise InputError(f"{path}: expected files {', '.join(ENDINGS)}, found none")
+        for file in files:
+            yield from _chains(file)
+    elif path.name.lower().endswith(PDB):
+        yield from read_pdb(path)
+    else:
+        for number, line in enumerate(read_text(path).splitlines(), 1):
+            if line.strip():
+                yield _parse(line, number, f"{path}: line {number}")
+
+
+def _parse(line: str, number: int, where: str) -> Chain:
+    """Read one JSON object with `coords`: a list of places for each atom, null where one is missing."""
+    try:
+        found = json.loads(line)
+        coords = found["coords"]
+        columns = [[_triple(place) for place in coords[name]] for name in ATOMS]
+        atoms = np.array(columns, dtype=np.float64).reshape(len(ATOMS), -1, 3)
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        hint = f"expected an object with coords of {', '.join(ATOMS)}, each a list of [x, y, z] or null"
+        raise InputError(f"{where}: {hint}, got {line[:40]!r} ({type(error).__name__})") from error
+    atoms[np.isinf(atoms)] = np.nan
+    return str(found.get("name", f"line {number}")), atoms.swapaxes(0, 1)
+
+
+def _triple(place: list[float | None] | None) -> list[float]:
+    if place is None:
+        return [np.nan] * 3
+    x, y, z = place
+    return [np.nan if value is None else float(value) for value in (x, y, z)]

@@ -1,0 +1,81 @@
+"""Backbones as chains of rigid pieces: how each turns against the one before, and where its atoms lie.
+
+Two frames stand on the CA of every residue: one enters along N to CA, in the plane of the peptide bond before, and one
+leaves along CA to C, in the plane of CA, C and O. The rotation between them holds phi, the angle at CA, and psi:
+Rx(phi) Rz(pi - angle) Rx(psi + pi). All else, the bond to the next residue included, is rigid but for small vibrations.
+"""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+PLACES = 9
+"""Numbers beside the rotation: x of C; x, y of O; x, y, z of the next N and of the next CA, all seen from CA."""
+OWN = 3
+"""Of these, those that belong to the residue's own atoms."""
+N, CA, C, O = range(4)  # noqa: E741 - names of atoms
+
+
+def axes(along: Float[Tensor, "*b 3"], beside: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 3"]:
+    """Return the columns x, along the first vector, y, in the half-plane of the second, and z, across both."""
+    x = torch.nn.functional.normalize(along, dim=-1)
+    y = torch.nn.functional.normalize(beside - (beside * x).sum(-1, keepdim=True) * x, dim=-1)
+    return torch.stack([x, y, torch.linalg.cross(x, y)], -1)
+
+
+def angle(a: Float[Tensor, "*b 3"], b: Float[Tensor, "*b 3"], c: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b"]:
+    """Return the angle at b, in [0, pi]."""
+    u, v = a - b, c - b
+    return torch.atan2(torch.linalg.cross(u, v).norm(dim=-1), (u * v).sum(-1))
+
+
+def dihedral(
+    a: Float[Tensor, "*b 3"], b: Float[Tensor, "*b 3"], c: Float[Tensor, "*b 3"], d: Float[Tensor, "*b 3"]
+) -> Float[Tensor, "*b"]:
+    """Return the angle by which the bond c-d is turned against a-b, seen along b-c, in (-pi, pi]; cis is 0."""
+    along = torch.nn.functional.normalize(c - b, dim=-1)
+    first, second = torch.linalg.cross(along, a - b), torch.linalg.cross(along, d - c)
+    return torch.atan2((torch.linalg.cross(first, second) * along).sum(-1), (first * second).sum(-1))
+
+
+def take_apart(
+    atoms: Float[Tensor, "n l 4 3"], valid: Bool[Tensor, "n l"]
+) -> tuple[Float[Tensor, "n l 3 3"], Float[Tensor, "n l 9"], Bool[Tensor, "n l"]]:
+    """Turn atoms N, CA, C, O into rotations, places, and whether a residue has a next one.
+
+    Where the chain begins, phi counts as 180 degrees; where it ends, the places of the next atoms are zero; padding
+    holds the identity and zeros.
+    """
+    n, ca, c, o = atoms.unbind(2)
+    linked = valid & torch.cat([valid[:, 1:], torch.zeros_like(valid[:, :1])], 1)
+    leaves = axes(c - ca, o - ca)
+    behind = torch.cat([(ca - c)[:, :1], (c[:, :-1] - n[:, 1:])], 1)
+    enters = axes(ca - n, behind)
+    rotation = torch.where(valid[:, :, None, None], enters.mT @ leaves, torch.eye(3, dtype=atoms.dtype))
+    own = torch.stack([c - ca, o - ca], 2) @ leaves
+    following = (atoms[:, 1:, (N, CA)] - ca[:, :-1, None]) @ leaves[:, :-1]
+    following = torch.nn.functional.pad(following.flatten(2), (0, 0, 0, 1))
+    places = torch.cat([own[:, :, 0, :1], own[:, :, 1, :2], following * linked[:, :, None]], 2)
+    return rotation, places * valid[:, :, None], linked
+
+
+def put_together(
+    rotation: Float[Tensor, "n l 3 3"], places: Float[Tensor, "n l 9"], first: float
+) -> Float[Tensor, "n l 4 3"]:
+    """Build the atoms N, CA, C, O; the first CA is the origin, and `first` its distance from the first N."""
+    zeros = torch.zeros_like(places[:, :, 0])
+    c = torch.stack([places[:, :, 0], zeros, zeros], 2)
+    o = torch.stack([places[:, :, 1], places[:, :, 2], zeros], 2)
+    next_n, next_ca = places[:, :, OWN:6], places[:, :, 6:]
+    onwards = rotation @ axes(next_ca - next_n, c - next_n)
+    enters, ca = (
+        torch.eye(3, dtype=places.dtype, device=places.device).expand(len(places), 3, 3),
+        places.new_zeros(1, 3),
+    )
+    n, chain = ca - first * enters[:, :, 0], []
+    for i in range(places.shape[1]):
+        leaves = (enters @ rotation[:, i]).mT
+        here = torch.stack([c[:, i], o[:, i], next_n[:, i], next_ca[:, i]], 1) @ leaves + ca[:, None]
+        chain.append(torch.stack([n, ca.expand_as(n), here[:, 0], here[:, 1]], 1))
+        n, ca, enters = here[:, 2], here[:, 3], enters @ onwards[:, i]
+    return torch.stack(chain, 1)

@@ -1,0 +1,63 @@
+"""How likely held-out data are without a network: what a model has to beat."""
+
+from collections.abc import Callable
+
+from jaxtyping import Float64
+from torch import Tensor
+
+from feller.data import Dataset, Earth, Geometric, Torsions
+from feller.data.split import split
+from feller.draws import Draws
+from feller.evaluate.comparison import LEAST, pick
+from feller.evaluate.kernel_density import KernelDensity, kernel_density
+from feller.evaluate.wrapped_mixture import wrapped_mixture
+from feller.spaces import Manifold, Sphere
+
+MOST = 5_000
+"""Training examples that a mixture is fitted to, at most, and held-out ones that are looked at: it takes long."""
+RESTARTS = 2
+
+Density = Callable[[Float64[Tensor, " n *point"]], Float64[Tensor, " n"]]
+"""States -> log density, in nats."""
+
+
+def manifold_of(dataset: Dataset) -> Manifold:
+    """Return the space of a data set, which must have a geometry.
+
+    Raises:
+        TypeError: If it has none.
+    """
+    space = dataset.modality.space()
+    if not isinstance(space, Manifold):
+        raise TypeError(f"{type(space).__name__} has no geometry, so there are no distances along it")
+    return space
+
+
+def points_of(dataset: Dataset) -> Float64[Tensor, " n *point"]:
+    """Return the states of examples as points of their space, exact in float64."""
+    return manifold_of(dataset).project(dataset.modality.encode(dataset.values).double())
+
+
+def baseline(train: Dataset, held_out: Dataset, draws: Draws) -> float | None:
+    """Return minus the mean log density of held-out data in nats, with respect to the volume of their space.
+
+    None for spaces without a density that comes without a network, and if too few examples are held out.
+    """
+    if len(held_out) < LEAST:
+        return None
+    density = _density(train, draws)
+    return None if density is None else -density(points_of(pick(held_out, MOST, draws))).mean().item()
+
+
+def _density(train: Dataset, draws: Draws) -> Density | None:
+    """Fit what suits the space: kernels on the sphere, a mixture on the torus."""
+    kind = train.modality
+    if isinstance(kind, Torsions):
+        return wrapped_mixture(points_of(pick(train, MOST, draws)), draws, restarts=RESTARTS).log_density
+    if isinstance(kind, Earth) or (isinstance(kind, Geometric) and kind.manifold == Sphere(2)):
+        rest, validation = split(train, 0.1, draws)
+        if not len(validation):
+            return None
+        chosen = kernel_density(points_of(rest), points_of(validation))
+        return KernelDensity(points_of(train), chosen.concentration).log_density
+    return None

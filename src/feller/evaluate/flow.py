@@ -1,0 +1,82 @@
+"""What a model's flow says: how likely it finds data, and how straight it goes."""
+
+import math
+from itertools import pairwise
+
+import torch
+
+from feller.data import Dataset, Images
+from feller.draws import Draws
+from feller.evaluate.comparison import pick
+from feller.model import MOST_EXACT, Model
+from feller.paths import Affine
+from feller.sampling import Sampling
+from feller.simulate import Midpoint, simulate
+from feller.spaces import geometry
+from feller.times import linear_grid
+
+EXPLAIN = {
+    "nll": "How surprised the model is by held-out data: minus its log density, in nats, averaged (given the label,"
+    " where there are labels): lower is better, and only comparable on the same data in the same units.",
+    "bits_per_dimension": "The same for whole levels, filled up with uniform noise, in bits for each number.",
+    "straightness": "How straight the way from noise to data is: 1 if all go ahead at one speed, which one step would"
+    " follow; less if they bend or hesitate.",
+}
+"""What the numbers mean, for people."""
+MOST, MOST_LARGE = 2000, 100
+"""Held-out examples whose density is measured: few where it has to be estimated."""
+
+
+def flow_quality(model: Model, held_out: Dataset, draws: Draws) -> dict[str, float | str | None]:
+    """Return the likelihood of held-out data and the straightness; nothing where the model has no flow."""
+    straight = straightness(model, draws.named("straightness"))
+    if straight is None:
+        return {}
+    dense = model.description.modality.log_scale is not None
+    likely = likelihood(model, held_out, draws.named("likelihood")) if dense else {}
+    return {**likely, "straightness": straight}
+
+
+def likelihood(model: Model, held_out: Dataset, draws: Draws) -> dict[str, float | str | None]:
+    """Return `nll`, and for pictures `bits_per_dimension`; None where no data are held out."""
+    exact = geometry(model.description.space).dimension <= MOST_EXACT
+    names = ("nll", "bits_per_dimension") if isinstance(held_out.modality, Images) else ("nll",)
+    if not len(held_out):
+        return dict.fromkeys(names)
+    some = pick(held_out, MOST if exact else MOST_LARGE, draws)
+    sampling = Sampling("dopri5") if exact else Sampling("midpoint", 40)
+    nll = -model.log_density(some, sampling=sampling, draws=draws).mean().item()
+    return dict(zip(names, (nll, nll / math.log(2) / some.values[0].numel()), strict=False))
+
+
+@torch.no_grad()
+def straightness(model: Model, draws: Draws, n: int = 256, steps: int = 32) -> float | None:
+    """Return E d(x_0, x_1)^2 / E int |velocity|^2 dt: 1 if all move straight ahead at one speed, less if they bend.
+
+    One Euler step is exact where it is 1. The speed is that between the states of a simulation with midpoint steps.
+    Source: Liu et al. 2022, "Flow straight and fast", arXiv 2209.03003, section 2.2, as a quotient without unit.
+
+    Args:
+        model: Its conditions are drawn as often as in the training data.
+        draws: Source of the n starts.
+        n: Curves that are averaged.
+        steps: Of each.
+
+    Returns:
+        The quotient, or None where a model has no flow: with noise, jumps, or on a space without geodesics.
+    """
+    about = model.description
+    path = about.path
+    if isinstance(path, Affine) and path.noise is not None:
+        return None
+    try:
+        space = geometry(about.space)
+    except TypeError:
+        return None
+    device = next(model.network.parameters()).device
+    given = about.modality.complete(model.conditions(n, {}, draws))
+    process = path.process(model.network.eval(), {name: value.to(device) for name, value in given.items()})
+    start = path.start(space.reference(n, draws.at("source"), device))
+    states = [start, *simulate(process, start, linear_grid(steps), Midpoint(space), draws)]
+    energy = sum(space.distance(a, b).double().square().mean().item() for a, b in pairwise(states)) * steps
+    return space.distance(start, states[-1]).double().square().mean().item() / energy
