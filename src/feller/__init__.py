@@ -6,24 +6,40 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "couplings": ("Independent", "MinibatchTransport", "WithinClasses"),
+    "couplings": (
+        *("AcrossRanks", "Entropic", "GeodesicCost", "Independent", "LabelAware", "MinibatchTransport", "Unbalanced"),
+        "WithinClasses",
+    ),
     "data.read": ("read",),
     "draws": ("Draws",),
+    "distillation": ("Distillation",),
     "errors": ("InputError", "UsageError"),
     "guidance": ("cfg", "classifier_guidance"),
     "journeys.fit": ("fit",),
     "journeys.sample": ("sample",),
     "losses": ("CrossEntropy", "GeneralisedKL", "PseudoHuber", "Squared", "Weighted"),
+    "maximum_likelihood": ("MaximumLikelihood",),
     "model": ("Model", "load_model"),
     "objective": ("Matching", "Objective"),
-    "paths": ("Affine", "Data", "Mixture", "Path", "Prediction", "Score", "Source", "Velocity", "convert"),
+    "paths": (
+        *("Affine", "Data", "Geodesic", "Mixture", "Path", "Prediction", "Premetric", "Score", "Source", "Velocity"),
+        "convert",
+    ),
+    "paths.affine": ("Constant", "Level", "Memoryless", "Vanishing"),
+    "paths.rescheduled": ("rescheduled",),
     "processes": ("Characteristics", "Jumps", "Process", "reverse", "superpose"),
     "recipes": ("Recipe",),
     "run": ("open_run",),
     "sampling": ("Sampling",),
     "schedules": ("VE", "VP", "Cosine", "Formula", "Linear", "LinearVP", "Polynomial", "Schedule"),
-    "simulate": ("RK4", "Ancestral", "DormandPrince", "Euler", "Heun", "Midpoint", "Solver", "endpoint"),
-    "spaces": ("Euclidean", "Product", "Space", "Tokens"),
+    "simulate": (
+        *("RK4", "Ancestral", "DormandPrince", "Euler", "Exact", "Heun", "Hutchinson", "Midpoint", "Solver"),
+        *("bits_per_dimension", "endpoint", "log_density", "sample_with_density"),
+    ),
+    "spaces": (
+        *("SO3", "SPD", "Euclidean", "Manifold", "Mesh", "Poincare", "Product", "Simplex", "Space", "Sphere", "Tokens"),
+        *("Torus", "se3"),
+    ),
     "times": ("LogitNormal", "Shifted", "Stratified", "edm_grid", "linear_grid"),
     "train.optimiser": ("Training",),
 }

@@ -88,9 +88,10 @@ def classifier_guidance(
     """
 
     def guided(x_t: Tensor, t: Tensor, given: Given) -> Tensor:
+        kept = torch.is_grad_enabled() and x_t.requires_grad  # a likelihood differentiates what is returned here
         with torch.enable_grad():
-            x = x_t.detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(log_likelihood(x, t).sum(), x)
+            x = x_t if kept else x_t.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(log_likelihood(x, t).sum(), x, create_graph=kept)
         weight = schedule(t).eta.clamp(max=1e3)
         return network(x_t, t, given) + w * pad_right(weight, x_t) * gradient
 

@@ -36,7 +36,7 @@ class Sampling:
             UsageError: If the solver cannot follow this path, or needs more calls.
         """
         if self.solver == "dopri5":
-            return path, DormandPrince(per_example=True), [0.0, 1.0]
+            return path, DormandPrince(space=space, per_example=True), [0.0, 1.0]
         solver: Solver
         if self.solver in VELOCITY_SOLVERS:
             solver = VELOCITY_SOLVERS[self.solver](space)

@@ -122,11 +122,12 @@ def test_samples_can_be_judged_from_a_file(digits, capsys):
 
 
 def test_deeper_fields_reach_the_recipe(capsys):
-    status, _, err = run(capsys, "fit", "example:moons", *TINY, "--train.lr", "5e-4", "--drop", 0.25, "--out", "r")
+    deeper = ["--train.lr", "5e-4", "--objective.drop", 0.25]
+    status, _, err = run(capsys, "fit", "example:moons", *TINY, *deeper, "--out", "r")
     assert status == 0, err
     recipe = json.loads(pathlib.Path("r/recipe.json").read_text())["recipe"]
     assert recipe["train"]["lr"] == 5e-4
-    assert recipe["drop"] == 0.25
+    assert recipe["objective"]["drop"] == 0.25
 
 
 def test_whole_tree_in_help(capsys):
@@ -283,13 +284,14 @@ def test_strangers_run_executes_nothing(moons, capsys):
 
 def test_own_recipe_and_path(capsys):
     pathlib.Path("mine.py").write_text(
-        "from feller import Affine, Formula, Recipe, Training\n"
+        "from feller import Affine, Formula, Matching, Recipe, Training\n"
         "from feller.networks.mlp import MLP\n"
         "def alpha(t): return t**2\n"
         "def sigma(t): return 1 - t**2\n"
         "def curved(data, size):\n"
-        "    return Recipe(architecture=MLP(width=8, depth=1), path=Affine(Formula(alpha, sigma)),\n"
-        "                  train=Training(batch=16, steps=2))\n"
+        "    objective = Matching(Affine(Formula(alpha, sigma)), data.modality.space())\n"
+        "    train = Training(batch=16, steps=2)\n"
+        "    return Recipe(architecture=MLP(width=8, depth=1), objective=objective, train=train)\n"
     )
     status, _, err = run(capsys, "fit", "example:moons", "--recipe", "mine.py:curved", "--out", "r")
     assert status == 0, err

@@ -104,10 +104,12 @@ def test_broken_weights_do_not_replace_good_ones(monkeypatch):
 
 def test_resumed_run_of_own_code_keeps_its_fields():
     pathlib.Path("mine.py").write_text(
-        "from feller import Recipe, Training\n"
+        "from feller import Affine, Matching, Recipe, Training\n"
         "from feller.networks.mlp import MLP\n"
         "def own(data, size):\n"
-        "    return Recipe(architecture=MLP(width=8, depth=1), train=Training(batch=16, minutes=60.0))\n"
+        "    objective = Matching(Affine(), data.modality.space())\n"
+        "    train = Training(batch=16, minutes=60.0)\n"
+        "    return Recipe(architecture=MLP(width=8, depth=1), objective=objective, train=train)\n"
     )
     words = ["--recipe", "mine.py:own", "--out", "r"]
     assert main(["fit", "example:moons", *words, "--steps", "4", "--train.lr", "1e-4"]) == 0

@@ -14,6 +14,10 @@ class Data:
 
     name: Positional[str | None] = None
     """An example's name, or a file or folder to look into."""
+    space: str | None = None
+    """Where rows of numbers lie, as for `feller fit`."""
+    project: bool = False
+    """Move points beside --space to the nearest on it."""
     json: bool = False
     """Print a JSON object, last on standard output."""
 
@@ -29,7 +33,7 @@ class Data:
             show(dict(listing), tell)
             return {"examples": listing}
         name = self.name if self.name.startswith("example:") or self.name not in EXAMPLES else f"example:{self.name}"
-        data = read(name)
+        data = read(name, space=self.space, project=self.project)
         about: dict[str, Any] = {
             "data": name,
             "kind": type(data.modality).__name__,

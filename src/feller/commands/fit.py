@@ -19,7 +19,7 @@ class Fit:
     deep: ClassVar[bool] = True
 
     data: Positional[str | None] = None
-    """A table of points, a folder of images, an .npz or IDX file, or example:NAME."""
+    """A table of points, places or angles, a folder of images, an .npz or IDX file, or example:NAME."""
     recipe: str | None = None
     """A recipe's name, or file.py:function for your own; by default chosen by the data."""
     out: str | None = None
@@ -32,6 +32,12 @@ class Fit:
     """tiny, small or base: of the network and the budget; small by default."""
     longest: int | None = None
     """Bring images to this longer side; by default at most 64."""
+    space: str | None = None
+    """Where rows of numbers lie: sphere, torus, simplex, poincare, spd, rotations, euclidean, or a mesh (.obj .off)."""
+    project: bool = False
+    """Move points beside --space to the nearest on it, instead of refusing them."""
+    start_from: str | None = None
+    """Run of an older model: its weights are the first; `reflow` and `distil` learn from it."""
     seed: int = 0
     """Of all randomness."""
     resume: bool = False
@@ -64,6 +70,9 @@ class Fit:
             size=self.size,
             seed=self.seed,
             longest=self.longest,
+            space=self.space,
+            project=self.project,
+            start_from=self.start_from,
             change=change,
             resume=self.resume,
             overwrite=self.overwrite,

@@ -1,5 +1,6 @@
 """feller reproduce."""
 
+import pathlib
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
@@ -18,6 +19,8 @@ class Reproduce:
     """flow-matching-guide, or all."""
     quick: bool = False
     """One seed and short trainings."""
+    data: str | None = None
+    """Folder with larger data sets than those inside the package; claims that need one are not testable without."""
     json: bool = False
     """Print the claims as one JSON object, last on standard output."""
 
@@ -28,12 +31,15 @@ class Reproduce:
 
         if self.paper != "all" and self.paper not in PAPERS:
             raise UsageError(f"no paper is called {self.paper!r}: {nearest(self.paper, [*PAPERS, 'all'])}")
+        data = None if self.data is None else pathlib.Path(self.data)
+        if data is not None and not data.is_dir():
+            raise UsageError(f"--data names a folder, and {data} is none")
         tell = speaker()
         claims = []
         for name, reproduce in PAPERS.items():
             if self.paper in ("all", name):
                 tell.say(name)
-                claims += reproduce(self.quick, tell.say)
+                claims += reproduce(self.quick, data, tell.say)
         for claim in claims:
             tell.say(f"\n{claim.claim}")
             for name in ("paper", "ours", "spread", "verdict"):

@@ -13,8 +13,8 @@ from feller.spaces import Manifold, Mesh, Torus
 from feller.times import Shifted, Stratified
 from feller.train.optimiser import Training
 
-LATE = 0.4
-"""Shift of the training times: half of them lie above 1 / (1 + LATE) = 0.71."""
+LATE = 0.25
+"""Shift of the training times: half of them lie above 1 / (1 + LATE) = 0.8."""
 
 
 def manifold(data: Dataset, size: str) -> Recipe:

@@ -1,0 +1,80 @@
+"""What the claims are tested with: how much is spent, exact fields, small networks."""
+
+import pathlib
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from feller.couplings import Coupling, Independent
+from feller.data.batches import batches
+from feller.data.modality import Dataset
+from feller.data.read import read
+from feller.draws import Draws
+from feller.model import Description, Model
+from feller.networks.mlp import MLP
+from feller.objective import Matching
+from feller.paths import Affine, Data, Prediction, convert
+from feller.paths.path import Given
+from feller.recipes.recipe import Recipe
+from feller.schedules import Schedule
+from feller.spaces import Euclidean
+from feller.train.engine import engine
+from feller.train.loop import make_learner, train
+from feller.train.optimiser import Training
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How much is spent on the claims."""
+
+    seeds: tuple[int, ...]
+    steps: int
+    """Of training each network."""
+    data: pathlib.Path | None = None
+    """Folder with the larger data sets, of those that are not in the package."""
+
+
+class Exact(nn.Module):
+    """The exact field of a finite data set on an affine path: a posterior mean over its points."""
+
+    nulls: dict[str, int] = {}  # noqa: RUF012 - nothing to be without
+
+    def __init__(self, data: Tensor, schedule: Schedule, kind: Prediction) -> None:
+        super().__init__()
+        self.data, self.schedule, self.kind = data, schedule, kind
+
+    def forward(self, x_t: Tensor, t: Tensor, given: Given) -> Tensor:
+        """Return E[x_1 | x_t], as the kind of prediction that was asked for."""
+        scales = self.schedule(t)
+        alpha, sigma = (torch.as_tensor(number).expand(t.shape)[:, None] for number in scales[:2])
+        distance = (x_t[:, None] - alpha[..., None] * self.data).square().sum(-1)
+        weight = torch.softmax(-distance / (2 * sigma.clamp(min=1e-9) ** 2), 1)
+        return convert(weight @ self.data, Data(), self.kind, x_t, scales)
+
+
+def few_points() -> Tensor:
+    """Return 32 points of two moons."""
+    return read("example:moons").values[:32].double()
+
+
+def fit_points(data: Dataset, setting: Setting, seed: int, coupling: Coupling | None = None) -> nn.Module:
+    """Train a network on points and return the average of its weights."""
+    recipe = Recipe(
+        architecture=MLP(width=128, depth=3, frequencies=4),
+        objective=Matching(Affine(), Euclidean((2,)), coupling=coupling or Independent()),
+        train=Training(batch=512, lr=2e-3),
+    )
+    return fit_recipe(recipe, data, setting, seed).network
+
+
+def fit_recipe(recipe: Recipe, data: Dataset, setting: Setting, seed: int) -> Model:
+    """Train a recipe's network on data for the setting's steps; its weights are the average."""
+    objective, training = recipe.objective, replace(recipe.train, steps=setting.steps)
+    about = Description(data.modality, objective.space, objective.path, recipe.architecture, sampling=recipe.sampling)
+    learner = make_learner(about.build(Draws(seed)), training)
+    feed = batches(data, training.batch, Draws(seed))
+    for _ in train(learner, objective, feed, training, draws=Draws(seed), engine=engine()):
+        pass
+    learner.average.copy_to(learner.network)
+    return Model(about, learner.network.eval())
