@@ -28,7 +28,11 @@ def main() -> int:
     settle()
     print(f"torch {torch.__version__}, one thread, processor time, medians; x = feller over the other", flush=True)
     rows = []
-    groups = [group for group in (solving, learning, transport, likelihood, geometry) if not sys.argv[1:] or group.__name__[11:] in sys.argv]
+    groups = [
+        group
+        for group in (solving, learning, transport, likelihood, geometry)
+        if not sys.argv[1:] or group.__name__[11:] in sys.argv
+    ]
     for group in groups:
         for case in group.cases():
             with torch.set_grad_enabled(group is learning):

@@ -29,13 +29,22 @@ def prepare(folder: pathlib.Path, python: str) -> None:
             picture = generator.integers(0, 256, (12, 12, 3), dtype=np.uint8)
             Image.fromarray(picture).save(folder / "photos" / name / f"{i}.png")
     np.savetxt(folder / "points.csv", generator.normal(size=(60, 2)), delimiter=",", header="x,y", comments="")
+    u = generator.normal(size=(60, 3))
+    u /= np.linalg.norm(u, axis=1, keepdims=True)
+    places = np.stack([np.rad2deg(np.arcsin(u[:, 2])), generator.uniform(-180, 180, 60)], 1)
+    for name, values, header in (
+        ("directions.csv", u, "x,y,z"),
+        ("quakes.csv", places, "latitude,longitude"),
+        ("angles.csv", generator.uniform(-180, 180, (60, 2)), "a,b"),
+    ):
+        np.savetxt(folder / name, values, delimiter=",", header=header, comments="")
     (folder / "mine.py").write_text(python)
 
 
 def shorten(words: list[str]) -> list[str]:
     """Give a fit a small budget, and a sampling few samples; all else stays."""
     if words[0] == "fit" and "--help" not in words:
-        for flag in ("--minutes", "--size"):
+        for flag in ("--minutes", "--size", "--steps"):
             if flag in words:
                 del words[words.index(flag) : words.index(flag) + 2]
         recipe = words[words.index("--recipe") + 1] if "--recipe" in words else ""

@@ -10,7 +10,7 @@ from torch import Tensor
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.losses import Loss, Squared
-from feller.objective import Batch, Example, Objective, drop_conditions
+from feller.objective import Batch, Example, Objective, draw_source, drop_conditions
 from feller.paths import Network, Path
 from feller.processes import Process
 from feller.simulate import Midpoint, Solver, endpoint
@@ -95,7 +95,7 @@ class _Taught(Objective):
         n, device = length(x_1), next(leaves(x_1)).device
         nulls = getattr(network, "nulls", {})
         given = drop_conditions(batch.get("given", {}), nulls, rule.drop, draws)
-        x_0 = self.space.reference(n, draws.at("source"), device)
+        x_0 = draw_source(self.space, x_1, draws)
         t = draws.at("time").integers(rule.calls, (n,), device).to(torch.get_default_dtype()) / rule.calls
         x_t = self.path.sample(x_0, x_1, spread(t, x_1), draws.at("path"))
         with torch.no_grad():

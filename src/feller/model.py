@@ -193,7 +193,6 @@ class Model:
             )
         return cfg(self.network.eval(), w, absent=tuple(about.frequencies))
 
-    @torch.no_grad()
     def _ends(
         self,
         n: int,
@@ -216,9 +215,10 @@ class Model:
             x_0 = about.space.reference(size, here.at("source"), device)
             x = path.start(x_0)
             process = path.process(network, {name: value[rows].to(device) for name, value in given.items()})
-            for step, state in enumerate(simulate(process, x, times, solver, here), 1):
-                x = state
-                tell((start + size * step / (len(times) - 1)) / n)
+            with torch.no_grad():
+                for step, state in enumerate(simulate(process, x, times, solver, here), 1):
+                    x = state
+                    tell((start + size * step / (len(times) - 1)) / n)
             if not all(torch.isfinite(leaf).all() for leaf in leaves(x) if leaf.is_floating_point()):
                 raise InputError("samples became infinite: the model is damaged or was trained too little")
             yield x_0, x

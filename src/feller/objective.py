@@ -14,7 +14,7 @@ from feller.losses import Loss, Squared
 from feller.paths import Network, Path
 from feller.spaces import Space
 from feller.times import Stratified, TimeLaw
-from feller.tree import leaves, length, spread, tree_map
+from feller.tree import State, leaves, length, spread, tree_map
 
 Batch = dict[str, Any]
 """x_1: the data; given: conditions; x_0: the source, where the data are pairs."""
@@ -55,6 +55,16 @@ class Objective(abc.ABC):
         """Return one number per example; no randomness, so that it can be taken apart by `vmap`."""
 
 
+def draw_source(space: Space, x_1: State, draws: Draws) -> State:
+    """Draw as many source states as there are data, where those are."""
+    return like(space.reference(length(x_1), draws.at("source"), next(leaves(x_1)).device), x_1)
+
+
+def like(x: State, other: State) -> State:
+    """Return a state in the precision of another."""
+    return tree_map(lambda a, b: a.to(b.dtype), x, other)
+
+
 def drop_conditions(given: dict[str, Tensor], nulls: dict[str, Any], chance: float, draws: Draws) -> dict[str, Tensor]:
     """Replace all conditions of some examples by "not given", so that the model can do without."""
     if not chance or not any(name in nulls for name in given):
@@ -88,12 +98,11 @@ class Matching(Objective):
     def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
         """Draw ends, time and the state between."""
         x_1, given = batch["x_1"], batch.get("given", {})
-        n, device = length(x_1), next(leaves(x_1)).device
-        x_0 = batch.get("x_0")
-        if x_0 is None:
-            x_0 = self.coupling(self.space.reference(n, draws.at("source"), device), x_1, given, draws.at("coupling"))
-        x_0 = tree_map(lambda a, b: a.to(b.dtype), x_0, x_1)
-        t = spread(self.law(n, draws.at("time"), device), x_1)
+        if "x_0" in batch:
+            x_0 = like(batch["x_0"], x_1)
+        else:
+            x_0 = self.coupling(draw_source(self.space, x_1, draws), x_1, given, draws.at("coupling"))
+        t = spread(self.law(length(x_1), draws.at("time"), next(leaves(x_1)).device), x_1)
         x_t = self.path.sample(x_0, x_1, t, draws.at("path"))
         return {
             "x_t": x_t,

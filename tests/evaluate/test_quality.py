@@ -6,7 +6,7 @@ import torch
 from feller.data import Dataset, read
 from feller.draws import Draws
 from feller.errors import InputError
-from feller.evaluate import EXPLAIN, Judge, Quality, judge, quality
+from feller.evaluate import EXPLAIN, Judge, Quality, flow, judge, quality
 from feller.evaluate.judge import TRAINING
 from feller.train.engine import engine
 
@@ -36,7 +36,9 @@ def test_points(moons: Dataset) -> None:
 
 
 def test_every_number_is_explained_once(digits: Dataset, unseen: Dataset, digit_judge: Judge, moons: Dataset) -> None:
-    names = measure(digits, digits, unseen, digit_judge).numbers.keys() | measure(moons, moons, moons).numbers.keys()
+    names = set(measure(digits, digits, unseen, digit_judge).numbers) | flow.EXPLAIN.keys()
+    for data in (moons, read("example:volcano"), read("example:backbones")):
+        names |= measure(data, data, data).numbers.keys()
     assert names == EXPLAIN.keys()
 
 

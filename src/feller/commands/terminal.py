@@ -18,13 +18,13 @@ class Terminal(Tell):
     """Writes to standard error: a bar on a terminal, a line now and then in a log."""
 
     def __init__(self) -> None:
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
         self._bar: Progress | None = None
         self._task, self._spoke = "", 0.0
 
     def say(self, text: str) -> None:
         """Write one line."""
-        self.console.print(text, markup=False)
+        self.console.print(text, markup=False, emoji=False)
 
     def task(self, name: str) -> None:
         """Begin a bar."""

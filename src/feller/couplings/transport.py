@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Int
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from feller.couplings.cost import Cost, SquaredDistance
@@ -15,6 +14,8 @@ from feller.tree import State
 
 def cheapest(cost: Float[Tensor, "n n"]) -> Int[Tensor, " n"]:
     """Return the permutation p that minimises the sum of cost[p[i], i], exactly."""
+    from scipy.optimize import linear_sum_assignment  # takes longer to load than the rest of feller
+
     # What a row or a column adds to all its entries is the same for every permutation. Without it, the solver, which
     # places row after row, is fastest if those come first that have most to gain or to lose.
     centred = cost - cost.mean(0) - (cost.mean(1, keepdim=True) - cost.mean())

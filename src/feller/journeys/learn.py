@@ -74,7 +74,7 @@ def learn(
         objective.path,
         recipe.architecture,
         frequencies(training_data),
-        recipe.sampling,
+        recipe.drawn(),
         objective.drop,
     )
     draws = Draws(asked.seed)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from feller.distillation import Distillation
 from feller.networks.architecture import Architecture
 from feller.objective import Objective
 from feller.sampling import Sampling
@@ -23,3 +24,9 @@ class Recipe:
     """Share of the data kept back to judge the samples; none is kept of a set that has its own test part."""
     train: Training = field(default_factory=Training)
     sampling: Sampling = field(default_factory=Sampling)
+
+    def drawn(self) -> Sampling:
+        """Return how the model samples by itself: a distilled one takes the steps that it was taught."""
+        if isinstance(self.objective, Distillation):
+            return Sampling("euler", self.objective.calls)
+        return self.sampling

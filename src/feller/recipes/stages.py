@@ -40,9 +40,4 @@ def distil(recipe: Recipe, older: Model) -> Recipe:
     """Train one Euler step to go where several finer steps of the older model go."""
     about = older.description
     objective = Distillation(about.path, about.space, drop=about.drop)
-    return replace(
-        recipe,
-        architecture=about.architecture,
-        objective=objective,
-        sampling=Sampling("euler", objective.calls),
-    )
+    return replace(recipe, architecture=about.architecture, objective=objective)

@@ -43,7 +43,11 @@ MEASURES = {
     "energy": Measure("energy distance", "energy_floor"),
     "distance_ratio": Measure("variety", real="real data", level=1.0),
     "nearest_ratio": Measure("distance to training data", real="unseen real data", level=1.0),
-    "nll": Measure("negative log-likelihood", unit="nats per example"),
+    "energy_geodesic": Measure("energy distance along the space", "energy_geodesic_floor"),
+    "ramachandran_favoured": Measure("usual torsions", "ramachandran_floor", "real chains", is_share=True),
+    "nll": Measure("negative log-likelihood", "nll_baseline", "without a network", unit="nats per example"),
+    "bits_per_dimension": Measure("code length", unit="bits per number"),
+    "straightness": Measure("straightness", real="a straight line", level=1.0),
     "bits_per_token": Measure("code length", unit="bits per token"),
 }
 HELD_OUT = "there are no held-out data, or too few"

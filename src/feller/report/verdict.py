@@ -14,7 +14,11 @@ def verdict(numbers: Numbers) -> str:
     if is_number(accuracy):
         of_real = f"; of real data, {share(judged)} are read right" if is_number(judged) else ""
         return f"{share(accuracy)} of the samples are read as the class that was asked for{of_real}."
-    for name in ("fd_cnn", "sliced_w", "energy"):
+    usual, real = numbers.get("ramachandran_favoured"), numbers.get("ramachandran_floor")
+    if is_number(usual):
+        of_real = f"; of real chains, {share(real)}" if is_number(real) else ""
+        return f"{share(usual)} of the residues have usual torsions{of_real}."
+    for name in ("fd_cnn", "sliced_w", "energy", "energy_geodesic"):
         value, kind = numbers.get(name), MEASURES[name]
         if is_number(value):
             return _distance(kind, value, numbers.get(kind.floor))

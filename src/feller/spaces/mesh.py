@@ -10,17 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import dijkstra
 from torch import Tensor
 
 from feller.draws import Draw, categorical
 from feller.spaces.manifold import Manifold
 from feller.spaces.series import norm
-from feller.spaces.spectrum import biharmonic
 from feller.spaces.sphere import Sphere
 from feller.spaces.surface import Surface, build_surface
-from feller.spaces.triangles import check_triangles
 
 
 @dataclass(frozen=True)
@@ -49,6 +45,8 @@ class Mesh(Manifold):
 
     @functools.cached_property
     def _topology(self) -> tuple[np.ndarray, np.ndarray]:
+        from feller.spaces.triangles import check_triangles  # loads scipy, which takes a third of a second
+
         return check_triangles(*self._arrays())
 
     @functools.cached_property
@@ -58,17 +56,20 @@ class Mesh(Manifold):
     @functools.cached_property
     def _places(self) -> Tensor:
         """Coordinates of each triangle's corners in the space of the distance, [F, 3, k]."""
+        from feller.spaces.spectrum import biharmonic  # loads scipy
+
         vertices, faces = self._arrays()
         return torch.from_numpy(biharmonic(vertices, faces, self.eigenfunctions)[faces])
 
     @functools.cached_property
     def _reach(self) -> float:
         """A length that no shortest way exceeds: twice the longest from one vertex along edges, and a triangle."""
+        from feller.spaces.spectrum import longest_way  # loads scipy
+
         vertices, faces = self._arrays()
         i, j = faces.reshape(-1), np.roll(faces, -1, 1).reshape(-1)
         sides = np.linalg.norm(vertices[i] - vertices[j], axis=1)
-        ways = dijkstra(coo_array((sides, (i, j)), shape=(len(vertices),) * 2), directed=True, indices=0)
-        return 2 * (ways.max() + sides.max())
+        return 2 * (longest_way(i, j, sides) + sides.max())
 
     def _arrays(self) -> tuple[np.ndarray, np.ndarray]:
         return np.array(self.vertices, dtype=np.float64), np.array(self.faces, dtype=np.int64)

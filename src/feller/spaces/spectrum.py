@@ -6,6 +6,7 @@ Source: Lipman, Rustamov and Funkhouser 2010, "Biharmonic distance", ACM Transac
 import numpy as np
 from scipy.linalg import eigh
 from scipy.sparse import coo_array, csc_array, diags_array
+from scipy.sparse.csgraph import dijkstra
 from scipy.sparse.linalg import eigsh
 
 DENSE = 400
@@ -41,3 +42,9 @@ def biharmonic(vertices: np.ndarray, faces: np.ndarray, count: int) -> np.ndarra
         values, functions = eigsh(stiffness, count + 1, M=diags_array(mass, format="csc"), sigma=shift, v0=start)
     order = np.argsort(values)[1 : count + 1]
     return np.asarray(functions)[:, order] / values[order]
+
+
+def longest_way(i: np.ndarray, j: np.ndarray, lengths: np.ndarray) -> float:
+    """Return how far the first vertex is from the farthest, along edges from i to j of these lengths."""
+    count = int(max(i.max(), j.max())) + 1
+    return dijkstra(coo_array((lengths, (i, j)), shape=(count, count)), directed=True, indices=0).max()
