@@ -163,19 +163,20 @@ class Model:
             x = tree_map(lambda leaf: leaf.to(device), about.modality.fill(some.values, here.at("fill")))
             process = path.process(self.network.eval(), given)
             try:
-                found = log_density(
-                    process,
-                    x,
-                    times[::-1],
-                    solver,
-                    here,
-                    divergence=divergence,
-                    source=source,
-                    valid=given.get("valid"),
-                )
+                with torch.no_grad():  # with a gradient for the weights, the graph of the whole solve would be kept
+                    found = log_density(
+                        process,
+                        x,
+                        times[::-1],
+                        solver,
+                        here,
+                        divergence=divergence,
+                        source=source,
+                        valid=given.get("valid"),
+                    )
             except ValueError as error:
                 raise UsageError(f"this model has no log density: {error}") from error
-            parts.append(found.detach().double())
+            parts.append(found.double())
         return torch.cat(parts) - scale
 
     def guided(self, w: float) -> Network:

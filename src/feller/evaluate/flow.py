@@ -51,8 +51,9 @@ def likelihood(model: Model, held_out: Dataset, draws: Draws) -> dict[str, float
 
 @torch.no_grad()
 def straightness(model: Model, draws: Draws, n: int = 256, steps: int = 32) -> float | None:
-    """Return E d(x_0, x_1)^2 / E int |velocity|^2 dt: 1 if all move straight ahead at one speed, less if they bend.
+    """Return 1 if all move straight ahead at one speed, less if they bend or hesitate.
 
+    It is the mean of `d(x_0, x_1)^2` over that of the integral of `|velocity|^2`.
     One Euler step is exact where it is 1. The speed is that between the states of a simulation with midpoint steps.
     Source: Liu et al. 2022, "Flow straight and fast", arXiv 2209.03003, section 2.2, as a quotient without unit.
 

@@ -21,8 +21,8 @@ _LEAST = 1e-3
 class Premetric(Path):
     """dist(x_t, x_1) = (1 - alpha_t) dist(x_0, x_1), for the distance whose way the space's `log` is.
 
-    The conditional velocity alpha' / (1 - alpha) log(x_t, x_1), with log = -dist grad dist / |grad dist|^2, is the one
-    of least length that keeps the rule; with the geodesic distance the path is `Geodesic`. The state has to be
+    The conditional velocity alpha' / (1 - alpha) log(x_t, x_1), with `log = -dist grad dist / |grad dist|^2`, is the
+    one of least length that keeps the rule; with the geodesic distance the path is `Geodesic`. The state has to be
     simulated. Source: Chen and Lipman 2024, "Flow matching on general geometries", arXiv 2302.03660.
     """
 

@@ -55,7 +55,7 @@ class DormandPrince(Solver):
     most: int = 10_000
     """Attempted steps in one simulation before it gives up."""
     valid: Tensor | None = None
-    """[b, n]: which entries of the second axis count in the error; None for all."""
+    """Which entries of the second axis count in the error, [b, n]; None for all."""
 
     def begin(self) -> Solver:
         """Return a solver that remembers its step size and its last velocity."""

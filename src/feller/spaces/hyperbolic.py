@@ -45,7 +45,7 @@ class Poincare(Manifold):
         return self.n * math.prod(self.shape)
 
     def reference(self, n: int, draw: Draw, device: torch.device | str = "cpu") -> Tensor:
-        """Draw z from N(0, I) and go from the centre in its direction by the distance |z|."""
+        """Draw z from N(0, I) and go from the centre in its direction by the distance `|z|`."""
         z = draw.normal((n, *self.shape, self.n), device=device) / 2
         return tanhc(_dot(z, z)) * z
 
@@ -86,7 +86,7 @@ class Poincare(Manifold):
         return (v + sinhc_rest(s) * scale * _dot(way, v) * way) / sinhc(s)
 
     def project(self, x: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
-        """Draw points outside, or so near the boundary that 1 - |x|^2 has lost its digits, into the ball."""
+        """Draw points outside, or so near the boundary that `1 - |x|^2` has lost its digits, into the ball."""
         most, s = 1 - 100 * torch.finfo(x.dtype).eps, _dot(x, x)
         outside = s > most**2
         return torch.where(outside, x * (most / s.masked_fill(~outside, 1.0).sqrt()), x)

@@ -19,7 +19,7 @@ LARGEST_ERROR = 1e-3
 class Manifold(Space):
     """Points, or arrays of points, in the coordinates of a Euclidean space around them.
 
-    A state is [b, *shape, *point]: `shape` counts the points of one example, and `point` is the shape of one point's
+    A state is `[b, *shape, *point]`: `shape` counts the points of one example, and `point` is the shape of one point's
     coordinates. Tangent vectors have the shape of the state. All methods work at the precision of their inputs, and
     have finite gradients where the map itself is smooth, also at v = 0 and y = x.
     """

@@ -31,7 +31,7 @@ def vee(a: Float[Tensor, "*d 3 3"]) -> Float[Tensor, "*d 3"]:
 
 
 def rotation(w: Float[Tensor, "*d 3"]) -> Float[Tensor, "*d 3 3"]:
-    """Return the rotation about w by |w| radians, by Rodrigues' formula."""
+    """Return the rotation about w by `|w|` radians, by Rodrigues' formula."""
     s = w.square().sum(-1)[..., None, None]
     a = hat(w)
     return torch.eye(3, dtype=w.dtype, device=w.device) + sinc(s) * a + cosc(s) * (a @ a)
@@ -64,7 +64,7 @@ def to_quaternion(a: Float[Tensor, "*d 3 3"]) -> Float[Tensor, "*d 4"]:
 class SO3(Manifold):
     """Rotation matrices of space, with the uniform law as source; distances are angles.
 
-    A tangent vector at R is a matrix R hat(w), and its length is |w|: the metric is half that of the matrices around.
+    A tangent vector at R is a matrix R hat(w), and its length is `|w|`: the metric is half that of the matrices around.
     """
 
     shape: tuple[int, ...] = ()

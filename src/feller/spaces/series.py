@@ -1,6 +1,6 @@
 """Functions that are smooth where their usual formulas divide zero by zero.
 
-They are functions of a square s = |v|^2, as a norm itself has no derivative at 0. Near 0 a Taylor polynomial replaces
+They are functions of a square `s = |v|^2`, as a norm itself has no derivative at 0. Near 0 a Taylor polynomial replaces
 the formula, which then never sees the zero: neither a value nor a derivative of any order is lost.
 """
 
