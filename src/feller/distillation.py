@@ -62,9 +62,11 @@ class Distillation(Objective):
         raise UsageError("distillation learns from an older model: name its run with --start-from")
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
-        """Compare the predicted and the teacher's velocity of the step."""
+        """Compare the velocity that the path makes of the prediction with the teacher's over the step."""
         x_t, t, given = example["x_t"], example["t"], example["given"]
-        return self.criterion(network(x_t, t, given), example["target"], x_t, t, given.get("valid"))
+        now = self.path.characteristics(network(x_t, t, given), x_t, t)
+        velocity = tree_map(lambda part: part.velocity, now)
+        return self.criterion(velocity, example["target"], x_t, t, given.get("valid"))
 
 
 class _Taught(Objective):

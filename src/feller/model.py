@@ -20,7 +20,7 @@ from feller.paths import Network, Path
 from feller.record import from_data, nearest, to_data
 from feller.run import Run
 from feller.sampling import Sampling
-from feller.simulate import Divergence, Exact, Hutchinson, log_density, simulate
+from feller.simulate import Divergence, DormandPrince, Exact, Hutchinson, log_density, simulate
 from feller.simulate.likelihood import start_density
 from feller.spaces import Space
 from feller.tensors import load_tensors
@@ -53,7 +53,14 @@ class Description:
 
 
 def frequencies(data: Dataset) -> dict[str, tuple[float, ...]]:
-    """Count how often each class of each condition occurs."""
+    """Count how often each class of each condition occurs.
+
+    Raises:
+        InputError: If the data lack a condition of their modality.
+    """
+    for name in data.modality.conditions:
+        if name not in data.given:
+            raise InputError(f"these data have no {name}, and the model that they are for has; add that column")
     return {
         name: tuple((torch.bincount(data.given[name], minlength=len(classes)).double() / len(data)).tolist())
         for name, classes in data.modality.conditions.items()
@@ -130,35 +137,41 @@ class Model:
         self,
         data: Dataset,
         *,
-        sampling: Sampling = Sampling("dopri5"),  # noqa: B008 - frozen
+        sampling: Sampling | None = None,
         divergence: Divergence | None = None,
         draws: Draws = Draws(0),  # noqa: B008 - frozen
     ) -> Float[Tensor, " n"]:
-        """Return the log density of examples, in nats, with respect to the volume of their own units.
+        """Return the log density of examples, [n], in nats.
 
-        Whole levels are filled up with uniform noise; the mean over it bounds their log probability from below.
+        It is with respect to the volume of their space: for points and pictures in their own units, on a manifold that
+        of the manifold, such as area of the unit sphere, or radians. Whole levels are filled up with uniform noise; the
+        mean over it bounds their log probability from below. A condition that the data lack counts as not given.
 
         Args:
             data: Examples like those of the fit.
-            sampling: Solver and calls of the way back from data to source; dopri5 is the most exact.
+            sampling: Solver and calls of the way back from data to source; by default an adaptive one at 1e-6.
             divergence: By default exact up to 32 degrees of freedom, and estimated with one probe beyond.
             draws: Source of probes and filling noise.
 
         Raises:
-            UsageError: If the model's process is no flow.
+            UsageError: If the model's process is no flow, its data have no density, or it cannot do without a condition
+                that these data lack.
         """
         about = self.description
         scale = about.modality.log_scale
         if scale is None:
             raise UsageError(f"{type(about.modality).__name__} fill no volume of their states, so they have no density")
-        path, solver, times = sampling.choose(about.path, about.space)
+        path, solver, times = (sampling or Sampling("dopri5")).choose(about.path, about.space)
+        if sampling is None:
+            solver = DormandPrince(space=about.space, rtol=1e-6, atol=1e-6, per_example=True)
         device = next(self.network.parameters()).device
         if divergence is None:
             divergence = Exact() if getattr(about.space, "dimension", 0) <= MOST_EXACT else Hutchinson()
-        parts = []
-        for rows in torch.arange(len(data)).split(_batch(about.space, device)):
-            some, here = data.subset(rows), replace(draws, first=int(rows[0]))
-            given = {name: value.to(device) for name, value in some.given.items()}
+        parts = [torch.empty(0, dtype=torch.float64, device=device)]
+        for start in range(0, len(data), _batch(about.space, device)):
+            rows = torch.arange(start, min(start + _batch(about.space, device), len(data)))
+            some, here = data.subset(rows), replace(draws, first=start)
+            given = {name: value.to(device) for name, value in self._with_nulls(some).items()}
             source = functools.partial(start_density, path, about.space, valid=given.get("valid"))
             x = tree_map(lambda leaf: leaf.to(device), about.modality.fill(some.values, here.at("fill")))
             process = path.process(self.network.eval(), given)
@@ -178,6 +191,19 @@ class Model:
                 raise UsageError(f"this model has no log density: {error}") from error
             parts.append(found.double())
         return torch.cat(parts) - scale
+
+    def _with_nulls(self, data: Dataset) -> Given:
+        """Return the conditions of examples; those that they lack are not given."""
+        missing = self.description.frequencies.keys() - data.given.keys()
+        if missing and not self.description.drop:
+            raise UsageError(
+                f"these data have no {', '.join(sorted(missing))}, without which this model cannot be asked"
+            )
+        nulls = {
+            name: torch.full((len(data),), len(self.description.frequencies[name]), dtype=torch.long)
+            for name in missing
+        }
+        return {**data.given, **nulls}
 
     def guided(self, w: float) -> Network:
         """Return the network under classifier-free guidance.

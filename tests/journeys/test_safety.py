@@ -122,12 +122,12 @@ def test_resumed_run_of_own_code_keeps_its_fields():
 def test_resumed_run_keeps_its_path():
     assert main([*FIT, "--out", "r"]) == 0
     with pytest.raises(UsageError, match="keeps its recipe"):
-        fit(resume=True, out="r", change=lambda recipe: replace(recipe, drop=0.5))
+        fit(resume=True, out="r", change=lambda recipe: replace(recipe, held_out=0.5))
 
 
 def test_previews_are_written_and_change_nothing(monkeypatch):
     assert main([*FIT, "--out", "plain"]) == 0
-    monkeypatch.setattr("feller.journeys.fit.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("feller.journeys.learn.CHECKPOINT_SECONDS", 0.0)
     assert main([*FIT, "--out", "seen"]) == 0
     assert open_run("seen").preview.is_file()
     plain, seen = (load_tensors(open_run(name).weights)[0] for name in ("plain", "seen"))

@@ -29,16 +29,21 @@ class SquaredDistance(Cost):
     def __call__(self, x_0: State, x_1: State, given: Given) -> Float[Tensor, "n m"]:
         """Expand the square, so that no array of n x m states is made."""
         source, data = _flat(x_0), _flat(x_1)
-        source = source.to(torch.promote_types(source.dtype, data.dtype))
-        middle = source.mean(0)  # near which squares are small, so that their difference keeps its digits
-        source, data = source - middle, data.to(source.dtype) - middle
-        if "valid" not in given:
-            lengths = source.square().sum(1, keepdim=True)
-        else:
-            counted = _flat(tree_map(lambda leaf: pad_right(given["valid"], leaf).expand(leaf.shape), x_1))
+        if "valid" in given:
+            source, data = source.double(), data.double()
+            counted = _flat(tree_map(lambda leaf: pad_right(given["valid"], leaf).expand(leaf.shape), x_1)).double()
             data = torch.where(counted > 0, data, 0.0)  # padding may be anything
-            lengths = source.square() @ counted.to(source.dtype).T
-        return (lengths + data.square().sum(1)).addmm_(source, data.T, alpha=-2).double()
+            return (source.square() @ counted.T + data.square().sum(1)).addmm_(source, data.T, alpha=-2)
+        source = source.to(torch.promote_types(source.dtype, data.dtype))
+        middles = source.mean(0), data.to(source.dtype).mean(0)
+        source, data = (
+            source - middles[0],
+            data.to(source.dtype) - middles[1],
+        )  # near their own middles squares are small
+        near = source.square().sum(1, keepdim=True) + data.square().sum(1)
+        apart = (middles[0] - middles[1]).double()
+        ahead = 2 * (source.double() @ apart)[:, None] - 2 * data.double() @ apart
+        return near.addmm_(source, data.T, alpha=-2).double() + ahead + apart.square().sum()
 
 
 @dataclass(frozen=True)

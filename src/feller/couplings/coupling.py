@@ -40,9 +40,9 @@ class Independent(Coupling):
 def in_blocks(x_0: State, x_1: State, given: Given, block: int | None, partners: Partners) -> State:
     """Rearrange the source draws of each block by themselves; None is one block."""
     n = length(x_1)
-    order = []
-    for start in range(0, n, block or n):
-        rows = slice(start, min(start + (block or n), n))
+    order, size = [], block or max(n, 1)
+    for start in range(0, n, size):
+        rows = slice(start, min(start + size, n))
         source, data, conditions = (tree_map(lambda leaf, rows=rows: leaf[rows], tree) for tree in (x_0, x_1, given))
         order.append(start + partners(source, data, conditions, rows))
     return tree_map(lambda leaf: leaf[torch.cat(order)], x_0) if order else x_0

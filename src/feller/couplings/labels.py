@@ -11,6 +11,8 @@ from torch import Tensor
 
 from feller.couplings.cost import Cost, SquaredDistance
 from feller.couplings.coupling import Coupling, in_blocks
+from feller.couplings.ranks import AcrossRanks
+from feller.couplings.sinkhorn import relative
 from feller.couplings.transport import MinibatchTransport, cheapest
 from feller.draws import Draw
 from feller.errors import UsageError
@@ -23,6 +25,10 @@ class WithinClasses(Coupling):
 
     coupling: Coupling = field(default_factory=MinibatchTransport)
     condition: str = "label"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.coupling, AcrossRanks):  # each process has classes of its own, and would wait for ever
+            raise UsageError("couple within classes inside: AcrossRanks(WithinClasses(...))")
 
     def __call__(self, x_0: State, x_1: State, given: dict[str, Tensor], draw: Draw) -> State:
         """Rearrange each class by itself."""
@@ -66,8 +72,8 @@ class LabelAware(Coupling):
         """Permute the source draws within each block."""
 
         def partners(x_0: State, x_1: State, given: dict[str, Tensor], rows: slice) -> Tensor:
-            cost = self.cost(x_0, x_1, given)
-            return cheapest(cost + self.penalty * cost.median() * _differ(_condition(given, self.condition)))
+            cost = relative(self.cost(x_0, x_1, given))
+            return cheapest(cost + self.penalty * _differ(_condition(given, self.condition)))
 
         return in_blocks(x_0, x_1, given, self.block, partners)
 

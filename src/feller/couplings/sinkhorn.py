@@ -39,6 +39,8 @@ def sinkhorn(
     """
     n, m = cost.shape
     cost = cost.double() / epsilon
+    if not cost.isfinite().all():
+        raise ValueError("the cost of some pairs is not finite: the states are damaged, or epsilon is too small")
     power = 1.0 if math.isinf(tau) else tau / (tau + epsilon)
     f, g = cost.new_zeros(n), cost.new_zeros(m)
     for _ in range(max(1, most // _SCALINGS)):
@@ -61,6 +63,8 @@ def sinkhorn(
             RuntimeWarning,
             stacklevel=2,
         )
+    columns = f[:, None] - cost
+    g = power * (math.log(n) - torch.logsumexp(columns, 0))
     return columns + (g - math.log(n * m))
 
 

@@ -67,6 +67,8 @@ def learn(
         Interrupted: After Ctrl-C, with all saved.
     """
     training_data, held_out = parts(asked, dataset)
+    if older is not None:
+        older.network.to(here.device).eval()
     objective = recipe.objective if older is None else recipe.objective.taught(older.network)
     description = Description(
         dataset.modality,

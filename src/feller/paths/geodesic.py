@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -31,7 +32,7 @@ class Geodesic(Path):
         self, x_0: Float[Tensor, " b *d"], x_1: Float[Tensor, " b *d"], t: Float[Tensor, " b"], draw: Draw | None = None
     ) -> Float[Tensor, " b *d"]:
         """Return the point on the way; there is nothing to draw."""
-        alpha = self.schedule(pad_right(t, x_0)).alpha
+        alpha = torch.as_tensor(self.schedule(pad_right(t, x_0)).alpha).to(x_0.dtype)
         return self.space.exp(x_0, alpha * self.space.log(x_0, x_1))
 
     def target(
@@ -45,7 +46,7 @@ class Geodesic(Path):
 
         It equals alpha' / (1 - alpha) log(x_t, x_1), without the quotient of small numbers near t = 1.
         """
-        rate = self.schedule(pad_right(t, x_0)).d_alpha
+        rate = torch.as_tensor(self.schedule(pad_right(t, x_0)).d_alpha).to(x_0)
         return rate * self.space.transport(x_0, x_t, self.space.log(x_0, x_1))
 
     def characteristics(

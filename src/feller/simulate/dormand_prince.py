@@ -152,7 +152,8 @@ class _Running(Solver):
             h = torch.minimum(self.size, span - done)
             y, velocity, error = self._try(process, x, t + way * done, way * h)
             good = error <= 1
-            factor = torch.where(error > 0, 0.9 * error ** (-0.2), 10.0).nan_to_num(nan=0.2).clamp(0.2, 10.0)
+            shorter = torch.where(error == 0, 10.0, 0.2)  # an error that is no number asks for a shorter step
+            factor = torch.where(error > 0, 0.9 * error ** (-0.2), shorter).clamp(0.2, 10.0)
             last = h >= span - done  # cut short by the grid, or just fits
             wanted = torch.where(good & last, torch.maximum(self.size, h * factor), h * factor)
             self.size = torch.where(done < span, wanted, self.size)

@@ -9,6 +9,7 @@ from feller.draws import Draw
 from feller.processes import Characteristics, Process
 from feller.simulate.solver import GaussianSolver, add_noise, clock, flow, jump, refuse_backwards
 from feller.spaces import Euclidean, Space
+from feller.spaces.product import part
 from feller.tree import State, leaves, tree_map
 
 
@@ -34,8 +35,7 @@ class Euler(GaussianSolver):
         if s < t:
             refuse_backwards(now, t, s)
 
-        if not self.space.flat and any(leaf.diffusion is not None for leaf in leaves(now)):
-            raise ValueError(f"noise needs a flat space, got {type(self.space).__name__}; leave the noise out")
+        _refuse_curved(self.space, now)
 
         def variance(now: Characteristics, x: Tensor) -> Tensor | None:
             return None if now.diffusion is None else torch.clamp((s - t) * now.diffusion, min=0)
@@ -49,3 +49,12 @@ class Euler(GaussianSolver):
             return flow(self.space, x, (s - t, now))
         y = tree_map(lambda mean, variance: add_noise(mean, variance, draw), *self._moments(now, x, t, s))
         return jump(y, now, now, s, draw)
+
+
+def _refuse_curved(space: Space, now: State) -> None:
+    """Refuse noise on a leaf whose space is curved."""
+    if isinstance(now, dict):
+        for name, leaf in now.items():
+            _refuse_curved(part(space, name), leaf)
+    elif now.diffusion is not None and not space.flat:
+        raise ValueError(f"noise needs a flat space, got {type(space).__name__}; leave the noise out")

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from feller.draws import Draw
 from feller.spaces.manifold import Manifold
+from feller.spaces.series import norm
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Euclidean(Manifold):
 
     def log_reference(self, x: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
         """Return the log density of N(0, I)."""
-        return -(x.square() + math.log(2 * math.pi)).flatten(1).sum(1) / 2
+        return -(x.square() + math.log(2 * math.pi)).reshape(len(x), -1).sum(1) / 2
 
     def exp(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
         """Add."""
@@ -60,7 +61,7 @@ class Euclidean(Manifold):
 
     def length(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
         """Return the Euclidean norm."""
-        return v.flatten(1).norm(dim=1)
+        return norm(v)
 
     def step(self, x: Tensor, v: Tensor) -> Tensor:
         """Add."""

@@ -57,12 +57,12 @@ class Poincare(Manifold):
         return each.flatten(1).sum(1)
 
     def exp(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
-        """Add x and the way from the centre, in the sense of Moebius."""
+        """Add x and the way from the centre, in the sense of Moebius, without differences of large numbers."""
         w = v / _room(x)
-        u = tanhc(_dot(w, w)) * w
-        uu, xu = _dot(u, u), _dot(x, u)
-        y = (1 + 2 * xu + uu) * x + _room(x) * u
-        return self.project(y / (1 + 2 * xu + _dot(x, x) * uu))
+        s = _dot(w, w)
+        u = tanhc(s) * w
+        below = _dot(x + u, x + u) + _room(x) * (tanhc(s) / sinhc(s)).square()  # 1 + 2 x u + |x|^2 |u|^2
+        return self.project(x + _room(x) * (u + _dot(u, u) * x) / below)
 
     def log(self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
         """Return the way to y; differences are taken first, so that near points keep their digits."""

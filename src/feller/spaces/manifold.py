@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from feller.spaces.series import norm
 from feller.spaces.space import Space
 
 LARGEST_ERROR = 1e-3
@@ -78,7 +79,7 @@ class Manifold(Space):
 
     def error(self, x: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
         """Return how far states are from the manifold, in the space around."""
-        return (x - self.project(x)).flatten(1).norm(dim=1)
+        return norm(x - self.project(x))
 
     def step(self, x: Tensor, v: Tensor) -> Tensor:
         """Follow the geodesic."""

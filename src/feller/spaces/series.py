@@ -95,4 +95,4 @@ def root(s: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
 
 def norm(v: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
     """Return the Euclidean norm of each example, with the derivative 0 at 0."""
-    return root(v.square().flatten(1).sum(1))
+    return root(v.square().reshape(len(v), -1).sum(1))

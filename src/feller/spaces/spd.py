@@ -101,7 +101,7 @@ class SPD(Manifold):
         """Take the exponential of v, seen from x; a product with its transpose stays positive."""
         lower = torch.linalg.cholesky(x)
         half = lower @ exponential(_whiten(lower, v) / 2)
-        return symmetric(half @ half.mT)
+        return self.project(symmetric(half @ half.mT))
 
     def log(self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
         """Take the logarithm of y, seen from x."""
