@@ -19,7 +19,7 @@ class Fit:
     deep: ClassVar[bool] = True
 
     data: Positional[str | None] = None
-    """A table of points, places or angles, a folder of images, an .npz or IDX file, or example:NAME."""
+    """A table of points, places or angles, a folder of images, protein chains (.pdb, .jsonl), .npz, or example:NAME."""
     recipe: str | None = None
     """A recipe's name, or file.py:function for your own; by default chosen by the data."""
     out: str | None = None
@@ -31,7 +31,7 @@ class Fit:
     size: str | None = None
     """tiny, small or base: of the network and the budget; small by default."""
     longest: int | None = None
-    """Bring images to this longer side; by default at most 64."""
+    """Bring images to this longer side, by default at most 64; leave out chains of more residues, by default 128."""
     space: str | None = None
     """Where rows of numbers lie: sphere, torus, simplex, poincare, spd, rotations, euclidean, or a mesh (.obj .off)."""
     project: bool = False

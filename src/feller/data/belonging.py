@@ -94,6 +94,12 @@ RULES: dict[type, tuple[Rule, ...]] = {
     Simplex: (
         Rule(
             _sum,
+            lambda p: _sum(p) <= 0,
+            "adds up to {:.6g}, expected 1",
+            mends=False,
+        ),
+        Rule(
+            _sum,
             lambda p: (_sum(p) - 1).abs() > 0.5,
             "adds up to {:.6g}, expected 1",
             mends=False,

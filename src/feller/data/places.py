@@ -11,6 +11,7 @@ from feller.data.charts import Entries, Placed, Quaternions, Triangle
 from feller.data.found import Found, about
 from feller.data.geometric import Place
 from feller.data.meshes import read_mesh
+from feller.data.names import places_among
 from feller.errors import InputError, UsageError
 from feller.record import nearest
 from feller.spaces import SO3, SPD, Mesh, Poincare, Simplex, Sphere
@@ -54,6 +55,9 @@ def _on_sphere(found: Found) -> Place:
     d = found.values.shape[1]
     if d < 3:
         raise InputError(f"expected latitude and longitude, or 3 columns or more of unit vectors, got {d}")
+    if len(places_among(found.columns)) == 2:
+        others = [name for name in found.columns if name not in places_among(found.columns)]
+        raise InputError(f"a place on the sphere is a latitude and a longitude alone; drop {', '.join(others)}")
     return Sphere(d - 1), Entries((d,)), ("x", "y", "z") if d == 3 else _numbered("x", d)
 
 

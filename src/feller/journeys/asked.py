@@ -67,7 +67,7 @@ def example_of(asked: Asked) -> Example | None:
 def parts(asked: Asked, data: Dataset) -> tuple[Dataset, Dataset]:
     """Return the training data and those kept back: an example's own test part, or a share that the seed picks."""
     if example_of(asked):
-        return data, read(f"{asked.data}/test")
+        return data, read(f"{asked.data}/test", like=data.modality)
     return split(data, asked.held_out, Draws(asked.seed))
 
 

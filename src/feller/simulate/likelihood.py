@@ -18,7 +18,7 @@ from feller.paths import Affine, Path
 from feller.paths import Product as ProductPath
 from feller.processes import Characteristics, Process
 from feller.simulate.divergence import Divergence, Hutchinson
-from feller.simulate.loop import endpoint
+from feller.simulate.loop import check_times, endpoint
 from feller.simulate.solver import Solver
 from feller.spaces import Euclidean, Product, Space
 from feller.spaces.manifold import Manifold
@@ -58,6 +58,7 @@ def log_density(
     Raises:
         ValueError: If the process is no flow, the solver moves in no space, or the last time has no known density.
     """
+    check_times(times)
     source = source or _known(times[-1], solver, valid)
     probes = divergence.probes(x, draws.at("probe"))
     end, change = carry_density(process, x, times, solver, divergence=divergence, probes=probes, valid=valid)
@@ -80,6 +81,7 @@ def sample_with_density(
     Arguments and errors as for `log_density`, but that the density is known at the first time: x are draws from the
     source and times increase.
     """
+    check_times(times)
     known = (source or _known(times[0], solver, valid))(x)
     probes = divergence.probes(x, draws.at("probe"))
     end, change = carry_density(process, x, times, solver, divergence=divergence, probes=probes, valid=valid)

@@ -60,9 +60,18 @@ def root_of_sum(e: Float[Tensor, "*d n n"]) -> Float[Tensor, "*d n n"]:
     return _differentiable(value, u, slopes, lambda value: symmetric(e) + eye - value @ value)
 
 
+MOST = 30.0
+"""Longest step, in the metric: a factor of 1e13 in one direction makes a matrix singular to any precision."""
+
+
+def _root(x: Tensor) -> Tensor:
+    """Return L of x = L L^T, in float64: single precision would lose matrices that are nearly singular."""
+    return torch.linalg.cholesky(x.double())
+
+
 def _whiten(lower: Tensor, v: Tensor) -> Tensor:
     """Return L^-1 v L^-T: v seen from a point L L^T as if it were the identity, which the metric does not notice."""
-    half = torch.linalg.solve_triangular(lower, v, upper=False)
+    half = torch.linalg.solve_triangular(lower, v.to(lower.dtype), upper=False)
     return symmetric(torch.linalg.solve_triangular(lower, half.mT, upper=False))
 
 
@@ -99,30 +108,32 @@ class SPD(Manifold):
 
     def exp(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
         """Take the exponential of v, seen from x; a product with its transpose stays positive."""
-        lower = torch.linalg.cholesky(x)
-        half = lower @ exponential(_whiten(lower, v) / 2)
-        return self.project(symmetric(half @ half.mT))
+        lower = _root(x)
+        step = _whiten(lower, v)
+        long = step.square().sum((-2, -1), keepdim=True).clamp_min(MOST**2)  # has a derivative at 0, as a norm has not
+        half = lower @ exponential(step * (MOST / long.sqrt()) / 2)
+        return self.project(symmetric(half @ half.mT).to(x.dtype))
 
     def log(self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
         """Take the logarithm of y, seen from x."""
-        lower = torch.linalg.cholesky(x)
-        return symmetric(lower @ log_of_sum(_whiten(lower, y - x)) @ lower.mT)
+        lower = _root(x)
+        return symmetric(lower @ log_of_sum(_whiten(lower, y - x)) @ lower.mT).to(x.dtype)
 
     def transport(
         self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]
     ) -> Float[Tensor, " b *d"]:
         """Multiply v on both sides by the square root of y x^-1."""
-        lower = torch.linalg.cholesky(x)
+        lower = _root(x)
         half = lower @ root_of_sum(_whiten(lower, y - x))
-        return symmetric(half @ _whiten(lower, v) @ half.mT)
+        return symmetric(half @ _whiten(lower, v) @ half.mT).to(v.dtype)
 
     def project(self, x: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
         """Take the symmetric part, and raise eigenvalues that are not positive in the working precision."""
         x = symmetric(x)
         values, u = torch.linalg.eigh(x.detach())
         precision = torch.finfo(x.dtype)
-        least = (10 * precision.eps * values.abs().amax(-1, keepdim=True)).clamp_min(precision.tiny)
-        return x + (u * (least - values).relu()[..., None, :]) @ u.mT
+        least = (100 * precision.eps * values.abs().amax(-1, keepdim=True)).clamp_min(precision.tiny)
+        return symmetric(x + (u * (least - values).relu()[..., None, :]) @ u.mT)
 
     def tangent(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
         """Take the symmetric part."""
@@ -130,13 +141,13 @@ class SPD(Manifold):
 
     def length(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
         """Return the Frobenius norm of v, seen from x."""
-        return norm(_whiten(torch.linalg.cholesky(x), v))
+        return norm(_whiten(_root(x), v)).to(v.dtype)
 
     def distance(self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
         """Return the Frobenius norm of the logarithm of y, seen from x."""
-        return norm(log_of_sum(_whiten(torch.linalg.cholesky(x), y - x)))
+        return norm(log_of_sum(_whiten(_root(x), y - x))).to(x.dtype)
 
     def volume_drift(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
         """Return the growth of det(x)^(-(n + 1) / 2)."""
-        trace = torch.diagonal(_whiten(torch.linalg.cholesky(x), v), dim1=-2, dim2=-1)
-        return -(self.n + 1) / 2 * trace.flatten(1).sum(1)
+        trace = torch.diagonal(_whiten(_root(x), v), dim1=-2, dim2=-1)
+        return (-(self.n + 1) / 2 * trace.flatten(1).sum(1)).to(v.dtype)
