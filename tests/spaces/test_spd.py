@@ -132,4 +132,4 @@ def test_projection_raises_eigenvalues() -> None:
     torch.linalg.cholesky(y)
     assert torch.equal(y, y.mT)
     assert torch.equal(y[2], x[2])
-    assert y[0].trace().item() == pytest.approx(math.sqrt(2), abs=1e-5)
+    assert y[0].trace().item() == pytest.approx(math.sqrt(2), abs=1e-4)
