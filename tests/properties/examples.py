@@ -172,7 +172,7 @@ def recordable(value: Any) -> bool:
         return all(recordable(getattr(value, field.name)) for field in fields(value))
     if isinstance(value, dict):
         return all(map(recordable, value.values()))
-    return not callable(value) and not isinstance(value, Tensor)
+    return value is None or isinstance(value, str | int | float | tuple | list)
 
 
 def reals(*shape: int) -> Callable[[int, Draw], tuple[Tensor, Tensor]]:

@@ -55,6 +55,7 @@ WHY_MISSING = {
     "accuracy": "the data have no labels to ask for",
     "judge_accuracy": "there are no labelled data that the judge has not seen",
     "nearest_ratio": HELD_OUT,
+    "nll_baseline": "no density without a network suits these data",
 }
 
 
