@@ -46,8 +46,10 @@ class Geodesic(Path):
 
         It equals alpha' / (1 - alpha) log(x_t, x_1), without the quotient of small numbers near t = 1.
         """
-        rate = torch.as_tensor(self.schedule(pad_right(t, x_0)).d_alpha).to(x_0)
-        return rate * self.space.transport(x_0, x_t, self.space.log(x_0, x_1))
+        scales = self.schedule(pad_right(t, x_0))
+        alpha, rate = (torch.as_tensor(scale).to(x_0) for scale in (scales.alpha, scales.d_alpha))
+        way = self.space.log(x_0, x_1)
+        return rate * self.space.carry(x_0, alpha * way, way)
 
     def characteristics(
         self, prediction: Float[Tensor, " b *d"], x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"]

@@ -49,6 +49,10 @@ class Manifold(Space):
     ) -> Float[Tensor, " b *d"]:
         """Carry a tangent vector from x to y, parallel along the shortest geodesic."""
 
+    def carry(self, x: Tensor, along: Tensor, v: Tensor) -> Tensor:
+        """Carry a tangent vector from x, parallel along the geodesic with a velocity, for the time 1."""
+        return self.transport(x, self.exp(x, along), v)
+
     @abc.abstractmethod
     def project(self, x: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
         """Return the nearest point of the manifold."""

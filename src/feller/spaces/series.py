@@ -13,6 +13,8 @@ from torch import Tensor
 
 LIMIT = 0.01
 """Squares below it belong to the polynomials, whose remainder is below 1e-17 there."""
+SHORT = 4
+"""Coefficients that are enough in single precision, where the remainder is below 1e-9."""
 SINE = [(-1) ** k / math.factorial(2 * k + 1) for k in range(8)]
 SINH = [abs(c) for c in SINE]
 ARCSINE = [math.comb(2 * k, k) / (4**k * (2 * k + 1)) for k in range(8)]
@@ -24,8 +26,10 @@ TANH = [1.0, -1 / 3, 2 / 15, -17 / 315, 62 / 2835, -1382 / 155925, 21844 / 60810
 
 def polynomial(coefficients: list[float], s: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
     """Evaluate a polynomial, the constant coefficient first."""
-    total = torch.full_like(s, coefficients[-1])
-    for c in reversed(coefficients[:-1]):
+    if s.dtype.itemsize <= 4:
+        coefficients = coefficients[:SHORT]
+    total = coefficients[-2] + coefficients[-1] * s
+    for c in reversed(coefficients[:-2]):
         total = total * s + c
     return total
 

@@ -101,6 +101,10 @@ class Sphere(Manifold):
         """Turn v in the plane of x and y, by their angle."""
         return carry(x, self.log(x, y), v)
 
+    def carry(self, x: Tensor, along: Tensor, v: Tensor) -> Tensor:
+        """Turn v in the plane of x and the velocity."""
+        return carry(x, along, v)
+
     def pull(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         """Carry v back, and stretch what is across the way."""
         return turned_back(x, y, self.log(x, y), v)
