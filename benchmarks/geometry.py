@@ -29,14 +29,10 @@ def cases() -> Iterator[Case]:
     x_0, x_1, t = space.project(torch.randn(4096, 3)), space.project(torch.randn(4096, 3)), torch.rand(4096)
     path, peer = Geodesic(space), GeodesicProbPath(CondOTScheduler(), PeerSphere())
 
-    def ours() -> object:
-        x_t = path.sample(x_0, x_1, t)
-        return x_t, path.target(x_t, x_0, x_1, t)
-
     yield Case(
         "geodesic training pair, sphere, 4,096 x 3",
         {
-            "feller": ours,
+            "feller": lambda: path.sample_with_target(x_0, x_1, t),
             "flow_matching": lambda: peer.sample(x_0=x_0, x_1=x_1, t=t),
             "floor, inexact near 0 and pi": lambda: bare(x_0, x_1, t),
         },

@@ -14,7 +14,7 @@ from feller.objective import Batch, Example, Objective, draw_source, drop_condit
 from feller.paths import Network, Path
 from feller.processes import Process
 from feller.simulate import Midpoint, Solver, endpoint
-from feller.simulate.likelihood import placed
+from feller.simulate.solver import placed
 from feller.spaces import Space, geometry
 from feller.times import linear_grid
 from feller.tree import State, leaves, length, spread, tree_map

@@ -10,9 +10,9 @@ from feller.draws import Draws
 from feller.objective import Batch, Example, Objective, drop_conditions
 from feller.paths import Path
 from feller.simulate.divergence import Divergence, Hutchinson
-from feller.simulate.likelihood import carry_density, placed, start_density
+from feller.simulate.likelihood import carry_density, start_density
 from feller.simulate.runge_kutta import Midpoint
-from feller.simulate.solver import Solver
+from feller.simulate.solver import Solver, placed
 from feller.spaces import Space
 
 

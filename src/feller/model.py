@@ -168,8 +168,9 @@ class Model:
         if divergence is None:
             divergence = Exact() if getattr(about.space, "dimension", 0) <= MOST_EXACT else Hutchinson()
         parts = [torch.empty(0, dtype=torch.float64, device=device)]
-        for start in range(0, len(data), _batch(about.space, device)):
-            rows = torch.arange(start, min(start + _batch(about.space, device), len(data)))
+        size = _batch(about.space, device)
+        for start in range(0, len(data), size):
+            rows = torch.arange(start, min(start + size, len(data)))
             some, here = data.subset(rows), replace(draws, first=start)
             given = {name: value.to(device) for name, value in self._with_nulls(some).items()}
             source = functools.partial(start_density, path, about.space, valid=given.get("valid"))
@@ -192,10 +193,14 @@ class Model:
             parts.append(found.double())
         return torch.cat(parts) - scale
 
+    def can_do_with(self, data: Dataset) -> bool:
+        """Tell whether examples have all conditions that the model was not trained to do without."""
+        return bool(self.description.drop) or self.description.frequencies.keys() <= data.given.keys()
+
     def _with_nulls(self, data: Dataset) -> Given:
         """Return the conditions of examples; those that they lack are not given."""
         missing = self.description.frequencies.keys() - data.given.keys()
-        if missing and not self.description.drop:
+        if not self.can_do_with(data):
             raise UsageError(
                 f"these data have no {', '.join(sorted(missing))}, without which this model cannot be asked"
             )

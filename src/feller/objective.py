@@ -103,11 +103,11 @@ class Matching(Objective):
         else:
             x_0 = self.coupling(draw_source(self.space, x_1, draws), x_1, given, draws.at("coupling"))
         t = spread(self.law(length(x_1), draws.at("time"), next(leaves(x_1)).device), x_1)
-        x_t = self.path.sample(x_0, x_1, t, draws.at("path"))
+        x_t, target = self.path.sample_with_target(x_0, x_1, t, draws.at("path"))
         return {
             "x_t": x_t,
             "t": t,
-            "target": self.path.target(x_t, x_0, x_1, t),
+            "target": target,
             "given": drop_conditions(given, getattr(network, "nulls", {}), self.drop, draws),
         }
 

@@ -133,8 +133,7 @@ class Backbones(Modality):
 
     def _write_folder(self, values: Tensor, given: Given, out: pathlib.Path) -> None:
         overview.prepare(out)
-        digits = max(5, len(str(len(values) - 1)))
-        files = [f"{i:0{digits}}.pdb" for i in range(len(values))]
+        files = [f"{number}.pdb" for number in overview.numbers(len(values))]
         overview.save(self.show(values, given), out, files)
         for file, atoms in zip(files, self.chains(values, given), strict=True):
             replace_file(out / file, pdb_text([atoms]))

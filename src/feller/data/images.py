@@ -112,9 +112,8 @@ class Images(Modality):
     def _write_folder(self, values: Tensor, given: Given, out: pathlib.Path) -> None:
         overview.prepare(out)
         names = label_names(given, self.classes)
-        digits = max(5, len(str(len(values) - 1)))
         folders = [""] * len(values) if names is None else [f"{overview.folder_name(name)}/" for name in names]
-        files = [f"{folder}{i:0{digits}}.png" for i, folder in enumerate(folders)]
+        files = [f"{folder}{number}.png" for folder, number in zip(folders, overview.numbers(len(values)), strict=True)]
         overview.save(self.show(values[:SHOWN], given), out, files)
         for file, pixels in zip(files, self._seen(values), strict=True):
             (out / file).parent.mkdir(exist_ok=True)

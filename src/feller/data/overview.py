@@ -91,6 +91,11 @@ def prepare(folder: pathlib.Path) -> None:
             path.rmdir()
 
 
+def numbers(n: int) -> list[str]:
+    """Return the names of n files without their ending: five digits, or as many as the last needs."""
+    return [f"{i:0{max(5, len(str(n - 1)))}}" for i in range(n)]
+
+
 def folder_name(label: str) -> str:
     """Turn the name of a class into that of a folder, whatever it contains."""
     odd = r'[%/\\:*?"<>|\x00-\x1f]' if label not in (NAME, TABLE) else "."

@@ -11,7 +11,7 @@ from feller.draws import Draws
 from feller.evaluate.comparison import LEAST, pick
 from feller.evaluate.kernel_density import KernelDensity, kernel_density
 from feller.evaluate.wrapped_mixture import wrapped_mixture
-from feller.spaces import Manifold, Sphere
+from feller.spaces import Sphere, geometry
 
 MOST = 5_000
 """Training examples that a mixture is fitted to, at most, and held-out ones that are looked at: it takes long."""
@@ -21,21 +21,9 @@ Density = Callable[[Float64[Tensor, " n *point"]], Float64[Tensor, " n"]]
 """States -> log density, in nats."""
 
 
-def manifold_of(dataset: Dataset) -> Manifold:
-    """Return the space of a data set, which must have a geometry.
-
-    Raises:
-        TypeError: If it has none.
-    """
-    space = dataset.modality.space()
-    if not isinstance(space, Manifold):
-        raise TypeError(f"{type(space).__name__} has no geometry, so there are no distances along it")
-    return space
-
-
 def points_of(dataset: Dataset) -> Float64[Tensor, " n *point"]:
     """Return the states of examples as points of their space, exact in float64."""
-    return manifold_of(dataset).project(dataset.modality.encode(dataset.values).double())
+    return geometry(dataset.modality.space()).project(dataset.modality.encode(dataset.values).double())
 
 
 def baseline(train: Dataset, held_out: Dataset, draws: Draws) -> float | None:

@@ -41,12 +41,9 @@ def likelihood(model: Model, held_out: Dataset, draws: Draws) -> dict[str, float
     """Return `nll`, and for pictures `bits_per_dimension`; None where no data are held out."""
     exact = geometry(model.description.space).dimension <= MOST_EXACT
     names = ("nll", "bits_per_dimension") if isinstance(held_out.modality, Images) else ("nll",)
-    if not len(held_out):
+    if not len(held_out) or not model.can_do_with(held_out):
         return dict.fromkeys(names)
     some = pick(held_out, MOST if exact else MOST_LARGE, draws)
-    missing = model.description.frequencies.keys() - held_out.given.keys()
-    if missing and not model.description.drop:
-        return dict.fromkeys(names)
     sampling = Sampling("rk4", 100) if exact else Sampling("midpoint", 40)
     nll = -model.log_density(some, sampling=sampling, draws=draws).mean().item()
     return dict(zip(names, (nll, nll / math.log(2) / some.values[0].numel()), strict=False))

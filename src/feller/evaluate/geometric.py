@@ -6,9 +6,9 @@ from torch import Tensor
 
 from feller.data import Dataset
 from feller.draws import Draws
-from feller.evaluate.baseline import baseline, manifold_of, points_of
+from feller.evaluate.baseline import baseline, points_of
 from feller.evaluate.comparison import LEAST, QUERIES, compare, pick
-from feller.spaces import Manifold
+from feller.spaces import Manifold, Product, geometry
 
 EXPLAIN = {
     "energy_geodesic": "Distance between samples and real points, sensitive to every difference (energy distance, with"
@@ -25,7 +25,9 @@ CHUNK = 2**20
 """Pairs that are measured at once."""
 
 
-def distances(space: Manifold, a: Float[Tensor, " n *point"], b: Float[Tensor, " m *point"]) -> Float[Tensor, "n m"]:
+def distances(
+    space: Manifold | Product, a: Float[Tensor, " n *point"], b: Float[Tensor, " m *point"]
+) -> Float[Tensor, "n m"]:
     """Return the geodesic distance of each point of a from each of b."""
     rows = []
     for part in a.split(max(1, CHUNK // len(b))):
@@ -35,7 +37,7 @@ def distances(space: Manifold, a: Float[Tensor, " n *point"], b: Float[Tensor, "
     return torch.cat(rows)
 
 
-def geodesic_energy(space: Manifold, a: Float[Tensor, " n *point"], b: Float[Tensor, " m *point"]) -> float:
+def geodesic_energy(space: Manifold | Product, a: Float[Tensor, " n *point"], b: Float[Tensor, " m *point"]) -> float:
     """Return 2 E d(X, Y) - E d(X, X') - E d(Y, Y') between two sets, never below zero.
 
     Zero for equal sets. On spheres and in spaces of negative curvature for no others, but for sets that are balanced on
@@ -60,7 +62,7 @@ def geometric_quality(
     Labels are left aside. Floors are None where too few examples are held out; the samples are then compared with the
     training data.
     """
-    space = manifold_of(train)
+    space = geometry(train.modality.space())
     sets = compare(samples, train, held_out, draws)
     drawn, real = _some(sets.samples, draws, "samples"), _some(sets.real, draws, "real")
     floor = None if sets.floor is None else _some(sets.floor, draws, "floor")
@@ -83,7 +85,7 @@ def _nearest_ratio(samples: Dataset, train: Dataset, held_out: Dataset, draws: D
     """
     if len(held_out) < LEAST:
         return None
-    space, known = manifold_of(train), points_of(train)
+    space, known = geometry(train.modality.space()), points_of(train)
     near = [
         distances(space, points_of(pick(part, QUERIES, draws.named(name))), known).amin(1).median().item()
         for name, part in (("samples", samples), ("held out", held_out))

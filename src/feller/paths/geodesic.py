@@ -32,8 +32,7 @@ class Geodesic(Path):
         self, x_0: Float[Tensor, " b *d"], x_1: Float[Tensor, " b *d"], t: Float[Tensor, " b"], draw: Draw | None = None
     ) -> Float[Tensor, " b *d"]:
         """Return the point on the way; there is nothing to draw."""
-        alpha = torch.as_tensor(self.schedule(pad_right(t, x_0)).alpha).to(x_0.dtype)
-        return self.space.exp(x_0, alpha * self.space.log(x_0, x_1))
+        return self.sample_with_target(x_0, x_1, t)[0]
 
     def target(
         self,
@@ -46,10 +45,16 @@ class Geodesic(Path):
 
         It equals alpha' / (1 - alpha) log(x_t, x_1), without the quotient of small numbers near t = 1.
         """
+        return self.sample_with_target(x_0, x_1, t)[1]
+
+    def sample_with_target(
+        self, x_0: Float[Tensor, " b *d"], x_1: Float[Tensor, " b *d"], t: Float[Tensor, " b"], draw: Draw | None = None
+    ) -> tuple[Float[Tensor, " b *d"], Float[Tensor, " b *d"]]:
+        """Return point and velocity on one way."""
         scales = self.schedule(pad_right(t, x_0))
         alpha, rate = (torch.as_tensor(scale).to(x_0) for scale in (scales.alpha, scales.d_alpha))
-        way = self.space.log(x_0, x_1)
-        return rate * self.space.carry(x_0, alpha * way, way)
+        x_t, velocity = self.space.between(x_0, x_1, alpha)
+        return x_t, rate * velocity
 
     def characteristics(
         self, prediction: Float[Tensor, " b *d"], x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"]

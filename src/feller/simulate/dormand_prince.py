@@ -14,7 +14,7 @@ from feller.draws import Draw
 from feller.processes import Characteristics, Process
 from feller.simulate.solver import Solver, refuse_noise
 from feller.spaces import Euclidean, Space
-from feller.spaces.product import part
+from feller.spaces.product import space_map
 from feller.tree import State, leaves, pad_right, tree_map
 
 _TIMES = (0.0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0, 1.0)
@@ -164,16 +164,12 @@ class _Running(Solver):
 
 def _follow(space: Space, x: State, h: Tensor, velocity: State) -> State:
     """Follow velocities for the time h, [b] or [1]."""
-    if isinstance(x, dict):
-        return {k: _follow(part(space, k), leaf, h, velocity[k]) for k, leaf in x.items()}
-    return space.step(x, pad_right(h.to(x.dtype), x) * velocity)
+    return space_map(lambda space, x, v: space.step(x, pad_right(h.to(x.dtype), x) * v), space, x, velocity)
 
 
 def _pull(space: Space, x: State, y: State, velocity: State) -> State:
     """Bring velocities at y to x."""
-    if isinstance(x, dict):
-        return {k: _pull(part(space, k), leaf, y[k], velocity[k]) for k, leaf in x.items()}
-    return space.pull(x, y, velocity)
+    return space_map(lambda space, x, y, v: space.pull(x, y, v), space, x, y, velocity)
 
 
 def _combine(weights: tuple[float, ...], slopes: Sequence[Tensor]) -> Tensor:

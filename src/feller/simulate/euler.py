@@ -9,7 +9,7 @@ from feller.draws import Draw
 from feller.processes import Characteristics, Process
 from feller.simulate.solver import GaussianSolver, add_noise, clock, flow, jump, refuse_backwards
 from feller.spaces import Euclidean, Space
-from feller.spaces.product import part
+from feller.spaces.product import space_map
 from feller.tree import State, leaves, tree_map
 
 
@@ -35,7 +35,7 @@ class Euler(GaussianSolver):
         if s < t:
             refuse_backwards(now, t, s)
 
-        _refuse_curved(self.space, now)
+        space_map(_refuse_curved, self.space, now)
 
         def variance(now: Characteristics, x: Tensor) -> Tensor | None:
             return None if now.diffusion is None else torch.clamp((s - t) * now.diffusion, min=0)
@@ -51,10 +51,7 @@ class Euler(GaussianSolver):
         return jump(y, now, now, s, draw)
 
 
-def _refuse_curved(space: Space, now: State) -> None:
+def _refuse_curved(space: Space, now: Characteristics) -> None:
     """Refuse noise on a leaf whose space is curved."""
-    if isinstance(now, dict):
-        for name, leaf in now.items():
-            _refuse_curved(part(space, name), leaf)
-    elif now.diffusion is not None and not space.flat:
+    if now.diffusion is not None and not space.flat:
         raise ValueError(f"noise needs a flat space, got {type(space).__name__}; leave the noise out")

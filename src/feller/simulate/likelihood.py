@@ -19,7 +19,7 @@ from feller.paths import Product as ProductPath
 from feller.processes import Characteristics, Process
 from feller.simulate.divergence import Divergence, Hutchinson
 from feller.simulate.loop import check_times, endpoint
-from feller.simulate.solver import Solver
+from feller.simulate.solver import Solver, placed, space_of
 from feller.spaces import Euclidean, Product, Space
 from feller.spaces.manifold import Manifold
 from feller.spaces.product import part
@@ -102,7 +102,7 @@ def carry_density(
 
     For probes that were drawn elsewhere; arguments and errors as for `log_density`.
     """
-    space = _space(solver)
+    space = space_of(solver)
     rule = placed(solver, Product({"x": space, "log_density": Euclidean()}))
 
     def velocity(x: State, t: State) -> State:
@@ -144,29 +144,11 @@ def _velocity(now: Characteristics, x: Tensor, valid: Tensor | None) -> Tensor:
     return now.velocity if valid is None else blank(now.velocity, valid)
 
 
-def placed(solver: Solver, space: Space) -> Solver:
-    """Return a solver that moves in another space.
-
-    Raises:
-        ValueError: If the solver moves in none.
-    """
-    _space(solver)
-    return replace(cast(Any, solver), space=space)
-
-
-def _space(solver: Solver) -> Space:
-    """Return where a solver moves states."""
-    space = getattr(solver, "space", None)
-    if space is None:
-        raise ValueError(f"log densities need a solver that moves in a space; {type(solver).__name__} has none")
-    return space
-
-
 def _known(time: float, solver: Solver, valid: Tensor | None) -> Density:
     """Return the log density of the reference law, which is that at t = 0."""
     if time != 0:
         raise ValueError(f"the reference is the law at t = 0, not at {time:g}; go to 0, or give `source`")
-    return lambda x: reference_density(_space(solver), x, valid)
+    return lambda x: reference_density(space_of(solver), x, valid)
 
 
 def reference_density(space: Space, x: State, valid: Tensor | None = None) -> Float[Tensor, " b"]:

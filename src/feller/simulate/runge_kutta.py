@@ -17,7 +17,7 @@ from feller.tree import State, leaves
 
 @dataclass(frozen=True)
 class RungeKutta(Solver):
-    """An explicit rule, given by its tableau."""
+    """An explicit rule whose calls each look ahead along the velocity before them, as the classical ones do."""
 
     space: Space = field(default_factory=Euclidean)
     """Where the state lives; a product has one space per leaf."""
@@ -25,27 +25,24 @@ class RungeKutta(Solver):
     @property
     @abc.abstractmethod
     def nodes(self) -> tuple[float, ...]:
-        """When each call but the first looks, in steps."""
-
-    @property
-    @abc.abstractmethod
-    def rows(self) -> tuple[tuple[float, ...], ...]:
-        """What each call but the first adds of the velocities before it."""
+        """How far ahead each call but the first looks, in steps."""
 
     def step(self, process: Process, x: State, t: float, s: float, draw: Draw) -> State:
-        """Look ahead along the rows, and follow the weighted mean of what was seen."""
-        h = s - t
+        """Look ahead, and follow the weighted mean of what was seen."""
+        h, space = s - t, self.space
         first = last = process(x, clock(x, t))
         for leaf in leaves(first):
             refuse_noise(leaf, type(self).__name__)
         if h < 0:
             refuse_backwards(first, t, s)
-        seen = [first]
-        for node, row in zip(self.nodes, self.rows, strict=True):
-            y = flow(self.space, x, *[(h * a, now) for a, now in zip(row, seen, strict=True) if a])
-            last = pull(self.space, x, y, process(y, clock(x, t + node * h)))
+        seen, curved = [first], not space.flat
+        for node in self.nodes:
+            y = flow(space, x, (h * node, last))
+            last = process(y, clock(x, t + node * h))
+            if curved:
+                last = pull(space, x, y, last)
             seen.append(last)
-        end = flow(self.space, x, *[(h * b, now) for b, now in zip(self.weights, seen, strict=True) if b])
+        end = flow(space, x, *[(h * weight, now) for weight, now in zip(self.weights, seen, strict=True) if weight])
         return jump(end, first, last, s, draw)
 
 
@@ -55,7 +52,6 @@ class Midpoint(RungeKutta):
 
     calls: ClassVar[int] = 2
     nodes = (0.5,)
-    rows = ((0.5,),)
     weights = (0.0, 1.0)
 
 
@@ -65,7 +61,6 @@ class Heun(RungeKutta):
 
     calls: ClassVar[int] = 2
     nodes = (1.0,)
-    rows = ((1.0,),)
     weights = (0.5, 0.5)
 
 
@@ -75,5 +70,4 @@ class RK4(RungeKutta):
 
     calls: ClassVar[int] = 4
     nodes = (0.5, 0.5, 1.0)
-    rows = ((0.5,), (0.0, 0.5), (0.0, 0.0, 1.0))
     weights = (1 / 6, 1 / 3, 1 / 3, 1 / 6)

@@ -2,7 +2,7 @@
 
 import abc
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from torch import Tensor
 from feller.draws import Draw
 from feller.processes import Characteristics, Process
 from feller.spaces import Space
-from feller.spaces.product import part
+from feller.spaces.product import part, space_map
 from feller.tree import State, leaves, tree_map
 
 
@@ -41,6 +41,24 @@ class GaussianSolver(Solver):
     def step(self, process: Process, x: State, t: float, s: float, draw: Draw) -> State:
         """Draw from N(mean, variance)."""
         return tree_map(lambda mean, variance: add_noise(mean, variance, draw), *self.moments(process, x, t, s))
+
+
+def space_of(solver: Solver) -> Space:
+    """Return where a solver moves states.
+
+    Raises:
+        ValueError: If it moves in no space of its own.
+    """
+    space = getattr(solver, "space", None)
+    if space is None:
+        raise ValueError(f"expected a solver that moves in a space; {type(solver).__name__} has none")
+    return space
+
+
+def placed(solver: Solver, space: Space) -> Solver:
+    """Return a solver that moves in another space; errors as for `space_of`."""
+    space_of(solver)
+    return replace(cast(Any, solver), space=space)
 
 
 def add_noise(mean: Tensor, variance: Tensor | None, draw: Draw) -> Tensor:
@@ -76,8 +94,10 @@ def flow(space: Space, x: State, *terms: tuple[float, State]) -> State:
 
 def pull(space: Space, x: State, y: State, now: State) -> State:
     """Bring the velocities of a process at y to x, where they can be combined with those there."""
-    if isinstance(x, dict):
-        return {k: pull(part(space, k), leaf, y[k], now[k]) for k, leaf in x.items()}
+    return space_map(_pulled, space, x, y, now)
+
+
+def _pulled(space: Space, x: Tensor, y: Tensor, now: Characteristics) -> Characteristics:
     if now.velocity is None:
         return now
     velocity = space.pull(x, y, now.velocity)

@@ -53,6 +53,15 @@ class Manifold(Space):
         """Carry a tangent vector from x, parallel along the geodesic with a velocity, for the time 1."""
         return self.transport(x, self.exp(x, along), v)
 
+    def between(self, x: Tensor, y: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+        """Return where the shortest geodesic from x to y is at times that broadcast to states, and its velocity there.
+
+        Kinds where the two share their work override this.
+        """
+        way = self.log(x, y)
+        along = share * way
+        return self.exp(x, along), self.carry(x, along, way)
+
     @abc.abstractmethod
     def project(self, x: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
         """Return the nearest point of the manifold."""

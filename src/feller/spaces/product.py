@@ -109,6 +109,16 @@ def geometry(space: Space) -> Manifold | Product:
     return space
 
 
+def space_map(function: Callable[..., Any], space: Space, tree: State, *others: State) -> State:
+    """Apply a function to the space of each leaf and the leaf, beside the leaves at the same place of other trees."""
+    if isinstance(tree, dict):
+        return {
+            name: space_map(function, part(space, name), leaf, *(other[name] for other in others))
+            for name, leaf in tree.items()
+        }
+    return function(space, tree, *others)
+
+
 def part(space: Space, name: str) -> Space:
     """Return the space of a leaf; a space that is no product serves all leaves."""
     return space.parts[name] if isinstance(space, Product) else space

@@ -13,6 +13,8 @@ from feller.spaces.series import arc, cosc, norm, sinc, sinc_rest
 
 NEAR = 1e-15
 """Sine below which a point in float64 is the antipode, and the geodesics to it are all as good."""
+LEAST = 2e-19
+"""A sine that can be divided by, and whose square is above zero in single precision."""
 
 
 def follow(x: Float[Tensor, "*d"], v: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
@@ -27,8 +29,15 @@ def toward(x: Float[Tensor, "*d n"], w: Float[Tensor, "*d n"], cosine: Float[Ten
     w = w - (x * w).sum(-1, keepdim=True) * x
     s = w.square().sum(-1, keepdim=True)
     lost = (s < NEAR**2) & (cosine < 0)
-    w, s = torch.where(lost, NEAR * aside(x), w), s.masked_fill(lost, NEAR**2)
+    if may_hold(lost):
+        w, s = torch.where(lost, NEAR * aside(x), w), s.masked_fill(lost, NEAR**2)
     return arc(s, cosine) * w
+
+
+def may_hold(mask: Tensor) -> bool:
+    """Tell whether a mask may be True somewhere: it is looked at only where that costs no waiting and is possible."""
+    seen = mask.device.type == "cpu" and not torch._C._functorch.is_functorch_wrapped_tensor(mask)
+    return not seen or bool(mask.any())
 
 
 def aside(x: Float[Tensor, "*d n"]) -> Float[Tensor, "*d n"]:
@@ -94,6 +103,20 @@ class Sphere(Manifold):
         """
         cosine = (x * y).sum(-1, keepdim=True)
         return toward(x, torch.where(cosine >= 0, y - x, y + x), cosine)
+
+    def between(self, x: Tensor, y: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn x by a share of the angle, towards the tangent part of y."""
+        cosine = (x * y).sum(-1, keepdim=True)
+        w = torch.addcmul(y, torch.where(cosine >= 0, 1.0, -1.0).to(x), x, value=-1)  # free of rounding, as in `log`
+        w = torch.addcmul(w, (x * w).sum(-1, keepdim=True), x, value=-1)
+        sine = w.square().sum(-1, keepdim=True).clamp(min=LEAST**2).sqrt()
+        lost = (sine < NEAR) & (cosine < 0)
+        if may_hold(lost):
+            w, sine = torch.where(lost, LEAST * aside(x), w), sine.masked_fill(lost, LEAST)
+        angle, ahead = torch.atan2(sine, cosine), w / sine
+        turned = share * angle
+        a, b = turned.cos(), turned.sin()
+        return torch.addcmul(a * x, b, ahead), angle * torch.addcmul(a * ahead, b, x, value=-1)
 
     def transport(
         self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]

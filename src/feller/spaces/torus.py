@@ -50,6 +50,11 @@ class Torus(Manifold):
         way = way - TURN * torch.round(way.detach() / TURN)
         return torch.where(way >= math.pi, way - TURN, way)
 
+    def between(self, x: Tensor, y: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+        """Go a share of the shorter way."""
+        way = self.log(x, y)
+        return wrap(x + share * way), way
+
     def transport(
         self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]
     ) -> Float[Tensor, " b *d"]:
