@@ -26,9 +26,7 @@ class Path(abc.ABC):
     def target(self, x_t: State, x_0: State, x_1: State, t: State) -> State:
         """Return what the network should answer at (x_t, t)."""
 
-    def sample_with_target(
-        self, x_0: State, x_1: State, t: State, draw: Draw | None = None
-    ) -> tuple[State, State]:
+    def sample_with_target(self, x_0: State, x_1: State, t: State, draw: Draw | None = None) -> tuple[State, State]:
         """Return both; a kind where they share their work overrides this."""
         x_t = self.sample(x_0, x_1, t, draw)
         return x_t, self.target(x_t, x_0, x_1, t)

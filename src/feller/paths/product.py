@@ -26,14 +26,10 @@ class Product(Path):
         t = spread(t, x_1)
         return {name: part.target(x_t[name], x_0[name], x_1[name], t[name]) for name, part in self.parts.items()}
 
-    def sample_with_target(
-        self, x_0: State, x_1: State, t: State, draw: Draw | None = None
-    ) -> tuple[State, State]:
+    def sample_with_target(self, x_0: State, x_1: State, t: State, draw: Draw | None = None) -> tuple[State, State]:
         """Return both of each leaf."""
         t = spread(t, x_1)
-        both = {
-            name: part.sample_with_target(x_0[name], x_1[name], t[name], draw) for name, part in self.parts.items()
-        }
+        both = {name: part.sample_with_target(x_0[name], x_1[name], t[name], draw) for name, part in self.parts.items()}
         return {name: x_t for name, (x_t, _) in both.items()}, {name: target for name, (_, target) in both.items()}
 
     def characteristics(self, prediction: State, x_t: State, t: State) -> State:
