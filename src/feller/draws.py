@@ -112,7 +112,7 @@ def categorical(weights: Tensor, uniform: Tensor) -> Tensor:
 
     Float32 would lose the tail: it has no uniform number below 2^-24, so rare tokens would never come.
     """
-    total = weights.double().cumsum(-1)
+    total = weights.cumsum(-1, dtype=torch.float64)
     if not torch.isfinite(total[..., -1]).all():
         raise ValueError("the weights of a draw are not finite; the network or its logits are damaged")
     # A uniform below 1 times the total rounds to less than the total; the clamp is for weights that are not numbers.

@@ -1,12 +1,11 @@
 """A fitted model: all that is needed to draw from it."""
 
 import functools
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
 from feller.data.batches import Batch
@@ -14,17 +13,19 @@ from feller.data.found import Given
 from feller.data.modality import Dataset, Modality
 from feller.draws import Draws, categorical
 from feller.errors import InputError, UsageError
-from feller.guidance import cfg
+from feller.generation import Generation, Known, batch_size
 from feller.networks.architecture import Architecture
-from feller.paths import Network, Path
+from feller.paths import Autoregressive, Path, TokenPath
 from feller.record import from_data, nearest, to_data
 from feller.run import Run
 from feller.sampling import Sampling
-from feller.simulate import Divergence, DormandPrince, Exact, Hutchinson, log_density, simulate
+from feller.simulate import Divergence, DormandPrince, Exact, Hutchinson, log_density
+from feller.simulate.bound import Bound, tightest, token_bound
+from feller.simulate.decode import log_likelihood, until_end
 from feller.simulate.likelihood import start_density
 from feller.spaces import Space
 from feller.tensors import load_tensors
-from feller.tree import State, concatenate, leaves, tree_map
+from feller.tree import concatenate, tree_map
 
 MOST_EXACT = 32
 """Degrees of freedom up to which the divergence is not estimated."""
@@ -101,6 +102,7 @@ class Model:
         given: Given | None = None,
         guidance: float = 1.0,
         sampling: Sampling | None = None,
+        known: Known | None = None,
         draws: Draws = Draws(0),  # noqa: B008 - frozen
         batch: int | None = None,
         tell: Callable[[float], None] = lambda share: None,
@@ -112,6 +114,7 @@ class Model:
             given: Conditions, [n] each; by default drawn as often as in the training data.
             guidance: 1 is the plain conditional, 0 the unconditional, more sharpens.
             sampling: Solver and number of calls; by default the model's own.
+            known: What is given of each sample and kept, where the data are symbols.
             draws: Source of all randomness.
             batch: Samples drawn together; by default what suits the device.
             tell: Hears the share that is done.
@@ -123,13 +126,13 @@ class Model:
             raise UsageError(f"the number of samples must be at least 1, got {n}")
         modality = self.description.modality
         given = modality.complete(self.conditions(n, {}, draws) if given is None else given)
-        ends = self._ends(n, given, self.guided(guidance), sampling or self.description.sampling, draws, batch, tell)
+        ends = self._generation(draws, guidance, sampling).ends(n, given, known=known, batch=batch, tell=tell)
         return Dataset(concatenate(*(modality.decode(x_1) for _, x_1 in ends)), given, modality, ())
 
     def pairs(self, n: int, draws: Draws, tell: Callable[[float], None] = lambda share: None) -> Batch:
         """Draw n pairs of source and end, as states, with conditions as often as in the training data."""
         given = self.description.modality.complete(self.conditions(n, {}, draws))
-        ends = list(self._ends(n, given, self.guided(1.0), self.description.sampling, draws, None, tell))
+        ends = list(self._generation(draws).ends(n, given, tell=tell))
         x_0, x_1 = (concatenate(*side) for side in zip(*ends, strict=True))
         return {"x_0": x_0, "x_1": x_1, "given": given}
 
@@ -168,7 +171,7 @@ class Model:
         if divergence is None:
             divergence = Exact() if getattr(about.space, "dimension", 0) <= MOST_EXACT else Hutchinson()
         parts = [torch.empty(0, dtype=torch.float64, device=device)]
-        size = _batch(about.space, device)
+        size = batch_size(about.space, device)
         for start in range(0, len(data), size):
             rows = torch.arange(start, min(start + size, len(data)))
             some, here = data.subset(rows), replace(draws, first=start)
@@ -210,12 +213,48 @@ class Model:
         }
         return {**data.given, **nulls}
 
-    def guided(self, w: float) -> Network:
-        """Return the network under classifier-free guidance.
+    def code_length(
+        self,
+        data: Dataset,
+        *,
+        bound: Bound | None = None,
+        times: int = 32,
+        draws: Draws = Draws(0),  # noqa: B008 - frozen
+    ) -> Float64[Tensor, " n"]:
+        """Return how many nats examples of symbols take, [n]: minus their log probability, or a bound on it from above.
+
+        It is exact for a law that goes token after token.
+
+        Args:
+            data: Examples like those of the fit. A condition that they lack counts as not given.
+            bound: Which rates are compared; by default those whose bound is nearest to the truth.
+            times: Network calls for each example, where it is a bound.
+            draws: Source of times and noise.
 
         Raises:
-            UsageError: If the model cannot do without conditions, or has none.
+            UsageError: If the data are no symbols.
         """
+        about, network = self.description, self.network.eval()
+        if not isinstance(about.path, TokenPath | Autoregressive):
+            raise UsageError("only symbols have a code length; ask numbers for their log density")
+        device = next(network.parameters()).device
+        size = batch_size(about.space, device)
+        parts = [torch.empty(0, dtype=torch.float64, device=device)]
+        for start in range(0, len(data), size):
+            some = data.subset(torch.arange(start, min(start + size, len(data))))
+            here = replace(draws, first=start)
+            given = {name: value.to(device) for name, value in self._with_nulls(some).items()}
+            x_1 = about.modality.encode(some.values).to(device)
+            if isinstance(about.path, Autoregressive):
+                valid = None if about.modality.end is None else until_end(x_1, about.modality.end)
+                with torch.no_grad():
+                    parts.append(-log_likelihood(network, x_1, given, valid))
+            else:
+                kind = bound or tightest(about.path)
+                parts.append(token_bound(about.path, about.space, network, x_1, given, here, kind=kind, times=times))
+        return torch.cat(parts)
+
+    def _check_guidance(self, w: float) -> None:
         about = self.description
         if w != 1.0 and not about.frequencies:
             raise UsageError("guidance needs conditions, and this model has none; leave it out")
@@ -223,44 +262,21 @@ class Model:
             raise UsageError(
                 "guidance needs a model that was trained to do without conditions; this one had --objective.drop 0"
             )
-        return cfg(self.network.eval(), w, absent=tuple(about.frequencies))
 
-    def _ends(
-        self,
-        n: int,
-        given: Given,
-        network: Network,
-        sampling: Sampling,
-        draws: Draws,
-        batch: int | None,
-        tell: Callable[[float], None],
-    ) -> Iterator[tuple[State, State]]:
-        """Yield the source and the end of one batch after the other."""
+    def _generation(self, draws: Draws, guidance: float = 1.0, sampling: Sampling | None = None) -> Generation:
+        """Say how samples are drawn."""
         about = self.description
-        path, solver, times = sampling.choose(about.path, about.space)
-        device = next(self.network.parameters()).device
-        batch = batch or _batch(about.space, device)
-        for start in range(0, n, batch):
-            rows = slice(start, min(start + batch, n))
-            here = replace(draws, first=start)
-            size = rows.stop - rows.start
-            x_0 = about.space.reference(size, here.at("source"), device)
-            x = path.start(x_0)
-            process = path.process(network, {name: value[rows].to(device) for name, value in given.items()})
-            with torch.no_grad():
-                for step, state in enumerate(simulate(process, x, times, solver, here), 1):
-                    x = state
-                    tell((start + size * step / (len(times) - 1)) / n)
-            if not all(torch.isfinite(leaf).all() for leaf in leaves(x) if leaf.is_floating_point()):
-                raise InputError("samples became infinite: the model is damaged or was trained too little")
-            yield x_0, x
-
-
-def _batch(space: Space, device: torch.device) -> int:
-    """Return how many states go through the network together: few enough for a processor's caches."""
-    numbers = sum(math.prod(leaf.shape[1:]) for leaf in leaves(space.reference(0, Draws(0).at("size"))))
-    room = 2**14 if device.type == "cpu" else 2**20
-    return max(32, min(4096, room // max(numbers, 1)))
+        self._check_guidance(guidance)
+        return Generation(
+            path=about.path,
+            space=about.space,
+            network=self.network.eval(),
+            sampling=sampling or about.sampling,
+            draws=draws,
+            guidance=guidance,
+            absent=tuple(about.frequencies),
+            end=about.modality.end,
+        )
 
 
 def save_description(run: Run, description: Description) -> None:

@@ -114,4 +114,5 @@ class Matching(Objective):
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
         """Compare prediction and target, over valid entries."""
         x_t, t, given = example["x_t"], example["t"], example["given"]
-        return self.criterion(network(x_t, t, given), example["target"], x_t, t, given.get("valid"))
+        answer = self.path.read(network(x_t, t, given), x_t, t)
+        return self.criterion(answer, example["target"], x_t, t, given.get("valid"))

@@ -3,6 +3,7 @@
 Source: Holderrieth et al. 2024, "Generator Matching", arXiv 2410.20587: the parts of a generator add.
 """
 
+import copy
 import functools
 import operator
 from collections.abc import Callable
@@ -39,12 +40,18 @@ class Jumps:
     """(s, which, draw) -> where the parts marked in `which` are at s, [number of marks, ...]."""
     kinds: tuple["Jumps", ...] = ()
     """What these jumps are the sum of; empty for one kind."""
+    who: Callable[[Tensor, float, Draw], Tensor] | None = None
+    """(hazard, s, draw) -> marks of those that jump, with the numbers that `land` will draw; None for a coin each."""
 
     def move(self, x: Tensor, s: float, draw: Draw) -> Tensor:
         """Decide who jumps by s, then ask only for those where they land."""
         hazard = self.hazard(s)
-        u, landing = draw.uniform(hazard.shape, torch.float64, hazard.device), draw.branch()
-        which = u < -torch.expm1(-hazard.double())
+        if self.who is None:
+            u, landing = draw.uniform(hazard.shape, torch.float64, hazard.device), draw.branch()
+            which = u < -torch.expm1(-hazard.double())
+        else:
+            landing = draw.branch()
+            which = self.who(hazard, s, copy.copy(landing))
         if not which.any():
             return x
         y = x.clone()
@@ -56,17 +63,17 @@ class Jumps:
         if self.kinds:
             first, *others = (kind * weight for kind in self.kinds)
             return functools.reduce(operator.add, others, first)
-        return Jumps(lambda s: _scale(self.hazard(s), weight), self.land)
+        return Jumps(lambda s: _scale(self.hazard(s), weight), self.land, who=self.who)
 
     def landing(self, later: "Jumps") -> "Jumps":
         """Return these jumps, each kind landing where the same kind of a later call lets it; who jumps stays."""
         if self.kinds:
             first, *others = (a.landing(b) for a, b in zip(self.kinds, later.kinds, strict=True))
             return functools.reduce(operator.add, others, first)
-        return Jumps(self.hazard, later.land)
+        return Jumps(self.hazard, later.land, who=self.who)
 
     def __add__(self, other: "Jumps") -> "Jumps":
-        """Superpose: hazards add, and those that jump choose a kind in proportion."""
+        """Superpose: hazards add, and those that jump choose a kind in proportion; of two orders the first holds."""
 
         def land(s: float, which: Tensor, draw: Draw) -> Tensor:
             first, second = self.hazard(s)[which].double(), other.hazard(s)[which].double()
@@ -87,7 +94,7 @@ class Jumps:
                 out[chosen] = places.to(out.dtype)
             return out
 
-        return Jumps(lambda s: self.hazard(s) + other.hazard(s), land, (self, other))
+        return Jumps(lambda s: self.hazard(s) + other.hazard(s), land, (self, other), self.who or other.who)
 
 
 @dataclass(frozen=True)
@@ -144,6 +151,15 @@ def superpose(*terms: tuple[Weight, Process]) -> Process:
         return total
 
     return process
+
+
+def hold(process: Process, known: State) -> Process:
+    """Let nothing happen to the entries of a state that are known: True, in a tree like the state."""
+
+    def process_of_the_rest(x: State, t: State) -> State:
+        return tree_map(lambda now, kept: now * (~kept).to(torch.float32), process(x, t), known)
+
+    return process_of_the_rest
 
 
 def reverse(process: Process, score: Callable[[State, State], State]) -> Process:

@@ -12,7 +12,8 @@ import pathlib
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import is_dataclass
-from typing import Any, TypeVar, get_origin
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin
 
 import cattrs
 from cattrs.gen import make_dict_structure_fn
@@ -42,6 +43,11 @@ def _kinds(base: type) -> Iterator[type]:
 def _is_open(cls: Any) -> bool:
     """Tell whether a type stands for its subclasses."""
     return isinstance(cls, type) and inspect.isabstract(cls)
+
+
+def _are_open(cls: Any) -> bool:
+    """Tell whether a type is a union of types that stand for their subclasses."""
+    return get_origin(cls) in (Union, UnionType) and all(map(_is_open, get_args(cls)))
 
 
 def _function_name(function: Callable[..., Any]) -> str:
@@ -78,12 +84,14 @@ def _converter() -> cattrs.Converter:
         plain = cattrs.gen.make_dict_unstructure_fn(type(value), converter)(value)
         return {"is": type(value).__name__, **plain}
 
-    def structure(data: Any, base: type) -> Any:
-        kinds = {kind.__name__: kind for kind in _kinds(base) if is_dataclass(kind) and not inspect.isabstract(kind)}
+    def structure(data: Any, base: Any) -> Any:
+        named = [kind for one in get_args(base) or (base,) for kind in _kinds(one)]
+        kinds = {kind.__name__: kind for kind in named if is_dataclass(kind) and not inspect.isabstract(kind)}
         name = data.get("is") if isinstance(data, dict) else None
         if name not in kinds:
             own = "; if it is your own, name its file with --code"
-            raise InputError(f"no {base.__name__} is called {name!r}: {nearest(str(name), list(kinds))}{own}")
+            wanted = getattr(base, "__name__", str(base))
+            raise InputError(f"no {wanted} is called {name!r}: {nearest(str(name), list(kinds))}{own}")
         fields = {key: value for key, value in data.items() if key != "is"}
         return make_dict_structure_fn(kinds[name], converter, _cattrs_forbid_extra_keys=True)(fields, kinds[name])
 
@@ -95,6 +103,7 @@ def _converter() -> cattrs.Converter:
     converter.register_unstructure_hook_func(is_kind, unstructure)
     converter.register_unstructure_hook_func(_is_open, lambda value: converter.unstructure(value))
     converter.register_structure_hook_func(_is_open, structure)
+    converter.register_structure_hook_func(_are_open, structure)
 
     def is_function(cls: Any) -> bool:
         return get_origin(cls) is Callable

@@ -1,13 +1,13 @@
 """Solvers by name, as the command line and records know them."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from feller.errors import UsageError
-from feller.paths import Affine, Path
+from feller.paths import Affine, Choice, Mixture, Order, Path, TokenPath
 from feller.paths.affine import Vanishing
 from feller.record import nearest
 from feller.simulate import RK4, Ancestral, DormandPrince, Euler, Heun, Midpoint, Solver
-from feller.spaces import Space
+from feller.spaces import MaskSource, Space
 from feller.times import linear_grid
 
 VELOCITY_SOLVERS = {"euler": Euler, "midpoint": Midpoint, "heun": Heun, "rk4": RK4}
@@ -21,7 +21,11 @@ class Sampling:
     solver: str = "midpoint"
     """One of euler, midpoint, heun, rk4, dopri5 (adaptive), euler-maruyama (with noise), ancestral (with noise)."""
     calls: int = 64
-    """Network calls per sample; dopri5 chooses its own number."""
+    """Network calls per sample; dopri5 chooses its own number, and who draws token after token needs one each."""
+    choice: Choice = field(default_factory=Choice)
+    """How symbols are drawn from what the network says, where the data are symbols."""
+    order: Order | None = None
+    """Which masked tokens come first; by default chance decides."""
 
     def __post_init__(self) -> None:
         if self.solver not in SOLVERS:
@@ -35,6 +39,10 @@ class Sampling:
         Raises:
             UsageError: If the solver cannot follow this path, or needs more calls.
         """
+        if isinstance(path, TokenPath):
+            return self._of_tokens(path), Euler(space), linear_grid(self.calls)
+        if self.choice != Choice() or self.order is not None:
+            raise UsageError("temperature, top-k, top-p and order need symbols, and this model's data are numbers")
         if self.solver == "dopri5":
             return path, DormandPrince(space=space, per_example=True), [0.0, 1.0]
         solver: Solver
@@ -50,3 +58,14 @@ class Sampling:
         if self.calls < solver.calls:
             raise UsageError(f"{self.solver} needs at least {solver.calls} calls, got {self.calls}")
         return path, solver, linear_grid(self.calls // solver.calls)
+
+    def _of_tokens(self, path: TokenPath) -> TokenPath:
+        """Return the path with the choice and the order that are asked for."""
+        if self.solver != "euler":
+            raise UsageError(f"symbols jump, and {self.solver} follows velocities; use euler")
+        path = replace(path, choice=self.choice)
+        if self.order is None:
+            return path
+        if not isinstance(path, Mixture) or not isinstance(path.source, MaskSource):
+            raise UsageError("an order needs a model whose source is the mask; leave it out")
+        return replace(path, order=self.order)

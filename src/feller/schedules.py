@@ -4,6 +4,7 @@ Source: Lipman et al. 2024, "Flow Matching Guide and Code", arXiv 2412.06264, se
 """
 
 import abc
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -207,6 +208,45 @@ class VE(Schedule):
         return 1 + torch.log(snr * self.sigma_min) / math.log(self.sigma_max / self.sigma_min)
 
 
+def _great_circle(t: Tensor, angle: Tensor) -> Scales:
+    """Return sigma = (sin((1 - t) angle) / sin(angle))^2 and alpha = 1 - sigma, also small ones to all digits."""
+    whole = torch.sin(torch.ones_like(t) * angle)
+    sigma = (torch.sin((1 - t) * angle) / whole) ** 2
+    early = torch.sin(t * angle) * torch.sin((2 - t) * angle) / whole**2
+    rate = angle * torch.sin(2 * (1 - t) * angle) / whole**2
+    return Scales(torch.where(sigma < 0.5, 1 - sigma, early), sigma, rate, -rate)
+
+
+def _angle(mass: float) -> float:
+    """Return arccos sqrt(mass), which is 0 in the limit but for a size whose square rounds away."""
+    if not 0 <= mass <= 1:
+        raise ValueError(f"the mass of a source at its target must lie in [0, 1], got {mass:g}")
+    return max(math.atan2(math.sqrt(1 - mass), math.sqrt(mass)), 1e-8)
+
+
+@dataclass(frozen=True)
+class GreatCircle(Schedule):
+    """The kinetic-optimal schedule of a mixture whose source gives each target the mass p: constant speed of sqrt(p_t).
+
+    p = 0, for a mask, is alpha = sin^2(pi t / 2); near p = 1 it is 1 - (1 - t)^2.
+    Source: Shaul et al. 2024, "Flow Matching with General Discrete Paths", arXiv 2412.03487.
+    """
+
+    mass: float = 0.0
+
+    def __post_init__(self) -> None:
+        _angle(self.mass)
+
+    def __call__(self, t: Tensor) -> Scales:
+        """Return 1 - sin^2((1 - t) angle) / sin^2(angle) with angle = arccos sqrt(p), and its complement."""
+        return _great_circle(t, torch.full((), _angle(self.mass), dtype=t.dtype, device=t.device))
+
+    def time(self, snr: Tensor) -> Tensor:
+        """Return 1 - atan(sin(angle) / sqrt(r + cos^2(angle))) / angle."""
+        angle = _angle(self.mass)
+        return 1 - torch.atan2(torch.full_like(snr, math.sin(angle)), (snr + math.cos(angle) ** 2).sqrt()) / angle
+
+
 @dataclass(frozen=True)
 class Formula(Schedule):
     """Your own alpha and sigma, functions of times; the derivatives come by automatic differentiation."""
@@ -221,6 +261,40 @@ class Formula(Schedule):
         alpha, d_alpha = torch.func.jvp(self.alpha, (t,), (ones,))[:2]
         sigma, d_sigma = torch.func.jvp(self.sigma, (t,), (ones,))[:2]
         return Scales(alpha, sigma, d_alpha.to(t.dtype), d_sigma.to(t.dtype))  # torch promotes tangents of scalars
+
+
+class TokenSchedule(abc.ABC):
+    """A schedule for each symbol of an alphabet. Implement one method to add one."""
+
+    @abc.abstractmethod
+    def __call__(self, t: Tensor, x_1: Tensor) -> Scales:
+        """Return the scales of data x_1 at times that broadcast against them."""
+
+
+@dataclass(frozen=True)
+class PerToken(TokenSchedule):
+    """The kinetic-optimal schedule of a mixture with any source: that of `GreatCircle` for each symbol's mass.
+
+    Source: Shaul et al. 2024, "Flow Matching with General Discrete Paths", arXiv 2412.03487.
+    """
+
+    masses: tuple[float, ...]
+    """Of the source on each symbol: `tuple(source.probabilities(count).tolist())`; for a mask `GreatCircle` will do."""
+
+    def __post_init__(self) -> None:
+        if not self.masses:
+            raise ValueError("expected a mass per symbol, got none")
+        for mass in self.masses:
+            _angle(mass)
+
+    @functools.cached_property
+    def _angles(self) -> Tensor:
+        return torch.tensor([_angle(mass) for mass in self.masses], dtype=torch.float64)
+
+    def __call__(self, t: Tensor, x_1: Tensor) -> Scales:
+        """Return the scales of `GreatCircle` with the mass of x_1."""
+        angle = self._angles.to(device=x_1.device, dtype=t.dtype)[x_1]
+        return _great_circle(t.expand(torch.broadcast_shapes(t.shape, angle.shape)), angle)
 
 
 def check_convex(schedule: Schedule, who: str) -> None:

@@ -25,6 +25,7 @@ from feller.draws import Draw, Draws
 from feller.evaluate.classifier import Classifier, ClassifyLabel, ClassifyRotation
 from feller.gradient import Gradient
 from feller.maximum_likelihood import MaximumLikelihood
+from feller.next_token import NextToken
 from feller.objective import Matching, Objective
 from feller.paths import Affine, Data, Geodesic, Mixture, Path, Prediction, Premetric, Score, Source, Velocity
 from feller.paths import Product as ProductPath
@@ -448,6 +449,9 @@ EXAMPLES: dict[type, list[Case]] = {
             lambda: Small(2),
         )
         for divergence in (Hutchinson(2), Exact())
+    ],
+    NextToken: [
+        ObjectiveCase(NextToken(Tokens(4, (3,)), drop=0.5, end=3), batch_of(tokens(4, 3)), lambda: Small(3, 4)),
     ],
     ClassifyLabel: [
         ObjectiveCase(ClassifyLabel(), pictures, lambda: Classifier((1, 8, 8), 3, Draws(0)).double()),

@@ -12,7 +12,7 @@ from feller.draws import Draw, Draws
 from feller.guidance import cfg
 from feller.objective import Matching
 from feller.paths import Affine, Mixture, Path, Product
-from feller.paths.mixture import AT_ONCE
+from feller.paths.rates import AT_ONCE
 from feller.processes import Characteristics, Jumps, Process, superpose
 from feller.simulate import Ancestral, Euler, Midpoint, endpoint, simulate
 from feller.spaces import Euclidean, MaskSource, Space, Tokens

@@ -19,7 +19,8 @@ class Fit:
     deep: ClassVar[bool] = True
 
     data: Positional[str | None] = None
-    """A table of points, places or angles, a folder of images, protein chains (.pdb, .jsonl), .npz, or example:NAME."""
+    """A table of points, places or angles, a folder of images, protein chains (.pdb, .jsonl), text (.txt, .jsonl, or a
+    column of .csv), .npz, or example:NAME."""
     recipe: str | None = None
     """A recipe's name, or file.py:function for your own; by default chosen by the data."""
     out: str | None = None
@@ -31,9 +32,12 @@ class Fit:
     size: str | None = None
     """tiny, small or base: of the network and the budget; small by default."""
     longest: int | None = None
-    """Bring images to this longer side, by default at most 64; leave out chains of more residues, by default 128."""
+    """Bring images to this longer side, by default at most 64; leave out chains of more residues, by default 128; learn
+    texts of so many symbols, by default 128."""
     space: str | None = None
     """Where rows of numbers lie: sphere, torus, simplex, poincare, spd, rotations, euclidean, or a mesh (.obj .off)."""
+    vocabulary: str | None = None
+    """Symbols of a text: characters, bytes, subwords or subwords:NUMBER; by default characters, where there are few."""
     project: bool = False
     """Move points beside --space to the nearest on it, instead of refusing them."""
     start_from: str | None = None
@@ -72,6 +76,7 @@ class Fit:
             longest=self.longest,
             space=self.space,
             project=self.project,
+            vocabulary=self.vocabulary,
             start_from=self.start_from,
             change=change,
             resume=self.resume,

@@ -5,6 +5,10 @@ from typing import Annotated, Any, ClassVar
 
 from feller.commands.arguments import Positional, short
 from feller.errors import UsageError
+from feller.record import nearest
+
+MOST_LINES = 10
+"""Texts that are shown at once; the file has all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +30,16 @@ class Sample:
     """euler, midpoint, heun, rk4, dopri5, euler-maruyama or ancestral."""
     given: tuple[str, ...] = ()
     """Conditions, KEY=VALUE; those not given are drawn as often as in the training data."""
+    known: str | None = None
+    """Text to fill in: ___ stands for what is missing, one underscore a symbol; so does all that follows it."""
+    temperature: float = 1.0
+    """Divides what the network says of symbols: below 1 is safer, above 1 is bolder."""
+    top_k: int | None = None
+    """Draw symbols among so many of the likeliest."""
+    top_p: float | None = None
+    """Draw symbols among the likeliest that hold this share of the probability."""
+    order: str | None = None
+    """Which masked symbols are revealed first: confidence or entropy; by default chance decides."""
     guidance: float = 1.0
     """1 is the plain conditional model, 0 the unconditional, more sharpens."""
     seed: int = 0
@@ -40,10 +54,11 @@ class Sample:
         from feller.commands.folder import find
         from feller.commands.terminal import speaker
         from feller.journeys.sample import sample
+        from feller.paths import Choice
 
         tell = speaker()
         run = find(self.folder, self.code, tell)
-        _, place = sample(
+        drawn, place = sample(
             run,
             self.n,
             out=self.out,
@@ -51,11 +66,37 @@ class Sample:
             guidance=self.guidance,
             solver=self.solver,
             calls=self.calls,
+            choice=Choice(self.temperature, self.top_k, self.top_p),
+            order=_order(self.order),
+            known=self.known,
             seed=self.seed,
             tell=tell,
         )
+        for line in _lines(drawn, MOST_LINES):
+            tell.say(line)
         tell.say(f"{self.n:,} samples: {place}")
         return {"run": str(run.path), "samples": str(place), "n": self.n}
+
+
+def _lines(drawn: Any, most: int) -> list[str]:
+    """Return the first samples where they are text, each after a line that counts."""
+    from feller.data.text import Text
+
+    if not isinstance(drawn.modality, Text):
+        return []
+    return [f"--- {i}\n{text}" for i, text in enumerate(drawn.modality.texts(drawn.values[:most]), 1)]
+
+
+def _order(name: str | None) -> Any:
+    """Return the order with a name."""
+    from feller.paths import Confidence, Entropy
+
+    orders = {"confidence": Confidence, "entropy": Entropy}
+    if name is None:
+        return None
+    if name not in orders:
+        raise UsageError(f"no order is called {name!r}: {nearest(name, list(orders))}")
+    return orders[name]()
 
 
 def _pairs(words: tuple[str, ...]) -> dict[str, str]:

@@ -12,12 +12,15 @@ from feller.data.points import Points
 from feller.data.read import read
 from feller.data.rows import Rows
 from feller.data.split import split
+from feller.data.text import Bytes, Characters, Subwords, Text, Vocabulary
 from feller.data.torsions import Torsions
 
 __all__ = [
     "EXAMPLES",
     "Backbones",
     "Batch",
+    "Bytes",
+    "Characters",
     "Dataset",
     "Earth",
     "Example",
@@ -27,7 +30,10 @@ __all__ = [
     "Modality",
     "Points",
     "Rows",
+    "Subwords",
+    "Text",
     "Torsions",
+    "Vocabulary",
     "batches",
     "read",
     "split",

@@ -60,6 +60,11 @@ def interpret(arrays: dict[str, np.ndarray], path: str, size: int | None, limit:
         held = ", ".join(arrays) or "nothing"
         raise InputError(f"{path}: expected an array called samples, got {held}; rename the one that is meant")
     samples, where = arrays[name], f"{path} ({name})"
+    if samples.dtype.kind == "U" and samples.ndim == 1 and len(samples):
+        labels, classes = _labels(arrays, len(samples), path)
+        return Found(
+            samples.astype(object), labels, classes, documents=True, tokens=_tokens(arrays, len(samples), path)
+        )
     if samples.dtype.kind not in "biuf" or samples.ndim not in (2, 3, 4) or 0 in samples.shape:
         raise InputError(
             f"{where}: expected numbers, points [n, d] or pictures [n, h, w] or [n, h, w, c], got"
@@ -77,6 +82,16 @@ def interpret(arrays: dict[str, np.ndarray], path: str, size: int | None, limit:
     levels = _levels(arrays, values, path)
     values, resized = fit_arrays(values, size, limit)
     return Found(values, labels, classes, levels=levels, notes=(*notes, *resized))
+
+
+def _tokens(arrays: dict[str, np.ndarray], n: int, path: str) -> np.ndarray | None:
+    """Return the symbols of texts, where there are any."""
+    tokens = arrays.get("tokens")
+    if tokens is None:
+        return None
+    if tokens.dtype.kind not in "iu" or tokens.ndim != 2 or len(tokens) != n:
+        raise InputError(f"{path}: expected tokens [{n}, l] of whole numbers, got {list(tokens.shape)} {tokens.dtype}")
+    return tokens.astype(np.int64)
 
 
 def _words(arrays: dict[str, np.ndarray], name: str, path: str) -> tuple[str, ...]:

@@ -11,10 +11,19 @@ from feller.data.names import torsions_among
 from feller.data.pictures import ENDINGS, read_pictures
 from feller.data.sizes import LONGEST
 from feller.data.tables import Choose, find_table
+from feller.data.text.files import find_column, find_json_lines, find_text
+from feller.data.text.sniff import holds_texts
+from feller.data.text.text import LINES, WHOLE
 from feller.errors import InputError
 
 TABLES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".parquet")
 ARRAYS = (".npz", ".npy")
+TEXTS = {
+    **dict.fromkeys((".txt", ".txt.gz"), find_text),
+    **dict.fromkeys((".csv", ".tsv", ".csv.gz", ".tsv.gz"), find_column),
+    **dict.fromkeys((".jsonl", ".jsonl.gz"), find_json_lines),
+}
+"""What reads texts, by the ending of the file, which may hold something else too."""
 
 
 def find(
@@ -38,6 +47,21 @@ def find(
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
+def find_texts(path: pathlib.Path) -> Found:
+    """Read texts, also those that look like numbers; what cannot hold any is read as by `find`.
+
+    Raises:
+        InputError: If nothing is there, or nothing that can be read.
+    """
+    reader = TEXTS.get(_ending(path))
+    if reader is None or not path.is_file() or path.stat().st_size == 0:
+        return find(path, limit=None)
+    try:
+        return reader(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
 def _find(path: pathlib.Path, size: int | None, limit: int | None, choose: Choose) -> Found:
     ending = _ending(path)
     if path.is_dir():
@@ -48,6 +72,8 @@ def _find(path: pathlib.Path, size: int | None, limit: int | None, choose: Choos
         raise InputError(f"{path}: the file is empty")
     if idx.ANY.fullmatch(path.name):
         return idx.find_idx(path, size, limit)
+    if ending in TEXTS and holds_texts(path):
+        return TEXTS[ending](path)
     if ending in TABLES:
         return find_table(path, choose)
     if ending in chains.ENDINGS:
@@ -84,6 +110,8 @@ def _find_in_folder(folder: pathlib.Path, size: int | None, limit: int | None, c
         return Found(found.values, found.labels, found.classes, notes=(*chosen[1], *found.notes))
     if overview.is_ours(folder / overview.NAME) and (folder / overview.TABLE).is_file():
         return find_table(folder / overview.TABLE, choose)
+    if overview.is_ours(folder / overview.NAME) and (folder / LINES).is_file():
+        return find_json_lines(folder / WHOLE) if (folder / WHOLE).is_file() else find_text(folder / LINES)
     if any(_ending(path) in chains.ENDINGS for path in folder.iterdir()):
         return chains.find_backbones(folder, _residues(size, limit))
     return find_pictures(folder, size, limit)

@@ -25,7 +25,8 @@ class Found:
     """Numbers of a file, with what it says about them."""
 
     values: np.ndarray
-    """Points: float64 [n, d]. Pictures: uint8 [n, h, w, c]. Backbones: float64 [n, L, 4, 3], padded with zeros."""
+    """Points: float64 [n, d]. Pictures: uint8 [n, h, w, c]. Backbones: float64 [n, L, 4, 3], padded with zeros. Texts:
+    strings [n]."""
     labels: np.ndarray | None = None
     """Position in `classes` of each example, [n]."""
     classes: tuple[str, ...] = ()
@@ -39,6 +40,10 @@ class Found:
     """Line of each row in its file, from 1, [n]; None where it is that of the array."""
     lengths: np.ndarray | None = None
     """Residues of each backbone, [n]; None for other data."""
+    documents: bool | None = None
+    """Whether each text is an example of its own, rather than one whose parts are; None for other data."""
+    tokens: np.ndarray | None = None
+    """Symbols of texts that a model wrote, [n, l], where the file keeps them."""
 
     def row(self, i: int) -> int:
         """Return the number under which a person finds a row in the file."""
@@ -120,7 +125,7 @@ def arrange(found: Found, columns: tuple[str, ...]) -> np.ndarray:
     """
     values = found.values
     if values.ndim != 2:
-        raise InputError(f"expected points with columns {', '.join(columns)}, got {_kind(found)}")
+        raise InputError(f"expected points with columns {', '.join(columns)}, got {kind(found)}")
     names = found.columns or columns
     if len(names) != values.shape[1] or set(names) != set(columns):
         got = ", ".join(found.columns) or f"{values.shape[1]} without names"
@@ -128,7 +133,12 @@ def arrange(found: Found, columns: tuple[str, ...]) -> np.ndarray:
     return np.ascontiguousarray(values[:, [names.index(name) for name in columns]], dtype=np.float64)
 
 
-def _kind(found: Found) -> str:
+def kind(found: Found) -> str:
+    """Say what a file holds."""
+    if found.documents is not None:
+        return "texts"
+    if found.values.ndim == 2:
+        return f"points with {found.values.shape[1]} columns"
     return "pictures" if found.lengths is None else "backbones"
 
 

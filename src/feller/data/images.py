@@ -1,23 +1,23 @@
 """Pictures: gray or RGB, all of one size."""
 
-import math
 import pathlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Shaped, UInt8
 from PIL import Image
 from torch import Tensor
 
 from feller.data import overview
 from feller.data.arrays import write_array, write_arrays
-from feller.data.found import Found, Given, relabel
-from feller.data.modality import Dataset, Modality, Write, check_finite_state, label_arrays, label_names
+from feller.data.codes import AsNumbers, Code
+from feller.data.found import Found, Given, kind, relabel
+from feller.data.modality import Dataset, Modality, Write, label_arrays, label_names
 from feller.data.sizes import picture
 from feller.draws import Draw
 from feller.errors import InputError
-from feller.spaces import Euclidean
+from feller.spaces import Space
 
 SHOWN = 256
 """Pictures in the overview of a folder, at most."""
@@ -33,6 +33,8 @@ class Images(Modality):
     """1 for gray, 3 for RGB."""
     levels: int = 255
     classes: tuple[str, ...] = ()
+    code: Code = field(default_factory=AsNumbers)
+    """How levels become states."""
 
     def __post_init__(self) -> None:
         if self.channels not in (1, 3) or not 1 <= self.levels <= 255 or self.height < 1 or self.width < 1:
@@ -55,32 +57,36 @@ class Images(Modality):
             "": self._write_folder,
         }
 
-    def space(self) -> Euclidean:
-        """Return R^(c x h x w)."""
-        return Euclidean((self.channels, self.height, self.width))
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width."""
+        return self.channels, self.height, self.width
 
-    def encode(self, values: UInt8[Tensor, "n c h w"]) -> Float32[Tensor, "n c h w"]:
-        """Scale 0..levels to [-1, 1]."""
-        return values.float() * (2 / self.levels) - 1
+    def space(self) -> Space:
+        """Return that of the code: R^(c x h x w), or as many symbols."""
+        return self.code.space(self.shape, self.levels)
 
-    def fill(self, values: UInt8[Tensor, "n c h w"], draw: Draw) -> Float32[Tensor, "n c h w"]:
-        """Add noise from -1/2 to 1/2 level, then scale."""
-        return (values + draw.uniform(values.shape) - 0.5) * (2 / self.levels) - 1
+    def encode(self, values: UInt8[Tensor, "n c h w"]) -> Tensor:
+        """Turn levels into states."""
+        return self.code.encode(values, self.levels)
+
+    def fill(self, values: UInt8[Tensor, "n c h w"], draw: Draw) -> Tensor:
+        """Fill levels up with noise, where states have a density."""
+        return self.code.fill(values, self.levels, draw)
 
     @property
-    def log_scale(self) -> float:
-        """Half the levels to a unit of the state, in each number."""
-        return self.channels * self.height * self.width * math.log(self.levels / 2)
+    def log_scale(self) -> float | None:
+        """That of the code."""
+        return self.code.log_scale(self.shape, self.levels)
 
-    def decode(self, state: Float[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
-        """Scale [-1, 1] to 0..levels, cut off what lies outside, round."""
-        check_finite_state(state)
-        return ((state + 1) * (self.levels / 2)).clamp(0, self.levels).round().to(torch.uint8)
+    def decode(self, state: Shaped[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
+        """Turn states into levels."""
+        return self.code.decode(state, self.levels)
 
     def accept(self, found: Found) -> tuple[Tensor, Given]:
         """Bring pictures to our levels and number their labels by our classes."""
         if found.values.ndim != 4:
-            raise InputError(f"expected pictures, got points with {found.values.shape[1]} columns")
+            raise InputError(f"expected pictures, got {kind(found)}")
         values, expected = found.values, (self.height, self.width, self.channels)
         if values.shape[3] == 1 and self.channels == 3:
             values = values.repeat(3, axis=3)

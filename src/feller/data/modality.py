@@ -3,12 +3,12 @@
 import abc
 import pathlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Int, Int64
 from PIL import Image
 from torch import Tensor
 
@@ -39,6 +39,15 @@ class Modality(abc.ABC):
     def log_scale(self) -> float | None:
         """Log volume of values per volume of states: nll(values) = nll(states) + log_scale; None without a density."""
         return 0.0
+
+    @property
+    def end(self) -> int | None:
+        """Symbol with which an example ends before its row does; None where they fill their rows."""
+        return None
+
+    def counted(self, values: Any) -> Int64[Tensor, " n"]:
+        """Return how many symbols of each example mean something."""
+        return torch.full((length(values),), values[0].numel())
 
     def complete(self, given: Given) -> Given:
         """Add the conditions that follow from others; none do."""
@@ -141,14 +150,21 @@ class Dataset:
     modality: Modality
     notes: tuple[str, ...] = ()
     """What was decided while reading, for people."""
+    groups: Int[Tensor, " n"] | None = None
+    """Number of the group of each example, which share parts, so that a split must keep them together."""
 
     def __len__(self) -> int:
         return length(self.values)
 
+    def seen_as(self, modality: Modality) -> "Dataset":
+        """Return the same values as another modality of their kind sees them."""
+        return replace(self, modality=modality)
+
     def subset(self, index: Int[Tensor, " m"]) -> "Dataset":
         """Return the examples with these numbers, in this order."""
         given = {name: condition[index] for name, condition in self.given.items()}
-        return Dataset(tree_map(lambda leaf: leaf[index], self.values), given, self.modality, self.notes)
+        groups = None if self.groups is None else self.groups[index]
+        return Dataset(tree_map(lambda leaf: leaf[index], self.values), given, self.modality, self.notes, groups)
 
 
 def check_finite_state(state: State) -> None:

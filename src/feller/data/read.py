@@ -6,8 +6,8 @@ from dataclasses import replace
 from feller.data.arrays import interpret
 from feller.data.backbones import backbones
 from feller.data.earth import earth
-from feller.data.examples import EXAMPLES, PARTS
-from feller.data.find import find
+from feller.data.examples import EXAMPLES, PARTS, Example
+from feller.data.find import find, find_texts
 from feller.data.found import Found, about
 from feller.data.geometric import geometric
 from feller.data.images import Images, images
@@ -16,6 +16,7 @@ from feller.data.names import all_columns, places_among, torsions_among
 from feller.data.places import ANGLES, FLAT, check_space, place_of
 from feller.data.points import points
 from feller.data.tables import Choose
+from feller.data.text import Text, texts
 from feller.data.torsions import torsions
 from feller.errors import UsageError
 from feller.record import nearest
@@ -30,18 +31,21 @@ def read(
     like: Modality | None = None,
     space: str | None = None,
     project: bool = False,
+    vocabulary: str | None = None,
 ) -> Dataset:
     """Read a file, a folder, or `example:NAME`, whose held-out part is `example:NAME/test`.
 
     Args:
         source: What to read.
         size: Longer side of pictures, in pixels; without it they keep theirs up to 64. Of backbones, the residues
-            beyond which one is left out; without it 128.
+            beyond which one is left out; without it 128. Of texts, the symbols of an example.
         like: Modality of a model to test on the data, which then take its columns, classes, levels, size and space
             instead of their own.
         space: Where rows of numbers lie: sphere, torus, simplex, poincare, spd, rotations, euclidean, or a file with a
             mesh. Without it, latitude and longitude, and torsion angles, are known by their names.
         project: Move points beside the space to the nearest on it.
+        vocabulary: Symbols of texts: characters, bytes, subwords or subwords:N; without it characters, or bytes if
+            there are more than 256 different ones.
 
     Raises:
         InputError: If the data are missing, damaged, unlike the modality, or beside the space.
@@ -57,12 +61,18 @@ def read(
         size = max(like.height, like.width)
     with about(source):
         if source.startswith(EXAMPLE):
-            example = _example(source)
-            if size is None and like is None and space is None:
-                return example
-            found = interpret(example.modality.arrays(example.values, example.given), source, size, None)
+            example, part = _example(source)
+            if all(asked is None for asked in (size, like, space, vocabulary)):
+                return example.load(part)
+            found = _found(example, part, source, size)
         else:
-            found = find(pathlib.Path(source), size, choose=_choose(like, space))
+            known = isinstance(like, Text) or vocabulary is not None
+            path = pathlib.Path(source)
+            found = find_texts(path) if known else find(path, size, choose=_choose(like, space))
+        if found.documents is not None and space is None and (like is None or isinstance(like, Text)):
+            return texts(found, size, vocabulary, like)
+        if vocabulary is not None:
+            raise UsageError(f"{source} holds no text, and only text has a vocabulary; leave it out")
         if like is not None:
             return Dataset(*like.accept(found), like, found.notes)
         if space is not None and found.values.ndim != 2:
@@ -108,10 +118,18 @@ def _by_names(found: Found) -> Dataset:
     return points(found)
 
 
-def _example(source: str) -> Dataset:
+def _example(source: str) -> tuple[Example, str]:
     name, _, part = source.removeprefix(EXAMPLE).partition("/")
     if name not in EXAMPLES:
         raise UsageError(f"there is no example {name!r}: {nearest(name, list(EXAMPLES))}")
     if (part or PARTS[0]) not in PARTS:
         raise UsageError(f"{EXAMPLE}{name} has no part {part!r}: {nearest(part, list(PARTS))}")
-    return EXAMPLES[name].load(part or PARTS[0])
+    return EXAMPLES[name], part or PARTS[0]
+
+
+def _found(example: Example, part: str, source: str, size: int | None) -> Found:
+    """Return what a file with an example would hold."""
+    if example.found is not None:
+        return example.found(part)
+    data = example.load(part)
+    return interpret(data.modality.arrays(data.values, data.given), source, size, None)

@@ -15,19 +15,33 @@ FIXED = Draws(0)
 def split(dataset: Dataset, share: float = 0.1, draws: Draws = FIXED) -> tuple[Dataset, Dataset]:
     """Set a share of the examples aside, of each class alike; returns (train, held out).
 
-    With 10 examples or more at least one is set aside, with fewer none. Both parts keep the order of the data.
+    With 10 examples or more at least one is set aside, with fewer none. Both parts keep the order of the data. Groups
+    stay whole: as many are set aside as come nearest to the share, at least one if there are two or more.
 
     Raises:
         UsageError: If the share is not in [0, 1).
     """
     if not 0 <= share < 1:
         raise UsageError(f"expected a share from 0 to below 1 to set aside, got {share:g}")
-    n = len(dataset)
+    n, groups = len(dataset), dataset.groups
     wanted = 0 if n < FEWEST or share == 0 else min(max(1, round(share * n)), n - 1)
-    order = torch.randperm(n, generator=draws.at("split").shared())
-    aside = torch.zeros(n, dtype=torch.bool)
-    aside[order[_place(dataset, order).argsort(stable=True)[:wanted]]] = True
+    if groups is None:
+        order = torch.randperm(n, generator=draws.at("split").shared())
+        aside = torch.zeros(n, dtype=torch.bool)
+        aside[order[_place(dataset, order).argsort(stable=True)[:wanted]]] = True
+    else:
+        aside = _some_groups(groups, wanted, draws)
     return dataset.subset((~aside).nonzero()[:, 0]), dataset.subset(aside.nonzero()[:, 0])
+
+
+def _some_groups(groups: Tensor, wanted: int, draws: Draws) -> Tensor:
+    """Tell which examples are in groups that are set aside, [n]."""
+    names, sizes = groups.unique(return_counts=True)
+    order = torch.randperm(len(names), generator=draws.at("split").shared())
+    if wanted == 0 or len(names) < 2:
+        return torch.zeros(len(groups), dtype=torch.bool)
+    number = int((sizes[order].cumsum(0) - wanted).abs().argmin()) + 1
+    return torch.isin(groups, names[order[: min(number, len(names) - 1)]])
 
 
 def _place(dataset: Dataset, order: Tensor) -> Tensor:

@@ -56,7 +56,7 @@ def compare(samples: Dataset, train: Dataset, held_out: Dataset, draws: Draws) -
 
 def flat(dataset: Dataset, like: Dataset) -> Float[Tensor, "n d"]:
     """Return the states of examples as vectors, in the units of a data set's modality."""
-    return like.modality.encode(dataset.values).flatten(1)
+    return like.modality.encode(dataset.values).float().flatten(1)
 
 
 def nearest_ratio(samples: Dataset, train: Dataset, held_out: Dataset, draws: Draws) -> float | None:

@@ -9,7 +9,7 @@ from feller.data import Dataset, Images
 from feller.draws import Draws
 from feller.evaluate.comparison import pick
 from feller.model import MOST_EXACT, Model
-from feller.paths import Affine
+from feller.paths import Affine, Autoregressive, TokenPath
 from feller.sampling import Sampling
 from feller.simulate import Midpoint, simulate
 from feller.spaces import geometry
@@ -19,6 +19,8 @@ EXPLAIN = {
     "nll": "How surprised the model is by held-out data: minus its log density, in nats, averaged (given the label,"
     " where there are labels): lower is better, and only comparable on the same data in the same units.",
     "bits_per_dimension": "The same for whole levels, filled up with uniform noise, in bits for each number.",
+    "bits_per_token": "How many bits a held-out symbol takes when the model packs the data: lower is better. Exact for"
+    " a model that goes symbol by symbol, else a bound from above; only comparable on the same symbols.",
     "straightness": "How straight the way from noise to data is: 1 if all go ahead at one speed, which one step would"
     " follow; less if they bend or hesitate.",
 }
@@ -29,6 +31,8 @@ MOST, MOST_LARGE = 300, 100
 
 def flow_quality(model: Model, held_out: Dataset, draws: Draws) -> dict[str, float | str | None]:
     """Return the likelihood of held-out data and the straightness; nothing where the model has no flow."""
+    if isinstance(model.description.path, TokenPath | Autoregressive):
+        return code_length(model, held_out, draws.named("code"))
     straight = straightness(model, draws.named("straightness"))
     if straight is None:
         return {}
@@ -47,6 +51,15 @@ def likelihood(model: Model, held_out: Dataset, draws: Draws) -> dict[str, float
     sampling = Sampling("rk4", 100) if exact else Sampling("midpoint", 40)
     nll = -model.log_density(some, sampling=sampling, draws=draws).mean().item()
     return dict(zip(names, (nll, nll / math.log(2) / some.values[0].numel()), strict=False))
+
+
+def code_length(model: Model, held_out: Dataset, draws: Draws) -> dict[str, float | str | None]:
+    """Return `bits_per_token`; None where no data are held out."""
+    if not len(held_out) or not model.can_do_with(held_out):
+        return {"bits_per_token": None}
+    some = pick(held_out, MOST_LARGE, draws)
+    nats = model.code_length(some, draws=draws).sum().item()
+    return {"bits_per_token": nats / math.log(2) / int(some.modality.counted(some.values).sum())}
 
 
 @torch.no_grad()

@@ -3,17 +3,18 @@
 import json
 import pathlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float64, Int64, UInt8
 from torch import Tensor
 
-from feller.data import Dataset, Images, batches
+from feller.data import Dataset, Images, Modality, batches
+from feller.data.codes import AsNumbers
 from feller.draws import Draws
 from feller.errors import InputError
 from feller.evaluate.classifier import Classifier, ClassifyLabel, ClassifyRotation, turn, window
-from feller.record import from_data
+from feller.record import from_data, to_data
 from feller.tensors import load_tensors, save_tensors
 from feller.train.engine import Engine
 from feller.train.loop import check_finite, make_learner, train
@@ -67,9 +68,10 @@ def train_judge(real: Dataset, held_out: Dataset, draws: Draws, engine: Engine) 
     Raises:
         InputError: If the data are no pictures, or none.
     """
-    modality = real.modality
-    if not isinstance(modality, Images):
-        raise InputError(f"a judge looks at pictures, got {type(modality).__name__}")
+    if not isinstance(real.modality, Images):
+        raise InputError(f"a judge looks at pictures, got {type(real.modality).__name__}")
+    modality = as_seen(real.modality)
+    real = replace(real, modality=modality)
     present = real.given["label"].unique() if "label" in real.given else ()
     target = "label" if len(present) > 1 else "rotation"
     network = _network(modality, target, draws).to(engine.device)
@@ -80,6 +82,11 @@ def train_judge(real: Dataset, held_out: Dataset, draws: Draws, engine: Engine) 
     by = f"the labels of {len(present)} classes" if target == "label" else "their rotations, for want of labels"
     judge = Judge(network.eval().requires_grad_(False), modality, target, f"{len(real):,} real pictures and {by}")
     return replace(judge, accuracy=share_right(judge, held_out))
+
+
+def as_seen(modality: Images) -> Images:
+    """Return pictures as a judge sees them: levels are numbers to it, whatever they are to a model."""
+    return replace(modality, code=AsNumbers())
 
 
 def _network(modality: Images, target: str, draws: Draws) -> Classifier:
@@ -106,7 +113,7 @@ def share_right(judge: Judge, real: Dataset) -> float | None:
 def save_judge(path: pathlib.Path, judge: Judge) -> None:
     """Write a judge to one file."""
     about = {
-        "modality": asdict(judge.modality),
+        "modality": to_data(judge.modality),
         "target": judge.target,
         "data": judge.data,
         "accuracy": judge.accuracy,
@@ -123,7 +130,9 @@ def load_judge(path: pathlib.Path) -> Judge:
     tensors, note = load_tensors(path)
     try:
         about = json.loads(note["judge"])
-        modality = from_data(Images, about["modality"])
+        modality = from_data(Modality, about["modality"])
+        if not isinstance(modality, Images):
+            raise TypeError(f"{type(modality).__name__} are no pictures")
         network = _network(modality, about["target"], Draws(0))
         network.load_state_dict(tensors)
     except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:

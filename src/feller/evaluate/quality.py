@@ -8,11 +8,12 @@ import torch
 from scipy.stats import binomtest
 
 from feller.data import Backbones, Dataset, Earth, Geometric, Images, Modality, Points, Torsions
+from feller.data.text import Text
 from feller.draws import Draws
 from feller.errors import InputError
-from feller.evaluate import backbones, comparison, flow, geometric, image, points
+from feller.evaluate import backbones, comparison, flow, geometric, image, points, text
 from feller.evaluate.comparison import LEAST, compared
-from feller.evaluate.judge import Judge, train_judge
+from feller.evaluate.judge import Judge, as_seen, train_judge
 from feller.train.engine import Engine
 
 Measure = Callable[[Dataset, Dataset, Dataset, Draws], dict[str, float | str | None]]
@@ -22,6 +23,7 @@ MEASURES: dict[type[Modality], Measure] = {
     Earth: geometric.geometric_quality,
     Geometric: geometric.geometric_quality,
     Points: points.points_quality,
+    Text: text.text_quality,
     Torsions: geometric.geometric_quality,
 }
 """What measures each kind of data; pictures need a judge besides."""
@@ -30,6 +32,7 @@ EXPLAIN = {
     **backbones.EXPLAIN,
     **points.EXPLAIN,
     **geometric.EXPLAIN,
+    **text.EXPLAIN,
     **comparison.EXPLAIN,
     **flow.EXPLAIN,
 }
@@ -77,7 +80,7 @@ def quality(
     if isinstance(modality, Images):
         if judge is None:
             judge = train_judge(train, held_out, draws.named("judge"), engine)
-        elif judge.modality != modality:
+        elif judge.modality != as_seen(modality):
             raise InputError("the judge was trained on other pictures; leave it out, and another is trained")
         numbers = image.image_quality(samples, train, held_out, judge, draws)
     else:

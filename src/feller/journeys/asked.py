@@ -27,11 +27,13 @@ class Asked:
     size: str
     seed: int
     longest: int | None = None
-    """Longer side that pictures were brought to, or most residues of a chain, where that was asked."""
+    """Longer side that pictures were brought to, most residues of a chain, or symbols of a text, where asked."""
     space: str | None = None
     """Where the data live, where that was asked."""
     project: bool = False
     """Points off their space were moved to it."""
+    vocabulary: str | None = None
+    """Symbols of a text, where that was asked."""
     start_from: str | None = None
     """Run of the model whose weights were the first."""
     start_hash: str = ""
@@ -78,7 +80,14 @@ def read_again(asked: Asked, modality: Modality | None) -> Dataset:
         InputError: If they are gone, or are others by now.
     """
     like = modality if asked.start_from else None
-    data = read(asked.data, size=asked.longest, like=like, space=asked.space, project=asked.project)
+    data = read(
+        asked.data,
+        size=asked.longest,
+        like=like,
+        space=asked.space,
+        project=asked.project,
+        vocabulary=asked.vocabulary,
+    )
     if asked.fingerprint and fingerprint(data) != asked.fingerprint:
         raise InputError(f"{asked.data} is not what it was when this run was fitted; name data with --data")
     return data

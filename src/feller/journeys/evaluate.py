@@ -12,6 +12,7 @@ from PIL import Image
 from feller import __version__
 from feller.data.modality import Dataset
 from feller.data.read import read
+from feller.data.text import Text
 from feller.draws import Draws
 from feller.evaluate.flow import flow_quality
 from feller.evaluate.judge import Judge, load_judge, save_judge
@@ -27,9 +28,9 @@ from feller.train.engine import engine
 from feller.train.metrics import read_metrics
 from feller.train.optimiser import Training
 
-MOST_SAMPLES, MOST_LARGE = 1000, 300
-"""Drawn for the numbers, of states up to 1,024 numbers and of larger ones; not more than the training set holds, so
-that the floor is measured at the same size."""
+MOST_SAMPLES, MOST_LARGE, MOST_TEXTS = 1000, 300, 100
+"""Drawn for the numbers, of states up to 1,024 numbers, of larger ones, and of texts; not more than the training set
+holds, so that the floor is measured at the same size."""
 INSIDE = "Share of the samples that lie where the data can be; 1 is best. Only for sets that know where that is."
 MOST_SHOWN = {False: 100, True: 5000}
 """Pictures, and points."""
@@ -57,7 +58,7 @@ def evaluate(
     model.network.to(engine().device)
     modality = model.description.modality
     asked = asked_of(run)
-    training_data, held_out = parts(asked, read_again(asked, modality))
+    training_data, held_out = parts(asked, read_again(asked, modality).seen_as(modality))
     if data is not None:
         held_out = read(data, size=asked.longest, like=modality)
     draws = Draws(seed).named("evaluate")
@@ -66,7 +67,7 @@ def evaluate(
         generated = Dataset(values, given, modality)
     else:
         tell.task("sampling")
-        most = MOST_SAMPLES if training_data.values[0].numel() <= 1024 else MOST_LARGE
+        most = _most(training_data)
         n = min(most, max(len(training_data), 2))
         generated = model.sample(n, draws=draws, tell=tell.progress)
         tell.done()
@@ -86,6 +87,13 @@ def evaluate(
             save_judge(run.judge, found.judge)
         _report(run, numbers, found.notes, generated, held_out if len(held_out) else training_data)
     return numbers
+
+
+def _most(data: Dataset) -> int:
+    """Return how many examples are drawn, at most."""
+    if isinstance(data.modality, Text):
+        return MOST_TEXTS
+    return MOST_SAMPLES if data.values[0].numel() <= 1024 else MOST_LARGE
 
 
 def _judge(run: Run) -> Judge | None:

@@ -32,6 +32,7 @@ def fit(
     longest: int | None = None,
     space: str | None = None,
     project: bool = False,
+    vocabulary: str | None = None,
     start_from: str | None = None,
     change: Callable[[Recipe], Recipe] = lambda recipe: recipe,
     resume: bool = False,
@@ -46,9 +47,12 @@ def fit(
         out: The run folder; by default a new one under `runs`, or the newest if resumed.
         size: tiny, small (the default) or base.
         seed: Of all randomness.
-        longest: Longer side to bring pictures to, by default at most 64; most residues of a chain, by default 128.
+        longest: Longer side to bring pictures to, by default at most 64; most residues of a chain, by default 128;
+            symbols of a text, by default 128.
         space: Where the data live, such as sphere or torus, or a file with a mesh; by default what they look like.
         project: Move points that are off their space to it, instead of refusing them.
+        vocabulary: Symbols of a text: characters, bytes, subwords or subwords:NUMBER; by default characters, or bytes
+            where there are more than 256 different ones.
         start_from: Run of an older model whose weights are the first, and from which some recipes learn.
         change: Last word on the recipe, such as other steps or rates.
         resume: Go on with the run in `out`.
@@ -75,9 +79,10 @@ def fit(
         start = open_run(start_from) if start_from else None
         older = load_model(start) if start else None
         like = older.description.modality if older else None
-        dataset = read(data, size=longest, like=like, space=space, project=project)
+        dataset = read(data, size=longest, like=like, space=space, project=project, vocabulary=vocabulary)
         name, chosen = find_recipe(recipe or "auto", dataset, size or "small", older)
         chosen = change(chosen)
+        dataset = dataset.seen_as(chosen.modality or dataset.modality)
         asked = Asked(
             data=data,
             recipe=name,
@@ -86,6 +91,7 @@ def fit(
             longest=longest,
             space=space,
             project=project,
+            vocabulary=vocabulary,
             start_from=str(start.path) if start else None,
             start_hash=file_hash(start.average) if start else "",
             held_out=chosen.held_out,
@@ -118,7 +124,7 @@ def _continue(
     after = change(before)
     if replace(after, train=before.train, sampling=before.sampling) != before:
         raise UsageError("a resumed run keeps its recipe, but for --train.* and --sampling.*; start a new run for more")
-    return asked, dataset, after, older
+    return asked, dataset.seen_as(after.modality or dataset.modality), after, older
 
 
 def _older(asked: Asked) -> Model | None:

@@ -1,14 +1,17 @@
 """From a run folder to samples."""
 
 import pathlib
+from dataclasses import replace
 
 from feller.data.modality import Dataset
+from feller.data.text import Text
 from feller.draws import Draws
 from feller.errors import UsageError
+from feller.generation import Known
 from feller.journeys.tell import SILENT, Tell
-from feller.model import load_model
+from feller.model import Model, load_model
+from feller.paths import Choice, Order
 from feller.run import Run
-from feller.sampling import Sampling
 from feller.train.engine import engine
 
 
@@ -21,6 +24,9 @@ def sample(
     guidance: float = 1.0,
     solver: str | None = None,
     calls: int | None = None,
+    choice: Choice | None = None,
+    order: Order | None = None,
+    known: str | None = None,
     seed: int = 0,
     tell: Tell = SILENT,
 ) -> tuple[Dataset, pathlib.Path]:
@@ -34,6 +40,9 @@ def sample(
         guidance: 1 is the plain conditional, 0 the unconditional, more sharpens.
         solver: Name of a solver; by default the model's own.
         calls: Network calls per sample; dopri5 chooses its own.
+        choice: How symbols are drawn from what the network says; by default as it says.
+        order: Which masked symbols are revealed first; by default chance decides.
+        known: Text to fill in: `___` stands for what is missing, an underscore a symbol, as does all after its end.
         seed: Of all randomness.
         tell: Hears how it goes.
 
@@ -51,7 +60,13 @@ def sample(
     default = model.description.sampling
     if calls is not None and (solver or default.solver) == "dopri5":
         raise UsageError("dopri5 chooses its own number of calls; leave out --calls")
-    sampling = Sampling(solver or default.solver, calls or default.calls) if calls != 0 else Sampling(calls=0)
+    sampling = replace(
+        default,
+        solver=solver or default.solver,
+        calls=default.calls if calls is None else calls,
+        choice=choice or default.choice,
+        order=order or default.order,
+    )
     draws = Draws(seed).named("sample")
     tell.task("sampling")
     drawn = model.sample(
@@ -59,6 +74,7 @@ def sample(
         given=model.conditions(n, given or {}, draws),
         guidance=guidance,
         sampling=sampling,
+        known=None if known is None else _known(model, known, n),
         draws=draws,
         tell=tell.progress,
     )
@@ -66,3 +82,16 @@ def sample(
     place = pathlib.Path(out) if out else run.samples
     drawn.modality.write(drawn.values, drawn.given, place)
     return drawn, place
+
+
+def _known(model: Model, text: str, n: int) -> Known:
+    """Return what a text says, for each sample.
+
+    Raises:
+        UsageError: If the model's data are no text.
+    """
+    modality = model.description.modality
+    if not isinstance(modality, Text):
+        raise UsageError(f"--known fills in text, and this model's data are {type(modality).__name__}; leave it out")
+    values, kept = modality.known(text)
+    return Known(values.expand(n, -1), kept.expand(n, -1))

@@ -1,5 +1,6 @@
 """Diffusion transformer for images."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,9 @@ from feller.draws import Draws
 from feller.errors import UsageError
 from feller.networks.architecture import Architecture, weights_from
 from feller.networks.conditioning import Conditioning, modulate, zero
+
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Queries, keys and values, [b, heads, n, size] each -> what each place gets, of the same shape."""
 
 
 @dataclass(frozen=True)
@@ -77,26 +81,32 @@ class DiffusionTransformer(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then two layers for each patch by itself, both behind gates that start closed.
+    """Attention, then two layers for each place by itself, both behind gates that start closed.
 
     The fused kernels have first derivatives only: take second or forward ones under sdpa_kernel(SDPBackend.MATH).
     """
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, inner: int | None = None) -> None:
+        """Make a block; `inner` is the size of the vector that modulates it, by default its own width."""
         super().__init__()
         self.heads = heads
-        self.modulation = zero(nn.Linear(width, 6 * width))
+        self.modulation = zero(nn.Linear(width if inner is None else inner, 6 * width))
         self.ask = nn.Linear(width, 3 * width)
         self.answer = nn.Linear(width, width)
         self.first = nn.Linear(width, 4 * width)
         self.second = nn.Linear(4 * width, width)
 
-    def forward(self, h: Float[Tensor, "b n width"], vector: Float[Tensor, "b width"]) -> Float[Tensor, "b n width"]:
-        """Add what the block has to say."""
+    def forward(
+        self,
+        h: Float[Tensor, "b n width"],
+        vector: Float[Tensor, "b inner"],
+        attend: Attend = F.scaled_dot_product_attention,
+    ) -> Float[Tensor, "b n width"]:
+        """Add what the block has to say; `attend` decides who sees whom, by default everyone everyone."""
         scale, shift, gate, scale_2, shift_2, gate_2 = self.modulation(vector)[:, None].chunk(6, 2)
         y = self.ask(modulate(F.layer_norm(h, h.shape[2:]), scale, shift))
         parts = y.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        y = F.scaled_dot_product_attention(*parts).transpose(1, 2).flatten(2)
+        y = attend(*parts).transpose(1, 2).flatten(2)
         h = h + gate * self.answer(y)
         y = modulate(F.layer_norm(h, h.shape[2:]), scale_2, shift_2)
         return h + gate_2 * self.second(F.gelu(self.first(y), approximate="tanh"))

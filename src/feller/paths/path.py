@@ -35,6 +35,10 @@ class Path(abc.ABC):
     def characteristics(self, prediction: State, x_t: State, t: State) -> State:
         """Return the process with the marginals of the path, where the prediction is exact."""
 
+    def read(self, prediction: State, x_t: State, t: State) -> State:
+        """Return what the loss compares with the target: the network's answer, and what the state itself adds."""
+        return prediction
+
     def start(self, x_0: State) -> State:
         """Return the state at t = 0 from a draw of the source; they differ where a schedule scales the source."""
         return x_0

@@ -37,6 +37,11 @@ class Product(Path):
         t = spread(t, x_t)
         return {name: part.characteristics(prediction[name], x_t[name], t[name]) for name, part in self.parts.items()}
 
+    def read(self, prediction: State, x_t: State, t: State) -> State:
+        """Read the answer of each leaf."""
+        t = spread(t, x_t)
+        return {name: part.read(prediction[name], x_t[name], t[name]) for name, part in self.parts.items()}
+
     def start(self, x_0: State) -> State:
         """Start each leaf."""
         return {name: part.start(x_0[name]) for name, part in self.parts.items()}

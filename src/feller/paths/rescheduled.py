@@ -78,12 +78,15 @@ class _View:
 
     def __init__(self, path: _Changes, schedule: Schedule, r: Tensor) -> None:
         self.path = path
+        before = path.schedule
+        if not isinstance(before, Schedule):
+            raise UsageError(f"{type(before).__name__} has a ratio for each symbol, so no other schedule can follow it")
         expanded = r.ndim == 1 and len(r) > 0 and r.stride(0) == 0
         once = (r[:1] if expanded else r).double()  # all times are one, as solvers give it
         if isinstance(path, Geodesic | Premetric) or getattr(path, "prediction", None) == Velocity():
-            once = _inside(path.schedule, schedule, once)
-        t, self.s = same_ratio(path.schedule, schedule, once)
-        then, now = _scales(path.schedule, t), _scales(schedule, once)
+            once = _inside(before, schedule, once)
+        t, self.s = same_ratio(before, schedule, once)
+        then, now = _scales(before, t), _scales(schedule, once)
         self.then, self.now = Scales(*then), Scales(*now)
         (old_alpha, old_sigma, old_rate, _), (self.alpha, self.sigma, rate, _) = then, now
         self.rate = rate / old_rate

@@ -9,15 +9,18 @@ from feller.data.geometric import Geometric
 from feller.data.images import Images
 from feller.data.modality import Dataset, Modality
 from feller.data.points import Points
+from feller.data.text import Text
 from feller.data.torsions import Torsions
 from feller.errors import UsageError
 from feller.model import Model
 from feller.recipes.backbones import backbones
 from feller.recipes.images import images
+from feller.recipes.levels import levels_mask, levels_metric, levels_uniform
 from feller.recipes.manifold import manifold
 from feller.recipes.points import points
 from feller.recipes.recipe import SIZES, Recipe
 from feller.recipes.stages import distil, onwards, reflow
+from feller.recipes.text import text, text_autoregressive, text_uniform
 from feller.record import nearest
 
 __all__ = ["RECIPES", "SECOND_STAGES", "Recipe", "find_recipe"]
@@ -25,8 +28,14 @@ __all__ = ["RECIPES", "SECOND_STAGES", "Recipe", "find_recipe"]
 RECIPES: dict[str, Callable[[Dataset, str], Recipe]] = {
     "backbones": backbones,
     "images": images,
+    "levels-mask": levels_mask,
+    "levels-metric": levels_metric,
+    "levels-uniform": levels_uniform,
     "manifold": manifold,
     "points": points,
+    "text": text,
+    "text-autoregressive": text_autoregressive,
+    "text-uniform": text_uniform,
 }
 SECOND_STAGES: dict[str, Callable[[Recipe, Model], Recipe]] = {"reflow": reflow, "distil": distil}
 """What makes a recipe that learns from an older model out of the one for the data."""
@@ -36,6 +45,7 @@ _SUITS: dict[type[Modality], str] = {
     Geometric: "manifold",
     Images: "images",
     Points: "points",
+    Text: "text",
     Torsions: "manifold",
 }
 """The recipe that `auto` chooses for each kind of data."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from feller.data.modality import Modality
 from feller.distillation import Distillation
 from feller.networks.architecture import Architecture
 from feller.objective import Objective
@@ -18,6 +19,8 @@ class Recipe:
     architecture: Architecture
     objective: Objective
     """What the network learns: path, source, loss, times, coupling."""
+    modality: Modality | None = None
+    """The data as the model sees them, where that is not as they were read: levels of pictures as symbols."""
     pairs: int = 0
     """Train on so many pairs of source and end that the older model draws, instead of on the data (reflow)."""
     held_out: float = 0.1

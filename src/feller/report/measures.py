@@ -47,6 +47,8 @@ MEASURES = {
     "ramachandran_favoured": Measure("usual torsions", "ramachandran_floor", "real chains", is_share=True),
     "nll": Measure("negative log-likelihood", "nll_baseline", "without a network", unit="nats per example"),
     "bits_per_dimension": Measure("code length", unit="bits per number"),
+    "trigram_distance": Measure("unlike triples of characters", "trigram_floor", is_share=True),
+    "copied": Measure("passages from the training text", "copied_floor", "unseen text", is_share=True),
     "straightness": Measure("straightness", real="a straight line", level=1.0),
     "bits_per_token": Measure("code length", unit="bits per token"),
 }

@@ -10,8 +10,10 @@ from feller.data.examples.backbones import protein_chains
 from feller.data.examples.checkerboard import checkerboard, inside
 from feller.data.examples.digits import digits
 from feller.data.examples.moons import moons
+from feller.data.examples.shakespeare import shakespeare, shakespeare_text
 from feller.data.examples.torsions import torsion_angles
 from feller.data.examples.volcano import volcano
+from feller.data.found import Found
 from feller.data.modality import Dataset
 
 __all__ = ["EXAMPLES", "PARTS", "Example", "inside"]
@@ -32,6 +34,8 @@ class Example:
     """Part, `train` or `test` -> its examples; the same on every call."""
     inside: Callable[[Float[Tensor, "n d"]], Bool[Tensor, " n"]] | None = None
     """Which points lie where the data can be; None where nobody can tell."""
+    found: Callable[[str], Found] | None = None
+    """Part -> what its file holds, for texts, which can be cut in many ways; None where the examples tell all."""
 
 
 EXAMPLES = {
@@ -79,6 +83,14 @@ EXAMPLES = {
             "Top8000 filtered residues, Richardson laboratory, Duke University",
             "CC BY 4.0",
             torsion_angles,
+        ),
+        Example(
+            "shakespeare",
+            "1,003,854 + 111,540 characters of plays, 65 different, in windows of 128",
+            "Tiny Shakespeare, from char-rnn (A. Karpathy)",
+            "public domain (text); MIT (char-rnn)",
+            shakespeare,
+            found=shakespeare_text,
         ),
     )
 }

@@ -1,0 +1,144 @@
+"""From texts of a file to examples."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+
+from feller.data.found import Found, relabel
+from feller.data.modality import Dataset
+from feller.data.text.lines import lines_of
+from feller.data.text.sniff import is_list
+from feller.data.text.subwords import Subwords, learn_subwords
+from feller.data.text.text import Text
+from feller.data.text.vocabulary import Bytes, Characters, Vocabulary
+from feller.data.text.windows import cut
+from feller.errors import InputError, UsageError
+from feller.record import nearest
+
+LONGEST = 4096
+"""Symbols of an example, at most."""
+WINDOW, WINDOW_OF_SUBWORDS = 128, 64
+"""Symbols of a window, where no length is asked for."""
+CHARACTERS = 256
+"""Different characters beyond which the symbols are bytes, unless others are asked for."""
+NAMES = ("bytes", "characters", "subwords")
+
+
+def texts(found: Found, size: int | None = None, vocabulary: str | None = None, like: Text | None = None) -> Dataset:
+    """Make a data set of texts: documents, or overlapping windows of one long text.
+
+    Args:
+        found: The texts of a file.
+        size: Symbols of an example, at most; by default those of the longest document, or of a usual window.
+        vocabulary: characters, bytes, subwords or subwords:N; by default characters, if there are few enough.
+        like: Modality to follow instead.
+
+    Raises:
+        InputError: If there is nothing to learn from, or a character that the modality does not know.
+        UsageError: If there is no such vocabulary, or if the length is out of range.
+    """
+    if size is not None and not 2 <= size <= LONGEST:
+        raise UsageError(f"expected texts of 2 to {LONGEST} symbols, got {size}; give another length")
+    if not any(text.strip() for text in found.values):
+        raise InputError("the file holds no text")
+    found = _separated(found, like)
+    if found.documents:
+        found = _without_empty(found)
+    if like is None and len(set().union(*found.values)) < 2:
+        raise InputError("the text is one symbol over and over, so there is nothing to learn; give another")
+    symbols = like.vocabulary if like else _vocabulary(list(found.values), vocabulary)
+    return (_documents if found.documents else _windows)(found, symbols, size, like)
+
+
+def _separated(found: Found, like: Text | None) -> Found:
+    """Decide what is an example of its own: a line of a list, a row of a table, or a window of a text that is alone."""
+    whole = len(found.values) == 1
+    text = found.values[0]
+    if not found.documents and (like.documents if like else is_list(text)):
+        lines = lines_of(text)
+        told = f"each of the {len(lines):,} lines is an example; a text alone in a .jsonl is read as a whole"
+        values = np.array(lines, dtype=object)
+        return replace(found, values=values, documents=True, notes=(*found.notes, told))
+    plain = found.labels is None and found.tokens is None
+    if found.documents and whole and plain and not (like and like.documents):
+        return replace(found, documents=False)
+    return found
+
+
+def _without_empty(found: Found) -> Found:
+    """Leave out empty texts and say how many."""
+    kept = np.array([bool(text.strip()) for text in found.values])
+    if kept.all():
+        return found
+    lines = np.array([found.row(i) for i in range(len(kept))])
+    told = f"left out {int((~kept).sum()):,} empty texts, the first in line {lines[~kept][0]}"
+    return replace(
+        found,
+        values=found.values[kept],
+        labels=None if found.labels is None else found.labels[kept],
+        tokens=None if found.tokens is None else found.tokens[kept],
+        lines=lines[kept],
+        notes=(*found.notes, told),
+    )
+
+
+def _vocabulary(values: list[str], name: str | None) -> Vocabulary:
+    """Make a vocabulary from the data, by its name or by what they need."""
+    if name is None:
+        different = set().union(*values)
+        return Characters("".join(sorted(different))) if len(different) <= CHARACTERS else Bytes()
+    kind, _, count = name.partition(":")
+    if kind not in NAMES or (count and kind != "subwords") or not re.fullmatch(r"\w+(:\d+)?", name):
+        raise UsageError(f"there is no vocabulary {name!r}: {nearest(kind, [*NAMES, 'subwords:N'])}")
+    if kind == "characters":
+        return Characters("".join(sorted(set().union(*values))))
+    if kind == "bytes":
+        return Bytes()
+    return learn_subwords(values, int(count)) if count else learn_subwords(values)
+
+
+def _windows(found: Found, vocabulary: Vocabulary, size: int | None, like: Text | None) -> Dataset:
+    """Cut a long text."""
+    usual = WINDOW_OF_SUBWORDS if isinstance(vocabulary, Subwords) else WINDOW
+    modality = like or Text(vocabulary, size or usual, documents=False)
+    text = "\n".join(found.values)
+    symbols = vocabulary.encode(text)
+    values, groups = cut(symbols, modality.length)
+    if len(values) < (1 if like else 2):
+        raise InputError(
+            f"the text has {len(symbols)} {vocabulary.unit}, too few for two examples of {modality.length}; give more"
+            " text, or a smaller length with --longest"
+        )
+    gaps = 1 - values.numel() / len(symbols)
+    lie = "overlap" if gaps <= 0 else f"leave out {gaps:.0%} of it"
+    told = (
+        f"one text of {len(text):,} characters, {len(set(text))} of them different, was cut into {len(values):,}"
+        f" windows of {modality.length} {vocabulary.unit}, which {lie}; as rows of a .jsonl or .csv, texts are"
+        " examples of their own"
+    )
+    return Dataset(values, {}, modality, (*found.notes, told), groups)
+
+
+def _documents(found: Found, vocabulary: Vocabulary, size: int | None, like: Text | None) -> Dataset:
+    """Give each text a row, and a place for its end."""
+    if like is not None and not like.documents:
+        return Dataset(*like.accept(found), like, found.notes)
+    limit = like.length if like else size or LONGEST
+    modality = like or Text(vocabulary, limit, documents=True, classes=found.classes)
+    rows, longer = modality.rows(list(found.values), found.row)
+    if len(rows) < 2 and like is None:
+        raise InputError("expected two texts or more, got one; give more")
+    lengths = sorted(map(len, rows))
+    notes = found.notes
+    if longer:
+        notes = (*notes, f"cut {longer:,} of {len(rows):,} texts, which are longer than {limit} {vocabulary.unit}")
+    if like is None:
+        modality = replace(modality, length=min(lengths[-1] + 1, limit))
+        middle = lengths[len(lengths) // 2]
+        notes = (
+            *notes,
+            f"{len(rows):,} texts of up to {lengths[-1]} {vocabulary.unit}, the middle one {middle}, {vocabulary.count}"
+            f" different; all take the room of {modality.length}, which --longest makes less",
+        )
+    return Dataset(modality.pad(rows), relabel(found, modality.classes), modality, notes)

@@ -1,0 +1,81 @@
+"""Pieces of words that are frequent in the data, made by merging bytes; the only file that imports tokenizers."""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from feller.data.text.vocabulary import Vocabulary, check_whole
+from feller.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+USUAL = 2048
+"""Symbols, where their number is not asked for."""
+LEAST = 257
+"""The bytes and one more."""
+MOST = 2**17
+
+
+@dataclass(frozen=True)
+class Subwords(Vocabulary):
+    """Byte-pair encoding: each symbol is a byte or two symbols that often stand together.
+
+    Source: Sennrich, Haddow and Birch 2016, "Neural Machine Translation of Rare Words with Subword Units",
+    arXiv 1508.07909; on bytes, as in GPT-2.
+    """
+
+    tokenizer: str
+    """What the library `tokenizers` needs to build it again, as JSON."""
+
+    @property
+    def count(self) -> int:
+        """Number of bytes and merged pieces."""
+        return _built(self.tokenizer).get_vocab_size()
+
+    @property
+    def unit(self) -> str:
+        """Pieces of words."""
+        return "pieces of words"
+
+    def encode(self, text: str) -> list[int]:
+        """Merge the bytes of a text in the order learnt."""
+        return _built(self.tokenizer).encode(check_whole(text)).ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Join the bytes of the pieces and read them as UTF-8."""
+        return _built(self.tokenizer).decode(list(ids), skip_special_tokens=False)
+
+
+@functools.lru_cache(maxsize=8)
+def _built(tokenizer: str) -> "Tokenizer":
+    from tokenizers import Tokenizer
+
+    try:
+        return Tokenizer.from_str(tokenizer)
+    except Exception as error:  # its own kind, which it does not name
+        raise InputError(f"the vocabulary of subwords is damaged ({' '.join(str(error).split())})") from error
+
+
+def learn_subwords(texts: Sequence[str], count: int = USUAL) -> Subwords:
+    """Merge the most frequent pairs of bytes of the texts until there are `count` symbols, or no pair comes twice.
+
+    Raises:
+        UsageError: If the number of symbols is out of range.
+    """
+    if not LEAST <= count <= MOST:
+        raise UsageError(f"expected {LEAST} to {MOST:,} subwords, got {count}; 256 of them are the bytes")
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=count,
+        min_frequency=2,
+        show_progress=False,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return Subwords(tokenizer.to_str())

@@ -1,0 +1,132 @@
+"""Vocabularies: text to whole numbers from 0 to `count` - 1, and back."""
+
+import abc
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from feller.errors import InputError
+
+PLAIN: dict[str, str] = dict(zip("“”„«»‘’‚´`–—−‐…\u00a0\t", "\"\"\"\"\"'''''----.  ", strict=True))
+"""Signs of print, and what a keyboard has for them."""
+
+
+class Vocabulary(abc.ABC):
+    """Turns text into symbols and back: decode(encode(text)) is the text."""
+
+    @property
+    @abc.abstractmethod
+    def count(self) -> int:
+        """Number of symbols."""
+
+    @property
+    @abc.abstractmethod
+    def unit(self) -> str:
+        """What a symbol is, for people, in the plural."""
+
+    @abc.abstractmethod
+    def encode(self, text: str) -> list[int]:
+        """Return the numbers of the symbols of a text.
+
+        Raises:
+            InputError: If a character has none; names it, its place, and the nearest that has one.
+        """
+
+    @abc.abstractmethod
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of symbols; bytes that are no UTF-8 become U+FFFD."""
+
+
+@dataclass(frozen=True)
+class Characters(Vocabulary):
+    """Each character is a symbol."""
+
+    symbols: str
+    """All of them, in the order of their numbers."""
+
+    def __post_init__(self) -> None:
+        if not self.symbols or len(set(self.symbols)) < len(self.symbols):
+            raise InputError(f"expected different characters, one or more, got {self.symbols!r:.80}")
+
+    @property
+    def count(self) -> int:
+        """Number of characters."""
+        return len(self.symbols)
+
+    @property
+    def unit(self) -> str:
+        """Characters."""
+        return "characters"
+
+    @cached_property
+    def _number(self) -> dict[str, int]:
+        return {symbol: i for i, symbol in enumerate(self.symbols)}
+
+    def encode(self, text: str) -> list[int]:
+        """Number each character."""
+        try:
+            return [self._number[symbol] for symbol in text]
+        except KeyError:
+            i, stranger = next((i, symbol) for i, symbol in enumerate(text) if symbol not in self._number)
+            raise InputError(
+                f"expected the {self.count} characters that the model knows, got {named(stranger)}, character"
+                f" {i + 1}; {self._advice(stranger)}"
+            ) from None
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Look each character up."""
+        return "".join(self.symbols[i] for i in ids)
+
+    def _advice(self, stranger: str) -> str:
+        """Say what to write instead: another case, the letter without its accent, a plainer sign."""
+        bare = unicodedata.normalize("NFKD", stranger)[:1]
+        candidates = [f(letter) for letter in (stranger, bare) for f in (str, str.lower, str.upper)]
+        for near in (*candidates, PLAIN.get(stranger, "")):
+            if near in self._number:  # upper case may be two letters, which are not in it
+                return f"write {near!r} instead, or leave it out"
+        return f"leave it out; there are {self.symbols!r}"
+
+
+@dataclass(frozen=True)
+class Bytes(Vocabulary):
+    """Each byte of the text in UTF-8 is a symbol; every text has them."""
+
+    @property
+    def count(self) -> int:
+        """256."""
+        return 256
+
+    @property
+    def unit(self) -> str:
+        """Bytes."""
+        return "bytes"
+
+    def encode(self, text: str) -> list[int]:
+        """Return the bytes."""
+        return list(check_whole(text).encode())
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Read the bytes as UTF-8."""
+        return bytes(ids).decode(errors="replace")
+
+
+def named(character: str) -> str:
+    """Return a character as Python writes it, with its code point."""
+    return f"{character!r} (U+{ord(character):04X})"
+
+
+def check_whole(text: str) -> str:
+    """Return a text if UTF-8 can hold it.
+
+    Raises:
+        InputError: If there is half of a pair of surrogates in it, as a damaged escape or file name has.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        i = error.start
+        raise InputError(
+            f"expected text, got {named(text[i])}, half of a character, as character {i + 1}; leave it out"
+        ) from error
+    return text

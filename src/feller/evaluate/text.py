@@ -1,0 +1,71 @@
+"""How close texts are to real ones, symbol by symbol."""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import cast
+
+from feller.data import Dataset
+from feller.data.text import Text
+from feller.draws import Draws
+from feller.evaluate.comparison import LEAST, compare, pick
+
+EXPLAIN = {
+    "trigram_distance": "Share of the triples of neighbouring characters that would have to change for the samples to"
+    " have as many of each as held-out text (total variation): lower is better, trigram_floor is as good as real.",
+    "trigram_floor": "The same distance between as much of the training text and the held-out one.",
+    "copied": "Share of the samples' passages of 24 characters that stand in the training text, too: far above"
+    " copied_floor hints at copying.",
+    "copied_floor": "The same share of held-out text.",
+}
+"""What the numbers mean, for people."""
+PASSAGE = 24
+"""Characters that hardly come twice by chance."""
+MOST = 500
+"""Texts whose passages are looked for."""
+
+
+def text_quality(samples: Dataset, train: Dataset, held_out: Dataset, draws: Draws) -> dict[str, float | str | None]:
+    """Compare samples with held-out text. Floors are None where too little is held out."""
+    sets = compare(samples, train, held_out, draws)
+    drawn, real = trigrams(_texts(sets.samples)), trigrams(_texts(sets.real))
+    unseen = pick(held_out, MOST, draws.named("unseen"))
+    made = pick(samples, MOST, draws.named("made"))
+    known = _texts(train)
+    return {
+        "trigram_distance": total_variation(drawn, real),
+        "trigram_floor": None if sets.floor is None else total_variation(trigrams(_texts(sets.floor)), real),
+        "copied": copied(_texts(made), known),
+        "copied_floor": copied(_texts(unseen), known) if len(held_out) >= LEAST else None,
+    }
+
+
+def _texts(data: Dataset) -> list[str]:
+    return cast(Text, data.modality).texts(data.values)
+
+
+def trigrams(texts: Iterable[str]) -> Counter[str]:
+    """Count all triples of neighbouring characters."""
+    return Counter(text[i : i + 3] for text in texts for i in range(len(text) - 2))
+
+
+def total_variation(a: Counter[str], b: Counter[str]) -> float:
+    """Return half the sum of differences of two sets of shares; 1 if either is empty."""
+    of_a, of_b = a.total(), b.total()
+    if not of_a or not of_b:
+        return 1.0
+    return sum(abs(a[key] / of_a - b[key] / of_b) for key in a.keys() | b.keys()) / 2
+
+
+def copied(texts: Iterable[str], known: Iterable[str]) -> float | None:
+    """Return the share of passages that stand in known texts; None where no text is long enough."""
+    passages = [text[i : i + PASSAGE] for text in texts for i in range(len(text) - PASSAGE + 1)]
+    if not passages:
+        return None
+    wanted = set(passages)
+    found = {
+        passage
+        for text in known
+        for i in range(len(text) - PASSAGE + 1)
+        if (passage := text[i : i + PASSAGE]) in wanted
+    }
+    return sum(passage in found for passage in passages) / len(passages)

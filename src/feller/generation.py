@@ -1,0 +1,127 @@
+"""From a network to ends of its process, one batch after the other; which batch a sample is in does not matter."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Shaped
+from torch import Tensor
+
+from feller.draws import Draws
+from feller.errors import InputError, UsageError
+from feller.guidance import cfg
+from feller.paths import Autoregressive, Network, Path, TokenPath
+from feller.paths.path import Given
+from feller.processes import hold
+from feller.sampling import Sampling
+from feller.simulate import simulate
+from feller.simulate.decode import decode
+from feller.spaces import Space
+from feller.tree import State, leaves
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What is given of samples, and kept."""
+
+    values: Shaped[Tensor, " n *d"]
+    """A state; what is to be drawn means nothing."""
+    kept: Bool[Tensor, " n *d"]
+    """True is kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generation:
+    """What is drawn, and how."""
+
+    path: Path
+    space: Space
+    network: Any
+    sampling: Sampling
+    draws: Draws
+    guidance: float = 1.0
+    """1 is the plain conditional, 0 the unconditional."""
+    absent: tuple[str, ...] = ()
+    """Conditions that the unconditional lacks."""
+    end: int | None = None
+    """Symbol with which a text ends."""
+
+    def ends(
+        self,
+        n: int,
+        given: Given,
+        *,
+        known: Known | None = None,
+        batch: int | None = None,
+        tell: Callable[[float], None] = lambda share: None,
+    ) -> Iterator[tuple[State, State]]:
+        """Yield source and end of each batch.
+
+        Raises:
+            UsageError: If parts are known of states that are not symbols, or a solver does not suit the path.
+            InputError: If samples become infinite.
+        """
+        if known is not None and not isinstance(self.path, TokenPath | Autoregressive):
+            raise UsageError("only symbols can be filled in so far, and this model's data are numbers")
+        device = next(self.network.parameters()).device
+        batch = batch or batch_size(self.space, device)
+        draw = self._decoded if isinstance(self.path, Autoregressive) else self._simulated
+        for start in range(0, n, batch):
+            rows = slice(start, min(start + batch, n))
+            some = {name: value[rows].to(device) for name, value in given.items()}
+            part = None if known is None else Known(known.values[rows].to(device), known.kept[rows].to(device))
+            yield draw(
+                rows.stop - rows.start,
+                some,
+                part,
+                replace(self.draws, first=start),
+                lambda share, rows=rows: tell((rows.start + (rows.stop - rows.start) * share) / n),
+            )
+
+    def _simulated(
+        self, n: int, given: Given, known: Known | None, draws: Draws, tell: Callable[[float], None]
+    ) -> tuple[State, State]:
+        """Follow the process from the source; what is known stands still."""
+        path, solver, times = self.sampling.choose(self.path, self.space)
+        network: Network = cfg(self.network, self.guidance, absent=self.absent)
+        x_0 = self.space.reference(n, draws.at("source"), next(self.network.parameters()).device)
+        if known is None:
+            x, process = path.start(x_0), path.process(network, given)
+        else:
+            x = torch.where(known.kept, known.values, x_0)
+            process = hold(path.process(network, {**given, "known": known.kept}), known.kept)
+        with torch.no_grad():
+            for step, state in enumerate(simulate(process, x, times, solver, draws), 1):
+                x = state
+                tell(step / (len(times) - 1))
+        if not all(torch.isfinite(leaf).all() for leaf in leaves(x) if leaf.is_floating_point()):
+            raise InputError("samples became infinite: the model is damaged or was trained too little")
+        return x_0, x
+
+    def _decoded(
+        self, n: int, given: Given, known: Known | None, draws: Draws, tell: Callable[[float], None]
+    ) -> tuple[State, State]:
+        """Draw token after token; there is no source."""
+        (length,) = self.space.reference(0, draws.at("shape")).shape[1:]
+        x = decode(
+            self.network,
+            n,
+            length,
+            given,
+            draws,
+            choice=self.sampling.choice,
+            known=None if known is None else (known.values, known.kept),
+            end=self.end,
+            guidance=self.guidance,
+        )
+        tell(1.0)
+        return x, x
+
+
+def batch_size(space: Space, device: torch.device) -> int:
+    """Return how many states go through the network together: few enough for a processor's caches."""
+    numbers = sum(math.prod(leaf.shape[1:]) for leaf in leaves(space.reference(0, Draws(0).at("size"))))
+    room = 2**14 if device.type == "cpu" else 2**20
+    return max(32, min(4096, room // max(numbers, 1)))

@@ -1,0 +1,261 @@
+"""Paths of tokens that move independently given the data: from a law per token to exact steps."""
+
+import abc
+import functools
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float, Float64, Int
+from torch import Tensor
+
+from feller.draws import Draw, categorical
+from feller.paths.choice import Choice
+from feller.paths.correctors import Corrector
+from feller.paths.path import Path
+from feller.paths.rates import AT_ONCE, KineticOptimal, Rates
+from feller.paths.stepping import Increment, Stepping
+from feller.processes import Characteristics, Jumps
+from feller.tree import pad_right
+
+
+class Answer(abc.ABC):
+    """What the logits of the network mean. Implement one method to add a kind."""
+
+    @abc.abstractmethod
+    def inform(self, path: Any, logits: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """Return logits [m, K] of the posterior of x_1 given the whole state."""
+
+
+@dataclass(frozen=True)
+class Posterior(Answer):
+    """The law of x_1 given the whole state."""
+
+    def inform(self, path: Any, logits: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """Return the logits as they are."""
+        return logits
+
+
+@dataclass(frozen=True)
+class Cavity(Answer):
+    """The law of x_1 given all tokens but this one, whose likelihood log p_t(x_t | x_1) the path adds."""
+
+    def inform(self, path: Any, logits: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """Add the likelihood of what is there."""
+        return path.weigh(logits, x_t, t)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenPath(Path):
+    """Laws p_t(x | x_1) of one token, and a process that has them. Implement `log_probabilities` to add a path.
+
+    The network answers with logits of x_1, [b, ..., K]. A step to the time s draws x_1 from them, then the state at s
+    given x_1: with lambda the expected number of jumps of x_t given x_1 it jumps with probability 1 - exp(-lambda).
+    Who jumps is decided before anything of size K is drawn, by thinning: with H no smaller than any lambda the token
+    is a candidate with probability 1 - exp(-H), and a candidate jumps with (1 - exp(-lambda)) / (1 - exp(-H)). That is
+    the law of the step exactly; where other jumps are superposed, to first order in the step. At s = 1 all is data.
+
+    Source: Shaul et al. 2024, "Flow Matching with General Discrete Paths", arXiv 2412.03487.
+    """
+
+    answer: Answer = field(default_factory=Posterior)
+    velocity: Rates = field(default_factory=KineticOptimal)
+    stepping: Stepping = field(default_factory=Increment)
+    corrector: Corrector | None = None
+    choice: Choice = field(default_factory=Choice)
+    """How x_1 is drawn from the logits."""
+
+    @abc.abstractmethod
+    def log_probabilities(
+        self, x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], count: int | None = None
+    ) -> Float[Tensor, "m S"]:
+        """Return log p_t(x | x_1) of all symbols x, which are K or, with a mask, K + 1.
+
+        Args:
+            x_1: Data.
+            t: Times.
+            count: K; needed by a path that does not know its alphabet.
+        """
+
+    @property
+    def certain(self) -> bool:
+        """Whether all x_1 have the same lambda, which is H, and those that jump go to x_1."""
+        return False
+
+    def slope(self, x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], count: int | None = None) -> Float[Tensor, "m S"]:
+        """Return d/dt log p_t(x | x_1), by automatic differentiation unless a kind knows it in closed form."""
+        t = t.contiguous()
+        return torch.func.jvp(lambda t: self.log_probabilities(x_1, t, count), (t,), (torch.ones_like(t),))[1]
+
+    def corrupt(
+        self, x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], u: Float64[Tensor, " m"], count: int | None = None
+    ) -> Int[Tensor, " m"]:
+        """Return x_t given x_1, where uniform numbers u meet the distribution function."""
+        return categorical(self.log_probabilities(x_1, t, count).double().exp(), u)
+
+    def sample(
+        self, x_0: Int[Tensor, " b *d"], x_1: Int[Tensor, " b *d"], t: Float[Tensor, " b"], draw: Draw | None = None
+    ) -> Int[Tensor, " b *d"]:
+        """Draw each token from its law given the data; x_0 has no part in it."""
+        if draw is None:
+            raise TypeError("a path of tokens draws them: pass `draw`, such as Draws(0).at('path')")
+        u = draw.uniform(x_1.shape, torch.float64, x_1.device)
+        rows = [flat.flatten() for flat in (x_1, pad_right(t.double(), x_1).expand(x_1.shape), u)]
+        width = self.log_probabilities(rows[0][:1], rows[1][:1]).shape[1] if x_1.numel() else 1
+        parts = zip(*(row.split(max(1, AT_ONCE // width)) for row in rows), strict=True)
+        return torch.cat([self.corrupt(*part) for part in parts]).view(x_1.shape)
+
+    def target(
+        self, x_t: Int[Tensor, " b *d"], x_0: Int[Tensor, " b *d"], x_1: Int[Tensor, " b *d"], t: Float[Tensor, " b"]
+    ) -> Int[Tensor, " b *d"]:
+        """Return the data."""
+        return x_1
+
+    def inform(
+        self, logits: Float[Tensor, "m K"], x_t: Int[Tensor, " m"], t: Float[Tensor, " m"]
+    ) -> Float[Tensor, "m K"]:
+        """Turn what the network answers about single tokens into logits of x_1 given the whole state."""
+        return self.answer.inform(self, logits, x_t, t)
+
+    def read(
+        self, prediction: Float[Tensor, "b *d K"], x_t: Int[Tensor, " b *d"], t: Float[Tensor, " b"]
+    ) -> Float[Tensor, "b *d K"]:
+        """Inform all tokens."""
+        flat = prediction.flatten(0, -2)
+        times = pad_right(t, x_t).expand(x_t.shape).flatten()
+        return self.inform(flat, x_t.flatten(), times).view(prediction.shape)
+
+    def weigh(
+        self, logits: Float[Tensor, "m K"], x_t: Int[Tensor, " m"], t: Float[Tensor, " m"]
+    ) -> Float[Tensor, "m K"]:
+        """Add log p_t(x_t | x_1) for every x_1."""
+        count = logits.shape[1]
+        times, which = distinct(t)
+        data = torch.arange(count, device=x_t.device)
+        added = []
+        for part in torch.arange(len(times), device=t.device).split(max(1, AT_ONCE // count**2)):
+            some = times[part].repeat_interleave(count)
+            added.append(self.log_probabilities(data.repeat(len(part)), some, count).unflatten(0, (len(part), count)))
+        return logits + torch.cat(added)[which, :, x_t].to(logits.dtype)
+
+    def conditional_rates(
+        self, x_1: Int[Tensor, " m"], x_t: Int[Tensor, " m"], t: Float[Tensor, " m"], count: int
+    ) -> Float[Tensor, "m S"]:
+        """Return the rates u(y, x_t) given the data x_1, 0 to x_t itself."""
+        slope = self.slope(x_1, t, count).nan_to_num(nan=0.0)
+        return self.velocity.outward(self.log_probabilities(x_1, t, count), slope, x_t)
+
+    def rates(
+        self, posterior: Float[Tensor, "m K"], x_t: Int[Tensor, " m"], t: Float[Tensor, " m"]
+    ) -> Float[Tensor, "m S"]:
+        """Return the marginal rates u(y, x_t) of one token, minus their sum at x_t; for tests and small alphabets."""
+        m, count = posterior.shape
+        x_1 = torch.arange(count, device=x_t.device).repeat(m)
+        outward = self.conditional_rates(x_1, x_t.repeat_interleave(count), t.repeat_interleave(count), count)
+        outward = torch.einsum("mk,mks->ms", posterior.to(outward.dtype), outward.unflatten(0, (m, count)))
+        return outward.scatter_add(1, x_t[:, None], -outward.sum(1, keepdim=True))
+
+    def most(self, x_t: Int[Tensor, " b *d"], t: Float[Tensor, " b"], s: float, count: int) -> Float[Tensor, " b *d"]:
+        """Return H, what the expected number of jumps until s does not exceed, whatever x_1 is."""
+        times, which = distinct(t)
+        if s >= 1 or len(times) * count**2 > AT_ONCE:
+            return torch.full(x_t.shape, torch.inf, dtype=torch.float64, device=x_t.device)
+        x_1, time = torch.arange(count, device=x_t.device).repeat(len(times)), times.double().repeat_interleave(count)
+        log_p, change = self.stepping.law(self, x_1, time, s, count)
+        total = self.velocity.most(log_p, change)
+        if self.corrector is not None:
+            total = total + self.corrector.most(log_p, change)
+        table = total.unflatten(0, (len(times), count)).amax(1)
+        return table[pad_right(which, x_t), x_t]
+
+    def jump(
+        self, x_1: Int[Tensor, " m"], x: Int[Tensor, " m"], t: Float[Tensor, " m"], s: float, count: int
+    ) -> tuple[Float[Tensor, " m"], Float[Tensor, "m S"] | None]:
+        """Return lambda given the data x_1, and the weights of where a jump lands; None if it lands on x_1."""
+        if s >= 1:
+            return torch.full_like(t, torch.inf), None
+        log_p, change = self.stepping.law(self, x_1, t, s, count)
+        outward = self.velocity.outward(log_p, change, x)
+        added = None if self.corrector is None else self.corrector.outward(log_p, change, x)
+        outward = outward if added is None else outward + added
+        return outward.sum(1), outward
+
+    def characteristics(
+        self, prediction: Float[Tensor, "b *d K"], x_t: Int[Tensor, " b *d"], t: Float[Tensor, " b"]
+    ) -> Characteristics:
+        """Turn logits of x_1 into jumps: no array of rates, a draw only for those that may jump."""
+        count = prediction.shape[-1]
+
+        @functools.cache
+        def resampled(s: float) -> Tensor:
+            """Return the largest number of resamplings of any x_1, [b]."""
+            if self.corrector is None:
+                return torch.zeros(1, dtype=torch.float64, device=x_t.device)
+            times, which = distinct(t)
+            x_1 = torch.arange(count, device=x_t.device).repeat(len(times))
+            events = self.corrector.events(self, x_1, times.double().repeat_interleave(count), s)
+            return events.unflatten(0, (len(times), count)).amax(1)[which]
+
+        @functools.cache
+        def hazard(s: float) -> Tensor:
+            most = self.most(x_t, t, s, count)
+            return most if self.corrector is None else most + pad_right(resampled(s), x_t)
+
+        def land(s: float, which: Tensor, draw: Draw) -> Tensor:
+            u = marks(draw, which)
+            v, w = (None, None) if self.certain else (marks(draw, which), marks(draw, which))
+            places, landed = which.nonzero(), []
+            for part in torch.arange(len(places), device=which.device).split(max(1, AT_ONCE // count)):
+                here = places[part].unbind(1)
+                x, time = x_t[here], t[here[0]].double()
+                x_1 = self.choice(self.inform(prediction[here], x, time), u[part])
+                if v is not None and w is not None:
+                    chance = -torch.expm1(-hazard(s)[here].double())
+                    x_1 = self._arrive(x_1, x, time, s, count, v[part] * chance, w[part])
+                landed.append(x_1)
+            return torch.cat(landed)
+
+        return Characteristics(jumps=Jumps(hazard, land))
+
+    def _arrive(
+        self,
+        x_1: Tensor,
+        x: Tensor,
+        t: Tensor,
+        s: float,
+        count: int,
+        v: Float64[Tensor, " m"],
+        w: Float64[Tensor, " m"],
+    ) -> Tensor:
+        """Return where candidates are at s: resampled, else jumped, else where they were; v is below their chance."""
+        jumps, weights = self.jump(x_1, x, t, s, count)
+        to = x_1 if weights is None else categorical(weights + (weights.sum(1, keepdim=True) == 0), w)
+        if self.corrector is None:
+            return torch.where(v < -torch.expm1(-jumps), to, x)
+        events = self.corrector.events(self, x_1, t, s)
+        fresh = self.corrupt(x_1, torch.full_like(t, s), w, count)
+        moved = torch.where(v < -torch.expm1(-events - jumps), to, x)
+        return torch.where(v < -torch.expm1(-events), fresh, moved)
+
+
+def marks(draw: Draw, which: Tensor) -> Float64[Tensor, " m"]:
+    """Draw a uniform number for each mark, addressed by example and by rank of the mark within it."""
+    per_example = which.reshape(len(which), -1).sum(1)
+    most, m = int(per_example.max()), int(per_example.sum())
+    example = torch.repeat_interleave(per_example, output_size=m)
+    begins = per_example.cumsum(0) - per_example
+    rank = torch.arange(m, device=which.device) - begins[example]
+    return draw.uniform((len(which), most), torch.float64, which.device)[example, rank]
+
+
+def distinct(t: Float[Tensor, " m"]) -> tuple[Float[Tensor, " n"], Int[Tensor, " m"]]:
+    """Return the different times and which of them each row has.
+
+    One expanded time, as solvers give it, is told by its stride; inside a transformation such as `vmap` a tensor has no
+    values to compare, and all rows count as different.
+    """
+    if torch._C._functorch.is_functorch_wrapped_tensor(t) or t.device.type == "meta":
+        return t, torch.arange(len(t), device=t.device)
+    if len(t) and t.stride(0) == 0:
+        return t[:1], torch.zeros(len(t), dtype=torch.long, device=t.device)
+    return t.unique(return_inverse=True)

@@ -1,0 +1,210 @@
+"""The kind of data called text: symbols, ends, gaps, files, pictures, records."""
+
+import json
+import pathlib
+import tempfile
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from feller.data import Bytes, Characters, Modality, Text, read
+from feller.data.text.lines import lines_of, to_lines
+from feller.data.text.subwords import learn_subwords
+from feller.errors import InputError, UsageError
+from feller.record import from_data, to_data
+from feller.spaces import Tokens
+
+FAST = settings(deadline=None, max_examples=25, derandomize=True)
+LETTERS = Characters("\n\r\\nuabc,\"' \ufeffé世")
+SUBWORDS = learn_subwords(["the cat sat on the mat " * 9], 262)
+KINDS = {
+    "stream": Text(LETTERS, 5, documents=False),
+    "documents": Text(LETTERS, 5, documents=True, classes=("x", "y,z")),
+    "bytes": Text(Bytes(), 4, documents=False),
+    "byte documents": Text(Bytes(), 4, documents=True),
+    "subwords": Text(SUBWORDS, 3, documents=False),
+    "subword documents": Text(SUBWORDS, 3, documents=True, classes=("x",)),
+}
+
+
+def ended(modality: Text, values: torch.Tensor) -> torch.Tensor:
+    """Put the end symbol behind the first one."""
+    after = (values == modality.vocabulary.count).cumsum(1) > 0
+    return torch.where(after & torch.tensor(modality.documents), modality.vocabulary.count, values)
+
+
+@pytest.mark.parametrize("name", KINDS)
+@FAST
+@given(st.data())
+def test_every_form_gives_the_same_values_back(name: str, data: st.DataObject) -> None:
+    """Also symbols that are no text, or are read as other symbols; .txt and .csv hold text alone."""
+    modality = KINDS[name]
+    n = data.draw(st.integers(1, 4))
+    draw = st.lists(st.integers(0, modality.symbols - 1), min_size=modality.length, max_size=modality.length)
+    values = torch.tensor([data.draw(draw) for _ in range(n)])
+    drawn = [data.draw(st.integers(0, max(0, len(modality.classes) - 1))) for _ in range(n)]
+    given = {"label": torch.tensor(drawn)} if modality.classes else {}
+    with tempfile.TemporaryDirectory() as folder:
+        for form in ("a.npz", "a.jsonl", "folder"):
+            modality.write(values, given, pathlib.Path(folder) / form)
+            back, labels = modality.read_back(pathlib.Path(folder) / form)
+            assert torch.equal(ended(modality, back), ended(modality, values)), form
+            assert labels.keys() == given.keys(), form
+            assert all(torch.equal(labels[key], given[key]) for key in labels), form
+        if isinstance(modality.vocabulary, Characters):
+            for form in ("a.txt", "a.csv"):
+                modality.write(values, given, pathlib.Path(folder) / form)
+                back, _ = modality.read_back(pathlib.Path(folder) / form)
+                assert torch.equal(back, ended(modality, values)), form
+
+
+@FAST
+@given(
+    st.lists(st.text(st.characters(codec="utf-8"), max_size=12) | st.sampled_from(["\\n", "\\\\n", "\n\\"]), min_size=1)
+)
+def test_lines_hold_any_text(texts: list[str]) -> None:
+    content = to_lines(texts)
+    assert content.count("\n") == len(texts)
+    assert lines_of(content) == texts
+
+
+def test_samples_are_read_as_they_were_drawn_by_all(tmp_path: pathlib.Path) -> None:
+    modality = KINDS["documents"]
+    values, given = modality.accept(read_lines(tmp_path, ["ab\n", "c", ""], ["x", "x", "y,z"]))
+    assert modality.texts(values) == ["ab\n", "c", ""]
+    assert values[1].tolist() == [7, *[15] * 4]
+    modality.write(values, given, tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["grid.png", "samples.jsonl", "samples.txt"]
+    assert (tmp_path / "out" / "samples.txt").read_text() == "ab\\n\nc\n\n"
+    assert json.loads((tmp_path / "out" / "samples.jsonl").read_text().splitlines()[0]) == {
+        "text": "ab\n",
+        "label": "x",
+    }
+    modality.write(values, {}, tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["grid.png", "samples.txt"]
+    assert texts_of(tmp_path / "out") == ["ab\n", "c", ""]
+    modality.write(values, given, tmp_path / "a.npz")
+    arrays = np.load(tmp_path / "a.npz")
+    assert arrays["samples"].tolist() == ["ab\n", "c", ""]
+    assert arrays["labels"].tolist() == [0, 0, 1]
+    data = read(str(tmp_path / "a.npz"))
+    assert data.modality == Text(Characters("\nabc"), 4, documents=True, classes=("x", "y,z"))
+    assert data.modality.texts(data.values) == ["ab\n", "c"]
+    assert data.given["label"].tolist() == [0, 0]
+
+
+def test_a_single_sample_is_one_example_for_its_model(tmp_path: pathlib.Path) -> None:
+    values = torch.tensor([SUBWORDS.encode("é")[:1] * 3])  # half a character each
+    KINDS["subwords"].write(values, {}, tmp_path / "a.npz")
+    assert torch.equal(read(str(tmp_path / "a.npz"), like=KINDS["subwords"]).values, values)
+
+
+def read_lines(folder: pathlib.Path, texts: list[str], labels: list[str]):
+    from feller.data.find import find
+
+    path = folder / "in.jsonl"
+    path.write_text("".join(json.dumps({"text": t, "label": k}) + "\n" for t, k in zip(texts, labels, strict=True)))
+    return find(path)
+
+
+def texts_of(path: pathlib.Path) -> list[str]:
+    return KINDS["documents"].texts(KINDS["documents"].read_back(path)[0])
+
+
+def test_others_are_refused_forms(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(UsageError, match=r"cannot write this kind of data as \.parquet; choose \.txt, \.jsonl, \.csv"):
+        KINDS["stream"].write(torch.zeros(1, 5, dtype=torch.long), {}, tmp_path / "a.parquet")
+
+
+def test_space_and_checks() -> None:
+    assert KINDS["stream"].space() == Tokens(15, (5,))
+    assert KINDS["documents"].space() == Tokens(16, (5,))
+    assert KINDS["documents"].symbols == 16
+    assert KINDS["stream"].log_scale is None
+    modality, values = KINDS["stream"], torch.arange(10).reshape(2, 5)
+    assert torch.equal(modality.encode(values), values)
+    assert torch.equal(modality.decode(values), values)
+    with pytest.raises(
+        InputError, match="1 of 2 texts hold numbers outside 0 to 14, such as 15: a simulation that stops"
+    ):
+        modality.decode(torch.tensor([[0, 1, 2, 3, 4], [0, 15, 15, 0, 0]]))
+    with pytest.raises(InputError, match=r"expected whole numbers \[n, 5\] in int64, got \[2, 4\]"):
+        modality.decode(values[:, :4])
+    with pytest.raises(InputError, match="1 symbol or more, got 0"):
+        Text(Bytes(), 0, documents=False)
+
+
+def test_texts_end_at_the_first_end() -> None:
+    modality = KINDS["documents"]
+    values = torch.tensor([[5, 6, 15, 7, 15], [15] * 5, [5, 6, 7, 5, 6]])
+    assert modality.texts(values) == [
+        modality.vocabulary.decode([5, 6]),
+        "",
+        modality.vocabulary.decode([5, 6, 7, 5, 6]),
+    ]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_records_keep_it(name: str) -> None:
+    kept = json.loads(json.dumps(to_data(KINDS[name])))
+    assert from_data(Modality, kept) == KINDS[name]
+
+
+def test_gaps_are_filled_and_the_rest_kept() -> None:
+    modality = Text(Characters("abc _"), 8, documents=False)
+    tokens, known = modality.known("ab __c")
+    assert tokens.tolist() == [0, 1, 3, 0, 0, 2, 0, 0]
+    assert known.tolist() == [True, True, True, False, False, True, False, False]
+    assert not modality.known("")[1].any()
+    assert modality.known("abcabcab")[1].all()
+    tokens, known = KINDS["bytes"].known("é_a")
+    assert tokens.tolist() == [195, 169, 0, 97]
+    assert known.tolist() == [True, True, False, True]
+    tokens, known = Text(SUBWORDS, 9, documents=True).known("the__ mat")
+    first, last = SUBWORDS.encode("the"), SUBWORDS.encode(" mat")
+    expected = [True] * len(first) + [False] * 2 + [True] * len(last)
+    assert known.tolist() == (expected + [False] * 9)[:9]
+    assert tokens[known].tolist() == [*first, *last]
+
+
+def test_gaps_beyond_the_model_and_strangers() -> None:
+    modality = Text(Characters("abc "), 8, documents=False)
+    with pytest.raises(
+        UsageError, match="the known text has 9 characters, gaps included, and the model's texts have 8"
+    ):
+        modality.known("abc _____")
+    with pytest.raises(UsageError, match=r"cannot be read: expected the 4 characters .* 'é' \(U\+00E9\), character 6"):
+        modality.known("ab __é")
+    with pytest.raises(UsageError, match=r"got 'A' \(U\+0041\), character 1; write 'a' instead"):
+        modality.known("A")
+
+
+def test_pictures_of_any_text() -> None:
+    odd = ["To be, or not\nto be", "世界 \U0001f600 مرحبا", "\x00\x1b[31m\u202e", "", "x" * 5000, "\n" * 99]
+    modality = Text(Characters("".join(sorted(set("".join(odd))))), 5000, documents=True, classes=("a", "b"))
+    values = modality.pad(modality.rows(odd, lambda i: i)[0])
+    plain = modality.show(values, {})
+    labelled = modality.show(values, {"label": torch.tensor([0, 1, 0, 1, 0, 1])})
+    single = modality.show(values, {}, columns=1)
+    assert len(plain.getcolors(maxcolors=10**6)) > 10
+    assert labelled.height > plain.height
+    assert single.width < plain.width
+    assert modality.show(values[:1], {}).size != plain.size
+    assert max(modality.show(values.repeat(50, 1), {}).size) < 10_000
+
+
+def test_shakespeare_has_two_parts_of_one_kind() -> None:
+    train, test = read("example:shakespeare"), read("example:shakespeare/test")
+    assert train.modality == test.modality
+    assert train.modality.symbols == 65
+    assert (train.values.shape[1], len(train) > 30_000, len(test) > 3_000) == (128, True, True)
+    assert train.modality.texts(train.values[:1])[0].startswith(
+        "First Citizen:\nBefore we proceed any further, hear me"
+    )
+    again = read("example:shakespeare/test", like=train.modality)
+    assert torch.equal(again.values, test.values)
+    assert torch.equal(again.groups, test.groups)
+    assert read("example:shakespeare", size=32, vocabulary="bytes").modality == Text(Bytes(), 32, documents=False)

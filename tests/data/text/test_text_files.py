@@ -1,0 +1,276 @@
+"""From files of letters to examples: what is a list, what is prose, and what is said about damage."""
+
+import gzip
+import json
+import pathlib
+import tempfile
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from feller.data import Bytes, Characters, Dataset, Points, Subwords, Text, read
+from feller.data.text import windows
+from feller.data.text.sniff import is_list
+from feller.errors import InputError, UsageError
+
+NAMES = ["emma", "olivia", "ava", "zoë", "o'neil", "li"] * 5
+PROSE = (
+    "It is a truth universally acknowledged, that a single man\nin possession of a good fortune, must be in want.\n\n"
+) * 20
+
+
+def written(folder: pathlib.Path, name: str, content: str | bytes) -> str:
+    path = folder / name
+    content = content.encode() if isinstance(content, str) else content
+    path.write_bytes(gzip.compress(content, mtime=0) if name.endswith(".gz") else content)
+    return str(path)
+
+
+def texts(data: Dataset) -> list[str]:
+    assert isinstance(data.modality, Text)
+    return data.modality.texts(data.values)
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.txt.gz"])
+def test_prose_is_cut_into_windows(tmp_path: pathlib.Path, name: str) -> None:
+    data = read(written(tmp_path, name, "\ufeff" + PROSE.replace("\n", "\r\n")))
+    assert data.modality == Text(Characters("".join(sorted(set(PROSE)))), 128, documents=False)
+    assert all(text in PROSE and len(text) == 128 for text in texts(data))
+    assert PROSE.startswith(texts(data)[0])
+    assert data.groups is not None
+    assert f"one text of {len(PROSE):,} characters, {len(set(PROSE))} of them different, was cut into" in data.notes[0]
+    assert "as rows of a .jsonl or .csv, texts are examples of their own" in data.notes[0]
+
+
+def test_windows_with_gaps_are_told(tmp_path: pathlib.Path, monkeypatch) -> None:
+    text = PROSE * 20  # blocks of 640
+    monkeypatch.setattr(windows, "MOST", len(text) // 2)
+    data = read(written(tmp_path, "a.txt", text), size=20)
+    used = len(data) / (len(text) / 20)
+    assert used == pytest.approx(0.5, abs=0.05)  # each block begins with a window
+    assert f"windows of 20 characters, which leave out {1 - used:.0%} of it" in data.notes[0]
+
+
+def test_a_list_is_documents(tmp_path: pathlib.Path) -> None:
+    data = read(written(tmp_path, "names.txt", "\n".join(NAMES)))
+    assert data.modality == Text(Characters("'aeilmnovzë"), 7, documents=True)
+    assert data.groups is None
+    assert texts(data) == NAMES
+    assert (data.values[0] == torch.tensor([2, 5, 5, 1, 11, 11, 11])).all()
+    assert data.notes[0].startswith("each of the 30 lines is an example; a text alone in a .jsonl is read as a whole")
+
+
+@pytest.mark.parametrize(
+    ("text", "so"),
+    [
+        ("\n".join(NAMES), True),
+        ("\n".join(NAMES[:20]), False),
+        ("\n".join(["CC(=O)Oc1ccccc1C(=O)O", "C"] * 20), True),
+        ("\n\n".join(NAMES), False),
+        ("\n".join([*NAMES, "x" * 100]), False),
+        ("\n".join(["x" * 65] * 30), False),
+        (PROSE, False),
+        ("to be or not to be " * 100, False),
+        ("", False),
+    ],
+)
+def test_lists_are_short_lines_that_are_alike(text: str, so: bool) -> None:
+    assert is_list(text) == so
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
+def test_json_lines(tmp_path: pathlib.Path, name: str) -> None:
+    lines = [{"text": "one\ntwo\u2028", "label": "b"}, {"Label": 3, "id": "x", "text": "three"}]
+    content = "\n\n".join(json.dumps(line, ensure_ascii=False) for line in lines)
+    data = read(written(tmp_path, name, content))
+    assert texts(data) == ["one\ntwo\u2028", "three"]
+    assert data.modality.classes == ("3", "b")
+    assert data.given["label"].tolist() == [1, 0]
+
+
+def test_json_lines_with_another_field_or_none(tmp_path: pathlib.Path) -> None:
+    assert texts(read(written(tmp_path, "a.jsonl", '{"body": "ab", "n": 1}\n{"body": "c", "n": 2}\n'))) == ["ab", "c"]
+    assert texts(read(written(tmp_path, "a.jsonl", '"ab"\n"c"\n'))) == ["ab", "c"]
+    alone = read(written(tmp_path, "a.jsonl", json.dumps({"text": "\n".join(NAMES * 9)})))
+    assert not alone.modality.documents
+    assert texts(alone)[0] == "\n".join(NAMES * 9)[:128]
+
+
+def test_columns_of_texts(tmp_path: pathlib.Path) -> None:
+    rows = 'id,Text,label\n1,"one, ""two""\nthree",b\n2, four ,a\n'
+    for name in ("a.csv", "a.csv.gz"):
+        data = read(written(tmp_path, name, rows))
+        assert texts(data) == ['one, "two"\nthree', " four "]
+        assert data.given["label"].tolist() == [1, 0]
+        assert data.notes[:2] == ("the texts are the column 'Text'", "left out the columns id")
+    single = read(written(tmp_path, "b.tsv", "smiles\tclass\nCCO\tx\nc1ccccc1\ty\n"))
+    assert texts(single) == ["CCO", "c1ccccc1"]
+    assert single.modality.classes == ("x", "y")
+    assert texts(read(written(tmp_path, "c.csv", "name\nemma\nava\n"))) == ["emma", "ava"]
+    assert texts(read(written(tmp_path, "d.csv", "text\n1984\n2001\n"))) == ["1984", "2001"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["1,2\n3,4\n", "x,y\n1,2\n", "x\ty\tlabel\n1\t2\ta\n3\t4\tb\n", "1\n2\n3\n", "0.5\n", "x;label\n1;a\n2;b\n"],
+)
+def test_tables_of_numbers_stay_tables(tmp_path: pathlib.Path, content: str) -> None:
+    for name in ("a.txt", "a.csv", "a.txt.gz"):
+        assert isinstance(read(written(tmp_path, name, content)).modality, Points), name
+
+
+def test_a_damaged_table_is_not_taken_for_text(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(InputError, match="expected a number in column 'y', row 4, got 'z'"):
+        read(written(tmp_path, "a.txt", "x,y\n1,2\n3,4\n5,z\n"))
+
+
+def test_vocabularies_are_asked_for(tmp_path: pathlib.Path) -> None:
+    prose, names = written(tmp_path, "a.txt", PROSE), written(tmp_path, "b.txt", "\n".join(NAMES))
+    assert read(prose, vocabulary="bytes").modality == Text(Bytes(), 128, documents=False)
+    sub = read(prose, vocabulary="subwords:260", size=16).modality
+    assert isinstance(sub.vocabulary, Subwords)
+    assert (sub.symbols, sub.length) == (260, 16)
+    assert read(prose, vocabulary="subwords:300", size=32).modality.length == 32
+    assert read(names, vocabulary="bytes").modality == Text(Bytes(), 7, documents=True)
+    many = "".join(map(chr, range(0x4E00, 0x4E00 + 300)))
+    assert read(written(tmp_path, "c.txt", many * 3)).modality.vocabulary == Bytes()
+    assert read(written(tmp_path, "c.txt", many * 3), vocabulary="characters").modality.symbols == 300
+    for wrong in ("byte", "subwords:x", "bytes:300", "", "subwords:"):
+        with pytest.raises(UsageError, match=f"there is no vocabulary {wrong!r}"):
+            read(prose, vocabulary=wrong)
+    with pytest.raises(UsageError, match="holds no text, and only text has a vocabulary"):
+        read("example:moons", vocabulary="bytes")
+    with pytest.raises(UsageError, match="holds no rows of numbers"):
+        read(prose, space="torus")
+
+
+def test_numbers_are_text_if_a_vocabulary_is_asked_for(tmp_path: pathlib.Path) -> None:
+    numbers = "".join(f"{i * i}\n" for i in range(40))
+    for name, content in (("a.txt", numbers), ("a.csv", f"n\n{numbers}")):
+        path = written(tmp_path, name, content)
+        assert isinstance(read(path).modality, Points)
+        data = read(path, vocabulary="characters")
+        assert texts(data) == numbers.split()
+        assert texts(read(path, like=data.modality)) == numbers.split()
+
+
+def test_sizes(tmp_path: pathlib.Path) -> None:
+    prose, names = written(tmp_path, "a.txt", PROSE), written(tmp_path, "b.txt", "\n".join(NAMES))
+    assert read(prose, size=40).values.shape[1] == 40
+    short = read(names, size=4)
+    assert short.modality.length == 4
+    assert texts(short)[:4] == ["emma", "oliv", "ava", "zoë"]
+    assert "cut 10 of 30 texts, which are longer than 4 characters" in short.notes
+    assert read(names, size=100).modality.length == 7
+    long = read(written(tmp_path, "c.jsonl", f'"{"ab" * 3000}"\n"a"\n'))
+    assert long.values.shape == (2, 4096)
+    assert "cut 1 of 2 texts, which are longer than 4096 characters" in long.notes
+    for wrong in (1, 5000):
+        with pytest.raises(UsageError, match=f"expected texts of 2 to 4096 symbols, got {wrong}"):
+            read(prose, size=wrong)
+
+
+def test_a_model_says_how_files_are_read(tmp_path: pathlib.Path) -> None:
+    prose, names = written(tmp_path, "a.txt", PROSE), written(tmp_path, "b.txt", "\n".join(NAMES))
+    stream, documents = read(prose, size=20).modality, read(names).modality
+    part = PROSE[:58]
+    held_out = read(written(tmp_path, "c.txt", part), like=stream, size=99)
+    assert held_out.modality is stream
+    assert texts(held_out)[0] == part[:20]
+    assert held_out.groups is not None
+    more = read(written(tmp_path, "d.txt", "ava\n\nolivianna\n"), like=documents)
+    assert texts(more) == ["ava", "olivian"]
+    assert more.notes[1:] == (
+        "left out 1 empty texts, the first in line 2",
+        "cut 1 of 2 texts, which are longer than 7 characters",
+    )
+    with pytest.raises(InputError, match=r"d\.txt: text 2: expected the 11 characters .* 'x' \(U\+0078\), character 1"):
+        read(written(tmp_path, "d.txt", "ava\nx\n"), like=documents)
+    with pytest.raises(InputError, match=r"expected texts of 20 characters, got one of 2 \(text 1\)"):
+        read(written(tmp_path, "e.jsonl", '"in"\n"a"\n'), like=stream)
+    for name in ("moons", "digits"):
+        with pytest.raises(InputError, match="expected texts, got data of another kind"):
+            read(f"example:{name}", like=stream)
+        with pytest.raises(InputError, match="got texts"):
+            read(prose, like=read(f"example:{name}").modality)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.txt", b"ab\xffc", "expected text in UTF-8, got byte 0xff at position 2; save it as UTF-8"),
+        ("a.txt", b"\xef\xbb\xbfab\xc3", "got byte 0xc3 at position 5"),
+        ("a.jsonl", b'"a\xe9"\n', "got byte 0xe9 at position 2"),
+        ("a.csv", b"text\na\n\xe9\n", "got byte 0xe9 at position 7"),
+        ("a.txt", b"", "the file is empty"),
+        ("a.txt", b"\n \n\t\n", "the file holds no text"),
+        ("a.jsonl", b"\n\n", "the file holds no text"),
+        ("a.txt", b"a" * 1000, "one symbol over and over, so there is nothing to learn"),
+        ("a.csv", b"text\naa\naaa\n", "one symbol over and over"),
+        ("a.jsonl", b'""\n" "\n', "the file holds no text"),
+        ("a.txt", b"to be or not", "the text has 12 characters, too few for two examples of 128; give more text, or a"),
+        ("a.jsonl", b'"ab"\n""\n', "expected two texts or more, got one"),
+        ("a.jsonl", b'{"text": "a"}\n{"text": 1, "n": 2}\n', "line 2: expected the field 'text', .* got text, n"),
+        ("a.jsonl", b'{"a": "x", "b": "y"}\n', "line 1: expected the field 'text', .* got a, b"),
+        ("a.jsonl", b'{"text": "a", "label": [1]}\n', r"a label that is a word or a whole number, got '\[1\]'"),
+        ("a.jsonl", b'{"text": "a", "label": "x"}\n{"text": "b"}\n', "line 2 has no label, and 1 others have one"),
+        ("a.jsonl", b'{"text": "a"\n', "line 1: expected a JSON object with text"),
+        ("a.jsonl", b"[" * 100000, "line 1: expected a JSON object with text"),
+        ("a.jsonl", b"3\n", "line 1: expected a JSON object with text, got '3'"),
+        ("a.jsonl", b'"a\\ud800"\n', "line 1: expected text, got '.ud800'"),
+        ("a.csv", b"text,label\na,x\nb\n", "row 3 has 1 cells, expected 2"),
+        ("a.csv", b"text\na, b\n", "row 2 has 2 cells, expected 1 as in the first; put texts with commas in quotes"),
+        ("a.csv", b'text\n"a\n', "is no table of text"),
+        ("a.csv", b"text,label\na,x\nb,\n", "line 3 has no label"),
+    ],
+)
+def test_refused_in_one_line(tmp_path: pathlib.Path, name: str, content: bytes, said: str) -> None:
+    with pytest.raises(InputError, match=said) as caught:
+        read(written(tmp_path, name, content))
+    assert "\n" not in str(caught.value)
+    assert name in str(caught.value)
+
+
+def test_damaged_archives(tmp_path: pathlib.Path) -> None:
+    path = pathlib.Path(written(tmp_path, "a.txt.gz", PROSE))
+    whole = path.read_bytes()
+    for damaged in (whole[: len(whole) // 2], b"no archive", whole[:15] + b"xxxx" + whole[19:]):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"a\.txt\.gz: cannot be unpacked"):
+            read(str(path))
+
+
+def whole_files(folder: pathlib.Path) -> list[pathlib.Path]:
+    written(folder, "a.txt", PROSE[:600])
+    written(folder, "b.txt.gz", "\n".join(NAMES))
+    written(
+        folder,
+        "c.jsonl",
+        "".join(json.dumps({"text": name, "label": "xy"[i % 2]}) + "\n" for i, name in enumerate(NAMES)),
+    )
+    written(folder, "d.csv", "text,label\n" + "".join(f'"{name}",k\n' for name in NAMES))
+    np.savez(folder / "e.npz", samples=np.array(NAMES), tokens=np.arange(90).reshape(30, 3))
+    return sorted(folder.iterdir())
+
+
+@settings(deadline=None, max_examples=150, derandomize=True)
+@given(st.data())
+def test_random_damage_gives_data_or_one_line(data: st.DataObject) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = data.draw(st.sampled_from(whole_files(pathlib.Path(folder))))
+        content = bytearray(path.read_bytes())
+        for _ in range(data.draw(st.integers(0, 3))):
+            content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+        path.write_bytes(content[: data.draw(st.integers(0, len(content)) | st.just(len(content)))])
+        said = None
+        try:
+            found = read(str(path))
+            assert len(found) > 0
+            if isinstance(found.modality, Text):
+                found.modality.encode(found.values)
+        except InputError as error:
+            said = str(error)
+        assert said is None or (path.name in said and "\n" not in said)

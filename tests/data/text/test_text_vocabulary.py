@@ -1,0 +1,99 @@
+"""Vocabularies: there and back, what is said about strangers, and how they are kept."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from feller.data import Bytes, Characters, Subwords, Vocabulary
+from feller.data.text.subwords import learn_subwords
+from feller.errors import InputError, UsageError
+from feller.record import from_data, to_data
+
+FAST = settings(deadline=None, max_examples=50, derandomize=True)
+ANY = st.text(st.characters(codec="utf-8"), max_size=40)
+PROSE = ["the cat sat on the mat, the rat sat on the hat. " * 20, "über Maß und Größe — 世界 " * 10]
+SUBWORDS = learn_subwords(PROSE, 290)
+
+
+@FAST
+@given(ANY)
+def test_decoding_undoes_encoding(text: str) -> None:
+    own = Characters("".join(sorted(set(text))) or "x")
+    for vocabulary in (own, Bytes(), SUBWORDS):
+        ids = vocabulary.encode(text)
+        assert vocabulary.decode(ids) == text
+        assert all(0 <= symbol < vocabulary.count for symbol in ids)
+    assert [own.symbols[symbol] for symbol in own.encode(text)] == list(text)
+    assert bytes(Bytes().encode(text)) == text.encode()
+
+
+@FAST
+@given(st.lists(st.integers(0, 255), max_size=20))
+def test_bytes_that_are_no_text_can_be_shown(ids: list[int]) -> None:
+    assert Bytes().decode(ids).encode().count(0) == ids.count(0)
+    assert SUBWORDS.decode(ids).encode() is not None
+
+
+def test_numbers_are_those_of_the_order_of_characters() -> None:
+    assert Characters("ba\n").encode("ab\n\na") == [1, 0, 2, 2, 1]
+    assert Characters("ba\n").count == 3
+    assert Bytes().encode("é\n") == [195, 169, 10]
+    assert Bytes().count == 256
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("cabéd", r"'é' \(U\+00E9\), character 4; write 'e' instead, or leave it out"),
+        ("caB", r"'B' \(U\+0042\), character 3; write 'b' instead"),
+        ("É", r"'É' \(U\+00C9\), character 1; write 'e' instead"),
+        ("ab “c", r"'“' \(U\+201C\), character 4; write '\"' instead"),
+        ("a—b", r"'—' \(U\+2014\), character 2; write '-' instead"),
+        ("a\tb", r"'\\t' \(U\+0009\), character 2; write ' ' instead"),
+        ("世", r"'世' \(U\+4E16\), character 1; leave it out; there are 'abcde"),
+        ("ß", r"'ß' \(U\+00DF\), character 1; leave it out"),
+    ],
+)
+def test_strangers_are_named_with_their_place_and_what_is_near(text: str, said: str) -> None:
+    with pytest.raises(InputError, match=f"expected the 8 characters that the model knows, got {said}") as caught:
+        Characters('abcde "-').encode(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_half_a_character_is_refused() -> None:
+    for vocabulary in (Bytes(), SUBWORDS):
+        with pytest.raises(InputError, match=r"got '\\ud800' \(U\+D800\), half of a character, as character 3"):
+            vocabulary.encode("ab\ud800")
+
+
+def test_subwords_are_learnt_from_the_data() -> None:
+    """Frequent words become single symbols; the same data give the same vocabulary."""
+    assert len(SUBWORDS.encode("the cat sat on the mat")) <= 12
+    assert len(SUBWORDS.encode("qzqz")) == 4
+    assert SUBWORDS.count == 290
+    assert learn_subwords(PROSE, 290) == SUBWORDS
+    assert learn_subwords(["ab"], 400).count == 256  # no pair comes twice
+
+
+@pytest.mark.parametrize("count", [0, 256, 2**17 + 1])
+def test_numbers_of_subwords_out_of_range(count: int) -> None:
+    with pytest.raises(UsageError, match=f"expected 257 to 131,072 subwords, got {count}"):
+        learn_subwords(PROSE, count)
+
+
+@pytest.mark.parametrize("vocabulary", [Characters("a\n\"é世'\\"), Bytes(), SUBWORDS], ids=lambda v: type(v).__name__)
+def test_records_keep_them(vocabulary: Vocabulary) -> None:
+    kept = json.loads(json.dumps(to_data(vocabulary)))
+    assert from_data(Vocabulary, kept) == vocabulary
+    assert from_data(Vocabulary, kept).encode("a") == vocabulary.encode("a")
+
+
+def test_damaged_vocabularies() -> None:
+    with pytest.raises(InputError, match="expected different characters, one or more, got 'aba'"):
+        Characters("aba")
+    with pytest.raises(InputError, match="one or more, got ''"):
+        Characters("")
+    with pytest.raises(InputError, match="the vocabulary of subwords is damaged"):
+        Subwords("{}").encode("a")

@@ -1,0 +1,93 @@
+"""The causal transformer, and its cache."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from feller.draws import Draws
+from feller.networks import Decoder
+from feller.networks.decoder import CausalTransformer
+
+K = 5
+
+
+def trained() -> CausalTransformer:
+    """A float64 network none of whose weights is zero."""
+    network = Decoder(K, width=16, depth=2, heads=2).build((12,), {"label": 3}, Draws(0)).double()
+    draw = Draws(1).at("weights")
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight += 0.2 * draw.normal(weight.shape, torch.float64)
+    return network
+
+
+def batch(n: int = 3, length: int = 12) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    draw = Draws(2).at("batch")
+    return draw.integers(K, (n, length)), draw.uniform((n,), torch.float64), {"label": draw.integers(4, (n,))}
+
+
+@pytest.mark.parametrize("place", [0, 5, 11])
+def test_a_token_changes_the_logits_behind_it_alone(place: int) -> None:
+    network = trained()
+    x, t, given = batch()
+    other = x.clone()
+    other[:, place] = (other[:, place] + 1) % K
+    before, after = network(x, t, given), network(other, t, given)
+    torch.testing.assert_close(after[:, : place + 1], before[:, : place + 1], rtol=0, atol=1e-13)
+    assert ((after - before)[:, place + 1 :].abs().amax(2) > 1e-5).all()
+
+
+def test_time_and_padding_change_nothing() -> None:
+    network = trained()
+    x, t, given = batch()
+    logits = network(x, t, given)
+    assert torch.equal(network(x, 1 - t, given), logits)
+    valid = torch.arange(12).expand(3, 12) < 7
+    padded = network(torch.where(valid, x, 0), t, given | {"valid": valid})
+    torch.testing.assert_close(padded[:, :7], network(x[:, :7], t, given))
+    torch.testing.assert_close(padded[:, :7], logits[:, :7])
+
+
+@pytest.mark.parametrize("parts", [(1,) * 12, (12,), (1, 4, 1, 6), (9, 3)])
+def test_reading_on_equals_reading_at_once(parts: tuple[int, ...]) -> None:
+    """The logits after each part are those of the whole text at the same place."""
+    network = trained()
+    x, t, given = batch()
+    whole = network(x, t, given)
+    text = torch.cat([torch.full((3, 1), network.start), x[:, :-1]], 1)
+    cache, read = network.begin(3, 12), 0
+    for m in parts:
+        logits, cache = network.next(text[:, read : read + m], cache, given)
+        read += m
+        torch.testing.assert_close(logits, whole[:, read - 1], rtol=1e-10, atol=1e-10)
+    assert cache.filled == 12
+
+
+def test_single_precision_agrees_to_five_digits() -> None:
+    network = trained().float()
+    x, t, given = batch()
+    whole = network(x, t, given)
+    cache, token = network.begin(3, 12), torch.full((3, 1), network.start)
+    for i in range(12):
+        logits, cache = network.next(token, cache, given)
+        assert (logits - whole[:, i]).abs().max() < 1e-5 * whole.abs().max()
+        token = x[:, i : i + 1]
+
+
+def test_some_texts_go_on_without_the_others() -> None:
+    network = trained()
+    x, t, given = batch()
+    text = torch.cat([torch.full((3, 1), network.start), x], 1)
+    _, cache = network.next(text[:, :5], network.begin(3, 12), given)
+    which = torch.tensor([2, 0])
+    given = {"label": given["label"][which]}
+    logits, _ = network.next(text[which, 5:8], cache.rows(which), given)
+    torch.testing.assert_close(logits, network(x[which], t[which], given)[:, 7])
+
+
+def test_the_first_token_is_not_seen_by_itself() -> None:
+    network = trained()
+    x, t, given = batch(1, 1)
+    answers = [network(torch.full_like(x, k), t, given) for k in range(K)]
+    assert all(torch.equal(answer, answers[0]) for answer in answers)
+    assert network(x, t, {"label": (given["label"] + 1) % 4}).sub(answers[0]).abs().max() > 1e-5

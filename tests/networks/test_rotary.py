@@ -1,0 +1,32 @@
+"""Rotary positions."""
+
+import math
+
+import torch
+
+from feller.draws import Draws
+from feller.networks.rotary import rotate, turns
+
+
+def test_pairs_turn_by_the_angle_of_their_place() -> None:
+    x = torch.tensor([1.0, 0.5, 0.0, -2.0], dtype=torch.float64).expand(1, 1, 3, 4)
+    y = rotate(x, turns(5, 3, 4, x))
+    for row in range(3):
+        for pair, speed in enumerate((1.0, 0.01)):
+            a, b = x[0, 0, row, pair].item(), x[0, 0, row, pair + 2].item()
+            cosine, sine = math.cos((5 + row) * speed), math.sin((5 + row) * speed)
+            torch.testing.assert_close(y[0, 0, row, pair].item(), a * cosine - b * sine)
+            torch.testing.assert_close(y[0, 0, row, pair + 2].item(), a * sine + b * cosine)
+
+
+def test_products_depend_on_the_distance_alone() -> None:
+    draw = Draws(0).at("x")
+    query, key = draw.normal((2, 3, 7, 8), torch.float64), draw.normal((2, 3, 7, 8), torch.float64)
+
+    def products(first: int) -> torch.Tensor:
+        by = turns(first, 7, 8, query)
+        return rotate(query, by) @ rotate(key, by).mT
+
+    torch.testing.assert_close(products(0), products(40))
+    assert (products(0) - query @ key.mT).abs().max() > 0.1
+    torch.testing.assert_close(products(0).diagonal(0, 2, 3), (query @ key.mT).diagonal(0, 2, 3))

@@ -1,0 +1,222 @@
+"""What every architecture for tokens must do, and what those for arrays of a fixed shape do besides."""
+
+import json
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+from torch.nn import functional as F
+
+from feller.draws import Draws
+from feller.errors import UsageError
+from feller.networks import MLP, Architecture, Decoder, Embedded, TextTransformer, TokenMLP, UNet, parameters
+from feller.record import from_data, to_data
+
+K = 5
+SMALL = {
+    "text": (TextTransformer(K, width=16, depth=2, heads=2), (9,)),
+    "decoder": (Decoder(K, width=16, depth=2, heads=2), (9,)),
+    "token mlp": (TokenMLP(K, masked=True, features=3, width=24, depth=2), (2, 3)),
+    "embedded mlp": (Embedded(MLP(width=16, depth=2), K, masked=True, features=3), (4,)),
+    "embedded mlp of one token": (Embedded(MLP(width=16, depth=2), K, features=3), ()),
+    "embedded unet": (Embedded(UNet(channels=8, multipliers=(1, 2), blocks=1, heads=2), K, features=4), (2, 5, 4)),
+}
+every = pytest.mark.parametrize(("architecture", "shape"), SMALL.values(), ids=SMALL)
+
+
+def build(architecture: Architecture, shape: tuple[int, ...], seed: int = 0) -> nn.Module:
+    return architecture.build(shape, {"label": 3}, Draws(seed))
+
+
+def trained(architecture: Architecture, shape: tuple[int, ...]) -> nn.Module:
+    """A float64 network none of whose weights is zero."""
+    network = build(architecture, shape).double()
+    draw = Draws(1).at("weights")
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight += 0.2 * draw.normal(weight.shape, torch.float64)
+    return network
+
+
+def batch(architecture: Architecture, shape: tuple[int, ...], n: int = 4) -> tuple[Tensor, Tensor, Tensor]:
+    draw = Draws(2).at("batch")
+    x_t = draw.integers(K + getattr(architecture, "masked", False), (n, *shape))
+    return x_t, draw.uniform((n,), torch.float64), draw.integers(4, (n,))
+
+
+@every
+@pytest.mark.parametrize("n", [0, 3])
+def test_logits_of_every_token(architecture: Architecture, shape: tuple[int, ...], n: int) -> None:
+    x_t, t, label = batch(architecture, shape, n)
+    network = build(architecture, shape)
+    logits = network(x_t, t.float(), {"label": label})
+    assert logits.shape == (n, *shape, K)
+    assert logits.dtype == torch.float32
+    assert network.double()(x_t, t, {"label": label}).dtype == torch.float64
+
+
+@every
+def test_the_device_follows_the_inputs(architecture: Architecture, shape: tuple[int, ...]) -> None:
+    x_t, t, label = batch(architecture, shape)
+    network = build(architecture, shape).double()
+    away = network.to("meta")(x_t.to("meta"), t.to("meta"), {"label": label.to("meta")})
+    assert away.shape == (4, *shape, K)
+    assert away.device.type == "meta"
+
+
+@every
+def test_a_new_network_answers_zero_and_learns_in_all_its_weights(
+    architecture: Architecture, shape: tuple[int, ...]
+) -> None:
+    """What starts at zero must not keep anything behind it from learning."""
+    x_t, t, label = batch(architecture, shape, 16)
+    label[:4] = torch.arange(4)
+    known = x_t % 2 == 0
+    given = {"label": label, "known": known} if isinstance(architecture, TextTransformer) else {"label": label}
+    network = build(architecture, shape).double()
+    before = {name: weight.detach().clone() for name, weight in network.named_parameters()}
+    assert not network(x_t, t, given).any()
+    optimiser = torch.optim.Adam(network.parameters(), 1e-2)
+    target = (x_t.roll(1, -1) + label.reshape(-1, *[1] * len(shape)) if shape else x_t + label) % K
+    for _ in range(5):
+        optimiser.zero_grad()
+        F.cross_entropy(network(x_t, t, given).flatten(0, -2), target.flatten()).backward()
+        optimiser.step()
+    still = [name for name, weight in network.named_parameters() if torch.equal(weight, before[name])]
+    assert still == []
+    now = network(x_t, t, given)
+    others = [network(x_t, t, given | {"label": (label + 1) % 4})]
+    others += [] if isinstance(architecture, Decoder) else [network(x_t, 1 - t, given)]
+    for other in others:
+        assert ((other - now).abs().flatten(1).amax(1) > 1e-7).all()
+
+
+@every
+def test_gradients_per_example(architecture: Architecture, shape: tuple[int, ...]) -> None:
+    network = trained(architecture, shape)
+    weights = {name: weight.detach() for name, weight in network.named_parameters()}
+    x_t, t, label = batch(architecture, shape, 3)
+    valid = torch.arange(shape[0] if shape else 1) < torch.tensor([[9], [2], [1]])
+    given = {"label": label, "valid": valid}
+
+    def loss(weights: dict[str, Tensor], x_t: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
+        row = {name: value[None] for name, value in given.items()}
+        logits = functional_call(network, weights, (x_t[None], t[None], row))
+        return F.cross_entropy(logits.flatten(0, -2), x_t.flatten() % K)
+
+    together = vmap(grad(loss), in_dims=(None, 0, 0, 0))(weights, x_t, t, given)
+    for i in range(3):
+        network.zero_grad()
+        logits = network(x_t[i : i + 1], t[i : i + 1], {name: value[i : i + 1] for name, value in given.items()})
+        F.cross_entropy(logits.flatten(0, -2), x_t[i].flatten() % K).backward()
+        for name, weight in network.named_parameters():
+            expected = torch.zeros_like(weight) if weight.grad is None else weight.grad
+            torch.testing.assert_close(together[name][i], expected, rtol=1e-9, atol=1e-12)
+
+
+@every
+def test_rows_do_not_look_at_each_other(architecture: Architecture, shape: tuple[int, ...]) -> None:
+    network = trained(architecture, shape)
+    x_t, t, label = batch(architecture, shape, 5)
+    logits = network(x_t, t, {"label": label})
+    order = torch.tensor([3, 0, 4, 1, 2])
+    close = {"rtol": 1e-12, "atol": 1e-12}
+    torch.testing.assert_close(network(x_t[order], t[order], {"label": label[order]}), logits[order], **close)
+    changed = x_t.clone()
+    changed[1] = (changed[1] + 1) % K
+    others = network(changed, t, {"label": label})
+    torch.testing.assert_close(others[[0, 2, 3, 4]], logits[[0, 2, 3, 4]], **close)
+    assert (others[1] - logits[1]).abs().max() > 1e-3
+
+
+@every
+def test_weights_come_from_the_seed(architecture: Architecture, shape: tuple[int, ...]) -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    first = build(architecture, shape, 0).state_dict()
+    assert torch.equal(torch.get_rng_state(), before)
+    again, other = build(architecture, shape, 0).state_dict(), build(architecture, shape, 1).state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    for name, weight in first.items():
+        assert torch.equal(weight, other[name]) == (len(weight.unique()) == 1), name  # zeros and ones stay
+
+
+@every
+def test_record(architecture: Architecture, shape: tuple[int, ...]) -> None:
+    data = json.loads(json.dumps(to_data(architecture)))
+    assert data["is"] == type(architecture).__name__
+    assert from_data(Architecture, data) == architecture
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        (TextTransformer, {"symbols": 0}),
+        (TextTransformer, {"symbols": 3, "width": 12, "heads": 4}),
+        (Decoder, {"symbols": 3, "depth": 0}),
+        (Decoder, {"symbols": 3, "width": 10, "heads": 2}),
+        (TokenMLP, {"symbols": 3, "width": 0}),
+        (Embedded, {"inner": MLP(), "symbols": 3, "features": 0}),
+    ],
+)
+def test_wrong_settings(kind: type[Architecture], settings: dict) -> None:
+    with pytest.raises(UsageError, match="expected"):
+        kind(**settings)
+
+
+@pytest.mark.parametrize("architecture", [TextTransformer(3), Decoder(3)])
+def test_a_text_network_refuses_pictures(architecture: Architecture) -> None:
+    with pytest.raises(UsageError, match="use Embedded"):
+        architecture.build((1, 4, 4), {}, Draws(0))
+
+
+@pytest.mark.parametrize("architecture", [TokenMLP(3), Embedded(MLP(), 3)])
+def test_an_array_network_refuses_a_dict(architecture: Architecture) -> None:
+    with pytest.raises(UsageError, match="one array of tokens"):
+        architecture.build({"a": (2,)}, {}, Draws(0))
+
+
+def test_the_size_of_the_reference_network() -> None:
+    """64 tokens of 17 levels and a mask, ten classes: about 1.52 million."""
+    network = TokenMLP(17, masked=True).build((1, 8, 8), {"label": 10}, Draws(0))
+    vector = (18 * 64 + 64) + 11 * 64 + (64 * 64 + 64) + (64 * 384 + 384)
+    layers = 18 * 8 + (64 * 8 * 384 + 384) + 6 * (384 * 384 + 384) + (384 * 64 * 17 + 64 * 17)
+    assert parameters(network) == vector + layers
+    assert abs(parameters(network) / 1.52e6 - 1) < 0.02
+
+
+def test_features_of_a_picture_are_channels_of_its_place() -> None:
+    """A network inside that answers with what it sees leaves the features of each token at its token."""
+    network = trained(Embedded(MLP(width=8, depth=1), K, features=3), (2, 4, 3))
+    network.inner = nn.Module()
+    seen = []
+
+    def answer(x: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
+        seen.append(x.shape)
+        return x
+
+    network.inner.forward = answer
+    x_t, t, label = batch(SMALL["embedded mlp"][0], (2, 4, 3), 2)
+    x_t = x_t.clamp(max=K - 1)
+    features = network.enter(x_t)
+    torch.testing.assert_close(
+        network(x_t, t, {"label": label}), features @ network.leave.weight.mT + network.near(features)
+    )
+    assert seen == [(2, 6, 4, 3)]
+
+
+@pytest.mark.parametrize("name", ["text", "token mlp", "embedded mlp", "embedded unet"])
+def test_fits_a_fixed_map(name: str) -> None:
+    """A map that needs the token, its neighbour and the label, from log 5 = 1.61 nats down to a tenth of it."""
+    architecture, shape = SMALL[name]
+    network = build(architecture, shape)
+    x_t, t, label = batch(architecture, shape, 16)
+    target = (x_t + x_t.roll(1, -1) + label.reshape(-1, *[1] * len(shape))) % K
+    optimiser = torch.optim.Adam(network.parameters(), 2e-2)
+    for _ in range(120):
+        optimiser.zero_grad()
+        loss = F.cross_entropy(network(x_t, t.float(), {"label": label}).flatten(0, -2), target.flatten())
+        loss.backward()
+        optimiser.step()
+    assert loss < 0.16

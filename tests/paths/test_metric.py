@@ -1,0 +1,255 @@
+"""Metric paths: the vector 12.3 and the table of section 6 of the kinetic-optimal reference; costs and betas."""
+
+import json
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from feller.draws import Draws
+from feller.errors import UsageError
+from feller.paths import (
+    BackAndForth,
+    ConstantSpeed,
+    Cost,
+    Embedded,
+    Geometric,
+    Increment,
+    Instant,
+    KineticOptimal,
+    Levels,
+    Metric,
+    Odds,
+    Path,
+    Power,
+    Resample,
+    Table,
+)
+from feller.record import from_data, to_data
+from tests.oracle import F64, close, f64
+from tests.paths.kernels import kernel
+
+FIVE = Metric(Levels(5), Power(2.0, 3.0))
+
+
+def test_the_vector() -> None:
+    """Five places, x_1 = 3, t = 0.4: law, slope, all rates, and the corrector that keeps the law."""
+    a, t = torch.tensor([3]), f64(0.4)
+    close(FIVE.cost.rows(a), (2.25, 1, 0.25, 0, 0.25), 0.0)
+    close(torch.cat(FIVE.beta(t)), (1.33333333, 11.11111111), 6e-9)
+    log_p, slope = FIVE.log_probabilities(a, t)[0], FIVE.slope(a, t)[0]
+    p = log_p.exp()
+    close(p, (0.01812781, 0.09597751, 0.26089393, 0.36410681, 0.26089393), 6e-9)
+    close(p * slope, (-0.39937339, -0.78145739, 0.04989467, 1.08104143, 0.04989467), 6e-9)
+    rates = KineticOptimal().matrix(log_p, slope)
+    expected = [
+        [-22.03097718, 0.0, 0.0, 0.0, 0.0],
+        [1.33302102, -8.39386344, 0.0, 0.0, 0.0],
+        [5.79764292, 2.1741161, -1.01140781, 0.0, 0.0],
+        [9.10267031, 4.04563125, 1.01140781, 0.0, 1.01140781],
+        [5.79764292, 2.1741161, 0.0, 0.0, -1.01140781],
+    ]
+    close(rates, torch.tensor(expected, dtype=F64), 6e-9)
+    close(rates @ p, p * slope, 1e-14)
+    v = BackAndForth().outward(log_p.expand(5, 5), slope.expand(5, 5), torch.arange(5)).T
+    d, (_, rise) = FIVE.cost.rows(a)[0], FIVE.beta(t)
+    close(v, rise * p[:, None] * (d - d[:, None]).abs(), 1e-12)
+    close((v - torch.diag(v.sum(0))) @ p, torch.zeros(5), 1e-14)
+
+
+def test_a_step_is_an_increment_at_mid_beta() -> None:
+    """Expected jumps p_mid(y) (beta_s - beta_t) [d(x) - d(y)]_+, and none at the data; the bound is that of no p."""
+    t, s, x = 0.3, 0.5, torch.arange(5)
+    a = torch.full((5,), 3)
+    d = FIVE.cost.rows(a)[0]
+    now, later = (3 * (v / (1 - v)) ** 2 for v in (t, s))
+    middle = (-(now + later) / 2 * d).softmax(0)
+    expected = middle * (later - now) * (d[:, None] - d).relu()
+    jumps, weights = FIVE.jump(a, x, torch.full((5,), t, dtype=F64), s, 5)
+    close(weights, expected, 1e-14)
+    close(jumps, expected.sum(1), 1e-14)
+    bound = FIVE.most(x[None], f64(t), s, 5)[0]
+    close(bound, (later - now) * f64(4.0, 2.25, 1.0, 2.25, 4.0), 1e-13)
+
+
+ATOMS, SHARES = (2, 9, 15), f64(0.5, 0.2, 0.3)
+
+
+def total_variation(path: Metric, steps: int) -> float:
+    """Return the distance to q at the end of a chain of one token with the exact posterior, enumerated."""
+    count, q = 17, torch.zeros(17, dtype=F64)
+    q[list(ATOMS)] = SHARES
+    law, x = torch.full((count,), 1 / count, dtype=F64), torch.arange(count)
+    for i in range(steps):
+        t = torch.full((count,), i / steps, dtype=F64)
+        posterior = (q.log()[:, None] + path.log_probabilities(x, t)).softmax(0).T  # [x, x_1]
+        law = law @ kernel(path, posterior, x, t, (i + 1) / steps)
+    return float((law - q).abs().sum() / 2)
+
+
+def test_increments_at_mid_beta_beat_the_euler_step() -> None:
+    """The table of section 6, whose target is another: each row falls, and at every number of steps it is the better.
+
+    Enumerated, not sampled. 12.4 has for the same target 0.045, 0.026, 0.017 by the Euler step, sampled to 0.002.
+    """
+    for power in (Power(2.0, 3.0), Power(5.0, 1.0)):
+        euler = [total_variation(Metric(Levels(17), power, stepping=Instant()), n) for n in (4, 8, 16, 32)]
+        middle = [total_variation(Metric(Levels(17), power, stepping=Increment()), n) for n in (4, 8, 16, 32)]
+        assert all(b < a / 2.5 for a, b in zip(euler, middle, strict=True))
+        assert euler[-1] < 0.5 * euler[1]
+    euler = [total_variation(Metric(Levels(17), Power(), stepping=Instant()), n) for n in (8, 16, 32)]
+    assert euler == pytest.approx([0.045, 0.026, 0.017], abs=0.004)
+
+
+@pytest.mark.parametrize(
+    "cost", [Levels(17), Levels(40, 3.0), Table(((0.0, 1.0, 5.0), (1.0, 0.0, 2.0), (4.0, 2.0, 0.0)))]
+)
+@pytest.mark.parametrize("schedule", [Power(2.0, 3.0), Power(0.9, 3.0), ConstantSpeed()], ids=repr)
+def test_betas_rise_and_have_their_derivative(schedule, cost: Cost) -> None:
+    beta = schedule.on(cost)
+    t = torch.linspace(0, 1, 4001, dtype=F64)[:-1]
+    value, _ = beta(t)
+    assert value[0] == 0
+    assert (value.diff() > 0).all()
+    inside, h = torch.linspace(0.03, 0.97, 301, dtype=F64), 1e-6
+    torch.testing.assert_close(
+        beta(inside)[1], (beta(inside + h)[0] - beta(inside - h)[0]) / (2 * h), rtol=1e-5, atol=1e-6
+    )
+    assert beta(f64(1.0))[0].item() == math.inf
+
+
+def test_constant_speed_has_constant_fisher_information() -> None:
+    """The mean over the data of sum p'^2 / p, within 0.1 % from t = 0.02 to 0.98; a power varies by 20."""
+
+    def speed(path: Metric, t: float) -> float:
+        x_1 = torch.arange(17)
+        time = torch.full((17,), t, dtype=F64)
+        return float((path.log_probabilities(x_1, time).exp() * path.slope(x_1, time) ** 2).sum(1).mean())
+
+    times = [0.02 + 0.96 * i / 40 for i in range(41)]
+    found = [speed(Metric(Levels(17)), t) for t in times]
+    assert max(found) / min(found) < 1.001
+    power = [speed(Metric(Levels(17), Power()), t) for t in times]
+    assert max(power) / min(power) > 20
+
+
+def test_constant_speed_ends_where_it_is_told() -> None:
+    """8 over the distance of neighbours is 512 for 17 levels; weights of the data count."""
+    cost = Levels(17)
+    assert cost.nearest() == pytest.approx(1 / 64)
+    just_before = f64(1 - 1e-12)
+    close(ConstantSpeed().on(cost)(just_before)[0], [512.0], 1e-4)
+    close(ConstantSpeed(100.0).on(cost)(just_before)[0], [100.0], 1e-4)
+    ends = tuple(float(x in (0, 16)) for x in range(17))
+    middle = f64(0.5)
+    assert ConstantSpeed(weights=ends).on(cost)(middle)[0] != ConstantSpeed().on(cost)(middle)[0]
+    with pytest.raises(ValueError, match="17 weights"):
+        ConstantSpeed(weights=(1.0,)).on(cost)
+
+
+def test_levels_lie_between_minus_one_and_one() -> None:
+    """The exponent is no p-norm: it changes distances on a line."""
+    a = torch.tensor([0, 2])
+    close(Levels(5, 3.0).rows(a), [[0, 0.125, 1, 3.375, 8], [1, 0.125, 0, 0.125, 1]], 1e-15)
+    for cost in (Levels(5, 3.0), Embedded(((0.0, 1.0), (2.0, 0.5), (1.0, 1.0)), 1.5)):
+        x = torch.arange(cost.count)
+        close(cost.farthest(x), cost.rows(x).amax(0), 1e-15)
+
+
+def test_embedded_distances_are_those_of_vectors() -> None:
+    """Also beyond the table that is kept; a diagonal is exactly zero."""
+    vectors = torch.randn(1500, 3, generator=torch.Generator().manual_seed(0), dtype=F64)
+    cost = Embedded(tuple(tuple(row) for row in vectors.tolist()), 4.0)
+    a = torch.tensor([3, 1499, 700])
+    expected = (vectors[a][:, None] - vectors).square().sum(2) ** 2
+    torch.testing.assert_close(cost.rows(a), expected, rtol=1e-12, atol=0)
+    assert cost.rows(a)[torch.arange(3), a].tolist() == [0.0] * 3
+    assert cost.farthest(a).tolist() == expected.amax(1).tolist() or torch.allclose(cost.farthest(a), expected.amax(1))
+    few = Embedded(tuple(tuple(row) for row in vectors[:50].tolist()))
+    assert few.nearest() == pytest.approx(few.rows(torch.arange(50)).fill_diagonal_(99.0).amin(1).median().item())
+
+
+def test_a_table_may_be_lopsided() -> None:
+    """entries[a][x] is the distance of x to a; the farthest data of x is in its column."""
+    cost = Table(((0.0, 1.0, 5.0), (2.0, 0.0, 3.0), (4.0, 1.0, 0.0)))
+    assert cost.rows(torch.tensor([1])).tolist() == [[2.0, 0.0, 3.0]]
+    assert cost.farthest(torch.arange(3)).tolist() == [4.0, 1.0, 5.0]
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        (((0.0, 1.0), (-2.0, 0.0)), "row 1, column 0: -2"),
+        (((0.0, 1.0), (1.0, 0.5)), "itself must be 0, got row 1, column 1: 0.5"),
+        (((0.0, 1.0), (1.0,)), "2 rows of 2 distances, got 1 in row 1"),
+        (((0.0, math.nan), (1.0, 0.0)), "row 0, column 1: nan"),
+        (((0.0,),), "at least 2 symbols"),
+    ],
+)
+def test_what_is_no_distance_is_refused(entries, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Table(entries)
+
+
+def test_other_wrong_use_is_refused() -> None:
+    for wrong in (lambda: Levels(1), lambda: Levels(5, 0.0), lambda: Power(0.0), lambda: ConstantSpeed(-1.0)):
+        with pytest.raises(ValueError, match=r"expected|must be"):
+            wrong()
+    for vectors in (((0.0,),), ((0.0,), (1.0, 2.0)), ((0.0,), (math.inf,))):
+        with pytest.raises(ValueError, match="vector"):
+            Embedded(vectors)
+    with pytest.raises(UsageError, match="Odds needs a mixture path"):
+        Metric(Levels(5), corrector=Odds())
+    with pytest.raises(UsageError, match="5 symbols, the network answers with 7"):
+        FIVE.log_probabilities(torch.tensor([0]), f64(0.5), 7)
+
+
+def test_samples_have_the_law_of_the_path() -> None:
+    """100,000 tokens at two times: chi square with 4 degrees is above 39 once in 1.4e7; at t = 1 all is data."""
+    x_1, t = torch.full((3, 50_000), 3), f64(0.2, 0.6, 1.0)
+    x_t = FIVE.sample(torch.zeros_like(x_1), x_1, t, Draws(0).at("path"))
+    for i, time in enumerate((0.2, 0.6)):
+        p = FIVE.log_probabilities(torch.tensor([3]), f64(time))[0].exp() * 50_000
+        assert ((x_t[i].bincount(minlength=5) - p) ** 2 / p).sum() < 39
+    assert (x_t[2] == 3).all()
+
+
+def test_an_alphabet_of_thousands_needs_no_square_array() -> None:
+    """Bounds, laws and samples of 5,000 codes; the path is made in a moment."""
+    vectors = torch.randn(5000, 4, generator=torch.Generator().manual_seed(0), dtype=F64)
+    path = Metric(Embedded(tuple(tuple(row) for row in vectors.tolist())), Power(0.9, 3.0))
+    x_1 = torch.randint(5000, (2, 3), generator=torch.Generator().manual_seed(1))
+    x_t = path.sample(x_1, x_1, f64(0.1, 0.9), Draws(0).at("path"))
+    jumps = path.characteristics(torch.zeros(2, 3, 5000), x_t, f64(0.1).expand(2)).jumps
+    assert jumps.hazard(0.2).isfinite().all()
+    which = torch.ones_like(x_t, dtype=torch.bool)
+    assert jumps.land(0.2, which, Draws(0).at("land")).shape == (6,)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        Metric(Levels(17, 3.0), Power(5.0, 1.0), corrector=Resample(2.0)),
+        Metric(Embedded(((0.0, 1.0), (2.0, 0.5))), ConstantSpeed(weights=(1.0, 2.0)), stepping=Instant()),
+        Metric(Table(((0.0, 1.0), (1.0, 0.0)))),
+    ],
+)
+def test_a_record_holds_it(path: Metric) -> None:
+    assert from_data(Path, json.loads(json.dumps(to_data(path)))) == path
+
+
+def shrink(x_1: Tensor, t: Tensor) -> Tensor:
+    """Return the logits of `FIVE`, as anybody would write them down."""
+    v = torch.linspace(-1, 1, 5, dtype=t.dtype)
+    return -3 * (t / (1 - t))[:, None] ** 2 * (v[x_1][:, None] - v) ** 2
+
+
+def test_logits_of_ones_own_make_the_same_path() -> None:
+    """Law, slope by automatic differentiation, expected jumps and bounds equal those of the metric path."""
+    path, a, x = Geometric(shrink), torch.arange(5), torch.tensor([4, 0, 0, 1, 2])
+    t = torch.linspace(0.1, 0.8, 5, dtype=F64)
+    close(path.log_probabilities(a, t), FIVE.log_probabilities(a, t), 1e-13)
+    torch.testing.assert_close(path.slope(a, t), FIVE.slope(a, t), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(path.jump(a, x, t, 0.9, 5)[0], FIVE.jump(a, x, t, 0.9, 5)[0], rtol=1e-12, atol=0)
+    torch.testing.assert_close(path.most(x[None], t[:1], 0.9, 5), FIVE.most(x[None], t[:1], 0.9, 5), rtol=1e-12, atol=0)

@@ -1,0 +1,111 @@
+"""Bounds on the probability of tokens: the discrete references, sections 7 of one and 14 of the other."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from feller.draws import Draws
+from feller.paths import Geometric, Mixture, Tempered
+from feller.paths.path import Given
+from feller.schedules import GreatCircle, Linear, Polynomial, Schedule
+from feller.simulate.bound import Bound, OwnRates, TimeReversal, tightest, token_bound
+from feller.spaces import LawSource, MaskSource, Tokens, UniformSource
+from feller.spaces.tokens import TokenSource
+from tests.oracle import F64, close, f64
+
+P = LawSource((0.5, 0.3, 0.2))
+Q = (0.1, 0.2, 0.7)
+LOG_Q = tuple(-math.log(q) for q in Q)
+
+
+def exact(path: Mixture, x_t: Tensor, t: Tensor) -> Tensor:
+    """Return log q(x_1) p_t(x_t | x_1) of one token, [m, 3]: the logits of the exact posterior."""
+    tables = [path.log_probabilities(torch.full_like(x_t, a), t, 3) for a in range(3)]
+    return torch.stack([f64(Q[a]).log() + table.gather(1, x_t[:, None])[:, 0] for a, table in enumerate(tables)], 1)
+
+
+def integral(kind: Bound, path: Mixture, x_1: int, symbols: int) -> float:
+    """Integrate over times and states exactly; the nodes crowd at both ends, where the integrand may be infinite."""
+    nodes, weights = np.polynomial.legendre.leggauss(160)
+    u, w = torch.as_tensor(nodes, dtype=F64) / 2 + 0.5, torch.as_tensor(weights, dtype=F64) / 2
+    t, w = u**3 * (10 - 15 * u + 6 * u**2), w * 30 * u**2 * (1 - u) ** 2
+    total = 0.0
+    for x in range(symbols):
+        here, data = torch.full(t.shape, x), torch.full(t.shape, x_1)
+        chance = path.log_probabilities(data, t, 3)[:, x].exp()
+        possible = chance > 0
+        rows = kind.rows(path, exact(path, here, t)[possible], data[possible], here[possible], t[possible])
+        total += (w[possible] * chance[possible] * rows).sum().item()
+    return total
+
+
+@pytest.mark.parametrize("schedule", [Linear(), Polynomial(2.0), GreatCircle()])
+def test_the_mask_gives_the_entropy(schedule: Schedule) -> None:
+    path = Mixture(schedule, MaskSource())
+    found = [integral(OwnRates(), path, x_1, 4) for x_1 in range(3)]
+    close(f64(*found), LOG_Q, 1e-4)
+    assert tightest(path) == OwnRates()
+
+
+@pytest.mark.parametrize("schedule", [Linear(), Polynomial(2.0)])
+def test_rates_of_least_energy_are_not_tight_for_a_law(schedule: Schedule) -> None:
+    found = [integral(OwnRates(), Mixture(schedule, P), x_1, 3) for x_1 in range(3)]
+    close(f64(*found), (2.873996, 1.988285, 0.480041), 2e-4)
+
+
+@pytest.mark.parametrize("schedule", [Linear(), Polynomial(2.0)])
+@pytest.mark.parametrize("source", [P, UniformSource()])
+def test_time_reversal_is_tight(schedule: Schedule, source: TokenSource) -> None:
+    path = Mixture(schedule, source)
+    found = [integral(TimeReversal(), path, x_1, 3) for x_1 in range(3)]
+    close(f64(*found), LOG_Q, 2e-4)
+    assert tightest(path) == TimeReversal()
+
+
+def test_arrays_of_rates_give_the_closed_form() -> None:
+    """The bound by arrays, which other velocities take, against that of mixtures, at random posteriors."""
+    draw = Draws(0).at("rows")
+    logits, t = draw.normal((50, 3), F64), 0.05 + 0.9 * draw.uniform((50,), F64)
+    x_1, x_t = draw.integers(3, (50,)), draw.integers(3, (50,))
+    mixture = Mixture(Linear(), P)
+    arrays = Geometric(lambda x_1, t: mixture.log_probabilities(x_1, t, 3))
+    close(OwnRates().rows(arrays, logits, x_1, x_t, t), OwnRates().rows(mixture, logits, x_1, x_t, t), 1e-9)
+    bridge = Mixture(Linear(), P, velocity=Tempered(1.0))
+    close(OwnRates().rows(bridge, logits, x_1, x_t, t), OwnRates().rows(mixture, logits, x_1, x_t, t), 1e-9)
+
+
+def test_the_estimate_is_the_integral() -> None:
+    """4,000 draws of the bound of each symbol; the mean is within 5 standard errors (a false alarm: 1 in a million)."""
+    path, space = Mixture(Linear(), MaskSource()), Tokens(3, (1,), MaskSource())
+
+    def network(x_t: Tensor, t: Tensor, given: Given) -> Tensor:
+        return f64(*Q).log().expand(*x_t.shape, 3)
+
+    for x_1 in range(3):
+        data = torch.full((500, 1), x_1)
+        found = token_bound(path, space, network, data, {}, Draws(x_1), kind=OwnRates(), times=8)
+        assert abs(found.mean().item() - LOG_Q[x_1]) < 5 * found.std().item() / 500**0.5 + 1e-3
+
+
+def test_padding_does_not_count() -> None:
+    path, space = Mixture(Linear(), MaskSource()), Tokens(3, (4,), MaskSource())
+
+    def network(x_t: Tensor, t: Tensor, given: Given) -> Tensor:
+        return f64(*Q).log().expand(*x_t.shape, 3)
+
+    data, valid = torch.tensor([[0, 1, 2, 2]]), torch.tensor([[True, True, False, False]])
+    full = token_bound(path, space, network, data, {"valid": valid}, Draws(0), kind=OwnRates(), times=4)
+    other = token_bound(
+        path, space, network, data * 0 + data[:, [0, 1, 0, 0]], {"valid": valid}, Draws(0), kind=OwnRates(), times=4
+    )
+    close(full, other, 1e-12)
+
+
+def test_a_source_without_mass_has_no_reversal() -> None:
+    path = Mixture(Linear(), LawSource((0.5, 0.5, 0.0)))
+    zeros = torch.zeros(1, dtype=torch.long)
+    with pytest.raises(ValueError, match="2"):
+        TimeReversal().rows(path, torch.zeros(1, 3, dtype=F64), zeros, zeros, f64(0.5))

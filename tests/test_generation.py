@@ -1,0 +1,69 @@
+"""Filling in: what is known stays, what is not is drawn."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from feller.draws import Draws
+from feller.errors import UsageError
+from feller.generation import Generation, Known
+from feller.networks.decoder import Decoder
+from feller.paths import Affine, Autoregressive, Mixture
+from feller.paths.path import Given
+from feller.processes import Characteristics, hold
+from feller.sampling import Sampling
+from feller.spaces import Euclidean, MaskSource, Tokens, UniformSource
+
+
+class Sure(nn.Module):
+    """Says that every token is the symbol 2."""
+
+    nulls: dict[str, int] = {}  # noqa: RUF012 - nothing to be without
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x_t: Tensor, t: Tensor, given: Given) -> Tensor:
+        logits = torch.tensor([0.0, 0.0, 30.0, 0.0])
+        return logits.expand(*x_t.shape, 4)
+
+
+@pytest.mark.parametrize("source", [MaskSource(), UniformSource()])
+def test_known_tokens_stay(source) -> None:
+    kept = torch.tensor([[True, False, True, False, False]]).expand(3, -1)
+    known = Known(torch.tensor([[3, 0, 1, 0, 0]]).expand(3, -1), kept)
+    about = Generation(
+        path=Mixture(source=source),
+        space=Tokens(4, (5,), source),
+        network=Sure(),
+        sampling=Sampling("euler", 8),
+        draws=Draws(0),
+    )
+    ((_, x_1),) = about.ends(3, {}, known=known)
+    assert x_1.tolist() == [[3, 2, 1, 2, 2]] * 3
+
+
+def test_known_tokens_of_a_law_token_after_token() -> None:
+    network = Decoder(4, width=16, depth=1, heads=2).build((5,), {}, Draws(0))
+    known = Known(torch.tensor([[3, 0, 1, 0, 0]]), torch.tensor([[True, False, True, False, False]]))
+    about = Generation(
+        path=Autoregressive(), space=Tokens(4, (5,)), network=network, sampling=Sampling("euler", 5), draws=Draws(0)
+    )
+    ((_, x_1),) = about.ends(1, {}, known=known)
+    assert x_1[0, 0] == 3
+    assert x_1[0, 2] == 1
+
+
+def test_numbers_are_not_filled_in() -> None:
+    known = Known(torch.zeros(1, 2), torch.ones(1, 2, dtype=torch.bool))
+    about = Generation(path=Affine(), space=Euclidean((2,)), network=Sure(), sampling=Sampling(), draws=Draws(0))
+    with pytest.raises(UsageError, match="symbols"):
+        next(about.ends(1, {}, known=known))
+
+
+def test_nothing_happens_where_it_is_held() -> None:
+    known = torch.tensor([[True, False]])
+    now = hold(lambda x, t: Characteristics(x + 1, torch.ones_like(x)), known)(torch.zeros(1, 2), torch.zeros(1))
+    assert now.velocity.tolist() == [[0, 1]]
+    assert now.diffusion.tolist() == [[0, 1]]

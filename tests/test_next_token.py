@@ -1,0 +1,111 @@
+"""Training token after token."""
+
+import json
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, grad, vmap
+from torch.nn import functional as F
+
+from feller.draws import Draws
+from feller.networks import Decoder
+from feller.next_token import NextToken
+from feller.objective import Example, Objective
+from feller.paths import Path
+from feller.paths.autoregressive import Autoregressive
+from feller.record import from_data, to_data
+from feller.simulate.decode import decode, log_likelihood
+from feller.spaces import Tokens
+from feller.tree import tree_map
+
+
+def test_record() -> None:
+    objective = NextToken(Tokens(5, (8,)), drop=0.2, end=4)
+    data = json.loads(json.dumps(to_data(objective)))
+    assert data["is"] == "NextToken"
+    assert from_data(Objective, data) == objective
+    assert objective.path == from_data(Path, to_data(objective.path)) == Autoregressive()
+
+
+def test_the_loss_is_the_likelihood_per_token() -> None:
+    network = Decoder(5, width=8, depth=1, heads=2).build((6,), {"label": 2}, Draws(0)).double()
+    torch.nn.init.normal_(network.leave.layer.weight)
+    draw = Draws(1).at("batch")
+    valid = torch.arange(6).expand(3, 6) < torch.tensor([[6], [4], [1]])
+    batch = {"x_1": draw.integers(5, (3, 6)), "given": {"label": draw.integers(2, (3,)), "valid": valid}}
+    objective = NextToken(Tokens(5, (6,)), drop=0.0)
+    example = objective.draw(network, batch, Draws(0))
+    exact = log_likelihood(network, batch["x_1"], batch["given"], valid)
+    torch.testing.assert_close(objective.loss(network, example), -exact / valid.sum(1))
+    assert (exact / valid.sum(1) + math.log(5)).abs().min() > 1e-3
+
+
+def test_gradients_per_example() -> None:
+    network = Decoder(5, width=8, depth=1, heads=2).build((6,), {"label": 2}, Draws(0)).double()
+    torch.nn.init.normal_(network.leave.layer.weight)
+    torch.nn.init.normal_(network.blocks[0].block.modulation.weight)
+    draw = Draws(1).at("batch")
+    batch = {"x_1": draw.integers(5, (3, 6)), "given": {"label": draw.integers(2, (3,))}}
+    objective = NextToken(Tokens(5, (6,)), drop=0.5, end=0)
+    example = objective.draw(network, batch, Draws(0))
+    weights = {name: weight.detach() for name, weight in network.named_parameters()}
+
+    def loss(weights: dict[str, Tensor], row: Example) -> Tensor:
+        def call(*inputs: Any) -> Tensor:
+            return functional_call(network, weights, inputs)
+
+        return objective.loss(call, tree_map(lambda leaf: leaf[None], row))[0]
+
+    together = vmap(grad(loss), in_dims=(None, 0))(weights, example)
+    for i in range(3):
+        network.zero_grad()
+        objective.loss(network, tree_map(lambda leaf, i=i: leaf[i : i + 1], example)).sum().backward()
+        for name, weight in network.named_parameters():
+            torch.testing.assert_close(together[name][i], weight.grad, rtol=1e-9, atol=1e-12)
+
+
+def test_what_follows_the_end_is_not_counted() -> None:
+    x = torch.tensor([[1, 2, 0, 0, 0], [2, 1, 2, 1, 1], [1, 0, 2, 1, 0]])
+    valid = torch.arange(5).expand(3, 5) < torch.tensor([[5], [4], [5]])
+    logits = Draws(0).at("logits").normal((3, 5, 3))
+    objective = NextToken(Tokens(3, (5,)), end=0)
+    for given in ({}, {"valid": valid}):
+        example = objective.draw(None, {"x_1": x, "given": given}, Draws(0))
+        counted = [3, 5 if not given else 4, 2]
+        wanted = [F.cross_entropy(logits[i, :m], x[i, :m]) for i, m in enumerate(counted)]
+        torch.testing.assert_close(objective.loss(lambda x, t, given: logits, example), torch.stack(wanted))
+
+
+def test_conditions_are_dropped() -> None:
+    network = Decoder(3, width=8, depth=1, heads=2).build((4,), {"label": 2}, Draws(0))
+    batch = {"x_1": torch.zeros(200, 4, dtype=torch.long), "given": {"label": torch.ones(200, dtype=torch.long)}}
+    label = NextToken(Tokens(3, (4,)), drop=0.5).draw(network, batch, Draws(0))["given"]["label"]
+    assert 60 < (label == 2).sum() < 140  # beyond 5.6 standard deviations: once in 5e7 seeds
+
+
+def test_learns_to_repeat_and_to_end() -> None:
+    """Texts 0 1 2 0 1 2 ... of two kinds, one turned around, that end with 3 after the sixth token."""
+    kinds = torch.tensor([[0, 1, 2, 0, 1, 2, 3, 3], [2, 1, 0, 2, 1, 0, 3, 3]])
+    label = torch.arange(8) % 2
+    batch = {"x_1": kinds[label], "given": {"label": label}}
+    network = Decoder(4, width=16, depth=1, heads=2).build((8,), {"label": 2}, Draws(0))
+    objective = NextToken(Tokens(4, (8,)), drop=0.0, end=3)
+    optimiser = torch.optim.Adam(network.parameters(), 1e-2)
+
+    def loss() -> Tensor:
+        return objective.loss(network, objective.draw(network, batch, Draws(0))).mean()
+
+    before = loss().item()
+    assert math.isclose(before, math.log(4), rel_tol=1e-6)  # a new network knows nothing
+    for _ in range(60):
+        optimiser.zero_grad()
+        loss().backward()
+        optimiser.step()
+    assert loss() < 0.02
+    drawn = decode(network, 8, 8, {"label": label}, Draws(0), end=3)
+    assert (drawn == kinds[label]).double().mean() > 0.9
+    log_p = log_likelihood(network, kinds, {"label": torch.tensor([0, 1])}, kinds != 3)
+    assert (log_p > -0.5).all()
+    assert (log_likelihood(network, kinds, {"label": torch.tensor([1, 0])}, kinds != 3) < -2).all()
