@@ -9,7 +9,7 @@ from dataclasses import asdict
 
 import torch
 
-from benchmarks import geometry, learning, likelihood, solving, transport
+from benchmarks import geometry, learning, likelihood, solving, tokens, transport
 from benchmarks.importing import milliseconds
 from benchmarks.timing import Row, measure, settle
 
@@ -30,7 +30,7 @@ def main() -> int:
     rows = []
     groups = [
         group
-        for group in (solving, learning, transport, likelihood, geometry)
+        for group in (solving, learning, transport, likelihood, geometry, tokens)
         if not sys.argv[1:] or group.__name__[11:] in sys.argv
     ]
     for group in groups:

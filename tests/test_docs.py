@@ -1,5 +1,6 @@
 """Every example of the pages runs: Python blocks as they are, commands with a small budget."""
 
+import json
 import pathlib
 import re
 import shlex
@@ -21,7 +22,7 @@ def blocks(page: pathlib.Path) -> list[tuple[str, str]]:
 
 
 def prepare(folder: pathlib.Path, python: str) -> None:
-    """Put there what the pages speak of: photographs, a table of points, code of one's own."""
+    """Put there what the pages speak of: photographs, a table of points, texts, code of one's own."""
     generator = np.random.default_rng(0)
     for name in ("cats", "dogs"):
         (folder / "photos" / name).mkdir(parents=True)
@@ -38,6 +39,10 @@ def prepare(folder: pathlib.Path, python: str) -> None:
         ("angles.csv", generator.uniform(-180, 180, (60, 2)), "a,b"),
     ):
         np.savetxt(folder / name, values, delimiter=",", header=header, comments="")
+    sentences = ("To be, or not to be, that is the question. ", "The rest is silence. ", "All the world's a stage, my lord: ")
+    (folder / "book.txt").write_text("".join(generator.choice(sentences, 200)))
+    lines = [{"text": sentences[i % 3], "label": "sea" if i % 2 else "land"} for i in range(40)]
+    (folder / "lines.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (folder / "mine.py").write_text(python)
 
 

@@ -167,3 +167,30 @@ def test_draws_carry_their_place() -> None:
     draw = Draws(1, first=3, total=9).named("a").at("b", 2)
     assert isinstance(draw, Draw)
     assert (draw.first, draw.total) == (3, 9)
+
+
+@pytest.mark.parametrize("chance", [0.0, 1e-4, 0.013, 0.1, 0.5, 1.0])
+def test_coins_have_their_chance_and_are_independent(chance: float) -> None:
+    """Share of heads, and of heads after heads, in 512 x 1,000 coins; five deviations, false alarm 6e-7 each."""
+    heads = Draws(0).at("coins").coins(chance, (512, 1000))
+    pairs = heads[:, 1:] & heads[:, :-1]
+    for seen, expected in ((heads, chance), (pairs, chance**2), (heads[:, -1:], chance), (heads[:, :1], chance)):
+        n = seen.numel()
+        assert abs(seen.double().mean().item() - expected) <= 5 * math.sqrt(expected * (1 - expected) / n) + 1 / n
+
+
+def test_coins_are_addressed() -> None:
+    """Neither the batch nor padding of the second axis moves one, and others find the next request where it was."""
+    for chance in (0.001, 0.09, 0.4):
+        whole = Draws(0).at("coins").coins(chance, (300, 200))
+        for first, last in ((0, 7), (250, 300)):
+            part = Draws(0, first).at("coins").coins(chance, (last - first, 200))
+            assert torch.equal(part, whole[first:last])
+        for n in (3, 40, 150):
+            assert torch.equal(Draws(0).at("coins").coins(chance, (300, n)), whole[:, :n])
+    following = []
+    for chance in (0.02, 0.4):
+        draw = Draws(0).at("coins")
+        draw.coins(chance, (3, 200))
+        following.append(draw.uniform((3,)))
+    assert torch.equal(*following)

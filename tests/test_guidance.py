@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.guidance import absent_given, cfg, classifier_guidance
+from feller.guidance import absent_given, cfg, classifier_guidance, token_classifier_guidance
 from feller.paths import Data, Prediction, Score, Source, Velocity, convert
 from feller.paths.predictions import Prediction as Kind
 from feller.schedules import Cosine, Linear, Schedule
@@ -160,3 +160,35 @@ def test_classifier_guidance_is_finite_at_the_source() -> None:
     network = classifier_guidance(lambda x, t, given: x, lambda x, t: -(x[:, 0] ** 2), 1.0, Linear())
     assert network(X, torch.zeros(9, dtype=F64), {}).isfinite().all()
     close(network(X, f64(*[1.0] * 9), {}), X, 0.0)
+
+
+def test_a_classifier_of_tokens_gives_the_law_under_the_condition() -> None:
+    """Two tokens of three symbols with a correlated law; y says whether they are equal. All 16 masked states."""
+    joint = f64(*range(1, 10)).reshape(3, 3)
+    joint, mask = joint / joint.sum(), 3
+    equal = torch.eye(3, dtype=F64)
+
+    def sums(x: Tensor, table: Tensor) -> Tensor:
+        """Sum a table over the tokens of a state that are hidden."""
+        one = torch.cat([torch.eye(3, dtype=F64), torch.ones(1, 3, dtype=F64)])
+        return torch.einsum("bi,bj,ij->b", one[x[:, 0]], one[x[:, 1]], table)
+
+    def posterior(x: Tensor, table: Tensor) -> Tensor:
+        rows = [
+            torch.stack([sums(x.scatter(1, torch.full((len(x), 1), i), a), table) for a in range(3)], 1) for i in (0, 1)
+        ]
+        weights = torch.stack(rows, 1)
+        return weights / weights.sum(-1, keepdim=True)
+
+    x = torch.cartesian_prod(torch.arange(4), torch.arange(4))
+    hidden = (x == mask)[..., None]
+    guided = token_classifier_guidance(
+        lambda x, t, given: posterior(x, joint).log(),
+        lambda x, t: (sums(x, joint * equal) / sums(x, joint)).log(),
+        1.0,
+        at_once=7,
+    )
+    found = guided(x, torch.zeros(len(x)), {}).softmax(-1)
+    possible = (sums(x, joint * equal) > 0)[:, None, None] & hidden
+    expected = posterior(x, joint * equal)
+    close(torch.where(possible, found, 0.0), torch.where(possible, expected, 0.0), 1e-12)

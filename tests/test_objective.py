@@ -11,7 +11,7 @@ from feller.draws import Draws
 from feller.losses import CrossEntropy, GeneralisedKL, PerLeaf, Squared
 from feller.objective import Matching, drop_conditions
 from feller.paths import Affine, Mixture, Product, Velocity
-from feller.spaces import Euclidean, MaskSource, Tokens
+from feller.spaces import Euclidean, MaskSource, Tokens, UniformSource
 from feller.spaces import Product as ProductSpace
 from feller.times import Until
 from tests.oracle import F64, Normal, close, f64
@@ -133,3 +133,21 @@ def test_a_network_sees_a_product_as_in_sampling() -> None:
     path.process(network, {})(drawn["x_t"], drawn["t"]["a"])
     assert [t.keys() for t in seen] == [{"a", "b"}] * 2
     assert torch.equal(seen[0]["a"], seen[0]["b"])
+
+
+def test_known_parts_are_the_data_and_do_not_count() -> None:
+    """A share of the tokens of some examples is the data at any time, and the network is told; the loss leaves them."""
+    space = Tokens(4, (50,), UniformSource())
+    objective = Matching(Mixture(source=UniformSource()), space, CrossEntropy(), law=Until(0.01), fill=0.5)
+    x_1 = torch.zeros(200, 50, dtype=torch.long)
+    example = objective.draw(None, {"x_1": x_1}, Draws(0))
+    known = example["given"]["known"]
+    assert (example["x_t"][known] == 0).all()
+    assert 0.35 < known.any(1).double().mean() < 0.65  # 4 standard deviations
+    assert 0.2 < known[known.any(1)].double().mean() < 0.8
+    assert (example["x_t"][~known] != 0).double().mean() > 0.7
+
+    def network(x_t: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
+        return torch.where(given["known"][..., None], torch.nan, torch.zeros(*x_t.shape, 4))
+
+    close(objective.loss(network, example), torch.where(known.all(1), 0.0, math.log(4)), 1e-6)

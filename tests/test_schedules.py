@@ -1,11 +1,24 @@
-"""The tables of the flow matching reference, sections 5 and 8, and of adjoint matching, section 2."""
+"""The tables of the flow matching reference, sections 5 and 8, of adjoint matching, 2, and of discrete paths, 4."""
 
+import itertools
 import math
 
 import pytest
 import torch
 
-from feller.schedules import VE, VP, Cosine, Formula, Linear, LinearVP, Polynomial, Schedule, memoryless
+from feller.schedules import (
+    VE,
+    VP,
+    Cosine,
+    Formula,
+    GreatCircle,
+    Linear,
+    LinearVP,
+    PerToken,
+    Polynomial,
+    Schedule,
+    memoryless,
+)
 from tests.oracle import F64, close, f64
 
 SCHEDULES = [Linear(), Polynomial(2.0), Polynomial(3.0), VP(), LinearVP(), Cosine()]
@@ -121,3 +134,77 @@ def test_formula_differentiates_itself() -> None:
 def test_a_power_below_one_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         Polynomial(0.5)
+
+
+@pytest.mark.parametrize(
+    ("mass", "kappa", "energy"),
+    [
+        (0.0, (0.024472, 0.146447, 0.5, 0.853553, 0.975528), 9.869604),
+        (1 / 256, (0.041093, 0.177909, 0.529412, 0.863903, 0.977335), 9.099339),
+        (1 / 17, (0.081900, 0.253132, 0.597597, 0.887484, 0.981433), 7.031169),
+        (0.5, (0.156434, 0.382683, 0.707107, 0.923880, 0.987688), 2.467401),
+        (0.9, (0.184638, 0.428897, 0.743416, 0.935437, 0.989651), 0.414094),
+    ],
+)
+def test_great_circles_of_the_table(mass: float, kappa: tuple[float, ...], energy: float) -> None:
+    """The kinetic-optimal reference, section 4: alpha' / sigma is 2 angle cot((1 - t) angle), the energy constant."""
+    t = f64(0.1, 0.25, 0.5, 0.75, 0.9)
+    alpha, sigma, rate, _ = GreatCircle(mass)(t)
+    close(alpha, kappa, 6e-7)
+    angle = math.sqrt(energy) / 2
+    close(rate / sigma, 2 * angle / torch.tan((1 - t) * angle), 2e-5)
+    # p_t at the target is alpha + sigma p, elsewhere sigma (1 - p) in all: the Fisher information of the two.
+    fisher = rate**2 * (1 - mass) * (1 / sigma + (1 - mass) / (alpha + sigma * mass))
+    close(fisher, torch.full_like(t, energy), 1.1e-6)  # one entry of the table is cut, not rounded
+
+
+@pytest.mark.parametrize("mass", [1 - 1e-3, 1 - 1e-9, 1 - 1e-15, 1.0])
+def test_great_circles_of_nearly_all_mass(mass: float) -> None:
+    """They go to 1 - (1 - t)^2, and differ from it by no more than the mass left: also there the ends are exact."""
+    t = torch.linspace(0, 1, 21, dtype=F64)
+    alpha, sigma, rate, _ = GreatCircle(mass)(t)
+    assert (alpha[0], alpha[-1], sigma[0], sigma[-1]) == (0, 1, 1, 0)
+    close(alpha, 1 - (1 - t) ** 2, (1 - mass) + 1e-15)
+    close(rate, 2 * (1 - t), 2 * (1 - mass) + 1e-14)
+
+
+def test_great_circles_keep_small_shares_to_all_digits() -> None:
+    """Near t = 0 of the mask alpha is (pi t / 2)^2, near t = 1 sigma is (pi (1 - t) / 2)^2."""
+    small = f64(1e-3, 1e-6, 1e-9)
+    torch.testing.assert_close(GreatCircle()(small).alpha, (math.pi * small / 2) ** 2, rtol=1e-5, atol=0)
+    late = 1 - small
+    torch.testing.assert_close(GreatCircle()(late).sigma, (math.pi * (1 - late) / 2) ** 2, rtol=1e-5, atol=0)
+
+
+def test_a_schedule_per_token_is_a_great_circle_for_each() -> None:
+    """Also of an array of symbols, at times that broadcast against it."""
+    masses = (0.5, 0.25, 0.0, 0.25)
+    x, t = torch.tensor([[0, 1, 2], [3, 2, 0]]), f64(0.3, 0.8)[:, None]
+    scales = PerToken(masses)(t, x)
+    for i, j in itertools.product(range(2), range(3)):
+        alone = GreatCircle(masses[int(x[i, j])])(t[i])
+        for ours, expected in zip(scales, alone, strict=True):
+            close(ours[i, j].reshape(1), expected, 1e-15)
+
+
+def test_masses_are_shares() -> None:
+    for wrong in (lambda: GreatCircle(-0.1), lambda: GreatCircle(1.1), lambda: PerToken((0.5, 2.0))):
+        with pytest.raises(ValueError, match=r"lie in \[0, 1\]"):
+            wrong()
+    with pytest.raises(ValueError, match="a mass per symbol, got none"):
+        PerToken(())
+
+
+def test_actions_of_mixture_schedules() -> None:
+    """The kinetic energy over [0, 1 - 1e-9] of p = 1 / 2: no other schedule needs less than the great circle."""
+
+    def action(schedule: Schedule) -> float:
+        edge = torch.logspace(-9, -0.30103, 20001, dtype=F64)
+        t = torch.cat([torch.linspace(0, 0.5, 20001, dtype=F64), (1 - edge).flip(0)])
+        alpha, sigma, rate, _ = (torch.as_tensor(v, dtype=F64).expand(t.shape) for v in schedule(t))
+        return float(torch.trapezoid(rate**2 * 0.5 * (1 / sigma + 0.5 / (alpha + sigma * 0.5)), t))
+
+    assert action(GreatCircle(0.5)) == pytest.approx(2.467401, abs=2e-5)
+    assert action(Formula(lambda t: 1 - (1 - t) ** 2, lambda t: (1 - t) ** 2)) == pytest.approx(2.492901, abs=2e-5)
+    assert action(GreatCircle(0.0)) == pytest.approx(2.890740, abs=2e-5)
+    assert action(Linear()) == pytest.approx(10.708207, abs=2e-4)

@@ -14,7 +14,7 @@ _HOMES = {
     "draws": ("Draws",),
     "distillation": ("Distillation",),
     "errors": ("InputError", "UsageError"),
-    "guidance": ("cfg", "classifier_guidance"),
+    "guidance": ("cfg", "classifier_guidance", "token_classifier_guidance"),
     "journeys.fit": ("fit",),
     "journeys.sample": ("sample",),
     "losses": ("CrossEntropy", "GeneralisedKL", "PseudoHuber", "Squared", "Weighted"),

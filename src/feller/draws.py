@@ -1,5 +1,6 @@
 """Random numbers that are addressed, so that asking twice gives the same answer."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -75,6 +76,22 @@ class Draw:
         """Draw whole numbers from 0 to `high` - 1."""
         return self._fill(shape, torch.long, device, lambda out, generator: out.random_(0, high, generator=generator))
 
+    def coins(self, chance: float, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
+        """Flip coins that all have one chance, exactly; where heads are rare, by drawing the gaps between them."""
+        if not 1e-12 < chance < 0.1:  # which way must not depend on the shape
+            return self.uniform(shape, torch.float64, device) < chance
+        n = math.prod(shape[1:])
+        most = math.ceil(n * chance + 8 * math.sqrt(n * chance) + 10)
+        heads = torch.zeros(shape[0], n + 1, dtype=torch.bool, device=device)
+        last = torch.full((shape[0], 1), -1.0, dtype=torch.float64, device=device)
+        more = self.branch()
+        while (last < n).any():  # more than once in 1e13 examples
+            u = more.uniform((shape[0], most), torch.float64, device)
+            place = last + (1 + (torch.log1p(-u) / math.log1p(-chance)).floor()).cumsum(1)
+            heads.scatter_(1, place.clamp(max=n).long(), True)
+            last = place[:, -1:]
+        return heads[:, :n].reshape(tuple(shape))
+
     def shared(self) -> torch.Generator:
         """Return a generator on the processor that is the same for all examples and all ranks."""
         return torch.Generator().manual_seed(address(*self._request(), "shared"))
@@ -113,8 +130,9 @@ def categorical(weights: Tensor, uniform: Tensor) -> Tensor:
     Float32 would lose the tail: it has no uniform number below 2^-24, so rare tokens would never come.
     """
     total = weights.cumsum(-1, dtype=torch.float64)
-    if not torch.isfinite(total[..., -1]).all():
+    if not math.isfinite(total[..., -1].sum()):
         raise ValueError("the weights of a draw are not finite; the network or its logits are damaged")
     # A uniform below 1 times the total rounds to less than the total; the clamp is for weights that are not numbers.
-    index = torch.searchsorted(total, (uniform.double() * total[..., -1]).unsqueeze(-1), right=True).squeeze(-1)
+    goal = (uniform.double() * total[..., -1]).unsqueeze(-1).contiguous()
+    index = torch.searchsorted(total, goal, right=True).squeeze(-1)
     return index.clamp(max=weights.shape[-1] - 1)

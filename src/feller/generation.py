@@ -104,6 +104,11 @@ class Generation:
         self, n: int, given: Given, known: Known | None, draws: Draws, tell: Callable[[float], None]
     ) -> tuple[State, State]:
         """Draw token after token; there is no source."""
+        if self.sampling.order is not None or self.sampling.solver != "euler":
+            raise UsageError(
+                "this model writes token after token, so that its order is fixed and there is nothing to solve; leave"
+                " out order and solver"
+            )
         (length,) = self.space.reference(0, draws.at("shape")).shape[1:]
         x = decode(
             self.network,

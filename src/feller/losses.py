@@ -122,9 +122,10 @@ class WhereMasked(Loss):
     ) -> Float[Tensor, " b"]:
         """Return the mean over the masked tokens of each example; zero where none is."""
         masked = x_t == prediction.shape[-1]
-        return mean_over_entries(
-            self.entries(prediction, target, x_t, t), masked if valid is None else masked & pad_right(valid, masked)
-        )
+        if valid is not None:
+            masked = masked & pad_right(valid, masked)
+            prediction, target, x_t = (blank(leaf, valid) for leaf in (prediction, target, x_t))
+        return mean_over_entries(self.entries(prediction, target, x_t, t), masked)
 
 
 class _RateDivergence(torch.autograd.Function):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from feller.couplings import Coupling, Independent
@@ -14,7 +14,7 @@ from feller.losses import Loss, Squared
 from feller.paths import Network, Path
 from feller.spaces import Space
 from feller.times import Stratified, TimeLaw
-from feller.tree import State, leaves, length, spread, tree_map
+from feller.tree import State, leaves, length, pad_right, spread, tree_map
 
 Batch = dict[str, Any]
 """x_1: the data; given: conditions; x_0: the source, where the data are pairs."""
@@ -79,6 +79,22 @@ def drop_conditions(given: dict[str, Tensor], nulls: dict[str, Any], chance: flo
     return {name: null(name, value) if name in nulls else value for name, value in given.items()}
 
 
+def draw_known(x_1: Tensor, chance: float, draws: Draws) -> Bool[Tensor, " b *d"]:
+    """Mark what is known: in some examples a share of the entries, which is as often small as large."""
+    draw, one = draws.at("known"), (len(x_1), *(1,) * (x_1.ndim - 1))
+    share = draw.uniform(one, device=x_1.device)
+    some = draw.uniform(one, device=x_1.device) < chance
+    return some & (draw.uniform(x_1.shape, device=x_1.device) < share)
+
+
+def counted(given: dict[str, Tensor]) -> Tensor | None:
+    """Return the entries that the loss counts: real ones that are not known; None for all."""
+    valid, known = given.get("valid"), given.get("known")
+    if known is None:
+        return valid
+    return ~known if valid is None else ~known & pad_right(valid, known)
+
+
 @dataclass(frozen=True)
 class Matching(Objective):
     """Regress a network on a path's conditional target; the minimiser drives the path's marginals.
@@ -94,6 +110,9 @@ class Matching(Objective):
     coupling: Coupling = field(default_factory=Independent)
     drop: float = 0.1
     """Chance that an example's conditions are dropped, for guidance and for sampling without them."""
+    fill: float = 0.0
+    """Chance that parts of an example are known from the start, a random share of them: so that a network whose states
+    do not show it, other than masks, learns to fill in."""
 
     def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
         """Draw ends, time and the state between."""
@@ -104,15 +123,14 @@ class Matching(Objective):
             x_0 = self.coupling(draw_source(self.space, x_1, draws), x_1, given, draws.at("coupling"))
         t = spread(self.law(length(x_1), draws.at("time"), next(leaves(x_1)).device), x_1)
         x_t, target = self.path.sample_with_target(x_0, x_1, t, draws.at("path"))
-        return {
-            "x_t": x_t,
-            "t": t,
-            "target": target,
-            "given": drop_conditions(given, getattr(network, "nulls", {}), self.drop, draws),
-        }
+        given = drop_conditions(given, getattr(network, "nulls", {}), self.drop, draws)
+        if self.fill:
+            known = draw_known(x_1, self.fill, draws)
+            x_t, given = torch.where(known, x_1, x_t), {**given, "known": known}
+        return {"x_t": x_t, "t": t, "target": target, "given": given}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
         """Compare prediction and target, over valid entries."""
         x_t, t, given = example["x_t"], example["t"], example["given"]
         answer = self.path.read(network(x_t, t, given), x_t, t)
-        return self.criterion(answer, example["target"], x_t, t, given.get("valid"))
+        return self.criterion(answer, example["target"], x_t, t, counted(given))

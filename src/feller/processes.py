@@ -5,6 +5,7 @@ Source: Holderrieth et al. 2024, "Generator Matching", arXiv 2410.20587: the par
 
 import copy
 import functools
+import math
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,6 +31,14 @@ def _scale(part: Tensor, weight: Weight) -> Tensor:
     return weight * part if weight else torch.zeros_like(part)
 
 
+def _coins(hazard: Tensor, draw: Draw) -> Tensor:
+    """Mark those that jump at least once; where all parts share one number by expansion, the cheap way."""
+    shared = all(size == 1 or not stride for size, stride in zip(hazard.shape, hazard.stride(), strict=True))
+    if shared and hazard.numel() and hazard.device.type == "cpu":
+        return draw.coins(-math.expm1(-float(hazard[(0,) * hazard.ndim])), hazard.shape)
+    return draw.uniform(hazard.shape, torch.float64, hazard.device) < -torch.expm1(-hazard.double())
+
+
 @dataclass(frozen=True)
 class Jumps:
     """Jumps of the parts of a state that happen independently, seen from the present time."""
@@ -47,15 +56,17 @@ class Jumps:
         """Decide who jumps by s, then ask only for those where they land."""
         hazard = self.hazard(s)
         if self.who is None:
-            u, landing = draw.uniform(hazard.shape, torch.float64, hazard.device), draw.branch()
-            which = u < -torch.expm1(-hazard.double())
+            which, landing = _coins(hazard, draw), draw.branch()
         else:
             landing = draw.branch()
             which = self.who(hazard, s, copy.copy(landing))
         if not which.any():
             return x
+        landed = self.land(s, which, landing).to(x.dtype)
+        if which.shape == x.shape:
+            return x.masked_scatter(which, landed)
         y = x.clone()
-        y[which] = self.land(s, which, landing).to(x.dtype)
+        y[which] = landed
         return y
 
     def __mul__(self, weight: Weight) -> "Jumps":

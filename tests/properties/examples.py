@@ -27,7 +27,41 @@ from feller.gradient import Gradient
 from feller.maximum_likelihood import MaximumLikelihood
 from feller.next_token import NextToken
 from feller.objective import Matching, Objective
-from feller.paths import Affine, Data, Geodesic, Mixture, Path, Prediction, Premetric, Score, Source, Velocity
+from feller.paths import (
+    Affine,
+    Answer,
+    Autoregressive,
+    BackAndForth,
+    Beta,
+    Cavity,
+    Confidence,
+    ConstantSpeed,
+    Corrector,
+    Cost,
+    Data,
+    Embedded,
+    FewestJumps,
+    Geodesic,
+    Geometric,
+    LeastEnergy,
+    Levels,
+    Metric,
+    Mixture,
+    Odds,
+    Order,
+    Path,
+    Power,
+    Prediction,
+    Premetric,
+    Rates,
+    Resample,
+    Score,
+    Source,
+    Stepping,
+    Table,
+    Tempered,
+    Velocity,
+)
 from feller.paths import Product as ProductPath
 from feller.paths.affine import Constant, Level, Memoryless, NoiseLevel, Vanishing
 from feller.simulate import RK4, Ancestral, DormandPrince, Euler, Exact, Heun, Hutchinson, Midpoint, Solver
@@ -68,6 +102,8 @@ class PathCase(Case):
     """The path has randomness of its own."""
     mixes: bool = True
     """Entries of a state may be exchanged, repeated or zero, and it is a state still."""
+    moves: bool = True
+    """A process in time has its marginals."""
     accuracy: float = 1e-6
     """Of the sample, where it is simulated."""
 
@@ -117,6 +153,7 @@ class ObjectiveCase(Case):
 BASES: tuple[type, ...] = (
     *(schedules.Schedule, times.TimeLaw, losses.Loss, couplings.Coupling, spaces.Space, spaces.Manifold, TokenSource),
     *(Path, Prediction, NoiseLevel, Solver, Objective, Gradient),
+    *(schedules.TokenSchedule, Answer, Rates, Stepping, Corrector, Cost, Beta, Order),
 )
 """The families whose kinds have a suite here."""
 FACTS: dict[type, type] = {
@@ -147,7 +184,9 @@ def kinds(base: type) -> Iterator[type]:
     """Yield the concrete public kinds of a base that the library defines."""
     import_everything()
     for kind in base.__subclasses__():
-        if kind.__module__.startswith("feller.") and is_dataclass(kind) and not inspect.isabstract(kind):
+        home = kind.__module__.split(".")
+        ours = home[0] == "feller" and home[1] not in _ELSEWHERE
+        if ours and is_dataclass(kind) and not inspect.isabstract(kind):
             yield kind
         yield from kinds(kind)
 
@@ -227,10 +266,22 @@ def classification(symbols: int) -> Callable[[int, Draw], tuple[Tensor, Tensor, 
     return inputs
 
 
+def some_masked(n: int, draw: Draw) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the same, with the mask, the symbol 4, in the first two places of every example."""
+    logits, target, x_t, t = classification(5)(n, draw)
+    x_t[:, :2] = 4
+    return logits, target, x_t, t
+
+
 def both(n: int, draw: Draw) -> tuple[State, State, State, State]:
     """Return inputs of a product: numbers and tokens, with a time for each."""
     real, token = regression(n, draw), classification(4)(n, draw)
     return tuple({"real": a, "token": b} for a, b in zip(real, token, strict=True))
+
+
+def gathering(x_1: Tensor, t: Tensor) -> Tensor:
+    """Return logits of 4 symbols, of which the data come to have all mass."""
+    return 4 * (t / (1 - t))[:, None] * torch.nn.functional.one_hot(x_1, 4)
 
 
 def twice(t: Tensor) -> Tensor:
@@ -314,11 +365,14 @@ def half_rotation(x: Tensor) -> Tensor:
     return x * x.new_tensor([-1, -1, 1])
 
 
+SHARES = (0.1, 0.2, 0.3, 0.4)
+PER_TOKEN = schedules.PerToken(SHARES)
 PAIR = ProductPath({"real": Affine(), "token": Mixture()})
 EXAMPLES: dict[type, list[Case]] = {
     schedules.Polynomial: [ScheduleCase(schedules.Polynomial(n)) for n in (1.5, 2.0, 3.0)],
     schedules.VP: [ScheduleCase(schedules.VP(), meets_source=False)],
     schedules.VE: [ScheduleCase(schedules.VE(0.1, 5.0), meets_source=False, meets_data=False)],
+    schedules.GreatCircle: [ScheduleCase(schedules.GreatCircle(mass)) for mass in (0.0, 1 / 17, 0.5, 0.9)],
     schedules.Formula: [ScheduleCase(schedules.Formula(arc, fall))],
     times.LogitNormal: [Case(times.LogitNormal()), Case(times.LogitNormal(1.2, 1.2))],
     times.Shifted: [Case(times.Shifted(3.0)), Case(times.Shifted(0.5, times.LogitNormal()))],
@@ -329,8 +383,13 @@ EXAMPLES: dict[type, list[Case]] = {
     losses.CrossEntropy: [LossCase(losses.CrossEntropy(), classification(5), certain(4))],
     losses.GeneralisedKL: [
         LossCase(losses.GeneralisedKL(schedule), classification(symbols), certain(4))
-        for schedule, symbols in ((schedules.Linear(), 4), (schedules.Polynomial(2.0), 5))
+        for schedule, symbols in (
+            (schedules.Linear(), 4),
+            (schedules.Polynomial(2.0), 5),
+            (PER_TOKEN, 4),
+        )
     ],
+    losses.WhereMasked: [LossCase(losses.WhereMasked(), some_masked, certain(4))],
     losses.PerLeaf: [
         LossCase(
             losses.PerLeaf({"real": losses.Squared(), "token": losses.CrossEntropy()}),
@@ -383,7 +442,33 @@ EXAMPLES: dict[type, list[Case]] = {
     Mixture: [
         PathCase(Mixture(), tokens(4, 3), certain(4), draws=True),
         PathCase(Mixture(schedules.Polynomial(2.0)), tokens(4, 3, mask=True), certain(4), draws=True),
+        PathCase(Mixture(source=MaskSource()), tokens(4, 3, mask=True), certain(4), draws=True),
+        PathCase(Mixture(PER_TOKEN, LawSource(SHARES), answer=Cavity()), tokens(4, 3), certain(4), draws=True),
+        PathCase(
+            Mixture(source=spaces.UniformSource(), velocity=Tempered(), corrector=Resample(2.0)),
+            tokens(4, 3),
+            certain(4),
+            draws=True,
+        ),
     ],
+    Metric: [
+        PathCase(kind, tokens(4, 3), certain(4), meets_ends=False, draws=True)
+        for kind in (
+            Metric(Levels(4)),
+            Metric(Levels(4), answer=Cavity(), velocity=FewestJumps()),
+            Metric(Embedded(((0.0, 0.0), (0.0, 1.0), (2.0, 0.0), (3.0, 3.0))), Power(), corrector=BackAndForth(0.5)),
+        )
+    ],
+    Geometric: [PathCase(Geometric(gathering), tokens(4, 3), certain(4), meets_ends=False, draws=True)],
+    Autoregressive: [PathCase(Autoregressive(), tokens(4, 3), certain(4), meets_ends=False, moves=False)],
+    schedules.PerToken: [Case(schedules.PerToken(SHARES))],
+    LeastEnergy: [Case(LeastEnergy(((1.0, 1.0, 5.0), (1.0, 1.0, 1.0), (5.0, 1.0, 1.0))))],
+    Levels: [Case(Levels(4)), Case(Levels(17, 3.0))],
+    Embedded: [Case(Embedded(((0.0, 1.0), (2.0, 3.0), (5.0, 4.0))))],
+    Table: [Case(Table(((0.0, 1.0, 5.0), (1.0, 0.0, 2.0), (4.0, 2.0, 0.0))))],
+    ConstantSpeed: [Case(ConstantSpeed()), Case(ConstantSpeed(64.0, (1.0, 2.0, 1.0)))],
+    Odds: [Case(Odds(0.5))],
+    Confidence: [Case(Confidence(0.0))],
     ProductPath: [
         PathCase(PAIR, pair, lambda x: {"real": x["real"], "token": certain(4)(x["token"])}, draws=True),
     ],
@@ -422,7 +507,20 @@ EXAMPLES: dict[type, list[Case]] = {
             )
             for source, loss in (
                 (MaskSource(), losses.GeneralisedKL()),
+                (MaskSource(), losses.WhereMasked()),
                 (spaces.UniformSource(), losses.CrossEntropy()),
+            )
+        ),
+        *(
+            ObjectiveCase(
+                Matching(path, Tokens(4, (3,), source), losses.CrossEntropy(), times.Until(0.99), fill=0.5),
+                batch_of(tokens(4, 3)),
+                lambda: Small(3, 4),
+            )
+            for path, source in (
+                (Mixture(PER_TOKEN, LawSource(SHARES), answer=Cavity()), LawSource(SHARES)),
+                (Metric(Levels(4), answer=Cavity()), spaces.UniformSource()),
+                (Geometric(gathering, answer=Cavity()), spaces.UniformSource()),
             )
         ),
         ObjectiveCase(

@@ -1,6 +1,7 @@
 """Interpolations between source and data."""
 
 from feller.paths.affine import Affine, NoiseLevel
+from feller.paths.answers import Answer, Cavity, Posterior
 from feller.paths.autoregressive import Autoregressive
 from feller.paths.betas import Beta, ConstantSpeed, Power
 from feller.paths.choice import Choice
@@ -17,7 +18,7 @@ from feller.paths.premetric import Premetric
 from feller.paths.product import Product
 from feller.paths.rates import FewestJumps, KineticOptimal, LeastEnergy, Rates, Tempered
 from feller.paths.stepping import Ahead, Increment, Instant, Stepping
-from feller.paths.tokens import Answer, Cavity, Posterior, TokenPath
+from feller.paths.tokens import TokenPath
 
 __all__ = [
     "Affine",

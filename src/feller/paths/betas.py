@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from feller.errors import UsageError
 from feller.paths.costs import Cost
 from feller.paths.rates import AT_ONCE
 
@@ -38,7 +39,7 @@ class Power(Beta):
 
     def __post_init__(self) -> None:
         if not (0 < self.a < float("inf") and 0 < self.c < float("inf")):
-            raise ValueError(f"a and c must be positive and finite, got {self.a:g} and {self.c:g}")
+            raise UsageError(f"a and c must be positive and finite, got {self.a:g} and {self.c:g}")
 
     def on(self, cost: Cost) -> Sharpness:
         """Return the formula, which is the same for all distances."""
@@ -65,7 +66,7 @@ class ConstantSpeed(Beta):
 
     def __post_init__(self) -> None:
         if self.largest is not None and not 0 < self.largest < float("inf"):
-            raise ValueError(f"the largest beta must be positive and finite, got {self.largest:g}")
+            raise UsageError(f"the largest beta must be positive and finite, got {self.largest:g}")
 
     def on(self, cost: Cost) -> Sharpness:
         """Tabulate the arc length over log beta, and invert it by a cubic through nodes with their true slopes."""
@@ -97,7 +98,7 @@ class ConstantSpeed(Beta):
     def _data(self, cost: Cost) -> tuple[Tensor, Tensor]:
         """Return data to average over, and their weights; of a large alphabet some, evenly spread."""
         if self.weights is not None and len(self.weights) != cost.count:
-            raise ValueError(f"expected {cost.count} weights, one per symbol, got {len(self.weights)}")
+            raise UsageError(f"expected {cost.count} weights, one per symbol, got {len(self.weights)}")
         some = min(cost.count, _ANCHORS, max(16, AT_ONCE // cost.count))
         anchors = torch.linspace(0, cost.count - 1, some, dtype=torch.float64).round().long()
         weights = torch.ones(some, dtype=torch.float64)

@@ -9,11 +9,13 @@ from torch import Tensor
 
 from feller.draws import Draw, categorical
 from feller.errors import UsageError
+from feller.paths import reversal
+from feller.paths.answers import Posterior
 from feller.paths.correctors import BackAndForth
 from feller.paths.orders import Order, ordered
 from feller.paths.rates import FewestJumps, KineticOptimal
 from feller.paths.stepping import Instant
-from feller.paths.tokens import Posterior, TokenPath
+from feller.paths.tokens import TokenPath
 from feller.processes import Characteristics
 from feller.schedules import Linear, Scales, Schedule, TokenSchedule, check_convex, common_scales
 from feller.spaces.tokens import MaskSource, TokenSource
@@ -48,8 +50,12 @@ class Mixture(TokenPath):
                 "an answer, velocity, stepping or corrector of its own makes a mixture path ask for the law of its "
                 "source; pass `source`, such as UniformSource()"
             )
-        if isinstance(self.corrector, BackAndForth) and isinstance(self.source, MaskSource):
-            raise UsageError("BackAndForth needs a source with mass on every symbol; use Odds or Resample with a mask")
+        if not self._direct and self.source is not None and not self.source.everywhere:
+            who = "BackAndForth" if isinstance(self.corrector, BackAndForth) else type(self.velocity).__name__
+            raise UsageError(
+                f"{who} needs a source with mass on every symbol, and this one has some without; use the default "
+                "velocity, and Odds or Resample"
+            )
         if self.order is not None and not (isinstance(self.source, MaskSource) and self.certain):
             raise UsageError(
                 "an order needs `source=MaskSource()`, one schedule for all symbols, the default stepping and no "
@@ -185,13 +191,9 @@ class Mixture(TokenPath):
         They have the same marginals, and bounds of the likelihood without a gap where the posterior is exact.
 
         Raises:
-            ValueError: If the source lacks a symbol.
+            UsageError: If the source lacks a symbol.
         """
-        p, here, alpha, sigma, d_alpha, _ = self._parts(x_1, t, count)
-        _check_mass(p)
-        law = torch.where(here, alpha + sigma * p, sigma * p)
-        outward = d_alpha / alpha * law * p[x_t][:, None] / law.gather(1, x_t[:, None])
-        return outward.scatter(1, x_t[:, None], 0.0)
+        return reversal.rates(self.law(count), self.scales(t, x_1), x_1, x_t)
 
     def mean_reversal_rates(
         self, posterior: Float[Tensor, "m K"], x_t: Int[Tensor, " m"], t: Float[Tensor, " m"]
@@ -199,19 +201,11 @@ class Mixture(TokenPath):
         """Return the mean of `reversal_rates` over the posterior, without an array of all pairs of symbols.
 
         Raises:
-            ValueError: If the source lacks a symbol.
+            UsageError: If the source lacks a symbol.
         """
         count = posterior.shape[1]
         symbols = torch.arange(count, device=x_t.device)
-        p = self.law(count).to(t)
-        _check_mass(p)
-        scales = (torch.as_tensor(scale).to(t) for scale in self.scales(t[:, None], symbols))
-        alpha, sigma, d_alpha, _ = (scale.expand(posterior.shape) for scale in scales)
-        there = p[x_t][:, None]
-        stays = x_t[:, None] == symbols
-        share = posterior * d_alpha / alpha * there / torch.where(stays, alpha + sigma * there, sigma * there)
-        outward = p * (share * sigma).sum(1, keepdim=True) + share * alpha
-        return outward.scatter(1, x_t[:, None], 0.0)
+        return reversal.mean_rates(self.law(count), self.scales(t[:, None], symbols), posterior, x_t)
 
     def most(self, x_t: Int[Tensor, " b *d"], t: Float[Tensor, " b"], s: float, count: int) -> Float[Tensor, " b *d"]:
         """Return the expected number of jumps, the largest of any symbol; what a mask has revealed stays."""
@@ -262,14 +256,6 @@ def _decay(schedule: Schedule, t: Float[Tensor, " b"], s: float) -> Tensor:
     later = torch.as_tensor(schedule(t.new_full((1,), s)).sigma)
     now = torch.as_tensor(common_scales(schedule, t).sigma, dtype=t.dtype, device=t.device)
     return (now.log() - later.log()).nan_to_num(nan=0.0, posinf=torch.inf)  # nan: all is data
-
-
-def _check_mass(p: Float[Tensor, " S"]) -> None:
-    if (p == 0).any():
-        raise ValueError(
-            f"the time reversal needs a source with mass on every symbol, symbol {int((p == 0).nonzero()[0])} "
-            "has none; use the default velocity"
-        )
 
 
 @functools.lru_cache(maxsize=8)

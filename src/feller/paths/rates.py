@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from feller.errors import UsageError
+
 AT_ONCE = 2**22
 """Numbers in one array; memory does not grow with tokens times symbols."""
 
@@ -132,19 +134,19 @@ class LeastEnergy(Rates):
     def __post_init__(self) -> None:
         size = len(self.multiples)
         if any(len(row) != size for row in self.multiples):
-            raise ValueError(
+            raise UsageError(
                 f"expected {size} rows of {size} multiples, got rows of {sorted({len(row) for row in self.multiples})}"
             )
         for y in range(size):
             for x in range(y):
                 there, back = self.multiples[y][x], self.multiples[x][y]
                 if not there > 0 or not back > 0:
-                    raise ValueError(
+                    raise UsageError(
                         f"multiples must be positive, got {min(there, back):g} between {y} and {x}; a jump that must "
                         "not happen costs much, not less than nothing"
                     )
                 if abs(there - back) > 1e-9 * there:
-                    raise ValueError(
+                    raise UsageError(
                         f"multiples must be symmetric, got [{y}][{x}] = {there:g} and [{x}][{y}] = {back:g}; a one-way "
                         "cost has no potential"
                     )
@@ -157,7 +159,7 @@ class LeastEnergy(Rates):
     def potential(self, log_p: Float[Tensor, "m S"], change: Float[Tensor, "m S"]) -> Float[Tensor, "m S"]:
         """Return f with the flow [f(y) - f(x)]_+ p(y) p(x) / multiples[y][x], mean zero."""
         if log_p.shape[1] != len(self.multiples):
-            raise ValueError(
+            raise UsageError(
                 f"expected a law of {len(self.multiples)} symbols, as many as multiples, got {log_p.shape[1]}"
             )
         p, change = _centred(log_p.double(), change.double())

@@ -3,46 +3,21 @@
 import abc
 import functools
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from feller.draws import Draw, categorical
+from feller.paths.answers import Answer, Posterior
 from feller.paths.choice import Choice
 from feller.paths.correctors import Corrector
 from feller.paths.path import Path
 from feller.paths.rates import AT_ONCE, KineticOptimal, Rates
+from feller.paths.rows import answers_at, distinct, marks, parts, times_at
 from feller.paths.stepping import Increment, Stepping
 from feller.processes import Characteristics, Jumps
 from feller.tree import pad_right
-
-
-class Answer(abc.ABC):
-    """What the logits of the network mean. Implement one method to add a kind."""
-
-    @abc.abstractmethod
-    def inform(self, path: Any, logits: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """Return logits [m, K] of the posterior of x_1 given the whole state."""
-
-
-@dataclass(frozen=True)
-class Posterior(Answer):
-    """The law of x_1 given the whole state."""
-
-    def inform(self, path: Any, logits: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """Return the logits as they are."""
-        return logits
-
-
-@dataclass(frozen=True)
-class Cavity(Answer):
-    """The law of x_1 given all tokens but this one, whose likelihood log p_t(x_t | x_1) the path adds."""
-
-    def inform(self, path: Any, logits: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """Add the likelihood of what is there."""
-        return path.weigh(logits, x_t, t)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,8 +77,8 @@ class TokenPath(Path):
         u = draw.uniform(x_1.shape, torch.float64, x_1.device)
         rows = [flat.flatten() for flat in (x_1, pad_right(t.double(), x_1).expand(x_1.shape), u)]
         width = self.log_probabilities(rows[0][:1], rows[1][:1]).shape[1] if x_1.numel() else 1
-        parts = zip(*(row.split(max(1, AT_ONCE // width)) for row in rows), strict=True)
-        return torch.cat([self.corrupt(*part) for part in parts]).view(x_1.shape)
+        some = parts(max(1, AT_ONCE // width), *rows)
+        return torch.cat([self.corrupt(a, time, v) for a, time, v in some]).view(x_1.shape)
 
     def target(
         self, x_t: Int[Tensor, " b *d"], x_0: Int[Tensor, " b *d"], x_1: Int[Tensor, " b *d"], t: Float[Tensor, " b"]
@@ -202,18 +177,17 @@ class TokenPath(Path):
             return most if self.corrector is None else most + pad_right(resampled(s), x_t)
 
         def land(s: float, which: Tensor, draw: Draw) -> Tensor:
-            u = marks(draw, which)
-            v, w = (None, None) if self.certain else (marks(draw, which), marks(draw, which))
-            places, landed = which.nonzero(), []
-            for part in torch.arange(len(places), device=which.device).split(max(1, AT_ONCE // count)):
-                here = places[part].unbind(1)
-                x, time = x_t[here], t[here[0]].double()
-                x_1 = self.choice(self.inform(prediction[here], x, time), u[part])
-                if v is not None and w is not None:
-                    chance = -torch.expm1(-hazard(s)[here].double())
-                    x_1 = self._arrive(x_1, x, time, s, count, v[part] * chance, w[part])
+            rows = which.flatten().nonzero()[:, 0]
+            tokens, answers = x_t.flatten(), answers_at(prediction, x_t)
+            numbers, landed = [marks(draw, which) for _ in range(1 if self.certain else 3)], []
+            for part, u, *others in parts(max(1, AT_ONCE // count), rows, *numbers):
+                x, time = tokens[part], times_at(t, part, x_t)
+                x_1 = self.choice(self.inform(answers(part), x, time), u)
+                if others:
+                    chance = -torch.expm1(-hazard(s).flatten()[part])
+                    x_1 = self._arrive(x_1, x, time.double(), s, count, others[0] * chance, others[1])
                 landed.append(x_1)
-            return torch.cat(landed)
+            return landed[0] if len(landed) == 1 else torch.cat(landed)
 
         return Characteristics(jumps=Jumps(hazard, land))
 
@@ -236,26 +210,3 @@ class TokenPath(Path):
         fresh = self.corrupt(x_1, torch.full_like(t, s), w, count)
         moved = torch.where(v < -torch.expm1(-events - jumps), to, x)
         return torch.where(v < -torch.expm1(-events), fresh, moved)
-
-
-def marks(draw: Draw, which: Tensor) -> Float64[Tensor, " m"]:
-    """Draw a uniform number for each mark, addressed by example and by rank of the mark within it."""
-    per_example = which.reshape(len(which), -1).sum(1)
-    most, m = int(per_example.max()), int(per_example.sum())
-    example = torch.repeat_interleave(per_example, output_size=m)
-    begins = per_example.cumsum(0) - per_example
-    rank = torch.arange(m, device=which.device) - begins[example]
-    return draw.uniform((len(which), most), torch.float64, which.device)[example, rank]
-
-
-def distinct(t: Float[Tensor, " m"]) -> tuple[Float[Tensor, " n"], Int[Tensor, " m"]]:
-    """Return the different times and which of them each row has.
-
-    One expanded time, as solvers give it, is told by its stride; inside a transformation such as `vmap` a tensor has no
-    values to compare, and all rows count as different.
-    """
-    if torch._C._functorch.is_functorch_wrapped_tensor(t) or t.device.type == "meta":
-        return t, torch.arange(len(t), device=t.device)
-    if len(t) and t.stride(0) == 0:
-        return t[:1], torch.zeros(len(t), dtype=torch.long, device=t.device)
-    return t.unique(return_inverse=True)

@@ -18,6 +18,9 @@ from feller.train.optimiser import Training
 SIZES = {"tiny": (64, 2, 4, 1.0), "small": (128, 3, 4, 5.0), "base": (256, 6, 8, 60.0)}
 """Width, depth, heads and minutes."""
 
+FILL = 0.5
+"""Share of the examples in which some tokens are known, so that the model can fill in."""
+
 
 def text(data: Dataset, size: str) -> Recipe:
     """Masked tokens, revealed a few at a time by a transformer that sees both sides."""
@@ -51,7 +54,7 @@ def _mended(modality: Text, size: str, path: Mixture, space: Tokens, criterion: 
     masked = isinstance(space.source, MaskSource)
     return Recipe(
         architecture=TextTransformer(modality.symbols, masked=masked, width=width, depth=depth, heads=heads),
-        objective=Matching(path, space, criterion, law=Stratified()),
+        objective=Matching(path, space, criterion, law=Stratified(), fill=0.0 if masked else FILL),
         train=_training(minutes),
         sampling=Sampling("euler", 64),
     )

@@ -5,7 +5,11 @@ from collections.abc import Callable
 
 from feller.reproduce.claims import Claim
 from feller.reproduce.flow_matching_guide import flow_matching_guide
+from feller.reproduce.kinetic_optimal import kinetic_optimal
 
 Reproduction = Callable[[bool, pathlib.Path | None, Callable[[str], None]], list[Claim]]
 """(quick, folder of larger data, what hears each finished claim) -> claims."""
-PAPERS: dict[str, Reproduction] = {"flow-matching-guide": flow_matching_guide}
+PAPERS: dict[str, Reproduction] = {
+    "flow-matching-guide": flow_matching_guide,
+    "kinetic-optimal": kinetic_optimal,
+}

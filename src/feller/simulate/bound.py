@@ -16,7 +16,7 @@ from feller.draws import Draws
 from feller.losses import GeneralisedKL, mean_over_entries
 from feller.paths import KineticOptimal, Mixture, Network, TokenPath
 from feller.paths.path import Given
-from feller.spaces import MaskSource, Space
+from feller.spaces import Space
 from feller.tree import pad_right
 
 EDGE = 1e-4
@@ -78,7 +78,7 @@ def _divergence(truth: Float[Tensor, "m K"], model: Float[Tensor, "m K"]) -> Flo
 
 def tightest(path: TokenPath) -> Bound:
     """Return the bound that is nearest to the truth for a path."""
-    noisy = isinstance(path, Mixture) and path.source is not None and not isinstance(path.source, MaskSource)
+    noisy = isinstance(path, Mixture) and path.source is not None and path.source.everywhere
     return TimeReversal() if noisy else OwnRates()
 
 

@@ -45,8 +45,8 @@ class Euler(GaussianSolver):
     def step(self, process: Process, x: State, t: float, s: float, draw: Draw) -> State:
         """Drift, then noise of the right variance, then jumps."""
         now = process(x, clock(x, t))
-        if isinstance(now, Characteristics) and now.diffusion is None and now.jumps is None:
-            return flow(self.space, x, (s - t, now))
+        if isinstance(now, Characteristics) and now.diffusion is None and (now.jumps is None or s >= t):
+            return jump(flow(self.space, x, (s - t, now)), now, now, s, draw)
         y = tree_map(lambda mean, variance: add_noise(mean, variance, draw), *self._moments(now, x, t, s))
         return jump(y, now, now, s, draw)
 

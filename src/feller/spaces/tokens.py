@@ -7,11 +7,17 @@ import torch
 from torch import Tensor
 
 from feller.draws import Draw, categorical
+from feller.errors import UsageError
 from feller.spaces.space import Space
 
 
 class TokenSource(abc.ABC):
     """The law of each token at t = 0."""
+
+    @property
+    def everywhere(self) -> bool:
+        """Whether every symbol has mass."""
+        return True
 
     @abc.abstractmethod
     def probabilities(self, count: int) -> Tensor:
@@ -31,6 +37,11 @@ class UniformSource(TokenSource):
 class MaskSource(TokenSource):
     """Every token is the mask, a symbol of its own with the number `count`, which never is data."""
 
+    @property
+    def everywhere(self) -> bool:
+        """False: the data have none."""
+        return False
+
     def probabilities(self, count: int) -> Tensor:
         """Put all mass on the mask."""
         return torch.nn.functional.one_hot(torch.tensor(count), count + 1).double()
@@ -42,10 +53,24 @@ class LawSource(TokenSource):
 
     weights: tuple[float, ...]
 
+    def __post_init__(self) -> None:
+        for symbol, weight in enumerate(self.weights):
+            if not 0 <= weight < float("inf"):
+                raise UsageError(f"the weights of a source must be at least 0 and finite, got {weight:g} for {symbol}")
+        if not sum(self.weights):
+            raise UsageError("expected a source with mass on some symbol, all its weights are 0; give one a weight")
+
+    @property
+    def everywhere(self) -> bool:
+        """Whether no weight is 0."""
+        return min(self.weights) > 0
+
     def probabilities(self, count: int) -> Tensor:
         """Return the weights, normalised."""
         if len(self.weights) != count:
-            raise ValueError(f"expected {count} weights, one per symbol, got {len(self.weights)}")
+            raise UsageError(
+                f"expected a source with {count} weights, one per symbol, got {len(self.weights)}; 0 leaves one out"
+            )
         weights = torch.tensor(self.weights, dtype=torch.float64)
         return weights / weights.sum()
 

@@ -1,26 +1,22 @@
 """What the claims are tested with: how much is spent, exact fields, small networks."""
 
 import pathlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from feller.couplings import Coupling, Independent
-from feller.data.batches import batches
 from feller.data.modality import Dataset
 from feller.data.read import read
-from feller.draws import Draws
-from feller.model import Description, Model
 from feller.networks.mlp import MLP
 from feller.objective import Matching
 from feller.paths import Affine, Data, Prediction, convert
 from feller.paths.path import Given
 from feller.recipes.recipe import Recipe
+from feller.reproduce.setting import fit_recipe
 from feller.schedules import Schedule
 from feller.spaces import Euclidean
-from feller.train.engine import engine
-from feller.train.loop import make_learner, train
 from feller.train.optimiser import Training
 
 
@@ -65,16 +61,4 @@ def fit_points(data: Dataset, setting: Setting, seed: int, coupling: Coupling | 
         objective=Matching(Affine(), Euclidean((2,)), coupling=coupling or Independent()),
         train=Training(batch=512, lr=2e-3),
     )
-    return fit_recipe(recipe, data, setting, seed).network
-
-
-def fit_recipe(recipe: Recipe, data: Dataset, setting: Setting, seed: int) -> Model:
-    """Train a recipe's network on data for the setting's steps; its weights are the average."""
-    objective, training = recipe.objective, replace(recipe.train, steps=setting.steps)
-    about = Description(data.modality, objective.space, objective.path, recipe.architecture, sampling=recipe.sampling)
-    learner = make_learner(about.build(Draws(seed)), training)
-    feed = batches(data, training.batch, Draws(seed))
-    for _ in train(learner, objective, feed, training, draws=Draws(seed), engine=engine()):
-        pass
-    learner.average.copy_to(learner.network)
-    return Model(about, learner.network.eval())
+    return fit_recipe(recipe, data, setting.steps, seed).network

@@ -1,0 +1,68 @@
+"""Sampling of tokens by a network that costs nothing: the time is the solver's own."""
+
+from collections.abc import Iterator
+
+import torch
+from flow_matching.path import MixtureDiscreteProbPath
+from flow_matching.path.scheduler import PolynomialConvexScheduler
+from flow_matching.solver import MixtureDiscreteEulerSolver
+from flow_matching.utils import ModelWrapper
+from torch import Tensor
+
+from benchmarks.timing import Case
+from feller.draws import Draws
+from feller.paths import Mixture
+from feller.simulate import Euler, endpoint
+from feller.spaces import UniformSource
+from feller.times import linear_grid
+
+
+class Fixed(ModelWrapper):
+    """One table of probabilities for every state."""
+
+    def __init__(self, p: Tensor) -> None:
+        super().__init__(torch.nn.Identity())
+        self.p = p
+
+    def forward(self, x: Tensor, t: Tensor, **_: object) -> Tensor:
+        return self.p
+
+
+def bare(p: Tensor, x: Tensor, steps: int) -> Tensor:
+    """Flip the coins of a linear schedule, then draw for those that jump alone, in single precision."""
+    rows, y = p.flatten(0, 1), x.flatten().clone()
+    for i in range(steps):
+        who = (torch.rand(y.shape) < 1 / (steps - i)).nonzero()[:, 0]
+        if len(who):
+            y[who] = rows[who].multinomial(1)[:, 0]
+    return y.view(x.shape)
+
+
+def cases() -> Iterator[Case]:
+    """Three alphabets: letters, bytes, subwords."""
+    for symbols, n, steps, repeat in ((27, 64, 64, 5), (128, 64, 64, 3), (50_257, 1, 16, 2)):
+        torch.manual_seed(0)
+        logits, x = torch.randn(n, 256, symbols), torch.randint(symbols, (n, 256))
+        p, times = logits.softmax(-1), linear_grid(steps)
+        process = Mixture(source=UniformSource()).process(lambda x, t, given, logits=logits: logits, {})
+        solver = MixtureDiscreteEulerSolver(
+            Fixed(p),
+            MixtureDiscreteProbPath(PolynomialConvexScheduler(n=1.0)),
+            symbols,
+            source_distribution_p=torch.full((symbols,), 1 / symbols),
+        )
+
+        def feller(process=process, x=x, times=times) -> Tensor:
+            return endpoint(process, x, times, Euler(), Draws(0))
+
+        def peer(solver=solver, x=x, steps=steps) -> Tensor:
+            return solver.sample(x, step_size=1 / steps)
+
+        def floor(p=p, x=x, steps=steps) -> Tensor:
+            return bare(p, x, steps)
+
+        yield Case(
+            f"tokens, {symbols:,} symbols, {n} x 256, {steps} steps",
+            {"feller": feller, "flow_matching": peer, "floor, single precision": floor},
+            repeat,
+        )

@@ -1,0 +1,57 @@
+"""Flow Matching with General Discrete Paths (Shaul et al. 2024, arXiv 2412.03487): claims that a laptop can test."""
+
+import pathlib
+from collections.abc import Callable
+
+from feller.reproduce.claims import Claim, untestable
+from feller.reproduce.kinetic_optimal import (
+    bounds,
+    characters,
+    digits,
+    energies,
+    language,
+    mnist,
+    promises,
+    steps,
+    velocities,
+)
+from feller.reproduce.kinetic_optimal.setting import Setting
+
+TESTS = (
+    velocities.forward_equation,
+    velocities.least_energy,
+    energies.great_circle,
+    steps.few_steps,
+    steps.correctors,
+    bounds.toy,
+    digits.quality,
+    digits.can_fail,
+    digits.step_rule,
+    promises.metric_beats_mask,
+    promises.schedule_helps,
+    promises.correctors_help,
+    promises.steps_help,
+    mnist.mnist,
+    characters.mask_bound,
+    characters.schedules_agree,
+    characters.sources,
+    language.language_models,
+)
+"""(setting) -> claims."""
+
+
+def kinetic_optimal(quick: bool, data: pathlib.Path | None, tell: Callable[[str], None]) -> list[Claim]:
+    """Test the paper's claims one after the other."""
+    setting = Setting((0,), 400, 150, 200, data) if quick else Setting((0, 1, 2), 800, 1000, 2343, data, 15.0)
+    found = []
+    for test in TESTS:
+        for claim in test(setting):
+            tell(f"{claim.verdict}: {claim.claim}")
+            found.append(claim)
+    return [
+        *found,
+        untestable("CIFAR-10, metric path on pixels: FID per number of calls", "below the mask path", "needs GPUs"),
+        untestable("ImageNet 256 x 256 in codes of an autoencoder: FID", "below the mask path", "needs many GPUs"),
+        untestable("FineWeb-Edu: perplexity of kinetic-optimal mixtures", "below that of masks", "needs many GPUs"),
+        untestable("MP-20 crystals as tokens: stability rate", "above that of earlier models", "needs a GPU for days"),
+    ]

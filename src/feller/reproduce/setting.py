@@ -1,0 +1,50 @@
+"""What reproductions share: training by a recipe, and files of the larger data."""
+
+import pathlib
+from collections.abc import Callable
+from dataclasses import replace
+
+from feller.data.batches import batches
+from feller.data.modality import Dataset
+from feller.draws import Draws
+from feller.model import Description, Model, frequencies
+from feller.recipes.recipe import Recipe
+from feller.train.engine import engine
+from feller.train.loop import Learner, make_learner, train
+
+
+def fit_recipe(
+    recipe: Recipe, data: Dataset, steps: int | None, seed: int, after: Callable[[Learner], None] = lambda learner: None
+) -> Model:
+    """Train a recipe's network on data; its weights are the average.
+
+    Args:
+        recipe: What to train.
+        data: On what.
+        steps: How long; None for the minutes of the recipe.
+        seed: Of all randomness.
+        after: Called after each step.
+    """
+    data = data if recipe.modality is None else data.seen_as(recipe.modality)
+    objective, training = recipe.objective, replace(recipe.train, steps=steps)
+    about = Description(
+        data.modality,
+        objective.space,
+        objective.path,
+        recipe.architecture,
+        frequencies(data),
+        sampling=recipe.sampling,
+        drop=objective.drop,
+    )
+    learner = make_learner(about.build(Draws(seed)), training)
+    feed = batches(data, training.batch, Draws(seed))
+    for _ in train(learner, objective, feed, training, draws=Draws(seed), engine=engine()):
+        after(learner)
+    learner.average.copy_to(learner.network)
+    return Model(about, learner.network.eval())
+
+
+def file_of(folder: pathlib.Path | None, *parts: str) -> pathlib.Path | None:
+    """Return a file of the larger data, if it is there."""
+    place = None if folder is None else folder.joinpath(*parts)
+    return place if place is not None and place.is_file() else None

@@ -1,0 +1,244 @@
+"""What all paths of tokens share: answers, samples, rates of reversal, records."""
+
+import json
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from feller.draws import Draws
+from feller.errors import UsageError
+from feller.paths import (
+    Ahead,
+    Cavity,
+    Choice,
+    Confidence,
+    Geometric,
+    Instant,
+    LeastEnergy,
+    Levels,
+    Metric,
+    Mixture,
+    Odds,
+    Path,
+    Tempered,
+    TokenPath,
+)
+from feller.paths.rates import AT_ONCE
+from feller.record import from_data, to_data
+from feller.schedules import GreatCircle, Linear, PerToken, Polynomial
+from feller.simulate import Euler, endpoint
+from feller.spaces import LawSource, MaskSource, Tokens, UniformSource
+from feller.times import linear_grid
+from tests.oracle import F64, close, f64
+from tests.paths.kernels import kernel
+
+P = (0.5, 0.3, 0.2)
+
+
+def bump(x_1: Tensor, t: Tensor) -> Tensor:
+    """Return logits of three symbols that grow at the data."""
+    return 5 * t[:, None] * torch.nn.functional.one_hot(x_1, 3)
+
+
+PATHS = {
+    "mixture": Mixture(Polynomial(2.0), LawSource(P)),
+    "mixture, a symbol without mass": Mixture(source=LawSource((0.0, 0.4, 0.6))),
+    "mask": Mixture(source=MaskSource()),
+    "per token": Mixture(PerToken(P), LawSource(P)),
+    "per token, mask": Mixture(PerToken(P), MaskSource()),
+    "metric": Metric(Levels(3)),
+    "geometric": Geometric(bump),
+}
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["one time", "times"])
+@pytest.mark.parametrize("name", PATHS)
+def test_a_cavity_is_a_posterior_without_the_token_itself(name: str, together: bool) -> None:
+    """By Bayes' rule, for all x_t; under a mask what is revealed is known for sure."""
+    path = PATHS[name]
+    path = type(path)(**{field: getattr(path, field) for field in path.__dataclass_fields__} | {"answer": Cavity()})
+    size = path.log_probabilities(torch.tensor([0]), f64(0.4), 3).shape[1]
+    x, t = torch.arange(size), f64(0.4).expand(size) if together else torch.linspace(0.2, 0.7, size, dtype=F64)
+    q = torch.tensor([0.2, 0.7, 0.1], dtype=F64)
+    informed = path.inform(q.log().expand(size, 3), x, t).softmax(1)
+    for row in range(size):
+        law = path.log_probabilities(torch.arange(3), t[row].expand(3), 3)[:, row].exp()
+        close(informed[row], q * law / (q * law).sum(), 1e-12)
+
+
+def test_one_number_is_all_that_a_mixture_adds() -> None:
+    """In single precision too, at the ends of time, under `vmap`, and with a gradient."""
+    path = Mixture(source=UniformSource(), answer=Cavity())
+    logits, x = torch.zeros(3, 4), torch.tensor([0, 1, 2])
+    added = path.inform(logits, x, torch.tensor([0.0, 0.5, 1.0]))
+    assert added[0].tolist() == [0, 0, 0, 0]
+    close(added[1], (0, math.log(5), 0, 0), 1e-6)
+    assert added.softmax(1)[2].tolist() == [0, 0, 1, 0]
+    alone = torch.vmap(lambda z, x, t: path.inform(z[None], x[None], t[None])[0])(logits, x, torch.full((3,), 0.5))
+    assert torch.equal(alone, path.inform(logits, x, torch.full((3,), 0.5)))
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_answers_are_read_alike_in_a_batch_and_alone(name: str) -> None:
+    """`read` informs whole states, also under `vmap`, and only a mask or a cavity changes anything."""
+    path = PATHS[name]
+    mask = isinstance(path, Mixture) and isinstance(path.source, MaskSource)
+    cavity = type(path)(**{field: getattr(path, field) for field in path.__dataclass_fields__} | {"answer": Cavity()})
+    logits = torch.randn(4, 5, 3, generator=torch.Generator().manual_seed(0), dtype=F64)
+    x = torch.randint(3 + mask, (4, 5), generator=torch.Generator().manual_seed(1))
+    t = torch.linspace(0.2, 0.7, 4, dtype=F64)
+    assert torch.equal(path.read(logits, x, t), logits) != mask
+    for kind in (path, cavity):
+        together = kind.read(logits, x, t)
+        alone = torch.vmap(lambda z, x, t, kind=kind: kind.read(z[None], x[None], t[None])[0])(logits, x, t)
+        close(alone.softmax(-1), together.softmax(-1), 1e-12)
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_samples_have_the_law_of_the_path(name: str) -> None:
+    """40,000 tokens of each symbol at t = 0.4: chi square with up to 3 degrees is above 32 once in 2e6."""
+    path, n = PATHS[name], 40_000
+    x_1, t = torch.arange(3)[:, None].expand(3, n), torch.full((3,), 0.4, dtype=F64)
+    space = Tokens(3, (n,), getattr(path, "source", None) or UniformSource())
+    x_t = path.sample(space.reference(3, Draws(0).at("source")), x_1, t, Draws(0).at("path"))
+    u = (torch.arange(n, dtype=F64) + 0.5) / n
+    for row in range(3):
+        p = n * path.log_probabilities(torch.tensor([row]), t[:1], 3)[0].exp()
+        seen = x_t[row].bincount(minlength=len(p)).double()
+        assert (seen[p == 0] == 0).all()
+        assert ((seen - p)[p > 0] ** 2 / p[p > 0]).sum() < 32
+        even = path.corrupt(x_1[row], t[:1].expand(n), u, 3).bincount(minlength=len(p)).double()
+        close(even, p, 3.0)
+
+
+def test_large_samples_are_drawn_in_parts() -> None:
+    """A part is no larger than AT_ONCE, and what is drawn does not depend on the parts."""
+    path, seen = Metric(Levels(200)), []
+    watched = Geometric(lambda x_1, t: (seen.append(len(x_1)), path.log_probabilities(x_1, t))[1])
+    x_1 = torch.randint(200, (40, 1000), generator=torch.Generator().manual_seed(0))
+    t = torch.full((40,), 0.5, dtype=F64)
+    assert torch.equal(path.sample(x_1, x_1, t, Draws(0).at("x")), watched.sample(x_1, x_1, t, Draws(0).at("x")))
+    assert max(seen) * 200 <= AT_ONCE
+    assert sum(seen) == 40_001
+
+
+@pytest.mark.parametrize("schedule", [Linear(), PerToken(P)], ids=repr)
+def test_the_time_reversal_has_the_marginals(schedule) -> None:
+    """U p = dp given the data, and for the mean over the posterior; both in one array and pair by pair."""
+    path, t, x = Mixture(schedule, LawSource(P)), torch.full((3,), 0.35, dtype=F64), torch.arange(3)
+    for a in range(3):
+        x_1 = torch.full((3,), a)
+        outward = path.reversal_rates(x_1, x, t, 3).T
+        law, slope = path.log_probabilities(x_1[:1], t[:1], 3)[0].exp(), path.slope(x_1[:1], t[:1], 3)[0]
+        close((outward - torch.diag(outward.sum(0))) @ law, law * slope, 1e-14)
+        assert (outward >= 0).all()
+    posterior = torch.tensor([[0.2, 0.5, 0.3], [0.1, 0.1, 0.8], [0.6, 0.3, 0.1]], dtype=F64)
+    pairs = torch.stack([path.reversal_rates(torch.full((3,), a), x, t, 3) for a in range(3)])
+    close(path.mean_reversal_rates(posterior, x, t), torch.einsum("ma,amy->my", posterior, pairs), 1e-14)
+
+
+def test_a_symbol_without_mass_has_no_reversal() -> None:
+    path, x = Mixture(source=LawSource((0.5, 0.0, 0.5))), torch.tensor([0])
+    with pytest.raises(ValueError, match="symbol 1 has none"):
+        path.reversal_rates(x, x, f64(0.5), 3)
+    with pytest.raises(ValueError, match="symbol 1 has none"):
+        path.mean_reversal_rates(torch.full((1, 3), 1 / 3), x, f64(0.5))
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_marginal_rates_are_means_of_conditional_ones(name: str) -> None:
+    """The closed forms of mixtures agree with the sum over the data, and columns sum to zero."""
+    path = PATHS[name]
+    size = path.log_probabilities(torch.tensor([0]), f64(0.4), 3).shape[1]
+    x, t = torch.arange(size), torch.full((size,), 0.4, dtype=F64)
+    logits = torch.randn(size, 3, generator=torch.Generator().manual_seed(0), dtype=F64)
+    posterior = path.inform(logits, x, t).softmax(1)
+    rates = path.rates(posterior, x, t)
+    if size == 3:
+        close(rates, TokenPath.rates(path, posterior, x, t), 1e-12)
+    close(rates.sum(1), torch.zeros(size), 1e-12)
+    outward = [path.conditional_rates(torch.full((size,), a), x, t, 3) for a in range(3)]
+    mean = torch.einsum("ma,amy->my", posterior, torch.stack(outward))
+    close(rates - torch.diag(rates.diag()), mean, 1e-12)
+
+
+A, B = f64(0.0, 0.5, -0.3, 0.2), f64(1.0, -0.5, 0.3, -1.2)
+
+
+def test_the_euler_step_has_order_one() -> None:
+    """The chain of vector 12.4, enumerated: its total variation was sampled to 0.001, and halves with the step."""
+    path = Geometric(lambda x_1, t: A + B * t[:, None], stepping=Instant())
+    posterior, x = torch.eye(4, dtype=F64)[:1].expand(4, 4), torch.arange(4)
+    errors = []
+    for n in (5, 10, 20, 50):
+        law = A.softmax(0)
+        for i in range(n):
+            law = law @ kernel(path, posterior, x, torch.full((4,), i / n, dtype=F64), min((i + 1) / n, 1 - 1e-12))
+        errors.append(float((law - (A + B).softmax(0)).abs().sum() / 2))
+    assert errors == pytest.approx([0.0220, 0.0103, 0.0057, 0.0027], abs=1.5e-3)
+    assert errors[0] / errors[1] == pytest.approx(2, abs=0.05)
+    assert errors[0] / errors[3] == pytest.approx(10, abs=0.5)
+
+
+def test_a_first_mass_is_reached() -> None:
+    """Logits of minus infinity at t = 0, as of a mask written as a geometric path: 20,000 tokens, false alarm 6e-7."""
+
+    def masked(x_1: Tensor, t: Tensor) -> Tensor:
+        share = t[:, None] * torch.nn.functional.one_hot(x_1, 4).to(t.dtype)
+        return (share + (1 - t[:, None]) * torch.tensor([0, 0, 0, 1.0], dtype=t.dtype)).log()
+
+    process = Geometric(masked).process(lambda x, t, given: f64(800, 0, 0).expand(*x.shape, 3), {})
+    x = endpoint(process, torch.full((200, 100), 3), [0.0, 0.1, 0.2], Euler(), Draws(0))
+    assert ((x == 0) | (x == 3)).all()
+    assert abs((x == 0).double().mean().item() - 0.2) < 0.01 + 5 * math.sqrt(0.16 / 20_000)
+
+
+@pytest.mark.parametrize("stepping", [Instant(), Ahead()], ids=repr)
+@pytest.mark.parametrize("name", PATHS)
+def test_every_stepping_ends_at_the_data(name: str, stepping) -> None:
+    """Four steps to t = 1 with a network that is certain."""
+    path = PATHS[name]
+    path = type(path)(**{field: getattr(path, field) for field in path.__dataclass_fields__} | {"stepping": stepping})
+    x_1 = torch.randint(3, (6, 7), generator=torch.Generator().manual_seed(0))
+    logits = 800.0 * torch.nn.functional.one_hot(x_1, 3).double()
+    x_0 = Tokens(3, (7,), getattr(path, "source", None) or UniformSource()).reference(6, Draws(0).at("source"))
+    end = endpoint(path.process(lambda x, t, given: logits, {}), x_0, linear_grid(4), Euler(), Draws(1))
+    assert torch.equal(end, x_1)
+
+
+def test_choices_apply_to_what_is_drawn() -> None:
+    """At temperature 0 all land on the likeliest symbol."""
+    logits = torch.randn(5, 9, 3, generator=torch.Generator().manual_seed(0))
+    for path in (Mixture(source=UniformSource(), choice=Choice(0.0)), Metric(Levels(3), choice=Choice(top_k=1))):
+        process = path.process(lambda x, t, given: logits, {})
+        end = endpoint(process, torch.zeros(5, 9, dtype=torch.long), [0.0, 1.0], Euler(), Draws(0))
+        assert torch.equal(end, logits.argmax(-1))
+
+
+def test_draws_need_draws() -> None:
+    x = torch.zeros(2, 3, dtype=torch.long)
+    with pytest.raises(TypeError, match="draw"):
+        Metric(Levels(3)).sample(x, x, torch.zeros(2))
+
+
+def test_a_mixture_without_a_source_has_no_laws() -> None:
+    with pytest.raises(UsageError, match="does not know the law of its source"):
+        Mixture().log_probabilities(torch.tensor([0]), f64(0.5), 3)
+    with pytest.raises(UsageError, match="pass `count`"):
+        Mixture(source=UniformSource()).log_probabilities(torch.tensor([0]), f64(0.5))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        Mixture(),
+        Mixture(GreatCircle(0.2), UniformSource(), answer=Cavity(), choice=Choice(0.9, 5, 0.8), corrector=Odds(2.0)),
+        Mixture(PerToken(P), LawSource(P), velocity=Tempered(0.0), stepping=Instant()),
+        Mixture(source=LawSource((0.5, 0.5)), velocity=LeastEnergy(((1.0, 2.0), (2.0, 1.0)))),
+        Mixture(source=MaskSource(), order=Confidence(0.5)),
+    ],
+)
+def test_a_record_holds_it(path: Mixture) -> None:
+    assert from_data(Path, json.loads(json.dumps(to_data(path)))) == path

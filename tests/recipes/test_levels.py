@@ -1,0 +1,87 @@
+"""Pictures as symbols: each recipe learns, draws levels, and goes on bit for bit after a stop."""
+
+import pathlib
+import signal
+
+import numpy as np
+import pytest
+import torch
+
+from feller.cli import main
+from feller.data.read import read
+from feller.errors import UsageError
+from feller.objective import Matching
+from feller.paths import Cavity, Metric, Mixture, Posterior
+from feller.recipes.levels import levels_mask, levels_metric, levels_uniform
+from feller.recipes.recipe import Recipe
+from feller.record import from_data, to_data
+from feller.run import open_run
+from feller.spaces import MaskSource, UniformSource
+from feller.tensors import load_tensors
+
+NAMES = ("levels-mask", "levels-uniform", "levels-metric")
+TINY = ("--size", "tiny", "--sampling.calls", "2", "--train.batch", "32")
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("build", "path", "source", "answer"),
+    [
+        (levels_mask, Mixture, MaskSource(), Posterior()),
+        (levels_uniform, Mixture, UniformSource(), Cavity()),
+        (levels_metric, Metric, UniformSource(), Cavity()),
+    ],
+)
+def test_path_and_space_have_one_source(build, path, source, answer) -> None:
+    recipe = build(read("example:digits"), "tiny")
+    assert isinstance(recipe.objective.path, path)
+    assert recipe.objective.path.answer == answer
+    assert recipe.objective.space.source == source
+    assert recipe.objective.space.count == 17
+    assert getattr(recipe.objective.path, "source", source) == source
+    assert from_data(Recipe, to_data(recipe)) == recipe
+
+
+def test_large_pictures_go_through_a_unet() -> None:
+    data = read("example:digits")
+    large = type(data)(data.values.repeat(1, 1, 4, 4), data.given, data.modality.__class__((1, 32, 32), 16))
+    assert type(levels_mask(large, "tiny").architecture).__name__ == "Embedded"
+    assert type(levels_mask(data, "tiny").architecture).__name__ == "TokenMLP"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_stop_changes_nothing(name: str, monkeypatch) -> None:
+    """Six steps in one go, and with Ctrl-C in the third: the same weights, and samples that are levels."""
+    words = ["fit", "example:digits", "--recipe", name, *TINY, "--steps", "6", "--out"]
+    assert main([*words, "whole"]) == 0
+    loss, calls = Matching.loss, []
+
+    def stopped(self, network, example):
+        calls.append(1)
+        if len(calls) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return loss(self, network, example)
+
+    monkeypatch.setattr(Matching, "loss", stopped)
+    assert main([*words, "paused"]) == 130
+    assert len(calls) < 6
+    monkeypatch.setattr(Matching, "loss", loss)
+    assert main(["fit", "--resume", "--out", "paused"]) == 0
+    for file in ("weights", "average"):
+        whole, paused = (load_tensors(getattr(open_run(run), file))[0] for run in ("whole", "paused"))
+        assert all(torch.equal(whole[key], paused[key]) for key in whole)
+    assert main(["sample", "paused", "-n", "5", "--given", "label=4", "--guidance", "2", "--out", "new.npz"]) == 0
+    file = np.load("new.npz")
+    assert file["samples"].shape == (5, 8, 8)
+    assert file["samples"].max() <= 16
+    assert set(file["labels"]) == {4}
+
+
+def test_what_is_no_picture_is_refused() -> None:
+    with pytest.raises(UsageError, match="levels-mask` needs pictures"):
+        levels_mask(read("example:moons"), "tiny")
+    assert not list(pathlib.Path().iterdir())

@@ -1,0 +1,86 @@
+"""Recipes for text: what they are made of, and that each learns and writes."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from feller.data.batches import batches
+from feller.data.found import Found
+from feller.data.modality import Dataset
+from feller.data.read import read
+from feller.data.text import texts
+from feller.data.text.files import array
+from feller.draws import Draws
+from feller.errors import UsageError
+from feller.model import Description, Model, frequencies
+from feller.recipes import RECIPES
+from feller.recipes.recipe import Recipe
+from feller.record import from_data, to_data
+from feller.sampling import Sampling
+from feller.spaces import MaskSource
+from feller.train.engine import engine
+from feller.train.loop import make_learner, train
+
+NAMES = ("text", "text-uniform", "text-autoregressive")
+LINES = ["the sea", "a ship at sea", "the shore", "a gull", "the sun", "a sail"] * 10
+
+
+@pytest.fixture(scope="module")
+def documents() -> Dataset:
+    return texts(Found(array(LINES), documents=True))
+
+
+@pytest.fixture(scope="module")
+def stream() -> Dataset:
+    return texts(Found(array([" ".join(LINES)]), documents=False), size=16)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("kind", ["documents", "stream"])
+def test_recipe_learns_and_writes(name: str, kind: str, request: pytest.FixtureRequest) -> None:
+    """In 30 steps the loss on other examples falls by a tenth at least; drawn are symbols, and texts of our lengths."""
+    data = request.getfixturevalue(kind)
+    recipe = RECIPES[name](data, "tiny")
+    assert from_data(Recipe, to_data(recipe)) == recipe
+    objective = recipe.objective
+    assert objective.space.count == data.modality.symbols
+    about = Description(
+        data.modality,
+        objective.space,
+        objective.path,
+        recipe.architecture,
+        frequencies(data),
+        Sampling("euler", 4),
+    )
+    training = replace(recipe.train, minutes=None, steps=30, batch=16, warmup=5)
+    learner = make_learner(about.build(Draws(0)), training)
+    feed = batches(data, training.batch, Draws(0))
+    example = objective.draw(learner.network, feed(99, slice(0, 16)), Draws(1))
+    before = objective.loss(learner.network, example).mean().item()
+    for _ in train(learner, objective, feed, training, draws=Draws(0), engine=engine()):
+        pass
+    assert objective.loss(learner.network, example).mean().item() < 0.9 * before
+    drawn = Model(about, learner.network).sample(4)
+    assert drawn.values.shape == (4, data.modality.length)
+    assert all(set(text) <= set(data.modality.vocabulary.symbols) for text in drawn.modality.texts(drawn.values))
+
+
+def test_only_where_states_do_not_show_it_is_filling_learnt(stream: Dataset) -> None:
+    """Under a mask what is known looks like what is revealed; under a uniform source nothing tells it."""
+    for name in ("text", "text-uniform"):
+        objective = RECIPES[name](stream, "tiny").objective
+        assert (objective.fill == 0) == isinstance(objective.path.source, MaskSource)
+        assert objective.path.source == objective.space.source
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_no_text_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match=f"{name}` needs text"):
+        RECIPES[name](read("example:moons"), "tiny")
+
+
+def test_a_text_is_given_the_mask_by_itself(stream: Dataset) -> None:
+    recipe = RECIPES["text"](stream, "tiny")
+    x_0 = recipe.objective.space.reference(2, Draws(0).at("source"))
+    assert torch.equal(x_0, torch.full((2, 16), stream.modality.symbols))
