@@ -1,8 +1,9 @@
-"""Sampling of tokens by a network that costs nothing: the time is the solver's own."""
+"""Tokens: sampling by a network that costs nothing, so that the time is the solver's own, and the loss of rates."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
+from flow_matching.loss import MixturePathGeneralizedKL
 from flow_matching.path import MixtureDiscreteProbPath
 from flow_matching.path.scheduler import PolynomialConvexScheduler
 from flow_matching.solver import MixtureDiscreteEulerSolver
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from benchmarks.timing import Case
 from feller.draws import Draws
+from feller.losses import GeneralisedKL
 from feller.paths import Mixture
 from feller.simulate import Euler, endpoint
 from feller.spaces import UniformSource
@@ -40,7 +42,7 @@ def bare(p: Tensor, x: Tensor, steps: int) -> Tensor:
 
 def cases() -> Iterator[Case]:
     """Three alphabets: letters, bytes, subwords."""
-    for symbols, n, steps, repeat in ((27, 64, 64, 5), (128, 64, 64, 3), (50_257, 1, 16, 2)):
+    for symbols, n, steps, repeat, asked in ((27, 64, 64, 5, 0.12), (128, 64, 64, 3, 0.1), (50_257, 1, 16, 2, 0.15)):
         torch.manual_seed(0)
         logits, x = torch.randn(n, 256, symbols), torch.randint(symbols, (n, 256))
         p, times = logits.softmax(-1), linear_grid(steps)
@@ -65,4 +67,33 @@ def cases() -> Iterator[Case]:
             f"tokens, {symbols:,} symbols, {n} x 256, {steps} steps",
             {"feller": feller, "flow_matching": peer, "floor, single precision": floor},
             repeat,
+            asked=asked,
         )
+    yield divergence()
+
+
+def divergence() -> Case:
+    """The generalised KL of rates, forward and backward, at the size of a language model's answer."""
+    torch.manual_seed(0)
+    logits = torch.randn(4, 256, 50_257, requires_grad=True)
+    x_1, t = torch.randint(50_257, (4, 256)), 0.9 * torch.rand(4)
+    x_t = torch.where(torch.rand(4, 256) < 0.5, x_1, torch.randint(50_257, (4, 256)))
+    peer = MixturePathGeneralizedKL(MixtureDiscreteProbPath(PolynomialConvexScheduler(n=1.0)), reduction="mean")
+
+    def backward(loss: Callable[[], Tensor]) -> Callable[[], None]:
+        def run() -> None:
+            logits.grad = None
+            with torch.enable_grad():
+                loss().backward()
+
+        return run
+
+    return Case(
+        "generalised KL, forward and backward, 4 x 256 x 50,257",
+        {
+            "feller": backward(lambda: GeneralisedKL().entries(logits, x_1, x_t, t).mean()),
+            "flow_matching": backward(lambda: peer(logits, x_1, x_t, t)),
+        },
+        5,
+        asked=0.25,
+    )

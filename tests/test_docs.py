@@ -39,7 +39,11 @@ def prepare(folder: pathlib.Path, python: str) -> None:
         ("angles.csv", generator.uniform(-180, 180, (60, 2)), "a,b"),
     ):
         np.savetxt(folder / name, values, delimiter=",", header=header, comments="")
-    sentences = ("To be, or not to be, that is the question. ", "The rest is silence. ", "All the world's a stage, my lord: ")
+    sentences = (
+        "To be, or not to be, that is the question. ",
+        "The rest is silence. ",
+        "All the world's a stage, my lord: ",
+    )
     (folder / "book.txt").write_text("".join(generator.choice(sentences, 200)))
     lines = [{"text": sentences[i % 3], "label": "sea" if i % 2 else "land"} for i in range(40)]
     (folder / "lines.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from feller.couplings import MinibatchTransport
 from feller.draws import Draws
+from feller.errors import UsageError
 from feller.losses import CrossEntropy, GeneralisedKL, PerLeaf, Squared
 from feller.objective import Matching, drop_conditions
 from feller.paths import Affine, Mixture, Product, Velocity
@@ -151,3 +152,10 @@ def test_known_parts_are_the_data_and_do_not_count() -> None:
         return torch.where(given["known"][..., None], torch.nan, torch.zeros(*x_t.shape, 4))
 
     close(objective.loss(network, example), torch.where(known.all(1), 0.0, math.log(4)), 1e-6)
+
+
+def test_path_and_space_start_from_one_source() -> None:
+    with pytest.raises(UsageError, match="one source"):
+        Matching(Mixture(source=UniformSource()), Tokens(4, (2,), MaskSource()))
+    with pytest.raises(UsageError, match="chance"):
+        Matching(Affine(), Euclidean((1,)), fill=2.0)

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from feller.schedules import Linear, Scales, Schedule, TokenSchedule
 from feller.tree import State, pad_right
+from feller.values import may_hold
 
 
 def mean_over_entries(entries: Tensor, valid: Tensor | None = None) -> Float[Tensor, " b"]:
@@ -128,6 +129,10 @@ class WhereMasked(Loss):
         return mean_over_entries(self.entries(prediction, target, x_t, t), masked)
 
 
+LEAST = -80.0
+"""Log of a probability that single precision still holds with all its digits."""
+
+
 class _RateDivergence(torch.autograd.Function):
     """The generalised KL of rates that share one weight: the softmax of the forward pass becomes the gradient."""
 
@@ -138,9 +143,11 @@ class _RateDivergence(torch.autograd.Function):
         logits: Float[Tensor, "*d K"], x_1: Int[Tensor, "*d 1"], x_t: Int[Tensor, "*d 1"], weight: Float[Tensor, "*d 1"]
     ) -> tuple[Float[Tensor, "*d 1"], Float[Tensor, "*d K"]]:
         p = logits.softmax(-1)
-        largest = logits.argmax(-1, keepdim=True)  # whose probability is never rounded to zero
-        log_total = logits.gather(-1, largest) - p.gather(-1, largest).log()
-        miss = torch.where(x_t == x_1, 0.0, logits.gather(-1, x_1) - log_total)  # also where p(x_1) is 0
+        log_p = p.gather(-1, x_1).log()
+        if may_hold(log_p < LEAST):
+            largest = logits.argmax(-1, keepdim=True)  # whose probability is never rounded to zero
+            log_p = logits.gather(-1, x_1) - logits.gather(-1, largest) + p.gather(-1, largest).log()
+        miss = torch.where(x_t == x_1, 0.0, log_p)  # also where p(x_1) is 0
         return weight * ((x_t == x_1).to(p.dtype) - _at(p, x_t) - miss), p
 
     @staticmethod

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from feller.couplings import Coupling, Independent
 from feller.draws import Draws
+from feller.errors import UsageError
 from feller.losses import Loss, Squared
 from feller.paths import Network, Path
-from feller.spaces import Space
+from feller.spaces import Space, Tokens
 from feller.times import Stratified, TimeLaw
 from feller.tree import State, leaves, length, pad_right, spread, tree_map
 
@@ -113,6 +114,15 @@ class Matching(Objective):
     fill: float = 0.0
     """Chance that parts of an example are known from the start, a random share of them: so that a network whose states
     do not show it, other than masks, learns to fill in."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.fill <= 1:
+            raise UsageError(f"fill is a chance, expected 0 to 1, got {self.fill:g}")
+        source = getattr(self.path, "source", None)
+        if source is not None and isinstance(self.space, Tokens) and self.space.source != source:
+            raise UsageError(
+                f"path and space must start from one source, got {source} and {self.space.source}; give both the same"
+            )
 
     def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
         """Draw ends, time and the state between."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from feller.errors import UsageError
+from feller.values import are_known
 
 Number = Tensor | float
 
@@ -57,8 +58,7 @@ def common_scales(schedule: "Schedule", t: Tensor) -> Scales:
     Coefficients are then computed once, not per example. Elsewhere than on the processor that would make it wait;
     inside a transformation such as `vmap` a tensor has no value, and where a gradient is asked for a float has none.
     """
-    plain = not torch._C._functorch.is_functorch_wrapped_tensor(t) and t.device.type == "cpu"
-    if plain and t.ndim == 1 and len(t) and t.stride(0) == 0 and not t.requires_grad:
+    if are_known(t) and t.ndim == 1 and len(t) and t.stride(0) == 0 and not t.requires_grad:
         scales = schedule(t[0].double())
         if not any(isinstance(number, Tensor) and number.requires_grad for number in scales):
             return Scales(*map(float, scales))
@@ -122,7 +122,7 @@ class Polynomial(Schedule):
 
     def __post_init__(self) -> None:
         if self.n < 1:
-            raise ValueError(f"the power must be at least 1 for a finite velocity at t = 0, got {self.n:g}")
+            raise UsageError(f"the power must be at least 1 for a finite velocity at t = 0, got {self.n:g}")
 
     def __call__(self, t: Tensor) -> Scales:
         """Return t^n and its complement."""
@@ -220,7 +220,7 @@ def _great_circle(t: Tensor, angle: Tensor) -> Scales:
 def _angle(mass: float) -> float:
     """Return arccos sqrt(mass), which is 0 in the limit but for a size whose square rounds away."""
     if not 0 <= mass <= 1:
-        raise ValueError(f"the mass of a source at its target must lie in [0, 1], got {mass:g}")
+        raise UsageError(f"the mass of a source at its target must lie in [0, 1], got {mass:g}")
     return max(math.atan2(math.sqrt(1 - mass), math.sqrt(mass)), 1e-8)
 
 
@@ -283,7 +283,7 @@ class PerToken(TokenSchedule):
 
     def __post_init__(self) -> None:
         if not self.masses:
-            raise ValueError("expected a mass per symbol, got none")
+            raise UsageError("expected a mass per symbol, got none")
         for mass in self.masses:
             _angle(mass)
 

@@ -39,7 +39,7 @@ def stream() -> Dataset:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("kind", ["documents", "stream"])
 def test_recipe_learns_and_writes(name: str, kind: str, request: pytest.FixtureRequest) -> None:
-    """In 30 steps the loss on other examples falls by a tenth at least; drawn are symbols, and texts of our lengths."""
+    """In 16 steps the loss on other examples falls by a tenth at least; drawn are symbols, and texts of our lengths."""
     data = request.getfixturevalue(kind)
     recipe = RECIPES[name](data, "tiny")
     assert from_data(Recipe, to_data(recipe)) == recipe
@@ -53,7 +53,7 @@ def test_recipe_learns_and_writes(name: str, kind: str, request: pytest.FixtureR
         frequencies(data),
         Sampling("euler", 4),
     )
-    training = replace(recipe.train, minutes=None, steps=30, batch=16, warmup=5)
+    training = replace(recipe.train, minutes=None, steps=16, batch=16, warmup=4)
     learner = make_learner(about.build(Draws(0)), training)
     feed = batches(data, training.batch, Draws(0))
     example = objective.draw(learner.network, feed(99, slice(0, 16)), Draws(1))

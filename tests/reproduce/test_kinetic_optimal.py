@@ -38,7 +38,7 @@ from feller.simulate.bound import OwnRates
 from feller.spaces import MaskSource, Tokens, UniformSource
 from feller.times import linear_grid
 
-TINY = Setting((0,), 3, 2, 4, calls=(1, 2, 2, 3))
+TINY = Setting((0,), 3, 2, 4, calls=(1, 2, 2, 3), resamplings=(4.0,))
 WORDS = {HOLDS, FAILS, UNTESTABLE}
 
 
@@ -205,7 +205,7 @@ def test_a_budget_counts_what_the_processor_spends(folder: pathlib.Path, monkeyp
     language.on_a_budget(text(data, "tiny"), data, 1.0, 0)
     assert next(ticks) == 7
     monkeypatch.undo()
-    monkeypatch.setattr(language, "MODELS", {"masked": (lambda data, size: text(data, "tiny"), 2.5)})
+    monkeypatch.setattr(language, "MODELS", {"A masked": (lambda data, size: text(data, "tiny"), 2.5)})
     (claim,) = language.language_models(replace(TINY, data=folder, minutes=0.005))
     assert claim.verdict in {HOLDS, FAILS}
 

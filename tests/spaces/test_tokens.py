@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from feller.draws import Draws
+from feller.errors import UsageError
 from feller.spaces import LawSource, MaskSource, Tokens, UniformSource
 
 
@@ -37,6 +38,20 @@ def test_probabilities() -> None:
     assert LawSource((1.0, 3.0)).probabilities(2).tolist() == [0.25, 0.75]
     with pytest.raises(ValueError, match="expected 3 weights"):
         LawSource((1.0, 3.0)).probabilities(3)
+    assert [source.everywhere for source in (UniformSource(), MaskSource(), LawSource((1.0, 0.0)))] == [
+        True,
+        False,
+        False,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [((1.0, -2.0), "got -2 for 1"), ((1.0, float("nan")), "got nan for 1"), ((0.0, 0.0), "all its weights are 0")],
+)
+def test_what_is_no_law_is_refused(weights: tuple[float, ...], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        LawSource(weights)
 
 
 def test_tokens_do_not_flow() -> None:

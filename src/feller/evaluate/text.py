@@ -53,7 +53,7 @@ def total_variation(a: Counter[str], b: Counter[str]) -> float:
     of_a, of_b = a.total(), b.total()
     if not of_a or not of_b:
         return 1.0
-    return sum(abs(a[key] / of_a - b[key] / of_b) for key in a.keys() | b.keys()) / 2
+    return min(1.0, sum(abs(a[key] / of_a - b[key] / of_b) for key in a.keys() | b.keys()) / 2)  # rounding adds up
 
 
 def copied(texts: Iterable[str], known: Iterable[str]) -> float | None:

@@ -87,7 +87,7 @@ class Odds(Corrector):
 
 @dataclass(frozen=True)
 class BackAndForth(Corrector):
-    """Rates eta p(y) |r(y) - r(x)| with r the change of log p: the kinetic optimum and its time reversal."""
+    """Rates eta p(y) abs(r(y) - r(x)) with r the change of log p: the kinetic optimum and its time reversal."""
 
     eta: float = 1.0
 
@@ -103,7 +103,7 @@ class BackAndForth(Corrector):
     def outward(
         self, log_p: Float[Tensor, "m S"], change: Float[Tensor, "m S"], x: Int[Tensor, " m"]
     ) -> Float[Tensor, "m S"]:
-        """Return eta p(y) |r(y) - r(x)|."""
+        """Return eta p(y) abs(r(y) - r(x))."""
         p = log_p.exp()
         change = torch.where(p > 0, change, 0.0)
         return self.eta * p * (change - _at(change, x)).abs() * (_at(p, x) > 0)

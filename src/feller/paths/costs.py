@@ -47,7 +47,7 @@ def _check_exponent(exponent: float) -> None:
 
 @dataclass(frozen=True)
 class Levels(Cost):
-    """|v(x) - v(a)|^exponent between equally spaced levels v from -1 to 1, such as shades of grey."""
+    """The power `exponent` of the distance between equally spaced levels from -1 to 1, such as shades of grey."""
 
     levels: int
     exponent: float = 2.0
@@ -77,7 +77,7 @@ class Levels(Cost):
 
 @dataclass(frozen=True)
 class Embedded(Cost):
-    """|v(x) - v(a)|^exponent between vectors that stay fixed, such as those of a codebook."""
+    """The power `exponent` of the distance between vectors that stay fixed, such as those of a codebook."""
 
     vectors: tuple[tuple[float, ...], ...]
     exponent: float = 2.0

@@ -15,7 +15,7 @@ from feller.spaces import MaskSource, Tokens, UniformSource
 from feller.times import Stratified
 from feller.train.optimiser import Training
 
-SIZES = {"tiny": (64, 2, 4, 1.0), "small": (128, 3, 4, 5.0), "base": (256, 6, 8, 60.0)}
+SIZES = {"tiny": (64, 2, 4, 1.0), "small": (128, 2, 4, 5.0), "base": (256, 6, 8, 60.0)}
 """Width, depth, heads and minutes."""
 
 FILL = 0.5
@@ -61,7 +61,7 @@ def _mended(modality: Text, size: str, path: Mixture, space: Tokens, criterion: 
 
 
 def _training(minutes: float) -> Training:
-    return Training(batch=32, lr=3e-3, betas=(0.9, 0.98), weight_decay=1e-2, decay=0.7, average=0.99, minutes=minutes)
+    return Training(batch=16, lr=3e-3, betas=(0.9, 0.98), weight_decay=1e-2, decay=0.7, average=0.99, minutes=minutes)
 
 
 def _from(modality: Text, source: MaskSource | UniformSource) -> Tokens:

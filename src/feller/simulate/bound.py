@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from feller.draws import Draws
+from feller.errors import UsageError
 from feller.losses import GeneralisedKL, mean_over_entries
 from feller.paths import KineticOptimal, Mixture, Network, TokenPath
 from feller.paths.path import Given
@@ -63,7 +64,7 @@ class TimeReversal(Bound):
     def rows(self, path: TokenPath, logits: Tensor, x_1: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """Sum the rates over the posterior in closed form, without an array of all pairs of symbols."""
         if not isinstance(path, Mixture):
-            raise ValueError(f"time reversal is known for mixtures, got {type(path).__name__}; use OwnRates()")
+            raise UsageError(f"time reversal is known for mixtures, got {type(path).__name__}; use OwnRates()")
         count = logits.shape[-1]
         truth = path.reversal_rates(x_1, x_t, t, count)
         posterior = path.inform(logits, x_t, t).softmax(-1)
@@ -107,7 +108,7 @@ def token_bound(
         times: Network calls; each example has a comb of so many times with an offset of its own.
 
     Raises:
-        ValueError: If the path has no such rates.
+        UsageError: If the path has no such rates.
     """
     offset = draws.at("offset").uniform((len(x_1),), torch.float64, x_1.device)
     total = torch.zeros(len(x_1), dtype=torch.float64, device=x_1.device)

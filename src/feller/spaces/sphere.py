@@ -10,6 +10,7 @@ from torch import Tensor
 from feller.draws import Draw
 from feller.spaces.manifold import Manifold
 from feller.spaces.series import arc, cosc, norm, sinc, sinc_rest
+from feller.values import may_hold
 
 NEAR = 1e-15
 """Sine below which a point in float64 is the antipode, and the geodesics to it are all as good."""
@@ -32,12 +33,6 @@ def toward(x: Float[Tensor, "*d n"], w: Float[Tensor, "*d n"], cosine: Float[Ten
     if may_hold(lost):
         w, s = torch.where(lost, NEAR * aside(x), w), s.masked_fill(lost, NEAR**2)
     return arc(s, cosine) * w
-
-
-def may_hold(mask: Tensor) -> bool:
-    """Tell whether a mask may be True somewhere: it is looked at only where that costs no waiting and is possible."""
-    seen = mask.device.type == "cpu" and not torch._C._functorch.is_functorch_wrapped_tensor(mask)
-    return not seen or bool(mask.any())
 
 
 def aside(x: Float[Tensor, "*d n"]) -> Float[Tensor, "*d n"]:

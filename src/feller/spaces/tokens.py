@@ -69,7 +69,7 @@ class LawSource(TokenSource):
         """Return the weights, normalised."""
         if len(self.weights) != count:
             raise UsageError(
-                f"expected a source with {count} weights, one per symbol, got {len(self.weights)}; 0 leaves one out"
+                f"expected {count} weights, one per symbol, got {len(self.weights)}; 0 leaves a symbol out"
             )
         weights = torch.tensor(self.weights, dtype=torch.float64)
         return weights / weights.sum()

@@ -2,6 +2,7 @@
 
 import pathlib
 from collections.abc import Callable
+from dataclasses import replace
 
 from feller.reproduce.claims import Claim, untestable
 from feller.reproduce.kinetic_optimal import (
@@ -42,7 +43,18 @@ TESTS = (
 
 def kinetic_optimal(quick: bool, data: pathlib.Path | None, tell: Callable[[str], None]) -> list[Claim]:
     """Test the paper's claims one after the other."""
-    setting = Setting((0,), 400, 150, 200, data) if quick else Setting((0, 1, 2), 800, 1000, 2343, data, 15.0)
+    setting = Setting(seeds=(0, 1, 2), digits=800, text=1000, windows=2343, data=data, minutes=15.0)
+    if quick:
+        setting = replace(
+            setting,
+            seeds=(0,),
+            digits=400,
+            text=100,
+            windows=100,
+            minutes=None,
+            calls=(4, 8, 16, 32),
+            resamplings=(4.0,),
+        )
     found = []
     for test in TESTS:
         for claim in test(setting):

@@ -14,7 +14,7 @@ from feller.reproduce.setting import fit_recipe
 from feller.train.loop import Learner
 
 WEIGHTS = 2_000_000
-MODELS = {"masked": (text, 2.5), "autoregressive": (text_autoregressive, 2.3)}
+MODELS = {"A masked": (text, 2.5), "An autoregressive": (text_autoregressive, 2.3)}
 """Recipes, and the bits per character that are asked of them."""
 
 
@@ -22,7 +22,7 @@ def language_models(setting: Setting) -> list[Claim]:
     """Bits per character of the recipes for text."""
     texts, found = corpus(setting.data, None), []
     for name, (recipe, most) in MODELS.items():
-        claim = f"A {name} model of at most {WEIGHTS:,} weights learns characters in 15 minutes of one processor"
+        claim = f"{name} model of at most {WEIGHTS:,} weights learns characters in 15 minutes of one processor"
         paper = f"no figure at this scale; here at most {most} bits per character"
         if setting.minutes is None:
             found.append(untestable(claim, paper, "takes too long for --quick"))

@@ -21,3 +21,10 @@ class Setting:
     """Of the processor for each language model; None leaves out all that takes so long, larger pictures too."""
     calls: tuple[int, int, int, int] = (4, 8, 16, 64)
     """Of a network for a set of pictures: few, some, as usual, many."""
+    resamplings: tuple[float, ...] = (1.0, 4.0, 16.0)
+    """Expected events per token over all times, of correctors."""
+
+    @property
+    def over(self) -> str:
+        """Over how many seeds means are taken, for people."""
+        return "1 seed" if len(self.seeds) == 1 else f"{len(self.seeds)} seeds"

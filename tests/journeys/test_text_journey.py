@@ -1,0 +1,40 @@
+"""From a file of documents to new ones, and back into the evaluation."""
+
+import json
+import pathlib
+
+import pytest
+
+from feller.cli import main
+
+WORDS = ("alpha beta", "gamma", "delta epsilon", "", "zeta", "eta theta", "iota", "kappa lambda")
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_labelled_documents_from_file_to_file(capsys) -> None:
+    lines = [{"text": WORDS[i % 8], "label": "xy"[i % 2]} for i in range(200)]
+    pathlib.Path("greek.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    words = ["fit", "greek.jsonl", "--size", "tiny", "--steps", "3", "--sampling.calls", "3", "--out", "r", "--json"]
+    assert main(words) == 0
+    out, err = capsys.readouterr()
+    numbers = json.loads(out.splitlines()[-1])
+    assert numbers["bits_per_token"] > 0
+    assert "left out 25 empty texts, the first in line 4" in err.replace("\n", " ")
+    assert main(["sample", "r", "-n", "20", "--given", "label=x", "--out", "new.jsonl"]) == 0
+    new = [json.loads(line) for line in pathlib.Path("new.jsonl").read_text().splitlines()]
+    assert len(new) == 20
+    assert {line["label"] for line in new} == {"x"}
+    for form in ("new.csv", "folder"):
+        assert main(["sample", "r", "-n", "20", "--out", form]) == 0
+        capsys.readouterr()
+        assert main(["evaluate", "r", "--samples", form, "--json"]) == 0
+        numbers = json.loads(capsys.readouterr().out.splitlines()[-1])
+        assert 0 <= numbers["trigram_distance"] <= 1
+    assert main(["evaluate", "r", "--samples", "greek.jsonl", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["trigram_distance"] < 0.2
+    assert main(["sample", "r", "-n", "2", "--known", "alpha", "--given", "label=y", "--out", "a.txt"]) == 0
+    assert all(line.startswith("alpha") for line in pathlib.Path("a.txt").read_text().splitlines())
