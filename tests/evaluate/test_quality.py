@@ -37,7 +37,8 @@ def test_points(moons: Dataset) -> None:
 
 def test_every_number_is_explained_once(digits: Dataset, unseen: Dataset, digit_judge: Judge, moons: Dataset) -> None:
     names = set(measure(digits, digits, unseen, digit_judge).numbers) | flow.EXPLAIN.keys()
-    for data in (moons, read("example:volcano"), read("example:backbones")):
+    lines = read("example:shakespeare").subset(torch.arange(100))
+    for data in (moons, read("example:volcano"), read("example:backbones"), lines):
         names |= measure(data, data, data).numbers.keys()
     assert names == EXPLAIN.keys()
 

@@ -58,7 +58,8 @@ class OwnRates(Bound):
 class TimeReversal(Bound):
     """The rates of the noising chain run backwards, for mixtures whose source gives every symbol mass.
 
-    With a perfect network this bound is tight, so that such sources can be compared with the mask.
+    With a perfect network, and one schedule for all symbols, this bound is tight, so that such sources can be compared
+    with the mask.
     """
 
     def rows(self, path: TokenPath, logits: Tensor, x_1: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
