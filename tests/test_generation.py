@@ -44,6 +44,17 @@ def test_known_tokens_stay(source) -> None:
     assert x_1.tolist() == [[3, 2, 1, 2, 2]] * 3
 
 
+@pytest.mark.parametrize("symbol", [4, -1, 99])
+def test_known_tokens_are_symbols_of_the_data(symbol: int) -> None:
+    """The mask, 4 here, is none: kept, it would be in the sample."""
+    known = Known(torch.tensor([[symbol, 0]]), torch.tensor([[True, False]]))
+    source = MaskSource()
+    path, space = Mixture(source=source), Tokens(4, (2,), source)
+    about = Generation(path=path, space=space, network=Sure(), sampling=Sampling("euler", 2), draws=Draws(0))
+    with pytest.raises(UsageError, match=f"{symbol} is known.* from 0 to 3"):
+        next(about.ends(1, {}, known=known))
+
+
 def test_known_tokens_of_a_law_token_after_token() -> None:
     network = Decoder(4, width=16, depth=1, heads=2).build((5,), {}, Draws(0))
     known = Known(torch.tensor([[3, 0, 1, 0, 0]]), torch.tensor([[True, False, True, False, False]]))

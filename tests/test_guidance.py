@@ -192,3 +192,19 @@ def test_a_classifier_of_tokens_gives_the_law_under_the_condition() -> None:
     possible = (sums(x, joint * equal) > 0)[:, None, None] & hidden
     expected = posterior(x, joint * equal)
     close(torch.where(possible, found, 0.0), torch.where(possible, expected, 0.0), 1e-12)
+
+
+def test_the_unconditional_forbids_what_it_forbids_alone() -> None:
+    def network(x: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
+        plain = (given["label"] == 0)[:, None]
+        return torch.where(plain, torch.tensor([0.0, -torch.inf, 1.0]), torch.tensor([0.0, 1.0, -torch.inf]))
+
+    found = cfg(network, 0.0, nulls=NULLS)(X, T, LABEL)
+    assert torch.equal(found, network(X, T, {"label": torch.ones(9, dtype=torch.long)}))
+
+
+def test_guidance_by_a_classifier_keeps_what_stands_for_not_given() -> None:
+    network = two_laws(Velocity(), Linear())
+    network.nulls = NULLS
+    assert cfg(token_classifier_guidance(network, lambda x, t: 0 * t, 1.0), 2.0).nulls == NULLS
+    assert cfg(classifier_guidance(network, lambda x, t: 0 * t, 1.0, Linear()), 2.0).nulls == NULLS

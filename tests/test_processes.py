@@ -182,3 +182,17 @@ def test_a_process_that_jumps_is_not_reversed() -> None:
     process = reverse(lambda x, t: Characteristics(jumps=jumps_to(0.0, 1.0, (2,))), lambda x, t: x)
     with pytest.raises(ValueError, match="without jumps"):
         process(torch.zeros(2), torch.zeros(2))
+
+
+@pytest.mark.parametrize("parts", [(), (1,), (4,)])
+def test_who_jumps_does_not_depend_on_the_batch(parts: tuple[int, ...]) -> None:
+    """A single part alone looks like one number that all share, and must not draw another way for that."""
+
+    def moved(first: int, n: int) -> Tensor:
+        now = Jumps(
+            lambda s: 0.09 * torch.ones(n, *parts, dtype=F64),
+            lambda s, which, draw: torch.ones(int(which.sum()), dtype=F64),
+        )
+        return now.move(torch.zeros(n, *parts, dtype=F64), 1.0, Draws(0, first=first).at("simulate"))
+
+    assert torch.equal(moved(0, 40), torch.cat([moved(i, 1) for i in range(40)]))

@@ -208,3 +208,9 @@ def test_actions_of_mixture_schedules() -> None:
     assert action(Formula(lambda t: 1 - (1 - t) ** 2, lambda t: (1 - t) ** 2)) == pytest.approx(2.492901, abs=2e-5)
     assert action(GreatCircle(0.0)) == pytest.approx(2.890740, abs=2e-5)
     assert action(Linear()) == pytest.approx(10.708207, abs=2e-4)
+
+
+def test_no_share_of_the_data_is_negative_in_single_precision() -> None:
+    t = torch.tensor([0.0, 1e-8, 2**-24, 2**-23, 1e-6])
+    assert (torch.as_tensor(GreatCircle()(t).alpha) >= 0).all()
+    assert (torch.as_tensor(PerToken((0.0, 0.5))(t, torch.zeros(5, dtype=torch.long)).alpha) >= 0).all()

@@ -90,6 +90,12 @@ class Generation:
         if known is None:
             x, process = path.start(x_0), path.process(network, given)
         else:
+            wrong = known.kept & ((known.values < 0) | (known.values >= getattr(self.space, "count", torch.inf)))
+            if wrong.any():
+                raise UsageError(
+                    f"{int(known.values[wrong][0])} is known and no symbol of the data, which are from 0 to "
+                    f"{getattr(self.space, 'count', 0) - 1}; mark it as not kept to have it drawn"
+                )
             x = torch.where(known.kept, known.values, x_0)
             process = hold(path.process(network, {**given, "known": known.kept}), known.kept)
         with torch.no_grad():

@@ -67,7 +67,8 @@ def cfg(
         def mix(branches: Tensor) -> Tensor:
             plain, without = branches[:n], branches[n:]
             mixed = torch.lerp(without, plain, pad_right(weight, plain).to(plain.dtype))
-            return torch.where(plain == without, plain, mixed)  # also where both are -inf, as for a forbidden symbol
+            mixed = torch.where(plain == without, plain, mixed)  # also where both are -inf, as for a forbidden symbol
+            return without if everywhere and w == 0 else mixed  # 0 times -inf is no number
 
         return tree_map(mix, both)
 
@@ -95,6 +96,7 @@ def classifier_guidance(
         weight = schedule(t).eta.clamp(max=1e3)
         return network(x_t, t, given) + w * pad_right(weight, x_t) * gradient
 
+    guided.nulls = getattr(network, "nulls", {})  # pyrefly: ignore[missing-attribute] - `cfg` looks for them
     return guided
 
 
@@ -103,10 +105,10 @@ def token_classifier_guidance(
 ) -> Network:
     """Add w log p(y | x_t with one token replaced by a) to the logit of each symbol a of each token.
 
-    At w = 1 this gives the law under the condition: exactly where a token that is revealed stays, as with a mask, and
-    to first order in the step elsewhere. It asks the likelihood about every replacement, tokens times symbols of them
-    for each state. Source: Nisonoff et al. 2024, "Unlocking guidance for discrete state-space diffusion and flow
-    models", arXiv 2406.01572.
+    At w = 1 this gives the law under the condition where a token that is revealed stays, as with a mask. Elsewhere it
+    does not, in however many steps: a symbol that is there now need not be that of the data. It asks the likelihood
+    about every replacement, tokens times symbols of them for each state. Source: Nisonoff et al. 2024, "Unlocking
+    guidance for discrete state-space diffusion and flow models", arXiv 2406.01572.
 
     Args:
         network: Answers with logits of tokens, [b, ..., K].
@@ -128,4 +130,5 @@ def token_classifier_guidance(
             scores.append(log_likelihood(changed.view(len(which), *x_t.shape[1:]), t[example]))
         return logits + w * torch.cat(scores).view(logits.shape).to(logits.dtype)
 
+    guided.nulls = getattr(network, "nulls", {})  # pyrefly: ignore[missing-attribute] - `cfg` looks for them
     return guided

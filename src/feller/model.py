@@ -291,7 +291,10 @@ def load_model(run: Run, *, average: bool = True) -> Model:
         InputError: If the folder is damaged, incomplete or newer than this version.
     """
     description = from_data(Description, run.read_record(run.model))
-    network = description.build(Draws(0))
+    try:
+        network = description.build(Draws(0))
+    except (RuntimeError, TypeError, OverflowError, MemoryError) as error:
+        raise InputError(f"{run.model} asks for a network that cannot be made: {str(error).splitlines()[0]}") from error
     file = run.average if average else run.weights
     if not file.is_file():
         raise InputError(f"{run.path} has no weights yet; finish it with: feller fit DATA --out {run.path} --resume")

@@ -118,6 +118,11 @@ class Matching(Objective):
     def __post_init__(self) -> None:
         if not 0 <= self.fill <= 1:
             raise UsageError(f"fill is a chance, expected 0 to 1, got {self.fill:g}")
+        cost = getattr(self.path, "cost", None)
+        if cost is not None and isinstance(self.space, Tokens) and self.space.count != cost.count:
+            raise UsageError(
+                f"the path has distances of {cost.count} symbols, the space {self.space.count}; match them"
+            )
         source = getattr(self.path, "source", None)
         if source is not None and isinstance(self.space, Tokens) and self.space.source != source:
             raise UsageError(

@@ -33,8 +33,9 @@ def _scale(part: Tensor, weight: Weight) -> Tensor:
 
 def _coins(hazard: Tensor, draw: Draw) -> Tensor:
     """Mark those that jump at least once; where all parts share one number by expansion, the cheap way."""
+    several = hazard[:1].numel() > 1  # one part per example: a batch of one would look shared, and draw otherwise
     shared = all(size == 1 or not stride for size, stride in zip(hazard.shape, hazard.stride(), strict=True))
-    if shared and hazard.numel() and hazard.device.type == "cpu":
+    if several and shared and hazard.device.type == "cpu":
         return draw.coins(-math.expm1(-float(hazard[(0,) * hazard.ndim])), hazard.shape)
     return draw.uniform(hazard.shape, torch.float64, hazard.device) < -torch.expm1(-hazard.double())
 

@@ -214,7 +214,7 @@ def _great_circle(t: Tensor, angle: Tensor) -> Scales:
     sigma = (torch.sin((1 - t) * angle) / whole) ** 2
     early = torch.sin(t * angle) * torch.sin((2 - t) * angle) / whole**2
     rate = angle * torch.sin(2 * (1 - t) * angle) / whole**2
-    return Scales(torch.where(sigma < 0.5, 1 - sigma, early), sigma, rate, -rate)
+    return Scales(torch.where(sigma < 0.5, 1 - sigma, early.clamp(min=0)), sigma, rate, -rate)
 
 
 def _angle(mass: float) -> float:

@@ -165,6 +165,7 @@ def test_wrong_files(capsys, name: str, content: bytes, message: str) -> None:
         (["--vocabulary", "letters"], "there is no vocabulary 'letters'"),
         (["--vocabulary", "subwords:10"], "expected 257 to 131,072 subwords, got 10"),
         (["--recipe", "images"], "needs pictures"),
+        (["--recipe", "points"], "needs numbers"),
         (["--recipe", "levels-mask"], "needs pictures"),
     ],
 )

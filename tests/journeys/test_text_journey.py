@@ -1,11 +1,16 @@
 """From a file of documents to new ones, and back into the evaluation."""
 
+import itertools
 import json
 import pathlib
 
 import pytest
+import torch
+from PIL import Image
 
+import feller
 from feller.cli import main
+from feller.journeys.evaluate import _picture
 
 WORDS = ("alpha beta", "gamma", "delta epsilon", "", "zeta", "eta theta", "iota", "kappa lambda")
 
@@ -38,3 +43,20 @@ def test_labelled_documents_from_file_to_file(capsys) -> None:
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["trigram_distance"] < 0.2
     assert main(["sample", "r", "-n", "2", "--known", "alpha", "--given", "label=y", "--out", "a.txt"]) == 0
     assert all(line.startswith("alpha") for line in pathlib.Path("a.txt").read_text().splitlines())
+
+
+def test_the_real_windows_that_a_report_shows_do_not_overlap(tmp_path: pathlib.Path, monkeypatch) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("".join(chr(97 + i * i % 23) + chr(97 + i % 25) for i in range(2000)))
+    data = feller.read(str(file), size=16)
+    shown: list[torch.Tensor] = []
+
+    def show(_: object, values: torch.Tensor, __: object) -> Image.Image:
+        shown.append(values)
+        return Image.new("L", (1, 1))
+
+    monkeypatch.setattr(type(data.modality), "show", show)
+    _picture(data, 24)
+    texts = data.modality.texts(shown[0])
+    assert len(texts) == 24
+    assert all(a[8:] not in b for a, b in itertools.pairwise(texts))

@@ -78,3 +78,9 @@ def test_wrong_use_is_refused(make, message: str) -> None:
 def test_damaged_logits_are_told() -> None:
     with pytest.raises(ValueError, match="not finite"):
         Choice()(torch.full((1, 3), math.nan), f64(0.5))
+
+
+@pytest.mark.parametrize("temperature", [1e-300, 1e-40])
+def test_next_to_no_temperature_takes_the_likeliest(temperature: float) -> None:
+    assert shares(Choice(temperature), LOGITS.float(), 10) == [1, 0, 0, 0]
+    assert shares(Choice(temperature), f64(-1e30, 0, 0, -torch.inf).float(), 10) == [0, 0.5, 0.5, 0]

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from feller.draws import Draws
 from feller.errors import UsageError
+from feller.objective import Matching
 from feller.paths import (
     BackAndForth,
     ConstantSpeed,
@@ -25,8 +26,10 @@ from feller.paths import (
     Power,
     Resample,
     Table,
+    Tempered,
 )
 from feller.record import from_data, to_data
+from feller.spaces import MaskSource, Tokens
 from tests.oracle import F64, close, f64
 from tests.paths.kernels import kernel
 
@@ -253,3 +256,22 @@ def test_logits_of_ones_own_make_the_same_path() -> None:
     torch.testing.assert_close(path.slope(a, t), FIVE.slope(a, t), rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(path.jump(a, x, t, 0.9, 5)[0], FIVE.jump(a, x, t, 0.9, 5)[0], rtol=1e-12, atol=0)
     torch.testing.assert_close(path.most(x[None], t[:1], 0.9, 5), FIVE.most(x[None], t[:1], 0.9, 5), rtol=1e-12, atol=0)
+
+
+def test_a_metric_path_starts_from_the_uniform_law() -> None:
+    with pytest.raises(UsageError, match="one source"):
+        Matching(Metric(Levels(5)), Tokens(5, (3,), MaskSource()))
+
+
+def test_distances_that_are_all_zero_have_no_speed() -> None:
+    with pytest.raises(UsageError, match="positive and finite, got 0"):
+        Metric(Embedded(((1.0,), (1.0,)))).beta(torch.tensor([0.5]))
+
+
+def test_a_symbol_with_next_to_no_mass_is_left_surely() -> None:
+    """Data that a network draws may be far from the state; the mass there, 1e-309 here, has no inverse."""
+    log_p, change = f64(0.0, -710.0, -800.0)[None].log_softmax(1), f64(0.0, -300.0, -400.0)[None]
+    for s in (0.0, -1.0):
+        outward = Tempered(s).outward(log_p, change, torch.tensor([1]))
+        assert outward.isfinite().all()
+        assert outward.sum() <= Tempered(s).most(log_p, change)[0, 1]

@@ -120,3 +120,12 @@ def test_noise_is_a_size() -> None:
     with pytest.raises(UsageError, match="at least 0"):
         Confidence(-1.0)
     assert Confidence(0.0).score(torch.zeros(1, 2), torch.tensor([0]), torch.zeros(1, dtype=F64)).isfinite().all()
+
+
+def test_states_of_one_token_have_an_order() -> None:
+    path = Mixture(source=MaskSource(), order=Confidence())
+    x = torch.full((5,), 3)
+    *_, end = simulate(
+        path.process(lambda x, t, given: torch.zeros(*x.shape, 3), {}), x, linear_grid(4), Euler(), Draws(0)
+    )
+    assert (end < 3).all()

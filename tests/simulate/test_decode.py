@@ -201,3 +201,13 @@ def test_bad_input_is_named() -> None:
     assert decode(network, 2, 3, {}, Draws(0), known=(short, short < K))[1, 2] < K
     with pytest.raises(UsageError, match="guidance needs a condition"):
         decode(network, 2, 3, {}, Draws(0), guidance=2.0)
+
+
+def test_an_end_that_all_texts_begin_with_closes_them() -> None:
+    """Alone, a text is read at once up to what is known; with another one beside it, token after token."""
+    known = torch.tensor([[1, 2, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0]])
+    kept = torch.tensor([[True, True, False, False, False, False], [True, False, False, False, False, False]])
+    network = trained()
+    for n in (1, 2):
+        found = decode(network, n, 6, {}, Draws(0), known=(known[:n], kept[:n]), end=2)
+        assert found[0].tolist() == [1, 2, 2, 2, 2, 2]

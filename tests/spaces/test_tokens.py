@@ -57,3 +57,8 @@ def test_what_is_no_law_is_refused(weights: tuple[float, ...], message: str) -> 
 def test_tokens_do_not_flow() -> None:
     with pytest.raises(TypeError, match="jumps"):
         Tokens(3).step(torch.zeros(1, dtype=torch.long), torch.ones(1))
+
+
+def test_weights_whose_sum_is_infinite_are_refused() -> None:
+    with pytest.raises(UsageError, match="add up to infinity"):
+        LawSource((1e308, 1e308))

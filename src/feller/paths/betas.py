@@ -71,7 +71,12 @@ class ConstantSpeed(Beta):
     def on(self, cost: Cost) -> Sharpness:
         """Tabulate the arc length over log beta, and invert it by a cubic through nodes with their true slopes."""
         anchors, weights = self._data(cost)
-        unit = 1 / float(cost.farthest(anchors).max())  # beta counts from here on a logarithmic scale
+        farthest = float(cost.farthest(anchors).max())
+        if not 0 < farthest < float("inf"):
+            raise UsageError(
+                f"the largest distance must be positive and finite, got {farthest:g}: no speed is constant"
+            )
+        unit = 1 / farthest  # beta counts from here on a logarithmic scale
         largest = 8 / cost.nearest() if self.largest is None else self.largest
         place = torch.linspace(0, math.log1p(largest / unit), _NODES, dtype=torch.float64)
         nodes = unit * torch.expm1(place)

@@ -14,6 +14,7 @@ from feller.paths.costs import Cost
 from feller.paths.rates import KineticOptimal
 from feller.paths.stepping import Instant
 from feller.paths.tokens import TokenPath
+from feller.spaces.tokens import UniformSource
 from feller.tree import pad_right
 
 
@@ -30,6 +31,11 @@ class Metric(TokenPath):
     def __post_init__(self) -> None:
         if isinstance(self.corrector, Odds):
             raise UsageError("Odds needs a mixture path, this one is metric; use Resample")
+
+    @property
+    def source(self) -> UniformSource:
+        """The law at t = 0."""
+        return UniformSource()
 
     @functools.cached_property
     def beta(self) -> Sharpness:

@@ -94,9 +94,9 @@ def ordered(
         score = torch.full(hazard.shape, -torch.inf, dtype=torch.float64, device=hazard.device)
         score[open_] = propose(open_, copy.copy(draw))[1]
         rounding = draw.branch().uniform((len(hazard),), torch.float64, hazard.device)
-        expected = -torch.expm1(-hazard.double().flatten(1)).sum(1)
+        expected = -torch.expm1(-hazard.double().reshape(len(hazard), -1)).sum(1)
         wanted = (expected + rounding).floor()
-        rank = score.flatten(1).argsort(stable=True, dim=1, descending=True).argsort(1)
+        rank = score.reshape(len(score), -1).argsort(stable=True, dim=1, descending=True).argsort(1)
         return (rank < wanted[:, None]).view(hazard.shape) & open_
 
     def land(s: float, which: Tensor, draw: Draw) -> Tensor:

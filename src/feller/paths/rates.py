@@ -6,6 +6,7 @@ marginals, and those that cost the least depend on the cost.
 
 import abc
 import functools
+import math
 from dataclasses import dataclass
 
 import torch
@@ -89,7 +90,7 @@ class Tempered(Rates):
         """Weigh the flow by tau."""
         p, change = _centred(log_p, change)
         log_tau = self._log_tau(log_p)
-        from_x = (_at(log_tau, x) - _at(log_p, x)).exp()
+        from_x = self._over(_at(log_tau, x), _at(log_p, x))
         flow = (from_x * p * change - log_tau.exp() * _at(change, x)).relu()
         return torch.where(_at(p, x) > 0, flow, 0.0).scatter(1, x[:, None], 0.0)
 
@@ -97,7 +98,11 @@ class Tempered(Rates):
         """Let no term cancel another."""
         p, change = _centred(log_p, change)
         gain = (p * change).relu().sum(1, keepdim=True)
-        return torch.where(p > 0, (self._log_tau(log_p) - log_p).exp() * gain + (-change).relu(), 0.0)
+        return torch.where(p > 0, self._over(self._log_tau(log_p), log_p) * gain + (-change).relu(), 0.0)
+
+    def _over(self, log_tau: Tensor, log_p: Tensor) -> Tensor:
+        """Return tau / p, but a number: an infinity times no gain would be none."""
+        return (log_tau - log_p).clamp(max=math.log(torch.finfo(log_p.dtype).max) - 10).exp()
 
     def _log_tau(self, log_p: Tensor) -> Tensor:
         return torch.where(log_p.exp() > 0, self.s * log_p, -torch.inf).log_softmax(1)

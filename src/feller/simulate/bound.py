@@ -6,11 +6,13 @@ Source: Shaul et al. 2024, "Flow matching with general discrete paths", arXiv 24
 """
 
 import abc
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional
 
 from feller.draws import Draws
 from feller.errors import UsageError
@@ -96,7 +98,9 @@ def token_bound(
     kind: Bound,
     times: int = 32,
 ) -> Float[Tensor, " b"]:
-    """Return an upper bound on -log p(x_1), in nats, summed over the valid tokens; unbiased but for `EDGE`.
+    """Return an upper bound on -log p(x_1), in nats, summed over the valid tokens; unbiased but for the first `EDGE`.
+
+    At the other end the last step counts, which draws the data from what is left: some paths leave much to it.
 
     Args:
         path: What the network was trained on.
@@ -106,7 +110,7 @@ def token_bound(
         given: Conditions; `valid` says which tokens count.
         draws: Source of times, noise and source states.
         kind: Which rates are compared.
-        times: Network calls; each example has a comb of so many times with an offset of its own.
+        times: Network calls, and one more at the end; each example has a comb of so many times, with its own offset.
 
     Raises:
         UsageError: If the path has no such rates.
@@ -120,17 +124,28 @@ def token_bound(
         t = EDGE + span * (i + offset) / times
         x_t = path.sample(space.reference(len(x_1), here.at("source"), x_1.device), x_1, t, here.at("path"))
         logits = network(x_t, t.float(), given)
-        each = _tokens(path, logits, x_1, x_t, t, kind)
+        each = _tokens(path, logits, x_1, x_t, t, kind.rows)
         total = total + span / times * counted * mean_over_entries(each, valid)
-    return total
+    t = torch.full_like(offset, 1 - EDGE)
+    here = draws.named("last")
+    x_t = path.sample(space.reference(len(x_1), here.at("source"), x_1.device), x_1, t, here.at("path"))
+    last = _tokens(path, network(x_t, t.float(), given), x_1, x_t, t, _drawn)
+    return total + counted * mean_over_entries(last, valid)
 
 
-def _tokens(path: TokenPath, logits: Tensor, x_1: Tensor, x_t: Tensor, t: Tensor, kind: Bound) -> Tensor:
-    """Return the divergence of each token, some rows at a time."""
+def _drawn(path: TokenPath, logits: Tensor, x_1: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+    """Return -log of the chance that the last step draws the data."""
+    return functional.cross_entropy(path.inform(logits, x_t, t), x_1, reduction="none")
+
+
+def _tokens(
+    path: TokenPath, logits: Tensor, x_1: Tensor, x_t: Tensor, t: Tensor, of_rows: Callable[..., Tensor]
+) -> Tensor:
+    """Return a number of each token, some rows at a time."""
     rows = (logits.flatten(0, -2), x_1.flatten(), x_t.flatten(), pad_right(t, x_1).expand(x_1.shape).flatten())
     size = max(1, AT_ONCE // logits.shape[-1])
     parts = [
-        kind.rows(path, some.double(), a, x, s)
+        of_rows(path, some.double(), a, x, s)
         for some, a, x, s in zip(*(part.split(size) for part in rows), strict=True)
     ]
     return torch.cat(parts).reshape(x_1.shape)

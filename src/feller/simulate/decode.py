@@ -83,6 +83,8 @@ def decode(
     branches = 1 if guidance == 1 else 2
     cache = network.begin(n * branches, length)
     begun = int(kept.all(0).cumprod(0).sum())  # places known in all texts are read at once
+    if end is not None and begun:  # but for a last one that ends a text: the loop closes it
+        begun -= int(((last == begun - 1) & (tokens[:, begun - 1] == end)).any())
     new = torch.cat([torch.full((n, 1), network.start, device=device), tokens[:, :begun]], 1)
     for i in range(begun, length):
         logits, cache = network.next(new.repeat(branches, 1), cache, given)
@@ -151,4 +153,6 @@ def _both(given: Given, nulls: dict[str, int | float]) -> Given:
 def _mixed(logits: Float[Tensor, "rows K"], w: float) -> Float[Tensor, "half K"]:
     """Return (1 - w) log p without + w log p with the conditions."""
     plain, without = logits.log_softmax(-1).chunk(2)
+    if w == 0:
+        return without  # 0 times -inf is no number
     return torch.where(plain == without, plain, torch.lerp(without, plain, w))  # also where both are -inf

@@ -102,11 +102,12 @@ class Sphere(Manifold):
     def between(self, x: Tensor, y: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
         """Turn x by a share of the angle, towards the tangent part of y."""
         cosine = (x * y).sum(-1, keepdim=True)
-        w = torch.addcmul(y, torch.where(cosine >= 0, 1.0, -1.0).to(x), x, value=-1)  # free of rounding, as in `log`
+        w = torch.addcmul(y, cosine.sign(), x, value=-1)  # free of rounding, as in `log`
         w = torch.addcmul(w, (x * w).sum(-1, keepdim=True), x, value=-1)
         sine = w.square().sum(-1, keepdim=True).clamp(min=LEAST**2).sqrt()
-        lost = (sine < NEAR) & (cosine < 0)
-        if may_hold(lost):
+        none = sine < NEAR
+        if may_hold(none):
+            lost = none & (cosine < 0)
             w, sine = torch.where(lost, LEAST * aside(x), w), sine.masked_fill(lost, LEAST)
         angle, ahead = torch.atan2(sine, cosine), w / sine
         turned = share * angle

@@ -57,6 +57,8 @@ class LawSource(TokenSource):
         for symbol, weight in enumerate(self.weights):
             if not 0 <= weight < float("inf"):
                 raise UsageError(f"the weights of a source must be at least 0 and finite, got {weight:g} for {symbol}")
+        if sum(self.weights) == float("inf"):
+            raise UsageError("the weights of a source add up to infinity; divide them by the largest")
         if not sum(self.weights):
             raise UsageError("expected a source with mass on some symbol, all its weights are 0; give one a weight")
 

@@ -73,6 +73,8 @@ def _fields(entry: Any, where: str) -> tuple[str, str | None]:
     """Return the text of an object, and its label where it has one."""
     if not isinstance(entry, dict):
         raise InputError(f"{where}: expected a JSON object with text, got {str(entry)[:40]!r}")
+    if not isinstance(entry.get(COLUMN, ""), str):
+        raise InputError(f"{where}: expected a string in the field {COLUMN!r}, got {entry[COLUMN]!r:.40}")
     words = [key for key, value in entry.items() if isinstance(value, str) and key.lower() not in LABEL_NAMES]
     key = COLUMN if COLUMN in words else words[0] if len(words) == 1 else None
     if key is None:
