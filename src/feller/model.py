@@ -297,7 +297,7 @@ def load_model(run: Run, *, average: bool = True) -> Model:
         raise InputError(f"{run.model} asks for a network that cannot be made: {str(error).splitlines()[0]}") from error
     file = run.average if average else run.weights
     if not file.is_file():
-        raise InputError(f"{run.path} has no weights yet; finish it with: feller fit DATA --out {run.path} --resume")
+        raise InputError(f"{run.path} has no weights yet; finish it with: feller fit --resume --out {run.path}")
     weights, _ = load_tensors(file)
     try:
         network.load_state_dict(weights)

@@ -125,6 +125,15 @@ def test_resumed_run_keeps_its_path():
         fit(resume=True, out="r", change=lambda recipe: replace(recipe, held_out=0.5))
 
 
+@pytest.mark.parametrize(
+    "words", [("--longest", "9"), ("--size", "base"), ("--recipe", "images"), ("--space", "torus")]
+)
+def test_what_a_resumed_run_was_asked_for_stays(words, capsys):
+    assert main([*FIT, "--out", "r"]) == 0
+    assert main(["fit", "--resume", "--out", "r", *words]) == 2
+    assert f"was fitted with {words[0].removeprefix('--')}" in capsys.readouterr().err
+
+
 def test_previews_are_written_and_change_nothing(monkeypatch):
     assert main([*FIT, "--out", "plain"]) == 0
     monkeypatch.setattr("feller.journeys.learn.CHECKPOINT_SECONDS", 0.0)

@@ -22,8 +22,8 @@ class Sample:
     n: Annotated[int, short("-n")] = 64
     """Number of samples."""
     out: str | None = None
-    """Where they go; the ending decides the form: .npz, .csv, .parquet, .npy, .txt, or a folder. By default samples/
-    in the run."""
+    """Where they go; the ending decides the form: .npz, .csv, .parquet, .npy, .txt, .jsonl, or a folder. By default
+    samples/ in the run."""
     calls: int | None = None
     """Network calls per sample; a midpoint step is two."""
     solver: str | None = None
@@ -31,7 +31,8 @@ class Sample:
     given: tuple[str, ...] = ()
     """Conditions, KEY=VALUE; those not given are drawn as often as in the training data."""
     known: str | None = None
-    """Text to fill in: ___ stands for what is missing, one underscore a symbol; so does all that follows it."""
+    """Text to fill in: ___ stands for what is missing, one underscore a symbol, as does all that follows; \\n is a new
+    line."""
     temperature: float = 1.0
     """Divides what the network says of symbols: below 1 is safer, above 1 is bolder."""
     top_k: int | None = None
@@ -68,7 +69,7 @@ class Sample:
             calls=self.calls,
             choice=Choice(self.temperature, self.top_k, self.top_p),
             order=_order(self.order),
-            known=self.known,
+            known=None if self.known is None else self.known.replace("\\n", "\n"),
             seed=self.seed,
             tell=tell,
         )

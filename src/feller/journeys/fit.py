@@ -72,7 +72,8 @@ def fit(
     chosen_path = new_run(out, data or "", resume=resume, overwrite=overwrite).path if here.is_first else ""
     run = Run(pathlib.Path(here.share(str(chosen_path))))
     if resume:
-        asked, dataset, chosen, older = _continue(run, data, recipe, change)
+        fixed = {"data": data, "size": size, "longest": longest, "space": space, "vocabulary": vocabulary}
+        asked, dataset, chosen, older = _continue(run, fixed, recipe, change)
     else:
         if not data:
             raise UsageError("expected DATA: a file, a folder, or example:NAME; `feller data` lists the examples")
@@ -110,12 +111,19 @@ def fit(
 
 
 def _continue(
-    run: Run, data: str | None, recipe: str | None, change: Callable[[Recipe], Recipe]
+    run: Run, fixed: dict[str, Any], recipe: str | None, change: Callable[[Recipe], Recipe]
 ) -> tuple[Asked, Dataset, Recipe, Model | None]:
     """Return what a run was asked for, with its data, its recipe, and the model that it started from."""
     asked = asked_of(run)
-    if data is not None and data != asked.data:
-        raise UsageError(f"{run.path} was fitted to {asked.data}, not {data}; leave out --resume to start a new run")
+    if recipe not in (None, "auto") and not asked.code:
+        fixed = {**fixed, "recipe": recipe}
+    for name, value in fixed.items():
+        before = getattr(asked, name)
+        if value is not None and value != before:
+            raise UsageError(
+                f"{run.path} was fitted with {name} {before or 'as it came'}, not {value}; leave out --resume to start"
+                " a new run"
+            )
     older = _older(asked)
     dataset = read_again(asked, older.description.modality if older else None)
     if asked.code:

@@ -18,7 +18,7 @@ def verdict(numbers: Numbers) -> str:
     if is_number(usual):
         of_real = f"; of real chains, {share(real)}" if is_number(real) else ""
         return f"{share(usual)} of the residues have usual torsions{of_real}."
-    for name in ("fd_cnn", "sliced_w", "energy", "energy_geodesic"):
+    for name in ("fd_cnn", "sliced_w", "energy", "energy_geodesic", "trigram_distance"):
         value, kind = numbers.get(name), MEASURES[name]
         if is_number(value):
             return _distance(kind, value, numbers.get(kind.floor))
