@@ -13,6 +13,7 @@ from feller.data.modality import Dataset
 from feller.data.read import read
 from feller.draws import Draws
 from feller.evaluate.baseline import baseline
+from feller.evaluate.kernel_density import UNIFORM
 from feller.networks.mlp import MLP
 from feller.paths import Geodesic, Premetric
 from feller.recipes.manifold import manifold
@@ -87,12 +88,19 @@ def _published_split(dataset: Dataset, seed: int) -> tuple[Dataset, Dataset, Dat
 
 
 def likelihoods(dataset: Dataset, setting: Setting) -> Iterator[tuple[float, float]]:
-    """Yield minus the mean log density of the test part: of a fitted network, and of what needs none."""
+    """Yield minus the mean log density of the test part: of a fitted network, and of what needs none.
+
+    On the sphere both have the same small share of the uniform law: a place far from all others costs neither much.
+    """
     for seed in setting.seeds:
         train, _, test = _published_split(dataset, seed)
         model = fit_recipe(*_sized(train, setting.steps), seed)
         rival = baseline(train, test, Draws(seed))
-        yield -model.log_density(test).mean().item(), math.nan if rival is None else rival
+        found = model.log_density(test)
+        if isinstance(train.modality, Earth):
+            uniform = torch.full_like(found, math.log(UNIFORM / (4 * math.pi)))
+            found = torch.logaddexp(found + math.log1p(-UNIFORM), uniform)
+        yield -found.mean().item(), math.nan if rival is None else rival
 
 
 def _sized(train: Dataset, steps: int) -> tuple[Recipe, Dataset, int]:
@@ -125,7 +133,7 @@ def earth(setting: Setting) -> list[Claim]:
             continue
         dataset = read("example:volcano") if place is None else read(str(place))
         most = 0.1 if name == "volcano" else 0.0
-        found.append(_against(name, dataset, setting, "kernel density", most))
+        found.append(_against(name, dataset, setting, "kernel density, both with 2 % of the uniform law,", most))
     return found
 
 
