@@ -130,7 +130,8 @@ def _parse(rows: Iterator[Row], where: str, choose: Choose) -> Found:
             if value is None:
                 raise InputError(
                     f"{where}: expected a number in column {repr(first[i]) if has_header else i + 1}, row {line}, got"
-                    f" {cells[i][:40]!r}; drop the column, or call it {LABEL_NAMES[0]} if it names a class"
+                    f" {cells[i][:40]!r}; drop the column, or call it {LABEL_NAMES[0]} if it names a class, or text if"
+                    " it holds the texts"
                 )
             values.append(value)
     found = Found(

@@ -48,11 +48,11 @@ def trigrams(texts: Iterable[str]) -> Counter[str]:
     return Counter(text[i : i + 3] for text in texts for i in range(len(text) - 2))
 
 
-def total_variation(a: Counter[str], b: Counter[str]) -> float:
-    """Return half the sum of differences of two sets of shares; 1 if either is empty."""
+def total_variation(a: Counter[str], b: Counter[str]) -> float | None:
+    """Return half the sum of differences of two sets of shares; None if either is empty."""
     of_a, of_b = a.total(), b.total()
     if not of_a or not of_b:
-        return 1.0
+        return None
     return min(1.0, sum(abs(a[key] / of_a - b[key] / of_b) for key in a.keys() | b.keys()) / 2)  # rounding adds up
 
 

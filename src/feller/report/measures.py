@@ -57,6 +57,8 @@ WHY_MISSING = {
     "accuracy": "the data have no labels to ask for",
     "judge_accuracy": "there are no labelled data that the judge has not seen",
     "nearest_ratio": HELD_OUT,
+    "trigram_distance": "the texts have fewer than three characters",
+    "copied": "the samples have fewer than 24 characters",
     "nll_baseline": "no density without a network suits these data",
 }
 
