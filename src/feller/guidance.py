@@ -24,6 +24,15 @@ def absent_given(given: Given, nulls: dict[str, int | float], absent: Sequence[s
     return {name: torch.full_like(value, nulls[name]) if name in absent else value for name, value in given.items()}
 
 
+def blend(plain: Tensor, without: Tensor, w: float | Tensor) -> Tensor:
+    """Return (1 - w) without + w plain, for one weight or one per example; equal numbers stay, also infinite ones."""
+    if isinstance(w, Tensor):
+        w = pad_right(w, plain).to(plain.dtype)
+    elif w == 0:
+        return without  # 0 times -inf is no number
+    return torch.where(plain == without, plain, torch.lerp(without, plain, w))
+
+
 def cfg(
     network: Network,
     w: float,
@@ -62,15 +71,8 @@ def cfg(
         both = network(
             concatenate(x_t, x_t), concatenate(t, t), concatenate(given, absent_given(given, nothing, absent))
         )
-        n, weight = length(x_t), torch.where(inside, torch.full_like(earliest, w), 1.0)
-
-        def mix(branches: Tensor) -> Tensor:
-            plain, without = branches[:n], branches[n:]
-            mixed = torch.lerp(without, plain, pad_right(weight, plain).to(plain.dtype))
-            mixed = torch.where(plain == without, plain, mixed)  # also where both are -inf, as for a forbidden symbol
-            return without if everywhere and w == 0 else mixed  # 0 times -inf is no number
-
-        return tree_map(mix, both)
+        n, weight = length(x_t), w if everywhere else torch.where(inside, torch.full_like(earliest, w), 1.0)
+        return tree_map(lambda branches: blend(branches[:n], branches[n:], weight), both)
 
     guided.nulls = nothing  # pyrefly: ignore[missing-attribute] - a function may carry it
     return guided

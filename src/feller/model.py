@@ -1,7 +1,7 @@
 """A fitted model: all that is needed to draw from it."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -21,9 +21,10 @@ from feller.run import Run
 from feller.sampling import Sampling
 from feller.simulate import Divergence, DormandPrince, Exact, Hutchinson, log_density
 from feller.simulate.bound import Bound, tightest, token_bound
-from feller.simulate.decode import log_likelihood, until_end
+from feller.simulate.decode import log_likelihood
 from feller.simulate.likelihood import start_density
 from feller.spaces import Space
+from feller.spaces.tokens import until_end
 from feller.tensors import load_tensors
 from feller.tree import concatenate, tree_map
 
@@ -171,11 +172,7 @@ class Model:
         if divergence is None:
             divergence = Exact() if getattr(about.space, "dimension", 0) <= MOST_EXACT else Hutchinson()
         parts = [torch.empty(0, dtype=torch.float64, device=device)]
-        size = batch_size(about.space, device)
-        for start in range(0, len(data), size):
-            rows = torch.arange(start, min(start + size, len(data)))
-            some, here = data.subset(rows), replace(draws, first=start)
-            given = {name: value.to(device) for name, value in self._with_nulls(some).items()}
+        for some, given, here in self._pieces(data, device, draws):
             source = functools.partial(start_density, path, about.space, valid=given.get("valid"))
             x = tree_map(lambda leaf: leaf.to(device), about.modality.fill(some.values, here.at("fill")))
             process = path.process(self.network.eval(), given)
@@ -195,6 +192,14 @@ class Model:
                 raise UsageError(f"this model has no log density: {error}") from error
             parts.append(found.double())
         return torch.cat(parts) - scale
+
+    def _pieces(self, data: Dataset, device: torch.device, draws: Draws) -> Iterator[tuple[Dataset, Given, Draws]]:
+        """Yield some examples at a time, with their conditions on the device and the draws of their numbers."""
+        size = batch_size(self.description.space, device)
+        for start in range(0, len(data), size):
+            some = data.subset(torch.arange(start, min(start + size, len(data))))
+            given = {name: value.to(device) for name, value in self._with_nulls(some).items()}
+            yield some, given, replace(draws, first=start)
 
     def can_do_with(self, data: Dataset) -> bool:
         """Tell whether examples have all conditions that the model was not trained to do without."""
@@ -238,12 +243,8 @@ class Model:
         if not isinstance(about.path, TokenPath | Autoregressive):
             raise UsageError("only symbols have a code length; ask numbers for their log density")
         device = next(network.parameters()).device
-        size = batch_size(about.space, device)
         parts = [torch.empty(0, dtype=torch.float64, device=device)]
-        for start in range(0, len(data), size):
-            some = data.subset(torch.arange(start, min(start + size, len(data))))
-            here = replace(draws, first=start)
-            given = {name: value.to(device) for name, value in self._with_nulls(some).items()}
+        for some, given, here in self._pieces(data, device, draws):
             x_1 = about.modality.encode(some.values).to(device)
             if isinstance(about.path, Autoregressive):
                 valid = None if about.modality.end is None else until_end(x_1, about.modality.end)

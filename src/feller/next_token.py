@@ -11,8 +11,8 @@ from feller.draws import Draws
 from feller.losses import CrossEntropy
 from feller.objective import Batch, Example, Objective, drop_conditions
 from feller.paths.autoregressive import Autoregressive
-from feller.simulate.decode import until_end
 from feller.spaces import Space
+from feller.spaces.tokens import until_end
 
 
 @dataclass(frozen=True)

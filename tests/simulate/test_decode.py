@@ -13,7 +13,8 @@ from feller.draws import Draws
 from feller.errors import UsageError
 from feller.networks import Decoder
 from feller.networks.decoder import CausalTransformer
-from feller.simulate.decode import decode, log_likelihood, until_end
+from feller.simulate.decode import decode, log_likelihood
+from feller.spaces.tokens import until_end
 
 K = 3
 

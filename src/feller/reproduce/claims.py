@@ -1,8 +1,12 @@
 """What a paper says, what we saw, and whether the two agree."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
+"""How much is spent on the claims of a paper."""
 
 HOLDS, FAILS, UNTESTABLE = "holds", "does not hold", "not testable here"
 
@@ -42,3 +46,11 @@ def spread_of(values: Sequence[float]) -> str:
 def untestable(claim: str, paper: str, why: str) -> Claim:
     """Return a claim that a laptop cannot test."""
     return Claim(claim, paper, why, "-", UNTESTABLE)
+
+
+def tested(tests: Iterable[Callable[[T], list[Claim]]], setting: T, tell: Callable[[str], None]) -> Iterator[Claim]:
+    """Yield the claims of one test after the other, and tell each verdict as it comes."""
+    for test in tests:
+        for claim in test(setting):
+            tell(f"{claim.verdict}: {claim.claim}")
+            yield claim

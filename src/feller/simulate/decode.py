@@ -10,11 +10,11 @@ from torch.nn import functional as F
 
 from feller.draws import Draws
 from feller.errors import UsageError
+from feller.guidance import blend
 from feller.paths.choice import Choice
-from feller.paths.path import Network
+from feller.paths.path import Given, Network
 from feller.tree import concatenate, tree_map
 
-Given = dict[str, Tensor]
 Choose = Callable[[Tensor, Tensor], Tensor]
 """(logits [m, K], uniform numbers [m] in float64) -> symbols [m]."""
 
@@ -88,7 +88,9 @@ def decode(
     new = torch.cat([torch.full((n, 1), network.start, device=device), tokens[:, :begun]], 1)
     for i in range(begun, length):
         logits, cache = network.next(new.repeat(branches, 1), cache, given)
-        logits = logits if guidance == 1 else _mixed(logits, guidance)
+        if guidance != 1:
+            plain, without = logits.log_softmax(-1).chunk(2)
+            logits = blend(plain, without, guidance)
         if end is not None:
             logits[:, end] = torch.where(last[open_rows] > i, -torch.inf, logits[:, end])
         drawn = torch.where(kept[open_rows, i], tokens[open_rows, i], choice(logits, u[open_rows, i]))
@@ -112,12 +114,6 @@ def log_likelihood(
     logits = network(x_1, torch.zeros(len(x_1), device=x_1.device), given)
     entries = -F.cross_entropy(logits.double().movedim(-1, 1), x_1, reduction="none")
     return (entries if valid is None else torch.where(valid, entries, 0.0)).sum(1)
-
-
-def until_end(x: Int[Tensor, "b n"], end: int) -> Bool[Tensor, "b n"]:
-    """Mark each text up to its first end, that included; all of it where there is none."""
-    ended = x == end
-    return ended.cumsum(1) - ended.long() == 0
 
 
 def _known(
@@ -148,11 +144,3 @@ def _both(given: Given, nulls: dict[str, int | float]) -> Given:
     if not nulls or not given.keys() & nulls.keys():
         raise UsageError("guidance needs a condition, and this network has none; leave guidance at 1")
     return concatenate(given, {k: torch.full_like(v, nulls[k]) if k in nulls else v for k, v in given.items()})
-
-
-def _mixed(logits: Float[Tensor, "rows K"], w: float) -> Float[Tensor, "half K"]:
-    """Return (1 - w) log p without + w log p with the conditions."""
-    plain, without = logits.log_softmax(-1).chunk(2)
-    if w == 0:
-        return without  # 0 times -inf is no number
-    return torch.where(plain == without, plain, torch.lerp(without, plain, w))  # also where both are -inf

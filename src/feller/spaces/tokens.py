@@ -4,6 +4,7 @@ import abc
 from dataclasses import dataclass, field
 
 import torch
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from feller.draws import Draw, categorical
@@ -96,3 +97,9 @@ class Tokens(Space):
     def step(self, x: Tensor, v: Tensor) -> Tensor:
         """Refuse: tokens jump, they do not flow."""
         raise TypeError("tokens have no velocity; give the process jumps")
+
+
+def until_end(x: Int[Tensor, "b n"], end: int) -> Bool[Tensor, "b n"]:
+    """Mark each text up to its first end symbol, that included; all of it where there is none."""
+    ended = x == end
+    return ended.cumsum(1) - ended.long() == 0

@@ -21,6 +21,7 @@ from feller.data.text.vocabulary import Vocabulary
 from feller.errors import InputError
 from feller.record import replace_file
 from feller.spaces import Tokens
+from feller.spaces.tokens import until_end
 
 LINES = "samples.txt"
 WHOLE = "samples.jsonl"
@@ -60,8 +61,7 @@ class Text(Modality):
         """Count symbols up to the first end, that included."""
         if self.end is None:
             return super().counted(values)
-        ended = values == self.end
-        return (ended.cumsum(1) - ended.long() == 0).sum(1)
+        return until_end(values, self.end).sum(1)
 
     @property
     def conditions(self) -> dict[str, tuple[str, ...]]:

@@ -3,7 +3,7 @@
 import pathlib
 from collections.abc import Callable
 
-from feller.reproduce.claims import Claim, untestable
+from feller.reproduce.claims import Claim, tested, untestable
 from feller.reproduce.flow_matching_guide import fields, geometry, likelihood, transport
 from feller.reproduce.flow_matching_guide.setting import Setting
 
@@ -30,13 +30,8 @@ TESTS = (
 def flow_matching_guide(quick: bool, data: pathlib.Path | None, tell: Callable[[str], None]) -> list[Claim]:
     """Test the guide's claims one after the other."""
     setting = Setting((0,), 1500, data) if quick else Setting((0, 1, 2), 4000, data)
-    found = []
-    for test in TESTS:
-        for claim in test(setting):
-            tell(f"{claim.verdict}: {claim.claim}")
-            found.append(claim)
     return [
-        *found,
+        *tested(TESTS, setting, tell),
         untestable("CIFAR-10 without labels: FID of the U-Net after 1,800 epochs", "2.07", "needs 8 GPUs and CIFAR-10"),
         untestable("ImageNet 64 x 64 (blurred), class-conditional: FID", "1.64", "needs 64 GPUs and ImageNet"),
     ]

@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Callable
 from dataclasses import replace
 
-from feller.reproduce.claims import Claim, untestable
+from feller.reproduce.claims import Claim, tested, untestable
 from feller.reproduce.kinetic_optimal import (
     bounds,
     characters,
@@ -55,13 +55,8 @@ def kinetic_optimal(quick: bool, data: pathlib.Path | None, tell: Callable[[str]
             calls=(4, 8, 16, 32),
             resamplings=(4.0,),
         )
-    found = []
-    for test in TESTS:
-        for claim in test(setting):
-            tell(f"{claim.verdict}: {claim.claim}")
-            found.append(claim)
     return [
-        *found,
+        *tested(TESTS, setting, tell),
         untestable("CIFAR-10, metric path on pixels: FID per number of calls", "below the mask path", "needs GPUs"),
         untestable("ImageNet 256 x 256 in codes of an autoencoder: FID", "below the mask path", "needs many GPUs"),
         untestable("FineWeb-Edu: perplexity of kinetic-optimal mixtures", "below that of masks", "needs many GPUs"),
