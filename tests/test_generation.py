@@ -8,11 +8,12 @@ from feller.draws import Draws
 from feller.errors import UsageError
 from feller.generation import Generation, Known
 from feller.networks.decoder import Decoder
-from feller.paths import Affine, Autoregressive, Mixture
+from feller.paths import Affine, Autoregressive, Mixture, Product
 from feller.paths.path import Given
 from feller.processes import Characteristics, hold
 from feller.sampling import Sampling
 from feller.spaces import Euclidean, MaskSource, Tokens, UniformSource
+from feller.spaces import Product as ProductSpace
 
 
 class Sure(nn.Module):
@@ -78,3 +79,33 @@ def test_nothing_happens_where_it_is_held() -> None:
     now = hold(lambda x, t: Characteristics(x + 1, torch.ones_like(x)), known)(torch.zeros(1, 2), torch.zeros(1))
     assert now.velocity.tolist() == [[0, 1]]
     assert now.diffusion.tolist() == [[0, 1]]
+
+
+class Beside(Sure):
+    """Answers for a number and a token that the number is what the token says: 10 times it."""
+
+    def forward(self, x_t: dict[str, Tensor], t: dict[str, Tensor], given: Given) -> dict[str, Tensor]:
+        self.times.append({name: time[0].item() for name, time in t.items()})
+        logits = 30 * torch.nn.functional.one_hot((x_t["number"][:, :1] / 10).round().long().clamp(0, 3), 4)
+        goal = torch.where(x_t["token"] < 4, 10.0 * x_t["token"], 5.0)
+        return {"number": (goal - x_t["number"]) / (1 - t["number"][:, None]), "token": logits.float()}
+
+
+@pytest.mark.parametrize("leaf", ["number", "token"])
+def test_a_leaf_that_is_given_stands_still_while_the_others_are_drawn(leaf: str) -> None:
+    network = Beside()
+    network.times = []
+    about = Generation(
+        path=Product({"number": Affine(), "token": Mixture(source=MaskSource())}),
+        space=ProductSpace({"number": Euclidean((1,)), "token": Tokens(4, (1,), MaskSource())}),
+        network=network,
+        sampling=Sampling("euler", 8),
+        draws=Draws(0),
+    )
+    fixed = {"number": torch.tensor([[20.0], [30.0]]), "token": torch.tensor([[2], [3]])}
+    ((_, x_1),) = about.ends(2, {}, fixed={leaf: fixed[leaf]})
+    assert torch.equal(x_1["token"], fixed["token"])
+    torch.testing.assert_close(x_1["number"], fixed["number"])
+    other = {"number": "token", "token": "number"}[leaf]
+    assert [time[leaf] for time in network.times] == [1.0] * 8
+    assert [time[other] for time in network.times] == [i / 8 for i in range(8)]

@@ -1,6 +1,7 @@
 """Regression on a path's conditional target."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from feller.objective import Matching, drop_conditions
 from feller.paths import Affine, Mixture, Product, Velocity
 from feller.spaces import Euclidean, MaskSource, Tokens, UniformSource
 from feller.spaces import Product as ProductSpace
-from feller.times import Until
+from feller.times import LeafTimes, Until
 from tests.oracle import F64, Normal, close, f64
 
 FLOW = Matching(Affine(), Euclidean((1,)), drop=0.0)
@@ -159,3 +160,43 @@ def test_path_and_space_start_from_one_source() -> None:
         Matching(Mixture(source=UniformSource()), Tokens(4, (2,), MaskSource()))
     with pytest.raises(UsageError, match="chance"):
         Matching(Affine(), Euclidean((1,)), fill=2.0)
+
+
+BOTH = Matching(
+    Product({"number": Affine(), "token": Mixture()}),
+    ProductSpace({"number": Euclidean((3, 2)), "token": Tokens(4, (3,), UniformSource())}),
+    PerLeaf({"number": Squared(), "token": CrossEntropy()}),
+    leaf_times=LeafTimes(given=1.0),
+)
+
+
+def _answer(x: dict[str, Tensor], t: Tensor, given: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {"number": torch.zeros_like(x["number"]), "token": torch.zeros(*x["token"].shape, 4)}
+
+
+def test_a_given_leaf_is_the_data_and_is_not_asked_about() -> None:
+    """Where the token is given the loss is that of the number alone, and the other way round: log 4."""
+    x_1 = {"number": torch.randn(64, 3, 2), "token": torch.randint(4, (64, 3))}
+    drawn = BOTH.draw(None, {"x_1": x_1}, Draws(0))
+    token, number = drawn["t"]["token"] == 1, drawn["t"]["number"] == 1
+    assert (token ^ number).all()
+    assert 10 < token.sum() < 54
+    assert torch.equal(drawn["x_t"]["token"][token], x_1["token"][token])
+    assert torch.equal(drawn["x_t"]["number"][number], x_1["number"][number])
+    loss = BOTH.loss(_answer, drawn)
+    close(loss[number], torch.full((int(number.sum()),), math.log(4)), 1e-6)
+    close(loss[token], drawn["target"]["number"].square().mean((1, 2))[token], 1e-6)
+    assert BOTH.fixable == ("number", "token")
+    assert FLOW.fixable == ()
+
+
+def test_marks_of_one_leaf_leave_the_others_whole() -> None:
+    """What is not valid of the number counts nowhere, even if it is no number; all tokens count."""
+    plain = replace(BOTH, leaf_times=LeafTimes())
+    x_1 = {"number": torch.randn(5, 3, 2), "token": torch.randint(4, (5, 3))}
+    valid = torch.arange(3) < torch.tensor([[1], [2], [3], [1], [0]])
+    dirty = {**x_1, "number": torch.where(valid[:, :, None], x_1["number"], torch.nan)}
+    drawn = plain.draw(None, {"x_1": dirty, "given": {"valid": {"number": valid}}}, Draws(0))
+    loss = plain.loss(_answer, drawn)
+    squares = torch.where(valid[:, :, None], drawn["target"]["number"].square(), 0).sum((1, 2))
+    close(loss, math.log(4) + squares / (2 * valid.sum(1)).clamp(min=1), 1e-5)

@@ -144,3 +144,15 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: pathlib.Path) -> None:
         replace_file(path, 5)  # type: ignore[arg-type]
     assert read_json(path) == [1]
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_a_field_of_one_kind_comes_back() -> None:
+    """A field may name a kind itself, instead of what it is a kind of."""
+    from feller.data.images import Images
+    from feller.data.labelled import Labelled
+    from feller.data.modality import Modality
+
+    modality = Labelled(Images(8, 8, 1, 16, ("a", "b")))
+    assert from_data(Modality, to_data(modality)) == modality
+    with pytest.raises(InputError, match="no Images is called 'Points'"):
+        from_data(Modality, {"is": "Labelled", "pictures": {"is": "Points"}})

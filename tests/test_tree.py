@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from feller.tree import concatenate, leaves, length, pad_right, spread, tree_map
+from feller.tree import concatenate, leaves, length, marks_map, pad_right, spread, tree_map
 
 TREE = {"a": torch.arange(3.0), "deep": {"b": torch.ones(3, 2)}}
 
@@ -48,3 +48,15 @@ def test_pad_right_goes_along_the_batch() -> None:
     assert pad_right(t, torch.zeros(3)).shape == (3,)
     assert pad_right(torch.tensor(2.0), torch.zeros(3, 4)).shape == (1, 1)
     assert pad_right(torch.ones(3, 2, dtype=torch.bool), torch.zeros(3, 2, 5)).shape == (3, 2, 1)
+
+
+def test_marks_are_those_of_the_leaf_those_of_all_or_none() -> None:
+    common = torch.tensor([True, False, True])
+    seen = marks_map(lambda marks, leaf: marks, common, TREE)
+    assert seen["a"] is common
+    assert seen["deep"]["b"] is common
+    seen = marks_map(lambda marks, leaf: marks, {"deep": {"b": common}}, TREE)
+    assert seen["a"] is None
+    assert seen["deep"]["b"] is common
+    assert marks_map(lambda marks, leaf: marks, None, TREE)["a"] is None
+    assert marks_map(lambda marks, leaf: marks, common, torch.zeros(3)) is common

@@ -7,7 +7,16 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "couplings": (
-        *("AcrossRanks", "Entropic", "GeodesicCost", "Independent", "LabelAware", "MinibatchTransport", "Unbalanced"),
+        *(
+            "AcrossRanks",
+            "Aligned",
+            "Entropic",
+            "GeodesicCost",
+            "Independent",
+            "LabelAware",
+            "MinibatchTransport",
+            "Unbalanced",
+        ),
         "WithinClasses",
     ),
     "data.read": ("read",),
@@ -17,17 +26,21 @@ _HOMES = {
     "guidance": ("cfg", "classifier_guidance", "token_classifier_guidance"),
     "journeys.fit": ("fit",),
     "journeys.sample": ("sample",),
-    "losses": ("CrossEntropy", "GeneralisedKL", "PseudoHuber", "Squared", "Weighted"),
+    "divergence_free": ("langevin", "metropolis"),
+    "losses": (
+        *("CrossEntropy", "GeneralisedKL", "InfinitesimalKL", "ItakuraSaito", "PerLeaf", "PseudoHuber", "Squared"),
+        "Weighted",
+    ),
     "maximum_likelihood": ("MaximumLikelihood",),
     "model": ("Model", "load_model"),
     "objective": ("Matching", "Objective"),
     "paths": (
         *("Affine", "Data", "Geodesic", "Mixture", "Path", "Prediction", "Premetric", "Score", "Source", "Velocity"),
-        "convert",
+        *("Binned", "Circle", "Interval", "Jump", "Lattice", "Point", "convert"),
     ),
     "paths.affine": ("Constant", "Level", "Memoryless", "Vanishing"),
     "paths.rescheduled": ("rescheduled",),
-    "processes": ("Characteristics", "Jumps", "Process", "reverse", "superpose"),
+    "processes": ("Characteristics", "Jumps", "Process", "add", "reverse", "superpose"),
     "recipes": ("Recipe",),
     "run": ("open_run",),
     "sampling": ("Sampling",),
@@ -40,7 +53,7 @@ _HOMES = {
         *("SO3", "SPD", "Euclidean", "Manifold", "Mesh", "Poincare", "Product", "Simplex", "Space", "Sphere", "Tokens"),
         *("Torus", "se3"),
     ),
-    "times": ("LogitNormal", "Shifted", "Stratified", "edm_grid", "linear_grid"),
+    "times": ("LeafTimes", "LogitNormal", "Shifted", "Stratified", "edm_grid", "linear_grid"),
     "train.optimiser": ("Training",),
 }
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}

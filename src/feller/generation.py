@@ -13,13 +13,12 @@ from feller.draws import Draws
 from feller.errors import InputError, UsageError
 from feller.guidance import cfg
 from feller.paths import Autoregressive, Network, Path, TokenPath
-from feller.paths.path import Given
-from feller.processes import hold
+from feller.processes import hold, stand
 from feller.sampling import Sampling
 from feller.simulate import simulate
 from feller.simulate.decode import decode
 from feller.spaces import Space
-from feller.tree import State, leaves
+from feller.tree import Given, State, leaves, tree_map
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,10 +53,19 @@ class Generation:
         given: Given,
         *,
         known: Known | None = None,
+        fixed: dict[str, State] | None = None,
         batch: int | None = None,
         tell: Callable[[float], None] = lambda share: None,
     ) -> Iterator[tuple[State, State]]:
         """Yield source and end of each batch.
+
+        Args:
+            n: Number of samples.
+            given: Conditions, with n entries each.
+            known: Symbols that are kept.
+            fixed: Leaves of the state that are given, with n entries each; the others are drawn beside them.
+            batch: Samples that are drawn together; by default as many as the device likes.
+            tell: Hears which share is done.
 
         Raises:
             UsageError: If parts are known of states that are not symbols, or a solver does not suit the path.
@@ -67,28 +75,39 @@ class Generation:
             raise UsageError("only symbols can be filled in so far, and this model's data are numbers")
         device = next(self.network.parameters()).device
         batch = batch or batch_size(self.space, device)
-        draw = self._decoded if isinstance(self.path, Autoregressive) else self._simulated
         for start in range(0, n, batch):
             rows = slice(start, min(start + batch, n))
-            some = {name: value[rows].to(device) for name, value in given.items()}
-            part = None if known is None else Known(known.values[rows].to(device), known.kept[rows].to(device))
-            yield draw(
-                rows.stop - rows.start,
-                some,
-                part,
-                replace(self.draws, first=start),
-                lambda share, rows=rows: tell((rows.start + (rows.stop - rows.start) * share) / n),
-            )
+
+            def here(leaf: Tensor, rows: slice = rows) -> Tensor:
+                return leaf[rows].to(device)
+
+            def share(done: float, rows: slice = rows) -> None:
+                tell((rows.start + (rows.stop - rows.start) * done) / n)
+
+            size, some, draws = rows.stop - rows.start, tree_map(here, given), replace(self.draws, first=start)
+            part = None if known is None else Known(here(known.values), here(known.kept))
+            if isinstance(self.path, Autoregressive):
+                yield self._decoded(size, some, part, draws, share)
+            else:
+                yield self._simulated(size, some, part, tree_map(here, fixed or {}), draws, share)
 
     def _simulated(
-        self, n: int, given: Given, known: Known | None, draws: Draws, tell: Callable[[float], None]
+        self,
+        n: int,
+        given: Given,
+        known: Known | None,
+        fixed: dict[str, State],
+        draws: Draws,
+        tell: Callable[[float], None],
     ) -> tuple[State, State]:
-        """Follow the process from the source; what is known stands still."""
+        """Follow the process from the source; what is known or fixed stands still."""
         path, solver, times = self.sampling.choose(self.path, self.space)
         network: Network = cfg(self.network, self.guidance, absent=self.absent)
         x_0 = self.space.reference(n, draws.at("source"), next(self.network.parameters()).device)
         if known is None:
             x, process = path.start(x_0), path.process(network, given)
+            if fixed:
+                x, process = {**x, **fixed}, stand(process, fixed.keys())
         else:
             wrong = known.kept & ((known.values < 0) | (known.values >= getattr(self.space, "count", torch.inf)))
             if wrong.any():

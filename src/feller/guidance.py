@@ -11,9 +11,7 @@ from torch import Tensor
 
 from feller.paths import Network
 from feller.schedules import Schedule
-from feller.tree import State, concatenate, leaves, length, pad_right, tree_map
-
-Given = dict[str, Tensor]
+from feller.tree import Given, State, concatenate, leaves, length, pad_right, tree_map
 
 
 def absent_given(given: Given, nulls: dict[str, int | float], absent: Sequence[str]) -> Given:

@@ -9,7 +9,6 @@ from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
 from feller.data.batches import Batch
-from feller.data.found import Given
 from feller.data.modality import Dataset, Modality
 from feller.draws import Draws, categorical
 from feller.errors import InputError, UsageError
@@ -26,7 +25,7 @@ from feller.simulate.likelihood import start_density
 from feller.spaces import Space
 from feller.spaces.tokens import until_end
 from feller.tensors import load_tensors
-from feller.tree import concatenate, tree_map
+from feller.tree import Given, State, concatenate, tree_map
 
 MOST_EXACT = 32
 """Degrees of freedom up to which the divergence is not estimated."""
@@ -45,6 +44,8 @@ class Description:
     sampling: Sampling = field(default_factory=Sampling)
     drop: float = 0.0
     """Chance with which conditions were dropped in training; without it the network knows no "not given"."""
+    fixable: tuple[str, ...] = ()
+    """Leaves of the state that may be given: the model has learned to draw the others beside them."""
 
     def build(self, draws: Draws) -> nn.Module:
         """Make the network, with new weights."""
@@ -85,7 +86,8 @@ class Model:
         known = self.description.frequencies
         for name in wanted:
             if name not in known:
-                there = nearest(name, list(known)) if known else "this model has none"
+                may = [*known, *self.description.fixable]
+                there = nearest(name, may) if may else "this model has none"
                 raise UsageError(f"no condition is called {name!r}: {there}")
         given = {}
         for name, shares in known.items():
@@ -96,6 +98,30 @@ class Model:
                 given[name] = categorical(torch.tensor(shares, dtype=torch.float64), u)
         return given
 
+    def asked(self, n: int, wanted: dict[str, str], draws: Draws) -> tuple[Given, dict[str, State]]:
+        """Return the conditions of n samples, and the leaves of their states that are given, by what is wanted.
+
+        A leaf may say more than itself: the elements of a crystal say how many atoms it has.
+
+        Raises:
+            UsageError: If a condition, a leaf or its value is unknown, or two say different things.
+        """
+        modality, fixed = self.description.modality, {}
+        conditions = {name: text for name, text in wanted.items() if name not in modality.leaves}
+        for leaf in wanted.keys() - conditions.keys():
+            if leaf not in self.description.fixable:
+                known = ", ".join(self.description.fixable) or "none"
+                raise UsageError(f"this model has not learned to take {leaf} as given, only: {known}; leave it out")
+            value, follows = modality.give(leaf, wanted[leaf])
+            for name, number in follows.items():
+                text = modality.conditions[name][number]
+                if conditions.setdefault(name, text) != text:
+                    raise UsageError(
+                        f"{leaf} says that {name} is {text}, not {conditions[name]}; leave one of them out"
+                    )
+            fixed[leaf] = value.expand(n, *value.shape[1:])
+        return self.conditions(n, conditions, draws), fixed
+
     def sample(
         self,
         n: int,
@@ -104,6 +130,7 @@ class Model:
         guidance: float = 1.0,
         sampling: Sampling | None = None,
         known: Known | None = None,
+        fixed: dict[str, State] | None = None,
         draws: Draws = Draws(0),  # noqa: B008 - frozen
         batch: int | None = None,
         tell: Callable[[float], None] = lambda share: None,
@@ -116,6 +143,7 @@ class Model:
             guidance: 1 is the plain conditional, 0 the unconditional, more sharpens.
             sampling: Solver and number of calls; by default the model's own.
             known: What is given of each sample and kept, where the data are symbols.
+            fixed: Leaves of the state that are given, [n, ...] each; the others are drawn beside them.
             draws: Source of all randomness.
             batch: Samples drawn together; by default what suits the device.
             tell: Hears the share that is done.
@@ -127,7 +155,9 @@ class Model:
             raise UsageError(f"the number of samples must be at least 1, got {n}")
         modality = self.description.modality
         given = modality.complete(self.conditions(n, {}, draws) if given is None else given)
-        ends = self._generation(draws, guidance, sampling).ends(n, given, known=known, batch=batch, tell=tell)
+        ends = self._generation(draws, guidance, sampling).ends(
+            n, given, known=known, fixed=fixed, batch=batch, tell=tell
+        )
         return Dataset(concatenate(*(modality.decode(x_1) for _, x_1 in ends)), given, modality, ())
 
     def pairs(self, n: int, draws: Draws, tell: Callable[[float], None] = lambda share: None) -> Batch:
@@ -198,7 +228,7 @@ class Model:
         size = batch_size(self.description.space, device)
         for start in range(0, len(data), size):
             some = data.subset(torch.arange(start, min(start + size, len(data))))
-            given = {name: value.to(device) for name, value in self._with_nulls(some).items()}
+            given = tree_map(lambda leaf: leaf.to(device), self._with_nulls(some))
             yield some, given, replace(draws, first=start)
 
     def can_do_with(self, data: Dataset) -> bool:

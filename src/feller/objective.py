@@ -12,10 +12,10 @@ from feller.couplings import Coupling, Independent
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.losses import Loss, Squared
-from feller.paths import Network, Path
+from feller.paths import Network, Path, Product
 from feller.spaces import Space, Tokens
-from feller.times import Stratified, TimeLaw
-from feller.tree import State, leaves, length, pad_right, spread, tree_map
+from feller.times import LeafTimes, Stratified, TimeLaw
+from feller.tree import Given, State, branch, leaves, length, pad_right, spread, tree_map
 
 Batch = dict[str, Any]
 """x_1: the data; given: conditions; x_0: the source, where the data are pairs."""
@@ -43,6 +43,11 @@ class Objective(abc.ABC):
             """Chance that an example's conditions are dropped, for guidance and for sampling without them."""
             ...
 
+    @property
+    def fixable(self) -> tuple[str, ...]:
+        """Leaves of the state that are given in some examples, so that the others can be drawn beside them."""
+        return ()
+
     def taught(self, teacher: Network) -> "Objective":
         """Return the objective with an older network to learn from, where its kind wants one."""
         return self
@@ -66,7 +71,7 @@ def like(x: State, other: State) -> State:
     return tree_map(lambda a, b: a.to(b.dtype), x, other)
 
 
-def drop_conditions(given: dict[str, Tensor], nulls: dict[str, Any], chance: float, draws: Draws) -> dict[str, Tensor]:
+def drop_conditions(given: Given, nulls: dict[str, Any], chance: float, draws: Draws) -> Given:
     """Replace all conditions of some examples by "not given", so that the model can do without."""
     if not chance or not any(name in nulls for name in given):
         return given
@@ -88,12 +93,24 @@ def draw_known(x_1: Tensor, chance: float, draws: Draws) -> Bool[Tensor, " b *d"
     return some & (draw.uniform(x_1.shape, device=x_1.device) < share)
 
 
-def counted(given: dict[str, Tensor]) -> Tensor | None:
-    """Return the entries that the loss counts: real ones that are not known; None for all."""
+def counted(given: Given, t: State) -> State | None:
+    """Return the entries that the loss counts, or some for each leaf: real ones that are not known; None for all.
+
+    A leaf at t = 1 beside others is given: nothing is asked about it.
+    """
     valid, known = given.get("valid"), given.get("known")
-    if known is None:
-        return valid
-    return ~known if valid is None else ~known & pad_right(valid, known)
+    if not isinstance(t, dict):
+        return _unknown(valid, known)
+    return {k: _both(time < 1, _unknown(branch(valid, k), branch(known, k))) for k, time in t.items()}
+
+
+def _unknown(valid: Tensor | None, known: Tensor | None) -> Tensor | None:
+    return valid if known is None else _both(valid, ~known)
+
+
+def _both(some: Tensor | None, marks: Tensor | None) -> Tensor | None:
+    """Return what both mark, of which the second may go deeper; None marks all."""
+    return some if marks is None else marks if some is None else marks & pad_right(some, marks)
 
 
 @dataclass(frozen=True)
@@ -111,6 +128,8 @@ class Matching(Objective):
     coupling: Coupling = field(default_factory=Independent)
     drop: float = 0.1
     """Chance that an example's conditions are dropped, for guidance and for sampling without them."""
+    leaf_times: LeafTimes = field(default_factory=LeafTimes)
+    """How the leaves of a product share their time: by default it is one for all, and none is ever given."""
     fill: float = 0.0
     """Chance that parts of an example are known from the start, a random share of them: so that a network whose states
     do not show it, other than masks, learns to fill in."""
@@ -129,6 +148,12 @@ class Matching(Objective):
                 f"path and space must start from one source, got {source} and {self.space.source}; give both the same"
             )
 
+    @property
+    def fixable(self) -> tuple[str, ...]:
+        """Return the leaves that may be given."""
+        parts = tuple(self.path.parts) if isinstance(self.path, Product) else ()
+        return (self.leaf_times.which or parts) if self.leaf_times.given else ()
+
     def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
         """Draw ends, time and the state between."""
         x_1, given = batch["x_1"], batch.get("given", {})
@@ -137,6 +162,7 @@ class Matching(Objective):
         else:
             x_0 = self.coupling(draw_source(self.space, x_1, draws), x_1, given, draws.at("coupling"))
         t = spread(self.law(length(x_1), draws.at("time"), next(leaves(x_1)).device), x_1)
+        t = self.leaf_times(t, self.law, draws)
         x_t, target = self.path.sample_with_target(x_0, x_1, t, draws.at("path"))
         given = drop_conditions(given, getattr(network, "nulls", {}), self.drop, draws)
         if self.fill:
@@ -148,4 +174,4 @@ class Matching(Objective):
         """Compare prediction and target, over valid entries."""
         x_t, t, given = example["x_t"], example["t"], example["given"]
         answer = self.path.read(network(x_t, t, given), x_t, t)
-        return self.criterion(answer, example["target"], x_t, t, counted(given))
+        return self.criterion(answer, example["target"], x_t, t, counted(given, t))

@@ -7,7 +7,7 @@ import copy
 import functools
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from feller.draws import Draw
-from feller.tree import State, pad_right, tree_map
+from feller.tree import State, pad_right, spread, tree_map
 
 Weight = float | Tensor
 """One number, or one per example, [b]."""
@@ -106,7 +106,16 @@ class Jumps:
                 out[chosen] = places.to(out.dtype)
             return out
 
-        return Jumps(lambda s: self.hazard(s) + other.hazard(s), land, (self, other), self.who or other.who)
+        def hazard(s: float) -> Tensor:
+            first, second = self.hazard(s), other.hazard(s)
+            if first.shape != second.shape:
+                raise ValueError(
+                    f"expected jumps of the same parts, got {tuple(first.shape)} and {tuple(second.shape)}; jumps of "
+                    "whole examples do not add to those of their parts"
+                )
+            return first + second
+
+        return Jumps(hazard, land, (self, other), self.who or other.who)
 
 
 @dataclass(frozen=True)
@@ -165,11 +174,26 @@ def superpose(*terms: tuple[Weight, Process]) -> Process:
     return process
 
 
+def add(*processes: Process) -> Process:
+    """Let all act at once: to a process, those that keep every law, see `feller.divergence_free`, may be added."""
+    return superpose(*((1.0, process) for process in processes))
+
+
 def hold(process: Process, known: State) -> Process:
     """Let nothing happen to the entries of a state that are known: True, in a tree like the state."""
 
     def process_of_the_rest(x: State, t: State) -> State:
         return tree_map(lambda now, kept: now * (~kept).to(torch.float32), process(x, t), known)
+
+    return process_of_the_rest
+
+
+def stand(process: Process, names: Collection[str]) -> Process:
+    """Let leaves of a state stand still at their data, at t = 1, while the others move as the process says."""
+
+    def process_of_the_rest(x: State, t: State) -> State:
+        t = {name: torch.ones_like(time) if name in names else time for name, time in spread(t, x).items()}
+        return {name: Characteristics() if name in names else now for name, now in process(x, t).items()}
 
     return process_of_the_rest
 

@@ -87,7 +87,8 @@ def _converter() -> cattrs.Converter:
     def structure(data: Any, base: Any) -> Any:
         named = [kind for one in get_args(base) or (base,) for kind in _kinds(one)]
         kinds = {kind.__name__: kind for kind in named if is_dataclass(kind) and not inspect.isabstract(kind)}
-        name = data.get("is") if isinstance(data, dict) else None
+        only = base.__name__ if base in kinds.values() else None  # a field may be of one kind
+        name = data.get("is", only) if isinstance(data, dict) else None
         if name not in kinds:
             own = "; if it is your own, name its file with --code"
             wanted = getattr(base, "__name__", str(base))
@@ -102,6 +103,7 @@ def _converter() -> cattrs.Converter:
         converter.register_structure_hook(cls, _plain)
     converter.register_unstructure_hook_func(is_kind, unstructure)
     converter.register_unstructure_hook_func(_is_open, lambda value: converter.unstructure(value))
+    converter.register_structure_hook_func(is_kind, structure)
     converter.register_structure_hook_func(_is_open, structure)
     converter.register_structure_hook_func(_are_open, structure)
 

@@ -1,10 +1,12 @@
 """Solvers by name, as the command line and records know them."""
 
 from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 from feller.errors import UsageError
 from feller.paths import Affine, Choice, Mixture, Order, Path, TokenPath
 from feller.paths.affine import Vanishing
+from feller.paths.product import parts, parts_map
 from feller.record import nearest
 from feller.simulate import RK4, Ancestral, DormandPrince, Euler, Heun, Midpoint, Solver
 from feller.spaces import MaskSource, Space
@@ -26,12 +28,17 @@ class Sampling:
     """How symbols are drawn from what the network says, where the data are symbols."""
     order: Order | None = None
     """Which masked tokens come first; by default chance decides."""
+    jump: float | None = None
+    """Share of the jumps in a superposition of flow and jumps, 0 to 1, for models that can do both; by default that of
+    their training."""
 
     def __post_init__(self) -> None:
         if self.solver not in SOLVERS:
             raise UsageError(f"no solver is called {self.solver!r}: {nearest(self.solver, list(SOLVERS))}")
         if not 1 <= self.calls <= 100_000:
             raise UsageError(f"calls must be at least 1 and at most 100,000, got {self.calls}")
+        if self.jump is not None and not 0 <= self.jump <= 1:
+            raise UsageError(f"the share of jumps must be from 0 to 1, got {self.jump:g}")
 
     def choose(self, path: Path, space: Space) -> tuple[Path, Solver, list[float]]:
         """Return the path with the noise that the solver wants, the solver, and its times.
@@ -39,10 +46,15 @@ class Sampling:
         Raises:
             UsageError: If the solver cannot follow this path, or needs more calls.
         """
+        path = path if self.jump is None else _superposed(path, self.jump)
+        symbols = self.choice != Choice() or self.order is not None
         if isinstance(path, TokenPath):
+            if self.solver != "euler":
+                raise UsageError(f"symbols jump, and {self.solver} follows velocities; use euler")
             return self._of_tokens(path), Euler(space), linear_grid(self.calls)
-        if self.choice != Choice() or self.order is not None:
+        if symbols and not any(isinstance(part, TokenPath) for part in parts(path)):
             raise UsageError("temperature, top-k, top-p and order need symbols, and this model's data are numbers")
+        path = parts_map(lambda part: self._of_tokens(part) if isinstance(part, TokenPath) else part, path)
         if self.solver == "dopri5":
             return path, DormandPrince(space=space, per_example=True), [0.0, 1.0]
         solver: Solver
@@ -61,11 +73,16 @@ class Sampling:
 
     def _of_tokens(self, path: TokenPath) -> TokenPath:
         """Return the path with the choice and the order that are asked for."""
-        if self.solver != "euler":
-            raise UsageError(f"symbols jump, and {self.solver} follows velocities; use euler")
         path = replace(path, choice=self.choice)
         if self.order is None:
             return path
         if not isinstance(path, Mixture) or not isinstance(path.source, MaskSource):
             raise UsageError("an order needs a model whose source is the mask; leave it out")
         return replace(path, order=self.order)
+
+
+def _superposed(path: Path, share: float) -> Path:
+    """Return the path with another share of jumps, in every part that has both a flow and jumps."""
+    if not any(hasattr(part, "share") for part in parts(path)):
+        raise UsageError("this model has no flow that jumps could be superposed on; leave the superposition out")
+    return parts_map(lambda part: replace(cast(Any, part), share=share) if hasattr(part, "share") else part, path)

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from feller.draws import Draw
+from feller.draws import Draw, Draws
+from feller.errors import UsageError
+from feller.tree import State, leaves, length
 
 
 class TimeLaw(abc.ABC):
@@ -102,6 +104,51 @@ class Stratified(TimeLaw):
         i = torch.arange(draw.first, draw.first + n, dtype=torch.float64, device=device)
         below_one = 1 - 2**-24  # rounding to float32 must not reach the end, where weights and slopes may be infinite
         return self.law.quantile(((i + offset) / total % 1).float().clamp(max=below_one))
+
+
+@dataclass(frozen=True)
+class LeafTimes:
+    """How the leaves of a product share the time in training: one for all, but in some examples.
+
+    A leaf that is given stands at its data, t = 1, all along: a model that has seen such examples draws the others
+    from their law given that leaf. Times of their own let leaves be sampled under schedules of their own.
+    """
+
+    given: float = 0.0
+    """Chance that some leaves of an example are given: a random choice of them, never none and never all."""
+    apart: float = 0.0
+    """Chance that each leaf of an example has a time of its own."""
+    which: tuple[str, ...] = ()
+    """Leaves that may be given; empty for any."""
+
+    def __post_init__(self) -> None:
+        if min(self.given, self.apart) < 0 or self.given + self.apart > 1:
+            raise UsageError(f"given and apart are chances that add to 1 at most, got {self.given:g}, {self.apart:g}")
+
+    def __call__(self, t: State, law: TimeLaw, draws: Draws) -> State:
+        """Return the times of the leaves from one time for all, both trees of [b]."""
+        if not isinstance(t, dict) or not (self.given or self.apart):
+            return t
+        may = self.which or tuple(t)
+        most = min(len(may), len(t) - 1)
+        if most < 1 or not set(may) <= set(t):
+            raise UsageError(f"leaves that may be given are some of two or more, {', '.join(t)}; got {', '.join(may)}")
+        n, device, draw = length(t), next(leaves(t)).device, draws.at("leaf times")
+        u = draw.uniform((n, 1), device=device)[:, 0]
+        picked = dict(zip(may, _some(draw.uniform((n, 1 + len(may)), device=device), most).unbind(1), strict=True))
+        given, apart = u < self.given, (u >= self.given) & (u < self.given + self.apart)
+
+        def own(name: str, time: Tensor) -> Tensor:
+            time = torch.where(apart, law(n, draws.at(f"time of {name}"), device), time) if self.apart else time
+            return torch.where(given & picked[name], 1.0, time) if name in picked else time
+
+        return {name: own(name, time) for name, time in t.items()}
+
+
+def _some(u: Tensor, most: int) -> Tensor:
+    """Choose of the entries of each row one to `most`, each number as likely; the first column is chance alone."""
+    size = 1 + (u[:, :1] * most).floor()
+    return u[:, 1:].argsort(1).argsort(1) < size
 
 
 def edm_grid(steps: int, *, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> list[float]:

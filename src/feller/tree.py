@@ -8,6 +8,10 @@ from torch import Tensor
 
 State = Any
 """A tensor with one entry per example along its first axis, or a dict of states."""
+Given = dict[str, State]
+"""Conditions, one entry per example; "not given" is a value, not an absence. Two names are the same everywhere: `valid`
+marks what is real rather than padding, `known` what is kept: truths [b, n] for all leaves, or some for each under its
+name, where a leaf without any is wholly real, and wholly drawn."""
 
 
 def tree_map(function: Callable[..., Any], tree: State, *others: State) -> State:
@@ -24,6 +28,21 @@ def leaves(tree: State) -> Iterator[Any]:
             yield from leaves(leaf)
     else:
         yield tree
+
+
+def branch(marks: State | None, name: str) -> State | None:
+    """Return what is marked of a leaf: the marks under its name, or those that serve all leaves; None marks all."""
+    return marks.get(name) if isinstance(marks, dict) else marks
+
+
+def marks_map(function: Callable[..., Any], marks: State | None, tree: State, *others: State) -> State:
+    """Apply a function to each leaf and its marks, beside the leaves at the same place of other trees."""
+    if isinstance(tree, dict):
+        return {
+            name: marks_map(function, branch(marks, name), leaf, *(other[name] for other in others))
+            for name, leaf in tree.items()
+        }
+    return function(marks, tree, *others)
 
 
 def length(tree: State) -> int:

@@ -38,7 +38,8 @@ def test_points(moons: Dataset) -> None:
 def test_every_number_is_explained_once(digits: Dataset, unseen: Dataset, digit_judge: Judge, moons: Dataset) -> None:
     names = set(measure(digits, digits, unseen, digit_judge).numbers) | flow.EXPLAIN.keys()
     lines = read("example:shakespeare").subset(torch.arange(100))
-    for data in (moons, read("example:volcano"), read("example:backbones"), lines):
+    molecules, crystals = (read(f"example:{name}").subset(torch.arange(60)) for name in ("molecules", "perovskites"))
+    for data in (moons, read("example:volcano"), read("example:backbones"), lines, molecules, crystals):
         names |= measure(data, data, data).numbers.keys()
     assert names == EXPLAIN.keys()
 

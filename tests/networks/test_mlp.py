@@ -61,3 +61,17 @@ def test_a_period_needs_a_frequency() -> None:
     for settings in ({"period": 1.0}, {"period": -1.0, "frequencies": 2}):
         with pytest.raises(UsageError, match="expected a positive period, with one frequency"):
             MLP(**settings)
+
+
+def test_answers_about_ends_are_one_row_of_logits_for_each_number() -> None:
+    """Those of an entry follow each other in the last layer; without ends the answer has the shape of the state."""
+    x_t, t = torch.randn(5, 2, 3), torch.rand(5)
+    network = MLP(width=8, depth=1, ends=7).build((2, 3), {}, Draws(0))
+    answer = network(x_t, t, {})
+    assert answer.shape == (5, 2, 3, 7)
+    assert (answer == 0).all()
+    nn.init.normal_(network.leave.bias)
+    torch.testing.assert_close(network(x_t, t, {})[0], network.leave.bias.view(2, 3, 7))
+    assert MLP(width=8, depth=1).build((2, 3), {}, Draws(0))(x_t, t, {}).shape == x_t.shape
+    with pytest.raises(UsageError, match="ends"):
+        MLP(ends=-1)

@@ -33,6 +33,7 @@ from feller.paths import (
     Autoregressive,
     BackAndForth,
     Beta,
+    Binned,
     Cavity,
     Confidence,
     ConstantSpeed,
@@ -40,30 +41,41 @@ from feller.paths import (
     Cost,
     Data,
     Embedded,
+    Ends,
     FewestJumps,
+    Finish,
+    GaussianLaw,
     Geodesic,
     Geometric,
+    Jump,
+    Law,
     LeastEnergy,
     Levels,
+    MeanEnd,
     Metric,
     Mixture,
     Odds,
     Order,
     Path,
+    Point,
     Power,
     Prediction,
     Premetric,
     Rates,
     Resample,
+    RotationLaw,
     Score,
     Source,
     Stepping,
+    Survival,
     Table,
     Tempered,
     Velocity,
+    VonMisesLaw,
 )
 from feller.paths import Product as ProductPath
 from feller.paths.affine import Constant, Level, Memoryless, NoiseLevel, Vanishing
+from feller.paths.laws import AtStart, Explicit
 from feller.simulate import RK4, Ancestral, DormandPrince, Euler, Exact, Heun, Hutchinson, Midpoint, Solver
 from feller.spaces import Product as ProductSpace
 from feller.spaces import Tokens
@@ -154,6 +166,7 @@ BASES: tuple[type, ...] = (
     *(schedules.Schedule, times.TimeLaw, losses.Loss, couplings.Coupling, spaces.Space, spaces.Manifold, TokenSource),
     *(Path, Prediction, NoiseLevel, Solver, Objective, Gradient),
     *(schedules.TokenSchedule, Answer, Rates, Stepping, Corrector, Cost, Beta, Order),
+    *(Law, Ends, Finish, Survival),
 )
 """The families whose kinds have a suite here."""
 FACTS: dict[type, type] = {
@@ -254,6 +267,12 @@ def regression(n: int, draw: Draw) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return predictions and targets of 5 entries with 2 numbers each."""
     prediction, target, x_t = (draw.normal((n, 5, 2), F64) for _ in range(3))
     return prediction, target, x_t, 0.1 + 0.8 * draw.uniform((n,), F64)
+
+
+def positive(n: int, draw: Draw) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return logs of predictions, and positive targets, of 5 entries with 3 numbers each."""
+    prediction, target, x_t = (draw.normal((n, 5, 3), F64) for _ in range(3))
+    return prediction, target.exp(), x_t, 0.1 + 0.8 * draw.uniform((n,), F64)
 
 
 def classification(symbols: int) -> Callable[[int, Draw], tuple[Tensor, Tensor, Tensor, Tensor]]:
@@ -389,6 +408,15 @@ EXAMPLES: dict[type, list[Case]] = {
             (PER_TOKEN, 4),
         )
     ],
+    losses.InfinitesimalKL: [LossCase(losses.InfinitesimalKL(), positive, torch.log)],
+    losses.ItakuraSaito: [LossCase(losses.ItakuraSaito(), positive, torch.log)],
+    losses.RatesAndVelocity: [
+        LossCase(
+            losses.RatesAndVelocity(),
+            positive,
+            lambda target: torch.cat([target[..., :-1].log(), target[..., -1:]], -1),
+        )
+    ],
     losses.WhereMasked: [LossCase(losses.WhereMasked(), some_masked, certain(4))],
     losses.PerLeaf: [
         LossCase(
@@ -460,6 +488,23 @@ EXAMPLES: dict[type, list[Case]] = {
         )
     ],
     Geometric: [PathCase(Geometric(gathering), tokens(4, 3), certain(4), meets_ends=False, draws=True)],
+    Jump: [
+        PathCase(
+            Jump(law=law, ends=Point(space), share=0.0, last=MeanEnd()),
+            ends,
+            meets_ends=meets,
+            mixes=meets,
+            accuracy=1e-6 if meets else 1e-2,
+        )
+        for law, space, ends, meets in (
+            (GaussianLaw(), spaces.Euclidean((2,)), reals(2), True),
+            (GaussianLaw(schedules.Cosine()), spaces.Euclidean((2,)), reals(2), True),
+            (VonMisesLaw(), spaces.Torus((2,)), places(spaces.Torus((2,))), False),
+            (RotationLaw(), spaces.SO3(), places(spaces.SO3()), False),
+        )
+    ],
+    Binned: [PathCase(Binned(), reals(2), moves=False), PathCase(Binned(share=0.5), reals(2), moves=False)],
+    AtStart: [Case(AtStart(Explicit()))],
     Autoregressive: [PathCase(Autoregressive(), tokens(4, 3), certain(4), meets_ends=False, moves=False)],
     schedules.PerToken: [Case(schedules.PerToken(SHARES))],
     LeastEnergy: [Case(LeastEnergy(((1.0, 1.0, 5.0), (1.0, 1.0, 1.0), (5.0, 1.0, 1.0))))],

@@ -94,13 +94,16 @@ def test_entries_that_are_not_valid_count_for_nothing(case: LossCase) -> None:
 def shares(target: State, weights: Tensor, case: LossCase) -> State:
     """Return the prediction that states the mean of targets [k, ...]: numbers, or logits of their shares."""
 
+    def numbers(leaf: Tensor) -> Tensor:
+        return torch.einsum("k,k...->...", weights, leaf) if leaf.is_floating_point() else leaf
+
     def mean(leaf: Tensor, certain: Tensor) -> Tensor:
         if leaf.is_floating_point():
-            return torch.einsum("k,k...->...", weights, leaf)
+            return certain
         one_hot = torch.nn.functional.one_hot(leaf, certain.shape[-1]).double()
         return torch.einsum("k,k...->...", weights, one_hot).clamp(min=1e-300).log()
 
-    return tree_map(mean, target, case.truth(target))
+    return tree_map(mean, target, case.truth(tree_map(numbers, target)))
 
 
 @pytest.mark.parametrize("case", LOSSES)

@@ -11,7 +11,7 @@ from feller.data.batches import batches
 from feller.data.examples.backbones import protein_chains
 from feller.draws import Draws
 from feller.errors import UsageError
-from feller.model import Description, Model, frequencies
+from feller.model import Model
 from feller.recipes.backbones import backbones
 from feller.recipes.recipe import Recipe
 from feller.record import from_data, to_data
@@ -25,14 +25,7 @@ def test_recipe_learns_and_draws() -> None:
     recipe = backbones(data, "tiny")
     assert from_data(Recipe, to_data(recipe)) == recipe
     training = replace(recipe.train, minutes=None, steps=30, batch=8, warmup=5)
-    about = Description(
-        data.modality,
-        recipe.objective.space,
-        recipe.objective.path,
-        recipe.architecture,
-        frequencies(data),
-        Sampling("midpoint", 8),
-    )
+    about = replace(recipe, sampling=Sampling("midpoint", 8)).describe(data)
     learner = make_learner(about.build(Draws(0)), training)
     feed = batches(data, training.batch, Draws(0))
     example = recipe.objective.draw(learner.network, feed(99, slice(0, 8)), Draws(1))

@@ -16,13 +16,13 @@ from feller.draws import Draws
 from feller.paths import Ahead, Cavity, Increment, Instant, Levels, Metric, Mixture, Power
 from feller.paths.rates import KineticOptimal
 from feller.recipes.text import text
+from feller.reproduce import judge
 from feller.reproduce.claims import FAILS, HOLDS, UNTESTABLE, Claim
 from feller.reproduce.kinetic_optimal import (
     bounds,
     characters,
     digits,
     energies,
-    judge,
     language,
     mnist,
     pictures,
@@ -32,6 +32,7 @@ from feller.reproduce.kinetic_optimal import (
 )
 from feller.reproduce.kinetic_optimal import velocities as velocity
 from feller.reproduce.kinetic_optimal.setting import Setting
+from feller.reproduce.pictures import shrink
 from feller.schedules import Linear
 from feller.simulate import Euler, endpoint
 from feller.simulate.bound import OwnRates
@@ -148,7 +149,7 @@ def test_mnist_in_small(small: pictures.Pictures, monkeypatch: pytest.MonkeyPatc
     picture[0, 0, :2, :2] = 255
     expected = torch.zeros(8, 8, dtype=torch.uint8)
     expected[1, 1], expected[0, 0] = 16, 4
-    assert torch.equal(mnist.shrink(picture)[0, 0], expected)
+    assert torch.equal(shrink(picture)[0, 0], expected)
     monkeypatch.setattr(mnist, "CALLS", (1, 2))
     first, second = mnist.compared(replace(small, count=20), "little")
     assert (first.claim, first.paper, first.verdict) == (mnist.QUALITY, "little", FAILS)

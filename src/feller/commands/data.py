@@ -38,7 +38,7 @@ class Data:
             "data": name,
             "kind": type(data.modality).__name__,
             "examples": len(data),
-            "shape": "x".join(map(str, data.values.shape[1:])),
+            "shape": _shape(data.values),
         }
         for condition, classes in data.modality.conditions.items():
             about[condition] = ", ".join(classes)
@@ -49,3 +49,10 @@ class Data:
         for note in data.notes:
             tell.say(note)
         return about
+
+
+def _shape(values: Any) -> str:
+    """Say how large an example is, or each leaf of it."""
+    if isinstance(values, dict):
+        return ", ".join(f"{name} {_shape(leaf)}" for name, leaf in values.items())
+    return "x".join(map(str, values.shape[1:]))

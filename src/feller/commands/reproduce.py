@@ -16,7 +16,7 @@ class Reproduce:
     deep: ClassVar[bool] = False
 
     paper: Positional[str] = "all"
-    """flow-matching-guide, kinetic-optimal, or all."""
+    """flow-matching-guide, kinetic-optimal, generator-matching, or all."""
     quick: bool = False
     """One seed and short trainings."""
     data: str | None = None

@@ -29,7 +29,10 @@ class Sample:
     solver: str | None = None
     """euler, midpoint, heun, rk4, dopri5, euler-maruyama or ancestral."""
     given: tuple[str, ...] = ()
-    """Conditions, KEY=VALUE; those not given are drawn as often as in the training data."""
+    """Conditions or parts of the data, KEY=VALUE; those not given are drawn: conditions as often as in the training
+    data, parts beside the others."""
+    superpose: str | None = None
+    """jump=SHARE, such as jump=0.5: how much of the process jumps and how much flows, for models that can do both."""
     known: str | None = None
     """Text to fill in: ___ stands for what is missing, one underscore a symbol, as does all that follows; \\n is a new
     line."""
@@ -69,6 +72,7 @@ class Sample:
             calls=self.calls,
             choice=Choice(self.temperature, self.top_k, self.top_p),
             order=_order(self.order),
+            jump=_share(self.superpose),
             known=None if self.known is None else self.known.replace("\\n", "\n"),
             seed=self.seed,
             tell=tell,
@@ -98,6 +102,19 @@ def _order(name: str | None) -> Any:
     if name not in orders:
         raise UsageError(f"no order is called {name!r}: {nearest(name, list(orders))}")
     return orders[name]()
+
+
+def _share(text: str | None) -> float | None:
+    """Return the share of the jumps."""
+    if text is None:
+        return None
+    name, _, share = text.partition("=")
+    if name != "jump":
+        raise UsageError(f"--superpose takes jump=SHARE, got {text!r}")
+    try:
+        return float(share)
+    except ValueError:
+        raise UsageError(f"--superpose takes jump=SHARE with a share from 0 to 1, got {text!r}") from None
 
 
 def _pairs(words: tuple[str, ...]) -> dict[str, str]:

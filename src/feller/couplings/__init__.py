@@ -1,5 +1,6 @@
 """Which source draw goes with which datum."""
 
+from feller.couplings.aligned import Aligned
 from feller.couplings.cost import Cost, GeodesicCost, SquaredDistance
 from feller.couplings.coupling import Coupling, Independent
 from feller.couplings.entropic import Entropic
@@ -11,6 +12,7 @@ from feller.couplings.unbalanced import Unbalanced
 
 __all__ = [
     "AcrossRanks",
+    "Aligned",
     "Cost",
     "Coupling",
     "Entropic",

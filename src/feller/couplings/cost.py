@@ -9,9 +9,7 @@ from torch import Tensor
 
 from feller.errors import UsageError
 from feller.spaces import Manifold, Product, Space
-from feller.tree import State, leaves, length, pad_right, tree_map
-
-Given = dict[str, Tensor]
+from feller.tree import Given, State, leaves, length, marks_map, pad_right, tree_map
 
 
 class Cost(abc.ABC):
@@ -31,7 +29,7 @@ class SquaredDistance(Cost):
         source, data = _flat(x_0), _flat(x_1)
         if "valid" in given:
             source, data = source.double(), data.double()
-            counted = _flat(tree_map(lambda leaf: pad_right(given["valid"], leaf).expand(leaf.shape), x_1)).double()
+            counted = _flat(marks_map(_counted, given["valid"], x_1)).double()
             data = torch.where(counted > 0, data, 0.0)  # padding may be anything
             return (source.square() @ counted.T + data.square().sum(1)).addmm_(source, data.T, alpha=-2)
         source = source.to(torch.promote_types(source.dtype, data.dtype))
@@ -68,6 +66,11 @@ class GeodesicCost(Cost):
         rows = tree_map(lambda leaf: leaf.double().repeat_interleave(m, 0), x_0)
         columns = tree_map(lambda leaf: leaf.double().repeat(n, *(1,) * (leaf.ndim - 1)), x_1)
         return self.space.distance(rows, columns).square().view(n, m)  # pyrefly: ignore[missing-attribute] - checked
+
+
+def _counted(valid: Tensor | None, leaf: Tensor) -> Tensor:
+    """Mark all entries of a leaf that are real."""
+    return torch.ones_like(leaf, dtype=torch.bool) if valid is None else pad_right(valid, leaf).expand(leaf.shape)
 
 
 def _flat(x: State) -> Float[Tensor, "n d"]:

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from feller.draws import Draw
-from feller.tree import State, length, tree_map
+from feller.tree import Given, State, length, tree_map
 
-Given = dict[str, Tensor]
 Partners = Callable[[State, State, Given, slice], Tensor]
 """(x_0, x_1, given, rows) of a block -> for each datum the number of its source draw, within the block."""
 

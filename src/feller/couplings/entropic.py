@@ -10,7 +10,7 @@ from feller.couplings.coupling import Coupling, in_blocks
 from feller.couplings.sinkhorn import relative, sinkhorn
 from feller.draws import Draw, categorical
 from feller.errors import UsageError
-from feller.tree import State, length
+from feller.tree import Given, State, length
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class Entropic(Coupling):
     def __post_init__(self) -> None:
         check_positive(epsilon=self.epsilon)
 
-    def __call__(self, x_0: State, x_1: State, given: dict[str, Tensor], draw: Draw) -> State:
+    def __call__(self, x_0: State, x_1: State, given: Given, draw: Draw) -> State:
         """Draw a partner for each datum, from its column of the plan."""
         uniform = draw.uniform((length(x_1),), torch.float64)
 
-        def partners(x_0: State, x_1: State, given: dict[str, Tensor], rows: slice) -> Tensor:
+        def partners(x_0: State, x_1: State, given: Given, rows: slice) -> Tensor:
             cost = relative(self.cost(x_0, x_1, given))
             log_plan = sinkhorn(cost, self.epsilon, tolerance=self.tolerance, most=self.most)
             return draw_partners(log_plan, uniform[rows])

@@ -16,7 +16,7 @@ from feller.couplings.sinkhorn import relative
 from feller.couplings.transport import MinibatchTransport, cheapest
 from feller.draws import Draw
 from feller.errors import UsageError
-from feller.tree import State, tree_map
+from feller.tree import Given, State, tree_map
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class WithinClasses(Coupling):
         if isinstance(self.coupling, AcrossRanks):  # each process has classes of its own, and would wait for ever
             raise UsageError("couple within classes inside: AcrossRanks(WithinClasses(...))")
 
-    def __call__(self, x_0: State, x_1: State, given: dict[str, Tensor], draw: Draw) -> State:
+    def __call__(self, x_0: State, x_1: State, given: Given, draw: Draw) -> State:
         """Rearrange each class by itself."""
         labels = _condition(given, self.condition)
         out = tree_map(torch.clone, x_0)
@@ -39,7 +39,7 @@ class WithinClasses(Coupling):
             chosen = self.coupling(
                 tree_map(lambda leaf, rows=rows: leaf[rows], x_0),
                 tree_map(lambda leaf, rows=rows: leaf[rows], x_1),
-                {name: value[rows] for name, value in given.items()},
+                tree_map(lambda leaf, rows=rows: leaf[rows], given),
                 draw,
             )
             tree_map(lambda leaf, part, rows=rows: leaf.__setitem__(rows, part), out, chosen)
@@ -68,17 +68,17 @@ class LabelAware(Coupling):
         if not 0 <= self.penalty < float("inf"):
             raise UsageError(f"penalty must be at least 0 and finite, got {self.penalty:g}; see WithinClasses")
 
-    def __call__(self, x_0: State, x_1: State, given: dict[str, Tensor], draw: Draw) -> State:
+    def __call__(self, x_0: State, x_1: State, given: Given, draw: Draw) -> State:
         """Permute the source draws within each block."""
 
-        def partners(x_0: State, x_1: State, given: dict[str, Tensor], rows: slice) -> Tensor:
+        def partners(x_0: State, x_1: State, given: Given, rows: slice) -> Tensor:
             cost = relative(self.cost(x_0, x_1, given))
             return cheapest(cost + self.penalty * _differ(_condition(given, self.condition)))
 
         return in_blocks(x_0, x_1, given, self.block, partners)
 
 
-def _condition(given: dict[str, Tensor], name: str) -> Tensor:
+def _condition(given: Given, name: str) -> Tensor:
     if name not in given:
         raise KeyError(f"expected the condition {name!r} to couple within, got {sorted(given)}")
     return given[name]

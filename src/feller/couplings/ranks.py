@@ -10,7 +10,7 @@ from torch import Tensor
 from feller.couplings.coupling import Coupling
 from feller.couplings.transport import MinibatchTransport
 from feller.draws import Draw
-from feller.tree import State, leaves, length, tree_map
+from feller.tree import Given, State, leaves, length, tree_map
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class AcrossRanks(Coupling):
 
     coupling: Coupling = field(default_factory=MinibatchTransport)
 
-    def __call__(self, x_0: State, x_1: State, given: dict[str, Tensor], draw: Draw) -> State:
+    def __call__(self, x_0: State, x_1: State, given: Given, draw: Draw) -> State:
         """Couple the whole batch and return this process's part."""
         if not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
             return self.coupling(x_0, x_1, given, draw)

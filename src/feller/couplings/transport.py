@@ -9,7 +9,7 @@ from torch import Tensor
 from feller.couplings.cost import Cost, SquaredDistance
 from feller.couplings.coupling import Coupling, in_blocks
 from feller.draws import Draw
-from feller.tree import State
+from feller.tree import Given, State
 
 
 def cheapest(cost: Float[Tensor, "n n"]) -> Int[Tensor, " n"]:
@@ -42,7 +42,7 @@ class MinibatchTransport(Coupling):
     """Examples solved together; None for the whole batch."""
     cost: Cost = field(default_factory=SquaredDistance)
 
-    def __call__(self, x_0: State, x_1: State, given: dict[str, Tensor], draw: Draw) -> State:
+    def __call__(self, x_0: State, x_1: State, given: Given, draw: Draw) -> State:
         """Permute the source draws within each block."""
         return in_blocks(
             x_0, x_1, given, self.block, lambda x_0, x_1, given, rows: cheapest(self.cost(x_0, x_1, given))

@@ -2,12 +2,14 @@
 
 from feller.data.backbones import Backbones
 from feller.data.batches import Batch, batches
+from feller.data.crystals.modality import Crystals
 from feller.data.earth import Earth
 from feller.data.examples import EXAMPLES, Example
 from feller.data.found import Given
 from feller.data.geometric import Geometric
 from feller.data.images import Images
 from feller.data.modality import Dataset, Modality
+from feller.data.molecules.modality import Molecules
 from feller.data.points import Points
 from feller.data.read import read
 from feller.data.rows import Rows
@@ -21,6 +23,7 @@ __all__ = [
     "Batch",
     "Bytes",
     "Characters",
+    "Crystals",
     "Dataset",
     "Earth",
     "Example",
@@ -28,6 +31,7 @@ __all__ = [
     "Given",
     "Images",
     "Modality",
+    "Molecules",
     "Points",
     "Rows",
     "Subwords",

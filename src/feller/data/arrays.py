@@ -2,11 +2,14 @@
 
 import io
 import pathlib
+from dataclasses import replace
 
 import numpy as np
 
 from feller.data.chains import interpret_backbones
+from feller.data.crystals.arrays import interpret_crystals
 from feller.data.found import Found, all_numbers, check_finite, classify
+from feller.data.molecules.collect import interpret_molecules, most_atoms
 from feller.data.sizes import fit_arrays
 from feller.errors import InputError
 from feller.record import replace_file
@@ -52,6 +55,11 @@ def interpret(arrays: dict[str, np.ndarray], path: str, size: int | None, limit:
     Raises:
         InputError: If no array can be the examples, or if numbers do not fit.
     """
+    if {"element", "place"} <= arrays.keys() and "lattice" not in arrays:
+        return interpret_molecules(arrays, path, most_atoms(size, limit))
+    if {"element", "place", "lattice"} <= arrays.keys():
+        labels, classes = _labels(arrays, len(arrays["element"]), path)
+        return replace(interpret_crystals(arrays, path), labels=labels, classes=classes)
     if {"samples", "valid"} <= arrays.keys():
         return interpret_backbones(arrays, path)
     rest = [name for name in arrays if name not in (*LABELS, *OTHERS)]

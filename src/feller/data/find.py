@@ -5,8 +5,11 @@ import sys
 
 from feller.data import chains, idx, overview
 from feller.data.arrays import find_arrays
+from feller.data.crystals import files
+from feller.data.crystals import find as crystals
 from feller.data.folders import find_pictures
 from feller.data.found import Found
+from feller.data.molecules import collect
 from feller.data.names import torsions_among
 from feller.data.pictures import ENDINGS, read_pictures
 from feller.data.sizes import LONGEST
@@ -18,6 +21,7 @@ from feller.errors import InputError
 
 TABLES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".parquet")
 ARRAYS = (".npz", ".npy")
+STRUCTURES = (*chains.ENDINGS, *collect.ENDINGS, *files.ENDINGS)
 TEXTS = {
     **dict.fromkeys((".txt", ".txt.gz"), find_text),
     **dict.fromkeys((".csv", ".tsv", ".csv.gz", ".tsv.gz"), find_column),
@@ -34,8 +38,8 @@ def find(
     Args:
         path: Where it lies.
         size: Longer side that pictures shall have, in pixels; None to keep it up to `limit`. Of chains, the most
-            residues.
-        limit: Longest side that is kept; None for no limit, also to chains.
+            residues; of molecules and crystals, the most atoms.
+        limit: Longest side that is kept; None for no limit, also to chains, molecules and crystals.
         choose: Which columns of a table are read, where cells are missing.
 
     Raises:
@@ -72,12 +76,16 @@ def _find(path: pathlib.Path, size: int | None, limit: int | None, choose: Choos
         raise InputError(f"{path}: the file is empty")
     if idx.ANY.fullmatch(path.name):
         return idx.find_idx(path, size, limit)
+    if ending in files.ENDINGS or files.holds_crystals(path):
+        return crystals.find_crystals(path, crystals.most_atoms(size, limit))
     if ending in TEXTS and holds_texts(path):
         return TEXTS[ending](path)
     if ending in TABLES:
         return find_table(path, choose)
     if ending in chains.ENDINGS:
         return chains.find_backbones(path, _residues(size, limit))
+    if ending in collect.ENDINGS:
+        return collect.find_molecules(path, collect.most_atoms(size, limit))
     if ending in ARRAYS:
         return find_arrays(path, size, limit)
     if ending in ENDINGS:
@@ -85,8 +93,7 @@ def _find(path: pathlib.Path, size: int | None, limit: int | None, choose: Choos
         return Found(values, levels=255, notes=(*notes, "the data are a single picture"))
     raise InputError(
         f"{path}: cannot tell what it is by its ending; expected"
-        f" {', '.join((*TABLES, *ARRAYS, *ENDINGS, *chains.ENDINGS))}, idx3-ubyte, or a folder of"
-        " pictures or structures"
+        f" {', '.join((*TABLES, *ARRAYS, *ENDINGS, *STRUCTURES))}, idx3-ubyte, or a folder of pictures or structures"
     )
 
 
@@ -114,4 +121,8 @@ def _find_in_folder(folder: pathlib.Path, size: int | None, limit: int | None, c
         return find_json_lines(folder / WHOLE) if (folder / WHOLE).is_file() else find_text(folder / LINES)
     if any(_ending(path) in chains.ENDINGS for path in folder.iterdir()):
         return chains.find_backbones(folder, _residues(size, limit))
+    if any(_ending(path) in collect.ENDINGS for path in folder.iterdir()):
+        return collect.find_molecules(folder, collect.most_atoms(size, limit))
+    if any(_ending(path) in files.ENDINGS for path in folder.iterdir()):
+        return crystals.find_crystals(folder, crystals.most_atoms(size, limit))
     return find_pictures(folder, size, limit)

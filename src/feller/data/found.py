@@ -8,13 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from feller.errors import InputError
 from feller.record import nearest
-
-Given = dict[str, Tensor]
-"""Conditions, one entry per example."""
+from feller.tree import Given
 
 LABEL_NAMES = ("label", "class")
 """Names of the column that becomes the condition."""
@@ -26,7 +23,7 @@ class Found:
 
     values: np.ndarray
     """Points: float64 [n, d]. Pictures: uint8 [n, h, w, c]. Backbones: float64 [n, L, 4, 3], padded with zeros. Texts:
-    strings [n]."""
+    strings [n]. Crystals: fractional coordinates, float64 [n, L, 3], padded with zeros. Molecules: the same in Å."""
     labels: np.ndarray | None = None
     """Position in `classes` of each example, [n]."""
     classes: tuple[str, ...] = ()
@@ -44,6 +41,10 @@ class Found:
     """Whether each text is an example of its own, rather than one whose parts are; None for other data."""
     tokens: np.ndarray | None = None
     """Symbols of texts that a model wrote, [n, l], where the file keeps them."""
+    atoms: np.ndarray | None = None
+    """Atomic numbers of each structure, 0 behind its end, [n, L]; `values` are their places. None for other data."""
+    lattice: np.ndarray | None = None
+    """Cell of each crystal, a, b, c in Å and alpha, beta, gamma in degrees, [n, 6]; None for other data."""
 
     def row(self, i: int) -> int:
         """Return the number under which a person finds a row in the file."""
@@ -137,6 +138,10 @@ def kind(found: Found) -> str:
     """Say what a file holds."""
     if found.documents is not None:
         return "texts"
+    if found.lattice is not None:
+        return "crystals"
+    if found.atoms is not None:
+        return "molecules"
     if found.values.ndim == 2:
         return f"points with {found.values.shape[1]} columns"
     return "pictures" if found.lengths is None else "backbones"

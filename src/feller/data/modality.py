@@ -45,6 +45,19 @@ class Modality(abc.ABC):
         """Symbol with which an example ends before its row does; None where they fill their rows."""
         return None
 
+    @property
+    def leaves(self) -> tuple[str, ...]:
+        """Names of the parts of a state that a person can give, while the others are drawn."""
+        return ()
+
+    def give(self, leaf: str, text: str) -> tuple[Tensor, dict[str, int]]:
+        """Return a leaf as one state, [1, ...], from what a person writes, and the conditions that follow from it.
+
+        Raises:
+            UsageError: If the text does not say it.
+        """
+        raise UsageError(f"no part of these data can be given, got {leaf}={text}; leave it out")
+
     def counted(self, values: Any) -> Int64[Tensor, " n"]:
         """Return how many symbols of each example mean something."""
         return torch.full((length(values),), values[0].numel())
@@ -72,6 +85,10 @@ class Modality(abc.ABC):
         Raises:
             InputError: If it is not finite.
         """
+
+    def adopt(self, data: "Dataset") -> "Dataset":
+        """Return data of another modality of the same kind as this one sees them; the same values."""
+        return replace(data, modality=self)
 
     def choose(self, names: Sequence[str]) -> tuple[str, ...]:
         """Return the columns of a table that are read, where others and missing cells are left out; none for all."""
@@ -157,12 +174,12 @@ class Dataset:
         return length(self.values)
 
     def seen_as(self, modality: Modality) -> "Dataset":
-        """Return the same values as another modality of their kind sees them."""
-        return replace(self, modality=modality)
+        """Return the same data as another modality of their kind sees them."""
+        return modality.adopt(self)
 
     def subset(self, index: Int[Tensor, " m"]) -> "Dataset":
         """Return the examples with these numbers, in this order."""
-        given = {name: condition[index] for name, condition in self.given.items()}
+        given = tree_map(lambda leaf: leaf[index], self.given)
         groups = None if self.groups is None else self.groups[index]
         return Dataset(tree_map(lambda leaf: leaf[index], self.values), given, self.modality, self.notes, groups)
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from feller.data.arrays import interpret
 from feller.data.backbones import backbones
+from feller.data.crystals.modality import Crystals, crystals
 from feller.data.earth import earth
 from feller.data.examples import EXAMPLES, PARTS, Example
 from feller.data.find import find, find_texts
@@ -12,6 +13,7 @@ from feller.data.found import Found, about
 from feller.data.geometric import geometric
 from feller.data.images import Images, images
 from feller.data.modality import Dataset, Modality
+from feller.data.molecules.modality import Molecules, molecules
 from feller.data.names import all_columns, places_among, torsions_among
 from feller.data.places import ANGLES, FLAT, check_space, place_of
 from feller.data.points import points
@@ -38,7 +40,8 @@ def read(
     Args:
         source: What to read.
         size: Longer side of pictures, in pixels; without it they keep theirs up to 64. Of backbones, the residues
-            beyond which one is left out; without it 128. Of texts, the symbols of an example.
+            beyond which one is left out; without it 128. Of molecules and crystals, the atoms; without it 64. Of
+            texts, the symbols of an example.
         like: Modality of a model to test on the data, which then take its columns, classes, levels, size and space
             instead of their own.
         space: Where rows of numbers lie: sphere, torus, simplex, poincare, spd, rotations, euclidean, or a file with a
@@ -59,6 +62,8 @@ def read(
         check_space(space)
     if isinstance(like, Images):
         size = max(like.height, like.width)
+    if isinstance(like, Crystals | Molecules):
+        size = like.longest
     with about(source):
         if source.startswith(EXAMPLE):
             example, part = _example(source)
@@ -79,6 +84,10 @@ def read(
             raise UsageError(f"{source} holds no rows of numbers, so it lies in no other space; leave --space out")
         if found.lengths is not None:
             return backbones(found)
+        if found.lattice is not None:
+            return crystals(found)
+        if found.atoms is not None and found.lattice is None:
+            return molecules(found)
         if found.values.ndim == 4:
             return images(found)
         if size is not None:

@@ -14,6 +14,7 @@ from feller.sampling import Sampling
 from feller.simulate import Midpoint, simulate
 from feller.spaces import geometry
 from feller.times import linear_grid
+from feller.tree import tree_map
 
 EXPLAIN = {
     "nll": "How surprised the model is by held-out data: minus its log density, in nats, averaged (given the label,"
@@ -89,7 +90,7 @@ def straightness(model: Model, draws: Draws, n: int = 256, steps: int = 32) -> f
         return None
     device = next(model.network.parameters()).device
     given = about.modality.complete(model.conditions(n, {}, draws))
-    process = path.process(model.network.eval(), {name: value.to(device) for name, value in given.items()})
+    process = path.process(model.network.eval(), tree_map(lambda leaf: leaf.to(device), given))
     start = path.start(space.reference(n, draws.at("source"), device))
     states = [start, *simulate(process, start, linear_grid(steps), Midpoint(space), draws)]
     energy = sum(space.distance(a, b).double().square().mean().item() for a, b in pairwise(states)) * steps

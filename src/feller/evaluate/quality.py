@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from scipy.stats import binomtest
 
-from feller.data import Backbones, Dataset, Earth, Geometric, Images, Modality, Points, Torsions
+from feller.data import Backbones, Crystals, Dataset, Earth, Geometric, Images, Modality, Molecules, Points, Torsions
+from feller.data.labelled import plain
 from feller.data.text import Text
 from feller.draws import Draws
 from feller.errors import InputError
-from feller.evaluate import backbones, comparison, flow, geometric, image, points, text
+from feller.evaluate import backbones, comparison, crystals, flow, geometric, image, molecules, points, text
 from feller.evaluate.comparison import LEAST, compared
 from feller.evaluate.judge import Judge, as_seen, train_judge
 from feller.train.engine import Engine
@@ -20,8 +21,10 @@ Measure = Callable[[Dataset, Dataset, Dataset, Draws], dict[str, float | str | N
 """(samples, training data, held-out data, draws) -> numbers."""
 MEASURES: dict[type[Modality], Measure] = {
     Backbones: backbones.backbones_quality,
+    Crystals: crystals.crystals_quality,
     Earth: geometric.geometric_quality,
     Geometric: geometric.geometric_quality,
+    Molecules: molecules.molecules_quality,
     Points: points.points_quality,
     Text: text.text_quality,
     Torsions: geometric.geometric_quality,
@@ -30,6 +33,8 @@ MEASURES: dict[type[Modality], Measure] = {
 EXPLAIN = {
     **image.EXPLAIN,
     **backbones.EXPLAIN,
+    **crystals.EXPLAIN,
+    **molecules.EXPLAIN,
     **points.EXPLAIN,
     **geometric.EXPLAIN,
     **text.EXPLAIN,
@@ -72,6 +77,7 @@ def quality(
     Raises:
         InputError: If there are no samples or no training data, or if the three are not of one kind.
     """
+    samples, train, held_out = plain(samples), plain(train), plain(held_out)
     modality = train.modality
     if not len(samples) or not len(train):
         raise InputError(f"expected samples and training data, got {len(samples)} and {len(train)}")

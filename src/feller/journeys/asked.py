@@ -51,7 +51,8 @@ class Asked:
 def fingerprint(data: Dataset) -> str:
     """Hash data, so that a resumed run notices others in their place."""
     digest = hashlib.sha256()
-    for leaf in [*leaves(data.values), *(data.given[name] for name in sorted(data.given))]:
+    given = {name: data.given[name] for name in sorted(data.given)}
+    for leaf in [*leaves(data.values), *leaves(given)]:
         digest.update(np.ascontiguousarray(leaf.numpy()).tobytes())
     return digest.hexdigest()[:16]
 

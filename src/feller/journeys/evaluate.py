@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from feller import __version__
 from feller.data.modality import Dataset
@@ -27,6 +28,7 @@ from feller.train.checkpoint import read_counters
 from feller.train.engine import engine
 from feller.train.metrics import read_metrics
 from feller.train.optimiser import Training
+from feller.tree import leaves
 
 MOST_SAMPLES, MOST_LARGE, MOST_TEXTS = 1000, 300, 100
 """Drawn for the numbers, of states up to 1,024 numbers, of larger ones, and of texts; not more than the training set
@@ -93,7 +95,8 @@ def _most(data: Dataset) -> int:
     """Return how many examples are drawn, at most."""
     if isinstance(data.modality, Text):
         return MOST_TEXTS
-    return MOST_SAMPLES if data.values[0].numel() <= 1024 else MOST_LARGE
+    numbers = sum(leaf[0].numel() for leaf in leaves(data.values))
+    return MOST_SAMPLES if numbers <= 1024 else MOST_LARGE
 
 
 def _judge(run: Run) -> Judge | None:
@@ -105,7 +108,9 @@ def _report(run: Run, numbers: dict[str, Any], notes: tuple[str, ...], generated
     """Write the page and its numbers."""
     recipe, counters = run.read_record(run.recipe), read_counters(run)
     asked, training = recipe["asked"], recipe["recipe"]["train"]
-    number = min(len(generated), len(real), MOST_SHOWN[generated.values.ndim == 2])
+    number = min(
+        len(generated), len(real), MOST_SHOWN[isinstance(generated.values, Tensor) and generated.values.ndim == 2]
+    )
     spent = from_data(Training, training).share(counters["step"], counters["seconds"])
     unfinished = f"Training stopped after {counters['step']:,} steps; go on with the command below."
     write_report(

@@ -15,7 +15,7 @@ from feller.draws import Draws
 from feller.errors import UsageError
 from feller.journeys.asked import Asked, parts
 from feller.journeys.tell import Tell
-from feller.model import Description, Model, frequencies, save_description
+from feller.model import Description, Model, save_description
 from feller.networks.architecture import parameters
 from feller.recipes import Recipe
 from feller.record import replace_file, to_data
@@ -70,15 +70,7 @@ def learn(
     if older is not None:
         older.network.to(here.device).eval()
     objective = recipe.objective if older is None else recipe.objective.taught(older.network)
-    description = Description(
-        dataset.modality,
-        objective.space,
-        objective.path,
-        recipe.architecture,
-        frequencies(training_data),
-        recipe.drawn(),
-        objective.drop,
-    )
+    description = replace(recipe, objective=objective).describe(training_data)
     draws = Draws(asked.seed)
     network = description.build(draws)
     if older is not None:

@@ -26,6 +26,7 @@ def sample(
     calls: int | None = None,
     choice: Choice | None = None,
     order: Order | None = None,
+    jump: float | None = None,
     known: str | None = None,
     seed: int = 0,
     tell: Tell = SILENT,
@@ -42,6 +43,7 @@ def sample(
         calls: Network calls per sample; dopri5 chooses its own.
         choice: How symbols are drawn from what the network says; by default as it says.
         order: Which masked symbols are revealed first; by default chance decides.
+        jump: Share of the jumps in a superposition of flow and jumps, for models that can do both.
         known: Text to fill in: `___` stands for what is missing, an underscore a symbol, as does all after its end.
         seed: Of all randomness.
         tell: Hears how it goes.
@@ -66,12 +68,15 @@ def sample(
         calls=default.calls if calls is None else calls,
         choice=choice or default.choice,
         order=order or default.order,
+        jump=default.jump if jump is None else jump,
     )
     draws = Draws(seed).named("sample")
     tell.task("sampling")
+    conditions, fixed = model.asked(n, given or {}, draws)
     drawn = model.sample(
         n,
-        given=model.conditions(n, given or {}, draws),
+        given=conditions,
+        fixed=fixed,
         guidance=guidance,
         sampling=sampling,
         known=None if known is None else _known(model, known, n),

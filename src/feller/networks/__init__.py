@@ -2,22 +2,34 @@
 
 from feller.networks.architecture import Architecture, parameters
 from feller.networks.average import Average
-from feller.networks.chain import Chain
+from feller.networks.captioned import Captioned
 from feller.networks.decoder import Decoder
+from feller.networks.equivariant import Equivariant
+from feller.networks.leaves import Angles, Leaf, Numbers, Rotations, Symbols
 from feller.networks.mlp import MLP
+from feller.networks.sites import Sites
 from feller.networks.text import TextTransformer
+from feller.networks.together import Together
 from feller.networks.tokens import Embedded, TokenMLP
 from feller.networks.transformer import Transformer
 from feller.networks.unet import UNet
 
 __all__ = [
     "MLP",
+    "Angles",
     "Architecture",
     "Average",
-    "Chain",
+    "Captioned",
     "Decoder",
     "Embedded",
+    "Equivariant",
+    "Leaf",
+    "Numbers",
+    "Rotations",
+    "Sites",
+    "Symbols",
     "TextTransformer",
+    "Together",
     "TokenMLP",
     "Transformer",
     "UNet",

@@ -4,9 +4,11 @@ import math
 from typing import TypeVar
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from feller.tree import Given, State, leaves
 
 Layer = TypeVar("Layer", bound=nn.Module)
 
@@ -38,19 +40,19 @@ def zero(layer: Layer) -> Layer:
 
 
 class Conditioning(nn.Module):
-    """Fourier features of time plus one embedding per condition, mixed by a small network."""
+    """Fourier features of the times plus one embedding per condition, mixed by a small network."""
 
-    def __init__(self, conditions: dict[str, int], width: int) -> None:
+    def __init__(self, conditions: dict[str, int], width: int, times: int = 1) -> None:
         super().__init__()
         self.nulls: dict[str, int | float] = dict(conditions)
         """Value of each condition that stands for "not given"; it has an embedding of its own."""
         self.names = sorted(conditions)
-        self.time = nn.Linear(2 * OCTAVES, width)
+        self.time = nn.Linear(2 * OCTAVES * times, width)
         self.tables = nn.ModuleList(nn.Embedding(conditions[name] + 1, width) for name in self.names)
         self.mix = nn.Linear(width, width)
 
-    def forward(self, t: Float[Tensor, " b"], given: dict[str, Shaped[Tensor, "b ..."]]) -> Float[Tensor, "b width"]:
-        """Return the vector, after its activation.
+    def forward(self, t: State, given: Given) -> Float[Tensor, "b width"]:
+        """Return the vector, after its activation, from times [b]: one, or one for each leaf of a state.
 
         Raises:
             KeyError: If a condition is missing or unknown.
@@ -61,7 +63,7 @@ class Conditioning(nn.Module):
                 f"expected the conditions {wanted or 'none'}, got {', '.join(sorted(given)) or 'none'}; "
                 "give each condition that the network was built with, and no other"
             )
-        features = fourier(t, OCTAVES).to(self.time.weight.dtype)
+        features = torch.cat([fourier(time, OCTAVES) for time in leaves(t)], 1).to(self.time.weight.dtype)
         vector = self.time(features)
         for name, table in zip(self.names, self.tables, strict=True):
             vector = vector + table(given[name])

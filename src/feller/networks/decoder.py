@@ -13,6 +13,7 @@ from feller.networks.conditioning import Conditioning
 from feller.networks.rotary import rotate, turns
 from feller.networks.text import REACH, Answer, Frame, LocalBlock, check_sizes, check_text, embedding
 from feller.networks.transformer import Attend
+from feller.tree import Given
 
 BEFORE = REACH - 1
 """Earlier places that the convolution before each attention sees."""
@@ -76,9 +77,7 @@ class CausalTransformer(nn.Module):
         self.blocks = nn.ModuleList(LocalBlock(width, settings.heads, inner) for _ in range(settings.depth))
         self.leave = Answer(width, settings.symbols, inner)
 
-    def forward(
-        self, x_t: Int[Tensor, "b n"], t: Float[Tensor, " b"], given: dict[str, Tensor]
-    ) -> Float[Tensor, "b n symbols"]:
+    def forward(self, x_t: Int[Tensor, "b n"], t: Float[Tensor, " b"], given: Given) -> Float[Tensor, "b n symbols"]:
         """Predict logits of each token from those before it, all at once."""
         n = x_t.shape[1]
         vector = self._vector(len(x_t), given)
@@ -99,9 +98,7 @@ class CausalTransformer(nn.Module):
         return Cache(keys, values, like.new_zeros(depth, b, BEFORE, like.shape[1]))
 
     @torch.no_grad()
-    def next(
-        self, tokens: Int[Tensor, "b m"], cache: Cache, given: dict[str, Tensor]
-    ) -> tuple[Float[Tensor, "b symbols"], Cache]:
+    def next(self, tokens: Int[Tensor, "b m"], cache: Cache, given: Given) -> tuple[Float[Tensor, "b symbols"], Cache]:
         """Read on, first of all `start`, and return the logits of the token that follows, with the cache to go on."""
         vector, near = self._vector(len(tokens), given), []
         h = self.enter(tokens)
@@ -111,7 +108,7 @@ class CausalTransformer(nn.Module):
         logits = self.leave(h[:, -1:], vector)[:, 0]
         return logits, replace(cache, near=torch.stack(near), filled=cache.filled + tokens.shape[1])
 
-    def _vector(self, b: int, given: dict[str, Tensor]) -> Float[Tensor, "b inner"]:
+    def _vector(self, b: int, given: Given) -> Float[Tensor, "b inner"]:
         """Return the conditions as a vector; there is no time, so it stands still."""
         return self.conditioning(self.enter.weight.new_zeros(b), given)
 

@@ -12,6 +12,7 @@ from feller.draws import Draws
 from feller.errors import UsageError
 from feller.networks.architecture import Architecture, weights_from
 from feller.networks.conditioning import Conditioning, fourier, modulate, zero
+from feller.tree import Given
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,12 @@ class MLP(Architecture):
     period: float | None = None
     """Period of the entries of the state, where they are angles: then it is seen through the sines and cosines of its
     1, 2, 4, ...-fold alone."""
+    ends: int = 0
+    """Candidates for the end of each entry, whose logits are the answers, [..., ends]; 0 for one number per entry."""
 
     def __post_init__(self) -> None:
-        if self.width < 1 or self.depth < 1 or self.frequencies < 0:
-            raise UsageError(f"expected width and depth of 1 or more and frequencies of 0 or more, got {self}")
+        if self.width < 1 or self.depth < 1 or min(self.frequencies, self.ends) < 0:
+            raise UsageError(f"expected width and depth of 1 or more, frequencies and ends of 0 or more, got {self}")
         if self.period is not None and (self.period <= 0 or not self.frequencies):
             raise UsageError(f"expected a positive period, with one frequency or more to see it, got {self}")
 
@@ -45,24 +48,23 @@ class ResidualMLP(nn.Module):
 
     def __init__(self, settings: MLP, shape: tuple[int, ...], conditions: dict[str, int]) -> None:
         super().__init__()
-        width, self.size = settings.width, math.prod(shape)
+        width, self.size, self.ends = settings.width, math.prod(shape), settings.ends
         self.frequencies, self.period = settings.frequencies, settings.period
         inner = -(-width // 4)  # the vector's own layers cost as much as a block's at full width
         self.conditioning = Conditioning(conditions, inner)
         self.nulls = self.conditioning.nulls
         self.enter = nn.Linear(self.size * ((self.period is None) + 2 * self.frequencies), width)
         self.blocks = nn.ModuleList(Block(width, inner) for _ in range(settings.depth))
-        self.leave = zero(nn.Linear(width, self.size))
+        self.leave = zero(nn.Linear(width, self.size * max(self.ends, 1)))
 
-    def forward(
-        self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], given: dict[str, Tensor]
-    ) -> Float[Tensor, " b *d"]:
-        """Predict one number per entry of the state."""
+    def forward(self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], given: Given) -> Float[Tensor, " b *d_out"]:
+        """Predict one number, or logits, per entry of the state."""
         vector = self.conditioning(t, given)
         h = self.enter(self._see(x_t.reshape(len(x_t), self.size)))
         for block in self.blocks:
             h = block(h, vector)
-        return self.leave(F.silu(F.layer_norm(h, h.shape[1:]))).reshape(x_t.shape)
+        answer = self.leave(F.silu(F.layer_norm(h, h.shape[1:])))
+        return answer.reshape(*x_t.shape, self.ends) if self.ends else answer.reshape(x_t.shape)
 
     def _see(self, x: Float[Tensor, "b d"]) -> Float[Tensor, "b features"]:
         """Return the features of a state: itself and its waves, or of angles the waves that fit into a turn."""

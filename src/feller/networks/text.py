@@ -14,6 +14,7 @@ from feller.networks.architecture import Architecture, weights_from
 from feller.networks.conditioning import Conditioning, modulate, zero
 from feller.networks.rotary import rotate, turns
 from feller.networks.transformer import Attend, Block
+from feller.tree import Given
 
 REACH = 7
 """Places that the convolution before each attention sees."""
@@ -89,9 +90,7 @@ class DiffusionTextTransformer(nn.Module):
         self.blocks = nn.ModuleList(LocalBlock(width, settings.heads, inner) for _ in range(settings.depth))
         self.leave = Answer(width, settings.symbols, inner)
 
-    def forward(
-        self, x_t: Int[Tensor, "b n"], t: Float[Tensor, " b"], given: dict[str, Tensor]
-    ) -> Float[Tensor, "b n symbols"]:
+    def forward(self, x_t: Int[Tensor, "b n"], t: Float[Tensor, " b"], given: Given) -> Float[Tensor, "b n symbols"]:
         """Predict logits of each token of the data."""
         vector, valid = self.conditioning(t, given), given.get("valid")
         known = given.get("known", torch.zeros_like(x_t, dtype=torch.bool))

@@ -11,7 +11,7 @@ from feller.draws import Draws
 from feller.errors import UsageError
 from feller.networks.architecture import Architecture, weights_from
 from feller.networks.conditioning import Conditioning, zero
-from feller.tree import State
+from feller.tree import Given, State
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,7 @@ class EmbeddedNetwork(nn.Module):
         self.near = zero(nn.Linear(settings.features, settings.symbols))
         self.leave = nn.Linear(settings.features, settings.symbols, bias=False)
 
-    def forward(
-        self, x_t: Int[Tensor, " b *d"], t: Float[Tensor, " b"], given: dict[str, Tensor]
-    ) -> Float[Tensor, "b *d symbols"]:
+    def forward(self, x_t: Int[Tensor, " b *d"], t: Float[Tensor, " b"], given: Given) -> Float[Tensor, "b *d symbols"]:
         """Predict logits of each token of the data."""
         tokens = self.enter(x_t)
         parts = tokens.movedim(-1, 1)  # b features *d
@@ -111,9 +109,7 @@ class ResidualTokenMLP(nn.Module):
         self.blocks = nn.ModuleList(Block(width) for _ in range(settings.depth))
         self.leave = zero(nn.Linear(width, size * settings.symbols))
 
-    def forward(
-        self, x_t: Int[Tensor, " b *d"], t: Float[Tensor, " b"], given: dict[str, Tensor]
-    ) -> Float[Tensor, "b *d symbols"]:
+    def forward(self, x_t: Int[Tensor, " b *d"], t: Float[Tensor, " b"], given: Given) -> Float[Tensor, "b *d symbols"]:
         """Predict logits of each token of the data."""
         h = self.enter(self.tokens(x_t).flatten(1)) + self.vector(self.conditioning(t, given))
         for block in self.blocks:

@@ -12,6 +12,7 @@ from feller.draws import Draws
 from feller.errors import UsageError
 from feller.networks.architecture import Architecture, weights_from
 from feller.networks.conditioning import Conditioning, modulate, zero
+from feller.tree import Given
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Queries, keys and values, [b, heads, n, size] each -> what each place gets, of the same shape."""
@@ -61,9 +62,7 @@ class DiffusionTransformer(nn.Module):
         self.modulation = zero(nn.Linear(self.width, 2 * self.width))
         self.leave = zero(nn.Linear(self.width, size))
 
-    def forward(
-        self, x_t: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], given: dict[str, Tensor]
-    ) -> Float[Tensor, "b c h w"]:
+    def forward(self, x_t: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], given: Given) -> Float[Tensor, "b c h w"]:
         """Predict one number per pixel and colour."""
         vector, p = self.conditioning(t, given), self.patch
         height, width = x_t.shape[2:]

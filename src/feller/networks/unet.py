@@ -11,6 +11,7 @@ from feller.draws import Draws
 from feller.errors import UsageError
 from feller.networks.architecture import Architecture, weights_from
 from feller.networks.conditioning import Conditioning, modulate, zero
+from feller.tree import Given
 
 
 @dataclass(frozen=True)
@@ -79,9 +80,7 @@ class ConvolutionalUNet(nn.Module):
         self.norm = norm(widths[0])
         self.leave = zero(convolution(widths[0], colours))
 
-    def forward(
-        self, x_t: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], given: dict[str, Tensor]
-    ) -> Float[Tensor, "b c h w"]:
+    def forward(self, x_t: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], given: Given) -> Float[Tensor, "b c h w"]:
         """Predict one number per pixel and colour."""
         vector = self.conditioning(t, given)
         h = self.enter(x_t)

@@ -1,14 +1,19 @@
 """Interpolations between source and data."""
 
+from feller.paths.absorbed import Absorbed
 from feller.paths.affine import Affine, NoiseLevel
 from feller.paths.answers import Answer, Cavity, Posterior
 from feller.paths.autoregressive import Autoregressive
 from feller.paths.betas import Beta, ConstantSpeed, Power
+from feller.paths.binned import Binned
 from feller.paths.choice import Choice
 from feller.paths.correctors import BackAndForth, Corrector, Odds, Resample
 from feller.paths.costs import Cost, Embedded, Levels, Table
+from feller.paths.ends import Circle, DrawEnd, Ends, Finish, Interval, Lattice, MeanEnd, Point
 from feller.paths.geodesic import Geodesic
 from feller.paths.geometric import Geometric
+from feller.paths.jump import Jump
+from feller.paths.laws import GaussianLaw, Growth, Law, Overlap, RotationLaw, Survival, VonMisesLaw
 from feller.paths.metric import Metric
 from feller.paths.mixture import Mixture
 from feller.paths.orders import Confidence, Entropy, Order
@@ -21,36 +26,51 @@ from feller.paths.stepping import Ahead, Increment, Instant, Stepping
 from feller.paths.tokens import TokenPath
 
 __all__ = [
+    "Absorbed",
     "Affine",
     "Ahead",
     "Answer",
     "Autoregressive",
     "BackAndForth",
     "Beta",
+    "Binned",
     "Cavity",
     "Choice",
+    "Circle",
     "Confidence",
     "ConstantSpeed",
     "Corrector",
     "Cost",
     "Data",
+    "DrawEnd",
     "Embedded",
+    "Ends",
     "Entropy",
     "FewestJumps",
+    "Finish",
+    "GaussianLaw",
     "Geodesic",
     "Geometric",
+    "Growth",
     "Increment",
     "Instant",
+    "Interval",
+    "Jump",
     "KineticOptimal",
+    "Lattice",
+    "Law",
     "LeastEnergy",
     "Levels",
+    "MeanEnd",
     "Metric",
     "Mixture",
     "Network",
     "NoiseLevel",
     "Odds",
     "Order",
+    "Overlap",
     "Path",
+    "Point",
     "Posterior",
     "Power",
     "Prediction",
@@ -58,12 +78,15 @@ __all__ = [
     "Product",
     "Rates",
     "Resample",
+    "RotationLaw",
     "Score",
     "Source",
     "Stepping",
+    "Survival",
     "Table",
     "Tempered",
     "TokenPath",
     "Velocity",
+    "VonMisesLaw",
     "convert",
 ]

@@ -3,14 +3,10 @@
 import abc
 from collections.abc import Callable
 
-from torch import Tensor
-
 from feller.draws import Draw
 from feller.processes import Process
-from feller.tree import State, spread
+from feller.tree import Given, State, spread
 
-Given = dict[str, Tensor]
-"""Conditions, one entry per example; "not given" is a value, not an absence."""
 Network = Callable[[State, State, Given], State]
 """(x_t, t, given) -> prediction."""
 

@@ -1,10 +1,27 @@
 """A path per leaf, one network for all."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from feller.draws import Draw
 from feller.paths.path import Path
 from feller.tree import State, spread
+
+
+def parts(path: Path) -> Iterator[Path]:
+    """Yield every part of a path, or the path itself where it has none."""
+    if isinstance(path, Product):
+        for each in path.parts.values():
+            yield from parts(each)
+    else:
+        yield path
+
+
+def parts_map(function: Callable[[Path], Path], path: Path) -> Path:
+    """Change every part of a path, or the path itself where it has none."""
+    if not isinstance(path, Product):
+        return function(path)
+    return Product({name: parts_map(function, part) for name, part in path.parts.items()})
 
 
 @dataclass(frozen=True)

@@ -4,19 +4,25 @@ from collections.abc import Callable
 
 from feller.code import load_function
 from feller.data.backbones import Backbones
+from feller.data.crystals.modality import Crystals
 from feller.data.earth import Earth
 from feller.data.geometric import Geometric
 from feller.data.images import Images
+from feller.data.labelled import Labelled
 from feller.data.modality import Dataset, Modality
+from feller.data.molecules.modality import Molecules
 from feller.data.points import Points
 from feller.data.text import Text
 from feller.data.torsions import Torsions
 from feller.errors import UsageError
 from feller.model import Model
 from feller.recipes.backbones import backbones
+from feller.recipes.crystals import crystals
 from feller.recipes.images import images
+from feller.recipes.labelled import labelled
 from feller.recipes.levels import levels_mask, levels_metric, levels_uniform
 from feller.recipes.manifold import manifold
+from feller.recipes.molecules import molecules
 from feller.recipes.points import points
 from feller.recipes.recipe import SIZES, Recipe
 from feller.recipes.stages import distil, onwards, reflow
@@ -27,11 +33,14 @@ __all__ = ["RECIPES", "SECOND_STAGES", "Recipe", "find_recipe"]
 
 RECIPES: dict[str, Callable[[Dataset, str], Recipe]] = {
     "backbones": backbones,
+    "crystals": crystals,
+    "image-label": labelled,
     "images": images,
     "levels-mask": levels_mask,
     "levels-metric": levels_metric,
     "levels-uniform": levels_uniform,
     "manifold": manifold,
+    "molecules": molecules,
     "points": points,
     "text": text,
     "text-autoregressive": text_autoregressive,
@@ -41,9 +50,12 @@ SECOND_STAGES: dict[str, Callable[[Recipe, Model], Recipe]] = {"reflow": reflow,
 """What makes a recipe that learns from an older model out of the one for the data."""
 _SUITS: dict[type[Modality], str] = {
     Backbones: "backbones",
+    Crystals: "crystals",
     Earth: "manifold",
     Geometric: "manifold",
     Images: "images",
+    Labelled: "image-label",
+    Molecules: "molecules",
     Points: "points",
     Text: "text",
     Torsions: "manifold",

@@ -4,7 +4,8 @@ from feller.data.backbones import Backbones
 from feller.data.modality import Dataset
 from feller.errors import UsageError
 from feller.losses import PerLeaf, Squared
-from feller.networks.chain import Chain
+from feller.networks.leaves import Numbers, Rotations
+from feller.networks.sites import Sites
 from feller.objective import Matching
 from feller.paths import Affine, Geodesic, Product
 from feller.recipes.recipe import Recipe
@@ -20,7 +21,9 @@ def backbones(data: Dataset, size: str) -> Recipe:
     width, depth, minutes = {"tiny": (64, 3, 2.0), "small": (96, 5, 15.0), "base": (192, 8, 240.0)}[size]
     space, rotations = data.modality.space(), SO3((data.modality.longest,))
     return Recipe(
-        architecture=Chain(width=width, depth=depth),
+        architecture=Sites(
+            {"rotation": Rotations(), "position": Numbers()}, reach=32, count="length", width=width, depth=depth
+        ),
         objective=Matching(
             path=Product({"rotation": Geodesic(rotations), "position": Affine()}),
             space=space,

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from feller.data.modality import Modality
+from feller.data.modality import Dataset, Modality
 from feller.distillation import Distillation
+from feller.model import Description, frequencies
 from feller.networks.architecture import Architecture
 from feller.objective import Objective
 from feller.sampling import Sampling
@@ -33,3 +34,21 @@ class Recipe:
         if isinstance(self.objective, Distillation):
             return Sampling("euler", self.objective.calls)
         return self.sampling
+
+    def describe(self, data: Dataset) -> Description:
+        """Return what the model will be, from the data that it learns.
+
+        Raises:
+            InputError: If the data lack a condition of their modality.
+        """
+        objective = self.objective
+        return Description(
+            data.modality,
+            objective.space,
+            objective.path,
+            self.architecture,
+            frequencies(data),
+            self.drawn(),
+            objective.drop,
+            objective.fixable,
+        )

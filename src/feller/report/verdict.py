@@ -3,6 +3,13 @@
 from feller.report.measures import MEASURES, Measure, Numbers, leading
 from feller.report.wording import Number, is_number, number
 
+SHARES = {
+    "ramachandran_favoured": ("residues", "have usual torsions", "real chains"),
+    "crystal_valid": ("crystals", "are possible, in structure and formula", "real ones"),
+    "atom_stability": ("atoms", "have the bonds that their element has", "those of real molecules"),
+    "bonds_sane": ("molecules", "are valid", "real ones"),
+}
+"""What a share counts, what it says, and of whom the floor is: the first that there is says how good samples are."""
 SAME = 1.05
 """Up to this multiple of the floor, samples count as close as real data."""
 
@@ -14,10 +21,11 @@ def verdict(numbers: Numbers) -> str:
     if is_number(accuracy):
         of_real = f"; of real data, {share(judged)} are read right" if is_number(judged) else ""
         return f"{share(accuracy)} of the samples are read as the class that was asked for{of_real}."
-    usual, real = numbers.get("ramachandran_favoured"), numbers.get("ramachandran_floor")
-    if is_number(usual):
-        of_real = f"; of real chains, {share(real)}" if is_number(real) else ""
-        return f"{share(usual)} of the residues have usual torsions{of_real}."
+    for name, (what, are, whose) in SHARES.items():
+        value, floor = numbers.get(name), numbers.get(MEASURES[name].floor)
+        if is_number(value):
+            of_real = f"; of {whose}, {share(floor)}" if is_number(floor) else ""
+            return f"{share(value)} of the {what} {are}{of_real}."
     for name in ("fd_cnn", "sliced_w", "energy", "energy_geodesic", "trigram_distance"):
         value, kind = numbers.get(name), MEASURES[name]
         if is_number(value):

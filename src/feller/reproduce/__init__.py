@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from feller.reproduce.claims import Claim
 from feller.reproduce.flow_matching_guide import flow_matching_guide
+from feller.reproduce.generator_matching import generator_matching
 from feller.reproduce.kinetic_optimal import kinetic_optimal
 
 Reproduction = Callable[[bool, pathlib.Path | None, Callable[[str], None]], list[Claim]]
@@ -12,4 +13,5 @@ Reproduction = Callable[[bool, pathlib.Path | None, Callable[[str], None]], list
 PAPERS: dict[str, Reproduction] = {
     "flow-matching-guide": flow_matching_guide,
     "kinetic-optimal": kinetic_optimal,
+    "generator-matching": generator_matching,
 }

@@ -7,7 +7,7 @@ from dataclasses import replace
 from feller.data.batches import batches
 from feller.data.modality import Dataset
 from feller.draws import Draws
-from feller.model import Description, Model, frequencies
+from feller.model import Model
 from feller.recipes.recipe import Recipe
 from feller.train.engine import engine
 from feller.train.loop import Learner, make_learner, train
@@ -27,15 +27,7 @@ def fit_recipe(
     """
     data = data if recipe.modality is None else data.seen_as(recipe.modality)
     objective, training = recipe.objective, replace(recipe.train, steps=steps)
-    about = Description(
-        data.modality,
-        objective.space,
-        objective.path,
-        recipe.architecture,
-        frequencies(data),
-        sampling=recipe.sampling,
-        drop=objective.drop,
-    )
+    about = recipe.describe(data)
     learner = make_learner(about.build(Draws(seed)), training)
     feed = batches(data, training.batch, Draws(seed))
     for _ in train(learner, objective, feed, training, draws=Draws(seed), engine=engine()):

@@ -15,7 +15,7 @@ from feller.processes import Characteristics, Process
 from feller.simulate.solver import Solver, refuse_noise
 from feller.spaces import Euclidean, Space
 from feller.spaces.product import space_map
-from feller.tree import State, leaves, pad_right, tree_map
+from feller.tree import State, leaves, marks_map, pad_right, tree_map
 
 _TIMES = (0.0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0, 1.0)
 _STAGES = (
@@ -54,7 +54,7 @@ class DormandPrince(Solver):
     """Let each example choose its own steps: its result no longer depends on the batch that it is in."""
     most: int = 10_000
     """Attempted steps in one simulation before it gives up."""
-    valid: Tensor | None = None
+    valid: State | None = None
     """Which entries of the second axis count in the error, [b, n]; None for all."""
 
     def begin(self) -> Solver:
@@ -78,13 +78,16 @@ class _Running(Solver):
     def _norm(self, x: State) -> Tensor:
         """Root mean square over what counts: [b], or [1] for the whole batch."""
         totals, counts = [], []
-        for leaf in leaves(x):
+
+        def add(valid: Tensor | None, leaf: Tensor) -> None:
             square = leaf.detach().double().square().reshape(len(leaf), -1)
             counted = torch.ones_like(square, dtype=torch.bool)
-            if self.rule.valid is not None and leaf.ndim > 1:
-                counted = pad_right(self.rule.valid, leaf).expand(leaf.shape).reshape(square.shape)
+            if valid is not None and leaf.ndim > 1:
+                counted = pad_right(valid, leaf).expand(leaf.shape).reshape(square.shape)
             totals.append(torch.where(counted, square, 0.0).sum(1))
             counts.append(counted.sum(1))
+
+        marks_map(add, self.rule.valid, x)
         total, count = torch.stack(totals).sum(0), torch.stack(counts).sum(0)
         if not self.rule.per_example:
             total, count = total.sum(0, keepdim=True), count.sum(0, keepdim=True)

@@ -23,7 +23,7 @@ from feller.simulate.solver import Solver, placed, space_of
 from feller.spaces import Euclidean, Product, Space
 from feller.spaces.manifold import Manifold
 from feller.spaces.product import part
-from feller.tree import State, leaves, length, tree_map
+from feller.tree import State, branch, leaves, length, marks_map, tree_map
 
 Density = Callable[[State], Tensor]
 """States -> log density, [b], with respect to the volume of their space."""
@@ -38,7 +38,7 @@ def log_density(
     *,
     divergence: Divergence = Hutchinson(),  # noqa: B008 - frozen
     source: Density | None = None,
-    valid: Tensor | None = None,
+    valid: State | None = None,
 ) -> Float[Tensor, " b"]:
     """Return the log density at `times[0]` of states there, in nats.
 
@@ -53,7 +53,7 @@ def log_density(
         draws: Source of the probes; an example's does not depend on its batch.
         divergence: How the divergence is found.
         source: Log density at the last time; by default that of the space's reference law, at t = 0.
-        valid: [b, n]: which entries of the second axis count; None for all.
+        valid: Which entries count, [b, n], or some for each leaf; None for all.
 
     Raises:
         ValueError: If the process is no flow, the solver moves in no space, or the last time has no known density.
@@ -74,7 +74,7 @@ def sample_with_density(
     *,
     divergence: Divergence = Hutchinson(),  # noqa: B008 - frozen
     source: Density | None = None,
-    valid: Tensor | None = None,
+    valid: State | None = None,
 ) -> tuple[State, Float[Tensor, " b"]]:
     """Return states at `times[-1]` and their log densities there, in one solve.
 
@@ -96,7 +96,7 @@ def carry_density(
     *,
     divergence: Divergence,
     probes: State,
-    valid: Tensor | None = None,
+    valid: State | None = None,
 ) -> tuple[State, Float[Tensor, " b"]]:
     """Return the states at the last time, and how much the log density changes on the way.
 
@@ -106,7 +106,7 @@ def carry_density(
     rule = placed(solver, Product({"x": space, "log_density": Euclidean()}))
 
     def velocity(x: State, t: State) -> State:
-        return tree_map(lambda now, leaf: _velocity(now, leaf, valid), process(x, t), x)
+        return marks_map(_velocity, valid, x, process(x, t))
 
     def rates(state: State, t: State, counts: bool) -> State:
         x = state["x"]
@@ -137,33 +137,34 @@ class _Counting(Solver):
         return self.rule.step(lambda x, t: process(x, t, next(shares, 1.0) != 0), x, t, s, draw)
 
 
-def _velocity(now: Characteristics, x: Tensor, valid: Tensor | None) -> Tensor:
+def _velocity(valid: Tensor | None, x: Tensor, now: Characteristics) -> Tensor:
     """Return the velocity of a leaf; padding stands still."""
     if now.velocity is None or now.diffusion is not None or now.jumps is not None:
         raise ValueError("log densities need a process with a velocity alone; take its noise or jumps away")
     return now.velocity if valid is None else blank(now.velocity, valid)
 
 
-def _known(time: float, solver: Solver, valid: Tensor | None) -> Density:
+def _known(time: float, solver: Solver, valid: State | None) -> Density:
     """Return the log density of the reference law, which is that at t = 0."""
     if time != 0:
         raise ValueError(f"the reference is the law at t = 0, not at {time:g}; go to 0, or give `source`")
     return lambda x: reference_density(space_of(solver), x, valid)
 
 
-def reference_density(space: Space, x: State, valid: Tensor | None = None) -> Float[Tensor, " b"]:
+def reference_density(space: Space, x: State, valid: State | None = None) -> Float[Tensor, " b"]:
     """Return the log density of a space's reference law, [b].
 
     Args:
         space: A manifold, or a product with one per leaf.
         x: States.
-        valid: [b, n]: which entries of the second axis count; None for all.
+        valid: Which entries count, [b, n], or some for each leaf; None for all.
 
     Raises:
         ValueError: If a space has no such density, or none for the entries alone.
     """
     if isinstance(x, dict):
-        return torch.stack([reference_density(part(space, name), leaf, valid) for name, leaf in x.items()]).sum(0)
+        each = [reference_density(part(space, name), leaf, branch(valid, name)) for name, leaf in x.items()]
+        return torch.stack(each).sum(0)
     if not isinstance(space, Manifold):
         raise ValueError(f"expected a space with a volume, got {type(space).__name__}, which has no log density")
     if valid is None:
@@ -175,14 +176,15 @@ def reference_density(space: Space, x: State, valid: Tensor | None = None) -> Fl
     return torch.where(valid, entries, 0.0).sum(1)
 
 
-def start_density(path: Path, space: Space, x: State, valid: Tensor | None = None) -> Float[Tensor, " b"]:
+def start_density(path: Path, space: Space, x: State, valid: State | None = None) -> Float[Tensor, " b"]:
     """Return the log density of where a path starts: the reference law, but where a schedule scales the source.
 
     Arguments and errors as for `reference_density`.
     """
     if isinstance(x, dict):
         parts = path.parts if isinstance(path, ProductPath) else dict.fromkeys(x, path)
-        return torch.stack([start_density(parts[k], part(space, k), leaf, valid) for k, leaf in x.items()]).sum(0)
+        each = [start_density(parts[k], part(space, k), leaf, branch(valid, k)) for k, leaf in x.items()]
+        return torch.stack(each).sum(0)
     if not isinstance(path, Affine):
         return reference_density(space, x, valid)
     scale = path.start(torch.ones((), dtype=torch.float64)).item()

@@ -9,7 +9,9 @@ from torch import Tensor
 from feller.data.examples.backbones import protein_chains
 from feller.data.examples.checkerboard import checkerboard, inside
 from feller.data.examples.digits import digits
+from feller.data.examples.molecules import small_molecules
 from feller.data.examples.moons import moons
+from feller.data.examples.perovskites import perovskites
 from feller.data.examples.shakespeare import shakespeare, shakespeare_text
 from feller.data.examples.torsions import torsion_angles
 from feller.data.examples.volcano import volcano
@@ -61,6 +63,20 @@ EXAMPLES = {
             "docking benchmark 5 (haddocking/BM5-clean), from the Protein Data Bank",
             "Apache-2.0 (compilation); CC0 (Protein Data Bank)",
             protein_chains,
+        ),
+        Example(
+            "molecules",
+            "600 + 150 organic molecules of up to 9 heavy atoms and their hydrogens: elements and places",
+            "QM9 (Ramakrishnan, Dral, Rupp, von Lilienfeld 2014), through qm9pack",
+            "CC0 (QM9); MIT (qm9pack)",
+            small_molecules,
+        ),
+        Example(
+            "perovskites",
+            "2,000 + 500 cubic cells of 5 atoms of 56 elements: perovskites, most of them made up",
+            "Perov-5 of CDVAE (txie-93/cdvae), from the calculations of Castelli et al. 2012",
+            "MIT (repository)",
+            perovskites,
         ),
         Example(
             "checkerboard",

@@ -1,27 +1,18 @@
 """Claims about the 8 x 8 digits of the package: networks, and FD-cnn, which belongs to its judge and is no FID."""
 
-import functools
 import statistics
 from dataclasses import replace
 
-from feller.data.read import read
 from feller.paths import Instant, Network, TokenPath
 from feller.reproduce.claims import Claim, mean_of, spread_of, verdict
-from feller.reproduce.kinetic_optimal.judge import train_judge
-from feller.reproduce.kinetic_optimal.pictures import PATHS, Change, Pictures, as_it_is, sampled
+from feller.reproduce.kinetic_optimal.pictures import PATHS, Change, as_it_is, sampled
 from feller.reproduce.kinetic_optimal.setting import Setting
+from feller.reproduce.pictures import digits
 
 MOST = {"mask": 0.75, "uniform": 0.65, "metric": 1.1}
 """FD-cnn that is asked of each path."""
 FEW = 60
 """Training steps that are too few."""
-
-
-@functools.cache
-def digits(steps: int) -> Pictures:
-    """Return the digits, their judge, and for how long networks train."""
-    data = read("example:digits")
-    return Pictures(data, train_judge(data), steps, len(data))
 
 
 def distances(setting: Setting, kind: str, calls: int, change: Change = as_it_is) -> list[float]:

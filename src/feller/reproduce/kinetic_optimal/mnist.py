@@ -2,28 +2,15 @@
 
 import statistics
 
-import torch
-from jaxtyping import UInt8
-from torch import Tensor
-
-from feller.data.images import Images
-from feller.data.modality import Dataset
-from feller.data.read import read
 from feller.reproduce.claims import Claim, mean_of, spread_of, untestable, verdict
-from feller.reproduce.kinetic_optimal.judge import train_judge
-from feller.reproduce.kinetic_optimal.pictures import PATHS, Pictures, sampled
+from feller.reproduce.kinetic_optimal.pictures import PATHS, sampled
 from feller.reproduce.kinetic_optimal.setting import Setting
+from feller.reproduce.pictures import Pictures, small_mnist
 from feller.reproduce.setting import file_of
 
 STEPS, COUNT, CALLS = 3000, 5000, (8, 32)
 QUALITY = "MNIST in 8 x 8 pixels of 17 levels, 3,000 training steps"
 BETTER = "Metric paths beat mask paths on pixels: MNIST in 8 x 8 pixels"
-
-
-def shrink(values: UInt8[Tensor, "n 1 28 28"]) -> UInt8[Tensor, "n 1 8 8"]:
-    """Pad to 32 x 32, average 4 x 4 pixels, and round to 17 levels."""
-    padded = torch.nn.functional.pad(values.float(), (2, 2, 2, 2))
-    return torch.nn.functional.avg_pool2d(padded, 4).mul(16 / 255).round().to(torch.uint8)
 
 
 def mnist(setting: Setting) -> list[Claim]:
@@ -33,11 +20,7 @@ def mnist(setting: Setting) -> list[Claim]:
     if setting.minutes is None or file is None:
         why = "takes too long for --quick" if setting.minutes is None else "needs images/mnist in the folder of --data"
         return [untestable(QUALITY, asked, why), untestable(BETTER, "better FID on CIFAR-10", why)]
-    whole = read(str(file))
-    modality = Images(8, 8, 1, levels=16, classes=whole.modality.conditions["label"])
-    data = Dataset(shrink(whole.values), whole.given, modality)
-    pictures = Pictures(data, train_judge(data), STEPS, COUNT)
-    return compared(pictures, asked)
+    return compared(small_mnist(str(file), STEPS, COUNT), asked)
 
 
 def compared(pictures: Pictures, asked: str) -> list[Claim]:

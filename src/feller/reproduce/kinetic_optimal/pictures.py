@@ -2,18 +2,17 @@
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 
-from feller.data.modality import Dataset
 from feller.draws import Draws
 from feller.model import Model
 from feller.objective import Matching
 from feller.paths import Network
 from feller.recipes.levels import levels_mask, levels_metric, levels_uniform
-from feller.reproduce.kinetic_optimal.judge import Judge
+from feller.reproduce.pictures import Pictures
 from feller.reproduce.setting import fit_recipe
 from feller.simulate import Euler, endpoint
 from feller.times import linear_grid
@@ -21,18 +20,6 @@ from feller.times import linear_grid
 PATHS = {"mask": levels_mask, "uniform": levels_uniform, "metric": levels_metric}
 Change = Callable[[Any, Network], tuple[Any, Network]]
 """What is done to a path of tokens and its network before they are used."""
-
-
-@dataclass(frozen=True, eq=False)
-class Pictures:
-    """Pictures to learn from, and who judges samples."""
-
-    data: Dataset
-    judge: Judge
-    steps: int
-    """Of training."""
-    count: int
-    """Pictures in a set of samples: distances of sets of other sizes cannot be compared."""
 
 
 def as_it_is(path: Any, network: Network) -> tuple[Any, Network]:

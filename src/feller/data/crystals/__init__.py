@@ -1,0 +1,1 @@
+"""Crystals: cells that repeat, with atoms at places of their own."""

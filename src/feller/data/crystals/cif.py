@@ -1,0 +1,178 @@
+"""Crystallographic information files: from a data block to a crystal, and back."""
+
+import importlib.util
+import re
+import urllib.parse
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+
+from feller.data.crystals.crystal import Crystal, counts, formula
+from feller.data.crystals.elements import ISOTOPES, NUMBERS, SYMBOLS
+from feller.data.crystals.lattice import closes, vectors, volume
+from feller.errors import InputError, UsageError
+
+LABEL = "_feller_label"
+"""Data name of the class of a crystal, in our own files."""
+CELL = ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")
+OPERATIONS = ("_symmetry_equiv_pos_as_xyz", "_space_group_symop_operation_xyz")
+PLAIN = ("?", ".", "P 1", "P1")
+"""Names of no symmetry."""
+SITE = "_atom_site_"
+PLACES = ("fract_x", "fract_y", "fract_z")
+SAME = 0.05
+"""Distance in Å below which two images of one site under symmetry are the same atom."""
+FULL = 0.01
+"""By how much an occupancy may differ from 1."""
+
+
+class PartialError(Exception):
+    """A site holds an atom only sometimes, which a state cannot say."""
+
+
+def need_pymatgen() -> None:
+    """Refuse to go on without pymatgen."""
+    if importlib.util.find_spec("pymatgen") is None:
+        raise UsageError("reading CIF needs pymatgen: pip install 'feller[crystals]'")
+
+
+def blocks(text: str) -> list[str]:
+    """Cut a file into its data blocks that hold atoms; others only tell about the file."""
+    found = re.split(r"^[ \t]*data_", text, flags=re.MULTILINE | re.IGNORECASE)[1:]
+    return [f"data_{block}" for block in found if SITE in block.lower() or "_cell_length_a" in block.lower()]
+
+
+def read_block(text: str) -> tuple[Crystal, bool]:
+    """Read the atoms of one block, in the order of the file; each is followed by its images under symmetry.
+
+    Returns:
+        The crystal, and whether isotopes were taken as their element.
+
+    Raises:
+        InputError: If the cell or the atoms are missing or damaged.
+        PartialError: If an occupancy is not 1.
+    """
+    need_pymatgen()
+    from pymatgen.io.cif import CifBlock
+
+    if not text.startswith("data_"):
+        got = repr(text.strip()[:40]) if text.strip() else "nothing"
+        raise InputError(f"expected a block of CIF, which begins with data_, got {got}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            data = {name.lower(): value for name, value in CifBlock.from_str(text).data.items()}
+        except Exception as error:  # pymatgen raises many kinds on damaged text
+            raise InputError(f"expected CIF, got text that is none ({' '.join(str(error).split())})") from error
+        lattice = np.array([_number(data.get(f"_cell_{name}"), f"_cell_{name}") for name in CELL])
+        if not closes(torch.from_numpy(lattice)[None])[0]:
+            raise InputError(f"expected a cell with a volume, got {', '.join(f'{value:g}' for value in lattice)}")
+        symbols, places, isotopes = _sites(data)
+        rotations, shifts = _operations(data, text)
+    numbers = np.array([NUMBERS[symbol] for symbol in symbols])
+    if len(rotations) > 1:
+        images = [_images(place, rotations, shifts, lattice) for place in places]
+        numbers, places = np.repeat(numbers, [len(image) for image in images]), np.concatenate(images)
+    label = data.get(LABEL)
+    label = urllib.parse.unquote(label) if isinstance(label, str) else None
+    return Crystal(numbers, wrapped(places), lattice, label), isotopes
+
+
+def wrapped(places: np.ndarray) -> np.ndarray:
+    """Bring fractional coordinates into [0, 1); a rounded remainder can be 1 itself."""
+    places = places % 1.0
+    return np.where(places >= 1, 0.0, places)
+
+
+def _number(value: Any, name: str) -> float:
+    """Read a number, whose last digits may be followed by their uncertainty in brackets."""
+    text = value[0] if isinstance(value, list) and len(value) == 1 else value
+    if not isinstance(text, str):
+        raise InputError(f"expected one number {name}, got {'none' if value is None else f'{len(value)} of them'}")
+    try:
+        number = float(re.sub(r"\(\d*\)?$", "", text))
+    except ValueError:
+        number = np.nan
+    if not np.isfinite(number):
+        raise InputError(f"expected a number {name}, got {text[:40]!r}")
+    return number
+
+
+def _column(data: dict[str, Any], name: str) -> list[str] | None:
+    value = data.get(SITE + name)
+    return [value] if isinstance(value, str) else value
+
+
+def _sites(data: dict[str, Any]) -> tuple[list[str], np.ndarray, bool]:
+    """Return symbols and fractional coordinates [l, 3] of the sites that the file lists."""
+    columns = [_column(data, name) for name in PLACES]
+    types = _column(data, "type_symbol")
+    names = types or _column(data, "label")
+    if not names or not all(columns):
+        wanted = ", ".join(SITE + name for name in ("type_symbol", *PLACES))
+        raise InputError(f"expected atoms with {wanted}, got {'no symbols' if all(columns) else 'no such places'}")
+    rows = zip(*(column or [] for column in columns), strict=True)
+    places = [[_number(cell, SITE + name) for cell, name in zip(row, PLACES, strict=True)] for row in rows]
+    for cell in _column(data, "occupancy") or []:
+        if cell not in (".", "?") and abs(_number(cell, SITE + "occupancy") - 1) > FULL:
+            raise PartialError
+    symbols = [_element(name, longest=99 if types else 2) for name in names]
+    plain = [ISOTOPES.get(symbol, symbol) for symbol in symbols]
+    return plain, np.array(places), not ISOTOPES.keys().isdisjoint(symbols)
+
+
+def _element(name: str, longest: int) -> str:
+    """Find the element of a type, such as Fe3+, all of whose letters count; or of a label, such as CL1 or Ow."""
+    letters = re.split(r"[^A-Za-z]", name, maxsplit=1)[0]
+    for symbol in (letters[:longest].title(), *([letters[:1].upper()] if longest == 2 else [])):
+        if symbol in NUMBERS or symbol in ISOTOPES:
+            return symbol
+    raise InputError(f"there is no element {name[:20]!r}")
+
+
+def _operations(data: dict[str, Any], text: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return rotations [k, 3, 3] and shifts [k, 3] of the symmetry, which pymatgen also finds by the group's name."""
+    named = [value for name, value in data.items() if "space_group_name" in name and value not in PLAIN]
+    listed = next((data[name] for name in OPERATIONS if data.get(name)), None)
+    listed = [listed] if isinstance(listed, str) else listed
+    if listed and [re.sub(r"[\s+]", "", each).lower() for each in listed] == ["x,y,z"]:
+        return np.eye(3)[None], np.zeros((1, 3))
+    from pymatgen.io.cif import CifBlock, CifParser
+
+    try:
+        found = CifParser.from_str(text).get_symops(CifBlock.from_str(text))
+    except Exception as error:  # as above
+        raise InputError(f"expected operations of symmetry, got others ({' '.join(str(error).split())})") from error
+    if (listed and len(found) != len(listed)) or (named and not listed and len(found) == 1):
+        raise InputError(f"expected operations of symmetry, got {(listed or named)[0]!r:.40}, which says none")
+    return np.array([each.rotation_matrix for each in found]), np.array([each.translation_vector for each in found])
+
+
+def _images(place: np.ndarray, rotations: np.ndarray, shifts: np.ndarray, lattice: np.ndarray) -> np.ndarray:
+    """Return where symmetry brings a site, each place once, [k, 3]."""
+    edges, kept = vectors(torch.from_numpy(lattice)[None])[0].numpy(), np.empty((0, 3))
+    for image in wrapped(rotations @ place + shifts):
+        apart = kept - image
+        if not (np.linalg.norm((apart - np.round(apart)) @ edges, axis=1) < SAME).any():
+            kept = np.concatenate([kept, image[None]])
+    return kept
+
+
+def cif_text(crystal: Crystal, name: str) -> str:
+    """Return a data block without symmetry, which lists every atom."""
+    lattice = crystal.lattice.tolist()
+    size = volume(torch.from_numpy(crystal.lattice)[None]).item()
+    parts = " ".join(f"{symbol}{count}" for symbol, count in counts(crystal.numbers).items())
+    lines = [f"data_{name}", "_symmetry_space_group_name_H-M   'P 1'", "_symmetry_Int_Tables_number   1"]
+    lines += [f"_cell_{key}   {value:.8f}" for key, value in zip(CELL, lattice, strict=True)]
+    lines += [f"_chemical_formula_structural   {formula(crystal.numbers)}", f"_chemical_formula_sum   '{parts}'"]
+    lines += [f"_cell_volume   {size:.8f}", "_cell_formula_units_Z   1"]
+    lines += [] if crystal.label is None else [f"{LABEL}   '{urllib.parse.quote(crystal.label, safe='')}'"]
+    lines += ["loop_", " _symmetry_equiv_pos_as_xyz", "  'x, y, z'", "loop_"]
+    lines += [f" {SITE}{key}" for key in ("type_symbol", "label", *PLACES, "occupancy")]
+    for i, (number, place) in enumerate(zip(crystal.numbers.tolist(), crystal.places.tolist(), strict=True)):
+        x, y, z = (f"{value:.8f}" for value in place)
+        lines.append(f"  {SYMBOLS[number]}  {SYMBOLS[number]}{i}  {x}  {y}  {z}  1")
+    return "\n".join([*lines, ""])

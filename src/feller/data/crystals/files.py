@@ -1,0 +1,84 @@
+"""Where the data blocks of crystals stand: in .cif, in folders of them, in a column of a table."""
+
+import csv
+import gzip
+import pathlib
+import zlib
+from collections.abc import Iterator
+
+from feller.data.crystals.cif import blocks
+from feller.data.found import LABEL_NAMES
+from feller.data.pdb import read_text
+from feller.data.text.files import read_text as read_unicode
+from feller.data.text.sniff import rows_of
+from feller.errors import InputError
+
+ENDINGS = (".cif", ".cif.gz")
+"""Of files that hold crystals."""
+TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
+"""Of tables that may."""
+COLUMN = "cif"
+"""Name of the column that holds them."""
+
+Piece = tuple[str, str, str | None]
+"""Where a data block stands, for people; its text; the class that a table gives it."""
+
+
+def holds_crystals(path: pathlib.Path) -> bool:
+    """Tell whether the first line of a table names a column of CIF."""
+    if not path.name.lower().endswith(TABLES):
+        return False
+    try:
+        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
+            first = file.readline(2**16).decode("utf-8-sig", errors="replace")
+        return any(COLUMN in _names(cells) for _, cells in rows_of(first))
+    except (gzip.BadGzipFile, EOFError, zlib.error, csv.Error):
+        return False
+
+
+def pieces(path: pathlib.Path) -> Iterator[Piece]:
+    """Yield the data blocks of a file, a folder or a table.
+
+    Raises:
+        InputError: If there is no such file, or if a row does not hold one.
+    """
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.name.lower().endswith(ENDINGS))
+        if not files:
+            raise InputError(f"{path}: expected files {', '.join(ENDINGS)}, found none")
+        for file in files:
+            yield from _in_file(file, file.name)
+    elif path.name.lower().endswith(ENDINGS):
+        yield from _in_file(path, path.name)
+    else:
+        yield from _in_table(path)
+
+
+def _in_file(path: pathlib.Path, name: str) -> Iterator[Piece]:
+    whole = read_text(path)
+    found = blocks(whole) or [whole]  # which is told to be none where it is read
+    for number, text in enumerate(found, 1):
+        yield name if len(found) == 1 else f"{name}, crystal {number}", text, None
+
+
+def _names(cells: list[str]) -> list[str]:
+    return [cell.strip().lower() for cell in cells]
+
+
+def _in_table(path: pathlib.Path) -> Iterator[Piece]:
+    """Yield the cells of the column, numbering rows as a spreadsheet does: the header is row 1."""
+    try:
+        (_, first), *rows = rows_of(read_unicode(path))
+    except csv.Error as error:
+        raise InputError(f"{path}: is no table of text ({error})") from error
+    names = _names(first)
+    column = names.index(COLUMN)
+    label = next((i for i, name in enumerate(names) if name in LABEL_NAMES), None)
+    for number, (line, cells) in enumerate(rows, 2):
+        where = f"row {number} (which ends in line {line})"
+        if len(cells) != len(names):
+            raise InputError(f"{path}: {where} has {len(cells)} cells, expected {len(names)} as in the first; mend it")
+        found = blocks(cells[column])
+        if len(found) > 1:
+            raise InputError(f"{path}: {where} holds {len(found)} crystals, expected one; give each a row")
+        yield where, found[0] if found else cells[column], None if label is None else cells[label].strip()

@@ -1,0 +1,97 @@
+"""Crystals as files hold them, but for those that no state can hold."""
+
+import pathlib
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from feller.data.crystals.arrays import padded
+from feller.data.crystals.cif import PartialError, need_pymatgen, read_block
+from feller.data.crystals.crystal import Crystal
+from feller.data.crystals.files import pieces
+from feller.data.found import Found, classify
+from feller.errors import InputError
+
+LONGEST = 64
+"""Atoms of a cell beyond which it is left out unless a limit is named."""
+
+
+@dataclass
+class _Kept:
+    """What was kept, and what was not."""
+
+    longest: int
+    crystals: list[Crystal] = field(default_factory=list)
+    partial: list[str] = field(default_factory=list)
+    large: list[str] = field(default_factory=list)
+    isotopes: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
+
+    def add(self, name: str, text: str, label: str | None) -> None:
+        """Read one crystal and keep it if a state can hold it."""
+        try:
+            crystal, isotopes = read_block(text)
+        except PartialError:
+            self.partial.append(name)
+            return
+        except InputError as error:
+            self.damaged.append(f"{name}: {error}")
+            return
+        if len(crystal.numbers) > self.longest:
+            self.large.append(name)
+            return
+        self.isotopes += [name] if isotopes else []
+        self.crystals.append(crystal if label is None else crystal._replace(label=label))
+
+    def notes(self) -> Iterator[str]:
+        """Say what was done, and name the first of each kind."""
+        if self.partial:
+            yield f"crystals left out for partial occupancy: {len(self.partial)}, the first is {self.partial[0]}"
+        if self.large:
+            yield f"crystals left out for over {self.longest} atoms: {len(self.large)}, the first is {self.large[0]}"
+        if self.isotopes:
+            yield f"deuterium and tritium count as hydrogen in {len(self.isotopes)}, the first is {self.isotopes[0]}"
+
+
+def most_atoms(size: int | None, limit: int | None) -> int:
+    """Return the atoms beyond which a crystal is left out, by what was asked for pictures and chains alike."""
+    return size or (sys.maxsize if limit is None else LONGEST)
+
+
+def find_crystals(path: pathlib.Path, longest: int | None = LONGEST) -> Found:
+    """Read a .cif with one crystal or many, a folder of such files, or a table with a column called cif.
+
+    Args:
+        path: Where it lies.
+        longest: Atoms of a cell beyond which it is left out; None for no limit.
+
+    Raises:
+        InputError: If a crystal is damaged, naming the first, or if nothing is left.
+        UsageError: If pymatgen is not installed.
+    """
+    need_pymatgen()
+    kept = _Kept(longest or sys.maxsize)
+    for piece in pieces(path):
+        kept.add(*piece)
+    if kept.damaged:
+        more = f"; {len(kept.damaged)} such in all" if len(kept.damaged) > 1 else ""
+        raise InputError(f"{path}: {kept.damaged[0]}{more}; mend or drop it")
+    notes = tuple(kept.notes())
+    if not kept.crystals:
+        raise InputError(f"{path}: no crystal is left ({'; '.join(notes) or 'there is none at all'})")
+    labels, classes = _labels([crystal.label for crystal in kept.crystals], str(path))
+    atoms, places, lattice = padded(kept.crystals)
+    return Found(places, labels, classes, notes=notes, atoms=atoms, lattice=lattice)
+
+
+def _labels(labels: list[str | None], where: str) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """Number the classes, which all crystals have or none."""
+    given = [label for label in labels if label]
+    if not given:
+        return None, ()
+    if len(given) < len(labels):
+        without = len(labels) - len(given)
+        raise InputError(f"{where}: {without} crystals have no label, and {len(given)} have one; add or drop them")
+    return classify(given, f"{where} (label)")

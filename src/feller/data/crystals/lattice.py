@@ -1,0 +1,70 @@
+"""Cells of crystals: lengths a, b, c in Å and angles alpha, beta, gamma in degrees, [n, 6]."""
+
+import torch
+from jaxtyping import Bool, Float, Float64
+from torch import Tensor
+
+MARGIN = 1.0
+"""Degrees by which three angles that we choose are away from a flat cell."""
+SHORTEST, LONGEST = 0.1, 1000.0
+"""Limits in Å of the lengths that we choose."""
+
+
+def unbounded(lattice: Float[Tensor, "n 6"]) -> Float64[Tensor, "n 6"]:
+    """Return log lengths and log tan(angle / 2), which is 0 at 90 degrees and near there counts radians."""
+    lengths, angles = lattice.double().split(3, 1)
+    return torch.cat([lengths.log(), torch.deg2rad(angles / 2).tan().log()], 1)
+
+
+def bounded(numbers: Float[Tensor, "n 6"]) -> Float64[Tensor, "n 6"]:
+    """Return the cell with these numbers, or the nearest that there is: lengths within limits, angles that close."""
+    lengths, angles = numbers.double().split(3, 1)
+    return torch.cat([lengths.exp().clamp(SHORTEST, LONGEST), closed(torch.rad2deg(2 * angles.exp().atan()))], 1)
+
+
+def slack(angles: Float[Tensor, "n 3"]) -> Float64[Tensor, "n 4"]:
+    """Return 360 less the sum of three angles, and for each by how much the other two exceed it, in degrees.
+
+    They close a cell if and only if all four are above zero; the four add up to 360.
+    """
+    angles = angles.double()
+    total = angles.sum(1, keepdim=True)
+    return torch.cat([360 - total, total - 2 * angles], 1)
+
+
+def closed(angles: Float[Tensor, "n 3"]) -> Float64[Tensor, "n 3"]:
+    """Return the nearest angles that close a cell, in degrees; those that do stay as they are.
+
+    Distances between angles are half those between their slacks, so the nearest point of the simplex of slacks is it.
+    """
+    own = slack(angles)
+    top = own.sort(1, descending=True).values - MARGIN
+    room = 360 - 4 * MARGIN
+    level = (top.cumsum(1) - room) / torch.arange(1, 5, device=own.device)
+    last = (top > level).sum(1, keepdim=True) - 1
+    nearest = MARGIN + (own - MARGIN - level.gather(1, last)).clamp(min=0)
+    whole = (own >= MARGIN).all(1, keepdim=True)
+    return torch.where(whole, angles.double(), (nearest[:, 1:].sum(1, keepdim=True) - nearest[:, 1:]) / 2)
+
+
+def closes(lattice: Float[Tensor, "n 6"]) -> Bool[Tensor, " n"]:
+    """Tell which cells have lengths and angles with a volume."""
+    lengths, angles = lattice.split(3, 1)
+    return torch.isfinite(lattice).all(1) & (lengths > 0).all(1) & (slack(angles) > 0).all(1)
+
+
+def vectors(lattice: Float[Tensor, "n 6"]) -> Float64[Tensor, "n 3 3"]:
+    """Return the edges of cells as rows, in Å: a along x, b in the plane of x and y, c above it."""
+    a, b, c = lattice[:, :3].double().unbind(1)
+    alpha, beta, gamma = torch.deg2rad(lattice[:, 3:].double()).cos().unbind(1)
+    sine, zero = (1 - gamma**2).sqrt(), torch.zeros_like(a)
+    along = (alpha - beta * gamma) / sine
+    above = (1 - beta**2 - along**2).clamp(min=0).sqrt()
+    rows = [[a, zero, zero], [b * gamma, b * sine, zero], [c * beta, c * along, c * above]]
+    return torch.stack([torch.stack(row, 1) for row in rows], 1)
+
+
+def volume(lattice: Float[Tensor, "n 6"]) -> Float64[Tensor, " n"]:
+    """Return the volumes of cells in Å^3."""
+    halves = torch.deg2rad(slack(lattice[:, 3:]) / 2).sin()
+    return 2 * lattice[:, :3].double().prod(1) * halves.prod(1).clamp(min=0).sqrt()

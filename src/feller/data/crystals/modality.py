@@ -1,0 +1,219 @@
+"""Crystals as states: which atoms, where in the cell, and what cell."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int64
+from PIL import Image
+from torch import Tensor
+
+from feller.data.arrays import write_arrays
+from feller.data.crystals.arrays import padded
+from feller.data.crystals.crystal import Crystal
+from feller.data.crystals.elements import NUMBERS, SYMBOLS
+from feller.data.crystals.lattice import bounded, unbounded
+from feller.data.crystals.picture import picture
+from feller.data.crystals.wanted import lattice_of, numbered, symbols_of
+from feller.data.crystals.written import blocks_of, table_of, write_folder
+from feller.data.found import Found, Given, kind, relabel
+from feller.data.modality import Dataset, Modality, Write, check_finite_state, label_arrays, label_names
+from feller.errors import InputError, UsageError
+from feller.record import nearest, replace_file
+from feller.spaces import Euclidean, Product, Tokens, Torus
+from feller.spaces.tokens import MaskSource
+from feller.spaces.torus import TURN, wrap
+from feller.tree import State
+
+THIN = 1e-3
+"""Least scale of a number of the cell: those of cubic cells do not vary."""
+
+
+@dataclass(frozen=True)
+class Crystals(Modality):
+    """Cells with up to so many atoms.
+
+    Values are `element`, positions in `elements` [n, longest]; `place`, fractional coordinates [n, longest, 3]; and
+    `lattice`, a, b, c in Å and alpha, beta, gamma in degrees, [n, 6]; zeros stand behind the last atom. A state holds
+    the same elements, places as angles in radians, and of the cell six standardised numbers, see `lattice`. Atoms come
+    in the order of the file.
+    """
+
+    longest: int
+    """Atoms of a state; smaller cells are padded."""
+    elements: tuple[str, ...]
+    """Symbols that occur, by atomic number."""
+    sizes: tuple[str, ...]
+    """Numbers of atoms that occur, smallest first: the classes of the condition `atoms`."""
+    mean: tuple[float, ...]
+    """Of the six numbers: log Å, and log tan of half an angle."""
+    scale: tuple[float, ...]
+    classes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not len(self.mean) == len(self.scale) == 6 or not all(0 < s < math.inf for s in self.scale):
+            raise InputError(f"expected 6 means and positive scales, got {self.mean} and {self.scale}")
+        if not self.sizes or not all(name.isdecimal() and 0 < int(name) <= self.longest for name in self.sizes):
+            raise InputError(f"expected sizes from 1 to {self.longest}, got {', '.join(self.sizes) or 'none'}")
+        if not self.elements or not set(self.elements) <= NUMBERS.keys():
+            raise InputError(f"expected symbols of elements, got {', '.join(self.elements) or 'none'}")
+
+    @property
+    def conditions(self) -> dict[str, tuple[str, ...]]:
+        """The number of atoms, and the label where there are classes."""
+        return {"atoms": self.sizes, **({"label": self.classes} if self.classes else {})}
+
+    @property
+    def leaves(self) -> tuple[str, ...]:
+        """Parts of a state that a person can give."""
+        return ("element", "lattice")
+
+    @property
+    def forms(self) -> dict[str, Write]:
+        """Arrays, a table with a column of CIF, one CIF with a block for each crystal, or a folder of CIF files."""
+        return {
+            ".npz": lambda values, given, out: write_arrays(self.arrays(values, given), out),
+            ".csv": lambda values, given, out: replace_file(out, table_of(self.crystals(values, given))),
+            ".cif": lambda values, given, out: replace_file(out, "\n".join(blocks_of(self.crystals(values, given)))),
+            "": lambda values, given, out: write_folder(self.crystals(values, given), out),
+        }
+
+    @property
+    def log_scale(self) -> None:
+        """None: elements have no density."""
+        return None
+
+    def counted(self, values: State) -> Int64[Tensor, " n"]:
+        """Return how many atoms a state has room for."""
+        return torch.full((len(values["element"]),), self.longest)
+
+    def space(self) -> Product:
+        """Return symbols and a torus for each atom, and R^6 for the cell."""
+        symbols = Tokens(len(self.elements), (self.longest,), MaskSource())
+        return Product({"element": symbols, "place": Torus((self.longest, 3)), "lattice": Euclidean((6,))})
+
+    def encode(self, values: State) -> State:
+        """Turn places into angles, and cells into standardised numbers."""
+        place = wrap((values["place"].double() * TURN).float())
+        return {"element": values["element"], "place": place, "lattice": self._standardised(values["lattice"])}
+
+    def _standardised(self, lattice: Float[Tensor, "n 6"]) -> Float32[Tensor, "n 6"]:
+        numbers = unbounded(lattice)
+        return ((numbers - numbers.new_tensor(self.mean)) / numbers.new_tensor(self.scale)).float()
+
+    def decode(self, state: State) -> State:
+        """Turn a state into values; six numbers that close no cell become the nearest cell.
+
+        What stands behind the last atom means nothing, and the mask may be left there.
+        """
+        check_finite_state(state)
+        numbers = state["lattice"].double()
+        lattice = bounded(numbers * numbers.new_tensor(self.scale) + numbers.new_tensor(self.mean))
+        place = (state["place"].double() / TURN).remainder(1)
+        return {"element": state["element"], "place": torch.where(place < 1, place, 0), "lattice": lattice}
+
+    def complete(self, given: Given) -> Given:
+        """Add `valid`, which marks the atoms that there are, [n, longest] for elements and for places."""
+        sizes = torch.tensor([*map(int, self.sizes), self.longest], device=given["atoms"].device)
+        return {**given, "valid": self._marks(sizes[given["atoms"]])}
+
+    def accept(self, found: Found) -> tuple[State, Given]:
+        """Pad crystals to our size; a number of atoms that we do not know counts as not given."""
+        if found.atoms is None or found.lattice is None:
+            raise InputError(f"expected crystals, got {kind(found)}")
+        lengths = (found.atoms > 0).sum(1)
+        if lengths.max() > self.longest:
+            raise InputError(f"expected cells of up to {self.longest} atoms, got one of {lengths.max()}; leave it out")
+        unknown = [SYMBOLS[number] for number in np.unique(found.atoms) if SYMBOLS[number] not in ("", *self.elements)]
+        if unknown:
+            raise InputError(f"there is no {unknown[0]} here: {nearest(unknown[0], list(self.elements))}")
+        lookup = np.zeros(len(SYMBOLS), dtype=np.int64)
+        lookup[[NUMBERS[symbol] for symbol in self.elements]] = np.arange(len(self.elements))
+        n, most = found.atoms.shape
+        element, place = np.zeros((n, self.longest), dtype=np.int64), np.zeros((n, self.longest, 3))
+        kept = min(most, self.longest)
+        element[:, :kept], place[:, :kept] = lookup[found.atoms[:, :kept]], found.values[:, :kept]
+        leaves = {"element": element, "place": place, "lattice": found.lattice}
+        number = {int(name): i for i, name in enumerate(self.sizes)}
+        classes = torch.tensor([number.get(length, len(number)) for length in lengths.tolist()])
+        given = {"atoms": classes, **relabel(found, self.classes), "valid": self._marks(torch.from_numpy(lengths))}
+        return {name: torch.from_numpy(leaf) for name, leaf in leaves.items()}, given
+
+    def _marks(self, sizes: Tensor) -> dict[str, Tensor]:
+        """Mark the first places of each example; the cell has no padding."""
+        marks = torch.arange(self.longest, device=sizes.device) < sizes[:, None]
+        return {"element": marks, "place": marks}
+
+    def give(self, leaf: str, text: str) -> tuple[Tensor, dict[str, int]]:
+        """Return a leaf as one state, [1, ...], from what a person writes, and the conditions that follow from it.
+
+        Args:
+            leaf: `element` or `lattice`.
+            text: A formula (`CaTiO3`), symbols (`Ca,Ti,O,O,O`), or one symbol, which stands for all atoms, however
+                many; or six numbers of a cell.
+
+        Raises:
+            UsageError: If it cannot be read, or if the model knows no such crystal.
+        """
+        if leaf not in self.leaves:
+            return super().give(leaf, text)
+        if leaf == "lattice":
+            return self._standardised(lattice_of(text)), {}
+        symbols = symbols_of(text)
+        numbers = torch.from_numpy(numbered(symbols, self.elements))
+        if text.strip() == symbols[0]:
+            return numbers.expand(1, self.longest).clone(), {}
+        size = str(len(symbols))
+        if size not in self.sizes:
+            raise UsageError(f"{text} has {size} atoms, and cells of the training data have {', '.join(self.sizes)}")
+        element = torch.zeros(1, self.longest, dtype=torch.long)
+        element[0, : len(symbols)] = numbers
+        return element, {"atoms": self.sizes.index(size)}
+
+    def crystals(self, values: State, given: Given) -> list[Crystal]:
+        """Return each crystal without its padding.
+
+        Raises:
+            InputError: If an atom has no element.
+        """
+        marks = (given if "valid" in given else self.complete(given))["valid"]["element"].cpu().numpy()
+        element, place, lattice = (values[name].cpu().numpy() for name in ("element", "place", "lattice"))
+        if ((element < 0) | (element >= len(self.elements)))[marks].any():
+            raise InputError("some atoms have no element yet: their symbols are masked; let the sampling end at time 1")
+        numbers = np.array([NUMBERS[symbol] for symbol in self.elements])
+        names = label_names(given, self.classes) or [None] * len(marks)
+        return [
+            Crystal(numbers[element[i, mask]], place[i, mask].astype(np.float64), lattice[i].astype(np.float64), name)
+            for i, (mask, name) in enumerate(zip(marks, names, strict=True))
+        ]
+
+    def arrays(self, values: State, given: Given) -> dict[str, np.ndarray]:
+        """Return `element` (atomic numbers), `place` and `lattice` of all, padded with zeros, and `valid` [n, l]."""
+        element, place, lattice = padded(self.crystals(values, given))
+        room = self.longest - element.shape[1]
+        element, place = np.pad(element, ((0, 0), (0, room))), np.pad(place, ((0, 0), (0, room), (0, 0)))
+        arrays = {"element": element, "place": place, "lattice": lattice, "valid": element > 0}
+        return {**arrays, **label_arrays(given, self.classes)}
+
+    def show(self, values: State, given: Given, columns: int | None = None) -> Image.Image:
+        """Draw the first crystals."""
+        return picture(self.crystals(values, given), columns)
+
+
+def crystals(found: Found) -> Dataset:
+    """Make a data set of crystals, with mean and deviation of the numbers of their cells."""
+    if found.atoms is None or found.lattice is None:
+        raise InputError(f"expected crystals, got {kind(found)}")
+    numbers = unbounded(torch.from_numpy(found.lattice))
+    scale = numbers.std(0, correction=0).clamp(min=THIN)
+    sizes = np.unique((found.atoms > 0).sum(1))
+    modality = Crystals(
+        longest=int(sizes.max()),
+        elements=tuple(SYMBOLS[number] for number in np.unique(found.atoms[found.atoms > 0])),
+        sizes=tuple(str(size) for size in sizes),
+        mean=tuple(numbers.mean(0).tolist()),
+        scale=tuple(scale.tolist()),
+        classes=found.classes,
+    )
+    return Dataset(*modality.accept(found), modality, found.notes)

@@ -1,0 +1,28 @@
+"""Perovskites: cubic cells of five atoms, from calculations."""
+
+import pathlib
+
+import numpy as np
+
+from feller.data.arrays import load
+from feller.data.crystals.modality import crystals
+from feller.data.found import Found
+from feller.data.modality import Dataset
+
+TRAIN = 2_000
+"""Cells of `train`; those after them are `test`."""
+UNIT = 1e-5
+"""In which the file counts edges, in Å, and places, in edges."""
+
+
+def perovskites(part: str) -> Dataset:
+    """Return the 2,000 cells of `train` or the 500 of `test`."""
+    arrays = load(pathlib.Path(__file__).with_name("perovskites.npz"))
+    atoms, places = arrays["element"].astype(np.int64), arrays["place"] * UNIT
+    lattice = np.full((len(atoms), 6), 90.0)
+    lattice[:, :3] = arrays["edge"][:, None] * UNIT
+    train = crystals(Found(places[:TRAIN], atoms=atoms[:TRAIN], lattice=lattice[:TRAIN]))
+    if part == "train":
+        return train
+    held_out = Found(places[TRAIN:], atoms=atoms[TRAIN:], lattice=lattice[TRAIN:])
+    return Dataset(*train.modality.accept(held_out), train.modality)

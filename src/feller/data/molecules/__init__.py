@@ -1,0 +1,1 @@
+"""Molecules: atoms of known elements at places in space."""

@@ -1,0 +1,34 @@
+"""Elements as a person writes them: a formula, or one symbol after another."""
+
+import re
+
+from feller.data.crystals.elements import NUMBERS
+from feller.errors import UsageError
+from feller.record import nearest
+
+SYMBOL = "[A-Za-z][a-z]?"
+LIST = re.compile(rf"{SYMBOL}(\s*,\s*{SYMBOL})+")
+FORMULA = re.compile(r"([A-Z][a-z]?)(\d*)")
+MOST = 10_000
+"""Atoms that a formula may ask for; more cannot be meant."""
+
+
+def atoms_of(text: str) -> list[str]:
+    """Return the symbols of `C,O,H,H,H,H` as they stand, or those of `CH4O`, as often as it says.
+
+    Raises:
+        UsageError: If it is neither, or names what is no element.
+    """
+    text = text.strip()
+    if LIST.fullmatch(text):
+        symbols = re.split(r"\s*,\s*", text)
+    else:
+        parts = FORMULA.findall(text)
+        counts = [int(count or 1) for _, count in parts]
+        if not parts or "".join(a + b for a, b in parts) != text or min(counts) < 1 or sum(counts) > MOST:
+            raise UsageError(f"expected a formula such as CH4O, or symbols such as C,O,H,H,H,H, got {text!r}")
+        symbols = [symbol for (symbol, _), count in zip(parts, counts, strict=True) for _ in range(count)]
+    for symbol in symbols:
+        if symbol not in NUMBERS:
+            raise UsageError(f"there is no element {symbol!r}: {nearest(symbol, list(NUMBERS))}")
+    return symbols

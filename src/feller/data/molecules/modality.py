@@ -1,0 +1,208 @@
+"""Molecules: elements and places of atoms, whose bonds follow from their distances."""
+
+import math
+import pathlib
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+from PIL import Image
+from torch import Tensor
+
+from feller.data import overview
+from feller.data.arrays import write_arrays
+from feller.data.crystals.elements import NUMBERS, SYMBOLS
+from feller.data.found import Found, kind
+from feller.data.modality import Dataset, Modality, Write, check_finite_state
+from feller.data.molecules.balls import balls
+from feller.data.molecules.formula import atoms_of
+from feller.data.molecules.molecule import Molecule
+from feller.data.molecules.sdf import sdf_text
+from feller.data.molecules.xyz import xyz_text
+from feller.errors import InputError, UsageError
+from feller.record import nearest, replace_file
+from feller.spaces import Euclidean, Product, Tokens
+from feller.spaces.tokens import MaskSource
+from feller.tree import Given, State
+
+
+@dataclass(frozen=True)
+class Molecules(Modality):
+    """Atoms in space. There are no bonds: they follow from the distances.
+
+    Values and states hold under `element` the number of each atom's element among ours, int64 [n, longest], and under
+    `place` where it is from the mean of its molecule's atoms, [n, longest, 3]: values in Å, states in units of the
+    training data's deviation, one for all directions, so that turning a molecule turns its state. Both are zero behind
+    the end of a molecule.
+    """
+
+    longest: int
+    """Atoms of a state; smaller molecules are padded."""
+    sizes: tuple[str, ...]
+    """Numbers of atoms that occur, smallest first: the classes of the condition `atoms`."""
+    elements: tuple[str, ...]
+    """Symbols that occur, by atomic number."""
+    scale: float
+    """Deviation of the coordinates, in Å."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.scale < math.inf:
+            raise InputError(f"expected a positive scale of molecules, got {self.scale:g}")
+        if not self.sizes or not all(name.isdecimal() and 0 < int(name) <= self.longest for name in self.sizes):
+            raise InputError(f"expected numbers of atoms to {self.longest}, got {', '.join(self.sizes) or 'none'}")
+        known = all(symbol in NUMBERS for symbol in self.elements)
+        if not self.elements or not known or len(set(self.elements)) < len(self.elements):
+            raise InputError(f"expected symbols of different elements, got {', '.join(self.elements) or 'none'}")
+
+    @property
+    def conditions(self) -> dict[str, tuple[str, ...]]:
+        """The number of atoms."""
+        return {"atoms": self.sizes}
+
+    @property
+    def forms(self) -> dict[str, Write]:
+        """Arrays, one XYZ file, one SDF file with the bonds that rdkit finds, or a folder with XYZ files."""
+        return {
+            ".npz": lambda values, given, out: write_arrays(self.arrays(values, given), out),
+            ".xyz": lambda values, given, out: replace_file(out, xyz_text(self.molecules(values, given))),
+            ".sdf": self._write_sdf,
+            "": self._write_folder,
+        }
+
+    @property
+    def log_scale(self) -> None:
+        """None: elements have no density."""
+        return None
+
+    @property
+    def leaves(self) -> tuple[str, ...]:
+        """The elements."""
+        return ("element",)
+
+    def give(self, leaf: str, text: str) -> tuple[Tensor, dict[str, int]]:
+        """Return elements, [1, longest], from a formula (`C2H6O`) or symbols (`C,C,O,H,H`), which say how many, too."""
+        if leaf not in self.leaves:
+            return super().give(leaf, text)
+        symbols = atoms_of(text)
+        for symbol in symbols:
+            if symbol not in self.elements:
+                raise UsageError(f"these data have no element {symbol!r}: {nearest(symbol, list(self.elements))}")
+        follows = {"atoms": self.condition("atoms", str(len(symbols)))}
+        value = torch.zeros(1, self.longest, dtype=torch.long)
+        value[0, : len(symbols)] = torch.tensor([self.elements.index(symbol) for symbol in symbols])
+        return value, follows
+
+    def space(self) -> Product:
+        """Return tokens that begin as masks, times R^3 at each atom."""
+        return Product(
+            {
+                "element": Tokens(len(self.elements), (self.longest,), MaskSource()),
+                "place": Euclidean((self.longest, 3)),
+            }
+        )
+
+    def encode(self, values: State) -> State:
+        """Divide places by the scale."""
+        return {"element": values["element"].long(), "place": (values["place"].double() / self.scale).float()}
+
+    def decode(self, state: State) -> State:
+        """Multiply places by the scale; what stands behind the end of a molecule means nothing."""
+        check_finite_state(state)
+        element = state["element"].long()
+        odd = ((element < 0) | (element >= len(self.elements))).any(1)
+        if odd.any():
+            raise InputError(
+                f"{int(odd.sum())} of {len(odd)} samples hold no element somewhere, but a mask: the simulation ended"
+                " before time 1"
+            )
+        return {"element": element, "place": state["place"].double() * self.scale}
+
+    def complete(self, given: Given) -> Given:
+        """Add `valid`, which marks the atoms that there are, [n, longest] for each leaf, from their number."""
+        sizes = torch.tensor([*map(int, self.sizes), self.longest], device=given["atoms"].device)
+        return {**given, "valid": self._marks(sizes[given["atoms"]])}
+
+    def accept(self, found: Found) -> tuple[State, Given]:
+        """Centre molecules and pad them to our length; a number of atoms that we do not know counts as not given."""
+        if found.atoms is None or found.lattice is not None:
+            raise InputError(f"expected molecules, got {kind(found)}")
+        size = found.atoms.shape[1]
+        if size > self.longest:
+            raise InputError(f"expected molecules of at most {self.longest} atoms, got one of {size}; leave it out")
+        ours = np.full(len(SYMBOLS), -1)
+        ours[[0, *(NUMBERS[symbol] for symbol in self.elements)]] = [0, *range(len(self.elements))]
+        strange = found.atoms[ours[found.atoms] < 0]
+        if len(strange):
+            raise InputError(
+                f"expected molecules of {', '.join(self.elements)}, got one with {SYMBOLS[strange[0]]}; leave it out"
+            )
+        lengths = (found.atoms > 0).sum(1)
+        marks = self._marks(torch.from_numpy(lengths))
+        element = torch.zeros(len(lengths), self.longest, dtype=torch.long)
+        element[:, :size] = torch.from_numpy(ours[found.atoms])
+        place = torch.zeros(len(lengths), self.longest, 3, dtype=torch.float64)
+        place[:, :size] = torch.from_numpy(found.values)
+        centre = place.sum(1, keepdim=True) / torch.from_numpy(lengths)[:, None, None]
+        place = torch.where(marks["place"][:, :, None], place - centre, 0)
+        number = {int(name): i for i, name in enumerate(self.sizes)}
+        atoms = torch.tensor([number.get(length, len(number)) for length in lengths.tolist()])
+        return {"element": element, "place": place}, {"atoms": atoms, "valid": marks}
+
+    def _marks(self, sizes: Int[Tensor, " n"]) -> dict[str, Bool[Tensor, "n l"]]:
+        mask = torch.arange(self.longest, device=sizes.device) < sizes[:, None]
+        return {"element": mask, "place": mask}
+
+    def molecules(self, values: State, given: Given) -> list[Molecule]:
+        """Return each molecule without its padding, the mean of its atoms at the origin."""
+        valid = (given if "valid" in given else self.complete(given))["valid"]["element"]
+        numbers = np.array([NUMBERS[symbol] for symbol in self.elements])
+        columns = (valid, values["element"], values["place"].double())
+        rows = zip(*(column.cpu().numpy() for column in columns), strict=True)
+        kept = [(numbers[element[mask]], place[mask]) for mask, element, place in rows]
+        return [Molecule(f"sample {i}", atoms, places - places.mean(0)) for i, (atoms, places) in enumerate(kept)]
+
+    def arrays(self, values: State, given: Given) -> dict[str, np.ndarray]:
+        """Return `element`, atomic numbers [n, l], `place` [n, l, 3] in Å, padded with zeros, and `valid` [n, l]."""
+        own = self.molecules(values, given)
+        element = np.zeros((len(own), self.longest), dtype=np.int64)
+        place = np.zeros((*element.shape, 3))
+        for i, molecule in enumerate(own):
+            size = len(molecule.atoms)
+            element[i, :size], place[i, :size] = molecule.atoms, molecule.places
+        return {"element": element, "place": place, "valid": element > 0}
+
+    def show(self, values: State, given: Given, columns: int | None = None) -> Image.Image:
+        """Draw the first molecules."""
+        return balls(self.molecules(values, given), columns)
+
+    def _write_sdf(self, values: State, given: Given, out: pathlib.Path) -> None:
+        own = self.molecules(values, given)
+        text, without = sdf_text(own)
+        replace_file(out, text)
+        if without:
+            told = "written without bonds, since no bonds with right valencies follow from their distances"
+            warnings.warn(f"{out.name}: {without} of {len(own)} molecules are {told}", stacklevel=2)
+
+    def _write_folder(self, values: State, given: Given, out: pathlib.Path) -> None:
+        overview.prepare(out)
+        own = self.molecules(values, given)
+        files = [f"{number}.xyz" for number in overview.numbers(len(own))]
+        overview.save(balls(own), out, files)
+        for file, molecule in zip(files, own, strict=True):
+            replace_file(out / file, xyz_text([molecule]))
+
+
+def molecules(found: Found) -> Dataset:
+    """Make a data set of molecules, with the deviation of their coordinates."""
+    if found.atoms is None:
+        raise InputError(f"expected molecules, got {kind(found)}")
+    real = found.atoms > 0
+    sizes = real.sum(1)
+    centre = np.where(real[:, :, None], found.values, 0).sum(1) / sizes[:, None]
+    scale = float(np.sqrt(np.square(found.values - centre[:, None])[real].mean()))
+    names = tuple(str(size) for size in np.unique(sizes).tolist())
+    elements = tuple(SYMBOLS[number] for number in np.unique(found.atoms[real]).tolist())
+    modality = Molecules(found.atoms.shape[1], names, elements, scale)
+    return Dataset(*modality.accept(found), modality, found.notes)

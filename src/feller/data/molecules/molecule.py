@@ -1,0 +1,46 @@
+"""One molecule, and which of its atoms are neighbours."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from feller.data.crystals.elements import NUMBERS
+
+STRETCH = 1.3
+"""Factor on the sum of two radii up to which atoms are bonded."""
+_RADII = {
+    **{"H": 0.31, "B": 0.84, "C": 0.76, "N": 0.71, "O": 0.66, "F": 0.57, "Si": 1.11, "P": 1.07, "S": 1.05},
+    **{"Cl": 1.02, "Se": 1.20, "Br": 1.20, "I": 1.39},
+}
+OTHER = 1.4
+"""Radius in Å of elements that are rare in molecules."""
+RADII = np.full(len(NUMBERS) + 1, OTHER)
+"""Covalent radius in Å of each atomic number. Source: Cordero et al. 2008, "Covalent radii revisited", Dalton Trans."""
+RADII[[NUMBERS[symbol] for symbol in _RADII]] = list(_RADII.values())
+
+
+@dataclass(frozen=True, eq=False)
+class Molecule:
+    """Atoms as a file has them."""
+
+    name: str
+    """Where it stands, for people."""
+    atoms: Int[np.ndarray, " l"]
+    """Atomic numbers."""
+    places: Float[np.ndarray, "l 3"]
+    """In Å."""
+    charge: int = 0
+    """In electron charges, where the file says it."""
+    drawn: bool = False
+    """It is a drawing in two dimensions."""
+
+    def distances(self) -> Float[np.ndarray, "l l"]:
+        """Return how far each two atoms are apart, in Å."""
+        return np.linalg.norm(self.places[:, None] - self.places, axis=2)
+
+    def bonded(self) -> Bool[np.ndarray, "l l"]:
+        """Tell which two atoms are near enough for a bond, whatever its order."""
+        radii = RADII[self.atoms]
+        near = self.distances() < STRETCH * (radii[:, None] + radii)
+        return near & ~np.eye(len(near), dtype=bool)

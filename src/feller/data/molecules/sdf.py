@@ -1,0 +1,67 @@
+"""Molecules in SDF and MOL files, by rdkit; only atoms, places and charges count."""
+
+import pathlib
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from feller.data.molecules.chemistry import bare, rdkit, sanitised, with_bonds
+from feller.data.molecules.molecule import Molecule
+from feller.data.pdb import read_text
+from feller.errors import InputError
+
+END = "$$$$"
+"""Line that ends a record."""
+DIMENSION = slice(20, 22)
+"""Columns of the second line that say 2D or 3D."""
+
+
+def read_sdf(path: pathlib.Path) -> Iterator[Molecule]:
+    """Yield the molecules of a file, packed or not, with all hydrogens that it has.
+
+    One whose third coordinates are all zero is a drawing, unless it says 3D.
+
+    Raises:
+        InputError: If a record is damaged; says where it begins.
+        UsageError: If rdkit is not installed.
+    """
+    with rdkit("reading .sdf and .mol") as chem:
+        for line, block in _records(read_text(path)):
+            made = chem.MolFromMolBlock(block, sanitize=False, removeHs=False, strictParsing=True)
+            atoms = [] if made is None else [atom.GetAtomicNum() for atom in made.GetAtoms()]
+            places = np.array(made.GetConformer().GetPositions()) if atoms else np.empty((0, 3))
+            if not atoms or min(atoms) < 1 or not np.isfinite(places).all():
+                raise InputError(
+                    f"{path}: line {line}: expected a record with atoms of known elements at finite places, got one"
+                    " that is damaged or has others; mend or drop it"
+                )
+            drawn = not places[:, 2].any() and block.split("\n")[1][DIMENSION] != "3D"
+            charge = sum(atom.GetFormalCharge() for atom in made.GetAtoms())
+            yield Molecule(f"{path.name}: line {line}", np.array(atoms), places, charge, drawn)
+
+
+def _records(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the records with the number of their first line, from 1."""
+    lines, first = [line.rstrip("\r") for line in text.split("\n")], 0
+    for i, line in enumerate([*lines, END]):
+        if line.startswith(END):
+            if any(map(str.strip, lines[first:i])):
+                yield first + 1, "\n".join(lines[first:i])
+            first = i + 1
+
+
+def sdf_text(molecules: Iterable[Molecule]) -> tuple[str, int]:
+    """Return a file of records with the bonds that follow from the places, and how many have none because none do.
+
+    Raises:
+        UsageError: If rdkit is not installed.
+    """
+    records, without = [], 0
+    with rdkit("writing .sdf") as chem:
+        for i, molecule in enumerate(molecules):
+            made = with_bonds(chem, molecule)
+            if made is None or not sanitised(chem, made):
+                made, without = bare(chem, molecule), without + 1
+            made.SetProp("_Name", f"sample-{i:05}")
+            records.append(f"{chem.MolToMolBlock(made, kekulize=False)}{END}\n")
+    return "".join(records), without

@@ -1,0 +1,106 @@
+"""Molecules in XYZ files: a number of atoms, a line of comment, and a line for each atom, again and again."""
+
+import math
+import pathlib
+import re
+from collections.abc import Iterable, Iterator
+from typing import NoReturn
+
+import numpy as np
+
+from feller.data.crystals.elements import ISOTOPES, NUMBERS, SYMBOLS
+from feller.data.molecules.molecule import Molecule
+from feller.data.pdb import read_text
+from feller.errors import InputError
+
+USUAL = (0, 1)
+"""Columns of the symbol and of the first coordinate, where the comment does not tell."""
+COLUMNS = re.compile(r"\bProperties=(\S+)")
+QM9 = re.compile(r"gdb[ \t]+\d")
+"""How comments begin in the files that QM9 came as: three lines follow the atoms there."""
+
+
+def read_xyz(path: pathlib.Path) -> Iterator[Molecule]:
+    """Yield the molecules of a file, packed or not; charges, velocities and what else stands there are left aside.
+
+    Hydrogen's isotopes count as hydrogen. Extended files say in their comments which columns count.
+
+    Raises:
+        InputError: If a line is damaged or missing; says which.
+    """
+    lines = [line.rstrip("\r") for line in read_text(path).split("\n")]  # other line ends may be part of a letter
+    while lines and not lines[-1].strip():
+        lines.pop()
+    at = 0
+    while at < len(lines):
+        if lines[at].strip():
+            at = yield from _block(lines, at, path)
+        else:
+            at += 1
+
+
+def _block(lines: list[str], at: int, path: pathlib.Path) -> Iterator[Molecule]:
+    """Yield the molecule that begins in a line, and return where the next one does."""
+    count = lines[at].strip()
+    if not (count.isdecimal() and count.isascii() and int(count)):
+        _refuse(path, at, "the number of atoms of a molecule", lines[at], "does the one before it name too few?")
+    first = at + 2
+    last = first + int(count)
+    if last > len(lines):
+        raise InputError(
+            f"{path}: line {at + 1}: a molecule of {count} atoms begins here, but the file ends after"
+            f" {max(0, len(lines) - first)} of them; fetch the file again, or drop the molecule"
+        )
+    columns = _columns(lines[at + 1], path, at + 1)
+    atoms, places = zip(*(_atom(lines[i], columns, path, i) for i in range(first, last)), strict=True)
+    yield Molecule(f"{path.name}: line {at + 1}", np.array(atoms), np.array(places))
+    return last + 3 * bool(QM9.match(lines[at + 1]))
+
+
+def _columns(comment: str, path: pathlib.Path, at: int) -> tuple[int, int]:
+    """Return where the symbol and the first coordinate stand."""
+    told = COLUMNS.search(comment)
+    if not told:
+        return USUAL
+    parts = told[1].strip('"').split(":")
+    names, widths = parts[::3], parts[2::3]
+    if len(parts) % 3 or not all(map(str.isdecimal, widths)) or not {"species", "pos"} <= set(names):
+        _refuse(path, at, "Properties=NAME:KIND:WIDTH:... with species and pos", told[0], "mend it or take it away")
+    place = {name: sum(map(int, widths[:i])) for i, name in enumerate(names)}
+    return place["species"], place["pos"]
+
+
+def _atom(line: str, columns: tuple[int, int], path: pathlib.Path, at: int) -> tuple[int, list[float]]:
+    """Return atomic number and place."""
+    cells = line.split()
+    try:
+        places = [float(cell.replace("*^", "e")) for cell in cells[columns[1] : columns[1] + 3]]
+        symbol = cells[columns[0]]
+    except (ValueError, IndexError):
+        places, symbol = [], ""
+    if len(places) < 3 or not all(map(math.isfinite, places)):
+        _refuse(path, at, "a symbol and three numbers", line, "mend or drop it")
+    return _number(symbol, path, at), places
+
+
+def _number(symbol: str, path: pathlib.Path, at: int) -> int:
+    """Return the atomic number of a symbol, or of what is a number already."""
+    name = symbol.capitalize()
+    name = SYMBOLS[int(name)] if name.isdecimal() and int(name) < len(SYMBOLS) else ISOTOPES.get(name, name)
+    if name not in NUMBERS:
+        raise InputError(f"{path}: line {at + 1}: no element is called {symbol!r}; mend or drop that molecule")
+    return NUMBERS[name]
+
+
+def _refuse(path: pathlib.Path, at: int, expected: str, line: str, hint: str) -> NoReturn:
+    raise InputError(f"{path}: line {at + 1}: expected {expected}, got {line[:60]!r}; {hint}")
+
+
+def xyz_text(molecules: Iterable[Molecule]) -> str:
+    """Return a file with molecules one after another."""
+    lines = []
+    for molecule in molecules:
+        lines += [str(len(molecule.atoms)), ""]
+        for number, (x, y, z) in zip(molecule.atoms.tolist(), molecule.places.tolist(), strict=True):
+            lines.append(f"{SYMBOLS[number]:<2} {x:12.6f} {y:12.6f} {z:12.6f}")
+    return "\n".join([*lines, ""])

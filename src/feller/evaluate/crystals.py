@@ -1,0 +1,220 @@
+"""How crystal-like crystals are, beside real ones: distances, charges, density, variety, novelty."""
+
+import math
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.spatial import KDTree
+from scipy.spatial.distance import cdist
+from scipy.stats import wasserstein_distance
+
+from feller.data import Crystals, Dataset
+from feller.data.crystals.cif import cif_text, read_block
+from feller.data.crystals.crystal import Crystal
+from feller.data.crystals.elements import SYMBOLS
+from feller.draws import Draws
+from feller.errors import InputError, UsageError
+from feller.evaluate.comparison import LEAST, compare, pick
+from feller.evaluate.periodic import Surroundings, balanced, has, surroundings
+
+REAL = "The same share of real crystals."
+BETWEEN = "The same distance between as many training crystals and held-out ones."
+EXPLAIN = {
+    "structure_valid": "Share of crystals whose atoms are more than 0.5 Å apart, in a cell of more than 0.1 Å^3; None"
+    " without pymatgen.",
+    "structure_valid_floor": REAL,
+    "composition_valid": "Share of crystals whose atoms have usual charges that add up to nothing, or are all metals"
+    " (SMACT, charges of 2014); None without SMACT. Real crystals do not all pass, see composition_valid_floor.",
+    "composition_valid_floor": REAL,
+    "crystal_valid": "Share of crystals that are valid in both ways.",
+    "crystal_valid_floor": REAL,
+    "readable": "Share of crystals whose CIF, as we write it, reads back as the same crystal.",
+    "covered": "Share of real crystals that some sample is like: at most 40 % of the atoms are other elements, and mean"
+    " distances to the first 24 neighbours differ by at most 0.2 Å (recall; not the fingerprints of other papers).",
+    "covered_floor": "The same share for as many training crystals in the place of the samples.",
+    "like_real": "Share of samples that some real crystal is like, in the same way (precision).",
+    "like_real_floor": "The same share for as many training crystals in the place of the samples.",
+    "density_distance": "How far the densities of samples are from real ones, in g/cm^3 (Wasserstein distance; all"
+    " samples count, valid or not).",
+    "density_distance_floor": BETWEEN,
+    "element_number_distance": "How far the number of different elements in a crystal is from that of real ones"
+    " (Wasserstein distance).",
+    "element_number_distance_floor": BETWEEN,
+    "unique_formulas": "Share of samples whose reduced formula none before has; falls as there are more samples.",
+    "unique_formulas_floor": "The same share of as many training crystals.",
+    "unique_crystals": "Share of samples that are like none before: another formula, or neighbours at distances that"
+    " differ by more than 0.02 Å.",
+    "unique_crystals_floor": "The same share of as many training crystals.",
+    "new_formulas": "Share of samples whose reduced formula the training data do not have: far below new_formulas_floor"
+    " hints at copying.",
+    "new_formulas_floor": "The same share of held-out crystals.",
+    "new_crystals": "Share of samples that are like no training crystal, in the sense of unique_crystals.",
+    "new_crystals_floor": "The same share of held-out crystals.",
+}
+"""One plain sentence for each number."""
+
+MOST = 1_000
+"""Crystals of each set that are looked at."""
+OTHER = 0.4
+"""Share of the atoms that are other elements in crystals that are alike, at most."""
+NEAR = 0.2
+"""Difference in Å of their mean distances to neighbours, at most."""
+SAME = 0.02
+"""The same of crystals with one formula that count as one, in Å."""
+
+Numbers = dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class _Set:
+    """Crystals, and what is seen of them."""
+
+    crystals: list[Crystal]
+    formulas: list[tuple[tuple[int, int], ...]]
+    """Atomic numbers, and how many atoms of each: the smallest whole numbers."""
+    around: list[Surroundings] | None
+    """None without pymatgen."""
+
+    def distances(self) -> np.ndarray:
+        """Return fingerprints [n, k] in Å."""
+        return np.array([each.distances for each in self.around or []])
+
+    def shares(self) -> np.ndarray:
+        """Return the share of each element among the atoms, [n, elements]."""
+        counts = np.zeros((len(self.formulas), len(SYMBOLS)))
+        for row, formula in zip(counts, self.formulas, strict=True):
+            row[[number for number, _ in formula]] = [count for _, count in formula]
+        return counts / counts.sum(1, keepdims=True)
+
+
+def crystals_quality(
+    samples: Dataset, train: Dataset, held_out: Dataset, draws: Draws
+) -> dict[str, float | str | None]:
+    """Measure samples, and as a floor real crystals: held-out ones, or training data where there are too few.
+
+    Floors of what compares two sets put training data in the place of the samples, and are None where too few are held
+    out; the samples are then compared with the training data.
+    """
+    sets = compare(samples, train, held_out, draws)
+    made, real = _looked(_some(sets.samples, draws, "samples")), _looked(_some(sets.real, draws, "real"))
+    floor = None if sets.floor is None else _looked(_some(sets.floor, draws, "floor"))
+    numbers: dict[str, float | str | None] = {}
+    _add(numbers, _valid(made), _valid(real))
+    numbers["readable"] = _readable(made.crystals)
+    _add(numbers, _compared(made, real), None if floor is None else _compared(floor, real))
+    _add(numbers, _unique(made), None if floor is None else _unique(floor))
+    known = _those_like(_taken_apart(train), [made, real])
+    _add(numbers, _new(made, known), _new(real, known) if len(held_out) >= LEAST else None)
+    return numbers
+
+
+def _add(numbers: dict[str, float | str | None], found: Numbers, floor: Numbers | None) -> None:
+    """Add numbers, each followed by its floor."""
+    for name, value in found.items():
+        numbers[name] = value
+        numbers[f"{name}_floor"] = None if floor is None else floor[name]
+
+
+def _some(dataset: Dataset, draws: Draws, name: str) -> list[Crystal]:
+    return _taken_apart(pick(dataset, MOST, draws.named("some", name)))
+
+
+def _taken_apart(dataset: Dataset) -> list[Crystal]:
+    modality = dataset.modality
+    if not isinstance(modality, Crystals):
+        raise UsageError(f"expected crystals, got {type(modality).__name__}; measure those in the way of their kind")
+    return modality.crystals(dataset.values, dataset.given)
+
+
+def _looked(crystals: list[Crystal]) -> _Set:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pymatgen's, about elements without some property
+        around = [surroundings(crystal) for crystal in crystals] if has("pymatgen") else None
+    return _Set(crystals, [_formula(crystal) for crystal in crystals], around)
+
+
+def _formula(crystal: Crystal) -> tuple[tuple[int, int], ...]:
+    numbers, counts = np.unique(crystal.numbers, return_counts=True)
+    whole = math.gcd(*counts.tolist())
+    return tuple(zip(numbers.tolist(), (counts // whole).tolist(), strict=True))
+
+
+def _mean(values: Any) -> float:
+    return float(np.mean(values))
+
+
+def _valid(some: _Set) -> Numbers:
+    structure = None if some.around is None else np.array([each.valid for each in some.around])
+    composition = np.array([balanced(each) for each in some.formulas]) if has("smact") and has("pymatgen") else None
+    both = None if structure is None or composition is None else structure & composition
+    pairs = {"structure_valid": structure, "composition_valid": composition, "crystal_valid": both}
+    return {name: None if valid is None else _mean(valid) for name, valid in pairs.items()}
+
+
+def _readable(crystals: list[Crystal]) -> float | None:
+    return _mean([_reads_back(crystal) for crystal in crystals]) if has("pymatgen") else None
+
+
+def _reads_back(crystal: Crystal) -> bool:
+    try:
+        back, _ = read_block(cif_text(crystal, "x"))
+    except InputError:
+        return False
+    apart = back.places - crystal.places if back.places.shape == crystal.places.shape else np.array([0.5])
+    same = np.allclose(back.lattice, crystal.lattice, atol=1e-4) and np.abs(apart - np.round(apart)).max() < 1e-4
+    return bool(same and np.array_equal(back.numbers, crystal.numbers))
+
+
+def _compared(some: _Set, real: _Set) -> Numbers:
+    """Compare two sets: each is covered where the other has something alike."""
+    elements = wasserstein_distance([len(each) for each in some.formulas], [len(each) for each in real.formulas])
+    numbers: Numbers = {"covered": None, "like_real": None, "density_distance": None}
+    if some.around is not None and real.around is not None:
+        near = cdist(some.distances(), real.distances(), "chebyshev") <= NEAR
+        alike = near & (cdist(some.shares(), real.shares(), "cityblock") / 2 <= OTHER + 1e-9)
+        densities = ([each.density for each in one.around or []] for one in (some, real))
+        numbers = {"covered": _mean(alike.any(0)), "like_real": _mean(alike.any(1))}
+        numbers["density_distance"] = float(wasserstein_distance(*densities))
+    return {**numbers, "element_number_distance": float(elements)}
+
+
+def _unique(some: _Set) -> Numbers:
+    n = len(some.formulas)
+    numbers: Numbers = {"unique_formulas": len(set(some.formulas)) / n, "unique_crystals": None}
+    if some.around is not None:
+        distances, repeated = some.distances(), 0
+        for rows in _by_formula(some.formulas).values():
+            pairs = KDTree(distances[rows]).query_pairs(SAME, p=math.inf, output_type="ndarray")
+            repeated += len(np.unique(pairs.max(1))) if len(pairs) else 0
+        numbers["unique_crystals"] = 1 - repeated / n
+    return numbers
+
+
+def _new(some: _Set, known: _Set) -> Numbers:
+    """Look for each crystal among the training data."""
+    there = _by_formula(known.formulas)
+    numbers: Numbers = {"new_formulas": _mean([each not in there for each in some.formulas]), "new_crystals": None}
+    if some.around is not None:
+        distances, all_known, old = some.distances(), known.distances(), 0
+        for formula, rows in _by_formula(some.formulas).items():
+            if formula in there:
+                nearest, _ = KDTree(all_known[there[formula]]).query(distances[rows], p=math.inf)
+                old += int((nearest <= SAME).sum())
+        numbers["new_crystals"] = 1 - old / len(some.formulas)
+    return numbers
+
+
+def _those_like(crystals: list[Crystal], some: list[_Set]) -> _Set:
+    """Look at those crystals only whose formulas occur."""
+    wanted = {formula for each in some for formula in each.formulas}
+    return _looked([crystal for crystal in crystals if _formula(crystal) in wanted])
+
+
+def _by_formula(formulas: list[tuple[tuple[int, int], ...]]) -> dict[tuple[tuple[int, int], ...], list[int]]:
+    """Return the places of each formula."""
+    found: dict[tuple[tuple[int, int], ...], list[int]] = {}
+    for i, formula in enumerate(formulas):
+        found.setdefault(formula, []).append(i)
+    return found

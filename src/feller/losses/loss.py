@@ -1,0 +1,84 @@
+"""One number per example, from one per entry."""
+
+import abc
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from feller.errors import UsageError
+from feller.tree import State, branch, pad_right
+
+
+def mean_over_entries(entries: Tensor, valid: Tensor | None = None) -> Float[Tensor, " b"]:
+    """Average all entries of an example but padding; `valid` [b, n] marks the second axis."""
+    if valid is None:
+        return entries.mean(tuple(range(1, entries.ndim))) if entries.ndim > 1 else entries
+    weight = pad_right(valid, entries).expand(entries.shape).to(entries.dtype)
+    total = torch.where(weight > 0, entries, torch.zeros_like(entries))[:, None].flatten(1).sum(1)
+    return total / weight[:, None].flatten(1).sum(1).clamp(min=1)
+
+
+def blank(leaf: Tensor, valid: Tensor) -> Tensor:
+    """Put zeros where `valid` [b, n] is False: zero times a padded NaN would be NaN in the backward pass."""
+    return torch.where(pad_right(valid, leaf), leaf, torch.zeros((), dtype=leaf.dtype, device=leaf.device))
+
+
+class Loss(abc.ABC):
+    """One number per entry, then per example. Implement one method to add one."""
+
+    @abc.abstractmethod
+    def entries(self, prediction: Tensor, target: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """Return the loss of each entry, [b, ...]."""
+
+    def __call__(
+        self, prediction: State, target: State, x_t: State, t: State, valid: Tensor | None = None
+    ) -> Float[Tensor, " b"]:
+        """Return the mean over the valid entries of each example; what padding holds reaches no gradient either."""
+        if valid is not None:
+            prediction, target, x_t = (blank(leaf, valid) for leaf in (prediction, target, x_t))
+        return mean_over_entries(self.entries(prediction, target, x_t, t), valid)
+
+
+@dataclass(frozen=True)
+class Weighted(Loss):
+    """Another loss times a weight w(t)."""
+
+    loss: Loss
+    weight: Callable[[Tensor], Tensor]
+    """Times [b] -> weights [b]."""
+
+    def entries(self, prediction: Tensor, target: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """Weigh each example by its time."""
+        entries = self.loss.entries(prediction, target, x_t, t)
+        return pad_right(self.weight(t), entries) * entries
+
+
+@dataclass(frozen=True)
+class PerLeaf(Loss):
+    """A loss for each leaf of a product; the example's loss is their weighted sum."""
+
+    parts: dict[str, Loss]
+    weights: dict[str, float] = field(default_factory=dict)
+    """Of the leaves; 1 where none is named. They change no minimiser, but what is learned first."""
+
+    def __post_init__(self) -> None:
+        wrong = [name for name, weight in self.weights.items() if name not in self.parts or not weight > 0]
+        if wrong:
+            raise UsageError(f"expected positive weights of the leaves {', '.join(self.parts)}, got {wrong[0]}")
+
+    def entries(self, prediction: State, target: State, x_t: State, t: State) -> State:
+        """Return the entries of each leaf, not weighted."""
+        return {k: part.entries(prediction[k], target[k], x_t[k], t[k]) for k, part in self.parts.items()}
+
+    def __call__(
+        self, prediction: State, target: State, x_t: State, t: State, valid: State | None = None
+    ) -> Float[Tensor, " b"]:
+        """Add the means of the leaves; each has its own marks under its name, or all have the same."""
+        means = [
+            self.weights.get(k, 1.0) * part(prediction[k], target[k], x_t[k], t[k], branch(valid, k))
+            for k, part in self.parts.items()
+        ]
+        return torch.stack(means).sum(0)

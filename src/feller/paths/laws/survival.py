@@ -1,0 +1,96 @@
+"""How many jumps a step of finite length expects with the state held, and where they land.
+
+Source: Holderrieth et al. 2024, arXiv 2410.20587, appendix; `Overlap` is the maximal coupling of two laws.
+"""
+
+import abc
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from feller.paths.laws.law import Law
+
+
+class Survival(abc.ABC):
+    """What a step from t to s takes for the change of log p. Implement one method to add a way."""
+
+    @abc.abstractmethod
+    def change(self, law: Law, x: Tensor, z: Tensor, t: Tensor, s: Tensor) -> Float[Tensor, "..."]:
+        """Return the change of log p(x | z): minus the expected number of jumps where negative."""
+
+    def expected(self, number: Tensor) -> Tensor:
+        """Return the hazard whose chance of a jump, 1 - exp(-hazard), is the one of this way for a number of jumps."""
+        return number
+
+    def landing(self, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the times between which the law rises where jumps land; one time twice for its slope."""
+        return s, s
+
+
+@dataclass(frozen=True)
+class Overlap(Survival):
+    """Keep what the laws at t and s have in common, and move the rest: one part given its end is exact at any step."""
+
+    def change(self, law: Law, x: Tensor, z: Tensor, t: Tensor, s: Tensor) -> Float[Tensor, "..."]:
+        """Return log p_s - log p_t."""
+        return law.change(x, z, t, s)
+
+    def landing(self, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """Land where the law at s is above that at t."""
+        return t, s
+
+
+@dataclass(frozen=True)
+class Explicit(Survival):
+    """Integrate the rate's own (1 - t)^-3 with all else held, for numbers on straight paths; land at s.
+
+    The correction R of the paper: nothing survives the step to t = 1.
+    """
+
+    def change(self, law: Law, x: Tensor, z: Tensor, t: Tensor, s: Tensor) -> Float[Tensor, "..."]:
+        """Return the closed form."""
+        return law.explicit(x, z, t, s)
+
+
+@dataclass(frozen=True)
+class Frozen(Survival):
+    """The rate at t all along: exp(-h rate) survive; for comparison, as too few jump near t = 1."""
+
+    def change(self, law: Law, x: Tensor, z: Tensor, t: Tensor, s: Tensor) -> Float[Tensor, "..."]:
+        """Return h d/dt log p."""
+        slope = law.slope(x, z, t)
+        return (s - t).to(slope.dtype) * slope
+
+
+@dataclass(frozen=True)
+class Coin(Survival):
+    """A coin with the chance h rate, at most 1: the plain Euler step, for comparison."""
+
+    def change(self, law: Law, x: Tensor, z: Tensor, t: Tensor, s: Tensor) -> Float[Tensor, "..."]:
+        """Return h d/dt log p."""
+        return Frozen().change(law, x, z, t, s)
+
+    def expected(self, number: Tensor) -> Tensor:
+        """Return the hazard of the coin, infinite for a chance of 1."""
+        return -torch.log1p(-number.clamp(max=1))
+
+
+@dataclass(frozen=True)
+class AtStart(Survival):
+    """Another way, whose jumps land where they would at t, not at s; for comparison."""
+
+    way: Survival
+
+    def change(self, law: Law, x: Tensor, z: Tensor, t: Tensor, s: Tensor) -> Float[Tensor, "..."]:
+        """Return that of the other way."""
+        return self.way.change(law, x, z, t, s)
+
+    def expected(self, number: Tensor) -> Tensor:
+        """Return that of the other way."""
+        return self.way.expected(number)
+
+    def landing(self, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """Land where the law rises at t."""
+        return t, t

@@ -1,0 +1,49 @@
+"""Crystals: elements, places in the cell, and the cell."""
+
+from feller.data.crystals.modality import Crystals
+from feller.data.modality import Dataset
+from feller.errors import UsageError
+from feller.losses import CrossEntropy, PerLeaf, Squared, WhereMasked
+from feller.networks.leaves import Angles, Leaf, Numbers, Symbols
+from feller.networks.sites import Sites
+from feller.objective import Matching
+from feller.paths import Affine, Geodesic, Mixture, Product
+from feller.recipes.recipe import Recipe
+from feller.sampling import Sampling
+from feller.spaces import MaskSource, Torus
+from feller.times import LeafTimes
+from feller.train.optimiser import Training
+
+
+def crystals(data: Dataset, size: str) -> Recipe:
+    """Elements are hidden and revealed, places go the shorter way around the cell, the cell goes straight.
+
+    In a share of the examples the elements or the cell are given, so that a model can be asked for crystals of a
+    formula or in a cell.
+
+    Raises:
+        UsageError: If the data are no crystals.
+    """
+    modality = data.modality
+    if not isinstance(modality, Crystals):
+        raise UsageError("the recipe `crystals` needs crystals; these data are of another kind, use --recipe auto")
+    width, depth, minutes = {"tiny": (64, 3, 2.0), "small": (128, 4, 10.0), "base": (256, 8, 120.0)}[size]
+    kinds: dict[str, Leaf] = {"element": Symbols(len(modality.elements)), "place": Angles(), "lattice": Numbers()}
+    return Recipe(
+        architecture=Sites(kinds, whole=("lattice",), apart="place", count="atoms", width=width, depth=depth),
+        objective=Matching(
+            Product(
+                {
+                    "element": Mixture(source=MaskSource()),
+                    "place": Geodesic(Torus((modality.longest, 3))),
+                    "lattice": Affine(),
+                }
+            ),
+            modality.space(),
+            PerLeaf({"element": WhereMasked(CrossEntropy()), "place": Squared(), "lattice": Squared()}),
+            drop=0.0,  # without their number there are no atoms
+            leaf_times=LeafTimes(given=0.3, which=("element", "lattice")),
+        ),
+        train=Training(batch=128, lr=2e-3, decay=0.5, average=0.998, minutes=minutes),
+        sampling=Sampling("midpoint", 64),
+    )

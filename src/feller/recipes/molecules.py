@@ -1,0 +1,47 @@
+"""Molecules: elements and places of atoms."""
+
+from feller.couplings import Aligned
+from feller.data.modality import Dataset
+from feller.data.molecules.modality import Molecules
+from feller.errors import UsageError
+from feller.losses import CrossEntropy, PerLeaf, Squared, WhereMasked
+from feller.networks.equivariant import Equivariant
+from feller.networks.leaves import Symbols
+from feller.objective import Matching
+from feller.paths import Affine, Mixture, Product
+from feller.recipes.recipe import Recipe
+from feller.sampling import Sampling
+from feller.spaces import MaskSource
+from feller.times import LeafTimes
+from feller.train.optimiser import Training
+
+
+def molecules(data: Dataset, size: str) -> Recipe:
+    """Elements are hidden and revealed, atoms go straight from noise that was dealt out and turned to be near.
+
+    In a share of the examples the elements are given, so that a model can be asked for molecules of a formula.
+
+    Raises:
+        UsageError: If the data are no molecules.
+    """
+    modality = data.modality
+    if not isinstance(modality, Molecules):
+        raise UsageError("the recipe `molecules` needs molecules; these data are of another kind, use --recipe auto")
+    width, pair, depth, minutes = {"tiny": (48, 24, 3, 5.0), "small": (128, 64, 5, 30.0), "base": (256, 96, 9, 600.0)}[
+        size
+    ]
+    return Recipe(
+        architecture=Equivariant(
+            {"element": Symbols(len(modality.elements))}, count="atoms", width=width, pair=pair, depth=depth
+        ),
+        objective=Matching(
+            Product({"element": Mixture(source=MaskSource()), "place": Affine()}),
+            modality.space(),
+            PerLeaf({"element": WhereMasked(CrossEntropy()), "place": Squared()}),
+            coupling=Aligned(),
+            drop=0.0,  # without their number there are no atoms
+            leaf_times=LeafTimes(given=0.2, which=("element",)),
+        ),
+        train=Training(batch=64, lr=1e-3, decay=0.5, average=0.999, minutes=minutes),
+        sampling=Sampling("midpoint", 128),
+    )

@@ -1,0 +1,98 @@
+"""Clouds of points that meet their noise: the same points, dealt out and turned, nearer than before."""
+
+import itertools
+
+import pytest
+import torch
+from torch import Tensor
+
+from feller.couplings import Aligned
+from feller.couplings.aligned import dealt, turn
+from feller.draws import Draws
+from feller.errors import UsageError
+from feller.spaces import SO3
+from feller.spaces.rotations import hat
+
+F64 = torch.float64
+VALID = torch.arange(5) < torch.tensor([[5], [3], [1], [0]])
+
+
+def clouds() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    draws = Draws(0)
+    x_0 = {"place": draws.at("a").normal((4, 5, 3), F64), "kind": torch.full((4, 5), 9)}
+    x_1 = {"place": 2 + draws.at("b").normal((4, 5, 3), F64), "kind": draws.at("c").integers(4, (4, 5))}
+    return x_0, x_1
+
+
+def align(x_0: dict[str, Tensor], x_1: dict[str, Tensor], valid: Tensor | dict | None = VALID) -> Tensor:
+    given = {} if valid is None else {"valid": valid}
+    moved = Aligned()(x_0, x_1, given, Draws(0).at("coupling"))
+    assert moved["kind"] is x_0["kind"]
+    return moved["place"]
+
+
+def test_the_cloud_keeps_its_form_and_takes_the_middle_of_the_data() -> None:
+    """The distances among its points are what they were, but in another order."""
+    x_0, x_1 = clouds()
+    moved = align(x_0, x_1)
+    for i in range(3):
+        real = VALID[i]
+        before, after = (torch.cdist(x[real], x[real]).flatten().sort().values for x in (x_0["place"][i], moved[i]))
+        torch.testing.assert_close(after, before)
+        torch.testing.assert_close(moved[i][real].mean(0), x_1["place"][i][real].mean(0))
+        assert torch.equal(moved[i][~real], x_0["place"][i][~real])
+    assert torch.equal(moved[3], x_0["place"][3])
+
+
+def test_it_is_nearer_than_any_dealing_without_a_turn() -> None:
+    x_0, x_1 = clouds()
+    moved = align(x_0, x_1, None)
+    data = x_1["place"] - x_1["place"].mean(1, keepdim=True)
+    noise = x_0["place"] - x_0["place"].mean(1, keepdim=True)
+    cost = (moved - x_1["place"]).square().sum((1, 2))
+    for order in itertools.permutations(range(5)):
+        assert (cost <= (noise[:, list(order)] - data).square().sum((1, 2)) + 1e-9).all()
+
+
+def test_a_cloud_that_was_turned_and_moved_comes_back() -> None:
+    x_1 = clouds()[1]["place"][:1]
+    middle = x_1.mean(1, keepdim=True)
+    rotation = SO3().exp(torch.eye(3, dtype=F64)[None], hat(torch.tensor([[0.2, 0.1, 0.3]], dtype=F64)))
+    noise = (x_1 - middle) @ rotation.mT + 7
+    order = torch.tensor([3, 1, 4, 0, 2])
+    x_0 = {"place": noise[:, order], "kind": torch.zeros(1, 5)}
+    torch.testing.assert_close(align(x_0, {"place": x_1, "kind": torch.zeros(1, 5)}, None), x_1)
+
+
+def test_dealing_is_the_best_of_all() -> None:
+    x_0, x_1 = clouds()
+    whole = torch.ones(4, 5, dtype=torch.bool)
+    best = torch.take_along_dim(x_0["place"], dealt(x_0["place"], x_1["place"], whole)[:, :, None], 1)
+    cost = (best - x_1["place"]).square().sum((1, 2))
+    for order in itertools.permutations(range(5)):
+        assert (cost <= (x_0["place"][:, list(order)] - x_1["place"]).square().sum((1, 2)) + 1e-9).all()
+
+
+def test_a_turn_is_a_rotation_and_no_other_is_better() -> None:
+    x_0, x_1 = clouds()
+    best = turn(x_0["place"], x_1["place"])
+    torch.testing.assert_close(torch.linalg.det(best), torch.ones(4, dtype=F64))
+    cost = (x_0["place"] @ best.mT - x_1["place"]).square().sum((1, 2))
+    for other in SO3().reference(200, Draws(1).at("others")).double():
+        assert (cost <= (x_0["place"] @ other.mT - x_1["place"]).square().sum((1, 2)) + 1e-4).all()
+
+
+def test_an_example_alone_is_aligned_as_in_company() -> None:
+    x_0, x_1 = clouds()
+    whole = align(x_0, x_1)
+    for i in range(4):
+        rows = slice(i, i + 1)
+        given = {"valid": {"place": VALID[rows]}}
+        alone = [{name: leaf[rows] for name, leaf in x.items()} for x in (x_0, x_1)]
+        one = Aligned()(*alone, given, Draws(0).at("x"))
+        torch.testing.assert_close(one["place"], whole[rows])
+
+
+def test_rounds_are_checked() -> None:
+    with pytest.raises(UsageError, match="one round"):
+        Aligned(rounds=0)

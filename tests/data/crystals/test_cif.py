@@ -1,0 +1,196 @@
+"""CIF: what pymatgen writes and reads as the truth; symmetry, order of sites, what cannot be read."""
+
+import numpy as np
+import pytest
+import torch
+from pymatgen.core import Lattice, Structure
+from pymatgen.io.cif import CifWriter
+
+from feller.data.crystals.cif import PartialError, blocks, cif_text, read_block
+from feller.data.crystals.crystal import Crystal, formula
+from feller.data.crystals.elements import NUMBERS, SYMBOLS
+from feller.data.crystals.lattice import bounded
+from feller.errors import InputError
+
+SALT = """data_salt
+_cell_length_a 5.64(1)
+_cell_length_b 5.64
+_cell_length_c 5.64
+_cell_angle_alpha 90
+_cell_angle_beta 90
+_cell_angle_gamma 90
+_symmetry_space_group_name_H-M 'F m -3 m'
+loop_
+_atom_site_label
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+Na1 0 0 0
+CL1 0.5 0.5 0.5
+"""
+
+
+def read(text: str) -> Crystal:
+    return read_block(blocks(text)[0])[0]
+
+
+def random(seed: int, size: int = 7) -> Crystal:
+    draw = np.random.default_rng(seed)
+    numbers = torch.from_numpy(0.4 * draw.normal(size=(1, 6)) + [1.5, 1.5, 1.5, 0, 0, 0])
+    return Crystal(draw.integers(1, 90, size), draw.random((size, 3)), bounded(numbers)[0].numpy())
+
+
+def same(own: Crystal, structure: Structure) -> None:
+    assert [site.specie.Z for site in structure] == own.numbers.tolist()
+    np.testing.assert_allclose(structure.lattice.parameters, own.lattice, atol=1e-4)
+    apart = structure.frac_coords - own.places
+    np.testing.assert_allclose(apart - np.round(apart), 0, atol=1e-4)
+
+
+def test_symbols_are_those_of_pymatgen() -> None:
+    from pymatgen.core import Element
+
+    theirs = {element.symbol: element.Z for element in Element if element.symbol not in ("D", "T")}
+    assert theirs == NUMBERS
+    assert SYMBOLS[26] == "Fe"
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_pymatgen_reads_what_is_written(seed: int) -> None:
+    own = random(seed)
+    structure = Structure.from_str(cif_text(own, "x"), fmt="cif")
+    order = [int(np.abs((structure.frac_coords - p + 0.5) % 1 - 0.5).sum(1).argmin()) for p in own.places]
+    assert sorted(order) == list(range(7))  # pymatgen sorts by electronegativity
+    same(own, Structure.from_sites([structure[i] for i in order]))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_written_is_read_in_its_order(seed: int) -> None:
+    own = random(seed)
+    back = read(cif_text(own, "x"))
+    assert back.numbers.tolist() == own.numbers.tolist()
+    np.testing.assert_allclose(back.lattice, own.lattice, atol=1e-7)
+    np.testing.assert_allclose(back.places, own.places, atol=1e-7)
+
+
+@pytest.mark.parametrize("symprec", [None, 0.01])
+def test_what_pymatgen_writes_is_read(symprec: float | None) -> None:
+    """With symmetry, too: the same structure, though its sites come in the order of the file."""
+    hexagonal = Structure.from_spacegroup(
+        "P6_3mc", Lattice.hexagonal(3.82, 6.26), ["Zn", "S"], [[1 / 3, 2 / 3, 0], [1 / 3, 2 / 3, 0.3748]]
+    )
+    rutile = Structure.from_spacegroup(
+        "P4_2/mnm", Lattice.tetragonal(4.594, 2.959), ["Ti", "O"], [[0, 0, 0], [0.3053, 0.3053, 0]]
+    )
+    from pymatgen.analysis.structure_matcher import StructureMatcher
+
+    for structure in (hexagonal, rutile):
+        back = read(str(CifWriter(structure, symprec=symprec)))
+        again = Structure(Lattice.from_parameters(*back.lattice), back.numbers, back.places)
+        assert len(again) == len(structure)
+        assert StructureMatcher(primitive_cell=False, scale=False).fit(structure, again)
+
+
+def test_symmetry_by_name_of_its_group() -> None:
+    salt = read(SALT)
+    assert formula(salt.numbers) == "Na4Cl4"
+    assert salt.lattice.tolist() == [5.64, 5.64, 5.64, 90, 90, 90]
+    truth = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    own, expected = ({tuple(np.round(p % 1 % 1, 6)) for p in places} for places in (salt.places, truth.frac_coords))
+    assert own == expected
+
+
+def test_coarse_special_positions_are_one_atom() -> None:
+    """0.333 is not a third, and its images under a threefold axis are 0.001 apart."""
+    text = SALT.replace("F m -3 m", "P 3").replace("angle_gamma 90", "angle_gamma 120")
+    text = text.replace("Na1 0 0 0", "Na1 0.333 0.667 0").replace("CL1 0.5 0.5 0.5", "Cl1 0 0 0.5")
+    assert formula(read(text).numbers) == "NaCl"
+
+
+def test_blocks_without_atoms_are_skipped_and_others_numbered() -> None:
+    text = "# a file\ndata_global\n_publ_author 'x'\n" + SALT + cif_text(random(0), "y")
+    assert [block.split()[0] for block in blocks(text)] == ["data_salt", "data_y"]
+
+
+def test_deuterium_counts_as_hydrogen() -> None:
+    crystal, isotopes = read_block(blocks(SALT.replace("CL1", "D1"))[0])
+    assert isotopes
+    assert formula(crystal.numbers) == "Na4H4"
+    assert not read_block(blocks(SALT)[0])[1]
+
+
+def test_label_of_any_letters_comes_back() -> None:
+    for label in ("7", "a b", 'it\'s "x"', "größe", "_loop", "data_x\nloop_"):
+        text = cif_text(random(0)._replace(label=label), "x")
+        assert read(text).label == label
+        assert len(blocks(text)) == 1
+
+
+def test_types_count_before_labels() -> None:
+    text = SALT.replace("_atom_site_label", "_atom_site_label\n_atom_site_type_symbol")
+    assert formula(read(text.replace("Na1", "X1 Na1+").replace("CL1", "X2 Cl1-")).numbers) == "Na4Cl4"
+    with pytest.raises(InputError, match="no element 'Vac'"):
+        read(text.replace("Na1", "X1 Vac").replace("CL1", "X2 Cl1-"))
+
+
+@pytest.mark.parametrize("occupancy", ["0.5", "1.2", "0.80(2)"])
+def test_partial_occupancy_is_told_apart(occupancy: str) -> None:
+    text = SALT.replace("_atom_site_label", "_atom_site_label\n_atom_site_occupancy").replace("Na1", "Na1 1")
+    with pytest.raises(PartialError):
+        read(text.replace("CL1", f"CL1 {occupancy}"))
+    assert len(read(text.replace("CL1", "CL1 .")).numbers) == 8
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "match"),
+    [
+        ("_cell_length_a 5.64(1)\n", "", "_cell_length_a, got none"),
+        ("length_b 5.64", "length_b ?", "_cell_length_b, got '\\?'"),
+        ("length_b 5.64", "length_b 0", "cell with a volume"),
+        ("length_b 5.64", "length_b -5", "cell with a volume"),
+        ("length_b 5.64", "length_b nan", "_cell_length_b, got 'nan'"),
+        ("angle_gamma 90", "angle_gamma 180", "cell with a volume"),
+        ("CL1", "Xx1", "no element 'Xx1'"),
+        ("CL1", "?", "no element '\\?'"),
+        ("0.5 0.5 0.5", "0.5 nan 0.5", "fract_y, got 'nan'"),
+        ("0.5 0.5 0.5", "0.5 0.5 ?", "fract_z, got '\\?'"),
+        ("0.5 0.5 0.5", "0.5 0.5", "text that is none"),
+        ("fract_x", "cartn_x", "no such places"),
+        ("_atom_site_label", "_atom_site_name", "no symbols"),
+        ("F m -3 m", "F q -3 q", "operations of symmetry"),
+    ],
+)
+def test_damage_is_named(old: str, new: str, match: str) -> None:
+    assert old in SALT
+    with pytest.raises(InputError, match=match) as error:
+        read(SALT.replace(old, new))
+    assert "\n" not in str(error.value)
+
+
+def test_random_damage_gives_a_crystal_or_one_line() -> None:
+    draw, text, said = np.random.default_rng(0), cif_text(random(1), "x"), []
+    for _ in range(300):
+        letters = list(text)
+        for place in draw.integers(0, len(letters), 3):
+            letters[place] = chr(draw.integers(9, 127))
+        broken = "".join(letters)[: draw.integers(1, 2 * len(text))]
+        for block in blocks(broken):
+            try:
+                crystal = read_block(block)[0]
+            except (InputError, PartialError) as error:
+                said.append(str(error))
+            else:
+                assert len(crystal.numbers) == len(crystal.places) > 0
+                assert np.isfinite(crystal.places).all()
+    assert said
+    assert not any("\n" in each for each in said)
+
+
+def test_without_pymatgen_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.util
+
+    from feller.errors import UsageError
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"pip install 'feller\[crystals\]'"):
+        read(SALT)

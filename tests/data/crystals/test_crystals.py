@@ -1,0 +1,268 @@
+"""Crystals as data: states and back, conditions, every form, what a person may give."""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+import pytest
+import torch
+from pymatgen.core import Lattice, Structure
+
+from feller.data import read
+from feller.data.crystals.arrays import padded
+from feller.data.crystals.crystal import Crystal
+from feller.data.crystals.lattice import bounded, closes
+from feller.data.crystals.modality import Crystals, crystals
+from feller.data.found import Found
+from feller.data.modality import Dataset, Modality
+from feller.draws import Draws
+from feller.errors import InputError, UsageError
+from feller.record import from_data, to_data
+from feller.tree import leaves
+
+SIZES = (2, 5, 5, 3)
+
+
+def found(label: bool = False) -> Found:
+    """Return crystals of 2, 5, 5 and 3 atoms of Na, Cl, Ti and O; the last two edges are alike in all."""
+    draw = np.random.default_rng(0)
+    cells = bounded(torch.from_numpy(0.2 * draw.normal(size=(4, 6)) + [1.5, 1.5, 1.5, 0, 0, 0]))
+    cells[:, 1:3] = 4.0
+    kinds = np.array([8, 11, 17, 22])
+    made = [Crystal(kinds[draw.integers(0, 4, n)], draw.random((n, 3)), cells[i].numpy()) for i, n in enumerate(SIZES)]
+    made[1].numbers[:4] = kinds
+    atoms, places, lattice = padded(made)
+    named = {"labels": np.array([0, 1, 1, 0]), "classes": ("a b", "größe")} if label else {}
+    return Found(places, atoms=atoms, lattice=lattice, **named)
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    return crystals(found())
+
+
+def same(own: Dataset, values: dict, given: dict) -> None:
+    assert given.keys() == own.given.keys()
+    assert torch.equal(values["element"], own.values["element"])
+    apart = values["place"] - own.values["place"]
+    torch.testing.assert_close(apart - apart.round(), torch.zeros_like(apart), atol=1e-6, rtol=0)
+    torch.testing.assert_close(values["lattice"], own.values["lattice"], atol=1e-6, rtol=0)
+    assert all(map(torch.equal, leaves(given), leaves({name: own.given[name] for name in given})))
+
+
+def test_states_lie_in_their_space(data: Dataset) -> None:
+    state, space = data.modality.encode(data.values), data.modality.space()
+    start = space.reference(4, Draws(0).at("x"))
+    assert {name: leaf.shape for name, leaf in state.items()} == {name: leaf.shape for name, leaf in start.items()}
+    assert {name: leaf.dtype for name, leaf in state.items()} == {name: leaf.dtype for name, leaf in start.items()}
+    assert data.modality.elements == ("O", "Na", "Cl", "Ti")
+    assert state["element"].max() == 3
+    assert (start["element"] == 4).all()  # the mask
+    assert ((state["place"] >= 0) & (state["place"] < 2 * torch.pi)).all()
+    torch.testing.assert_close(state["place"].double(), 2 * torch.pi * data.values["place"], atol=1e-6, rtol=0)
+    padding = ~data.given["valid"]["place"]
+    assert padding.sum() == 5
+    assert (state["place"][padding] == 0).all()
+    assert (state["element"][padding] == 0).all()
+
+
+def test_cells_are_standardised_also_where_they_do_not_vary(data: Dataset) -> None:
+    lattice = data.modality.encode(data.values)["lattice"].double()
+    torch.testing.assert_close(lattice.mean(0), torch.zeros(6).double(), atol=1e-5, rtol=0)
+    varies = torch.tensor([True, False, False, True, True, True])
+    torch.testing.assert_close(lattice.std(0, correction=0)[varies], torch.ones(4).double(), atol=1e-5, rtol=0)
+    assert lattice[:, ~varies].abs().max() < 1e-5
+    assert data.modality.scale[1] == 1e-3
+
+
+def test_decoding_gives_the_values_back(data: Dataset) -> None:
+    back = data.modality.decode(data.modality.encode(data.values))
+    assert back["place"].dtype == back["lattice"].dtype == torch.float64
+    apart = back["place"] - data.values["place"]
+    assert (apart - apart.round()).abs().max() < 1e-6
+    torch.testing.assert_close(back["lattice"], data.values["lattice"], rtol=1e-5, atol=0)
+    assert torch.equal(back["element"], data.values["element"])
+
+
+def test_every_state_has_a_cell(data: Dataset) -> None:
+    wild = dataclasses.replace(data.modality, scale=(1.0,) * 6)
+    state = wild.space().reference(500, Draws(1).at("x"))
+    state["lattice"] *= 3
+    lattice = wild.decode(state)["lattice"]
+    assert closes(lattice).all()
+    for row in lattice[:50].tolist():
+        assert Lattice.from_parameters(*row).volume > 0
+
+
+def test_places_end_before_one(data: Dataset) -> None:
+    state = data.modality.encode(data.values)
+    state["place"][:] = torch.nextafter(torch.tensor(2 * torch.pi), torch.tensor(0.0))
+    assert data.modality.decode(state)["place"].max() < 1
+    values = {**data.values, "place": torch.full_like(data.values["place"], 1 - 1e-12)}
+    assert data.modality.encode(values)["place"].max() < 2 * torch.pi
+
+
+def test_state_that_is_not_finite_is_refused(data: Dataset) -> None:
+    for name in ("place", "lattice"):
+        state = data.modality.encode(data.values)
+        state[name][2].flatten()[0] = torch.nan
+        with pytest.raises(InputError, match="1 of 4 samples are not finite"):
+            data.modality.decode(state)
+
+
+def test_atoms_that_are_masked_are_refused_unless_they_are_padding(data: Dataset) -> None:
+    values = {**data.values, "element": data.values["element"].clone()}
+    values["element"][0, 2:] = 4
+    assert data.modality.arrays(values, data.given)["element"][0, 2:].tolist() == [0, 0, 0]
+    values["element"][0, 1] = 4
+    with pytest.raises(InputError, match="have no element yet"):
+        data.modality.arrays(values, data.given)
+
+
+def test_numbers_of_atoms_are_a_condition_that_says_what_is_valid(data: Dataset) -> None:
+    modality = data.modality
+    assert modality.conditions == {"atoms": ("2", "3", "5")}
+    assert data.given["atoms"].tolist() == [0, 2, 2, 1]
+    completed = modality.complete({"atoms": torch.tensor([modality.condition("atoms", "3"), 3])})
+    assert completed["valid"].keys() == {"element", "place"}
+    for marks in completed["valid"].values():
+        assert marks.sum(1).tolist() == [3, 5]  # not given: as many as can be
+        assert marks[0].tolist() == [True, True, True, False, False]
+    assert modality.counted(data.values).tolist() == [5] * 4
+
+
+def test_crystals_of_others_are_padded_and_checked(data: Dataset) -> None:
+    other = Found(
+        np.zeros((1, 4, 3)) + 0.5, atoms=np.array([[8, 22, 11, 8]]), lattice=np.array([[4.0, 4, 4, 90, 90, 90]])
+    )
+    values, given = data.modality.accept(other)
+    assert values["element"].tolist() == [[0, 3, 1, 0, 0]]
+    assert given["atoms"].tolist() == [3]
+    assert given["valid"]["place"].sum() == 4
+    with pytest.raises(InputError, match=r"there is no K here.* there are: Cl, Na, O, Ti"):
+        data.modality.accept(dataclasses.replace(other, atoms=np.array([[8, 19, 11, 8]])))
+    large = Found(np.zeros((1, 6, 3)), atoms=np.full((1, 6), 8), lattice=other.lattice)
+    with pytest.raises(InputError, match="up to 5 atoms, got one of 6"):
+        data.modality.accept(large)
+    with pytest.raises(InputError, match="expected crystals, got points"):
+        data.modality.accept(Found(np.ones((2, 3))))
+
+
+@pytest.mark.parametrize("label", [False, True])
+@pytest.mark.parametrize("name", ["a.npz", "a.csv", "a.cif", "folder"])
+def test_every_form_gives_the_same_crystals_back(tmp_path: pathlib.Path, name: str, label: bool) -> None:
+    own = crystals(found(label))
+    assert own.given.keys() == ({"atoms", "label", "valid"} if label else {"atoms", "valid"})
+    own.modality.write(own.values, own.given, tmp_path / name)
+    same(own, *own.modality.read_back(tmp_path / name))
+    again = read(str(tmp_path / name))
+    same(own, again.values, again.given)
+    assert again.modality.conditions == own.modality.conditions
+
+
+def test_arrays_hold_one_array_a_leaf(data: Dataset) -> None:
+    arrays = data.modality.arrays(data.values, data.given)
+    assert {name: array.shape for name, array in arrays.items()} == {
+        "element": (4, 5), "place": (4, 5, 3), "lattice": (4, 6), "valid": (4, 5)
+    }  # fmt: skip
+    assert arrays["element"][1, :4].tolist() == [8, 11, 17, 22]
+    assert arrays["valid"].sum(1).tolist() == list(SIZES)
+    assert arrays["place"][0, 2:].max() == arrays["element"][0, 2:].max() == 0
+    padded_more = dataclasses.replace(data.modality, longest=9)
+    values, given = padded_more.accept(found())
+    assert padded_more.arrays(values, given)["valid"].shape == (4, 9)
+
+
+def test_folder_holds_a_file_a_crystal_and_a_picture(data: Dataset, tmp_path: pathlib.Path) -> None:
+    data.modality.write(data.values, data.given, tmp_path / "out")
+    files = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert files == ["00000.cif", "00001.cif", "00002.cif", "00003.cif", "grid.png"]
+    for i, size in enumerate(SIZES):
+        structure = Structure.from_file(tmp_path / "out" / f"0000{i}.cif")
+        assert len(structure) == size
+        np.testing.assert_allclose(structure.lattice.parameters, data.values["lattice"][i], atol=1e-4)
+
+
+def test_fewer_crystals_replace_more(data: Dataset, tmp_path: pathlib.Path) -> None:
+    data.modality.write(data.values, data.given, tmp_path / "out")
+    few = data.subset(torch.tensor([2, 0]))
+    data.modality.write(few.values, few.given, tmp_path / "out")
+    same(few, *data.modality.read_back(tmp_path / "out"))
+
+
+def test_samples_need_only_their_number_of_atoms(data: Dataset) -> None:
+    state = data.modality.space().reference(3, Draws(0).at("x"))
+    state["element"][:, :3] = torch.tensor([0, 1, 2])
+    values = data.modality.decode(state)
+    arrays = data.modality.arrays(values, {"atoms": torch.tensor([1, 1, 0])})
+    assert arrays["element"].tolist() == [[8, 11, 17, 0, 0], [8, 11, 17, 0, 0], [8, 11, 0, 0, 0]]
+
+
+@pytest.mark.parametrize("text", ["NaTiO3", "Na,Ti,O,O,O", " Na, Ti,O, O,O", "NaTi(O)3"])
+def test_elements_can_be_given(data: Dataset, text: str) -> None:
+    value, follows = data.modality.give("element", text)
+    assert value.tolist() == [[1, 3, 0, 0, 0]]
+    assert value.dtype == torch.long
+    assert follows == {"atoms": 2}
+
+
+def test_fewer_elements_are_padded(data: Dataset) -> None:
+    value, follows = data.modality.give("element", "NaCl")
+    assert value.tolist() == [[1, 2, 0, 0, 0]]
+    assert follows == {"atoms": 0}
+
+
+def test_one_symbol_stands_for_all_atoms(data: Dataset) -> None:
+    value, follows = data.modality.give("element", "Ti")
+    assert value.tolist() == [[3] * 5]
+    assert follows == {}
+
+
+def test_cell_can_be_given(data: Dataset) -> None:
+    value, follows = data.modality.give("lattice", "4,4.1,4.2,90,80,110")
+    assert (value.shape, value.dtype, follows) == ((1, 6), torch.float32, {})
+    state = {**data.modality.encode(data.values), "lattice": value.expand(4, 6)}
+    expected = torch.tensor([4, 4.1, 4.2, 90, 80, 110]).double().expand(4, 6)
+    torch.testing.assert_close(data.modality.decode(state)["lattice"], expected, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("leaf", "text", "match"),
+    [
+        ("element", "NaK", "hold no K: .*there are: Cl, Na, O, Ti"),
+        ("element", "Xx", "no element 'Xx'"),
+        ("element", "", "cannot read element="),
+        ("element", "NaTiO4", "has 6 atoms, and cells of the training data have 2, 3, 5"),
+        ("element", "Na,,O", "no element ''"),
+        ("element", "na", "cannot read element=na from 'na'"),
+        ("element", "Na(O", "bracket is open"),
+        ("element", "NaO)", "cannot read element=NaO\\) from '\\)'"),
+        ("element", "O0.5", "from '.5' on"),
+        ("element", "O99999", "over 10,000 atoms"),
+        ("lattice", "4,4,4", "expected lattice=a,b,c,alpha,beta,gamma"),
+        ("lattice", "4,4,4,120,120,120", "that close"),
+        ("lattice", "4,4,4,90,90,nan", "that close"),
+        ("lattice", "4,4,-4,90,90,90", "that close"),
+        ("lattice", "cubic", "got 'cubic'"),
+        ("place", "0,0,0", "no part of these data can be given, got place="),
+    ],
+)
+def test_what_cannot_be_given_is_said(data: Dataset, leaf: str, text: str, match: str) -> None:
+    with pytest.raises(UsageError, match=match):
+        data.modality.give(leaf, text)
+
+
+def test_record_keeps_the_modality(data: Dataset) -> None:
+    assert from_data(Modality, to_data(data.modality)) == data.modality
+    usual = (0.0,) * 6, (1.0,) * 6
+    for wrong in (
+        (5, ("O",), ("6",), *usual),
+        (5, ("O",), (), *usual),
+        (5, ("O",), ("x",), *usual),
+        (5, (), ("5",), *usual),
+        (5, ("Xx",), ("5",), *usual),
+        (5, ("O",), ("5",), (0.0,) * 5, (1.0,) * 5),
+        (5, ("O",), ("5",), (0.0,) * 6, (0.0,) * 6),
+    ):
+        with pytest.raises(InputError, match="expected"):
+            Crystals(*wrong)

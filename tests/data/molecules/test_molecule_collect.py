@@ -1,0 +1,133 @@
+"""Which molecules are taken: limits, notes, what is damaged; folders, arrays, and the way through `read`."""
+
+import pathlib
+
+import numpy as np
+import pytest
+import torch
+from tests.data.molecules.test_sdf import HYDROXIDE, record
+from tests.data.molecules.test_xyz import METHANE, WATER
+
+from feller.data import read
+from feller.data.find import find
+from feller.data.molecules.collect import find_molecules, interpret_molecules
+from feller.data.molecules.modality import Molecules
+from feller.data.molecules.molecule import Molecule
+from feller.data.molecules.xyz import xyz_text
+from feller.errors import InputError, UsageError
+
+
+def chain(length: int) -> str:
+    """Return a chain of carbon atoms."""
+    places = np.stack([1.3 * np.arange(length), np.arange(length) % 2, np.zeros(length)], 1)
+    return xyz_text([Molecule("", np.full(length, 6), places)])
+
+
+def test_molecules_are_padded(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "a.xyz").write_text(WATER + METHANE)
+    found = find_molecules(tmp_path / "a.xyz", 64)
+    assert found.atoms is not None
+    assert found.atoms.tolist() == [[8, 1, 1, 0, 0], [6, 1, 1, 1, 1]]
+    assert found.values.shape == (2, 5, 3)
+    assert found.values[0, 1].tolist() == [0, 0.763, -0.477]
+    assert (found.values[0, 3:] == 0).all()
+    assert found.notes == ()
+
+
+def test_what_does_not_suit_is_left_out_and_told(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "a.xyz").write_text(WATER + "1\n\nHe 0 0 0\n" + chain(9) + chain(10))
+    found = find_molecules(tmp_path / "a.xyz", 9)
+    assert found.atoms is not None
+    assert (found.atoms > 0).sum(1).tolist() == [3, 9]
+    assert found.notes == (
+        "molecules left out for over 9 atoms: 1, the first is a.xyz: line 20",
+        "single atoms left out: 1, the first is a.xyz: line 6",
+        "molecules with carbon and no hydrogen: 1, the first is a.xyz: line 9; add hydrogens if the file only omits"
+        " them, since stability counts them",
+    )
+    drawing = record([("C", 0, 0, 0), ("C", 1.5, 0, 0)], dimension="2D")
+    water = record([("O", 0, 0, 0.119), ("H", 0, 0.763, -0.477)])
+    (tmp_path / "b.sdf").write_text("$$$$\n".join([HYDROXIDE, drawing, water]))
+    assert find_molecules(tmp_path / "b.sdf", 64).notes == (
+        "charged molecules left out: 1, the first is b.sdf: line 1",
+        "drawings in two dimensions left out: 1, the first is b.sdf: line 10",
+    )
+    with pytest.raises(InputError, match=r"no molecule of 2 to 2 atoms is left.*over 2 atoms: 3"):
+        find_molecules(tmp_path / "a.xyz", 2)
+
+
+def test_atoms_on_top_of_each_other_are_damage(tmp_path: pathlib.Path) -> None:
+    near = WATER.replace("H 0.0 -0.763 -0.477", "H 0.0 0.763 -0.2")  # 0.277 Å from the other
+    (tmp_path / "a.xyz").write_text(METHANE + near)
+    with pytest.raises(InputError, match=r"a\.xyz: line 8: atoms 2 \(H\) and 3 \(H\) are 0\.277 Å apart"):
+        find_molecules(tmp_path / "a.xyz", 64)
+    (tmp_path / "a.xyz").write_text(METHANE + near.replace("-0.2", "-0.17"))
+    assert len(find_molecules(tmp_path / "a.xyz", 64).values) == 2
+
+
+def test_without_a_limit_all_are_kept(tmp_path: pathlib.Path) -> None:
+    """Samples are counted as they are."""
+    (tmp_path / "a.xyz").write_text("1\n\nHe 0 0 0\n" + "2\n\nH 0 0 0\nH 0 0 0\n" + chain(100))
+    found = find_molecules(tmp_path / "a.xyz", None)
+    assert found.atoms is not None
+    assert (found.atoms > 0).sum(1).tolist() == [1, 2, 100]
+    assert len(find(tmp_path / "a.xyz", limit=None).values) == 3
+
+
+def test_folder_is_read_in_order(tmp_path: pathlib.Path) -> None:
+    for name, text in (("b.xyz", WATER), ("a.mol", record([("C", 0, 0, 1), ("O", 0, 0, 2.1)])), ("c.xyz", METHANE)):
+        (tmp_path / name).write_text(text)
+    (tmp_path / "grid.png").write_text("no molecule")
+    found = find(tmp_path)
+    assert found.atoms is not None
+    assert (found.atoms > 0).sum(1).tolist() == [2, 3, 5]
+
+
+def test_arrays_are_read_and_checked(tmp_path: pathlib.Path) -> None:
+    element, place = np.array([[8, 1, 1], [1, 1, 0]]), np.arange(18.0).reshape(2, 3, 3)
+    valid = element > 0
+    arrays = {"element": element, "place": place, "valid": valid}
+    found = interpret_molecules(arrays, "a.npz", 64)
+    assert found.atoms is not None
+    assert found.atoms.tolist() == element.tolist()
+    assert (found.values[1, 2] == 0).all()
+    assert interpret_molecules({"element": element, "place": place}, "a.npz", 64).values.tolist() == (
+        found.values.tolist()
+    )
+    left = interpret_molecules(arrays, "a.npz", 2)
+    assert len(left.values) == 1
+    assert left.notes == ("molecules left out for over 2 atoms: 1, the first is a.npz: row 1",)
+    np.savez(tmp_path / "a.npz", **arrays)
+    assert isinstance(read(str(tmp_path / "a.npz")).modality, Molecules)
+    for wrong, match in (
+        ({"valid": valid[:, ::-1]}, "at its beginning"),
+        ({"valid": valid & False}, "at its beginning"),
+        ({"valid": valid[:1]}, "expected"),
+        ({"valid": valid * 1.0}, "expected"),
+        ({"valid": valid | True}, "atomic numbers from 1 to 118"),
+        ({"element": element * 100}, "atomic numbers from 1 to 118"),
+        ({"element": element * 1.0}, "expected"),
+        ({"place": place[:, :2]}, "expected"),
+        ({"place": place.astype(str)}, "expected"),
+        ({"place": place * np.nan}, "finite"),
+        ({"element": element[:0], "place": place[:0], "valid": valid[:0]}, "expected"),
+    ):
+        with pytest.raises(InputError, match=match):
+            interpret_molecules({**arrays, **wrong}, "a.npz", 64)
+
+
+def test_read_makes_a_data_set(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "a.xyz"
+    path.write_text(WATER + METHANE + chain(70))
+    data = read(str(path))
+    assert isinstance(data.modality, Molecules)
+    assert len(data) == 2
+    assert data.notes[0].startswith("molecules left out for over 64 atoms: 1")
+    assert len(read(str(path), size=70)) == 3
+    again = read(str(path), like=data.modality)
+    assert again.modality is data.modality
+    assert torch.equal(again.values["place"], data.values["place"])
+    long = read(str(path), size=70).modality
+    assert len(read(str(path), like=long)) == 3  # as long as the model's own, not as the default
+    with pytest.raises(UsageError, match="no rows of numbers"):
+        read(str(path), space="sphere")

@@ -1,0 +1,62 @@
+"""A network for pictures beside one that reads their class: the token is the picture's condition, its mask is none."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from feller.draws import Draws
+from feller.errors import UsageError
+from feller.networks.architecture import Architecture
+from feller.networks.captioned import Captioned, CaptionedNetwork
+from feller.networks.unet import UNet
+from feller.record import from_data, to_data
+
+PICTURES = UNet(channels=8, multipliers=(1, 2), blocks=1, attention=(False,))
+SETTINGS = Captioned(PICTURES, 4, channels=8)
+SHAPE = {"image": (1, 9, 8), "label": ()}
+T = torch.tensor([0.2, 0.6, 0.9])
+
+
+def state() -> dict[str, Tensor]:
+    draw = Draws(0).at("x")
+    return {"image": draw.normal((3, 1, 9, 8)), "label": torch.tensor([0, 3, 4])}
+
+
+def trained() -> CaptionedNetwork:
+    network = SETTINGS.build(SHAPE, {}, Draws(0))
+    generator = torch.Generator().manual_seed(0)
+    for weight in network.parameters():
+        nn.init.normal_(weight, std=0.2, generator=generator)
+    return network
+
+
+def test_a_new_network_answers_with_zero() -> None:
+    answer = SETTINGS.build(SHAPE, {}, Draws(0))(state(), T, {})
+    assert answer["image"].shape == (3, 1, 9, 8)
+    assert answer["label"].shape == (3, 4)
+    assert all((leaf == 0).all() for leaf in answer.values())
+    assert from_data(Architecture, to_data(SETTINGS)) == SETTINGS
+
+
+def test_the_picture_sees_the_label_as_a_condition_and_the_label_sees_the_picture_alone() -> None:
+    network, x = trained(), state()
+    answer = network(x, T, {})
+    plain = network.pictures(x["image"], T, {"label": x["label"]})
+    assert torch.equal(answer["image"], plain)
+    other = network({**x, "label": torch.tensor([1, 1, 1])}, T, {})
+    assert (other["image"] - answer["image"]).abs().flatten(1).amax(1).min() > 1e-3
+    assert torch.equal(other["label"], answer["label"])
+    moved = network({**x, "image": x["image"] + 0.3}, T, {})
+    assert (moved["label"] - answer["label"]).abs().amax(1).min() > 1e-4
+    late = network(x, {"image": T / 2, "label": T}, {})
+    assert (late["label"] - answer["label"]).abs().amax(1).min() > 1e-5
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), {"image": (1, 8, 8)}, {"image": (8, 8), "label": ()}])
+def test_states_of_other_shapes_are_refused(shape: object) -> None:
+    with pytest.raises(UsageError, match="Captioned expects image"):
+        SETTINGS.build(shape, {}, Draws(0))
+    with pytest.raises(UsageError, match="no condition"):
+        SETTINGS.build(SHAPE, {"label": 3}, Draws(0))
+    with pytest.raises(UsageError, match="1 or more"):
+        Captioned(PICTURES, 0)

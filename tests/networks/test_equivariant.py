@@ -1,0 +1,125 @@
+"""The network of points: turning and mirroring go through it, moving does nothing, padding and order neither."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from feller.draws import Draws
+from feller.errors import UsageError
+from feller.networks.architecture import Architecture
+from feller.networks.equivariant import Equivariant, EquivariantNetwork
+from feller.networks.leaves import Symbols
+from feller.record import from_data, to_data
+from feller.spaces import SO3
+from feller.tree import State
+
+F64 = torch.float64
+SETTINGS = Equivariant({"element": Symbols(5)}, count="atoms", width=16, pair=8, depth=2)
+SHAPE = {"element": (7,), "place": (7, 3)}
+T = torch.tensor([0.2, 0.6, 0.9], dtype=F64)
+VALID = torch.arange(7) < torch.tensor([[4], [7], [5]])
+
+
+def trained(conditions: dict[str, int] | None = None) -> EquivariantNetwork:
+    network = SETTINGS.build(SHAPE, conditions or {}, Draws(0)).double()
+    generator = torch.Generator().manual_seed(0)
+    for weight in network.parameters():
+        nn.init.normal_(weight, std=0.3, generator=generator)
+    return network
+
+
+def state() -> dict[str, Tensor]:
+    draw = Draws(0).at("x")
+    return {"element": draw.integers(6, (3, 7)), "place": draw.normal((3, 7, 3), F64)}
+
+
+def test_a_new_network_answers_with_zero() -> None:
+    network = SETTINGS.build(SHAPE, {"atoms": 3}, Draws(0))
+    x = {"element": torch.zeros(2, 7, dtype=torch.long), "place": torch.randn(2, 7, 3)}
+    answer = network(x, torch.rand(2), {"atoms": torch.tensor([0, 1])})
+    assert answer["place"].shape == (2, 7, 3)
+    assert answer["element"].shape == (2, 7, 5)
+    assert all((leaf == 0).all() for leaf in answer.values())
+    assert from_data(Architecture, to_data(SETTINGS)) == SETTINGS
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_turning_and_mirroring_go_through_and_moving_does_nothing(mirrored: bool) -> None:
+    network, x = trained(), state()
+    turn = SO3().reference(1, Draws(1).at("turn"))[0].double() * (-1 if mirrored else 1)
+    turn = torch.linalg.qr(turn)[0] * torch.linalg.qr(turn)[1].diagonal().sign()  # drawn in single precision
+    answer = network(x, T, {"valid": VALID})
+    other = {**x, "place": x["place"] @ turn.mT + torch.tensor([3.0, -2.0, 5.0], dtype=F64)}
+    turned = network(other, T, {"valid": VALID})
+    torch.testing.assert_close(turned["place"], answer["place"] @ turn.mT, atol=1e-9, rtol=1e-9)
+    torch.testing.assert_close(turned["element"], answer["element"], atol=1e-9, rtol=1e-9)
+    assert answer["place"].abs().max() > 0.1
+    middle = (answer["place"] * VALID[:, :, None]).sum(1)
+    torch.testing.assert_close(middle, torch.zeros_like(middle), atol=1e-12, rtol=0)
+
+
+def test_the_order_of_points_means_nothing() -> None:
+    network, x = trained(), state()
+    order = torch.randperm(7, generator=torch.Generator().manual_seed(3))
+    answer, turned = network(x, T, {}), network({k: v[:, order] for k, v in x.items()}, T, {})
+    for name in answer:
+        torch.testing.assert_close(turned[name], answer[name][:, order])
+
+
+def test_padding_changes_nothing() -> None:
+    network, x = trained(), state()
+    answer = network(x, T, {"valid": VALID})
+    dirty = {
+        "element": torch.where(VALID, x["element"], 99),
+        "place": torch.where(VALID[:, :, None], x["place"], torch.nan),
+    }
+    moved = network(dirty, T, {"valid": {"element": VALID, "place": VALID}})
+    for name in answer:
+        torch.testing.assert_close(moved[name], answer[name])
+        assert (answer[name][~VALID] == 0).all()
+    alone = network({k: v[:1, :4] for k, v in x.items()}, T[:1], {})
+    torch.testing.assert_close(alone["place"], answer["place"][:1, :4])
+
+
+def test_points_at_one_place_have_gradients() -> None:
+    network, x = trained(), state()
+    x["place"][:, 1] = x["place"][:, 0]
+    x["place"].requires_grad_()
+    sum(leaf.square().sum() for leaf in network(x, T, {}).values()).backward()
+    assert torch.isfinite(x["place"].grad).all()
+
+
+def test_each_leaf_has_a_time_of_its_own() -> None:
+    network, x = trained(), state()
+    same = network(x, T, {})
+    for name in x:
+        own = network(x, {"element": T, "place": T, name: torch.ones_like(T)}, {})
+        assert all((own[other] - same[other]).abs().max() > 1e-4 for other in x)
+
+
+@pytest.mark.parametrize("shape", [(7, 3), {"place": (7, 3)}, {"place": (7, 2), "element": (7,)}])
+def test_states_of_other_shapes_are_refused(shape: object) -> None:
+    with pytest.raises(UsageError, match="Equivariant expects place"):
+        SETTINGS.build(shape, {}, Draws(0))
+
+
+@pytest.mark.parametrize("wrong", [{"width": 0}, {"places": "element"}])
+def test_settings_are_checked(wrong: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        Equivariant({"element": Symbols(5)}, **wrong)
+
+
+def test_gradients_of_single_examples_add_up() -> None:
+    """As private training takes them: under vmap all pairs there might be are listed, and weighed."""
+    network, x = trained(), state()
+    weights = dict(network.named_parameters())
+
+    def loss(weights: dict[str, Tensor], x: State, t: Tensor, valid: Tensor) -> Tensor:
+        one = {name: leaf[None] for name, leaf in x.items()}
+        answer = torch.func.functional_call(network, weights, (one, t[None], {"valid": valid[None]}))
+        return sum(leaf.square().sum() for leaf in answer.values())
+
+    single = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0, 0))(weights, x, T, VALID)
+    sum(leaf.square().sum() for leaf in network(x, T, {"valid": VALID}).values()).backward()
+    for name, weight in weights.items():
+        torch.testing.assert_close(single[name].sum(0), weight.grad, msg=name)

@@ -1,0 +1,243 @@
+"""The transformer over sites: kinds of leaves, padding and missing leaves, times of their own, order only if asked."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from feller.draws import Draws
+from feller.errors import UsageError
+from feller.networks.architecture import Architecture
+from feller.networks.leaves import Angles, Numbers, Rotations, Symbols
+from feller.networks.sites import Sites, SitesTransformer
+from feller.record import from_data, to_data
+from feller.spaces import SO3, Euclidean, MaskSource, Product, Tokens, Torus
+from feller.tree import State, tree_map
+
+F64 = torch.float64
+SMALL = {"width": 16, "depth": 2, "heads": 2}
+CHAIN = Sites({"rotation": Rotations(), "position": Numbers(), "residue": Symbols(4)}, reach=3, count="length", **SMALL)
+CHAIN_SPACE = Product(
+    {"rotation": SO3((10,)), "position": Euclidean((10, 4)), "residue": Tokens(4, (10,), MaskSource())}
+)
+CRYSTAL = Sites(
+    {"element": Symbols(5), "place": Angles(), "lattice": Numbers()}, whole=("lattice",), apart="place", **SMALL
+)
+CRYSTAL_SPACE = Product(
+    {"element": Tokens(5, (10,), MaskSource()), "place": Torus((10, 3)), "lattice": Euclidean((6,))}
+)
+KINDS = [pytest.param(CHAIN, CHAIN_SPACE, id="chain"), pytest.param(CRYSTAL, CRYSTAL_SPACE, id="crystal")]
+
+
+def shape(space: Product) -> State:
+    return tree_map(lambda leaf: tuple(leaf.shape[1:]), space.reference(0, Draws(0).at("shape")))
+
+
+def double(x: State) -> State:
+    return tree_map(lambda leaf: leaf.double() if leaf.is_floating_point() else leaf, x)
+
+
+def state(space: Product, n: int = 3) -> State:
+    """Draw states whose tokens are not all masks."""
+    x = double(space.reference(n, Draws(0).at("x")))
+    for name, part in space.parts.items():
+        if isinstance(part, Tokens):
+            x[name] = torch.randint(part.count + 1, x[name].shape, generator=torch.Generator().manual_seed(1))
+    return x
+
+
+def trained(settings: Sites, space: Product, conditions: dict[str, int] | None = None) -> SitesTransformer:
+    """Return a network whose every weight says something."""
+    network = settings.build(shape(space), conditions or {}, Draws(0)).double()
+    generator = torch.Generator().manual_seed(0)
+    for weight in network.parameters():
+        nn.init.normal_(weight, std=0.3, generator=generator)
+    return network
+
+
+def times(x: State, t: Tensor) -> State:
+    return dict.fromkeys(x, t)
+
+
+T = torch.tensor([0.2, 0.6, 0.9], dtype=F64)
+VALID = torch.arange(10) < torch.tensor([[4], [6], [6]])
+
+
+def sites(settings: Sites) -> list[str]:
+    return [name for name in settings.leaves if name not in settings.whole]
+
+
+@pytest.mark.parametrize(("settings", "space"), KINDS)
+def test_a_new_network_answers_with_zero(settings: Sites, space: Product) -> None:
+    network = settings.build(shape(space), {"length": 5}, Draws(0))
+    x = space.reference(3, Draws(0).at("x"))
+    answer = network(x, torch.rand(3), {"length": torch.tensor([0, 1, 2])})
+    for name, leaf in x.items():
+        kind = settings.leaves[name]
+        logits = (kind.count,) if isinstance(kind, Symbols) else ()
+        assert answer[name].shape == (*leaf.shape, *logits)
+        assert (answer[name] == 0).all()
+    assert from_data(Architecture, to_data(settings)) == settings
+
+
+@pytest.mark.parametrize(("settings", "space"), KINDS)
+def test_padding_changes_nothing(settings: Sites, space: Product) -> None:
+    """Neither what it holds, not even not-a-number, nor how much there is of it; the answers there are zero."""
+    network, x, names = trained(settings, space), state(space), sites(settings)
+    valid = dict.fromkeys(names, VALID)
+    answer = network(x, T, {"valid": valid})
+
+    def dirty(name: str, leaf: Tensor) -> Tensor:
+        if name not in names:
+            return leaf
+        wrong = torch.full_like(leaf, 99 if not leaf.is_floating_point() else torch.nan)
+        return torch.where(VALID.reshape(3, 10, *(1,) * (leaf.ndim - 2)), leaf, wrong)
+
+    moved = network({name: dirty(name, leaf) for name, leaf in x.items()}, T, {"valid": valid})
+    short = {name: leaf[:, :6] if name in names else leaf for name, leaf in x.items()}
+    short = network(short, T, {"valid": dict.fromkeys(names, VALID[:, :6])})
+    for name in answer:
+        if name in names:
+            torch.testing.assert_close(moved[name][VALID], answer[name][VALID])
+            torch.testing.assert_close(short[name][VALID[:, :6]], answer[name][VALID])
+        else:
+            torch.testing.assert_close(moved[name], answer[name])
+            torch.testing.assert_close(short[name], answer[name])
+    for name in names:
+        assert (network(x, T, {"valid": VALID})[name][VALID] == answer[name][VALID]).all()
+    alone = network({k: v[:1, :4] if k in names else v[:1] for k, v in x.items()}, T[:1], {})
+    torch.testing.assert_close(alone[names[0]], answer[names[0]][:1, :4])
+
+
+def test_a_leaf_that_is_missing_changes_nothing() -> None:
+    """Of one example the lattice is unknown, of another one element: what stands there does not count."""
+    network, x = trained(CRYSTAL, CRYSTAL_SPACE), state(CRYSTAL_SPACE)
+    element = torch.ones(3, 10, dtype=torch.bool)
+    element[1, 4] = False
+    valid = {"lattice": torch.tensor([True, False, True]), "element": element}
+    other = {name: leaf.clone() for name, leaf in x.items()}
+    other["lattice"][1], other["element"][1, 4] = torch.nan, (x["element"][1, 4] + 1) % 6
+    answer, moved = network(x, T, {"valid": valid}), network(other, T, {"valid": valid})
+    assert (answer["place"][1, 4] != 0).all()  # the site is there
+    assert all(torch.isfinite(leaf).all() for leaf in moved.values())
+    torch.testing.assert_close(moved["place"], answer["place"])
+    assert (network(other, T, {"valid": {"lattice": valid["lattice"]}})["place"] - answer["place"])[
+        1
+    ].abs().max() > 1e-4
+
+
+@pytest.mark.parametrize(("settings", "space"), KINDS)
+def test_each_leaf_has_a_time_of_its_own(settings: Sites, space: Product) -> None:
+    network, x = trained(settings, space), state(space)
+    same = network(x, T, {})
+    for name in x:
+        own = network(x, {**times(x, T), name: torch.ones_like(T)}, {})
+        assert all((own[other] - same[other]).abs().max() > 1e-4 for other in x)
+    assert all(torch.equal(leaf, same[name]) for name, leaf in network(x, times(x, T), {}).items())
+
+
+def test_without_reach_the_order_of_sites_means_nothing() -> None:
+    network, x = trained(CRYSTAL, CRYSTAL_SPACE), state(CRYSTAL_SPACE)
+    order = torch.randperm(10, generator=torch.Generator().manual_seed(3))
+    turned = network({k: v if k == "lattice" else v[:, order] for k, v in x.items()}, T, {})
+    answer = network(x, T, {})
+    torch.testing.assert_close(turned["place"], answer["place"][:, order])
+    torch.testing.assert_close(turned["lattice"], answer["lattice"])
+    chain, x = trained(CHAIN, CHAIN_SPACE), state(CHAIN_SPACE)
+    turned = chain({k: v[:, order] for k, v in x.items()}, T, {})
+    assert (turned["position"] - chain(x, T, {})["position"][:, order]).abs().max() > 0.01
+
+
+def test_angles_are_seen_around_the_turn_and_attention_sees_their_differences() -> None:
+    network, x = trained(CRYSTAL, CRYSTAL_SPACE), state(CRYSTAL_SPACE)
+    around = network({**x, "place": x["place"] + 2 * math.pi}, T, {})
+    answer = network(x, T, {})
+    torch.testing.assert_close(around["place"], answer["place"])
+    bias = network.apart(x["place"])
+    torch.testing.assert_close(network.apart(x["place"] + 1.0), bias)
+    assert bias.std() > 0.1
+
+
+def test_attention_along_a_chain_knows_distances_up_to_its_reach() -> None:
+    network = trained(CHAIN, CHAIN_SPACE)
+    bias = network.along(10)
+    for i, j in ((0, 2), (5, 4), (7, 7)):
+        torch.testing.assert_close(bias[:, i, j], network.along.near[:, j - i + 3])
+    assert torch.equal(bias[:, 0, 3], bias[:, 0, 9])
+    fresh = CHAIN.build(shape(CHAIN_SPACE), {}, Draws(0)).along.near
+    torch.testing.assert_close(fresh[:, 3:], -torch.tensor([[1.0], [0.25]]) * torch.arange(4.0))
+
+
+def test_rotations_answer_with_tangents() -> None:
+    x = state(CHAIN_SPACE)
+    answer = trained(CHAIN, CHAIN_SPACE)(x, T, {})["rotation"]
+    torch.testing.assert_close(SO3((10,)).tangent(x["rotation"], answer), answer, atol=1e-5, rtol=0)  # drawn in float32
+    assert answer.abs().max() > 0.1
+
+
+def test_skip_scales_the_numbers() -> None:
+    network = CRYSTAL.build(shape(CRYSTAL_SPACE), {}, Draws(0)).double()
+    nn.init.ones_(network.skip.bias)
+    x = state(CRYSTAL_SPACE)
+    answer = network(x, T, {})
+    torch.testing.assert_close(answer["lattice"], x["lattice"])
+    assert (answer["place"] == 0).all()
+
+
+def test_candidate_ends_are_answered_with_logits() -> None:
+    settings = Sites({"place": Angles(ends=7), "size": Numbers(ends=4)}, **SMALL)
+    space = Product({"place": Torus((10, 3)), "size": Euclidean((10,))})
+    answer = trained(settings, space)(state(space), T, {})
+    assert answer["place"].shape == (3, 10, 3, 7)
+    assert answer["size"].shape == (3, 10, 4)
+
+
+def test_the_count_is_read_off_and_other_conditions_count() -> None:
+    network, x = trained(CHAIN, CHAIN_SPACE, {"length": 7, "fold": 2}), state(CHAIN_SPACE)
+    assert network.nulls == {"fold": 2}
+
+    def answer(length: int, fold: int) -> Tensor:
+        given = {"length": torch.full((3,), length), "fold": torch.full((3,), fold)}
+        return network(x, T, given)["position"]
+
+    assert torch.equal(answer(0, 1), answer(5, 1))
+    assert (answer(0, 1) - answer(0, 0)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("shape", [(4,), {}, {"element": (4,)}, {"element": (4,), "place": (5, 3), "lattice": (6,)}])
+def test_states_of_other_shapes_are_refused(shape: object) -> None:
+    with pytest.raises(UsageError, match="Sites expects leaves"):
+        CRYSTAL.build(shape, {}, Draws(0))
+    with pytest.raises(UsageError, match="expected rotations"):
+        Sites({"a": Rotations()}, **SMALL).build({"a": (4, 3)}, {}, Draws(0))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"width": 0}, {"reach": -1}, {"width": 10, "heads": 4}, {"whole": ("b",)}, {"whole": ("a",)}, {"apart": "b"}],
+)
+def test_settings_are_checked(wrong: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match="expected"):
+        Sites({"a": Numbers()}, **wrong)
+
+
+@pytest.mark.parametrize(("settings", "space"), KINDS)
+def test_gradients_of_single_examples_add_up(settings: Sites, space: Product) -> None:
+    """As private training takes them: vmap over examples, through attention, masks and neighbours."""
+    network, x, names = trained(settings, space), state(space), sites(settings)
+    weights = dict(network.named_parameters())
+
+    def loss(weights: dict[str, Tensor], x: State, t: Tensor, valid: Tensor) -> Tensor:
+        one = {name: leaf[None] for name, leaf in x.items()}
+        given = {"valid": dict.fromkeys(names, valid[None])}
+        answer = torch.func.functional_call(network, weights, (one, t[None], given))
+        return sum(leaf.square().sum() for leaf in answer.values())
+
+    with sdpa_kernel(SDPBackend.MATH):
+        single = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0, 0))(weights, x, T, VALID)
+        whole = network(x, T, {"valid": dict.fromkeys(names, VALID)})
+        sum(leaf.square().sum() for leaf in whole.values()).backward()
+    for name, weight in weights.items():
+        torch.testing.assert_close(single[name].sum(0), weight.grad, msg=name)

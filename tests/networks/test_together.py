@@ -1,0 +1,97 @@
+"""One vector for all leaves of a small state: answers of each kind, a time each, what is not real is not seen."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from feller.draws import Draws
+from feller.errors import UsageError
+from feller.networks.architecture import Architecture
+from feller.networks.leaves import Angles, Numbers, Symbols
+from feller.networks.together import Together, TogetherNetwork
+from feller.record import from_data, to_data
+from feller.tree import State
+
+F64 = torch.float64
+SETTINGS = Together({"image": Numbers(), "label": Symbols(4), "turn": Angles(ends=6)}, width=16, depth=2)
+SHAPE = {"image": (1, 3, 2), "label": (), "turn": (2,)}
+T = torch.tensor([0.2, 0.6, 0.9], dtype=F64)
+
+
+def state() -> dict[str, Tensor]:
+    draw = Draws(0).at("x")
+    return {
+        "image": draw.normal((3, 1, 3, 2), F64),
+        "label": draw.integers(5, (3,)),
+        "turn": 6 * draw.uniform((3, 2), F64),
+    }
+
+
+def trained() -> TogetherNetwork:
+    network = SETTINGS.build(SHAPE, {"size": 3}, Draws(0)).double()
+    generator = torch.Generator().manual_seed(0)
+    for weight in network.parameters():
+        nn.init.normal_(weight, std=0.3, generator=generator)
+    return network
+
+
+GIVEN = {"size": torch.tensor([0, 1, 2])}
+
+
+def test_a_new_network_answers_with_zero() -> None:
+    answer = SETTINGS.build(SHAPE, {"size": 3}, Draws(0)).double()(state(), T, GIVEN)
+    assert {name: tuple(leaf.shape) for name, leaf in answer.items()} == {
+        "image": (3, 1, 3, 2),
+        "label": (3, 4),
+        "turn": (3, 2, 6),
+    }
+    assert all((leaf == 0).all() for leaf in answer.values())
+    assert from_data(Architecture, to_data(SETTINGS)) == SETTINGS
+
+
+def test_every_answer_sees_every_leaf_and_every_time() -> None:
+    network, x = trained(), state()
+    answer = network(x, T, GIVEN)
+    changed = {"image": x["image"] + 0.1, "label": (x["label"] + 1) % 5, "turn": x["turn"] + 0.1}
+    for name in x:
+        for other in (
+            network({**x, name: changed[name]}, T, GIVEN),
+            network(x, {**dict.fromkeys(x, T), name: T / 2}, GIVEN),
+        ):
+            assert all((other[leaf] - answer[leaf]).abs().max() > 1e-4 for leaf in x)
+
+
+def test_what_is_not_real_is_not_seen() -> None:
+    network, x = trained(), state()
+    valid = {"label": torch.tensor([True, False, True]), "image": torch.ones(3, 1, 3, dtype=torch.bool)}
+    valid["image"][0, 0, 1] = False
+    other = {name: leaf.clone() for name, leaf in x.items()}
+    other["label"][1], other["image"][0, 0, 1] = (x["label"][1] + 1) % 5, torch.nan
+    answer, moved = (network(state, T, {**GIVEN, "valid": valid}) for state in (x, other))
+    for name in answer:
+        torch.testing.assert_close(moved[name], answer[name])
+    masked = network({**x, "label": torch.full((3,), 4)}, T, GIVEN)["turn"]
+    assert (answer["turn"][1] - masked[1]).abs().max() > 1e-4  # what is not there is not the mask
+
+
+def test_other_states_are_refused() -> None:
+    for shape in ((4,), {"image": (1, 3, 2)}):
+        with pytest.raises(UsageError, match="Together expects the leaves image, label, turn"):
+            SETTINGS.build(shape, {}, Draws(0))
+    with pytest.raises(UsageError, match="1 or more"):
+        Together({"a": Numbers()}, width=0)
+
+
+def test_gradients_of_single_examples_add_up() -> None:
+    network, x = trained(), state()
+    weights = dict(network.named_parameters())
+
+    def loss(weights: dict[str, Tensor], x: State, t: Tensor, size: Tensor) -> Tensor:
+        one = {name: leaf[None] for name, leaf in x.items()}
+        answer = torch.func.functional_call(network, weights, (one, t[None], {"size": size[None]}))
+        return sum(leaf.square().sum() for leaf in answer.values())
+
+    single = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0, 0))(weights, x, T, GIVEN["size"])
+    sum(leaf.square().sum() for leaf in network(x, T, GIVEN).values()).backward()
+    for name, weight in weights.items():
+        torch.testing.assert_close(single[name].sum(0), weight.grad, msg=name)
