@@ -70,7 +70,8 @@ def test_examples_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = blocks(page)
     python = "\n".join(code for language, code in found if language == "python")
-    prepare(tmp_path, "\n".join([code for language, code in found if language == "python"][:2]))
+    uses = [i for i, (language, code) in enumerate(found) if language == "sh" and "mine.py" in code]
+    prepare(tmp_path, "\n".join(code for language, code in found[: uses[-1] if uses else 0] if language == "python"))
     for language, code in found:
         if language == "sh":
             for line in code.splitlines():

@@ -86,7 +86,7 @@ class Model:
         known = self.description.frequencies
         for name in wanted:
             if name not in known:
-                may = [*known, *self.description.fixable]
+                may = [*known, *(self.description.modality.leaves if self.description.fixable else ())]
                 there = nearest(name, may) if may else "this model has none"
                 raise UsageError(f"no condition is called {name!r}: {there}")
         given = {}
@@ -101,25 +101,27 @@ class Model:
     def asked(self, n: int, wanted: dict[str, str], draws: Draws) -> tuple[Given, dict[str, State]]:
         """Return the conditions of n samples, and the leaves of their states that are given, by what is wanted.
 
-        A leaf may say more than itself: the elements of a crystal say how many atoms it has.
+        A leaf may say more than itself: the elements of a crystal say how many atoms it has. A name may stand for
+        several leaves: the structure of a protein is two.
 
         Raises:
             UsageError: If a condition, a leaf or its value is unknown, or two say different things.
         """
         modality, fixed = self.description.modality, {}
         conditions = {name: text for name, text in wanted.items() if name not in modality.leaves}
-        for leaf in wanted.keys() - conditions.keys():
-            if leaf not in self.description.fixable:
+        for leaf in sorted(wanted.keys() - conditions.keys()):
+            value, follows = modality.give(leaf, wanted[leaf])
+            given = value if isinstance(value, dict) else {leaf: value}
+            if not given.keys() <= {*self.description.fixable}:
                 known = ", ".join(self.description.fixable) or "none"
                 raise UsageError(f"this model has not learned to take {leaf} as given, only: {known}; leave it out")
-            value, follows = modality.give(leaf, wanted[leaf])
             for name, number in follows.items():
                 text = modality.conditions[name][number]
                 if conditions.setdefault(name, text) != text:
                     raise UsageError(
                         f"{leaf} says that {name} is {text}, not {conditions[name]}; leave one of them out"
                     )
-            fixed[leaf] = value.expand(n, *value.shape[1:])
+            fixed |= {name: part.expand(n, *part.shape[1:]) for name, part in given.items()}
         return self.conditions(n, conditions, draws), fixed
 
     def sample(

@@ -10,6 +10,7 @@ from tests.data.test_frames import chain, torsions
 
 from feller.data.chains import find_backbones, interpret_backbones
 from feller.data.pdb import ATOMS, pdb_text
+from feller.data.residues import letters_of, numbers_of
 from feller.errors import InputError
 
 
@@ -17,9 +18,9 @@ def atoms(length: int, seed: int = 0) -> np.ndarray:
     return chain(torsions(length, seed), torsions(length, seed + 1))[0].numpy()
 
 
-def line(chain: np.ndarray, name: str = "x") -> str:
+def line(chain: np.ndarray, name: str = "x", **more: object) -> str:
     coords = {key: [None if np.isnan(p).any() else p.tolist() for p in chain[:, i]] for i, key in enumerate(ATOMS)}
-    return json.dumps({"name": name, "coords": coords}) + "\n"
+    return json.dumps({"name": name, "coords": coords, **more}) + "\n"
 
 
 def test_json_lines_are_read(tmp_path: pathlib.Path) -> None:
@@ -114,3 +115,72 @@ def test_arrays_are_read_and_checked() -> None:
     ):
         with pytest.raises(InputError, match=match):
             interpret_backbones(arrays, "a.npz")
+
+
+def test_sequences_follow_their_residues_through_cuts(tmp_path: pathlib.Path) -> None:
+    holed = atoms(30)
+    holed[12, 2] = np.nan
+    seq = "ACDEFGHIKLMN" + "W" + "ACDEFGHIKLMNPQRST"
+    (tmp_path / "a.jsonl").write_text(line(holed, seq=seq.lower()))
+    found = find_backbones(tmp_path / "a.jsonl")
+    assert found.residues.shape == (2, 17)
+    assert [letters_of(row) for row in found.residues] == [seq[:12] + 5 * "X", seq[13:]]
+
+
+def test_file_without_any_sequence_has_none(tmp_path: pathlib.Path) -> None:
+    for name, text in (
+        ("a.jsonl", line(atoms(12)) + line(atoms(12), seq="X" * 12)),
+        ("a.pdb", pdb_text([atoms(12)])),
+    ):
+        (tmp_path / name).write_text(text)
+        found = find_backbones(tmp_path / name)
+        assert found.residues is None
+        assert found.notes == ()
+
+
+def test_residues_that_are_not_known_are_told(tmp_path: pathlib.Path) -> None:
+    """A chain may lack its sequence, and a residue may be none of the 20."""
+    text = (
+        line(atoms(12), "whole", seq="ACDEFGHIKLMN") + line(atoms(11), "none") + line(atoms(10), "b", seq="ACDEF-HIBX")
+    )
+    (tmp_path / "a.jsonl").write_text(text)
+    found = find_backbones(tmp_path / "a.jsonl")
+    assert [letters_of(row) for row in found.residues] == ["ACDEFGHIKLMN", 12 * "X", "ACDEFXHIXXXX"]
+    assert found.notes == (
+        "residues that are none of the 20, or not told: 14 of 33, in 2 chains, the first is none; their places count,"
+        " their kind does not",
+    )
+
+
+@pytest.mark.parametrize(
+    ("seq", "told"),
+    [
+        ("ACDEFGHIKLM", "as many letters in seq as there are residues in coords, got 11 and 12"),
+        (["A"] * 12, "expected seq to be one letter for each residue"),
+        ("ACDEFGHIKLMß", "expected seq to be one letter for each residue"),
+        ("ACDEFGHIKL12", "expected seq to be one letter for each residue"),
+        (12, "expected seq to be one letter for each residue"),
+    ],
+)
+def test_wrong_sequence_names_its_line(tmp_path: pathlib.Path, seq: object, told: str) -> None:
+    (tmp_path / "a.jsonl").write_text(line(atoms(12)) + line(atoms(12), seq=seq))
+    with pytest.raises(InputError, match=rf"a\.jsonl: line 2: .*{told}") as error:
+        find_backbones(tmp_path / "a.jsonl")
+    assert "\n" not in str(error.value)
+
+
+def test_sequences_of_arrays_are_read_and_checked() -> None:
+    samples, valid = np.stack([atoms(12), atoms(12, 4)]), np.arange(12) < np.array([[12], [10]])
+    residue = np.stack([numbers_of("ACDEFGHIKLMN"), numbers_of("ACXEFGHIKLMN")])
+    found = interpret_backbones({"samples": samples, "valid": valid, "residue": residue}, "a.npz")
+    assert [letters_of(row) for row in found.residues] == ["ACDEFGHIKLMN", "ACXEFGHIKLXX"]
+    unknown = {"samples": samples, "valid": valid, "residue": np.full((2, 12), -1)}
+    assert interpret_backbones(unknown, "a.npz").residues is None
+    for wrong, match in (
+        (residue[:, :11], "whole numbers residue"),
+        (residue * 1.0, "whole numbers residue"),
+        (residue + 9, "positions in ACDEF"),
+        (residue - 1, "positions in ACDEF"),
+    ):
+        with pytest.raises(InputError, match=match):
+            interpret_backbones({"samples": samples, "valid": valid, "residue": wrong}, "a.npz")

@@ -1,4 +1,4 @@
-"""PDB files: columns, models, alternate places, insertions, damage, and what we write."""
+"""PDB files: columns, models, alternate places, insertions, residues, damage, and what we write."""
 
 import gzip
 import pathlib
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from feller.data.pdb import pdb_text, read_pdb
+from feller.data.residues import letters_of
 from feller.errors import InputError
 
 HEADER = "HEADER    TEST\nREMARK   1 NOTHING\n"
@@ -35,7 +36,12 @@ def residue(number: int, start: float, **more: str) -> str:
 
 def read(tmp_path: pathlib.Path, text: str, name: str = "1abc.pdb") -> dict[str, np.ndarray]:
     (tmp_path / name).write_text(text)
-    return dict(read_pdb(tmp_path / name))
+    return {chain.name: chain.atoms for chain in read_pdb(tmp_path / name)}
+
+
+def sequences(tmp_path: pathlib.Path, text: str) -> list[str]:
+    (tmp_path / "1abc.pdb").write_text(text)
+    return [letters_of(chain.residues) for chain in read_pdb(tmp_path / "1abc.pdb")]
 
 
 def test_chains_and_residues_are_told_apart(tmp_path: pathlib.Path) -> None:
@@ -67,7 +73,7 @@ def test_missing_atom_is_not_a_number(tmp_path: pathlib.Path) -> None:
 
 def test_packed_files_are_read(tmp_path: pathlib.Path) -> None:
     (tmp_path / "x.pdb.gz").write_bytes(gzip.compress(residue(1, 0).encode()))
-    assert read_pdb(tmp_path / "x.pdb.gz")[0][0] == "x:A"
+    assert read_pdb(tmp_path / "x.pdb.gz")[0].name == "x:A"
     (tmp_path / "x.pdb.gz").write_bytes(gzip.compress(residue(1, 0).encode())[:-9])
     with pytest.raises(InputError, match="cannot be unpacked"):
         read_pdb(tmp_path / "x.pdb.gz")
@@ -104,3 +110,32 @@ def test_what_is_written_is_read_again(tmp_path: pathlib.Path) -> None:
     lines = pdb_text(chains[:1]).splitlines()
     assert lines[1] == "ATOM      2  CA  GLY A   1     -19.571 -19.429 -19.286  1.00  0.00           C  "
     assert lines[-1] == "END"
+
+
+def test_residues_are_told_by_their_names(tmp_path: pathlib.Path) -> None:
+    """Of a number that two residues share, the first one counts; what has no parent is not known."""
+    names = ["TRP", "MSE", "SEP", "HSD", "UNK", "LIG", "ASX", "TYR"]
+    text = "".join(
+        residue(i, 10 * i, called=name, kind="HETATM" if name in ("MSE", "SEP") else "ATOM")
+        for i, name in enumerate(names)
+    )
+    assert sequences(tmp_path, text + residue(0, 500, called="PHE")) == ["WMSHXXXY"]
+    assert sequences(tmp_path, residue(0, 0, called="SEP", kind="HETATM") + residue(1, 9, called="CYS")) == ["SC"]
+
+
+@pytest.mark.parametrize(("name", "expected"), [("GLY", "XXX"), ("ALA", "XXX"), ("LEU", "LLL")])
+def test_chain_that_is_filled_in_tells_no_sequence(tmp_path: pathlib.Path, name: str, expected: str) -> None:
+    """Each chain for itself: another one has a sequence."""
+    chain = "".join(residue(i, 10 * i, called=name) for i in range(3))
+    other = "".join(residue(i, 10 * i, called=called, chain="B") for i, called in enumerate(("GLY", "ALA")))
+    assert sequences(tmp_path, chain + other) == [expected, "GA"]
+
+
+def test_sequences_are_written_and_read_again(tmp_path: pathlib.Path) -> None:
+    chains = [np.arange(length * 12.0).reshape(length, 4, 3) for length in (3, 2)]
+    text = pdb_text(chains, ["WXG", "AC"])
+    assert sequences(tmp_path, text) == ["WXG", "AC"]
+    assert "CA  UNK A   2" in text
+    assert "TER      13      GLY A   3" in text
+    assert "SEQRES" not in text
+    assert sequences(tmp_path, pdb_text(chains)) == ["XXX", "XX"]

@@ -6,7 +6,7 @@ import torch
 from feller.data import Dataset, read
 from feller.draws import Draws
 from feller.errors import InputError
-from feller.evaluate import EXPLAIN, Judge, Quality, flow, judge, quality
+from feller.evaluate import EXPLAIN, Judge, Quality, flow, judge, quality, sequences
 from feller.evaluate.judge import TRAINING
 from feller.train.engine import engine
 
@@ -36,10 +36,10 @@ def test_points(moons: Dataset) -> None:
 
 
 def test_every_number_is_explained_once(digits: Dataset, unseen: Dataset, digit_judge: Judge, moons: Dataset) -> None:
-    names = set(measure(digits, digits, unseen, digit_judge).numbers) | flow.EXPLAIN.keys()
+    names = set(measure(digits, digits, unseen, digit_judge).numbers) | flow.EXPLAIN.keys() | sequences.EXPLAIN.keys()
     lines = read("example:shakespeare").subset(torch.arange(100))
     molecules, crystals = (read(f"example:{name}").subset(torch.arange(60)) for name in ("molecules", "perovskites"))
-    for data in (moons, read("example:volcano"), read("example:backbones"), lines, molecules, crystals):
+    for data in (moons, read("example:volcano"), read("example:proteins"), lines, molecules, crystals):
         names |= measure(data, data, data).numbers.keys()
     assert names == EXPLAIN.keys()
 

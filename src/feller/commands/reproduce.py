@@ -21,6 +21,8 @@ class Reproduce:
     """One seed and short trainings."""
     data: str | None = None
     """Folder with larger data sets than those inside the package; claims that need one are not testable without."""
+    only: str = ""
+    """Part of the names of tests, such as geometry.earth: only their claims are tested."""
     json: bool = False
     """Print the claims as one JSON object, last on standard output."""
 
@@ -34,12 +36,14 @@ class Reproduce:
         data = None if self.data is None else pathlib.Path(self.data)
         if data is not None and not data.is_dir():
             raise UsageError(f"--data names a folder, and {data} is none")
+        if self.only and self.paper == "all":
+            raise UsageError("--only needs the name of one paper before it")
         tell = speaker()
         claims = []
         for name, reproduce in PAPERS.items():
             if self.paper in ("all", name):
                 tell.say(name)
-                claims += reproduce(self.quick, data, tell.say)
+                claims += reproduce(self.quick, data, tell.say, self.only)
         for claim in claims:
             tell.say(f"\n{claim.claim}")
             for name in ("paper", "ours", "spread", "verdict"):

@@ -11,6 +11,7 @@ from feller.data.images import Images
 from feller.data.modality import Dataset, Modality
 from feller.data.molecules.modality import Molecules
 from feller.data.points import Points
+from feller.data.proteins import Proteins
 from feller.data.read import read
 from feller.data.rows import Rows
 from feller.data.split import split
@@ -33,6 +34,7 @@ __all__ = [
     "Modality",
     "Molecules",
     "Points",
+    "Proteins",
     "Rows",
     "Subwords",
     "Text",

@@ -1,9 +1,8 @@
 """Protein backbones: the atoms N, CA, C and O of each residue of a chain."""
 
-import json
 import math
 import pathlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,7 +12,8 @@ from torch import Tensor
 
 from feller.data import overview
 from feller.data.arrays import write_arrays
-from feller.data.found import Found, Given
+from feller.data.chain_lines import json_lines
+from feller.data.found import Found, Given, kind
 from feller.data.frames import CA, OWN, PLACES, C, put_together, take_apart
 from feller.data.modality import Dataset, Modality, Write, check_finite_state
 from feller.data.pdb import ATOMS, pdb_text
@@ -61,7 +61,7 @@ class Backbones(Modality):
         """Arrays, JSON lines, one PDB file with a model for each chain, or a folder with a PDB file for each."""
         return {
             ".npz": lambda values, given, out: write_arrays(self.arrays(values, given), out),
-            ".jsonl": lambda values, given, out: replace_file(out, _json_lines(self.chains(values, given))),
+            ".jsonl": lambda values, given, out: replace_file(out, json_lines(self.chains(values, given))),
             ".pdb": lambda values, given, out: replace_file(out, pdb_text(self.chains(values, given))),
             "": self._write_folder,
         }
@@ -94,6 +94,13 @@ class Backbones(Modality):
         """Add `valid` [n, longest], which marks the residues that there are, from the length."""
         lengths = torch.tensor([*map(int, self.lengths), self.longest], device=given["length"].device)
         return {**given, "valid": self._mask(lengths[given["length"]])}
+
+    def adopt(self, data: Dataset) -> Dataset:
+        """Return chains of ours; of those with a sequence, the structure alone."""
+        if not isinstance(data.values, dict):
+            return super().adopt(data)
+        given = {"length": data.given["length"], "valid": data.given["valid"]["position"]}
+        return replace(data, values=data.values["atoms"], given=given, modality=self)
 
     def accept(self, found: Found) -> tuple[Tensor, Given]:
         """Pad chains to our length; a length that we do not know counts as not given."""
@@ -139,14 +146,16 @@ class Backbones(Modality):
             replace_file(out / file, pdb_text([atoms]))
 
 
-def _json_lines(chains: list[np.ndarray]) -> str:
-    """Write one object a line, with the places in Å of each atom under its name, as sets of inverse folding do."""
-    columns = [dict(zip(ATOMS, atoms.round(3).swapaxes(0, 1).tolist(), strict=True)) for atoms in chains]
-    return "".join(json.dumps({"name": f"sample-{i:05}", "coords": atoms}) + "\n" for i, atoms in enumerate(columns))
-
-
 def backbones(found: Found) -> Dataset:
-    """Make a data set of backbones, with mean and deviation of their places."""
+    """Make a data set of backbones."""
+    modality = usual_backbones(found)
+    return Dataset(*modality.accept(found), modality, found.notes)
+
+
+def usual_backbones(found: Found) -> Backbones:
+    """Return the modality of chains: their lengths, and mean and deviation of their places."""
+    if found.lengths is None:
+        raise InputError(f"expected protein backbones, got {kind(found)}")
     values, lengths = torch.from_numpy(found.values), torch.from_numpy(found.lengths)
     valid = torch.arange(values.shape[1]) < lengths[:, None]
     _, places, linked = take_apart(values, valid)
@@ -156,5 +165,4 @@ def backbones(found: Found) -> Dataset:
     mean = torch.cat([own.mean(0), following.mean(0)])
     scale = torch.cat([own.std(0, correction=0), following.std(0, correction=0)]).clamp(min=THIN)
     names = tuple(str(length) for length in lengths.unique().tolist())
-    modality = Backbones(values.shape[1], names, tuple(mean.tolist()), tuple(scale.tolist()))
-    return Dataset(*modality.accept(found), modality, found.notes)
+    return Backbones(values.shape[1], names, tuple(mean.tolist()), tuple(scale.tolist()))

@@ -1,6 +1,5 @@
 """Chains of residues as files hold them, cut where they have gaps: PDB files, folders of them, and JSON lines."""
 
-import json
 import pathlib
 import sys
 from collections.abc import Iterator
@@ -9,8 +8,10 @@ from itertools import pairwise
 
 import numpy as np
 
+from feller.data.chain_lines import parse
 from feller.data.found import Found
 from feller.data.pdb import ATOMS, Chain, read_pdb, read_text
+from feller.data.residues import LETTERS
 from feller.errors import InputError
 
 PDB = (".pdb", ".ent", ".pdb.gz", ".ent.gz")
@@ -31,26 +32,33 @@ class _Pieces:
     """What was kept, and what was not."""
 
     longest: int
-    atoms: list[np.ndarray] = field(default_factory=list)
+    kept: list[Chain] = field(default_factory=list)
     cut: list[str] = field(default_factory=list)
     long: list[str] = field(default_factory=list)
     short: list[str] = field(default_factory=list)
 
-    def add(self, name: str, atoms: np.ndarray) -> None:
+    def add(self, chain: Chain) -> None:
         """Cut a chain at its gaps and keep what is neither long nor short."""
-        ends = _gaps(atoms)
+        ends = _gaps(chain.atoms)
         if len(ends) > 2:
-            self.cut.append(name)
+            self.cut.append(chain.name)
         for start, stop in pairwise(ends):
-            piece = atoms[start:stop][_whole(atoms[start:stop])]
-            if len(piece) == 0:
+            whole = _whole(chain.atoms[start:stop])
+            piece = Chain(chain.name, chain.atoms[start:stop][whole], chain.residues[start:stop][whole])
+            size = len(piece.atoms)
+            if size == 0:
                 continue
-            if len(piece) > self.longest:
-                self.long.append(name)
-            elif len(piece) < SHORTEST:
-                self.short.append(name)
+            if size > self.longest:
+                self.long.append(chain.name)
+            elif size < SHORTEST:
+                self.short.append(chain.name)
             else:
-                self.atoms.append(piece)
+                self.kept.append(piece)
+
+    @property
+    def unknown(self) -> list[str]:
+        """Names of the chains kept some of whose residues are not known."""
+        return [piece.name for piece in self.kept if (piece.residues < 0).any()]
 
     def notes(self) -> Iterator[str]:
         """Say what was done, and name the first of each kind."""
@@ -60,6 +68,13 @@ class _Pieces:
             yield f"chains left out for over {self.longest} residues: {len(self.long)}, the first is {self.long[0]}"
         if self.short:
             yield f"pieces left out for less than {SHORTEST} residues: {len(self.short)}, the first of {self.short[0]}"
+        number, some = sum(int((piece.residues < 0).sum()) for piece in self.kept), self.unknown
+        total = sum(len(piece.atoms) for piece in self.kept)
+        if 0 < number < total:
+            yield (
+                f"residues that are none of the 20, or not told: {number:,} of {total:,}, in {len(some)} chains, the"
+                f" first is {some[0]}; their places count, their kind does not"
+            )
 
 
 def _whole(atoms: np.ndarray) -> np.ndarray:
@@ -90,21 +105,27 @@ def find_backbones(path: pathlib.Path, longest: int | None = LONGEST) -> Found:
         InputError: If a file is damaged, or if nothing is left.
     """
     pieces = _Pieces(longest or sys.maxsize)
-    for name, atoms in _chains(path):
-        pieces.add(name, atoms)
+    for chain in _chains(path):
+        pieces.add(chain)
     notes = tuple(pieces.notes())
-    if not pieces.atoms:
+    if not pieces.kept:
         limits = f"{SHORTEST} residues or more" if longest is None else f"{SHORTEST} to {longest} residues"
         raise InputError(f"{path}: no chain of {limits} is left ({'; '.join(notes) or 'there is none at all'})")
-    lengths = np.array([len(atoms) for atoms in pieces.atoms])
+    lengths = np.array([len(piece.atoms) for piece in pieces.kept])
     values = np.zeros((len(lengths), lengths.max(), len(ATOMS), 3))
-    for row, atoms in zip(values, pieces.atoms, strict=True):
-        row[: len(atoms)] = atoms
-    return Found(values, lengths=lengths, notes=notes)
+    residues = np.full(values.shape[:2], -1)
+    for row, letters, piece in zip(values, residues, pieces.kept, strict=True):
+        row[: len(piece.atoms)], letters[: len(piece.atoms)] = piece.atoms, piece.residues
+    return Found(values, lengths=lengths, residues=_any(residues), notes=notes)
+
+
+def _any(residues: np.ndarray) -> np.ndarray | None:
+    """Return what is known of sequences; None for nothing."""
+    return residues if (residues >= 0).any() else None
 
 
 def interpret_backbones(arrays: dict[str, np.ndarray], where: str) -> Found:
-    """Read `samples` [n, l, 4, 3] and `valid` [n, l] of an .npz, as we write them.
+    """Read `samples` [n, l, 4, 3] and `valid` [n, l] of an .npz, and `residue` [n, l] if it is there, as we write them.
 
     Raises:
         InputError: If numbers are missing, or if what is valid does not stand at the beginning.
@@ -123,7 +144,22 @@ def interpret_backbones(arrays: dict[str, np.ndarray], where: str) -> Found:
         raise InputError(f"{where}: expected the valid residues of each sample at its beginning, one or more")
     if not np.isfinite(samples[valid]).all():
         raise InputError(f"{where}: expected finite coordinates, got others; drop those samples")
-    return Found(np.where(valid[:, :, None, None], samples, 0)[:, : lengths.max()], lengths=lengths)
+    residues = _residues(arrays["residue"], valid, where)[:, : lengths.max()] if "residue" in arrays else None
+    values = np.where(valid[:, :, None, None], samples, 0)[:, : lengths.max()]
+    return Found(values, lengths=lengths, residues=None if residues is None else _any(residues))
+
+
+def _residues(residue: np.ndarray, valid: np.ndarray, where: str) -> np.ndarray:
+    """Return the numbers of residues, -1 behind the end of a chain."""
+    if residue.shape != valid.shape or residue.dtype.kind not in "iu":
+        raise InputError(f"{where}: expected whole numbers residue {list(valid.shape)}, got {list(residue.shape)}")
+    residue = np.where(valid, residue.astype(np.int64), -1)
+    if residue.min() < -1 or residue.max() >= len(LETTERS):
+        raise InputError(
+            f"{where}: expected residue to be positions in {LETTERS}, or -1 where one is not known, got"
+            f" {residue.min()} to {residue.max()}"
+        )
+    return residue
 
 
 def _chains(path: pathlib.Path) -> Iterator[Chain]:
@@ -138,25 +174,4 @@ def _chains(path: pathlib.Path) -> Iterator[Chain]:
     else:
         for number, line in enumerate(read_text(path).splitlines(), 1):
             if line.strip():
-                yield _parse(line, number, f"{path}: line {number}")
-
-
-def _parse(line: str, number: int, where: str) -> Chain:
-    """Read one JSON object with `coords`: a list of places for each atom, null where one is missing."""
-    try:
-        found = json.loads(line)
-        coords = found["coords"]
-        columns = [[_triple(place) for place in coords[name]] for name in ATOMS]
-        atoms = np.array(columns, dtype=np.float64).reshape(len(ATOMS), -1, 3)
-    except (ValueError, KeyError, TypeError, IndexError) as error:
-        hint = f"expected an object with coords of {', '.join(ATOMS)}, each a list of [x, y, z] or null"
-        raise InputError(f"{where}: {hint}, got {line[:40]!r} ({type(error).__name__})") from error
-    atoms[np.isinf(atoms)] = np.nan
-    return str(found.get("name", f"line {number}")), atoms.swapaxes(0, 1)
-
-
-def _triple(place: list[float | None] | None) -> list[float]:
-    if place is None:
-        return [np.nan] * 3
-    x, y, z = place
-    return [np.nan if value is None else float(value) for value in (x, y, z)]
+                yield parse(line, number, f"{path}: line {number}")

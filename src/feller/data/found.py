@@ -37,6 +37,8 @@ class Found:
     """Line of each row in its file, from 1, [n]; None where it is that of the array."""
     lengths: np.ndarray | None = None
     """Residues of each backbone, [n]; None for other data."""
+    residues: np.ndarray | None = None
+    """Amino acids of each backbone, as in `residues`, -1 where one is not known, [n, L]; None where none is."""
     documents: bool | None = None
     """Whether each text is an example of its own, rather than one whose parts are; None for other data."""
     tokens: np.ndarray | None = None

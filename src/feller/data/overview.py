@@ -19,7 +19,7 @@ MARK = "feller"
 GAP = 2
 LEAST = 48
 """Pixels a side, at least, to which a small picture is magnified."""
-OWN = re.compile(r"([^/]*[^/.][^/]*/)?\d{5,}\.(png|pdb|cif|xyz)|samples\.(csv|txt|jsonl)")
+OWN = re.compile(r"([^/]*[^/.][^/]*/)?\d{5,}\.(png|pdb|cif|xyz)|samples\.(csv|txt|jsonl)|sequences\.fasta")
 """Names of files that we write into such a folder, or into that of a class."""
 
 

@@ -17,6 +17,7 @@ from feller.data.molecules.modality import Molecules, molecules
 from feller.data.names import all_columns, places_among, torsions_among
 from feller.data.places import ANGLES, FLAT, check_space, place_of
 from feller.data.points import points
+from feller.data.proteins import proteins
 from feller.data.tables import Choose
 from feller.data.text import Text, texts
 from feller.data.torsions import torsions
@@ -83,7 +84,7 @@ def read(
         if space is not None and found.values.ndim != 2:
             raise UsageError(f"{source} holds no rows of numbers, so it lies in no other space; leave --space out")
         if found.lengths is not None:
-            return backbones(found)
+            return backbones(found) if found.residues is None else proteins(found)
         if found.lattice is not None:
             return crystals(found)
         if found.atoms is not None and found.lattice is None:

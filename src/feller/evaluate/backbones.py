@@ -1,21 +1,19 @@
 """How protein-like backbones are, beside real ones: torsions, bonds, angles, clashes, size."""
 
-import functools
 import math
-import pathlib
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from feller.data import Dataset
 from feller.data.frames import angle, dihedral
 from feller.draws import Draws
+from feller.evaluate.ramachandran import favoured, torsions
 
 EXPLAIN = {
     "ramachandran_favoured": "Share of residues whose torsions phi and psi are usual in well-determined structures"
-    " (the favoured 98 % of the Top8000 set; one table for all residues, since samples have no sequence):"
+    " (the favoured 98 % of the Top8000 set; one table for all residues, whatever their kind):"
     " ramachandran_floor is as good as real, random torsions have 0.16.",
     "ramachandran_floor": "The same share of real chains.",
     "bond_length": "Mean length of the bond C-N from one residue to the next, in Å.",
@@ -44,11 +42,9 @@ CLASH = 3.0
 """Distance in Å."""
 COMPACT = 0.38
 """Power of its length with which the radius of a folded chain grows."""
+FLOORS = {"ramachandran_favoured": "ramachandran_floor"}
+"""Names of floors that do not follow from those of their numbers."""
 ANGLES = ("CA-C-N", "C-N-CA", "N-CA-C")
-BIN = math.radians(2)
-"""Width of a bin of the table of torsions."""
-FAVOURED = 2
-"""Class of torsions in the table; 1 is allowed, 0 is neither."""
 
 
 def backbones_quality(
@@ -61,7 +57,7 @@ def backbones_quality(
     numbers: dict[str, float | str | None] = {}
     for name, value in measured.items():
         numbers[name] = value
-        numbers["ramachandran_floor" if name == "ramachandran_favoured" else f"{name}_floor"] = floor[name]
+        numbers[FLOORS.get(name, f"{name}_floor")] = floor[name]
     return numbers
 
 
@@ -95,8 +91,7 @@ def _geometry(data: Dataset) -> dict[str, Tensor]:
     valid = data.given["valid"].cpu()
     n, ca, c, _ = data.values.cpu().double().unbind(2)
     linked, inner = valid[:, 1:], valid[:, 2:]
-    phi = dihedral(c[:, :-1], n[:, 1:], ca[:, 1:], c[:, 1:])[:, :-1]
-    psi = dihedral(n[:, :-1], ca[:, :-1], c[:, :-1], n[:, 1:])[:, 1:]
+    phi, psi = torsions(data.values.cpu().double())
     return {
         "C-N": (c[:, :-1] - n[:, 1:]).norm(dim=2)[linked],
         "CA-CA": (ca[:, :-1] - ca[:, 1:]).norm(dim=2)[linked],
@@ -123,15 +118,3 @@ def _radius(ca: Float[Tensor, "n l 3"], valid: Bool[Tensor, "n l"]) -> Float[Ten
     weight = valid[:, :, None] / valid.sum(1)[:, None, None]
     centred = ca - (ca * weight).sum(1, keepdim=True)
     return (centred.square() * weight).sum((1, 2)).sqrt()
-
-
-def favoured(phi: Float[Tensor, " n"], psi: Float[Tensor, " n"]) -> Bool[Tensor, " n"]:
-    """Tell which torsions, in radians, are favoured in the general table of Top8000."""
-    rows, columns = (((torsion + math.pi) / BIN).long() % 180 for torsion in (phi, psi))
-    return _table()[rows, columns] == FAVOURED
-
-
-@functools.cache
-def _table() -> UInt8[Tensor, "180 180"]:
-    with np.load(pathlib.Path(__file__).with_name("ramachandran.npz")) as arrays:
-        return torch.from_numpy(arrays["general"])

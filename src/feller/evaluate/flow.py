@@ -5,16 +5,19 @@ from itertools import pairwise
 
 import torch
 
-from feller.data import Dataset, Images
+from feller.data import Dataset, Images, Proteins
 from feller.draws import Draws
 from feller.evaluate.comparison import pick
+from feller.evaluate.sequences import sequence_perplexity
 from feller.model import MOST_EXACT, Model
-from feller.paths import Affine, Autoregressive, TokenPath
+from feller.paths import Autoregressive, TokenPath
+from feller.processes import Characteristics, Process
 from feller.sampling import Sampling
 from feller.simulate import Midpoint, simulate
+from feller.simulate.solver import clock
 from feller.spaces import geometry
 from feller.times import linear_grid
-from feller.tree import tree_map
+from feller.tree import State, leaves, tree_map
 
 EXPLAIN = {
     "nll": "How surprised the model is by held-out data: minus its log density, in nats, averaged (given the label,"
@@ -31,9 +34,14 @@ MOST, MOST_LARGE = 300, 100
 
 
 def flow_quality(model: Model, held_out: Dataset, draws: Draws) -> dict[str, float | str | None]:
-    """Return the likelihood of held-out data and the straightness; nothing where the model has no flow."""
+    """Return the likelihood of held-out data and the straightness, or of proteins that of their sequences.
+
+    Nothing where the model has no flow.
+    """
     if isinstance(model.description.path, TokenPath | Autoregressive):
         return code_length(model, held_out, draws.named("code"))
+    if isinstance(held_out.modality, Proteins):
+        return {"sequence_perplexity": sequence_perplexity(model, held_out, draws.named("sequence"))}
     straight = straightness(model, draws.named("straightness"))
     if straight is None:
         return {}
@@ -82,8 +90,6 @@ def straightness(model: Model, draws: Draws, n: int = 256, steps: int = 32) -> f
     """
     about = model.description
     path = about.path
-    if isinstance(path, Affine) and path.noise is not None:
-        return None
     try:
         space = geometry(about.space)
     except TypeError:
@@ -92,6 +98,15 @@ def straightness(model: Model, draws: Draws, n: int = 256, steps: int = 32) -> f
     given = about.modality.complete(model.conditions(n, {}, draws))
     process = path.process(model.network.eval(), tree_map(lambda leaf: leaf.to(device), given))
     start = path.start(space.reference(n, draws.at("source"), device))
+    if any(
+        now.velocity is None or now.diffusion is not None or now.jumps is not None for now in _parts(process, start)
+    ):
+        return None
     states = [start, *simulate(process, start, linear_grid(steps), Midpoint(space), draws)]
     energy = sum(space.distance(a, b).double().square().mean().item() for a, b in pairwise(states)) * steps
     return space.distance(start, states[-1]).double().square().mean().item() / energy
+
+
+def _parts(process: Process, start: State) -> list[Characteristics]:
+    """Return what each leaf of a process is made of."""
+    return list(leaves(process(start, clock(start, 0.0))))

@@ -7,12 +7,36 @@ from typing import Any
 import torch
 from scipy.stats import binomtest
 
-from feller.data import Backbones, Crystals, Dataset, Earth, Geometric, Images, Modality, Molecules, Points, Torsions
+from feller.data import (
+    Backbones,
+    Crystals,
+    Dataset,
+    Earth,
+    Geometric,
+    Images,
+    Modality,
+    Molecules,
+    Points,
+    Proteins,
+    Torsions,
+)
 from feller.data.labelled import plain
 from feller.data.text import Text
 from feller.draws import Draws
 from feller.errors import InputError
-from feller.evaluate import backbones, comparison, crystals, flow, geometric, image, molecules, points, text
+from feller.evaluate import (
+    backbones,
+    comparison,
+    crystals,
+    flow,
+    geometric,
+    image,
+    molecules,
+    points,
+    proteins,
+    sequences,
+    text,
+)
 from feller.evaluate.comparison import LEAST, compared
 from feller.evaluate.judge import Judge, as_seen, train_judge
 from feller.train.engine import Engine
@@ -26,6 +50,7 @@ MEASURES: dict[type[Modality], Measure] = {
     Geometric: geometric.geometric_quality,
     Molecules: molecules.molecules_quality,
     Points: points.points_quality,
+    Proteins: proteins.proteins_quality,
     Text: text.text_quality,
     Torsions: geometric.geometric_quality,
 }
@@ -35,6 +60,8 @@ EXPLAIN = {
     **backbones.EXPLAIN,
     **crystals.EXPLAIN,
     **molecules.EXPLAIN,
+    **proteins.EXPLAIN,
+    **sequences.EXPLAIN,
     **points.EXPLAIN,
     **geometric.EXPLAIN,
     **text.EXPLAIN,

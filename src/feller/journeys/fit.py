@@ -83,7 +83,6 @@ def fit(
         dataset = read(data, size=longest, like=like, space=space, project=project, vocabulary=vocabulary)
         name, chosen = find_recipe(recipe or "auto", dataset, size or "small", older)
         chosen = change(chosen)
-        dataset = dataset.seen_as(chosen.modality or dataset.modality)
         asked = Asked(
             data=data,
             recipe=name,
@@ -100,6 +99,7 @@ def fit(
             code=file_hash(pathlib.Path(name.rpartition(":")[0])) if ":" in name else "",
             notes=dataset.notes,
         )
+        dataset = dataset.seen_as(chosen.modality or dataset.modality)
     if chosen.train.steps is None and chosen.train.minutes is None:
         raise UsageError("expected a budget: --steps or --minutes")
     with run.claim(resume=resume, overwrite=overwrite) if here.is_first else contextlib.nullcontext():

@@ -167,7 +167,9 @@ class Block(nn.Module):
         _, before = _way(start, pairs)
         seen = torch.cat([_waves(distance), _waves(before)], 1)
         hear, speak = self.hear(z).flatten(0, 1), self.speak(z).flatten(0, 1)
-        m = F.silu(self.message(F.silu(hear[pairs.to] + speak[pairs.of] + self.apart(seen))))
+        m = F.silu(
+            self.message(F.silu(hear.index_select(0, pairs.to) + speak.index_select(0, pairs.of) + self.apart(seen)))
+        )
         m = m * torch.sigmoid(self.gate(m))
         if pairs.weight is not None:
             m = m * pairs.weight.to(m.dtype)
@@ -182,7 +184,7 @@ class Block(nn.Module):
 def _way(y: Float[Tensor, "b n 3"], pairs: Pairs) -> tuple[Float[Tensor, "pairs 3"], Float[Tensor, "pairs 1"]]:
     """Return the ways between points and their lengths."""
     y = y.flatten(0, 1)
-    way = y[pairs.to] - y[pairs.of]
+    way = y.index_select(0, pairs.to) - y.index_select(0, pairs.of)
     return way, root(way.square().sum(1, keepdim=True))
 
 

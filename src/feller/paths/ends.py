@@ -26,7 +26,7 @@ class Ends(abc.ABC):
 
     @abc.abstractmethod
     def candidates(self, read: Tensor, event: int) -> tuple[Float[Tensor, "... K"], Tensor]:
-        """Return probabilities of candidates and the candidates themselves, [K] or [..., K, *event]."""
+        """Return probabilities of candidates and the candidates themselves, [K] or `[..., K, *event]`."""
 
     @abc.abstractmethod
     def mean(self, p: Float[Tensor, "... K"], z: Tensor) -> Tensor:

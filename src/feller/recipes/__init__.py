@@ -12,6 +12,7 @@ from feller.data.labelled import Labelled
 from feller.data.modality import Dataset, Modality
 from feller.data.molecules.modality import Molecules
 from feller.data.points import Points
+from feller.data.proteins import Proteins
 from feller.data.text import Text
 from feller.data.torsions import Torsions
 from feller.errors import UsageError
@@ -24,6 +25,7 @@ from feller.recipes.levels import levels_mask, levels_metric, levels_uniform
 from feller.recipes.manifold import manifold
 from feller.recipes.molecules import molecules
 from feller.recipes.points import points
+from feller.recipes.proteins import proteins
 from feller.recipes.recipe import SIZES, Recipe
 from feller.recipes.stages import distil, onwards, reflow
 from feller.recipes.text import text, text_autoregressive, text_uniform
@@ -42,6 +44,7 @@ RECIPES: dict[str, Callable[[Dataset, str], Recipe]] = {
     "manifold": manifold,
     "molecules": molecules,
     "points": points,
+    "proteins": proteins,
     "text": text,
     "text-autoregressive": text_autoregressive,
     "text-uniform": text_uniform,
@@ -57,6 +60,7 @@ _SUITS: dict[type[Modality], str] = {
     Labelled: "image-label",
     Molecules: "molecules",
     Points: "points",
+    Proteins: "proteins",
     Text: "text",
     Torsions: "manifold",
 }

@@ -2,6 +2,7 @@
 
 from feller.data.backbones import Backbones
 from feller.data.modality import Dataset
+from feller.data.proteins import Proteins
 from feller.errors import UsageError
 from feller.losses import PerLeaf, Squared
 from feller.networks.leaves import Numbers, Rotations
@@ -15,12 +16,17 @@ from feller.train.optimiser import Training
 
 
 def backbones(data: Dataset, size: str) -> Recipe:
-    """Geodesics between rotations, straight lines between places, and a transformer along the chain."""
-    if not isinstance(data.modality, Backbones):
+    """Geodesics between rotations, straight lines between places, and a transformer along the chain.
+
+    Where there are sequences, they are left aside.
+    """
+    modality = data.modality.structure if isinstance(data.modality, Proteins) else data.modality
+    if not isinstance(modality, Backbones):
         raise UsageError("the recipe `backbones` needs protein chains; these data are of another kind, use auto")
     width, depth, minutes = {"tiny": (64, 3, 2.0), "small": (96, 5, 15.0), "base": (192, 8, 240.0)}[size]
-    space, rotations = data.modality.space(), SO3((data.modality.longest,))
+    space, rotations = modality.space(), SO3((modality.longest,))
     return Recipe(
+        modality=None if modality is data.modality else modality,
         architecture=Sites(
             {"rotation": Rotations(), "position": Numbers()}, reach=32, count="length", width=width, depth=depth
         ),

@@ -54,6 +54,25 @@ MEASURES = {
     "unique_smiles": Measure("different molecules", "unique_smiles_floor", "real molecules", is_share=True),
     "novel_smiles": Measure("new molecules", "novel_smiles_floor", "real molecules", is_share=True),
     "ramachandran_favoured": Measure("usual torsions", "ramachandran_floor", "real chains", is_share=True),
+    "ramachandran_typed": Measure(
+        "usual torsions for their residues", "ramachandran_typed_floor", "real chains", is_share=True
+    ),
+    "ramachandran_outliers": Measure(
+        "torsions that hardly occur", "ramachandran_outliers_floor", "real chains", is_share=True
+    ),
+    "composition_distance": Measure(
+        "unlike shares of amino acids", "composition_distance_floor", "unseen chains", is_share=True
+    ),
+    "bigram_perplexity": Measure(
+        "amino acids in question, by neighbours", "bigram_perplexity_floor", "unseen chains", unit="of 20"
+    ),
+    "sequence_perplexity": Measure(
+        "amino acids in question, by structure", "bigram_perplexity_floor", "by neighbours", unit="of 20"
+    ),
+    "glycine_left": Measure("glycine where phi is positive", "glycine_left_floor", "real chains", is_share=True),
+    "residue_gain": Measure(
+        "what torsions tell of residues", "residue_gain_floor", "unseen chains", unit="nats per residue"
+    ),
     "nll": Measure("negative log-likelihood", "nll_baseline", "without a network", unit="nats per example"),
     "bits_per_dimension": Measure("code length", unit="bits per number"),
     "trigram_distance": Measure("unlike triples of characters", "trigram_floor", is_share=True),

@@ -8,8 +8,8 @@ from feller.reproduce.flow_matching_guide import flow_matching_guide
 from feller.reproduce.generator_matching import generator_matching
 from feller.reproduce.kinetic_optimal import kinetic_optimal
 
-Reproduction = Callable[[bool, pathlib.Path | None, Callable[[str], None]], list[Claim]]
-"""(quick, folder of larger data, what hears each finished claim) -> claims."""
+Reproduction = Callable[[bool, pathlib.Path | None, Callable[[str], None], str], list[Claim]]
+"""(quick, folder of larger data, what hears each finished claim, part of the names of tests) -> claims."""
 PAPERS: dict[str, Reproduction] = {
     "flow-matching-guide": flow_matching_guide,
     "kinetic-optimal": kinetic_optimal,

@@ -5,6 +5,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from feller.errors import UsageError
+from feller.record import nearest
+
 T = TypeVar("T")
 """How much is spent on the claims of a paper."""
 
@@ -48,9 +51,25 @@ def untestable(claim: str, paper: str, why: str) -> Claim:
     return Claim(claim, paper, why, "-", UNTESTABLE)
 
 
-def tested(tests: Iterable[Callable[[T], list[Claim]]], setting: T, tell: Callable[[str], None]) -> Iterator[Claim]:
-    """Yield the claims of one test after the other, and tell each verdict as it comes."""
-    for test in tests:
+def tested(
+    tests: Iterable[Callable[[T], Iterable[Claim]]], setting: T, tell: Callable[[str], None], only: str
+) -> Iterator[Claim]:
+    """Yield the claims of one test after the other, and tell each as it comes.
+
+    Args:
+        tests: (setting) -> claims.
+        setting: How much is spent.
+        tell: Hears verdict and figure of each claim.
+        only: Test only those with this in their name, `subject.test`; empty for all.
+
+    Raises:
+        UsageError: If no test is called so.
+    """
+    names = {f"{test.__module__.rpartition('.')[2]}.{test.__name__}": test for test in tests}
+    chosen = {name: test for name, test in names.items() if only in name}
+    if not chosen:
+        raise UsageError(f"no test is called {only!r}: {nearest(only, list(names))}")
+    for test in chosen.values():
         for claim in test(setting):
-            tell(f"{claim.verdict}: {claim.claim}")
+            tell(f"{claim.verdict}: {claim.claim}: {claim.ours}")
             yield claim

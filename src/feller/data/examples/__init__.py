@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from feller.data.examples.backbones import protein_chains
+from feller.data.examples.backbones import protein_chains, protein_chains_with_sequences
 from feller.data.examples.checkerboard import checkerboard, inside
 from feller.data.examples.digits import digits
 from feller.data.examples.molecules import small_molecules
@@ -63,6 +63,13 @@ EXAMPLES = {
             "docking benchmark 5 (haddocking/BM5-clean), from the Protein Data Bank",
             "Apache-2.0 (compilation); CC0 (Protein Data Bank)",
             protein_chains,
+        ),
+        Example(
+            "proteins",
+            "the same 40 + 10 protein chains with their sequences",
+            "docking benchmark 5 (haddocking/BM5-clean), from the Protein Data Bank",
+            "Apache-2.0 (compilation); CC0 (Protein Data Bank)",
+            protein_chains_with_sequences,
         ),
         Example(
             "molecules",

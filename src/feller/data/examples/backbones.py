@@ -1,4 +1,4 @@
-"""Short protein chains from crystal structures."""
+"""Short protein chains from crystal structures, and their sequences."""
 
 import pathlib
 
@@ -8,6 +8,7 @@ from feller.data.arrays import load
 from feller.data.backbones import backbones
 from feller.data.found import Found
 from feller.data.modality import Dataset
+from feller.data.proteins import proteins
 
 TRAIN = 40
 """Chains of `train`; those after them are like none of these in sequence."""
@@ -17,11 +18,25 @@ UNIT = 1e-3
 
 def protein_chains(part: str) -> Dataset:
     """Return the 40 chains of `train` or the 10 of `test`, of 30 to 64 residues."""
-    arrays = load(pathlib.Path(__file__).with_name("backbones.npz"))
-    lengths = arrays["lengths"].astype(np.int64)
-    values = np.zeros((len(lengths), lengths.max(), 4, 3))
-    values[np.arange(values.shape[1]) < lengths[:, None]] = arrays["atoms"] * UNIT
-    train = backbones(Found(values[:TRAIN], lengths=lengths[:TRAIN]))
+    train = backbones(_found("train"))
     if part == "train":
         return train
-    return Dataset(*train.modality.accept(Found(values[TRAIN:], lengths=lengths[TRAIN:])), train.modality)
+    return Dataset(*train.modality.accept(_found(part)), train.modality)
+
+
+def protein_chains_with_sequences(part: str) -> Dataset:
+    """Return the same chains, with their sequences."""
+    train = proteins(_found("train"))
+    if part == "train":
+        return train
+    return Dataset(*train.modality.accept(_found(part)), train.modality)
+
+
+def _found(part: str) -> Found:
+    arrays = load(pathlib.Path(__file__).with_name("backbones.npz"))
+    lengths = arrays["lengths"].astype(np.int64)
+    valid = np.arange(lengths.max()) < lengths[:, None]
+    values, residues = np.zeros((*valid.shape, 4, 3)), np.full(valid.shape, -1)
+    values[valid], residues[valid] = arrays["atoms"] * UNIT, arrays["residues"]
+    rows = slice(TRAIN) if part == "train" else slice(TRAIN, None)
+    return Found(values[rows], lengths=lengths[rows], residues=residues[rows])

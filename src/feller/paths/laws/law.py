@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Law(abc.ABC):
     """The law p_t(x | z) of one part of a state, such as a number or an angle, where z is the end of its path.
 
-    All arguments broadcast: states x and ends z [..., *event], times t and s [...]. Jumps that carry the law along
+    All arguments broadcast: states x and ends z `[..., *event]`, times t and s [...]. Jumps that carry the law along
     leave where p falls and land where it rises, wherever they come from: no jumps move less mass.
     Source: Holderrieth et al. 2024, "Generator Matching", arXiv 2410.20587.
     """
@@ -63,7 +63,7 @@ class Law(abc.ABC):
         """Return the velocity with which a flow has the law."""
 
     def mean_velocity(self, x: Tensor, z: Tensor, p: Float[Tensor, "... K"], t: Tensor) -> Tensor:
-        """Return the mean of velocities towards ends [..., K, *event] with probabilities p."""
+        """Return the mean of velocities towards ends `[..., K, *event]` with probabilities p."""
         towards = self.velocity(x.unsqueeze(-1 - self.event), z, t[..., None])
         weight = p.to(towards.dtype).reshape(*p.shape, *(1,) * self.event)
         return (weight * towards).sum(-1 - self.event)

@@ -123,28 +123,24 @@ def _against(name: str, dataset: Dataset, setting: Setting, rival: str, most: fl
     )
 
 
-def earth(setting: Setting) -> list[Claim]:
+def earth(setting: Setting) -> Iterator[Claim]:
     """Section 5, on catalogues of events on the earth, against kernels around the training points."""
-    found = []
     for name, file in PLACES.items():
         place = file_of(setting.data, "manifolds", "earth", file)
         if name != "volcano" and place is None:
-            found.append(untestable(f"Flow matching on the sphere: {name}", "-", "give its folder with --data"))
+            yield untestable(f"Flow matching on the sphere: {name}", "-", "give its folder with --data")
             continue
         dataset = read("example:volcano") if place is None else read(str(place))
         most = 0.1 if name == "volcano" else 0.0
-        found.append(_against(name, dataset, setting, "kernel density, both with 2 % of the uniform law,", most))
-    return found
+        yield _against(name, dataset, setting, "kernel density, both with 2 % of the uniform law,", most)
 
 
-def torsions(setting: Setting) -> list[Claim]:
+def torsions(setting: Setting) -> Iterator[Claim]:
     """Section 5, on torsion angles of side chains, against a mixture of 50 wrapped normal laws."""
-    found = []
     for residue in ("trp", "lys"):
         place = file_of(setting.data, "manifolds", "torsions", f"top8000_{residue}.csv.gz")
         if place is None and residue == "lys":
-            found.append(untestable("Flow matching on the torus: lysine", "-", "give its folder with --data"))
+            yield untestable("Flow matching on the torus: lysine", "-", "give its folder with --data")
             continue
         dataset = read("example:torsions") if place is None else read(str(place))
-        found.append(_against(f"torsions of {residue}", dataset, setting, "mixture of 50 wrapped normal laws", 0.0))
-    return found
+        yield _against(f"torsions of {residue}", dataset, setting, "mixture of 50 wrapped normal laws", 0.0)

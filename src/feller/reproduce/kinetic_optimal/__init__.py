@@ -41,8 +41,8 @@ TESTS = (
 """(setting) -> claims."""
 
 
-def kinetic_optimal(quick: bool, data: pathlib.Path | None, tell: Callable[[str], None]) -> list[Claim]:
-    """Test the paper's claims one after the other."""
+def kinetic_optimal(quick: bool, data: pathlib.Path | None, tell: Callable[[str], None], only: str = "") -> list[Claim]:
+    """Test the paper's claims one after the other, or only those of tests with `only` in their name."""
     setting = Setting(seeds=(0, 1, 2), digits=800, text=1000, windows=2343, data=data, minutes=15.0)
     if quick:
         setting = replace(
@@ -55,8 +55,11 @@ def kinetic_optimal(quick: bool, data: pathlib.Path | None, tell: Callable[[str]
             calls=(4, 8, 16, 32),
             resamplings=(4.0,),
         )
+    claims = list(tested(TESTS, setting, tell, only))
+    if only:
+        return claims
     return [
-        *tested(TESTS, setting, tell),
+        *claims,
         untestable("CIFAR-10, metric path on pixels: FID per number of calls", "below the mask path", "needs GPUs"),
         untestable("ImageNet 256 x 256 in codes of an autoencoder: FID", "below the mask path", "needs many GPUs"),
         untestable("FineWeb-Edu: perplexity of kinetic-optimal mixtures", "below that of masks", "needs many GPUs"),

@@ -1,0 +1,92 @@
+"""Products: what a step of several leaves costs beside its network call, with and without a leaf that jumps."""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import nn
+
+from benchmarks.timing import Case
+from feller.draws import Draws
+from feller.networks.leaves import Angles, Leaf, Numbers, Symbols
+from feller.networks.together import Together
+from feller.paths import Affine, Circle, Geodesic, Interval, Jump, Mixture, Path, Product, VonMisesLaw
+from feller.simulate import Euler, simulate
+from feller.spaces import Euclidean, MaskSource, Space, Tokens, Torus
+from feller.spaces import Product as ProductSpace
+from feller.times import linear_grid
+
+N, SITES, SYMBOLS, STEPS = 1000, 5, 56, 16
+"""Crystals of five sites, as perovskites are, and steps of a simulation."""
+MILLISECONDS, SHARE = 1.0, 1.1
+"""What a step may take: this beside so many network calls."""
+SPACE = {
+    "element": Tokens(SYMBOLS, (SITES,), MaskSource()),
+    "place": Torus((SITES, 3)),
+    "lattice": Euclidean((6,)),
+}
+PLAIN: dict[str, Path] = {
+    "element": Mixture(source=MaskSource()),
+    "place": Geodesic(SPACE["place"]),
+    "lattice": Affine(),
+}
+LEAVES: dict[str, Leaf] = {"element": Symbols(SYMBOLS), "place": Angles(), "lattice": Numbers()}
+BINS = 32
+VARIANTS: dict[str, tuple[dict[str, Path], dict[str, Leaf]]] = {
+    "element, place, lattice": (PLAIN, LEAVES),
+    "the lattice jumps, 6 x 32 ends": (
+        {**PLAIN, "lattice": Jump(ends=Interval(-3.0, 3.0, BINS))},
+        {**LEAVES, "lattice": Numbers(ends=BINS)},
+    ),
+    "the places jump, 15 x 32 ends": (
+        {**PLAIN, "place": Jump(law=VonMisesLaw(), ends=Circle(BINS))},
+        {**LEAVES, "place": Angles(ends=BINS)},
+    ),
+}
+
+
+def cases() -> Iterator[Case]:
+    """A perceptron of all leaves drives every variant; the floor is as many calls of it."""
+    space, shapes = ProductSpace(SPACE), {"element": (SITES,), "place": (SITES, 3), "lattice": (6,)}
+    for name, (paths, leaves) in VARIANTS.items():
+        network = Together(leaves, width=384, depth=4).build(shapes, {}, Draws(0)).eval()
+        with torch.no_grad():
+            network.leave.weight.normal_(std=0.05, generator=torch.Generator().manual_seed(0))
+        yield case(name, Product(paths), space, network)
+
+
+def case(name: str, path: Product, space: Space, network: nn.Module) -> Case:
+    """Compare simulations with bare calls of the network at the same states."""
+    x, times = space.reference(N, Draws(0).at("source")), linear_grid(STEPS)
+    process = path.process(network, {})
+    states = [
+        (t, state) for t, state in zip(times[1:-1], simulate(process, x, times, Euler(space), Draws(0)), strict=False)
+    ]
+
+    def ours() -> None:
+        for _ in simulate(process, x, times, Euler(space), Draws(0)):
+            pass
+
+    def bare() -> None:
+        for t, state in [(0.0, x), *states]:
+            clock = torch.full((), t).expand(N)
+            network(state, dict.fromkeys(state, clock), {})
+
+    with torch.no_grad():
+        call = _milliseconds(bare) / STEPS
+    return Case(
+        f"product, {name}, {N:,} examples, {STEPS} steps, one call {call:.3g} ms",
+        {"feller": ours, "floor, the network alone": bare},
+        7,
+        within=SHARE + MILLISECONDS / call,
+    )
+
+
+def _milliseconds(run: Callable[[], None], times: int = 5) -> float:
+    taken = []
+    for _ in range(times):
+        begin = time.process_time()
+        run()
+        taken.append(1e3 * (time.process_time() - begin))
+    return statistics.median(taken)

@@ -1,0 +1,59 @@
+"""A residual network for a picture and its label, which enters every block: as classes do elsewhere."""
+
+import math
+from dataclasses import dataclass
+
+from torch import nn
+from torch.nn import functional as F
+
+from feller.draws import Draws
+from feller.networks.architecture import Architecture, weights_from
+from feller.networks.conditioning import Conditioning, zero
+from feller.networks.leaves import Numbers
+from feller.networks.mlp import Block
+from feller.tree import Given, State
+
+
+@dataclass(frozen=True)
+class Labelled(Architecture):
+    """Answers for the leaves `image` and `label`: logits of the ends of pixels, and of classes."""
+
+    classes: int
+    """Of the label, whose mask is the symbol after them."""
+    ends: int
+    """Candidates of each pixel."""
+    width: int = 384
+    """Features of each layer."""
+    depth: int = 3
+    """Residual blocks."""
+
+    def build(self, shape: State, conditions: dict[str, int], draws: Draws) -> "LabelledNetwork":
+        """Make a network with new weights."""
+        with weights_from(draws):
+            return LabelledNetwork(self, shape["image"])
+
+
+class LabelledNetwork(nn.Module):
+    """The network of `Labelled`."""
+
+    nulls: dict[str, int] = {}  # noqa: RUF012 - nothing to be without
+
+    def __init__(self, settings: Labelled, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        width, inner, self.seen = settings.width, settings.width // 4, Numbers(ends=settings.ends)
+        pixels = math.prod(shape)
+        self.sizes = [pixels * settings.ends, settings.classes]
+        self.conditioning = Conditioning({"label": settings.classes}, inner, times=2)
+        self.enter = nn.Linear(self.seen.features(shape), width)
+        self.blocks = nn.ModuleList(Block(width, inner) for _ in range(settings.depth))
+        self.leave = zero(nn.Linear(width, sum(self.sizes)))
+
+    def forward(self, x_t: State, t: State, given: Given) -> State:
+        """Answer for both, from both and the time of each."""
+        image = x_t["image"][:, None]
+        vector = self.conditioning(t, {"label": x_t["label"]})
+        h = self.enter(self.seen.see(image, t["image"])[:, 0])
+        for block in self.blocks:
+            h = block(h, vector)
+        pixels, label = self.leave(F.silu(F.layer_norm(h, h.shape[1:]))).split(self.sizes, 1)
+        return {"image": self.seen.say(pixels[:, None], image)[:, 0], "label": label}

@@ -1,0 +1,53 @@
+"""Rows of figures, one per process, and claims that one process beats another at equal calls of the same network."""
+
+import statistics
+from collections.abc import Callable, Sequence
+
+from feller.reproduce.claims import Claim, mean_of, verdict
+from feller.reproduce.generator_matching.setting import WAYS, Way
+
+Measure = Callable[[Way, int], list[float]]
+"""(way, calls) -> a distance from the data for each seed."""
+CONTROL = "midpoint flow"
+"""In every comparison."""
+
+
+def numbers(values: Sequence[int | float]) -> str:
+    """Return numbers for people."""
+    return ", ".join(f"{value:g}" for value in values)
+
+
+def table(measure: Measure, calls: Sequence[int], *names: str) -> str:
+    """Return the means of ways over seeds, those of the midpoint flow last, for people."""
+    shown = [*(name for name in names if name != CONTROL), CONTROL]
+    rows = (f"{name} {', '.join(mean_of(measure(WAYS[name], n), 3) for n in calls)}" for name in shown)
+    return f"after {numbers(calls)} calls: {'; '.join(rows)}"
+
+
+def ratios(a: Sequence[float], b: Sequence[float]) -> list[float]:
+    """Divide seed by seed."""
+    return [x / y for x, y in zip(a, b, strict=True)]
+
+
+def ranges(found: Sequence[Sequence[float]]) -> str:
+    """Return over how many seeds ratios are known, and their range for each number of calls."""
+    seeds = "1 seed" if len(found[0]) == 1 else f"{len(found[0])} seeds"
+    return f"{seeds}, ratio " + ", ".join(f"{min(each):.3g} to {max(each):.3g}" for each in found)
+
+
+def beats(claim: str, paper: str, measure: Measure, one: str, other: str, calls: Sequence[int], of: str) -> Claim:
+    """Claim that one way is better than another on average over seeds, for each number of calls.
+
+    Args:
+        claim: In words.
+        paper: What the paper says.
+        measure: Distances from the data.
+        one: Name of the way that should be better.
+        other: Name of the way that should not.
+        calls: Of the network.
+        of: What is measured.
+    """
+    mine, theirs = ([measure(WAYS[name], n) for n in calls] for name in (one, other))
+    better = [statistics.fmean(a) < statistics.fmean(b) for a, b in zip(mine, theirs, strict=True)]
+    found = [ratios(a, b) for a, b in zip(mine, theirs, strict=True)]
+    return Claim(claim, paper, f"{of} {table(measure, calls, one, other)}", ranges(found), verdict(all(better)))
