@@ -27,7 +27,7 @@ def molecules(data: Dataset, size: str) -> Recipe:
     modality = data.modality
     if not isinstance(modality, Molecules):
         raise UsageError("the recipe `molecules` needs molecules; these data are of another kind, use --recipe auto")
-    width, pair, depth, minutes = {"tiny": (48, 24, 3, 5.0), "small": (128, 64, 5, 30.0), "base": (256, 96, 9, 600.0)}[
+    width, pair, depth, minutes = {"tiny": (48, 24, 3, 5.0), "small": (112, 40, 6, 30.0), "base": (256, 96, 9, 600.0)}[
         size
     ]
     return Recipe(
@@ -42,6 +42,6 @@ def molecules(data: Dataset, size: str) -> Recipe:
             drop=0.0,  # without their number there are no atoms
             leaf_times=LeafTimes(given=0.2, which=("element",)),
         ),
-        train=Training(batch=64, lr=1e-3, decay=0.5, average=0.999, minutes=minutes),
+        train=Training(batch=32, lr=1.5e-3, decay=0.5, average=0.999, minutes=minutes),
         sampling=Sampling("midpoint", 128),
     )
