@@ -167,6 +167,7 @@ def test_comparisons_show_the_midpoint_flow_and_need_every_number_of_calls() -> 
 
     claim = beats("a", "b", measure, "jumps", "midpoint flow", (4, 8), "distance")
     assert claim.verdict == FAILS
+    assert beats("a", "b", measure, "midpoint flow", "jumps", (4, 8), "distance").verdict == FAILS
     assert claim.ours == "distance after 4, 8 calls: jumps 1.1, 1.1; midpoint flow 0.8, 1.6"
     assert claim.spread == "2 seeds, ratio 0.5 to 1.67, 0.25 to 0.833"
     assert beats("a", "b", measure, "jumps", "midpoint flow", (8,), "distance").verdict == HOLDS
@@ -321,7 +322,8 @@ def test_claims_from_tiny_trainings(test, monkeypatch: pytest.MonkeyPatch) -> No
     some = torsions.angles(None)
     monkeypatch.setattr(torsions, "angles", lambda folder: replace(some, test=some.test[:64]))
     monkeypatch.setattr(counts, "COUNT", 200)
-    monkeypatch.setattr(counts, "CALLS", (2, 4))
+    monkeypatch.setattr(counts, "FEW", (2,))
+    monkeypatch.setattr(counts, "MORE", (4,))
     for module in (checkerboard, torsions):
         for name in ("FEW", "SOME", "USUAL", "MANY"):
             monkeypatch.setattr(module, name, 2)

@@ -56,7 +56,7 @@ def keeps_marginals(setting: Setting) -> list[Claim]:
             "exact as steps become small",
             f"Kolmogorov distance of {COUNT:,} paths at t = .5, .8, {STEPS} steps, by share of the jumps: "
             + "; ".join(f"{name} {mean_of(row, 2)}" for name, row in found.items()),
-            f"{len(setting.seeds)} seeds; largest {max(worst):.3g}, allowed {most:.3g}",
+            f"{setting.over}; largest {max(worst):.3g}, allowed {most:.3g}",
             verdict(max(worst) <= most),
         )
     ]
