@@ -36,7 +36,7 @@ from feller.reproduce.generator_matching.setting import BOTH, FLOW, FROZEN, JUMP
 from feller.reproduce.pictures import Pictures
 from feller.simulate import Midpoint
 
-TINY = Setting(seeds=(0,), points=2, digits=2, angles=2, counts=2, draws=64)
+TINY = Setting(seeds=(0,), points=2, digits=2, angles=2, counts=2, draws=64, counted=200, calls=2)
 WORDS = {HOLDS, FAILS, UNTESTABLE}
 
 
@@ -206,10 +206,10 @@ def test_counts_have_their_law() -> None:
     covariance = number @ both @ number - (number @ p) ** 2
     assert covariance.item() == pytest.approx(9 / 0.5, rel=0.1)  # less, as large counts are cut
     for columns, most in ((1, 0.02), (2, 0.05)):
-        rows = counts.rows(columns, Draws(0))
+        rows = counts.rows(columns, 20_000, Draws(0))
         assert counts.variation(rows) < most
         assert counts.variation(torch.zeros_like(rows)) > 0.7
-    assert abs(counts.rows(1, Draws(0)).std() - 1) < 0.1
+    assert abs(counts.rows(1, 20_000, Draws(0)).std() - 1) < 0.1
 
 
 def test_histograms_of_angles() -> None:
@@ -255,7 +255,6 @@ def small(few_digits: Pictures, monkeypatch: pytest.MonkeyPatch) -> Pictures:
         monkeypatch.setattr(module, "digits", lambda count: few_digits)
     for name in ("FEW", "SOME", "USUAL"):
         monkeypatch.setattr(digits, name, 2)
-    monkeypatch.setattr(joint, "CALLS", 2)
     pictures.sampled.cache_clear()
     return few_digits
 
@@ -321,12 +320,12 @@ def test_given_labels_stay(small: Pictures) -> None:
 def test_claims_from_tiny_trainings(test, monkeypatch: pytest.MonkeyPatch) -> None:
     some = torsions.angles(None)
     monkeypatch.setattr(torsions, "angles", lambda folder: replace(some, test=some.test[:64]))
-    monkeypatch.setattr(counts, "COUNT", 200)
     monkeypatch.setattr(counts, "FEW", (2,))
     monkeypatch.setattr(counts, "MORE", (4,))
     for module in (checkerboard, torsions):
-        for name in ("FEW", "SOME", "USUAL", "MANY"):
+        for name in ("FEW", "SOME", "USUAL"):
             monkeypatch.setattr(module, name, 2)
+    monkeypatch.setattr(torsions, "MANY", 2)
     claims = test(TINY)
     assert {claim.verdict for claim in claims} <= {HOLDS, FAILS}
     if test in (checkerboard.superposition, checkerboard.rules, torsions.against_flows, counts.few_calls):

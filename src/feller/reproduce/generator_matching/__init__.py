@@ -35,7 +35,8 @@ def generator_matching(
     """Test the paper's claims one after the other, or only those of tests with `only` in their name."""
     setting = Setting(seeds=(0, 1, 2), points=2500, digits=1000, angles=1500, counts=800, draws=8000, data=data)
     if quick:
-        setting = replace(setting, seeds=(0,), points=800, digits=600, angles=500, counts=300, draws=2000)
+        setting = replace(setting, seeds=(0,), points=300, digits=300, angles=200, counts=200)
+        setting = replace(setting, draws=1500, counted=3000, calls=16)
     claims = list(tested(TESTS, setting, tell, only))
     if only:
         return claims

@@ -25,8 +25,6 @@ MOST = 32
 """Larger counts count as this one."""
 SHAPE, MEAN = 0.5, 3.0
 """Of the gamma law of the rate: the variance of a count is 7 times its mean."""
-COUNT = 20_000
-"""Examples to learn from, and samples."""
 FEW, MORE = (4, 8), (16,)
 """Of the network."""
 MIDPOINTS = ("midpoint flow", *(f"midpoint flow, late {power:g}" for power in LATE))
@@ -49,19 +47,19 @@ def ends() -> Lattice:
     return Lattice(-MEAN / deviation, (MOST - MEAN) / deviation, MOST + 1)
 
 
-def rows(columns: int, draws: Draws) -> Float[Tensor, "n d"]:
+def rows(columns: int, n: int, draws: Draws) -> Float[Tensor, "n d"]:
     """Draw rows of scaled counts."""
-    index = categorical(law(columns).expand(COUNT, -1), draws.at("rows").uniform((COUNT,), torch.float64))
+    index = categorical(law(columns).expand(n, -1), draws.at("rows").uniform((n,), torch.float64))
     counts = index[:, None] if columns == 1 else torch.stack([index // (MOST + 1), index % (MOST + 1)], 1)
     return ends().centres[counts].float()
 
 
 @functools.cache
-def fitted(columns: int, steps: int, seed: int) -> Fitted:
+def fitted(setting: Setting, columns: int, seed: int) -> Fitted:
     """Return a network of the law of the counts given the state."""
     objective = Matching(Jump(ends=ends()), Euclidean((columns,)), CrossEntropy())
-    x_1 = rows(columns, Draws(seed).named("counts"))
-    return fit(objective, MLP(width=128, depth=2, ends=MOST + 1), x_1, replace(TRAINING, steps=steps), seed)
+    x_1 = rows(columns, setting.counted, Draws(seed).named("counts"))
+    return fit(objective, MLP(width=128, depth=2, ends=MOST + 1), x_1, replace(TRAINING, steps=setting.counts), seed)
 
 
 def variation(x: Float[Tensor, "n d"]) -> float:
@@ -75,7 +73,8 @@ def variation(x: Float[Tensor, "n d"]) -> float:
 @functools.cache
 def distance(setting: Setting, columns: int, way: Way, calls: int, seed: int) -> float:
     """Return the total variation between samples and the law of the data."""
-    return variation(fitted(columns, setting.counts, seed).samples(way, calls, COUNT, Draws(seed).named("samples")))
+    model = fitted(setting, columns, seed)
+    return variation(model.samples(way, calls, setting.counted, Draws(seed).named("samples")))
 
 
 def measure(setting: Setting, columns: int) -> Measure:
@@ -97,12 +96,12 @@ def _against_flows(setting: Setting, columns: int, calls: tuple[int, ...], words
     found = measure(setting, columns)
     best = [min((found(WAYS[name], n) for name in MIDPOINTS), key=statistics.fmean) for n in calls]
     compared = [ratios(found(OVERLAP, n), flow) for n, flow in zip(calls, best, strict=True)]
-    real = [variation(rows(columns, Draws(seed).named("floor"))) for seed in setting.seeds]
+    real = [variation(rows(columns, setting.counted, Draws(seed).named("floor"))) for seed in setting.seeds]
     return Claim(
         f"Jumps by the overlap rule beat the midpoint flow on its best grid: {words}",
         "not in the paper",
         f"total variation {table(found, calls, 'jumps, overlap', 'superposition')}; on the best of four grids "
-        f"{', '.join(mean_of(row, 3) for row in best)}; {COUNT:,} real draws {mean_of(real, 2)}",
+        f"{', '.join(mean_of(row, 3) for row in best)}; {setting.counted:,} real draws {mean_of(real, 2)}",
         ranges(compared),
         verdict(all_below(compared)),
     )

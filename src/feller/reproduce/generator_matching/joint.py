@@ -11,7 +11,6 @@ from feller.reproduce.generator_matching.pictures import decode, drawn, encode, 
 from feller.reproduce.generator_matching.setting import BOTH, FLOW, MIDPOINT, Setting, Way
 from feller.reproduce.pictures import digits
 
-CALLS = 64
 LATE = 0.998
 """Time of a real picture whose label is asked for: hardly any noise."""
 
@@ -19,7 +18,7 @@ LATE = 0.998
 def together(setting: Setting, way: Way, seed: int) -> tuple[float, float, float]:
     """Return FD-cnn of pictures drawn beside their labels, the share that agrees, and with the labels shuffled."""
     pictures = digits(setting.digits)
-    found = drawn(pictures, way, CALLS, seed, {})
+    found = drawn(pictures, way, setting.calls, seed, {})
     values, label = decode(found["image"]), found["label"]
     order = torch.randperm(len(label), generator=Draws(seed).at("shuffled").shared())
     judge = pictures.judge
@@ -44,14 +43,14 @@ def coupled(setting: Setting) -> list[Claim]:
         name: list(zip(*(together(setting, way, seed) for seed in seeds), strict=True))
         for name, way in (("flow", FLOW), ("superposition", BOTH), ("midpoint flow", MIDPOINT))
     }
-    given = [sampled(setting, FLOW, CALLS, seed) for seed in seeds]
+    given = [sampled(setting, FLOW, setting.calls, seed) for seed in seeds]
     right = [share for _, share in given]
     told = [recognised(setting, seed) for seed in seeds]
     agree, shuffled = rows["flow"][1], rows["flow"][2]
     fd = ", ".join(f"{name} {mean_of(row[0], 3)}" for name, row in rows.items())
     return [
         Claim(
-            f"A picture and its label are drawn together: digits, {CALLS} calls",
+            f"A picture and its label are drawn together: digits, {setting.calls} calls",
             paper + "80 % agree, with labels shuffled at most 15 %",
             f"{', '.join(f'{name} {statistics.fmean(row[1]):.1%}' for name, row in rows.items())} agree in the eyes of "
             f"our judge; with labels shuffled {statistics.fmean(shuffled):.1%}",
@@ -59,7 +58,7 @@ def coupled(setting: Setting) -> list[Claim]:
             verdict(min(agree) >= 0.8 and max(shuffled) <= 0.15),
         ),
         Claim(
-            f"The same network draws pictures of a given label: digits, {CALLS} calls",
+            f"The same network draws pictures of a given label: digits, {setting.calls} calls",
             paper + "92 % agree",
             f"{statistics.fmean(right):.1%} agree",
             spread_of(right),
@@ -73,7 +72,7 @@ def coupled(setting: Setting) -> list[Claim]:
             verdict(min(told) >= 0.93),
         ),
         Claim(
-            f"Pictures drawn beside their labels are as good as those of given labels: digits, {CALLS} calls",
+            f"Pictures drawn beside their labels are as good as those of given labels: digits, {setting.calls} calls",
             "not in the paper",
             f"FD-cnn {fd}; with labels given {mean_of([distance for distance, _ in given], 3)}, "
             f"{statistics.fmean(right):.1%} agree against {statistics.fmean(agree):.1%}",

@@ -24,7 +24,11 @@ class Setting:
     counts: int
     """Training steps of each network for counts."""
     draws: int
-    """Points, or counts, in a set of samples."""
+    """Points in a set of samples."""
+    counted: int = 20_000
+    """Counts in a set of samples, and to learn from."""
+    calls: int = 64
+    """Of the network, where many are meant."""
     data: pathlib.Path | None = None
     """Folder with the larger data sets, of those that are not in the package."""
 

@@ -21,7 +21,7 @@ CENTRES, DEVIATIONS, SHARES = (-1.0, 1.5), (0.2, 0.3), (0.3, 0.7)
 """Of two normal laws, whose mixture the data follow."""
 COUNT = 2000
 """Paths that are followed."""
-STEPS = 30
+STEPS = 60
 ATOMS, WEIGHTS = ((-1.0, -1.0), (1.0, 1.0), (-1.0, 1.0), (1.0, -1.0)), (0.45, 0.45, 0.05, 0.05)
 """Of data in the plane whose parts depend on each other."""
 
