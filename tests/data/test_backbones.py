@@ -9,7 +9,7 @@ from tests.data.test_frames import chain, torsions
 
 from feller.data.backbones import Backbones, backbones
 from feller.data.chains import find_backbones, interpret_backbones
-from feller.data.found import Found
+from feller.data.found import FoundChains, FoundRows
 from feller.data.frames import PLACES
 from feller.data.modality import Dataset, Modality
 from feller.errors import InputError, UsageError
@@ -24,7 +24,7 @@ def data() -> Dataset:
     for i, length in enumerate(lengths.tolist()):
         values[i, :length] = chain(torsions(length, i), torsions(length, 10 + i))[0].numpy()
         values[i, :length] += 0.02 * np.random.default_rng(i).standard_normal((length, 4, 3))
-    return backbones(Found(values, lengths=lengths))
+    return backbones(FoundChains(values, lengths=lengths))
 
 
 def distances(atoms: torch.Tensor) -> torch.Tensor:
@@ -77,15 +77,15 @@ def test_lengths_are_a_condition_that_says_what_is_valid(data: Dataset) -> None:
 
 
 def test_chains_of_others_are_padded(data: Dataset) -> None:
-    other = Found(np.ones((2, 14, 4, 3)), lengths=np.array([14, 12]))
+    other = FoundChains(np.ones((2, 14, 4, 3)), lengths=np.array([14, 12]))
     values, given = data.modality.accept(other)
     assert values.shape == (2, 31, 4, 3)
     assert given["length"].tolist() == [4, 0]
     assert given["valid"].sum(1).tolist() == [14, 12]
     with pytest.raises(InputError, match="at most 31 residues, got one of 40"):
-        data.modality.accept(Found(np.ones((1, 40, 4, 3)), lengths=np.array([40])))
-    with pytest.raises(InputError, match="another kind"):
-        data.modality.accept(Found(np.ones((2, 3))))
+        data.modality.accept(FoundChains(np.ones((1, 40, 4, 3)), lengths=np.array([40])))
+    with pytest.raises(InputError, match="got points with 3 columns"):
+        data.modality.accept(FoundRows(np.ones((2, 3))))
 
 
 @pytest.mark.parametrize("name", ["a.npz", "a.jsonl", "a.pdb", "folder"])
@@ -132,4 +132,4 @@ def test_record_keeps_the_modality(data: Dataset) -> None:
 
 def test_single_residues_are_refused() -> None:
     with pytest.raises(InputError, match="two residues or more"):
-        backbones(Found(np.ones((1, 1, 4, 3)), lengths=np.array([1])))
+        backbones(FoundChains(np.ones((1, 1, 4, 3)), lengths=np.array([1])))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feller.data import Dataset, batches
-from feller.data.found import Found
+from feller.data.found import FoundRows
 from feller.data.points import points
 from feller.draws import Draws
 from feller.errors import InputError, UsageError
@@ -19,7 +19,7 @@ FAST = settings(deadline=None, max_examples=40, derandomize=True)
 
 
 def numbered(n: int) -> Dataset:
-    data = points(Found(np.arange(n, dtype=float)[:, None]))
+    data = points(FoundRows(np.arange(n, dtype=float)[:, None]))
     return Dataset(data.values, {"label": torch.arange(n)}, data.modality)
 
 

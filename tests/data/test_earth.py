@@ -9,7 +9,7 @@ import torch
 
 from feller.data import Earth, Modality, Points, read
 from feller.data.earth import earth
-from feller.data.found import Found
+from feller.data.found import FoundRows
 from feller.errors import InputError
 from feller.record import from_data, to_data
 
@@ -102,15 +102,15 @@ def test_what_is_no_angle_of_the_earth_is_refused(tmp_path: pathlib.Path, text: 
 def test_radians_are_noticed() -> None:
     radians = np.deg2rad(everywhere(40))
     with pytest.raises(InputError, match=r"look like radians: multiply them by 180/pi"):
-        earth(Found(radians, columns=("lat", "lon")))
-    assert len(earth(Found(radians, columns=("lat_deg", "lon_deg")))) == 40
-    assert len(earth(Found(radians[:10], columns=("lat", "lon")))) == 10  # few may lie so by chance
+        earth(FoundRows(radians, columns=("lat", "lon")))
+    assert len(earth(FoundRows(radians, columns=("lat_deg", "lon_deg")))) == 40
+    assert len(earth(FoundRows(radians[:10], columns=("lat", "lon")))) == 10  # few may lie so by chance
     near = 0.1 * radians  # degrees around the Gulf of Guinea
-    assert len(earth(Found(near, columns=("lat", "lon")))) == 40
+    assert len(earth(FoundRows(near, columns=("lat", "lon")))) == 40
 
 
 def test_every_form_gives_the_same_values_back(tmp_path: pathlib.Path) -> None:
-    data = earth(Found(everywhere(30), np.arange(30) % 2, ("a", "b"), ("lat", "lon")))
+    data = earth(FoundRows(everywhere(30), np.arange(30) % 2, ("a", "b"), columns=("lat", "lon")))
     for name in ("a.npz", "a.csv", "folder"):
         data.modality.write(data.values, data.given, tmp_path / name)
         values, given = data.modality.read_back(tmp_path / name)

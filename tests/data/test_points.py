@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feller.data import Modality, Points, read
-from feller.data.found import Found
+from feller.data.found import FoundRows
 from feller.data.points import points
 from feller.errors import InputError, UsageError
 from feller.record import from_data, to_data
@@ -34,7 +34,7 @@ def tables(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray | None, tuple[str, .
 @FAST
 @given(tables())
 def test_every_form_gives_the_same_values_back(table: tuple) -> None:
-    found = Found(*table)
+    found = FoundRows(*table[:3], columns=table[3])
     data = points(found)
     assert np.array_equal(data.values.numpy(), found.values)
     with tempfile.TemporaryDirectory() as folder:
@@ -50,7 +50,7 @@ def test_every_form_gives_the_same_values_back(table: tuple) -> None:
 
 
 def test_folder_and_parquet_give_the_same_values_back(tmp_path: pathlib.Path) -> None:
-    data = points(Found(np.array([[1.5, -2.0], [0.1, 4.0]]), np.array([1, 0]), ("a", "_b"), ("$x$", "y_1")))
+    data = points(FoundRows(np.array([[1.5, -2.0], [0.1, 4.0]]), np.array([1, 0]), ("a", "_b"), columns=("$x$", "y_1")))
     data.modality.write(data.values, data.given, tmp_path / "out")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"samples.csv", "grid.png"}
     values, labels = data.modality.read_back(tmp_path / "out")
@@ -67,7 +67,7 @@ def test_folder_and_parquet_give_the_same_values_back(tmp_path: pathlib.Path) ->
 @FAST
 @given(tables())
 def test_encoding_standardises_and_decoding_undoes_it(table: tuple) -> None:
-    found = Found(*table)
+    found = FoundRows(*table[:3], columns=table[3])
     try:
         data = points(found)
     except InputError:  # a span that no deviation can be computed for
@@ -87,7 +87,7 @@ def test_encoding_standardises_and_decoding_undoes_it(table: tuple) -> None:
 
 
 def test_constant_column_has_scale_one_and_is_told() -> None:
-    data = points(Found(np.array([[0.1, 1.0], [0.1, 3.0], [0.1, 5.0]])))
+    data = points(FoundRows(np.array([[0.1, 1.0], [0.1, 3.0], [0.1, 5.0]])))
     assert data.modality == Points(("x1", "x2"), (0.1, 3.0), (1.0, np.sqrt(8 / 3)))
     assert data.notes == ("column 'x1' is constant",)
 
@@ -95,12 +95,12 @@ def test_constant_column_has_scale_one_and_is_told() -> None:
 @pytest.mark.parametrize("column", [[1e308, -1e308], [5e-324, 0.0]])
 def test_span_without_a_deviation_is_refused(column: list[float]) -> None:
     with pytest.raises(InputError, match="column 'x1' spans too"):
-        points(Found(np.array(column)[:, None]))
+        points(FoundRows(np.array(column)[:, None]))
 
 
 def test_extreme_numbers_keep_a_deviation() -> None:
     tiny, huge = np.array([[0.0, 0.0], [1e-200, 1e300]]).T
-    data = points(Found(np.stack([tiny, huge], axis=1)))
+    data = points(FoundRows(np.stack([tiny, huge], axis=1)))
     assert data.modality.encode(data.values).tolist() == [[-1.0, -1.0], [1.0, 1.0]]
 
 

@@ -9,7 +9,7 @@ import torch
 
 from feller.data import Backbones, Dataset, Proteins, batches, read, split
 from feller.data.arrays import write_arrays
-from feller.data.found import Found
+from feller.data.found import FoundChains, FoundRows
 from feller.data.modality import Modality
 from feller.data.pdb import pdb_text
 from feller.data.proteins import proteins
@@ -30,7 +30,7 @@ def data() -> Dataset:
     residues = WHOLE.values["residue"][:6].numpy().copy()
     residues[~some.given["valid"].numpy()] = -1
     residues[1], residues[2, [0, 4]] = -1, -1
-    return proteins(Found(some.values.numpy(), lengths=lengths, residues=residues))
+    return proteins(FoundChains(some.values.numpy(), lengths=lengths, residues=residues))
 
 
 def distances(atoms: torch.Tensor) -> torch.Tensor:
@@ -145,7 +145,7 @@ def test_files_without_a_sequence_stay_backbones(tmp_path: pathlib.Path) -> None
     assert not given["valid"]["residue"].any()
     assert given["valid"]["position"].any()
     with pytest.raises(InputError, match="structures alone"):
-        proteins(Found(PLAIN.values.numpy(), lengths=PLAIN.given["valid"].sum(1).numpy()))
+        proteins(FoundChains(PLAIN.values.numpy(), lengths=PLAIN.given["valid"].sum(1).numpy()))
 
 
 def test_sequences_can_be_left_aside(data: Dataset) -> None:
@@ -201,5 +201,5 @@ def test_what_cannot_be_given_is_told(data: Dataset, tmp_path: pathlib.Path) -> 
 
 def test_record_keeps_the_modality(data: Dataset) -> None:
     assert from_data(Modality, to_data(data.modality)) == data.modality
-    with pytest.raises(InputError, match="another kind"):
-        data.modality.accept(Found(np.ones((2, 3))))
+    with pytest.raises(InputError, match="got points with 3 columns"):
+        data.modality.accept(FoundRows(np.ones((2, 3))))

@@ -7,14 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feller.data import Dataset, split
-from feller.data.found import Found
+from feller.data.found import FoundRows
 from feller.data.points import points
 from feller.draws import Draws
 from feller.errors import UsageError
 
 
 def numbered(labels: list[int]) -> Dataset:
-    data = points(Found(np.arange(len(labels), dtype=float)[:, None]))
+    data = points(FoundRows(np.arange(len(labels), dtype=float)[:, None]))
     return Dataset(data.values, {"label": torch.tensor(labels)}, data.modality)
 
 
@@ -36,7 +36,7 @@ def test_parts_are_whole_and_stratified(labels: list[int], share: float, seed: i
 
 
 def test_same_seed_same_parts() -> None:
-    data = points(Found(np.arange(100.0)[:, None]))
+    data = points(FoundRows(np.arange(100.0)[:, None]))
     first, again, other = (split(data, 0.2, Draws(seed))[1].values for seed in (1, 1, 2))
     torch.rand(3)  # what others draw does not matter
     assert torch.equal(first, again)

@@ -11,7 +11,7 @@ from feller.data.crystals.arrays import padded
 from feller.data.crystals.crystal import Crystal
 from feller.data.crystals.elements import NUMBERS
 from feller.data.crystals.modality import crystals
-from feller.data.found import Found
+from feller.data.found import FoundCrystals
 from feller.data.modality import Dataset
 from feller.draws import Draws
 from feller.errors import UsageError
@@ -35,7 +35,7 @@ REAL = [
 
 def dataset(made: list[Crystal], like: Dataset | None = None) -> Dataset:
     atoms, places, lattice = padded(made)
-    found = Found(places, atoms=atoms, lattice=lattice)
+    found = FoundCrystals(places, atoms=atoms, lattice=lattice)
     return crystals(found) if like is None else Dataset(*like.modality.accept(found), like.modality)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from feller.data import Dataset, read
-from feller.data.found import Found
+from feller.data.found import FoundMolecules
 from feller.data.molecules.modality import molecules
 from feller.draws import Draws
 from feller.evaluate.molecules import EXPLAIN, molecules_quality
@@ -41,7 +41,7 @@ def of(*parts: tuple[list[int], list[list[float]]], like: Dataset) -> Dataset:
     atoms, values = np.zeros((len(parts), most), dtype=np.int64), np.zeros((len(parts), most, 3))
     for i, (numbers, places) in enumerate(parts):
         atoms[i, : len(numbers)], values[i, : len(numbers)] = numbers, places
-    return Dataset(*like.modality.accept(Found(values, atoms=atoms)), like.modality)
+    return Dataset(*like.modality.accept(FoundMolecules(values, atoms=atoms)), like.modality)
 
 
 WATER = ([8, 1, 1], [[0, 0, 0.119], [0, 0.763, -0.477], [0, -0.763, -0.477]])
@@ -134,7 +134,7 @@ def test_atoms_of_chance_are_nothing(train: Dataset, test: Dataset) -> None:
 
 def test_elements_beyond_the_table_have_no_stability() -> None:
     hydrogen_sulphide = np.array([[0, 0, 0.103], [0, 0.974, -0.826], [0, -0.974, -0.826]])
-    data = molecules(Found(np.tile(hydrogen_sulphide, (60, 1, 1)), atoms=np.tile([16, 1, 1], (60, 1))))
+    data = molecules(FoundMolecules(np.tile(hydrogen_sulphide, (60, 1, 1)), atoms=np.tile([16, 1, 1], (60, 1))))
     numbers = measure(data, data, data)
     for name in BY_TABLE:
         assert numbers[name] is None

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from feller.data import Dataset, read
-from feller.data.found import Found
+from feller.data.found import FoundChains
 from feller.data.residues import numbers_of
 from feller.draws import Draws
 from feller.evaluate.backbones import EXPLAIN as EXPLAIN_BACKBONES
@@ -32,7 +32,7 @@ def built(torsion: tuple[float, float], sequence: str) -> Dataset:
     values[0, : len(sequence)] = atoms[0]
     residues = torch.full((1, size), -1)
     residues[0, : len(sequence)] = torch.from_numpy(numbers_of(sequence))
-    found = Found(values.numpy(), lengths=torch.tensor([len(sequence)]).numpy(), residues=residues.numpy())
+    found = FoundChains(values.numpy(), lengths=torch.tensor([len(sequence)]).numpy(), residues=residues.numpy())
     return Dataset(*REAL.modality.accept(found), REAL.modality)
 
 

@@ -5,8 +5,8 @@ from collections import Counter
 import pytest
 
 from feller.data import Dataset
-from feller.data.found import Found
-from feller.data.text import texts
+from feller.data.found import FoundTexts
+from feller.data.text.dataset import texts
 from feller.data.text.files import array
 from feller.draws import Draws
 from feller.evaluate.text import PASSAGE, copied, text_quality, total_variation, trigrams
@@ -21,7 +21,7 @@ def sentences(seed: int, n: int = 120) -> list[str]:
 
 
 def dataset(lines: list[str], like: Dataset | None = None) -> Dataset:
-    found = Found(array(lines), documents=True)
+    found = FoundTexts(array(lines), documents=True)
     return texts(found, like=like.modality if like else None)
 
 

@@ -85,7 +85,7 @@ class Sample:
 
 def _lines(drawn: Any, most: int) -> list[str]:
     """Return the first samples where they are text, each after a line that counts."""
-    from feller.data.text import Text
+    from feller.data.text.modality import Text
 
     if not isinstance(drawn.modality, Text):
         return []

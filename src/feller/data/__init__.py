@@ -5,7 +5,6 @@ from feller.data.batches import Batch, batches
 from feller.data.crystals.modality import Crystals
 from feller.data.earth import Earth
 from feller.data.examples import EXAMPLES, Example
-from feller.data.found import Given
 from feller.data.geometric import Geometric
 from feller.data.images import Images
 from feller.data.modality import Dataset, Modality
@@ -15,8 +14,11 @@ from feller.data.proteins import Proteins
 from feller.data.read import read
 from feller.data.rows import Rows
 from feller.data.split import split
-from feller.data.text import Bytes, Characters, Subwords, Text, Vocabulary
+from feller.data.text.modality import Text
+from feller.data.text.subwords import Subwords
+from feller.data.text.vocabulary import Bytes, Characters, Vocabulary
 from feller.data.torsions import Torsions
+from feller.tree import Given
 
 __all__ = [
     "EXAMPLES",

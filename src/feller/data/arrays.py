@@ -6,10 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from feller.data.asked import Asked
 from feller.data.chains import interpret_backbones
+from feller.data.columns import all_numbers, check_finite
 from feller.data.crystals.arrays import interpret_crystals
-from feller.data.found import Found, all_numbers, check_finite, classify
-from feller.data.molecules.collect import interpret_molecules, most_atoms
+from feller.data.found import Found, FoundPictures, FoundRows, FoundTexts
+from feller.data.labels import classify
+from feller.data.molecules.collect import LONGEST, interpret_molecules
 from feller.data.sizes import fit_arrays
 from feller.errors import InputError
 from feller.record import replace_file
@@ -40,23 +43,23 @@ def load(path: pathlib.Path) -> dict[str, np.ndarray]:
     return {name: array for name, array in members.items() if isinstance(array, np.ndarray)}
 
 
-def find_arrays(path: pathlib.Path, size: int | None, limit: int | None) -> Found:
+def find_arrays(path: pathlib.Path, asked: Asked) -> Found:
     """Read points [n, d] or pictures [n, h, w] or [n, h, w, c], with labels where there are any.
 
     Raises:
         InputError: If there is no such array, or if its numbers do not fit.
     """
-    return interpret(load(path), str(path), size, limit)
+    return interpret(load(path), str(path), asked)
 
 
-def interpret(arrays: dict[str, np.ndarray], path: str, size: int | None, limit: int | None) -> Found:
+def interpret(arrays: dict[str, np.ndarray], path: str, asked: Asked) -> Found:
     """Tell by their names and shapes what arrays are; `path` names them in errors.
 
     Raises:
         InputError: If no array can be the examples, or if numbers do not fit.
     """
     if {"element", "place"} <= arrays.keys() and "lattice" not in arrays:
-        return interpret_molecules(arrays, path, most_atoms(size, limit))
+        return interpret_molecules(arrays, path, asked.most(LONGEST))
     if {"element", "place", "lattice"} <= arrays.keys():
         labels, classes = _labels(arrays, len(arrays["element"]), path)
         return replace(interpret_crystals(arrays, path), labels=labels, classes=classes)
@@ -70,7 +73,7 @@ def interpret(arrays: dict[str, np.ndarray], path: str, size: int | None, limit:
     samples, where = arrays[name], f"{path} ({name})"
     if samples.dtype.kind == "U" and samples.ndim == 1 and len(samples):
         labels, classes = _labels(arrays, len(samples), path)
-        return Found(
+        return FoundTexts(
             samples.astype(object), labels, classes, documents=True, tokens=_tokens(arrays, len(samples), path)
         )
     if samples.dtype.kind not in "biuf" or samples.ndim not in (2, 3, 4) or 0 in samples.shape:
@@ -85,11 +88,12 @@ def interpret(arrays: dict[str, np.ndarray], path: str, size: int | None, limit:
             raise InputError(f"{path}: expected {samples.shape[1]} names in columns, got {len(columns)}")
         columns = () if all_numbers(columns) else columns
         with np.errstate(all="ignore"):
-            return Found(check_finite(samples.astype(np.float64), where, columns), labels, classes, columns)
+            values = check_finite(samples.astype(np.float64), where, columns)
+            return FoundRows(values, labels, classes, columns=columns)
     values, notes = _pictures(samples, where)
     levels = _levels(arrays, values, path)
-    values, resized = fit_arrays(values, size, limit)
-    return Found(values, labels, classes, levels=levels, notes=(*notes, *resized))
+    values, resized = fit_arrays(values, asked.size, asked.limit)
+    return FoundPictures(values, labels, classes, levels=levels, notes=(*notes, *resized))
 
 
 def _tokens(arrays: dict[str, np.ndarray], n: int, path: str) -> np.ndarray | None:

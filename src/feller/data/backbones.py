@@ -13,7 +13,7 @@ from torch import Tensor
 from feller.data import overview
 from feller.data.arrays import write_arrays
 from feller.data.chain_lines import json_lines
-from feller.data.found import Found, Given, kind
+from feller.data.found import Found, FoundChains, expect
 from feller.data.frames import CA, OWN, PLACES, C, put_together, take_apart
 from feller.data.modality import Dataset, Modality, Write, check_finite_state
 from feller.data.pdb import ATOMS, pdb_text
@@ -21,7 +21,7 @@ from feller.data.trace import traces
 from feller.errors import InputError
 from feller.record import replace_file
 from feller.spaces import SO3, Euclidean, Product
-from feller.tree import State
+from feller.tree import Given, State
 
 THIN = 1e-3
 """Least scale of a place in Å: those of idealised structures do not vary."""
@@ -104,8 +104,7 @@ class Backbones(Modality):
 
     def accept(self, found: Found) -> tuple[Tensor, Given]:
         """Pad chains to our length; a length that we do not know counts as not given."""
-        if found.lengths is None:
-            raise InputError("expected protein backbones, got data of another kind")
+        found = expect(found, FoundChains)
         if found.lengths.max() > self.longest:
             raise InputError(
                 f"expected chains of at most {self.longest} residues, got one of {found.lengths.max()}; leave it out"
@@ -146,16 +145,14 @@ class Backbones(Modality):
             replace_file(out / file, pdb_text([atoms]))
 
 
-def backbones(found: Found) -> Dataset:
+def backbones(found: FoundChains) -> Dataset:
     """Make a data set of backbones."""
     modality = usual_backbones(found)
     return Dataset(*modality.accept(found), modality, found.notes)
 
 
-def usual_backbones(found: Found) -> Backbones:
+def usual_backbones(found: FoundChains) -> Backbones:
     """Return the modality of chains: their lengths, and mean and deviation of their places."""
-    if found.lengths is None:
-        raise InputError(f"expected protein backbones, got {kind(found)}")
     values, lengths = torch.from_numpy(found.values), torch.from_numpy(found.lengths)
     valid = torch.arange(values.shape[1]) < lengths[:, None]
     _, places, linked = take_apart(values, valid)

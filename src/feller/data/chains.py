@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from feller.data.chain_lines import parse
-from feller.data.found import Found
+from feller.data.found import FoundChains
 from feller.data.pdb import ATOMS, Chain, read_pdb, read_text
 from feller.data.residues import LETTERS
 from feller.errors import InputError
@@ -94,7 +94,7 @@ def _gaps(atoms: np.ndarray) -> list[int]:
     return [0, *(np.flatnonzero(broken) + 1).tolist(), len(atoms)]
 
 
-def find_backbones(path: pathlib.Path, longest: int | None = LONGEST) -> Found:
+def find_backbones(path: pathlib.Path, longest: int | None = LONGEST) -> FoundChains:
     """Read a PDB file, a folder of them, or JSON lines with `coords`, as the sets of inverse folding have them.
 
     Args:
@@ -116,7 +116,7 @@ def find_backbones(path: pathlib.Path, longest: int | None = LONGEST) -> Found:
     residues = np.full(values.shape[:2], -1)
     for row, letters, piece in zip(values, residues, pieces.kept, strict=True):
         row[: len(piece.atoms)], letters[: len(piece.atoms)] = piece.atoms, piece.residues
-    return Found(values, lengths=lengths, residues=_any(residues), notes=notes)
+    return FoundChains(values, lengths=lengths, residues=_any(residues), notes=notes)
 
 
 def _any(residues: np.ndarray) -> np.ndarray | None:
@@ -124,7 +124,7 @@ def _any(residues: np.ndarray) -> np.ndarray | None:
     return residues if (residues >= 0).any() else None
 
 
-def interpret_backbones(arrays: dict[str, np.ndarray], where: str) -> Found:
+def interpret_backbones(arrays: dict[str, np.ndarray], where: str) -> FoundChains:
     """Read `samples` [n, l, 4, 3] and `valid` [n, l] of an .npz, and `residue` [n, l] if it is there, as we write them.
 
     Raises:
@@ -146,7 +146,7 @@ def interpret_backbones(arrays: dict[str, np.ndarray], where: str) -> Found:
         raise InputError(f"{where}: expected finite coordinates, got others; drop those samples")
     residues = _residues(arrays["residue"], valid, where)[:, : lengths.max()] if "residue" in arrays else None
     values = np.where(valid[:, :, None, None], samples, 0)[:, : lengths.max()]
-    return Found(values, lengths=lengths, residues=None if residues is None else _any(residues))
+    return FoundChains(values, lengths=lengths, residues=None if residues is None else _any(residues))
 
 
 def _residues(residue: np.ndarray, valid: np.ndarray, where: str) -> np.ndarray:

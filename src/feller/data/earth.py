@@ -9,13 +9,16 @@ from jaxtyping import Float, Float32, Float64
 from PIL import Image
 from torch import Tensor
 
-from feller.data.found import Found, Given, arrange, check_names, relabel
+from feller.data.columns import arrange, check_names
+from feller.data.found import Found, FoundRows
 from feller.data.globe import globe
+from feller.data.labels import relabel
 from feller.data.modality import Dataset, check_finite_state
 from feller.data.names import latitude_among, unit
 from feller.data.rows import Rows
 from feller.errors import InputError
 from feller.spaces import Sphere
+from feller.tree import Given
 
 LEAST = 20
 """Rows from which on it is no chance that all angles are small."""
@@ -105,13 +108,13 @@ class Earth(Rows):
             )
 
 
-def earth(found: Found) -> Dataset:
+def earth(found: FoundRows) -> Dataset:
     """Make a data set of places; the names tell which column is the latitude, without names it is the first.
 
     Raises:
         InputError: If there are not two columns, or if they hold no latitudes and longitudes.
     """
-    if found.values.ndim != 2 or found.values.shape[1] != 2:
+    if found.values.shape[1] != 2:
         raise InputError(f"expected two columns, latitude and longitude, got {list(found.values.shape)}")
     columns = check_names(found.columns) or ("latitude", "longitude")
     latitude = latitude_among(columns)

@@ -1,27 +1,26 @@
-"""From a path to the numbers that lie there."""
+"""From a path to what lies there: the formats that are known, one table of them."""
 
 import pathlib
-import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from feller.data import chains, idx, overview
 from feller.data.arrays import find_arrays
+from feller.data.asked import Asked
 from feller.data.crystals import files
 from feller.data.crystals import find as crystals
 from feller.data.folders import find_pictures
 from feller.data.found import Found
 from feller.data.molecules import collect
-from feller.data.names import torsions_among
-from feller.data.pictures import ENDINGS, read_pictures
-from feller.data.sizes import LONGEST
-from feller.data.tables import Choose, find_table
-from feller.data.text.files import find_column, find_json_lines, find_text
+from feller.data.pictures import ENDINGS as PICTURES
+from feller.data.pictures import find_picture
+from feller.data.tables import find_table
+from feller.data.text.files import LINES, WHOLE, find_column, find_json_lines, find_text
 from feller.data.text.sniff import holds_texts
-from feller.data.text.text import LINES, WHOLE
 from feller.errors import InputError
 
 TABLES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".parquet")
 ARRAYS = (".npz", ".npy")
-STRUCTURES = (*chains.ENDINGS, *collect.ENDINGS, *files.ENDINGS)
 TEXTS = {
     **dict.fromkeys((".txt", ".txt.gz"), find_text),
     **dict.fromkeys((".csv", ".tsv", ".csv.gz", ".tsv.gz"), find_column),
@@ -30,23 +29,45 @@ TEXTS = {
 """What reads texts, by the ending of the file, which may hold something else too."""
 
 
-def find(
-    path: pathlib.Path, size: int | None = None, limit: int | None = LONGEST, choose: Choose = torsions_among
-) -> Found:
-    """Read a file or a folder, whatever it is.
+@dataclass(frozen=True)
+class Format:
+    """A kind of file."""
 
-    Args:
-        path: Where it lies.
-        size: Longer side that pictures shall have, in pixels; None to keep it up to `limit`. Of chains, the most
-            residues; of molecules and crystals, the most atoms.
-        limit: Longest side that is kept; None for no limit, also to chains, molecules and crystals.
-        choose: Which columns of a table are read, where cells are missing.
+    endings: tuple[str, ...]
+    read: Callable[[pathlib.Path, Asked], Found]
+    holds: Callable[[pathlib.Path], bool] = lambda path: True
+    """Look into a file whose ending leaves it open."""
+    folders: bool = False
+    """A folder of such files is one set of data, which `read` reads."""
+
+
+def _crystals(path: pathlib.Path, asked: Asked) -> Found:
+    return crystals.find_crystals(path, asked.most(crystals.LONGEST))
+
+
+FORMATS = (
+    Format(files.TABLES, _crystals, files.holds_crystals),
+    Format(tuple(TEXTS), lambda path, asked: TEXTS[_ending(path)](path), holds_texts),
+    Format(TABLES, lambda path, asked: find_table(path, asked.choose)),
+    Format(chains.ENDINGS, lambda path, asked: chains.find_backbones(path, asked.most(chains.LONGEST)), folders=True),
+    Format(
+        collect.ENDINGS, lambda path, asked: collect.find_molecules(path, asked.most(collect.LONGEST)), folders=True
+    ),
+    Format(files.ENDINGS, _crystals, folders=True),
+    Format(ARRAYS, find_arrays),
+    Format(PICTURES, lambda path, asked: find_picture(path, asked.size, asked.limit)),
+)
+"""All that is known, in the order in which they are tried."""
+
+
+def find(path: pathlib.Path, asked: Asked) -> Found:
+    """Read a file or a folder, whatever it is.
 
     Raises:
         InputError: If nothing is there, or nothing that can be read.
     """
     try:
-        return _find(path, size, limit, choose)
+        return _find_in_folder(path, asked) if path.is_dir() else _find_in_file(path, asked)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
 
@@ -59,42 +80,11 @@ def find_texts(path: pathlib.Path) -> Found:
     """
     reader = TEXTS.get(_ending(path))
     if reader is None or not path.is_file() or path.stat().st_size == 0:
-        return find(path, limit=None)
+        return find(path, Asked(limit=None))
     try:
         return reader(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-
-
-def _find(path: pathlib.Path, size: int | None, limit: int | None, choose: Choose) -> Found:
-    ending = _ending(path)
-    if path.is_dir():
-        return _find_in_folder(path, size, limit, choose)
-    if not path.exists():
-        raise InputError(f"expected a file or a folder at {path}, found none")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path}: the file is empty")
-    if idx.ANY.fullmatch(path.name):
-        return idx.find_idx(path, size, limit)
-    if ending in files.ENDINGS or files.holds_crystals(path):
-        return crystals.find_crystals(path, crystals.most_atoms(size, limit))
-    if ending in TEXTS and holds_texts(path):
-        return TEXTS[ending](path)
-    if ending in TABLES:
-        return find_table(path, choose)
-    if ending in chains.ENDINGS:
-        return chains.find_backbones(path, _residues(size, limit))
-    if ending in collect.ENDINGS:
-        return collect.find_molecules(path, collect.most_atoms(size, limit))
-    if ending in ARRAYS:
-        return find_arrays(path, size, limit)
-    if ending in ENDINGS:
-        values, notes = read_pictures([path], size, limit)
-        return Found(values, levels=255, notes=(*notes, "the data are a single picture"))
-    raise InputError(
-        f"{path}: cannot tell what it is by its ending; expected"
-        f" {', '.join((*TABLES, *ARRAYS, *ENDINGS, *STRUCTURES))}, idx3-ubyte, or a folder of pictures or structures"
-    )
 
 
 def _ending(path: pathlib.Path) -> str:
@@ -103,26 +93,38 @@ def _ending(path: pathlib.Path) -> str:
     return f"{path.with_suffix('').suffix.lower()}{last}" if last == ".gz" else last
 
 
-def _residues(size: int | None, limit: int | None) -> int:
-    """Return the length beyond which a chain is left out."""
-    return size or (sys.maxsize if limit is None else chains.LONGEST)
+def _find_in_file(path: pathlib.Path, asked: Asked) -> Found:
+    if not path.exists():
+        raise InputError(f"expected a file or a folder at {path}, found none")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path}: the file is empty")
+    if idx.ANY.fullmatch(path.name):
+        return idx.find_idx(path, asked.size, asked.limit)
+    ending = _ending(path)
+    for kind in FORMATS:
+        if ending in kind.endings and kind.holds(path):
+            return kind.read(path, asked)
+    known = dict.fromkeys(ending for kind in FORMATS for ending in kind.endings)
+    raise InputError(
+        f"{path}: cannot tell what it is by its ending; expected {', '.join(known)}, idx3-ubyte, or a folder of"
+        " pictures or structures"
+    )
 
 
-def _find_in_folder(folder: pathlib.Path, size: int | None, limit: int | None, choose: Choose) -> Found:
+def _find_in_folder(folder: pathlib.Path, asked: Asked) -> Found:
+    """Read a folder of ours, of structures, or else of pictures."""
     if not any(folder.iterdir()):
         raise InputError(f"{folder}: the folder is empty")
     chosen = idx.choose(folder)
     if chosen is not None:
-        found = idx.find_idx(chosen[0], size, limit)
-        return Found(found.values, found.labels, found.classes, notes=(*chosen[1], *found.notes))
+        found = idx.find_idx(chosen[0], asked.size, asked.limit)
+        return replace(found, notes=(*chosen[1], *found.notes))
     if overview.is_ours(folder / overview.NAME) and (folder / overview.TABLE).is_file():
-        return find_table(folder / overview.TABLE, choose)
+        return find_table(folder / overview.TABLE, asked.choose)
     if overview.is_ours(folder / overview.NAME) and (folder / LINES).is_file():
         return find_json_lines(folder / WHOLE) if (folder / WHOLE).is_file() else find_text(folder / LINES)
-    if any(_ending(path) in chains.ENDINGS for path in folder.iterdir()):
-        return chains.find_backbones(folder, _residues(size, limit))
-    if any(_ending(path) in collect.ENDINGS for path in folder.iterdir()):
-        return collect.find_molecules(folder, collect.most_atoms(size, limit))
-    if any(_ending(path) in files.ENDINGS for path in folder.iterdir()):
-        return crystals.find_crystals(folder, crystals.most_atoms(size, limit))
-    return find_pictures(folder, size, limit)
+    endings = {_ending(path) for path in folder.iterdir()}
+    for kind in FORMATS:
+        if kind.folders and endings & set(kind.endings):
+            return kind.read(folder, asked)
+    return find_pictures(folder, asked.size, asked.limit)

@@ -7,12 +7,12 @@ from collections import Counter
 import numpy as np
 
 from feller.data import overview
-from feller.data.found import Found
+from feller.data.found import FoundPictures
 from feller.data.pictures import ENDINGS, read_pictures
 from feller.errors import InputError
 
 
-def find_pictures(folder: pathlib.Path, size: int | None, limit: int | None) -> Found:
+def find_pictures(folder: pathlib.Path, size: int | None, limit: int | None) -> FoundPictures:
     """Read the pictures of a folder; the names of its sub-folders are the classes.
 
     Raises:
@@ -42,13 +42,13 @@ def find_pictures(folder: pathlib.Path, size: int | None, limit: int | None) -> 
         raise InputError(f"{folder}: expected pictures ({', '.join(ENDINGS)}) in it or its sub-folders, got none{said}")
     if loose:
         values, told = read_pictures(loose, size, limit)
-        return Found(values, levels=255, notes=(*notes, *told))
+        return FoundPictures(values, levels=255, notes=(*notes, *told))
     pairs, names = [(path, i) for i, files in enumerate(classes.values()) for path in files], tuple(classes)
     if overview.is_ours(folder / overview.NAME):  # our samples are numbered through all classes
         pairs.sort(key=lambda pair: pair[0].name)
         names = tuple(overview.class_name(name) for name in names)
     values, told = read_pictures([path for path, _ in pairs], size, limit)
-    return Found(values, np.array([i for _, i in pairs]), names, levels=255, notes=(*notes, *told))
+    return FoundPictures(values, np.array([i for _, i in pairs]), names, levels=255, notes=(*notes, *told))
 
 
 def _sort(folder: pathlib.Path, root: str, skipped: Counter[str]) -> tuple[list[pathlib.Path], list[pathlib.Path]]:

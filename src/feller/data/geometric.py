@@ -10,12 +10,15 @@ from torch import Tensor
 
 from feller.data.belonging import belong
 from feller.data.charts import Chart
-from feller.data.found import Found, Given, arrange, check_names, relabel
+from feller.data.columns import arrange, check_names
+from feller.data.found import Found, FoundRows
 from feller.data.globe import globe
+from feller.data.labels import relabel
 from feller.data.modality import Dataset, check_finite_state
 from feller.data.rows import Rows
 from feller.data.scatter import scatter
 from feller.spaces import Manifold, Sphere
+from feller.tree import Given
 
 Place = tuple[Manifold, Chart, tuple[str, ...]]
 """A space, how rows stand for its points, and names for columns that have none."""
@@ -60,7 +63,7 @@ class Geometric(Rows):
         return scatter(samples, self.columns, labels, self.classes, across)
 
 
-def geometric(found: Found, place: Place, *, project: bool) -> Dataset:
+def geometric(found: FoundRows, place: Place, *, project: bool) -> Dataset:
     """Make a data set of points of a space.
 
     Args:

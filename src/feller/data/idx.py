@@ -8,7 +8,8 @@ import zlib
 
 import numpy as np
 
-from feller.data.found import Found, classify
+from feller.data.found import FoundPictures
+from feller.data.labels import classify
 from feller.data.sizes import fit_arrays
 from feller.errors import InputError
 
@@ -56,7 +57,7 @@ def beside(path: pathlib.Path) -> pathlib.Path | None:
     return next((other for other in sorted(path.parent.iterdir()) if other.name.lower() in wanted), None)
 
 
-def find_idx(path: pathlib.Path, size: int | None, limit: int | None) -> Found:
+def find_idx(path: pathlib.Path, size: int | None, limit: int | None) -> FoundPictures:
     """Read a file of pictures and the labels beside it.
 
     Raises:
@@ -68,12 +69,12 @@ def find_idx(path: pathlib.Path, size: int | None, limit: int | None) -> Found:
     values, notes = fit_arrays(values.reshape(*values.shape[:3], -1), size, limit)
     labels_path = beside(path)
     if labels_path is None:
-        return Found(values, notes=(*notes, f"no file of labels lies beside {path.name}"))
+        return FoundPictures(values, notes=(*notes, f"no file of labels lies beside {path.name}"))
     labels = parse(labels_path)
     if labels.shape != (len(values),):
         raise InputError(f"{labels_path}: expected {len(values)} labels, one per picture, got {list(labels.shape)}")
     labels, classes = classify([str(label) for label in labels.tolist()], str(labels_path))
-    return Found(values, labels, classes, notes=notes)
+    return FoundPictures(values, labels, classes, notes=notes)
 
 
 def choose(folder: pathlib.Path) -> tuple[pathlib.Path, tuple[str, ...]] | None:

@@ -12,12 +12,14 @@ from torch import Tensor
 from feller.data import overview
 from feller.data.arrays import write_array, write_arrays
 from feller.data.codes import AsNumbers, Code
-from feller.data.found import Found, Given, kind, relabel
-from feller.data.modality import Dataset, Modality, Write, label_arrays, label_names
+from feller.data.found import Found, FoundPictures, expect
+from feller.data.labels import label_arrays, label_names, relabel
+from feller.data.modality import Dataset, Modality, Write
 from feller.data.sizes import picture
 from feller.draws import Draw
 from feller.errors import InputError
 from feller.spaces import Space
+from feller.tree import Given
 
 SHOWN = 256
 """Pictures in the overview of a folder, at most."""
@@ -85,8 +87,7 @@ class Images(Modality):
 
     def accept(self, found: Found) -> tuple[Tensor, Given]:
         """Bring pictures to our levels and number their labels by our classes."""
-        if found.values.ndim != 4:
-            raise InputError(f"expected pictures, got {kind(found)}")
+        found = expect(found, FoundPictures)
         values, expected = found.values, (self.height, self.width, self.channels)
         if values.shape[3] == 1 and self.channels == 3:
             values = values.repeat(3, axis=3)
@@ -133,7 +134,7 @@ def _rescale(values: np.ndarray, levels: int, to: int) -> np.ndarray:
     return ((values.astype(np.int64) * to * 2 + levels) // (2 * levels)).astype(np.uint8)
 
 
-def images(found: Found) -> Dataset:
+def images(found: FoundPictures) -> Dataset:
     """Make a data set of pictures; few levels are recognised where the file does not state them."""
     _, height, width, channels = found.values.shape
     levels, notes = found.levels or 255, found.notes

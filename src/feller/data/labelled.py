@@ -9,6 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from feller.data.asked import Asked
+from feller.data.find import find
 from feller.data.found import Found
 from feller.data.images import Images
 from feller.data.modality import Dataset, Modality, Write
@@ -55,12 +57,10 @@ class Labelled(Modality):
     def give(self, leaf: str, text: str) -> tuple[Tensor, dict[str, int]]:
         """Return a picture, [1, c, h, w], from the file that is named, or a label, [1], from the class."""
         if leaf == "image":
-            from feller.data.find import find  # which knows the files of all kinds, and so their modalities
-
             path = pathlib.Path(text)
             if not path.is_file():
                 raise UsageError(f"image names a file with one picture, and there is none at {text}")
-            values, _ = self.pictures.accept(replace(find(path, limit=None), labels=None))
+            values, _ = self.pictures.accept(replace(find(path, Asked(limit=None)), labels=None))
             if len(values) != 1:
                 raise UsageError(f"image names a file with one picture, and {text} has {len(values)}")
             return self.pictures.encode(values), {}

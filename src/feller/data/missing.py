@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from feller.data.found import Found
+from feller.data.found import FoundRows
 from feller.errors import InputError
 
 MOST = 0.25
 """Share of the rows above which a column with missing cells is left out, rather than these rows."""
 
 
-def complete(found: Found, where: str, others: list[str]) -> tuple[Found, list[int]]:
+def complete(found: FoundRows, where: str, others: list[str]) -> tuple[FoundRows, list[int]]:
     """Leave out columns where much is missing, then rows where anything is; say so, and which rows are left.
 
     Raises:

@@ -12,12 +12,14 @@ from jaxtyping import Int, Int64
 from PIL import Image
 from torch import Tensor
 
-from feller.data.found import Found, Given, about
+from feller.data.asked import Asked
+from feller.data.find import find
+from feller.data.found import Found, about
 from feller.draws import Draw
 from feller.errors import InputError, UsageError
 from feller.record import nearest
 from feller.spaces import Space
-from feller.tree import State, leaves, length, tree_map
+from feller.tree import Given, State, leaves, length, tree_map
 
 Write = Callable[[State, Given, pathlib.Path], None]
 
@@ -136,10 +138,8 @@ class Modality(abc.ABC):
         Raises:
             InputError: If they are damaged or of another kind.
         """
-        from feller.data.find import find  # which knows the files of all kinds, and so their modalities
-
         with about(path):
-            return self.accept(find(path, limit=None, choose=self.choose))
+            return self.accept(find(path, Asked(limit=None, choose=self.choose)))
 
     def condition(self, key: str, text: str) -> int:
         """Return the number of a class that a person names.
@@ -197,21 +197,3 @@ def check_finite_state(state: State) -> None:
                 f"{int(bad.sum())} of {len(leaf)} samples are not finite: the network or the solver diverged; use more"
                 " calls, or train again at a lower rate"
             )
-
-
-def labels_to_write(given: Given, classes: tuple[str, ...]) -> Tensor | None:
-    """Return the labels if every example has one; a label beyond the classes stands for "not given"."""
-    label = given.get("label") if classes else None
-    return None if label is None or bool((label >= len(classes)).any()) else label.cpu().long()
-
-
-def label_arrays(given: Given, classes: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Return the arrays of an .npz that hold labels; none where there are none."""
-    label = labels_to_write(given, classes)
-    return {} if label is None else {"labels": label.numpy(), "classes": np.array(classes)}
-
-
-def label_names(given: Given, classes: tuple[str, ...]) -> list[str] | None:
-    """Return the name of the class of each example; None where there are none."""
-    label = labels_to_write(given, classes)
-    return None if label is None else [classes[i] for i in label.tolist()]

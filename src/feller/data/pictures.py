@@ -9,6 +9,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image, ImageOps
 
+from feller.data.found import FoundPictures
 from feller.data.sizes import Size, fit, most_common, pixels, target, told
 from feller.errors import InputError
 
@@ -96,6 +97,16 @@ def read_pictures(files: list[pathlib.Path], size: int | None, limit: int | None
     raise InputError(
         f"{len(bad)} of {len(files)} pictures cannot be read, first {first} ({bad[first]}); replace or remove them"
     )
+
+
+def find_picture(path: pathlib.Path, size: int | None, limit: int | None) -> FoundPictures:
+    """Read a single picture.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
+    values, notes = read_pictures([path], size, limit)
+    return FoundPictures(values, levels=255, notes=(*notes, "the data are a single picture"))
 
 
 def _told_modes(modes: list[str], mode: str) -> tuple[str, ...]:

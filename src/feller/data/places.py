@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from feller.data.charts import Entries, Placed, Quaternions, Triangle
-from feller.data.found import Found, about
+from feller.data.found import FoundRows, about
 from feller.data.geometric import Place
 from feller.data.meshes import read_mesh
 from feller.data.names import places_among
@@ -23,7 +23,7 @@ FLAT, ANGLES = "euclidean", "torus"
 """Spaces with a kind of data of their own."""
 
 
-def place_of(space: str, found: Found) -> Place:
+def place_of(space: str, found: FoundRows) -> Place:
     """Return the space of a name, or of a file with a mesh, for the columns of a file.
 
     Raises:
@@ -51,7 +51,7 @@ def _numbered(letter: str, n: int) -> tuple[str, ...]:
     return tuple(f"{letter}{i + 1}" for i in range(n))
 
 
-def _on_sphere(found: Found) -> Place:
+def _on_sphere(found: FoundRows) -> Place:
     d = found.values.shape[1]
     if d < 3:
         raise InputError(f"expected latitude and longitude, or 3 columns or more of unit vectors, got {d}")
@@ -61,21 +61,21 @@ def _on_sphere(found: Found) -> Place:
     return Sphere(d - 1), Entries((d,)), ("x", "y", "z") if d == 3 else _numbered("x", d)
 
 
-def _in_ball(found: Found) -> Place:
+def _in_ball(found: FoundRows) -> Place:
     d = found.values.shape[1]
     if d < 2:
         raise InputError(f"expected 2 columns or more of points in the unit ball, got {d}")
     return Poincare(d), Entries((d,)), _numbered("x", d)
 
 
-def _proportions(found: Found) -> Place:
+def _proportions(found: FoundRows) -> Place:
     d = found.values.shape[1]
     if d < 2:
         raise InputError(f"expected 2 columns or more of proportions, got {d}")
     return Simplex(d - 1), Entries((d,)), _numbered("p", d)
 
 
-def _rotations(found: Found) -> Place:
+def _rotations(found: FoundRows) -> Place:
     """Take 9 columns as matrices, row by row, and 4 as quaternions: by their names, or w, x, y, z."""
     d, names = found.values.shape[1], tuple(name.lower() for name in found.columns)
     if d == 9:
@@ -91,7 +91,7 @@ def _rotations(found: Found) -> Place:
     return SO3(), Quaternions((w, x, y, z)), QUATERNION[0]
 
 
-def _covariances(found: Found) -> Place:
+def _covariances(found: FoundRows) -> Place:
     """Take n * n columns as matrices, row by row, and n (n + 1) / 2 as lower triangles, 11, 21, 22, 31, ..."""
     d = found.values.shape[1]
     whole, half = math.isqrt(d), (math.isqrt(8 * d + 1) - 1) // 2
@@ -106,7 +106,7 @@ def _covariances(found: Found) -> Place:
     raise InputError(f"expected n * n columns, a matrix row by row, or its n (n + 1) / 2 lower entries, got {d}")
 
 
-def _on_mesh(path: pathlib.Path, found: Found) -> Place:
+def _on_mesh(path: pathlib.Path, found: FoundRows) -> Place:
     """Move and scale a surface so that its corners are about the centre, at a distance of one on average."""
     d = found.values.shape[1]
     if d != 3:
@@ -123,7 +123,7 @@ def _on_mesh(path: pathlib.Path, found: Found) -> Place:
         return Mesh(moved, faces), Placed((x, y, z), scale), ("x", "y", "z")
 
 
-_SPACES: dict[str, Callable[[Found], Place]] = {
+_SPACES: dict[str, Callable[[FoundRows], Place]] = {
     "sphere": _on_sphere,
     "simplex": _proportions,
     "poincare": _in_ball,

@@ -8,12 +8,15 @@ from jaxtyping import Float, Float32, Float64
 from PIL import Image
 from torch import Tensor
 
-from feller.data.found import Found, Given, arrange, check_names, relabel
+from feller.data.columns import arrange, check_names
+from feller.data.found import Found, FoundRows
+from feller.data.labels import relabel
 from feller.data.modality import Dataset, check_finite_state
 from feller.data.rows import Rows
 from feller.data.scatter import scatter
 from feller.errors import InputError
 from feller.spaces import Euclidean
+from feller.tree import Given
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class Points(Rows):
         return scatter(samples, self.columns, labels, self.classes, across)
 
 
-def points(found: Found) -> Dataset:
+def points(found: FoundRows) -> Dataset:
     """Make a data set of points, each column with its mean and deviation.
 
     Raises:

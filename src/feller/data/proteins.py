@@ -11,16 +11,18 @@ from torch import Tensor
 
 from feller.data import overview
 from feller.data.arrays import write_arrays
+from feller.data.asked import Asked
 from feller.data.backbones import Backbones, usual_backbones
 from feller.data.chain_lines import json_lines
-from feller.data.found import Found, Given, about
+from feller.data.find import find
+from feller.data.found import Found, FoundChains, about, expect
 from feller.data.modality import Dataset, Modality, Write
 from feller.data.pdb import pdb_text
 from feller.data.residues import LETTERS, fasta, letters_of
 from feller.errors import InputError, UsageError
 from feller.record import replace_file
 from feller.spaces import MaskSource, Product, Tokens
-from feller.tree import State
+from feller.tree import Given, State
 
 SEQUENCES = "sequences.fasta"
 """What lies beside the PDB files of a folder."""
@@ -87,13 +89,11 @@ class Proteins(Modality):
 
     def _structure_of(self, text: str) -> tuple[State, int]:
         """Return the state of the one chain in a file, and its length."""
-        from feller.data.find import find  # which knows the files of all kinds, and so their modalities
-
         path = pathlib.Path(text)
         if not path.is_file():
             raise UsageError(f"structure names a file with one chain, such as a PDB file, and there is none at {text}")
         with about(path):
-            values, given = self.structure.accept(find(path, limit=None))
+            values, given = self.structure.accept(find(path, Asked(limit=None)))
         if len(values) != 1:
             raise UsageError(
                 f"structure names a file with one chain, and {text} has {len(values)}, of"
@@ -123,6 +123,7 @@ class Proteins(Modality):
 
     def accept(self, found: Found) -> tuple[State, Given]:
         """Pad chains to our length; without a sequence, no residue is known."""
+        found = expect(found, FoundChains)
         atoms, given = self.structure.accept(found)
         residue = torch.full(atoms.shape[:2], -1)
         if found.residues is not None:
@@ -186,13 +187,13 @@ def structures(data: Dataset) -> Dataset:
     return data.seen_as(data.modality.structure) if isinstance(data.modality, Proteins) else data
 
 
-def proteins(found: Found) -> Dataset:
+def proteins(found: FoundChains) -> Dataset:
     """Make a data set of proteins; every length from the shortest to the longest chain can be asked for.
 
     Raises:
         InputError: If no residue of any chain is known.
     """
-    if found.residues is None or found.lengths is None:
+    if found.residues is None:
         raise InputError("expected chains with their sequences, got structures alone")
     usual = usual_backbones(found)
     lengths = tuple(str(length) for length in range(int(found.lengths.min()), int(found.lengths.max()) + 1))

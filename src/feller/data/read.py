@@ -1,15 +1,26 @@
 """From what a person names to a data set."""
 
 import pathlib
+from collections.abc import Callable
 from dataclasses import replace
 
 from feller.data.arrays import interpret
+from feller.data.asked import Asked
 from feller.data.backbones import backbones
 from feller.data.crystals.modality import Crystals, crystals
 from feller.data.earth import earth
 from feller.data.examples import EXAMPLES, PARTS, Example
 from feller.data.find import find, find_texts
-from feller.data.found import Found, about
+from feller.data.found import (
+    Found,
+    FoundChains,
+    FoundCrystals,
+    FoundMolecules,
+    FoundPictures,
+    FoundRows,
+    FoundTexts,
+    about,
+)
 from feller.data.geometric import geometric
 from feller.data.images import Images, images
 from feller.data.modality import Dataset, Modality
@@ -19,7 +30,8 @@ from feller.data.places import ANGLES, FLAT, check_space, place_of
 from feller.data.points import points
 from feller.data.proteins import proteins
 from feller.data.tables import Choose
-from feller.data.text import Text, texts
+from feller.data.text.dataset import texts
+from feller.data.text.modality import Text
 from feller.data.torsions import torsions
 from feller.errors import UsageError
 from feller.record import nearest
@@ -74,26 +86,34 @@ def read(
         else:
             known = isinstance(like, Text) or vocabulary is not None
             path = pathlib.Path(source)
-            found = find_texts(path) if known else find(path, size, choose=_choose(like, space))
-        if found.documents is not None and space is None and (like is None or isinstance(like, Text)):
+            found = find_texts(path) if known else find(path, Asked(size, choose=_choose(like, space)))
+        if isinstance(found, FoundTexts) and space is None and (like is None or isinstance(like, Text)):
             return texts(found, size, vocabulary, like)
         if vocabulary is not None:
             raise UsageError(f"{source} holds no text, and only text has a vocabulary; leave it out")
         if like is not None:
             return Dataset(*like.accept(found), like, found.notes)
-        if space is not None and found.values.ndim != 2:
+        if isinstance(found, FoundRows):
+            if size is not None:
+                raise UsageError(f"{source} holds points, which have no size; leave it out")
+            return _rows(found, space, project=project)
+        if space is not None:
             raise UsageError(f"{source} holds no rows of numbers, so it lies in no other space; leave --space out")
-        if found.lengths is not None:
-            return backbones(found) if found.residues is None else proteins(found)
-        if found.lattice is not None:
-            return crystals(found)
-        if found.atoms is not None and found.lattice is None:
-            return molecules(found)
-        if found.values.ndim == 4:
-            return images(found)
-        if size is not None:
-            raise UsageError(f"{source} holds points, which have no size; leave it out")
-        return _rows(found, space, project=project)
+        return _MAKERS[type(found)](found)
+
+
+def _chains(found: FoundChains) -> Dataset:
+    """Make a data set of chains, with their sequences where any is known."""
+    return backbones(found) if found.residues is None else proteins(found)
+
+
+_MAKERS: dict[type[Found], Callable[..., Dataset]] = {
+    FoundChains: _chains,
+    FoundCrystals: crystals,
+    FoundMolecules: molecules,
+    FoundPictures: images,
+}
+"""What makes a data set of each kind that needs nothing to be said; texts and rows have choices."""
 
 
 def _choose(like: Modality | None, space: str | None) -> Choose:
@@ -103,7 +123,7 @@ def _choose(like: Modality | None, space: str | None) -> Choose:
     return torsions_among if space in (None, ANGLES) else all_columns
 
 
-def _rows(found: Found, space: str | None, *, project: bool) -> Dataset:
+def _rows(found: FoundRows, space: str | None, *, project: bool) -> Dataset:
     """Give rows of numbers the space that is asked for, or that of their names."""
     if space is None:
         return _by_names(found)
@@ -114,7 +134,7 @@ def _rows(found: Found, space: str | None, *, project: bool) -> Dataset:
     return geometric(found, place_of(space, found), project=project)
 
 
-def _by_names(found: Found) -> Dataset:
+def _by_names(found: FoundRows) -> Dataset:
     places = places_among(found.columns)
     if places and len(found.columns) == 2:
         return earth(found)
@@ -142,4 +162,4 @@ def _found(example: Example, part: str, source: str, size: int | None) -> Found:
     if example.found is not None:
         return example.found(part)
     data = example.load(part)
-    return interpret(data.modality.arrays(data.values, data.given), source, size, None)
+    return interpret(data.modality.arrays(data.values, data.given), source, Asked(size, limit=None))

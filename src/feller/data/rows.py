@@ -10,9 +10,10 @@ from torch import Tensor
 
 from feller.data import overview
 from feller.data.arrays import write_array, write_arrays
-from feller.data.found import Given
-from feller.data.modality import Modality, Write, label_arrays, label_names
+from feller.data.labels import label_arrays, label_names
+from feller.data.modality import Modality, Write
 from feller.data.tables import write_table
+from feller.tree import Given
 
 
 class Rows(Modality):

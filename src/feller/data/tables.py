@@ -13,7 +13,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from feller.data.found import LABEL_NAMES, Found, all_numbers, check_finite, classify, number
+from feller.data.columns import all_numbers, check_finite, number
+from feller.data.found import FoundRows
+from feller.data.labels import LABEL_NAMES, classify
 from feller.data.missing import complete
 from feller.data.names import torsions_among
 from feller.errors import InputError, UsageError
@@ -25,7 +27,7 @@ Choose = Callable[[Sequence[str]], tuple[str, ...]]
 """Names of a header -> the angles to read, where cells may be missing; none for all columns, which must be complete."""
 
 
-def find_table(path: pathlib.Path, choose: Choose = torsions_among) -> Found:
+def find_table(path: pathlib.Path, choose: Choose = torsions_among) -> FoundRows:
     """Read .csv, .tsv, .txt (comma, semicolon or tab between cells), also packed as .gz, or .parquet.
 
     Raises:
@@ -101,7 +103,7 @@ def _label_column(names: list[str], where: str) -> int | None:
     return found[0] if found else None
 
 
-def _parse(rows: Iterator[Row], where: str, choose: Choose) -> Found:
+def _parse(rows: Iterator[Row], where: str, choose: Choose) -> FoundRows:
     """Turn rows of text into numbers and labels."""
     start = list(itertools.islice(rows, 2))
     if not start:
@@ -134,7 +136,7 @@ def _parse(rows: Iterator[Row], where: str, choose: Choose) -> Found:
                     " it holds the texts"
                 )
             values.append(value)
-    found = Found(
+    found = FoundRows(
         np.array(values).reshape(len(lines), -1),
         columns=() if all_numbers(columns) else columns,
         notes=("the first row counts the columns and was left out",) if has_header and all_numbers(first) else (),

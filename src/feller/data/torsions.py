@@ -10,13 +10,16 @@ from jaxtyping import Float, Float32, Float64
 from PIL import Image
 from torch import Tensor
 
-from feller.data.found import Found, Given, arrange, check_names, relabel
+from feller.data.columns import arrange, check_names
+from feller.data.found import Found, FoundRows
+from feller.data.labels import relabel
 from feller.data.modality import Dataset, check_finite_state
 from feller.data.names import unit
 from feller.data.ramachandran import ramachandran
 from feller.data.rows import Rows
 from feller.errors import InputError
 from feller.spaces import Torus
+from feller.tree import Given
 
 TURNS = {"deg": 360.0, "rad": 2 * math.pi}
 NAMES = {360.0: "degrees", 2 * math.pi: "radians"}
@@ -91,7 +94,7 @@ def check_unit(found: Found, values: np.ndarray, columns: tuple[str, ...], turns
             )
 
 
-def torsions(found: Found) -> Dataset:
+def torsions(found: FoundRows) -> Dataset:
     """Make a data set of angles.
 
     A column whose name ends in _deg or _rad has that unit. All others have one unit: degrees if any value exceeds a
@@ -100,8 +103,6 @@ def torsions(found: Found) -> Dataset:
     Raises:
         InputError: If a column of radians holds degrees.
     """
-    if found.values.ndim != 2:
-        raise InputError(f"expected columns of angles, got {list(found.values.shape)}")
     values = found.values
     columns = check_names(found.columns) or tuple(f"angle{i + 1}" for i in range(values.shape[1]))
     unsaid = [i for i, name in enumerate(columns) if unit(name) is None]

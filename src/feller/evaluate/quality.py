@@ -21,7 +21,7 @@ from feller.data import (
     Torsions,
 )
 from feller.data.labelled import plain
-from feller.data.text import Text
+from feller.data.text.modality import Text
 from feller.draws import Draws
 from feller.errors import InputError
 from feller.evaluate import (

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import cast
 
 from feller.data import Dataset
-from feller.data.text import Text
+from feller.data.text.modality import Text
 from feller.draws import Draws
 from feller.evaluate.comparison import LEAST, compare, pick
 

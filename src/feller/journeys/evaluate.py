@@ -13,7 +13,7 @@ from torch import Tensor
 from feller import __version__
 from feller.data.modality import Dataset
 from feller.data.read import read
-from feller.data.text import Text
+from feller.data.text.modality import Text
 from feller.draws import Draws
 from feller.evaluate.flow import flow_quality
 from feller.evaluate.judge import Judge, load_judge, save_judge

@@ -4,7 +4,7 @@ import pathlib
 from dataclasses import replace
 
 from feller.data.modality import Dataset
-from feller.data.text import Text
+from feller.data.text.modality import Text
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.generation import Known

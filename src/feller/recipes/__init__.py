@@ -13,7 +13,7 @@ from feller.data.modality import Dataset, Modality
 from feller.data.molecules.modality import Molecules
 from feller.data.points import Points
 from feller.data.proteins import Proteins
-from feller.data.text import Text
+from feller.data.text.modality import Text
 from feller.data.torsions import Torsions
 from feller.errors import UsageError
 from feller.model import Model

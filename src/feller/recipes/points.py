@@ -1,7 +1,7 @@
 """Points in R^d."""
 
 from feller.data.modality import Dataset
-from feller.data.text import Text
+from feller.data.text.modality import Text
 from feller.errors import UsageError
 from feller.networks.mlp import MLP
 from feller.objective import Matching

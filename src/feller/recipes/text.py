@@ -1,7 +1,7 @@
 """Text: filled in where it is hidden, mended where it is wrong, or written token after token."""
 
 from feller.data.modality import Dataset
-from feller.data.text import Text
+from feller.data.text.modality import Text
 from feller.errors import UsageError
 from feller.losses import CrossEntropy, WhereMasked
 from feller.networks.decoder import Decoder

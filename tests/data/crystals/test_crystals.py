@@ -13,7 +13,7 @@ from feller.data.crystals.arrays import padded
 from feller.data.crystals.crystal import Crystal
 from feller.data.crystals.lattice import bounded, closes
 from feller.data.crystals.modality import Crystals, crystals
-from feller.data.found import Found
+from feller.data.found import FoundCrystals, FoundRows
 from feller.data.modality import Dataset, Modality
 from feller.draws import Draws
 from feller.errors import InputError, UsageError
@@ -23,7 +23,7 @@ from feller.tree import leaves
 SIZES = (2, 5, 5, 3)
 
 
-def found(label: bool = False) -> Found:
+def found(label: bool = False) -> FoundCrystals:
     """Return crystals of 2, 5, 5 and 3 atoms of Na, Cl, Ti and O; the last two edges are alike in all."""
     draw = np.random.default_rng(0)
     cells = bounded(torch.from_numpy(0.2 * draw.normal(size=(4, 6)) + [1.5, 1.5, 1.5, 0, 0, 0]))
@@ -33,7 +33,7 @@ def found(label: bool = False) -> Found:
     made[1].numbers[:4] = kinds
     atoms, places, lattice = padded(made)
     named = {"labels": np.array([0, 1, 1, 0]), "classes": ("a b", "größe")} if label else {}
-    return Found(places, atoms=atoms, lattice=lattice, **named)
+    return FoundCrystals(places, atoms=atoms, lattice=lattice, **named)
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +132,7 @@ def test_numbers_of_atoms_are_a_condition_that_says_what_is_valid(data: Dataset)
 
 
 def test_crystals_of_others_are_padded_and_checked(data: Dataset) -> None:
-    other = Found(
+    other = FoundCrystals(
         np.zeros((1, 4, 3)) + 0.5, atoms=np.array([[8, 22, 11, 8]]), lattice=np.array([[4.0, 4, 4, 90, 90, 90]])
     )
     values, given = data.modality.accept(other)
@@ -141,11 +141,11 @@ def test_crystals_of_others_are_padded_and_checked(data: Dataset) -> None:
     assert given["valid"]["place"].sum() == 4
     with pytest.raises(InputError, match=r"there is no K here.* there are: Cl, Na, O, Ti"):
         data.modality.accept(dataclasses.replace(other, atoms=np.array([[8, 19, 11, 8]])))
-    large = Found(np.zeros((1, 6, 3)), atoms=np.full((1, 6), 8), lattice=other.lattice)
+    large = FoundCrystals(np.zeros((1, 6, 3)), atoms=np.full((1, 6), 8), lattice=other.lattice)
     with pytest.raises(InputError, match="up to 5 atoms, got one of 6"):
         data.modality.accept(large)
     with pytest.raises(InputError, match="expected crystals, got points"):
-        data.modality.accept(Found(np.ones((2, 3))))
+        data.modality.accept(FoundRows(np.ones((2, 3))))
 
 
 @pytest.mark.parametrize("label", [False, True])

@@ -10,6 +10,7 @@ import pytest
 
 from feller.data import read
 from feller.data.arrays import interpret
+from feller.data.asked import Asked
 from feller.data.crystals.cif import cif_text
 from feller.data.crystals.crystal import Crystal
 from feller.data.crystals.files import holds_crystals
@@ -150,14 +151,14 @@ def test_arrays_are_read_and_checked() -> None:
         "lattice": np.stack([CELL, CELL]),
         "valid": np.array([[True, True], [True, False]]),
     }
-    found = interpret(whole, "a.npz", None, None)
+    found = interpret(whole, "a.npz", Asked(limit=None))
     assert found.atoms.tolist() == [[8, 22], [11, 0]]
     assert found.values[:, :, 0].tolist() == [[0.25, 0.25], [0.25, 0]]
     assert (
-        interpret({k: v for k, v in whole.items() if k != "valid"}, "a", None, None).atoms.tolist()
+        interpret({k: v for k, v in whole.items() if k != "valid"}, "a", Asked(limit=None)).atoms.tolist()
         == found.atoms.tolist()
     )
-    labelled = interpret({**whole, "labels": np.array([1, 0]), "classes": np.array(["a", "b"])}, "a", None, None)
+    labelled = interpret({**whole, "labels": np.array([1, 0]), "classes": np.array(["a", "b"])}, "a", Asked(limit=None))
     assert (labelled.labels.tolist(), labelled.classes) == ([1, 0], ("a", "b"))
     for change, match in (
         ({"element": np.array([[8.0, 22], [11, 0]])}, "expected whole numbers element"),
@@ -172,4 +173,4 @@ def test_arrays_are_read_and_checked() -> None:
         ({"valid": np.ones((2, 2))}, "truths"),
     ):
         with pytest.raises(InputError, match=match):
-            interpret({**whole, **change}, "a.npz", None, None)
+            interpret({**whole, **change}, "a.npz", Asked(limit=None))

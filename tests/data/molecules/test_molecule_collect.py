@@ -9,6 +9,7 @@ from tests.data.molecules.test_sdf import HYDROXIDE, record
 from tests.data.molecules.test_xyz import METHANE, WATER
 
 from feller.data import read
+from feller.data.asked import Asked
 from feller.data.find import find
 from feller.data.molecules.collect import find_molecules, interpret_molecules
 from feller.data.molecules.modality import Molecules
@@ -71,14 +72,14 @@ def test_without_a_limit_all_are_kept(tmp_path: pathlib.Path) -> None:
     found = find_molecules(tmp_path / "a.xyz", None)
     assert found.atoms is not None
     assert (found.atoms > 0).sum(1).tolist() == [1, 2, 100]
-    assert len(find(tmp_path / "a.xyz", limit=None).values) == 3
+    assert len(find(tmp_path / "a.xyz", Asked(limit=None)).values) == 3
 
 
 def test_folder_is_read_in_order(tmp_path: pathlib.Path) -> None:
     for name, text in (("b.xyz", WATER), ("a.mol", record([("C", 0, 0, 1), ("O", 0, 0, 2.1)])), ("c.xyz", METHANE)):
         (tmp_path / name).write_text(text)
     (tmp_path / "grid.png").write_text("no molecule")
-    found = find(tmp_path)
+    found = find(tmp_path, Asked())
     assert found.atoms is not None
     assert (found.atoms > 0).sum(1).tolist() == [2, 3, 5]
 

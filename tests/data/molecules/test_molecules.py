@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from feller.data.asked import Asked
 from feller.data.find import find
-from feller.data.found import Found
+from feller.data.found import FoundCrystals, FoundMolecules, FoundRows
 from feller.data.modality import Dataset, Modality
 from feller.data.molecules.modality import Molecules, molecules
 from feller.data.split import split
@@ -27,7 +28,7 @@ def data() -> Dataset:
         atoms[i, :length] = generator.choice([1, 6, 8, 17], length)
         values[i, :length] = 5 + 2 * generator.standard_normal((length, 3))
     atoms[3, :4] = 1, 6, 8, 17
-    return molecules(Found(values, atoms=atoms))
+    return molecules(FoundMolecules(values, atoms=atoms))
 
 
 def real(data: Dataset) -> torch.Tensor:
@@ -92,20 +93,20 @@ def test_the_number_of_atoms_is_a_condition_that_says_what_is_real(data: Dataset
 
 
 def test_data_of_others_are_padded_and_centred(data: Dataset) -> None:
-    other = Found(np.array([[[7.0, 0, 0], [9, 0, 0]]]), atoms=np.array([[17, 1]]))
+    other = FoundMolecules(np.array([[[7.0, 0, 0], [9, 0, 0]]]), atoms=np.array([[17, 1]]))
     values, given = data.modality.accept(other)
     assert values["element"].tolist() == [[3, 0, 0, 0, 0, 0, 0, 0, 0]]
     assert values["place"][0, :3].tolist() == [[-1, 0, 0], [1, 0, 0], [0, 0, 0]]
     assert given["atoms"].tolist() == [3]
     assert given["valid"]["element"].sum().item() == 2
     with pytest.raises(InputError, match="at most 9 atoms, got one of 10"):
-        data.modality.accept(Found(np.ones((1, 10, 3)), atoms=np.ones((1, 10), dtype=np.int64)))
+        data.modality.accept(FoundMolecules(np.ones((1, 10, 3)), atoms=np.ones((1, 10), dtype=np.int64)))
     with pytest.raises(InputError, match="expected molecules of H, C, O, Cl, got one with N"):
-        data.modality.accept(Found(np.ones((1, 2, 3)), atoms=np.array([[7, 1]])))
+        data.modality.accept(FoundMolecules(np.ones((1, 2, 3)), atoms=np.array([[7, 1]])))
     with pytest.raises(InputError, match="expected molecules, got points"):
-        data.modality.accept(Found(np.ones((2, 3))))
+        data.modality.accept(FoundRows(np.ones((2, 3))))
     with pytest.raises(InputError, match="expected molecules, got crystals"):
-        data.modality.accept(Found(np.ones((1, 2, 3)), atoms=np.array([[6, 1]]), lattice=np.ones((1, 6))))
+        data.modality.accept(FoundCrystals(np.ones((1, 2, 3)), atoms=np.array([[6, 1]]), lattice=np.ones((1, 6))))
 
 
 @pytest.mark.filterwarnings("ignore:.*without bonds")
@@ -153,7 +154,7 @@ def test_folder_holds_a_file_a_molecule_and_a_picture(data: Dataset, tmp_path: p
     data.modality.write(data.values, data.given, out)
     names = ["00000.xyz", "00001.xyz", "00002.xyz", "00003.xyz", "grid.png"]
     assert sorted(path.name for path in out.iterdir()) == names
-    found = find(out)
+    found = find(out, Asked())
     assert found.atoms is not None
     assert len(found.atoms) == 4
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feller.data import Bytes, Characters, Modality, Text, read
+from feller.data.asked import Asked
 from feller.data.text.lines import lines_of, to_lines
 from feller.data.text.subwords import learn_subwords
 from feller.errors import InputError, UsageError
@@ -107,7 +108,7 @@ def read_lines(folder: pathlib.Path, texts: list[str], labels: list[str]):
 
     path = folder / "in.jsonl"
     path.write_text("".join(json.dumps({"text": t, "label": k}) + "\n" for t, k in zip(texts, labels, strict=True)))
-    return find(path)
+    return find(path, Asked())
 
 
 def texts_of(path: pathlib.Path) -> list[str]:

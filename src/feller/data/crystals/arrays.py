@@ -7,7 +7,7 @@ from feller.data.crystals.cif import wrapped
 from feller.data.crystals.crystal import Crystal
 from feller.data.crystals.elements import SYMBOLS
 from feller.data.crystals.lattice import closes
-from feller.data.found import Found
+from feller.data.found import FoundCrystals
 from feller.errors import InputError
 
 
@@ -20,7 +20,7 @@ def padded(crystals: list[Crystal]) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     return atoms, places, np.stack([crystal.lattice for crystal in crystals])
 
 
-def interpret_crystals(arrays: dict[str, np.ndarray], where: str) -> Found:
+def interpret_crystals(arrays: dict[str, np.ndarray], where: str) -> FoundCrystals:
     """Read `element` [n, L] (atomic numbers), `place` [n, L, 3], `lattice` [n, 6] and `valid` [n, L] of an .npz.
 
     Raises:
@@ -49,4 +49,4 @@ def interpret_crystals(arrays: dict[str, np.ndarray], where: str) -> Found:
         raise InputError(f"{where}: crystal {flat[0] + 1} has a cell without volume, {len(flat)} such; drop them")
     atoms, places = np.where(valid, atoms, 0).astype(np.int64), wrapped(np.where(valid[:, :, None], places, 0))
     most = lengths.max()
-    return Found(places[:, :most], atoms=atoms[:, :most], lattice=lattice)
+    return FoundCrystals(places[:, :most], atoms=atoms[:, :most], lattice=lattice)

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator
 
 from feller.data.crystals.cif import blocks
-from feller.data.found import LABEL_NAMES
+from feller.data.labels import LABEL_NAMES
 from feller.data.pdb import read_text
 from feller.data.text.files import read_text as read_unicode
 from feller.data.text.sniff import rows_of

@@ -11,7 +11,8 @@ from feller.data.crystals.arrays import padded
 from feller.data.crystals.cif import PartialError, need_pymatgen, read_block
 from feller.data.crystals.crystal import Crystal
 from feller.data.crystals.files import pieces
-from feller.data.found import Found, classify
+from feller.data.found import FoundCrystals
+from feller.data.labels import classify
 from feller.errors import InputError
 
 LONGEST = 64
@@ -55,12 +56,7 @@ class _Kept:
             yield f"deuterium and tritium count as hydrogen in {len(self.isotopes)}, the first is {self.isotopes[0]}"
 
 
-def most_atoms(size: int | None, limit: int | None) -> int:
-    """Return the atoms beyond which a crystal is left out, by what was asked for pictures and chains alike."""
-    return size or (sys.maxsize if limit is None else LONGEST)
-
-
-def find_crystals(path: pathlib.Path, longest: int | None = LONGEST) -> Found:
+def find_crystals(path: pathlib.Path, longest: int | None = LONGEST) -> FoundCrystals:
     """Read a .cif with one crystal or many, a folder of such files, or a table with a column called cif.
 
     Args:
@@ -83,7 +79,7 @@ def find_crystals(path: pathlib.Path, longest: int | None = LONGEST) -> Found:
         raise InputError(f"{path}: no crystal is left ({'; '.join(notes) or 'there is none at all'})")
     labels, classes = _labels([crystal.label for crystal in kept.crystals], str(path))
     atoms, places, lattice = padded(kept.crystals)
-    return Found(places, labels, classes, notes=notes, atoms=atoms, lattice=lattice)
+    return FoundCrystals(places, labels, classes, notes=notes, atoms=atoms, lattice=lattice)
 
 
 def _labels(labels: list[str | None], where: str) -> tuple[np.ndarray | None, tuple[str, ...]]:

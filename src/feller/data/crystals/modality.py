@@ -17,14 +17,15 @@ from feller.data.crystals.lattice import bounded, unbounded
 from feller.data.crystals.picture import picture
 from feller.data.crystals.wanted import lattice_of, numbered, symbols_of
 from feller.data.crystals.written import blocks_of, table_of, write_folder
-from feller.data.found import Found, Given, kind, relabel
-from feller.data.modality import Dataset, Modality, Write, check_finite_state, label_arrays, label_names
+from feller.data.found import Found, FoundCrystals, expect
+from feller.data.labels import label_arrays, label_names, relabel
+from feller.data.modality import Dataset, Modality, Write, check_finite_state
 from feller.errors import InputError, UsageError
 from feller.record import nearest, replace_file
 from feller.spaces import Euclidean, Product, Tokens, Torus
 from feller.spaces.tokens import MaskSource
 from feller.spaces.torus import TURN, wrap
-from feller.tree import State
+from feller.tree import Given, State
 
 THIN = 1e-3
 """Least scale of a number of the cell: those of cubic cells do not vary."""
@@ -120,8 +121,7 @@ class Crystals(Modality):
 
     def accept(self, found: Found) -> tuple[State, Given]:
         """Pad crystals to our size; a number of atoms that we do not know counts as not given."""
-        if found.atoms is None or found.lattice is None:
-            raise InputError(f"expected crystals, got {kind(found)}")
+        found = expect(found, FoundCrystals)
         lengths = (found.atoms > 0).sum(1)
         if lengths.max() > self.longest:
             raise InputError(f"expected cells of up to {self.longest} atoms, got one of {lengths.max()}; leave it out")
@@ -201,10 +201,8 @@ class Crystals(Modality):
         return picture(self.crystals(values, given), columns)
 
 
-def crystals(found: Found) -> Dataset:
+def crystals(found: FoundCrystals) -> Dataset:
     """Make a data set of crystals, with mean and deviation of the numbers of their cells."""
-    if found.atoms is None or found.lattice is None:
-        raise InputError(f"expected crystals, got {kind(found)}")
     numbers = unbounded(torch.from_numpy(found.lattice))
     scale = numbers.std(0, correction=0).clamp(min=THIN)
     sizes = np.unique((found.atoms > 0).sum(1))

@@ -8,7 +8,7 @@ from feller.data import overview
 from feller.data.crystals.cif import cif_text
 from feller.data.crystals.crystal import Crystal, formula
 from feller.data.crystals.picture import picture
-from feller.data.found import LABEL_NAMES
+from feller.data.labels import LABEL_NAMES
 from feller.record import replace_file
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from feller.data.arrays import load
 from feller.data.backbones import backbones
-from feller.data.found import Found
+from feller.data.found import FoundChains
 from feller.data.modality import Dataset
 from feller.data.proteins import proteins
 
@@ -32,11 +32,11 @@ def protein_chains_with_sequences(part: str) -> Dataset:
     return Dataset(*train.modality.accept(_found(part)), train.modality)
 
 
-def _found(part: str) -> Found:
+def _found(part: str) -> FoundChains:
     arrays = load(pathlib.Path(__file__).with_name("backbones.npz"))
     lengths = arrays["lengths"].astype(np.int64)
     valid = np.arange(lengths.max()) < lengths[:, None]
     values, residues = np.zeros((*valid.shape, 4, 3)), np.full(valid.shape, -1)
     values[valid], residues[valid] = arrays["atoms"] * UNIT, arrays["residues"]
     rows = slice(TRAIN) if part == "train" else slice(TRAIN, None)
-    return Found(values[rows], lengths=lengths[rows], residues=residues[rows])
+    return FoundChains(values[rows], lengths=lengths[rows], residues=residues[rows])

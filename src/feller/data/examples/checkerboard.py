@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
-from feller.data.found import Found
+from feller.data.found import FoundRows
 from feller.data.modality import Dataset
 from feller.data.points import points
 from feller.draws import Draws
@@ -15,7 +15,7 @@ TRAIN, TEST = 20_000, 5_000
 def checkerboard(part: str) -> Dataset:
     """Return 20,000 points of `train` or 5,000 of `test`; both are scaled by the points of `train`."""
     draws = Draws(0).named("example:checkerboard")
-    train = points(Found(_draw(TRAIN, draws, 0).numpy(), columns=("x", "y")))
+    train = points(FoundRows(_draw(TRAIN, draws, 0).numpy(), columns=("x", "y")))
     return train if part == "train" else Dataset(_draw(TEST, draws, 1), {}, train.modality)
 
 

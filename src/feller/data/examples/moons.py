@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from feller.data.found import Found
+from feller.data.found import FoundRows
 from feller.data.modality import Dataset
 from feller.data.points import points
 from feller.draws import Draws
@@ -18,7 +18,7 @@ NOISE = 0.05
 def moons(part: str) -> Dataset:
     """Return 20,000 points of `train` or 5,000 of `test`; both are scaled by the points of `train`."""
     draws = Draws(0).named("example:moons")
-    train = points(Found(_draw(TRAIN, draws, 0).numpy(), columns=("x", "y")))
+    train = points(FoundRows(_draw(TRAIN, draws, 0).numpy(), columns=("x", "y")))
     return train if part == "train" else Dataset(_draw(TEST, draws, 1), {}, train.modality)
 
 

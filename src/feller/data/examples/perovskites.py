@@ -6,7 +6,7 @@ import numpy as np
 
 from feller.data.arrays import load
 from feller.data.crystals.modality import crystals
-from feller.data.found import Found
+from feller.data.found import FoundCrystals
 from feller.data.modality import Dataset
 
 TRAIN = 2_000
@@ -21,8 +21,8 @@ def perovskites(part: str) -> Dataset:
     atoms, places = arrays["element"].astype(np.int64), arrays["place"] * UNIT
     lattice = np.full((len(atoms), 6), 90.0)
     lattice[:, :3] = arrays["edge"][:, None] * UNIT
-    train = crystals(Found(places[:TRAIN], atoms=atoms[:TRAIN], lattice=lattice[:TRAIN]))
+    train = crystals(FoundCrystals(places[:TRAIN], atoms=atoms[:TRAIN], lattice=lattice[:TRAIN]))
     if part == "train":
         return train
-    held_out = Found(places[TRAIN:], atoms=atoms[TRAIN:], lattice=lattice[TRAIN:])
+    held_out = FoundCrystals(places[TRAIN:], atoms=atoms[TRAIN:], lattice=lattice[TRAIN:])
     return Dataset(*train.modality.accept(held_out), train.modality)

@@ -3,17 +3,18 @@
 import pathlib
 from dataclasses import replace
 
-from feller.data.found import Found
+from feller.data.found import FoundTexts
 from feller.data.modality import Dataset
-from feller.data.text import Characters, Text, texts
-from feller.data.text.dataset import WINDOW
+from feller.data.text.dataset import WINDOW, texts
 from feller.data.text.files import array, find_text
+from feller.data.text.modality import Text
+from feller.data.text.vocabulary import Characters
 
 TRAIN = 0.9
 """Share of the characters that is `train`; those after it are `test`."""
 
 
-def shakespeare_text(part: str) -> Found:
+def shakespeare_text(part: str) -> FoundTexts:
     """Return the first 90 % of the plays or, as `test`, the rest, as one text."""
     whole = _whole()
     text = whole.values[0]
@@ -27,5 +28,5 @@ def shakespeare(part: str) -> Dataset:
     return texts(shakespeare_text(part), like=Text(Characters(symbols), WINDOW, documents=False))
 
 
-def _whole() -> Found:
+def _whole() -> FoundTexts:
     return find_text(pathlib.Path(__file__).with_name("shakespeare.txt.gz"))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from feller.data.crystals.elements import NUMBERS, SYMBOLS
-from feller.data.found import Found
+from feller.data.found import FoundMolecules
 from feller.data.molecules.molecule import Molecule
 from feller.data.molecules.sdf import read_sdf
 from feller.data.molecules.xyz import read_xyz
@@ -89,12 +89,7 @@ def _check_apart(molecule: Molecule, where: str) -> None:
     )
 
 
-def most_atoms(size: int | None, limit: int | None) -> int | None:
-    """Return the number of atoms beyond which a molecule is left out: the size asked for; without a limit none."""
-    return size or (None if limit is None else LONGEST)
-
-
-def find_molecules(path: pathlib.Path, longest: int | None = LONGEST) -> Found:
+def find_molecules(path: pathlib.Path, longest: int | None = LONGEST) -> FoundMolecules:
     """Read a file with molecules or a folder of them, by their endings.
 
     Args:
@@ -107,7 +102,7 @@ def find_molecules(path: pathlib.Path, longest: int | None = LONGEST) -> Found:
     return _collect(_molecules(path), str(path), longest)
 
 
-def interpret_molecules(arrays: dict[str, np.ndarray], where: str, longest: int | None) -> Found:
+def interpret_molecules(arrays: dict[str, np.ndarray], where: str, longest: int | None) -> FoundMolecules:
     """Read `element` [n, l], atomic numbers, `place` [n, l, 3] in Å and `valid` [n, l] of an .npz, as we write them.
 
     Raises:
@@ -138,7 +133,7 @@ def interpret_molecules(arrays: dict[str, np.ndarray], where: str, longest: int 
     return _collect(((row, f"{where}: row {i}") for i, row in enumerate(rows, 1)), where, longest)
 
 
-def _collect(molecules: Iterable[tuple[Molecule, str]], where: str, longest: int | None) -> Found:
+def _collect(molecules: Iterable[tuple[Molecule, str]], where: str, longest: int | None) -> FoundMolecules:
     """Pad what suits; without a limit all does."""
     if longest is None:
         kept, notes = [molecule for molecule, _ in molecules], ()
@@ -154,7 +149,7 @@ def _collect(molecules: Iterable[tuple[Molecule, str]], where: str, longest: int
     atoms, values = np.zeros((len(kept), most), dtype=np.int64), np.zeros((len(kept), most, 3))
     for i, molecule in enumerate(kept):
         atoms[i, : len(molecule.atoms)], values[i, : len(molecule.atoms)] = molecule.atoms, molecule.places
-    return Found(values, atoms=atoms, notes=notes)
+    return FoundMolecules(values, atoms=atoms, notes=notes)
 
 
 def _molecules(path: pathlib.Path) -> Iterator[tuple[Molecule, str]]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from feller.data import overview
 from feller.data.arrays import write_arrays
 from feller.data.crystals.elements import NUMBERS, SYMBOLS
-from feller.data.found import Found, kind
+from feller.data.found import Found, FoundMolecules, expect
 from feller.data.modality import Dataset, Modality, Write, check_finite_state
 from feller.data.molecules.balls import balls
 from feller.data.molecules.formula import atoms_of
@@ -126,8 +126,7 @@ class Molecules(Modality):
 
     def accept(self, found: Found) -> tuple[State, Given]:
         """Centre molecules and pad them to our length; a number of atoms that we do not know counts as not given."""
-        if found.atoms is None or found.lattice is not None:
-            raise InputError(f"expected molecules, got {kind(found)}")
+        found = expect(found, FoundMolecules)
         size = found.atoms.shape[1]
         if size > self.longest:
             raise InputError(f"expected molecules of at most {self.longest} atoms, got one of {size}; leave it out")
@@ -194,10 +193,8 @@ class Molecules(Modality):
             replace_file(out / file, xyz_text([molecule]))
 
 
-def molecules(found: Found) -> Dataset:
+def molecules(found: FoundMolecules) -> Dataset:
     """Make a data set of molecules, with the deviation of their coordinates."""
-    if found.atoms is None:
-        raise InputError(f"expected molecules, got {kind(found)}")
     real = found.atoms > 0
     sizes = real.sum(1)
     centre = np.where(real[:, :, None], found.values, 0).sum(1) / sizes[:, None]

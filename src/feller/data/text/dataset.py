@@ -5,12 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from feller.data.found import Found, relabel
+from feller.data.found import FoundTexts
+from feller.data.labels import relabel
 from feller.data.modality import Dataset
 from feller.data.text.lines import lines_of
+from feller.data.text.modality import Text
 from feller.data.text.sniff import is_list
 from feller.data.text.subwords import Subwords, learn_subwords
-from feller.data.text.text import Text
 from feller.data.text.vocabulary import Bytes, Characters, Vocabulary
 from feller.data.text.windows import cut
 from feller.errors import InputError, UsageError
@@ -25,7 +26,9 @@ CHARACTERS = 256
 NAMES = ("bytes", "characters", "subwords")
 
 
-def texts(found: Found, size: int | None = None, vocabulary: str | None = None, like: Text | None = None) -> Dataset:
+def texts(
+    found: FoundTexts, size: int | None = None, vocabulary: str | None = None, like: Text | None = None
+) -> Dataset:
     """Make a data set of texts: documents, or overlapping windows of one long text.
 
     Args:
@@ -51,7 +54,7 @@ def texts(found: Found, size: int | None = None, vocabulary: str | None = None, 
     return (_documents if found.documents else _windows)(found, symbols, size, like)
 
 
-def _separated(found: Found, like: Text | None) -> Found:
+def _separated(found: FoundTexts, like: Text | None) -> FoundTexts:
     """Decide what is an example of its own: a line of a list, a row of a table, or a window of a text that is alone."""
     whole = len(found.values) == 1
     text = found.values[0]
@@ -66,7 +69,7 @@ def _separated(found: Found, like: Text | None) -> Found:
     return found
 
 
-def _without_empty(found: Found) -> Found:
+def _without_empty(found: FoundTexts) -> FoundTexts:
     """Leave out empty texts and say how many."""
     kept = np.array([bool(text.strip()) for text in found.values])
     if kept.all():
@@ -98,7 +101,7 @@ def _vocabulary(values: list[str], name: str | None) -> Vocabulary:
     return learn_subwords(values, int(count)) if count else learn_subwords(values)
 
 
-def _windows(found: Found, vocabulary: Vocabulary, size: int | None, like: Text | None) -> Dataset:
+def _windows(found: FoundTexts, vocabulary: Vocabulary, size: int | None, like: Text | None) -> Dataset:
     """Cut a long text."""
     usual = WINDOW_OF_SUBWORDS if isinstance(vocabulary, Subwords) else WINDOW
     modality = like or Text(vocabulary, size or usual, documents=False)
@@ -120,7 +123,7 @@ def _windows(found: Found, vocabulary: Vocabulary, size: int | None, like: Text 
     return Dataset(values, {}, modality, (*found.notes, told), groups)
 
 
-def _documents(found: Found, vocabulary: Vocabulary, size: int | None, like: Text | None) -> Dataset:
+def _documents(found: FoundTexts, vocabulary: Vocabulary, size: int | None, like: Text | None) -> Dataset:
     """Give each text a row, and a place for its end."""
     if like is not None and not like.documents:
         return Dataset(*like.accept(found), like, found.notes)

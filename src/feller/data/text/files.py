@@ -11,10 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from feller.data.found import LABEL_NAMES, Found, about, classify
+from feller.data.found import FoundTexts, about
+from feller.data.labels import LABEL_NAMES, classify
 from feller.data.text.sniff import COLUMN, rows_of, text_column
 from feller.data.text.vocabulary import check_whole
 from feller.errors import InputError
+
+LINES = "samples.txt"
+"""In a folder of ours: a text a line."""
+WHOLE = "samples.jsonl"
+"""Beside the lines where they do not tell all: labels, or symbols that are not those that the text is read as."""
 
 
 def read_text(path: pathlib.Path) -> str:
@@ -36,12 +42,12 @@ def read_text(path: pathlib.Path) -> str:
         raise InputError(f"{path}: cannot be unpacked ({error}); it was damaged or cut off") from error
 
 
-def find_text(path: pathlib.Path) -> Found:
+def find_text(path: pathlib.Path) -> FoundTexts:
     """Read a .txt as one text; whether it is a list of lines is decided later."""
-    return Found(array([re.sub("\r\n?", "\n", read_text(path))]), documents=False)
+    return FoundTexts(array([re.sub("\r\n?", "\n", read_text(path))]), documents=False)
 
 
-def find_json_lines(path: pathlib.Path) -> Found:
+def find_json_lines(path: pathlib.Path) -> FoundTexts:
     """Read objects, one a line, with `text` or one other string, and perhaps `label`; or strings.
 
     Raises:
@@ -87,7 +93,7 @@ def _fields(entry: Any, where: str) -> tuple[str, str | None]:
         return check_whole(entry[key]), None if label is None else str(label)
 
 
-def find_column(path: pathlib.Path) -> Found:
+def find_column(path: pathlib.Path) -> FoundTexts:
     """Read a table with a column called text, or one column beside the label.
 
     Raises:
@@ -133,7 +139,7 @@ def _documents(
     *,
     notes: Sequence[str] = (),
     tokens: np.ndarray | None = None,
-) -> Found:
+) -> FoundTexts:
     """Put texts together with their labels, which all have or none."""
     missing = [line for line, label in zip(lines, labels, strict=True) if label is None]
     if missing and len(missing) < len(labels):
@@ -143,7 +149,7 @@ def _documents(
         )
     given = [label for label in labels if label is not None]
     positions, classes = classify(given, f"{where} (label)") if given else (None, ())
-    return Found(
+    return FoundTexts(
         array(texts),
         positions,
         classes,

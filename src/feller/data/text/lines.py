@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 
-from feller.data.found import LABEL_NAMES
+from feller.data.labels import LABEL_NAMES
 from feller.data.text.sniff import COLUMN
 
 ESCAPES = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\ufeff": "\\ufeff"}

@@ -9,7 +9,8 @@ import re
 import zlib
 from collections.abc import Iterator, Sequence
 
-from feller.data.found import LABEL_NAMES, number
+from feller.data.columns import number
+from feller.data.labels import LABEL_NAMES
 
 COLUMN = "text"
 """Name of the column, or field, that holds the texts."""

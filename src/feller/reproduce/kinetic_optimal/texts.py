@@ -12,7 +12,7 @@ from torch import Tensor
 from feller.data.examples.shakespeare import shakespeare_text
 from feller.data.modality import Dataset
 from feller.data.read import read
-from feller.data.text import Text
+from feller.data.text.modality import Text
 from feller.draws import Draws
 from feller.model import Model
 from feller.networks.text import TextTransformer

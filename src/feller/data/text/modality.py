@@ -12,8 +12,11 @@ from torch import Tensor
 
 from feller.data import overview
 from feller.data.arrays import write_arrays
-from feller.data.found import Found, Given, about, relabel
-from feller.data.modality import Modality, Write, label_arrays, label_names
+from feller.data.find import find_texts
+from feller.data.found import Found, FoundTexts, about, expect
+from feller.data.labels import label_arrays, label_names, relabel
+from feller.data.modality import Modality, Write
+from feller.data.text.files import LINES, WHOLE
 from feller.data.text.gaps import with_gaps
 from feller.data.text.lines import lines_of, to_json_lines, to_lines, to_table
 from feller.data.text.page import MOST, page
@@ -22,10 +25,7 @@ from feller.errors import InputError
 from feller.record import replace_file
 from feller.spaces import Tokens
 from feller.spaces.tokens import until_end
-
-LINES = "samples.txt"
-WHOLE = "samples.jsonl"
-"""Beside the lines where they do not tell all: labels, or symbols that are not those that the text is read as."""
+from feller.tree import Given
 
 
 @dataclass(frozen=True)
@@ -150,8 +150,7 @@ class Text(Modality):
 
     def accept(self, found: Found) -> tuple[Tensor, Given]:
         """Take symbols where the file has them, or else each text, of a .txt each line, as one example."""
-        if found.documents is None:
-            raise InputError("expected texts, got data of another kind")
+        found = expect(found, FoundTexts)
         if found.tokens is not None and found.tokens.shape[1] == self.length:
             return self._check(torch.from_numpy(found.tokens)), relabel(found, self.classes)
         texts = list(found.values) if found.documents else lines_of(found.values[0])
@@ -166,8 +165,6 @@ class Text(Modality):
 
     def read_back(self, path: pathlib.Path) -> tuple[Tensor, Given]:
         """Read texts that `write` wrote, also where they look like numbers."""
-        from feller.data.find import find_texts  # which knows the files of all kinds, and so this one
-
         with about(path):
             return self.accept(find_texts(path))
 

@@ -1,0 +1,70 @@
+"""Labels: from the words of a file to numbers of classes, and back."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from feller.data.found import Found
+from feller.errors import InputError
+from feller.record import nearest
+from feller.tree import Given
+
+LABEL_NAMES = ("label", "class")
+"""Names of the column that becomes the condition."""
+
+
+def _order(name: str) -> tuple[float, str]:
+    """Put whole numbers first, by size, then words, by alphabet."""
+    return (float(name) if name.removeprefix("-").isdecimal() else math.inf, name)
+
+
+def classify(labels: list[str], where: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Turn the labels of examples into positions and the names of classes.
+
+    Raises:
+        InputError: If nearly every example has its own.
+    """
+    names = sorted(set(labels), key=_order)
+    if len(names) > 100 and len(names) > len(labels) / 2:
+        raise InputError(
+            f"{where}: {len(names)} different labels for {len(labels)} examples; a label names few classes:"
+            " give that column another name, or leave it out"
+        )
+    position = {name: i for i, name in enumerate(names)}
+    return np.array([position[label] for label in labels]), tuple(names)
+
+
+def relabel(found: Found, classes: tuple[str, ...]) -> Given:
+    """Number the labels of a file by the classes of a modality; nothing where either has none.
+
+    Raises:
+        InputError: If the file has a class that the modality does not know.
+    """
+    if found.labels is None or not classes:
+        return {}
+    unknown = [found.classes[i] for i in np.unique(found.labels) if found.classes[i] not in classes]
+    if unknown:
+        raise InputError(f"there is no class {unknown[0]!r} here: {nearest(unknown[0], list(classes))}")
+    position = {name: i for i, name in enumerate(classes)}
+    lookup = np.array([position.get(name, -1) for name in found.classes], dtype=np.int64)
+    return {"label": torch.from_numpy(lookup[found.labels])}
+
+
+def labels_to_write(given: Given, classes: tuple[str, ...]) -> Tensor | None:
+    """Return the labels if every example has one; a label beyond the classes stands for "not given"."""
+    label = given.get("label") if classes else None
+    return None if label is None or bool((label >= len(classes)).any()) else label.cpu().long()
+
+
+def label_arrays(given: Given, classes: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Return the arrays of an .npz that hold labels; none where there are none."""
+    label = labels_to_write(given, classes)
+    return {} if label is None else {"labels": label.numpy(), "classes": np.array(classes)}
+
+
+def label_names(given: Given, classes: tuple[str, ...]) -> list[str] | None:
+    """Return the name of the class of each example; None where there are none."""
+    label = labels_to_write(given, classes)
+    return None if label is None else [classes[i] for i in label.tolist()]
