@@ -54,7 +54,7 @@ def test_long_and_short_chains_are_left_out_and_told(tmp_path: pathlib.Path) -> 
     assert found.lengths.tolist() == [11]
     assert found.notes == (
         "chains left out for over 20 residues: 1, the first is long",
-        "pieces left out for less than 10 residues: 1, the first of short",
+        "chains with pieces of less than 10 residues, left out: 1, the first is short",
     )
     assert find_backbones(tmp_path / "a.jsonl", longest=None).lengths.tolist() == [30, 11]
     with pytest.raises(InputError, match="no chain of 10 to 10 residues is left"):

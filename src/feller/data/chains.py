@@ -12,6 +12,7 @@ from feller.data.chain_lines import parse
 from feller.data.found import FoundChains
 from feller.data.pdb import ATOMS, Chain, read_pdb, read_text
 from feller.data.residues import LETTERS
+from feller.data.tally import Tally
 from feller.errors import InputError
 
 PDB = (".pdb", ".ent", ".pdb.gz", ".ent.gz")
@@ -29,19 +30,17 @@ BONDS = (1.0, 2.0)
 
 @dataclass
 class _Pieces:
-    """What was kept, and what was not."""
+    """What was kept, and what was said of the others."""
 
     longest: int
     kept: list[Chain] = field(default_factory=list)
-    cut: list[str] = field(default_factory=list)
-    long: list[str] = field(default_factory=list)
-    short: list[str] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
 
     def add(self, chain: Chain) -> None:
         """Cut a chain at its gaps and keep what is neither long nor short."""
         ends = _gaps(chain.atoms)
         if len(ends) > 2:
-            self.cut.append(chain.name)
+            self.tally.add("chains cut where residues are missing or damaged: {}", chain.name)
         for start, stop in pairwise(ends):
             whole = _whole(chain.atoms[start:stop])
             piece = Chain(chain.name, chain.atoms[start:stop][whole], chain.residues[start:stop][whole])
@@ -49,32 +48,24 @@ class _Pieces:
             if size == 0:
                 continue
             if size > self.longest:
-                self.long.append(chain.name)
+                self.tally.add(f"chains left out for over {self.longest} residues: {{}}", chain.name)
             elif size < SHORTEST:
-                self.short.append(chain.name)
+                self.tally.add(f"chains with pieces of less than {SHORTEST} residues, left out: {{}}", chain.name)
             else:
                 self.kept.append(piece)
 
-    @property
-    def unknown(self) -> list[str]:
-        """Names of the chains kept some of whose residues are not known."""
-        return [piece.name for piece in self.kept if (piece.residues < 0).any()]
-
-    def notes(self) -> Iterator[str]:
-        """Say what was done, and name the first of each kind."""
-        if self.cut:
-            yield f"chains cut where residues are missing or damaged: {len(self.cut)}, the first is {self.cut[0]}"
-        if self.long:
-            yield f"chains left out for over {self.longest} residues: {len(self.long)}, the first is {self.long[0]}"
-        if self.short:
-            yield f"pieces left out for less than {SHORTEST} residues: {len(self.short)}, the first of {self.short[0]}"
-        number, some = sum(int((piece.residues < 0).sum()) for piece in self.kept), self.unknown
+    def notes(self) -> tuple[str, ...]:
+        """Say what was done, and how many residues are not known."""
+        some = [piece.name for piece in self.kept if (piece.residues < 0).any()]
+        number = sum(int((piece.residues < 0).sum()) for piece in self.kept)
         total = sum(len(piece.atoms) for piece in self.kept)
-        if 0 < number < total:
-            yield (
-                f"residues that are none of the 20, or not told: {number:,} of {total:,}, in {len(some)} chains, the"
-                f" first is {some[0]}; their places count, their kind does not"
-            )
+        if not 0 < number < total:
+            return self.tally.notes()
+        return (
+            *self.tally.notes(),
+            f"residues that are none of the 20, or not told: {number:,} of {total:,}, in {len(some)} chains, the"
+            f" first is {some[0]}; their places count, their kind does not",
+        )
 
 
 def _whole(atoms: np.ndarray) -> np.ndarray:
@@ -107,7 +98,7 @@ def find_backbones(path: pathlib.Path, longest: int | None = LONGEST) -> FoundCh
     pieces = _Pieces(longest or sys.maxsize)
     for chain in _chains(path):
         pieces.add(chain)
-    notes = tuple(pieces.notes())
+    notes = pieces.notes()
     if not pieces.kept:
         limits = f"{SHORTEST} residues or more" if longest is None else f"{SHORTEST} to {longest} residues"
         raise InputError(f"{path}: no chain of {limits} is left ({'; '.join(notes) or 'there is none at all'})")

@@ -86,7 +86,7 @@ def test_large_and_partial_crystals_are_left_out_and_told(tmp_path: pathlib.Path
     (tmp_path / "a.csv").write_text(table(*rows))
     found = find_crystals(tmp_path / "a.csv")
     assert (found.atoms > 0).sum(1).tolist() == [2, 5]
-    partial, large = found.notes
+    large, partial = found.notes
     assert partial.startswith("crystals left out for partial occupancy: 1, the first is row 4 (which ends in line ")
     assert large.startswith("crystals left out for over 64 atoms: 1, the first is row 3 ")
     assert len(find_crystals(tmp_path / "a.csv", longest=None).atoms) == 3
@@ -100,7 +100,7 @@ def test_isotopes_are_told(tmp_path: pathlib.Path) -> None:
     (tmp_path / "a.cif").write_text(text.replace("  H  H0", "  D  D0"))
     found = find_crystals(tmp_path / "a.cif")
     assert found.atoms.tolist() == [[1, 8]]
-    assert found.notes == ("deuterium and tritium count as hydrogen in 1, the first is a.cif",)
+    assert found.notes == ("crystals whose deuterium or tritium counts as hydrogen: 1, the first is a.cif",)
 
 
 @pytest.mark.parametrize(

@@ -41,10 +41,10 @@ def test_what_does_not_suit_is_left_out_and_told(tmp_path: pathlib.Path) -> None
     assert found.atoms is not None
     assert (found.atoms > 0).sum(1).tolist() == [3, 9]
     assert found.notes == (
-        "molecules left out for over 9 atoms: 1, the first is a.xyz: line 20",
         "single atoms left out: 1, the first is a.xyz: line 6",
         "molecules with carbon and no hydrogen: 1, the first is a.xyz: line 9; add hydrogens if the file only omits"
         " them, since stability counts them",
+        "molecules left out for over 9 atoms: 1, the first is a.xyz: line 20",
     )
     drawing = record([("C", 0, 0, 0), ("C", 1.5, 0, 0)], dimension="2D")
     water = record([("O", 0, 0, 0.119), ("H", 0, 0.763, -0.477)])

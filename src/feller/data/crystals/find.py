@@ -2,7 +2,6 @@
 
 import pathlib
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,6 +12,7 @@ from feller.data.crystals.crystal import Crystal
 from feller.data.crystals.files import pieces
 from feller.data.found import FoundCrystals
 from feller.data.labels import classify
+from feller.data.tally import Tally
 from feller.errors import InputError
 
 LONGEST = 64
@@ -21,39 +21,29 @@ LONGEST = 64
 
 @dataclass
 class _Kept:
-    """What was kept, and what was not."""
+    """What was kept, and what was said of the others."""
 
     longest: int
     crystals: list[Crystal] = field(default_factory=list)
-    partial: list[str] = field(default_factory=list)
-    large: list[str] = field(default_factory=list)
-    isotopes: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
 
     def add(self, name: str, text: str, label: str | None) -> None:
         """Read one crystal and keep it if a state can hold it."""
         try:
             crystal, isotopes = read_block(text)
         except PartialError:
-            self.partial.append(name)
+            self.tally.add("crystals left out for partial occupancy: {}", name)
             return
         except InputError as error:
             self.damaged.append(f"{name}: {error}")
             return
         if len(crystal.numbers) > self.longest:
-            self.large.append(name)
+            self.tally.add(f"crystals left out for over {self.longest} atoms: {{}}", name)
             return
-        self.isotopes += [name] if isotopes else []
+        if isotopes:
+            self.tally.add("crystals whose deuterium or tritium counts as hydrogen: {}", name)
         self.crystals.append(crystal if label is None else crystal._replace(label=label))
-
-    def notes(self) -> Iterator[str]:
-        """Say what was done, and name the first of each kind."""
-        if self.partial:
-            yield f"crystals left out for partial occupancy: {len(self.partial)}, the first is {self.partial[0]}"
-        if self.large:
-            yield f"crystals left out for over {self.longest} atoms: {len(self.large)}, the first is {self.large[0]}"
-        if self.isotopes:
-            yield f"deuterium and tritium count as hydrogen in {len(self.isotopes)}, the first is {self.isotopes[0]}"
 
 
 def find_crystals(path: pathlib.Path, longest: int | None = LONGEST) -> FoundCrystals:
@@ -74,7 +64,7 @@ def find_crystals(path: pathlib.Path, longest: int | None = LONGEST) -> FoundCry
     if kept.damaged:
         more = f"; {len(kept.damaged)} such in all" if len(kept.damaged) > 1 else ""
         raise InputError(f"{path}: {kept.damaged[0]}{more}; mend or drop it")
-    notes = tuple(kept.notes())
+    notes = kept.tally.notes()
     if not kept.crystals:
         raise InputError(f"{path}: no crystal is left ({'; '.join(notes) or 'there is none at all'})")
     labels, classes = _labels([crystal.label for crystal in kept.crystals], str(path))

@@ -11,6 +11,7 @@ from feller.data.found import FoundMolecules
 from feller.data.molecules.molecule import Molecule
 from feller.data.molecules.sdf import read_sdf
 from feller.data.molecules.xyz import read_xyz
+from feller.data.tally import Tally
 from feller.errors import InputError
 
 READERS = {
@@ -23,19 +24,18 @@ LONGEST = 64
 """Atoms beyond which a molecule is left out unless a limit is named."""
 NEAREST = 0.3
 """Distance in Å below which two atoms cannot be two."""
+BARE = (
+    "molecules with carbon and no hydrogen: {}; add hydrogens if the file only omits them, since stability counts them"
+)
 
 
 @dataclass
 class _Kept:
-    """What was kept, and what was not."""
+    """What was kept, and what was said of the others."""
 
     longest: int
     molecules: list[Molecule] = field(default_factory=list)
-    long: list[str] = field(default_factory=list)
-    single: list[str] = field(default_factory=list)
-    charged: list[str] = field(default_factory=list)
-    drawn: list[str] = field(default_factory=list)
-    bare: list[str] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
 
     def add(self, molecule: Molecule, where: str) -> None:
         """Keep a molecule if it suits.
@@ -44,37 +44,20 @@ class _Kept:
             InputError: If two of its atoms are at one place.
         """
         size = len(molecule.atoms)
-        unsuitable = (
-            (self.long, size > self.longest),
-            (self.single, size < 2),
-            (self.charged, molecule.charge != 0),
-            (self.drawn, molecule.drawn),
-        )
-        for names, applies in unsuitable:
-            if applies:
-                names.append(molecule.name)
-                return
+        unsuitable = {
+            f"molecules left out for over {self.longest} atoms: {{}}": size > self.longest,
+            "single atoms left out: {}": size < 2,
+            "charged molecules left out: {}": molecule.charge != 0,
+            "drawings in two dimensions left out: {}": molecule.drawn,
+        }
+        said = next((said for said, applies in unsuitable.items() if applies), None)
+        if said is not None:
+            self.tally.add(said, molecule.name)
+            return
         _check_apart(molecule, where)
         if NUMBERS["C"] in molecule.atoms and NUMBERS["H"] not in molecule.atoms:
-            self.bare.append(molecule.name)
+            self.tally.add(BARE, molecule.name)
         self.molecules.append(molecule)
-
-    def notes(self) -> Iterator[str]:
-        """Say what was left out, and name the first of each kind."""
-        if self.long:
-            yield f"molecules left out for over {self.longest} atoms: {len(self.long)}, the first is {self.long[0]}"
-        for names, what in (
-            (self.single, "single atoms"),
-            (self.charged, "charged molecules"),
-            (self.drawn, "drawings in two dimensions"),
-        ):
-            if names:
-                yield f"{what} left out: {len(names)}, the first is {names[0]}"
-        if self.bare:
-            yield (
-                f"molecules with carbon and no hydrogen: {len(self.bare)}, the first is {self.bare[0]}; add hydrogens"
-                " if the file only omits them, since stability counts them"
-            )
 
 
 def _check_apart(molecule: Molecule, where: str) -> None:
@@ -141,7 +124,7 @@ def _collect(molecules: Iterable[tuple[Molecule, str]], where: str, longest: int
         collected = _Kept(longest)
         for molecule, place in molecules:
             collected.add(molecule, place)
-        kept, notes = collected.molecules, tuple(collected.notes())
+        kept, notes = collected.molecules, collected.tally.notes()
     if not kept:
         sizes = "" if longest is None else f" of 2 to {longest} atoms"
         raise InputError(f"{where}: no molecule{sizes} is left ({'; '.join(notes) or 'there is none at all'})")
