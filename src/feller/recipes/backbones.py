@@ -3,13 +3,12 @@
 from feller.data.backbones import Backbones
 from feller.data.modality import Dataset
 from feller.data.proteins import Proteins
-from feller.errors import UsageError
 from feller.losses import PerLeaf, Squared
 from feller.networks.leaves import Numbers, Rotations
 from feller.networks.sites import Sites
 from feller.objective import Matching
 from feller.paths import Affine, Geodesic, Product
-from feller.recipes.recipe import Recipe
+from feller.recipes.recipe import Recipe, need
 from feller.sampling import Sampling
 from feller.spaces import SO3
 from feller.train.optimiser import Training
@@ -20,9 +19,8 @@ def backbones(data: Dataset, size: str) -> Recipe:
 
     Where there are sequences, they are left aside.
     """
-    modality = data.modality.structure if isinstance(data.modality, Proteins) else data.modality
-    if not isinstance(modality, Backbones):
-        raise UsageError("the recipe `backbones` needs protein chains; these data are of another kind, use auto")
+    chains = data.modality.structure if isinstance(data.modality, Proteins) else data.modality
+    modality = need(chains, Backbones, "backbones", "protein chains")
     width, depth, minutes = {"tiny": (64, 3, 2.0), "small": (96, 5, 15.0), "base": (192, 8, 240.0)}[size]
     space, rotations = modality.space(), SO3((modality.longest,))
     return Recipe(

@@ -2,13 +2,12 @@
 
 from feller.data.crystals.modality import Crystals
 from feller.data.modality import Dataset
-from feller.errors import UsageError
 from feller.losses import CrossEntropy, PerLeaf, Squared, WhereMasked
 from feller.networks.leaves import Angles, Leaf, Numbers, Symbols
 from feller.networks.sites import Sites
 from feller.objective import Matching
 from feller.paths import Affine, Geodesic, Mixture, Product
-from feller.recipes.recipe import Recipe
+from feller.recipes.recipe import Recipe, need
 from feller.sampling import Sampling
 from feller.spaces import MaskSource, Torus
 from feller.times import LeafTimes
@@ -24,9 +23,7 @@ def crystals(data: Dataset, size: str) -> Recipe:
     Raises:
         UsageError: If the data are no crystals.
     """
-    modality = data.modality
-    if not isinstance(modality, Crystals):
-        raise UsageError("the recipe `crystals` needs crystals; these data are of another kind, use --recipe auto")
+    modality = need(data.modality, Crystals, "crystals", "crystals")
     width, depth, minutes = {"tiny": (64, 3, 2.0), "small": (128, 4, 10.0), "base": (256, 8, 120.0)}[size]
     kinds: dict[str, Leaf] = {"element": Symbols(len(modality.elements)), "place": Angles(), "lattice": Numbers()}
     return Recipe(

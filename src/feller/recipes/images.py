@@ -2,11 +2,10 @@
 
 from feller.data.images import Images
 from feller.data.modality import Dataset
-from feller.errors import UsageError
 from feller.networks.unet import UNet
 from feller.objective import Matching
 from feller.paths import Affine
-from feller.recipes.recipe import Recipe
+from feller.recipes.recipe import Recipe, need
 from feller.sampling import Sampling
 from feller.train.optimiser import Training
 
@@ -17,12 +16,11 @@ MINUTES = {"tiny": 1.0, "small": 10.0, "base": 120.0}
 
 def images(data: Dataset, size: str) -> Recipe:
     """Straight paths and a U-Net with as many levels as halve the longer side to about 8 pixels."""
-    if not isinstance(data.modality, Images):
-        raise UsageError("the recipe `images` needs pictures; these data are of another kind, use --recipe auto")
-    one = _levels(data.modality) == 1
+    modality = need(data.modality, Images, "images", "pictures")
+    one = _levels(modality) == 1
     return Recipe(
-        architecture=unet(data.modality, size),
-        objective=Matching(Affine(), data.modality.space()),
+        architecture=unet(modality, size),
+        objective=Matching(Affine(), modality.space()),
         train=Training(batch=128 if one else 64, lr=RATES[size], minutes=MINUTES[size]),
         sampling=Sampling("midpoint", 64),
     )

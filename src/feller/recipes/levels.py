@@ -6,7 +6,6 @@ from dataclasses import replace
 from feller.data.codes import AsTokens
 from feller.data.images import Images
 from feller.data.modality import Dataset
-from feller.errors import UsageError
 from feller.losses import CrossEntropy
 from feller.networks.architecture import Architecture
 from feller.networks.tokens import Embedded, TokenMLP
@@ -14,7 +13,7 @@ from feller.objective import Matching
 from feller.paths import Cavity, Metric, Mixture, TokenPath
 from feller.paths.costs import Levels
 from feller.recipes.images import unet
-from feller.recipes.recipe import Recipe
+from feller.recipes.recipe import Recipe, need
 from feller.sampling import Sampling
 from feller.schedules import GreatCircle
 from feller.spaces import MaskSource, Tokens, TokenSource, UniformSource
@@ -45,9 +44,7 @@ def levels_metric(data: Dataset, size: str) -> Recipe:
 
 
 def _levels(data: Dataset, size: str, name: str, source: TokenSource, path: Callable[[int], TokenPath]) -> Recipe:
-    if not isinstance(data.modality, Images):
-        raise UsageError(f"the recipe `{name}` needs pictures; these data are of another kind, use --recipe auto")
-    modality = replace(data.modality, code=AsTokens())
+    modality = replace(need(data.modality, Images, name, "pictures"), code=AsTokens())
     count, small = modality.levels + 1, data.values[0].numel() <= SMALL
     masked = isinstance(source, MaskSource)
     architecture: Architecture

@@ -3,13 +3,12 @@
 from feller.couplings import Aligned
 from feller.data.modality import Dataset
 from feller.data.molecules.modality import Molecules
-from feller.errors import UsageError
 from feller.losses import CrossEntropy, PerLeaf, Squared, WhereMasked
 from feller.networks.equivariant import Equivariant
 from feller.networks.leaves import Symbols
 from feller.objective import Matching
 from feller.paths import Affine, Mixture, Product
-from feller.recipes.recipe import Recipe
+from feller.recipes.recipe import Recipe, need
 from feller.sampling import Sampling
 from feller.spaces import MaskSource
 from feller.times import LeafTimes
@@ -24,9 +23,7 @@ def molecules(data: Dataset, size: str) -> Recipe:
     Raises:
         UsageError: If the data are no molecules.
     """
-    modality = data.modality
-    if not isinstance(modality, Molecules):
-        raise UsageError("the recipe `molecules` needs molecules; these data are of another kind, use --recipe auto")
+    modality = need(data.modality, Molecules, "molecules", "molecules")
     width, pair, depth, minutes = {"tiny": (48, 24, 3, 5.0), "small": (112, 40, 6, 30.0), "base": (256, 96, 9, 600.0)}[
         size
     ]

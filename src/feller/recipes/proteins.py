@@ -3,13 +3,12 @@
 from feller.data.modality import Dataset
 from feller.data.proteins import Proteins
 from feller.data.residues import LETTERS
-from feller.errors import UsageError
 from feller.losses import CrossEntropy, PerLeaf, Squared, WhereMasked
 from feller.networks.leaves import Leaf, Numbers, Rotations, Symbols
 from feller.networks.sites import Sites
 from feller.objective import Matching
 from feller.paths import Affine, Geodesic, Mixture, Product
-from feller.recipes.recipe import Recipe
+from feller.recipes.recipe import Recipe, need
 from feller.sampling import Sampling
 from feller.spaces import SO3, MaskSource
 from feller.times import LeafTimes
@@ -28,9 +27,7 @@ def proteins(data: Dataset, size: str) -> Recipe:
     Raises:
         UsageError: If the data are no chains with their sequences.
     """
-    modality = data.modality
-    if not isinstance(modality, Proteins):
-        raise UsageError("the recipe `proteins` needs protein chains with their sequences; use --recipe auto")
+    modality = need(data.modality, Proteins, "proteins", "protein chains with their sequences")
     width, depth, minutes = {"tiny": (64, 3, 2.0), "small": (96, 5, 15.0), "base": (192, 8, 240.0)}[size]
     kinds: dict[str, Leaf] = {"rotation": Rotations(), "position": Numbers(), "residue": Symbols(len(LETTERS))}
     rotations = SO3((modality.structure.longest,))

@@ -1,9 +1,11 @@
 """Everything that can be chosen about a fit, as one frozen value."""
 
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from feller.data.modality import Dataset, Modality
 from feller.distillation import Distillation
+from feller.errors import UsageError
 from feller.model import Description, frequencies
 from feller.networks.architecture import Architecture
 from feller.objective import Objective
@@ -11,6 +13,18 @@ from feller.sampling import Sampling
 from feller.train.optimiser import Training
 
 SIZES = ("tiny", "small", "base")
+Kind = TypeVar("Kind", bound=Modality)
+
+
+def need(modality: Modality, kind: type[Kind], recipe: str, what: str) -> Kind:
+    """Return the modality of the data, if it is of the kind that a recipe needs.
+
+    Raises:
+        UsageError: If it is of another; says what the recipe needs.
+    """
+    if isinstance(modality, kind):
+        return modality
+    raise UsageError(f"the recipe `{recipe}` needs {what}; these data are of another kind, use --recipe auto")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,14 +2,13 @@
 
 from feller.data.modality import Dataset
 from feller.data.text.modality import Text
-from feller.errors import UsageError
 from feller.losses import CrossEntropy, WhereMasked
 from feller.networks.decoder import Decoder
 from feller.networks.text import TextTransformer
 from feller.next_token import NextToken
 from feller.objective import Matching
 from feller.paths import Cavity, Mixture
-from feller.recipes.recipe import Recipe
+from feller.recipes.recipe import Recipe, need
 from feller.sampling import Sampling
 from feller.spaces import MaskSource, Tokens, UniformSource
 from feller.times import Stratified
@@ -24,14 +23,14 @@ FILL = 0.5
 
 def text(data: Dataset, size: str) -> Recipe:
     """Masked tokens, revealed a few at a time by a transformer that sees both sides."""
-    modality = _text(data, "text")
+    modality = need(data.modality, Text, "text", "text")
     source = MaskSource()
     return _mended(modality, size, Mixture(source=source), _from(modality, source), WhereMasked(CrossEntropy()))
 
 
 def text_uniform(data: Dataset, size: str) -> Recipe:
     """Wrong tokens, mended a few at a time: every token may change again until the end."""
-    modality = _text(data, "text-uniform")
+    modality = need(data.modality, Text, "text-uniform", "text")
     source = UniformSource()
     path = Mixture(source=source, answer=Cavity())
     return _mended(modality, size, path, _from(modality, source), CrossEntropy())
@@ -39,7 +38,7 @@ def text_uniform(data: Dataset, size: str) -> Recipe:
 
 def text_autoregressive(data: Dataset, size: str) -> Recipe:
     """Each token from those before it, by a causal transformer: a law with an exact likelihood."""
-    modality = _text(data, "text-autoregressive")
+    modality = need(data.modality, Text, "text-autoregressive", "text")
     width, depth, heads, minutes = SIZES[size]
     return Recipe(
         architecture=Decoder(modality.symbols, width=width, depth=depth, heads=heads),
@@ -67,9 +66,3 @@ def _training(minutes: float) -> Training:
 def _from(modality: Text, source: MaskSource | UniformSource) -> Tokens:
     """Return where the texts live, with the law that they start from."""
     return Tokens(modality.symbols, (modality.length,), source)
-
-
-def _text(data: Dataset, name: str) -> Text:
-    if not isinstance(data.modality, Text):
-        raise UsageError(f"the recipe `{name}` needs text; these data are of another kind, use --recipe auto")
-    return data.modality
