@@ -2,19 +2,17 @@
 
 import abc
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from feller.paths.tokens import TokenPath
+from feller.paths.token_law import TokenLaw
 
 
 class Answer(abc.ABC):
     """What the logits of the network mean. Implement one method to add a kind."""
 
     @abc.abstractmethod
-    def inform(self, path: "TokenPath", logits: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+    def inform(self, path: TokenLaw, logits: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """Return logits [m, K] of the posterior of x_1 given the whole state."""
 
 
@@ -22,7 +20,7 @@ class Answer(abc.ABC):
 class Posterior(Answer):
     """The law of x_1 given the whole state."""
 
-    def inform(self, path: "TokenPath", logits: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+    def inform(self, path: TokenLaw, logits: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """Return the logits as they are."""
         return logits
 
@@ -31,6 +29,6 @@ class Posterior(Answer):
 class Cavity(Answer):
     """The law of x_1 given all tokens but this one, whose likelihood log p_t(x_t | x_1) the path adds."""
 
-    def inform(self, path: "TokenPath", logits: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+    def inform(self, path: TokenLaw, logits: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """Add the likelihood of what is there."""
         return path.weigh(logits, x_t, t)

@@ -6,7 +6,6 @@ per step and pay where the network is imperfect, if at all.
 
 import abc
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int
@@ -14,18 +13,14 @@ from torch import Tensor
 
 from feller.errors import UsageError
 from feller.paths.rates import _at
-
-if TYPE_CHECKING:
-    from feller.paths.tokens import TokenPath
+from feller.paths.token_law import TokenLaw
 
 
 class Corrector(abc.ABC):
     """Resamples tokens from the path's law given the data, adds rates to those of the path, or both."""
 
     @abc.abstractmethod
-    def events(
-        self, path: "TokenPath", x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], s: float
-    ) -> Float[Tensor, " m"]:
+    def events(self, path: TokenLaw, x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], s: float) -> Float[Tensor, " m"]:
         """Return the expected number of resamplings between t and s of tokens whose data are x_1."""
 
     def outward(
@@ -53,9 +48,7 @@ class Resample(Corrector):
     def __post_init__(self) -> None:
         _check("the rate of a corrector", self.rate)
 
-    def events(
-        self, path: "TokenPath", x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], s: float
-    ) -> Float[Tensor, " m"]:
+    def events(self, path: TokenLaw, x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], s: float) -> Float[Tensor, " m"]:
         """Return rate (s - t)."""
         return self.rate * (s - t)
 
@@ -73,9 +66,7 @@ class Odds(Corrector):
     def __post_init__(self) -> None:
         _check("eta of a corrector", self.eta)
 
-    def events(
-        self, path: "TokenPath", x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], s: float
-    ) -> Float[Tensor, " m"]:
+    def events(self, path: TokenLaw, x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], s: float) -> Float[Tensor, " m"]:
         """Return eta (logit kappa_s - logit kappa_t)."""
         scales = getattr(path, "scales", None)
         if scales is None:
@@ -94,9 +85,7 @@ class BackAndForth(Corrector):
     def __post_init__(self) -> None:
         _check("eta of a corrector", self.eta)
 
-    def events(
-        self, path: "TokenPath", x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], s: float
-    ) -> Float[Tensor, " m"]:
+    def events(self, path: TokenLaw, x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], s: float) -> Float[Tensor, " m"]:
         """Return none: nothing is resampled."""
         return torch.zeros_like(t)
 

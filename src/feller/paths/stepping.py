@@ -3,14 +3,12 @@
 import abc
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from feller.paths.tokens import TokenPath
+from feller.paths.token_law import TokenLaw
 
 _LARGE = 1e4
 """Change of log p of a symbol that loses its last mass: surely left, but a number."""
@@ -21,12 +19,12 @@ class Stepping(abc.ABC):
 
     @abc.abstractmethod
     def law(
-        self, path: "TokenPath", x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], s: float, count: int
+        self, path: TokenLaw, x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], s: float, count: int
     ) -> tuple[Float[Tensor, "m S"], Float[Tensor, "m S"]]:
         """Return log p of the data x_1 and the change of log p from t to s."""
 
 
-def _ends(path: "TokenPath", x_1: Tensor, t: Tensor, s: float, count: int) -> tuple[Tensor, Tensor]:
+def _ends(path: TokenLaw, x_1: Tensor, t: Tensor, s: float, count: int) -> tuple[Tensor, Tensor]:
     return path.log_probabilities(x_1, t, count), path.log_probabilities(x_1, torch.full_like(t, s), count)
 
 
@@ -43,7 +41,7 @@ class Increment(Stepping):
     """
 
     def law(
-        self, path: "TokenPath", x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], s: float, count: int
+        self, path: TokenLaw, x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], s: float, count: int
     ) -> tuple[Float[Tensor, "m S"], Float[Tensor, "m S"]]:
         """Look from both ends."""
         now, later = _ends(path, x_1, t, s, count)
@@ -57,7 +55,7 @@ class Ahead(Stepping):
     """The increment of log p, and the law at the start."""
 
     def law(
-        self, path: "TokenPath", x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], s: float, count: int
+        self, path: TokenLaw, x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], s: float, count: int
     ) -> tuple[Float[Tensor, "m S"], Float[Tensor, "m S"]]:
         """Look ahead from the start."""
         now, later = _ends(path, x_1, t, s, count)
@@ -69,7 +67,7 @@ class Instant(Stepping):
     """Rates at the start times the length of the step: the always-valid Euler step, for comparison."""
 
     def law(
-        self, path: "TokenPath", x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], s: float, count: int
+        self, path: TokenLaw, x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], s: float, count: int
     ) -> tuple[Float[Tensor, "m S"], Float[Tensor, "m S"]]:
         """Look at the start alone."""
         slope = path.slope(x_1, t, count).nan_to_num(nan=0.0, posinf=_LARGE, neginf=-_LARGE)

@@ -1,6 +1,5 @@
 """Paths of tokens that move independently given the data: from a law per token to exact steps."""
 
-import abc
 import functools
 from dataclasses import dataclass, field
 
@@ -16,13 +15,14 @@ from feller.paths.path import Path
 from feller.paths.rates import AT_ONCE, KineticOptimal, Rates
 from feller.paths.rows import answers_at, distinct, marks, parts, times_at
 from feller.paths.stepping import Increment, Stepping
+from feller.paths.token_law import TokenLaw
 from feller.processes import Characteristics, Jumps
 from feller.tree import pad_right
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenPath(Path):
-    """Laws p_t(x | x_1) of one token, and a process that has them. Implement `log_probabilities` to add a path.
+class TokenPath(TokenLaw, Path):
+    """A process of tokens that have a law each. Implement its `log_probabilities` to add a path.
 
     The network answers with logits of x_1, [b, ..., K]. A step to the time s draws x_1 from them, then the state at s
     given x_1: with lambda the expected number of jumps of x_t given x_1 it jumps with probability 1 - exp(-lambda).
@@ -40,33 +40,10 @@ class TokenPath(Path):
     choice: Choice = field(default_factory=Choice)
     """How x_1 is drawn from the logits."""
 
-    @abc.abstractmethod
-    def log_probabilities(
-        self, x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], count: int | None = None
-    ) -> Float[Tensor, "m S"]:
-        """Return log p_t(x | x_1) of all symbols x, which are K or, with a mask, K + 1.
-
-        Args:
-            x_1: Data.
-            t: Times.
-            count: K; needed by a path that does not know its alphabet.
-        """
-
     @property
     def certain(self) -> bool:
         """Whether all x_1 have the same lambda, which is H, and those that jump go to x_1."""
         return False
-
-    def slope(self, x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], count: int | None = None) -> Float[Tensor, "m S"]:
-        """Return d/dt log p_t(x | x_1), by automatic differentiation unless a kind knows it in closed form."""
-        t = t.contiguous()
-        return torch.func.jvp(lambda t: self.log_probabilities(x_1, t, count), (t,), (torch.ones_like(t),))[1]
-
-    def corrupt(
-        self, x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], u: Float64[Tensor, " m"], count: int | None = None
-    ) -> Int[Tensor, " m"]:
-        """Return x_t given x_1, where uniform numbers u meet the distribution function."""
-        return categorical(self.log_probabilities(x_1, t, count).double().exp(), u)
 
     def sample(
         self, x_0: Int[Tensor, " b *d"], x_1: Int[Tensor, " b *d"], t: Float[Tensor, " b"], draw: Draw | None = None
@@ -99,19 +76,6 @@ class TokenPath(Path):
         flat = prediction.flatten(0, -2)
         times = pad_right(t, x_t).expand(x_t.shape).flatten()
         return self.inform(flat, x_t.flatten(), times).view(prediction.shape)
-
-    def weigh(
-        self, logits: Float[Tensor, "m K"], x_t: Int[Tensor, " m"], t: Float[Tensor, " m"]
-    ) -> Float[Tensor, "m K"]:
-        """Add log p_t(x_t | x_1) for every x_1."""
-        count = logits.shape[1]
-        times, which = distinct(t)
-        data = torch.arange(count, device=x_t.device)
-        added = []
-        for part in torch.arange(len(times), device=t.device).split(max(1, AT_ONCE // count**2)):
-            some = times[part].repeat_interleave(count)
-            added.append(self.log_probabilities(data.repeat(len(part)), some, count).unflatten(0, (len(part), count)))
-        return logits + torch.cat(added)[which, :, x_t].to(logits.dtype)
 
     def conditional_rates(
         self, x_1: Int[Tensor, " m"], x_t: Int[Tensor, " m"], t: Float[Tensor, " m"], count: int

@@ -1,16 +1,13 @@
-"""What every law of a part of a state offers: all that a process needs, given the end of its path."""
+"""What every law of a part of a state offers, given the end of its path, and what every way of taking steps does."""
 
 import abc
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from feller.errors import UsageError
-
-if TYPE_CHECKING:
-    from feller.paths.laws.survival import Survival
 
 
 class Law(abc.ABC):
@@ -86,6 +83,22 @@ class Law(abc.ABC):
     def start(self, x_0: Tensor) -> Tensor:
         """Return the state at t = 0 from a draw of the source."""
         return x_0
+
+
+class Survival(abc.ABC):
+    """What a step from t to s takes for the change of log p. Implement one method to add a way."""
+
+    @abc.abstractmethod
+    def change(self, law: Law, x: Tensor, z: Tensor, t: Tensor, s: Tensor) -> Float[Tensor, "..."]:
+        """Return the change of log p(x | z): minus the expected number of jumps where negative."""
+
+    def expected(self, number: Tensor) -> Tensor:
+        """Return the hazard whose chance of a jump, 1 - exp(-hazard), is the one of this way for a number of jumps."""
+        return number
+
+    def landing(self, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the times between which the law rises where jumps land; one time twice for its slope."""
+        return s, s
 
 
 def alike(t: Tensor, s: Tensor) -> bool:

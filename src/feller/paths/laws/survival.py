@@ -3,30 +3,13 @@
 Source: Holderrieth et al. 2024, arXiv 2410.20587, appendix; `Overlap` is the maximal coupling of two laws.
 """
 
-import abc
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.paths.laws.law import Law
-
-
-class Survival(abc.ABC):
-    """What a step from t to s takes for the change of log p. Implement one method to add a way."""
-
-    @abc.abstractmethod
-    def change(self, law: Law, x: Tensor, z: Tensor, t: Tensor, s: Tensor) -> Float[Tensor, "..."]:
-        """Return the change of log p(x | z): minus the expected number of jumps where negative."""
-
-    def expected(self, number: Tensor) -> Tensor:
-        """Return the hazard whose chance of a jump, 1 - exp(-hazard), is the one of this way for a number of jumps."""
-        return number
-
-    def landing(self, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the times between which the law rises where jumps land; one time twice for its slope."""
-        return s, s
+from feller.paths.laws.law import Law, Survival
 
 
 @dataclass(frozen=True)
