@@ -12,7 +12,7 @@ from torch import Tensor
 from feller.draws import Draw
 from feller.errors import UsageError
 from feller.processes import Characteristics, Jumps, Process
-from feller.tree import State, pad_right, tree_map
+from feller.tree import State, pad_right, spread, tree_map
 
 Strength = float | Callable[[Tensor], Tensor]
 """Variance g^2 in state squared per time: one for all times, or from times [b]."""
@@ -27,13 +27,12 @@ def langevin(score: Callable[[State, State], State], strength: Strength) -> Proc
     """
 
     def process(x: State, t: State) -> State:
-        def noisy(x: Tensor, slope: Tensor) -> Characteristics:
-            time = t if isinstance(t, Tensor) else next(iter(t.values()))
+        def noisy(x: Tensor, slope: Tensor, time: Tensor) -> Characteristics:
             variance = torch.as_tensor(strength(time) if callable(strength) else strength).to(x)
             variance = pad_right(variance.reshape(-1), x)
             return Characteristics(variance / 2 * slope, variance)
 
-        return tree_map(noisy, x, score(x, t))
+        return tree_map(noisy, x, score(x, t), spread(t, x) if isinstance(t, Tensor) else t)
 
     return process
 

@@ -287,9 +287,13 @@ class Model:
                 parts.append(token_bound(about.path, about.space, network, x_1, given, here, kind=kind, times=times))
         return torch.cat(parts)
 
+    def _absent(self) -> tuple[str, ...]:
+        """Return the conditions that the network can do without."""
+        return tuple(name for name in self.description.frequencies if name in getattr(self.network, "nulls", {}))
+
     def _check_guidance(self, w: float) -> None:
         about = self.description
-        if w != 1.0 and not about.frequencies:
+        if w != 1.0 and not self._absent():
             raise UsageError("guidance needs conditions, and this model has none; leave it out")
         if w != 1.0 and not about.drop:
             raise UsageError(
@@ -307,7 +311,7 @@ class Model:
             sampling=sampling or about.sampling,
             draws=draws,
             guidance=guidance,
-            absent=tuple(about.frequencies),
+            absent=self._absent(),
             end=about.modality.end,
         )
 

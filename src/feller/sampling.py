@@ -56,6 +56,8 @@ class Sampling:
             raise UsageError("temperature, top-k, top-p and order need symbols, and this model's data are numbers")
         path = parts_map(lambda part: self._of_tokens(part) if isinstance(part, TokenPath) else part, path)
         if self.solver == "dopri5":
+            if any(part.jumps for part in parts(path)):
+                raise UsageError("dopri5 follows velocities, and this model's data jump, or some of them; use midpoint")
             return path, DormandPrince(space=space, per_example=True), [0.0, 1.0]
         solver: Solver
         if self.solver in VELOCITY_SOLVERS:

@@ -119,7 +119,12 @@ def _share(text: str | None) -> float | None:
 
 def _pairs(words: tuple[str, ...]) -> dict[str, str]:
     """Split KEY=VALUE."""
+    pairs: dict[str, str] = {}
     for word in words:
-        if "=" not in word:
+        key, is_there, value = word.partition("=")
+        if not is_there:
             raise UsageError(f"--given takes KEY=VALUE, got {word!r}")
-    return dict(word.split("=", 1) for word in words)
+        if key in pairs:
+            raise UsageError(f"--given says {key} twice, {pairs[key]!r} and {value!r}; leave one out")
+        pairs[key] = value
+    return pairs

@@ -7,6 +7,7 @@ from feller.data.earth import Earth
 from feller.data.examples import EXAMPLES, Example
 from feller.data.geometric import Geometric
 from feller.data.images import Images
+from feller.data.labelled import Labelled
 from feller.data.modality import Dataset, Modality
 from feller.data.molecules.modality import Molecules
 from feller.data.points import Points
@@ -33,6 +34,7 @@ __all__ = [
     "Geometric",
     "Given",
     "Images",
+    "Labelled",
     "Modality",
     "Molecules",
     "Points",

@@ -45,6 +45,11 @@ class Binned(Path):
         if self.law.event or isinstance(self.bins, Circle) != isinstance(self.law, VonMisesLaw):
             raise UsageError("bins are Interval or Lattice for a Gaussian law, Circle for a von Mises law")
 
+    @property
+    def jumps(self) -> bool:
+        """Whether anything jumps."""
+        return self.share != 0
+
     def sample(self, x_0: Tensor, x_1: Tensor, t: Tensor, draw: Draw | None = None) -> Tensor:
         """Carry x_0, independent of the data, along the law of x_1; there is nothing to draw."""
         return self.law.sample(x_0, x_1, pad_right(t, x_1))
@@ -100,7 +105,7 @@ class Binned(Path):
         share = 1.0 if self.share is None else self.share
         velocity = (1 - share) * prediction[..., -1].to(x_t.dtype) if share < 1 else None
 
-        if share == 0:
+        if not self.jumps:
             return Characteristics(velocity)
 
         @functools.cache
@@ -109,7 +114,12 @@ class Binned(Path):
 
         def land(s: float, which: Tensor, draw: Draw) -> Tensor:
             u, v = marks(draw, which), marks(draw, which)
-            return self.bins.pick(self.bins.centres.to(x_t.device), categorical(rates[which], u), v)
+            if s < 1:
+                return self.bins.pick(self.bins.centres.to(x_t.device), categorical(rates[which], u), v)
+            x, odds = x_t[which], prediction[..., :count][which].softmax(-1)  # all jump: some to the bin they are in
+            index = categorical(odds, u)
+            stays = index == self.bins.target(x)
+            return torch.where(stays, x.double(), self.bins.pick(self.bins.centres.to(x_t.device), index, v))
 
         return Characteristics(velocity, jumps=Jumps(hazard, land))
 

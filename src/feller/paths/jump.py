@@ -53,6 +53,11 @@ class Jump(Path):
             raise UsageError(f"Explicit is known for numbers on straight paths, not for {self.law}; use Overlap()")
 
     @property
+    def jumps(self) -> bool:
+        """Whether anything jumps, if only at the end."""
+        return self.share > 0 or not isinstance(self.last, MeanEnd)
+
+    @property
     def _way(self) -> Survival:
         return self.survival or self.law.usual
 
@@ -84,9 +89,7 @@ class Jump(Path):
         velocity = None
         if self.share < 1:
             velocity = (1 - self.share) * self.law.mean_velocity(x_t, z, p, self._clock(t, x_t)).to(x_t.dtype)
-        if self.share == 0 and isinstance(self.last, MeanEnd):
-            return Characteristics(velocity)
-        return Characteristics(velocity, jumps=self._jumps(p, z, x_t, t))
+        return Characteristics(velocity, jumps=self._jumps(p, z, x_t, t) if self.jumps else None)
 
     def _jumps(self, p: Tensor, z: Tensor, x_t: Tensor, t: Tensor) -> Jumps:
         """Mix the jumps to all ends: who jumps is decided without drawing an end."""

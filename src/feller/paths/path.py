@@ -14,6 +14,11 @@ Network = Callable[[State, State, Given], State]
 class Path(abc.ABC):
     """Interpolates x_0 ~ source and x_1 ~ data. Implement three methods to add one."""
 
+    @property
+    def jumps(self) -> bool:
+        """Whether the process jumps, so that no velocity tells all of it."""
+        return False
+
     @abc.abstractmethod
     def sample(self, x_0: State, x_1: State, t: State, draw: Draw | None = None) -> State:
         """Draw X_t given both ends, at times [b]; a path without randomness of its own needs no draw."""

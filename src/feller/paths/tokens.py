@@ -41,6 +41,11 @@ class TokenPath(TokenLaw, Path):
     """How x_1 is drawn from the logits."""
 
     @property
+    def jumps(self) -> bool:
+        """Tokens do nothing else."""
+        return True
+
+    @property
     def certain(self) -> bool:
         """Whether all x_1 have the same lambda, which is H, and those that jump go to x_1."""
         return False
