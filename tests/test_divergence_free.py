@@ -44,6 +44,14 @@ def test_langevin_works_on_trees() -> None:
     assert now["b"].diffusion.shape == (1,)
 
 
+def test_langevin_heeds_the_time_of_each_leaf() -> None:
+    x = {"a": torch.ones(2, 3), "b": {"c": torch.ones(2)}}
+    t = {"a": torch.ones(2), "b": {"c": torch.full((2,), 0.1)}}
+    now = langevin(lambda x, t: x, lambda t: 10 * t)(x, t)
+    assert now["a"].diffusion.flatten().tolist() == [10, 10]
+    assert now["b"]["c"].diffusion.flatten().tolist() == [1, 1]
+
+
 def two(x: Tensor, t: Tensor | None = None) -> Tensor:
     """Return the log density of correlated normal numbers, correlation .8, up to a constant."""
     a, b = x[:, 0], x[:, 1]

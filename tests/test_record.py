@@ -11,7 +11,7 @@ import pytest
 from feller.couplings import Coupling
 from feller.errors import InputError
 from feller.paths import Path
-from feller.record import FUNCTIONS, from_data, read_json, replace_file, to_data, write_json
+from feller.record import FUNCTIONS, from_data, nearest, read_json, replace_file, to_data, write_json
 from feller.schedules import Formula, Linear, Polynomial, Schedule
 from feller.simulate import DormandPrince, Solver
 from feller.spaces import Space, Tokens
@@ -156,3 +156,17 @@ def test_a_field_of_one_kind_comes_back() -> None:
     assert from_data(Modality, to_data(modality)) == modality
     with pytest.raises(InputError, match="no Images is called 'Points'"):
         from_data(Modality, {"is": "Labelled", "pictures": {"is": "Points"}})
+
+
+@pytest.mark.parametrize(
+    ("name", "names", "told"),
+    [
+        ("jupm", ["flow", "jump"], "did you mean 'jump'? there are: flow, jump"),
+        ("ti", ["Te", "Ti"], "did you mean 'Ti'? there are: Te, Ti"),
+        ("Xe", ["Te", "Ti"], "there are: Te, Ti"),
+        ("100", ["8", "9", "10", "11", "27"], "there are: 8 to 11, 27"),
+        ("x", ["3", "1", "2", "7", "8"], "there are: 1 to 3, 7, 8"),
+    ],
+)
+def test_wrong_names_are_answered_by_right_ones(name: str, names: list[str], told: str) -> None:
+    assert nearest(name, names) == told

@@ -28,10 +28,25 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {}
 
 
 def nearest(name: str, names: list[str]) -> str:
-    """Say which of the right names is closest to a wrong one, then all of them."""
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    """Say which of the right names is closest to a wrong one, then all of them: numbers by their size."""
+    if all(map(str.isdecimal, names)):
+        return f"there are: {_runs(sorted(map(int, names)))}"
+    alike = [each for each in names if each.lower() == name.lower()]
+    close = alike or (difflib.get_close_matches(name, names, n=1, cutoff=0.4) if len(name) > 2 else [])
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"{hint}there are: {', '.join(sorted(names))}"
+
+
+def _runs(numbers: list[int]) -> str:
+    """List numbers, those that follow each other by the first and the last."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    parts = ([f"{a}"] if a == b else [f"{a}", f"{b}"] if b == a + 1 else [f"{a} to {b}"] for a, b in runs)
+    return ", ".join(part for each in parts for part in each)
 
 
 def _kinds(base: type) -> Iterator[type]:

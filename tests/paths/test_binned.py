@@ -64,6 +64,18 @@ def test_hazard_and_landings_of_an_answer() -> None:
         assert abs(share - rate / lam) < 5 * math.sqrt(0.25 / n)  # false alarm 6e-7
 
 
+def test_the_last_step_may_stay_in_the_own_bin() -> None:
+    """All jump, to bins in proportion to the answer; those that stay in their bin stay where they are."""
+    n, p = 20_000, f64(0.1, 0.6, 0.2, 0.1)
+    x, t = torch.full((n, 1), -0.5, dtype=F64), torch.full((n,), 0.9, dtype=F64)
+    prediction = torch.cat([p.log(), f64(0.0)]).expand(n, 1, 5)
+    now = FOUR.characteristics(prediction, x, t)
+    assert (now.jumps.hazard(1.0) > 1e9).all()
+    y = now.jumps.land(1.0, torch.ones_like(x, dtype=torch.bool), Draws(0).at("land"))
+    for place, chance in ((-1.2, 0.1), (-0.5, 0.6), (0.4, 0.2), (1.2, 0.1)):
+        assert abs(((y - place).abs() < 1e-9).double().mean() - chance) < 5 * 0.5 / math.sqrt(n)  # false alarm 6e-7
+
+
 @pytest.mark.parametrize("share", [None, 0.0, 0.5, 1.0])
 def test_an_exact_network_keeps_the_law(share: float | None) -> None:
     """Two atoms, rates averaged over the posterior, 64 bins: KS at t = .5 after 50 steps below .025 for 6,000 paths.

@@ -39,8 +39,8 @@ def zero(layer: Layer) -> Layer:
     return layer
 
 
-class Conditioning(nn.Module):
-    """Fourier features of the times plus one embedding per condition, mixed by a small network."""
+class Summed(nn.Module):
+    """Fourier features of the times plus one embedding per condition, for a network that adds them to its features."""
 
     def __init__(self, conditions: dict[str, int], width: int, times: int = 1) -> None:
         super().__init__()
@@ -49,10 +49,9 @@ class Conditioning(nn.Module):
         self.names = sorted(conditions)
         self.time = nn.Linear(2 * OCTAVES * times, width)
         self.tables = nn.ModuleList(nn.Embedding(conditions[name] + 1, width) for name in self.names)
-        self.mix = nn.Linear(width, width)
 
     def forward(self, t: State, given: Given) -> Float[Tensor, "b width"]:
-        """Return the vector, after its activation, from times [b]: one, or one for each leaf of a state.
+        """Return the sum, from times [b]: one, or one for each leaf of a state.
 
         Raises:
             KeyError: If a condition is missing or unknown.
@@ -67,4 +66,16 @@ class Conditioning(nn.Module):
         vector = self.time(features)
         for name, table in zip(self.names, self.tables, strict=True):
             vector = vector + table(given[name])
-        return F.silu(self.mix(F.silu(vector)))
+        return vector
+
+
+class Conditioning(Summed):
+    """The same sum, mixed by a small network, for a network whose blocks it modulates."""
+
+    def __init__(self, conditions: dict[str, int], width: int, times: int = 1) -> None:
+        super().__init__(conditions, width, times)
+        self.mix = nn.Linear(width, width)
+
+    def forward(self, t: State, given: Given) -> Float[Tensor, "b width"]:
+        """Return the vector, after its activation."""
+        return F.silu(self.mix(F.silu(super().forward(t, given))))

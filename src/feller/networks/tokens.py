@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.networks.architecture import Architecture, weights_from
-from feller.networks.conditioning import Conditioning, zero
+from feller.networks.conditioning import Summed, zero
 from feller.tree import Given, State
 
 
@@ -99,19 +99,18 @@ class ResidualTokenMLP(nn.Module):
 
     def __init__(self, settings: TokenMLP, shape: tuple[int, ...], conditions: dict[str, int]) -> None:
         super().__init__()
-        width, size, inner = settings.width, math.prod(shape), -(-settings.width // 6)
+        width, size = settings.width, math.prod(shape)
         self.symbols = settings.symbols
-        self.conditioning = Conditioning(conditions, inner)
+        self.conditioning = Summed(conditions, width)
         self.nulls = self.conditioning.nulls
         self.tokens = nn.Embedding(settings.symbols + settings.masked, settings.features)
         self.enter = nn.Linear(size * settings.features, width)
-        self.vector = nn.Linear(inner, width)
         self.blocks = nn.ModuleList(Block(width) for _ in range(settings.depth))
         self.leave = zero(nn.Linear(width, size * settings.symbols))
 
     def forward(self, x_t: Int[Tensor, " b *d"], t: Float[Tensor, " b"], given: Given) -> Float[Tensor, "b *d symbols"]:
         """Predict logits of each token of the data."""
-        h = self.enter(self.tokens(x_t).flatten(1)) + self.vector(self.conditioning(t, given))
+        h = self.enter(self.tokens(x_t).flatten(1)) + self.conditioning(t, given)
         for block in self.blocks:
             h = block(h)
         return self.leave(F.silu(F.layer_norm(h, h.shape[1:]))).reshape(*x_t.shape, self.symbols)

@@ -59,7 +59,7 @@ class Jump(Path):
 
     @property
     def _way(self) -> Survival:
-        return self.survival or self.law.usual
+        return self.survival or (self.law.beside if 0 < self.share < 1 else self.law.usual)
 
     def sample(self, x_0: Tensor, x_1: Tensor, t: Tensor, draw: Draw | None = None) -> Tensor:
         """Carry x_0, independent of the data, along the law of x_1; there is nothing to draw."""

@@ -36,6 +36,7 @@ class Mesh(Manifold):
     """How many of them make the distance."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         """Check the surface.
 
         Raises:

@@ -6,11 +6,17 @@ import torch
 from torch import Tensor
 
 from feller.draws import Draw
+from feller.errors import UsageError
 from feller.tree import State
 
 
 class Space(abc.ABC):
     """Where a state, or a leaf of it, lives. Implement two methods to add one."""
+
+    def __post_init__(self) -> None:
+        shape = getattr(self, "shape", ())
+        if not isinstance(shape, tuple):
+            raise UsageError(f"{type(self).__name__} takes the shape of an example, such as (3,), got {shape!r}")
 
     @property
     def flat(self) -> bool:

@@ -15,8 +15,9 @@ from torch import Tensor
 _POINTS = torch.tensor([-math.sqrt(0.6), 0.0, math.sqrt(0.6)], dtype=torch.float64)
 _WEIGHTS = torch.tensor([5 / 18, 8 / 18, 5 / 18], dtype=torch.float64)
 """Gauss-Legendre, of order 6 in the distance of nodes."""
-_FEW = 16
-"""Concentrations in one table up to which the nodes are many."""
+MANY, SOME = 1024, 384
+"""Nodes of a table of velocities or landings, and of one of states at training times, of which there are many: the
+numbers do not follow the batch, or a state would depend on what stands beside it."""
 _STEEP = 5.0
 """Fall of the log density between nodes beyond which it is taken for an exponential."""
 
@@ -86,9 +87,9 @@ class Nodes:
         return (scale * torch.sinh(stretch * along)).clamp(max=math.pi)
 
 
-def nodes(kappa: Float64[Tensor, " n"]) -> Nodes:
-    """Return nodes for some concentrations: fewer where there are many."""
-    return Nodes(kappa[:, None], 1024 if len(kappa) <= _FEW else 256)
+def nodes(kappa: Float64[Tensor, " n"], size: int = MANY) -> Nodes:
+    """Return nodes for some concentrations."""
+    return Nodes(kappa[:, None], size)
 
 
 def distribution(shape: Shape, at: Nodes, kappa: Float64[Tensor, " n"]) -> Float64[Tensor, "n m"]:

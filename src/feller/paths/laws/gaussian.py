@@ -9,7 +9,7 @@ from torch import Tensor
 
 from feller.paths.laws.bisection import invert
 from feller.paths.laws.law import Law, alike
-from feller.paths.laws.survival import Explicit, Overlap, Survival
+from feller.paths.laws.survival import Coin, Explicit, Overlap, Survival
 from feller.schedules import Linear, Schedule
 
 _LEAST = 1e-12
@@ -34,6 +34,11 @@ class GaussianLaw(Law):
     def usual(self) -> Survival:
         """Return the explicit rate on straight paths, else the overlap."""
         return Explicit() if isinstance(self.schedule, Linear) else Overlap()
+
+    @property
+    def beside(self) -> Survival:
+        """Return the explicit rate on straight paths, else a coin: an overlap counts the way that the flow has taken."""
+        return Explicit() if isinstance(self.schedule, Linear) else Coin()
 
     def sample(self, x_0: Tensor, z: Tensor, t: Tensor) -> Tensor:
         """Return alpha z + sigma x_0."""
@@ -75,9 +80,10 @@ class GaussianLaw(Law):
         return (self.slope(x, z, t) * factor.to(x.dtype)).nan_to_num(nan=0.0, posinf=torch.inf, neginf=-torch.inf)
 
     def velocity(self, x: Tensor, z: Tensor, t: Tensor) -> Tensor:
-        """Return alpha' z + sigma' s."""
+        """Return alpha' z + sigma' s; where no deviation is left, s is its mean, 0."""
         alpha, sigma, d_alpha, d_sigma = self.scales(t)
-        return d_alpha.to(x.dtype) * z.to(x.dtype) + d_sigma.to(x.dtype) * self._standard(x, z, alpha, sigma)
+        s = torch.where(sigma > _LEAST, self._standard(x, z, alpha, sigma), 0)
+        return d_alpha.to(x.dtype) * z.to(x.dtype) + d_sigma.to(x.dtype) * s
 
     def mean_velocity(self, x: Tensor, z: Tensor, p: Float[Tensor, "... K"], t: Tensor) -> Tensor:
         """Return the velocity towards the mean end: it is linear in the end."""

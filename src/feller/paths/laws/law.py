@@ -28,6 +28,11 @@ class Law(abc.ABC):
     def usual(self) -> "Survival":
         """How steps of finite length are taken, unless another way is asked for."""
 
+    @property
+    def beside(self) -> "Survival":
+        """The same for jumps beside a flow, which carries the others meanwhile."""
+        return self.usual
+
     @abc.abstractmethod
     def sample(self, x_0: Tensor, z: Tensor, t: Tensor) -> Tensor:
         """Return what becomes of a draw x_0 of the source by the time t; its law is p_t, and it moves with `velocity`.

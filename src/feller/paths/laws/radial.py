@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from feller.paths.laws.angles import Nodes, Shape, distribution, drift, nodes, speed
+from feller.paths.laws.angles import SOME, Nodes, Shape, distribution, drift, nodes, speed
 from feller.paths.laws.law import Law, alike
 from feller.paths.laws.survival import Overlap, Survival
 from feller.paths.rows import distinct
@@ -63,7 +63,7 @@ class RadialLaw(Law, Shape):
         """Return the state in the direction of x_0 whose angle has the same share of the mass below it."""
         angle, direction = self.offset(x_0, z)
         kappa, row = self._kappa(t)
-        at = nodes(kappa)
+        at = nodes(kappa, SOME)
         goal = self.uniform_share(angle.double()).clamp(0, 1 - 2**-53)
         return self.put(z, at.find(distribution(self, at, kappa), row, goal).to(angle.dtype), direction)
 

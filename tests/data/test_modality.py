@@ -1,0 +1,43 @@
+"""Every kind of data, path, space and network is known to a process that has only opened a run."""
+
+import importlib
+import inspect
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import feller
+from feller.data import Modality
+from feller.networks.architecture import Architecture
+from feller.paths.path import Path
+from feller.schedules import Schedule
+from feller.spaces import Space
+
+FIND = """
+import feller.model
+from feller.record import _kinds
+from {base.__module__} import {base.__name__} as base
+print(*(kind.__name__ for kind in _kinds(base)))
+"""
+
+
+def concrete(base: type) -> set[str]:
+    """Return the names of all kinds that the package has."""
+    names = set()
+    for module in pkgutil.walk_packages(feller.__path__, "feller."):
+        if "reproduce" in module.name or module.name.endswith("__main__"):
+            continue  # not what runs are made of
+        for _, kind in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
+            if issubclass(kind, base) and not inspect.isabstract(kind) and kind.__module__ == module.name:
+                names.add(kind.__name__)
+    return names
+
+
+@pytest.mark.parametrize("base", [Modality, Path, Space, Architecture, Schedule])
+def test_kinds_are_known_in_a_fresh_process(base: type) -> None:
+    code = FIND.format(base=base)
+    known = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert len(concrete(base)) >= 5
+    assert concrete(base) <= set(known)

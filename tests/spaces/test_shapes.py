@@ -1,0 +1,24 @@
+"""Shapes of examples are said as tuples; in a process of its own, since tests check types before we do."""
+
+import subprocess
+import sys
+
+CODE = """
+from feller import spaces
+from feller.errors import UsageError
+
+for name, *arguments in (
+    ("Torus", 1), ("Euclidean", 3), ("SO3", 4), ("Sphere", 2, 3), ("Simplex", 2, 3), ("Poincare", 2, 3), ("SPD", 2, 3),
+    ("Tokens", 5, 8),
+):
+    try:
+        getattr(spaces, name)(*arguments)
+    except UsageError as error:
+        assert str(error) == f"{name} takes the shape of an example, such as (3,), got {arguments[-1]}"
+    else:
+        raise AssertionError(name)
+"""
+
+
+def test_a_number_is_no_shape() -> None:
+    subprocess.run([sys.executable, "-c", CODE], check=True)

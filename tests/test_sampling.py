@@ -1,0 +1,49 @@
+"""Solvers by name: what follows what."""
+
+import pytest
+
+from feller.errors import UsageError
+from feller.paths import Affine, Geodesic, Interval, Jump, MeanEnd, Mixture, Product
+from feller.sampling import Sampling
+from feller.simulate import DormandPrince
+from feller.spaces import SO3, Euclidean, MaskSource, Tokens
+from feller.spaces import Product as ProductSpace
+
+JUMP = Jump(ends=Interval(), share=0.0)
+PLACES = ProductSpace({"a": Euclidean((3,)), "b": SO3()})
+
+
+@pytest.mark.parametrize(
+    ("path", "space"),
+    [
+        (
+            Product({"a": Affine(), "b": Mixture()}),
+            ProductSpace({"a": Euclidean((3,)), "b": Tokens(2, (), MaskSource())}),
+        ),
+        (JUMP, Euclidean((3,))),
+    ],
+)
+def test_an_adaptive_rule_refuses_what_jumps(path, space) -> None:
+    with pytest.raises(UsageError, match="jump"):
+        Sampling("dopri5").choose(path, space)
+
+
+@pytest.mark.parametrize(
+    ("path", "space"),
+    [
+        (Product({"a": Affine(), "b": Geodesic(SO3())}), PLACES),
+        (Jump(ends=Interval(), share=0.0, last=MeanEnd()), Euclidean((3,))),
+    ],
+)
+def test_an_adaptive_rule_takes_velocities(path, space) -> None:
+    _, solver, times = Sampling("dopri5").choose(path, space)
+    assert isinstance(solver, DormandPrince)
+    assert times == [0.0, 1.0]
+
+
+def test_superposing_needs_a_flow_and_jumps() -> None:
+    with pytest.raises(UsageError, match="no flow"):
+        Sampling(jump=0.5).choose(Affine(), Euclidean((3,)))
+    path, _, _ = Sampling("euler", 8, jump=0.25).choose(Product({"a": JUMP, "b": Affine()}), PLACES)
+    assert isinstance(path, Product)
+    assert path.parts["a"].share == 0.25
