@@ -1,15 +1,15 @@
 """Each paper's headline claims at laptop scale, beside the paper's figures."""
 
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from feller.reproduce.claims import Claim
 from feller.reproduce.flow_matching_guide import flow_matching_guide
 from feller.reproduce.generator_matching import generator_matching
 from feller.reproduce.kinetic_optimal import kinetic_optimal
 
-Reproduction = Callable[[bool, pathlib.Path | None, Callable[[str], None], str], list[Claim]]
-"""(quick, folder of larger data, what hears each finished claim, part of the names of tests) -> claims."""
+Reproduction = Callable[[bool, pathlib.Path | None, str], Iterator[Claim]]
+"""(quick, folder of larger data, part of the names of tests) -> claims, each as it is tested."""
 PAPERS: dict[str, Reproduction] = {
     "flow-matching-guide": flow_matching_guide,
     "kinetic-optimal": kinetic_optimal,

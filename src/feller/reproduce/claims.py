@@ -46,21 +46,28 @@ def spread_of(values: Sequence[float]) -> str:
     return f"{len(values)} seeds, {min(values):.4g} to {max(values):.4g}"
 
 
+def summary(claims: Sequence[Claim], *, quick: bool) -> str:
+    """Count the verdicts."""
+    counts = [f"{sum(claim.verdict == word for claim in claims)} {word}" for word in (HOLDS, FAILS, UNTESTABLE)]
+    short = "; quick trainings are too short for some claims, which a full run may find to hold" if quick else ""
+    return f"{len(claims)} claims: {', '.join(counts)}{short}"
+
+
 def untestable(claim: str, paper: str, why: str) -> Claim:
     """Return a claim that a laptop cannot test."""
     return Claim(claim, paper, why, "-", UNTESTABLE)
 
 
 def tested(
-    tests: Iterable[Callable[[T], Iterable[Claim]]], setting: T, tell: Callable[[str], None], only: str
+    tests: Iterable[Callable[[T], Iterable[Claim]]], setting: T, only: str, beyond: Iterable[Claim]
 ) -> Iterator[Claim]:
-    """Yield the claims of one test after the other, and tell each as it comes.
+    """Yield the claims of one test after the other.
 
     Args:
         tests: (setting) -> claims.
         setting: How much is spent.
-        tell: Hears verdict and figure of each claim.
         only: Test only those with this in their name, `subject.test`; empty for all.
+        beyond: Claims that no laptop can test, which come last where all are asked for.
 
     Raises:
         UsageError: If no test is called so.
@@ -70,6 +77,6 @@ def tested(
     if not chosen:
         raise UsageError(f"no test is called {only!r}: {nearest(only, list(names))}")
     for test in chosen.values():
-        for claim in test(setting):
-            tell(f"{claim.verdict}: {claim.claim}: {claim.ours}")
-            yield claim
+        yield from test(setting)
+    if not only:
+        yield from beyond

@@ -37,7 +37,7 @@ class GaussianLaw(Law):
 
     @property
     def beside(self) -> Survival:
-        """Return the explicit rate on straight paths, else a coin: an overlap counts the way that the flow has taken."""
+        """Return the explicit rate on straight paths, else a coin: an overlap counts the way that the flow took."""
         return Explicit() if isinstance(self.schedule, Linear) else Coin()
 
     def sample(self, x_0: Tensor, z: Tensor, t: Tensor) -> Tensor:

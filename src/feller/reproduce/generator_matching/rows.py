@@ -36,7 +36,8 @@ def all_below(found: Sequence[Sequence[float]], most: float = 1.0) -> bool:
 def ranges(found: Sequence[Sequence[float]]) -> str:
     """Return over how many seeds ratios are known, and their range for each number of calls."""
     seeds = "1 seed" if len(found[0]) == 1 else f"{len(found[0])} seeds"
-    return f"{seeds}, ratio " + ", ".join(f"{min(each):.3g} to {max(each):.3g}" for each in found)
+    each = (f"{min(row):.3g} to {max(row):.3g}" if len(row) > 1 else f"{row[0]:.3g}" for row in found)
+    return f"{seeds}, ratio {', '.join(each)}"
 
 
 def beats(claim: str, paper: str, measure: Measure, one: str, other: str, calls: Sequence[int], of: str) -> Claim:
