@@ -92,10 +92,46 @@ def test_damaged_line_is_named(tmp_path: pathlib.Path, text: str) -> None:
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("text", [coords([[0, 0, 10**400]]), 10_000 * "[" + '"coords"'])
+def test_damage_that_is_too_large_is_named(tmp_path: pathlib.Path, text: str) -> None:
+    (tmp_path / "a.jsonl").write_text(line(atoms(12)) + text + "\n")
+    with pytest.raises(InputError, match=r"a\.jsonl: line 2: expected an object with coords"):
+        find_backbones(tmp_path / "a.jsonl")
+
+
+def test_places_that_overflow_are_damage_without_a_warning(
+    tmp_path: pathlib.Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    far = atoms(31)
+    far[15, 1] = 1e300
+    (tmp_path / "a.jsonl").write_text(line(far))
+    assert find_backbones(tmp_path / "a.jsonl").lengths.tolist() == [15, 15]
+    assert not recwarn.list
+
+
+def test_what_is_lost_is_told_apart_from_what_is_not_known(tmp_path: pathlib.Path) -> None:
+    holed, single = atoms(30), atoms(1)
+    holed[12, 2] = single[0, 1] = np.nan
+    for chains, said in (
+        ([holed], "chains cut"),
+        ([atoms(12), atoms(5)], "pieces of less than 10"),
+        ([atoms(12), single], "pieces of less than 10"),
+    ):
+        (tmp_path / "a.jsonl").write_text("".join(map(line, chains)))
+        assert said in " ".join(find_backbones(tmp_path / "a.jsonl").lost)
+    (tmp_path / "a.jsonl").write_text(line(atoms(12), seq="X" + 11 * "A"))
+    found = find_backbones(tmp_path / "a.jsonl")
+    assert found.notes
+    assert not found.lost
+
+
 def test_empty_chain_and_empty_file_are_refused(tmp_path: pathlib.Path) -> None:
-    for text in ("\n", coords([]) + "\n"):
+    for text, match in (
+        ("\n", "expected chains, the file holds none"),
+        (coords([]) + "\n", "no chain of 10 to 128 residues"),
+    ):
         (tmp_path / "a.jsonl").write_text(text)
-        with pytest.raises(InputError, match="no chain of 10 to 128 residues is left"):
+        with pytest.raises(InputError, match=match):
             find_backbones(tmp_path / "a.jsonl")
 
 
@@ -106,12 +142,13 @@ def test_arrays_are_read_and_checked() -> None:
     assert (found.values[1, 10:] == 0).all()
     assert interpret_backbones({"samples": samples}, "a.npz").lengths.tolist() == [12, 12]
     for arrays, match in (
-        ({"samples": samples, "valid": valid[:, ::-1]}, "at its beginning"),
+        ({"samples": samples, "valid": valid[:, ::-1]}, "row 2: expected valid residues at the beginning"),
         ({"samples": samples, "valid": valid[:1]}, "expected numbers"),
         ({"samples": samples[:, :, :3], "valid": valid}, "expected numbers"),
         ({"samples": samples.astype(str), "valid": valid}, "expected numbers"),
         ({"samples": samples, "valid": valid * 1.0}, "truths"),
-        ({"samples": samples * np.nan, "valid": valid}, "finite"),
+        ({"samples": samples * np.nan, "valid": valid}, "row 1: expected finite coordinates, got others; 2 such"),
+        ({"samples": samples * [[[[1]]], [[[np.nan]]]], "valid": valid}, "row 2: expected finite coordinates"),
     ):
         with pytest.raises(InputError, match=match):
             interpret_backbones(arrays, "a.npz")

@@ -5,10 +5,12 @@ import pathlib
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from feller.data import read
 from feller.data.labelled import Labelled, plain
 from feller.data.modality import Dataset
+from feller.data.overview import LETTER, ROOM, captioned
 from feller.draws import Draws
 from feller.errors import InputError, UsageError
 
@@ -59,6 +61,26 @@ def test_either_can_be_given(tmp_path: pathlib.Path) -> None:
     np.savez(tmp_path / "one.npz", samples=DIGITS.values[0, 0].numpy()[None], levels=16)
     value, _ = MODALITY.give("image", str(tmp_path / "one.npz"))
     assert torch.equal(value, DIGITS.modality.encode(DIGITS.values[:1]))
+
+
+def test_labels_stand_below_their_pictures() -> None:
+    """In bands of their own, which differ where labels do and nowhere else."""
+    ones, other = torch.zeros(6, dtype=torch.long), torch.tensor([0, 0, 0, 0, 7, 0])
+    pictures = [
+        np.array(MODALITY.show({"image": DATA.values["image"][:6], "label": label}, {})) for label in (ones, other)
+    ]
+    plain_height = DIGITS.modality.show(DATA.values["image"][:6], {}).height
+    assert pictures[0].shape[0] == plain_height + 2 * ROOM
+    rows, columns = np.nonzero(pictures[0] != pictures[1])
+    assert rows.min() >= pictures[0].shape[0] - ROOM
+    assert np.ptp(columns) < LETTER
+    assert columns.mean() == pytest.approx(pictures[0].shape[1] / 2, abs=3)
+
+
+def test_long_names_are_cut() -> None:
+    whole = captioned(Image.new("RGB", (52, 52)), ["a" * 200])
+    assert whole.size == (52, 52 + ROOM)
+    assert (np.array(whole)[:52] == 0).all()
 
 
 def test_what_cannot_be_given_is_told(tmp_path: pathlib.Path) -> None:

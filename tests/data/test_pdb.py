@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from feller.data.pdb import pdb_text, read_pdb
+from feller.data.pdb import pdb_text, read_pdb, samples_in
 from feller.data.residues import letters_of
 from feller.errors import InputError
 
@@ -79,7 +79,7 @@ def test_packed_files_are_read(tmp_path: pathlib.Path) -> None:
         read_pdb(tmp_path / "x.pdb.gz")
 
 
-@pytest.mark.parametrize("place", ["   1.0x0", "     nan", "        "])
+@pytest.mark.parametrize("place", ["   1.0x0", "     4_0", "     nan", "        "])
 def test_damaged_coordinates_name_their_line(tmp_path: pathlib.Path, place: str) -> None:
     line = atom("CA", 1, 1)
     damaged = f"{line[:38]}{place}{line[46:]}"
@@ -107,6 +107,9 @@ def test_what_is_written_is_read_again(tmp_path: pathlib.Path) -> None:
         np.testing.assert_allclose(back, own, atol=5e-4 + 1e-9)
     (back,) = read(tmp_path, pdb_text(chains[:1])).values()
     np.testing.assert_allclose(back, chains[0], atol=5e-4 + 1e-9)
+    (tmp_path / "ours.pdb").write_text(pdb_text(chains))
+    (tmp_path / "other.pdb").write_text(pdb_text(chains).split("\n", 1)[1])
+    assert [samples_in(tmp_path / name) for name in ("1abc.pdb", "ours.pdb", "other.pdb")] == [0, 2, 0]
     lines = pdb_text(chains[:1]).splitlines()
     assert lines[1] == "ATOM      2  CA  GLY A   1     -19.571 -19.429 -19.286  1.00  0.00           C  "
     assert lines[-1] == "END"

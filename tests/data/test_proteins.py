@@ -9,6 +9,7 @@ import torch
 
 from feller.data import Backbones, Dataset, Proteins, batches, read, split
 from feller.data.arrays import write_arrays
+from feller.data.chain_lines import json_lines
 from feller.data.found import FoundChains, FoundRows
 from feller.data.modality import Modality
 from feller.data.pdb import pdb_text
@@ -187,12 +188,24 @@ def test_what_cannot_be_given_is_told(data: Dataset, tmp_path: pathlib.Path) -> 
     gap = WHOLE.values["atoms"][0][WHOLE.given["valid"]["position"][0]].numpy()[:30].copy()
     gap[15:] += 10
     (tmp_path / "gap.pdb").write_text(pdb_text([gap]))
+    end = gap[:15].copy()
+    end[-1, 2] += 5
+    (tmp_path / "end.pdb").write_text(pdb_text([end]))
+    (tmp_path / "two.pdb").write_text(pdb_text([gap[:15]] * 2))
+    (tmp_path / "cut.pdb").write_text(pdb_text([gap, gap[:15]]))
+    (tmp_path / "two.jsonl").write_text(json_lines([gap[:15]] * 2))
+    (tmp_path / "a.xyz").write_text("2\n\nC 0 0 0\nO 0 0 1\n")
     long = np.concatenate([gap[:15] + 3.8 * 15 * i for i in range(6)])
     write_arrays({"samples": long[None], "valid": np.ones((1, len(long)), dtype=bool)}, tmp_path / "long.npz")
     for leaf, text, error, told in (
         ("structure", str(tmp_path / "none.pdb"), UsageError, "there is none at"),
-        ("structure", str(tmp_path / "gap.pdb"), UsageError, "has 2, of 15, 15 residues"),
-        ("structure", str(tmp_path / "long.npz"), InputError, "at most 64 residues, got one of 90"),
+        ("structure", str(tmp_path / "gap.pdb"), UsageError, "whole, and .* holds 2 chains or parts of .*chains cut"),
+        ("structure", str(tmp_path / "end.pdb"), UsageError, "end.pdb holds a part of one .chains cut where"),
+        ("structure", str(tmp_path / "two.pdb"), UsageError, "two.pdb holds 2 samples; write the one that is meant"),
+        ("structure", str(tmp_path / "cut.pdb"), UsageError, "cut.pdb holds 2 samples .chains cut where"),
+        ("structure", str(tmp_path / "two.jsonl"), UsageError, "two.jsonl holds 2 chains or parts of them; write"),
+        ("structure", str(tmp_path / "a.xyz"), InputError, "expected protein backbones, got molecules"),
+        ("structure", str(tmp_path / "long.npz"), InputError, "row 1: expected chains of at most 64 .*, got one of 90"),
         ("rotation", "1", UsageError, "no part"),
     ):
         with pytest.raises(error, match=told):

@@ -10,8 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from tests.data.test_chains import atoms as chain_atoms
 
 from feller.data import Dataset, Images, read
+from feller.data.crystals.cif import cif_text
+from feller.data.crystals.crystal import Crystal
+from feller.data.pdb import pdb_text
 from feller.data.read import EXAMPLE
 from feller.draws import Draws
 from feller.errors import InputError, UsageError
@@ -111,3 +115,95 @@ def check(data: Dataset) -> None:
     for key, classes in data.modality.conditions.items():
         assert data.given[key].shape == (len(data),)
         assert 0 <= data.given[key].min() <= data.given[key].max() < len(classes)
+
+
+XYZ = "2\n\nC 0 0 0\nO 0 0 1\n"
+CUBE = Crystal(np.array([11, 17]), np.array([[0, 0, 0], [0.5, 0.5, 0.5]]), np.array([4.0, 4, 4, 90, 90, 90]))
+
+
+def structures(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+    """Return a folder of each kind of structures."""
+    folders = {name: folder / name for name in ("xyz", "cif", "pdb")}
+    for path in folders.values():
+        path.mkdir()
+    for i in range(2):
+        (folders["xyz"] / f"{i}.xyz").write_text(XYZ)
+        (folders["cif"] / f"{i}.cif").write_text(cif_text(CUBE, "x"))
+        (folders["pdb"] / f"{i}.pdb").write_text(pdb_text([chain_atoms(12)]))
+    return folders
+
+
+@pytest.mark.parametrize("one", ["xyz", "cif", "pdb"])
+@pytest.mark.parametrize("other", ["xyz", "cif", "pdb"])
+def test_other_structures_than_those_of_a_model_are_told(tmp_path: pathlib.Path, one: str, other: str) -> None:
+    """Before any of them is left out for its size."""
+    names = {"xyz": "molecules", "cif": "crystals", "pdb": "protein backbones"}
+    folders = structures(tmp_path)
+    modality = read(str(folders[one])).modality
+    if one == other:
+        assert len(read(str(folders[one]), like=modality, size=2 if one != "pdb" else None)) == 2
+        return
+    (folders["xyz"] / "0.xyz").write_text("3\n\nC 0 0 0\nO 0 0 1\nO 0 1 0\n" * 2)
+    for source in (f"{folders[other]}/", f"{folders[other]}/0.{other}"):
+        with pytest.raises(InputError, match=f"^{source}: expected {names[one]}, got {names[other]}$"):
+            read(source, like=modality)
+
+
+def test_arrays_of_another_kind_than_a_model_are_told(tmp_path: pathlib.Path) -> None:
+    folders = structures(tmp_path)
+    (tmp_path / "a.xyz").write_text("3\n\nC 0 0 0\nO 0 0 1\nO 0 1 0\n")
+    data = read(str(tmp_path / "a.xyz"))
+    data.modality.write(data.values, data.given, tmp_path / "a.npz")
+    with pytest.raises(InputError, match=r"a\.npz: expected crystals, got molecules"):
+        read(str(tmp_path / "a.npz"), like=read(str(folders["cif"])).modality)
+
+
+def test_folder_of_several_kinds_is_refused(tmp_path: pathlib.Path) -> None:
+    folder = structures(tmp_path)["xyz"]
+    (folder / "a.cif").write_text(cif_text(CUBE, "x"))
+    with pytest.raises(InputError, match="expected files of one kind, got 2 of molecules and 1 of crystals; give"):
+        read(str(folder))
+
+
+def test_other_files_beside_structures_are_told(tmp_path: pathlib.Path) -> None:
+    folders = structures(tmp_path)
+    for name in ("b.txt", "a.md", "c.csv"):
+        (folders["cif"] / name).write_text("x")
+    assert read(str(folders["cif"])).notes == ("skipped 3 files that are no crystals: a.md, b.txt, c.csv",)
+    for i in range(4):
+        (folders["pdb"] / f"{i}.log").write_text("x")
+    for name in ("x.png", "y.png"):
+        (folders["pdb"] / name).write_text("x")
+    told = "skipped 6 files that are no protein backbones: 0.log, 1.log, 2.log, 3.log, x.png, ..."
+    assert read(str(folders["pdb"])).notes[0] == told
+
+
+def test_our_own_overview_beside_structures_is_not_told(tmp_path: pathlib.Path) -> None:
+    data = read("example:proteins").subset(torch.arange(2))
+    data.modality.write(data.values, data.given, tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir())[-1] == "sequences.fasta"
+    assert not any("skipped" in note for note in read(str(tmp_path / "out")).notes)
+
+
+def test_folder_of_tables_says_to_name_one(tmp_path: pathlib.Path) -> None:
+    for name in ("b.csv", "a.csv"):
+        (tmp_path / name).write_text("x,y\n1,2\n")
+    with pytest.raises(InputError, match=rf"expected pictures or structures; name one file, such as {tmp_path}/a\.csv"):
+        read(str(tmp_path))
+
+
+def test_wrong_name_of_an_example_is_told() -> None:
+    with pytest.raises(InputError, match=r"there is no file exmple:moon; examples are called example:NAME: .*'moons'"):
+        read("exmple:moon")
+
+
+def test_names_are_not_told_twice(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    for source, told in (
+        ("nowhere/", "expected a file or a folder at nowhere, found none"),
+        ("empty/", "empty: the folder is empty"),
+        ("./nowhere", "expected a file or a folder at nowhere, found none"),
+    ):
+        with pytest.raises(InputError, match=f"^{told}$"):
+            read(source)

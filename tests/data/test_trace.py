@@ -37,6 +37,18 @@ def test_picture_has_a_panel_for_each_chain(lengths: tuple[int, ...]) -> None:
     assert (picture[:2] == 255).all()
 
 
+def test_pictures_beside_each_other_have_one_scale() -> None:
+    """What is drawn of a helix is smaller beside one of four times its length."""
+    short, long = helix(12), helix(48)
+    alone, beside, other = (
+        np.array(traces([chain], beside=[more])) for chain, more in ((short, short), (short, long), (long, short))
+    )
+    assert beside.shape == other.shape
+    width = [np.ptp(np.flatnonzero((np.ptp(picture, axis=2) > 60).any(0))) for picture in (alone, beside, other)]
+    assert 2 * width[1] < width[0]
+    assert width[1] < width[2] / 2
+
+
 def test_first_residue_is_blue_and_the_last_is_red() -> None:
     picture = np.array(traces([helix(60)])).astype(int)
     colour = np.ptp(picture, axis=2) > 60

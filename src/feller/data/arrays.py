@@ -9,8 +9,17 @@ import numpy as np
 from feller.data.asked import Asked
 from feller.data.chains import interpret_backbones
 from feller.data.columns import all_numbers, check_finite
-from feller.data.crystals.arrays import interpret_crystals
-from feller.data.found import Found, FoundPictures, FoundRows, FoundTexts
+from feller.data.crystals.arrays import check_apart, interpret_crystals
+from feller.data.found import (
+    Found,
+    FoundChains,
+    FoundCrystals,
+    FoundMolecules,
+    FoundPictures,
+    FoundRows,
+    FoundTexts,
+    about,
+)
 from feller.data.labels import classify
 from feller.data.molecules.collect import LONGEST, interpret_molecules
 from feller.data.sizes import fit_arrays
@@ -59,11 +68,18 @@ def interpret(arrays: dict[str, np.ndarray], path: str, asked: Asked) -> Found:
         InputError: If no array can be the examples, or if numbers do not fit.
     """
     if {"element", "place"} <= arrays.keys() and "lattice" not in arrays:
+        asked.check(FoundMolecules)
         return interpret_molecules(arrays, path, asked.most(LONGEST))
     if {"element", "place", "lattice"} <= arrays.keys():
+        asked.check(FoundCrystals)
         labels, classes = _labels(arrays, len(arrays["element"]), path)
-        return replace(interpret_crystals(arrays, path), labels=labels, classes=classes)
+        found = interpret_crystals(arrays, path)
+        if asked.most(LONGEST) is not None:
+            with about(path):
+                check_apart(found)
+        return replace(found, labels=labels, classes=classes)
     if {"samples", "valid"} <= arrays.keys():
+        asked.check(FoundChains)
         return interpret_backbones(arrays, path)
     rest = [name for name in arrays if name not in (*LABELS, *OTHERS)]
     name = next((name for name in SAMPLES if name in arrays), rest[0] if len(rest) == 1 else None)

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
+from feller.data.found import Found
 from feller.data.names import torsions_among
 from feller.data.sizes import LONGEST
 from feller.data.tables import Choose
+from feller.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,17 @@ class Asked:
     """Longest side that is kept; None for no limit, also to chains, molecules and crystals."""
     choose: Choose = torsions_among
     """Which columns of a table are read, where cells are missing."""
+    kind: type[Found] = Found
+    """What must be there: where it is something else, that is told before any example is left out."""
+
+    def check(self, kind: type[Found]) -> None:
+        """Refuse what is of another kind than what must be there.
+
+        Raises:
+            InputError: If it is.
+        """
+        if not (issubclass(kind, self.kind) or issubclass(self.kind, kind)):
+            raise InputError(f"expected {self.kind.name}, got {kind.name}")
 
     def most(self, usual: int) -> int | None:
         """Return the number of parts beyond which an example is left out, `usual` where none is asked for."""

@@ -106,8 +106,10 @@ class Backbones(Modality):
         """Pad chains to our length; a length that we do not know counts as not given."""
         found = expect(found, FoundChains)
         if found.lengths.max() > self.longest:
+            i = int(found.lengths.argmax())
             raise InputError(
-                f"expected chains of at most {self.longest} residues, got one of {found.lengths.max()}; leave it out"
+                f"{found.called(i)}: expected chains of at most {self.longest} residues, got one of"
+                f" {found.lengths[i]}; leave it out"
             )
         values = torch.zeros(len(found.values), self.longest, len(ATOMS), 3, dtype=torch.float64)
         values[:, : found.values.shape[1]] = torch.from_numpy(found.values)

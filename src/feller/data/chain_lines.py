@@ -26,7 +26,7 @@ def parse(line: str, number: int, where: str) -> Chain:
         coords = found["coords"]
         columns = [[_triple(place) for place in coords[name]] for name in ATOMS]
         atoms = np.array(columns, dtype=np.float64).reshape(len(ATOMS), -1, 3)
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError) as error:
         hint = f"expected an object with coords of {', '.join(ATOMS)}, each a list of [x, y, z] or null"
         raise InputError(f"{where}: {hint}, got {line[:40]!r} ({type(error).__name__})") from error
     atoms[np.isinf(atoms)] = np.nan

@@ -9,13 +9,13 @@ from itertools import pairwise
 import numpy as np
 
 from feller.data.chain_lines import parse
-from feller.data.found import FoundChains
+from feller.data.found import FoundChains, check_rows
 from feller.data.pdb import ATOMS, Chain, read_pdb, read_text
+from feller.data.pdb import ENDINGS as PDB
 from feller.data.residues import LETTERS
 from feller.data.tally import Tally
 from feller.errors import InputError
 
-PDB = (".pdb", ".ent", ".pdb.gz", ".ent.gz")
 ENDINGS = (*PDB, ".jsonl", ".jsonl.gz")
 """Of the files that hold backbones."""
 LONGEST = 128
@@ -45,7 +45,7 @@ class _Pieces:
             whole = _whole(chain.atoms[start:stop])
             piece = Chain(chain.name, chain.atoms[start:stop][whole], chain.residues[start:stop][whole])
             size = len(piece.atoms)
-            if size == 0:
+            if size == 0 and len(ends) > 2:
                 continue
             if size > self.longest:
                 self.tally.add(f"chains left out for over {self.longest} residues: {{}}", chain.name)
@@ -71,7 +71,7 @@ class _Pieces:
 def _whole(atoms: np.ndarray) -> np.ndarray:
     """Tell which residues have all atoms, at usual distances, [l]."""
     n, ca, c, o = atoms.swapaxes(0, 1)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         lengths = np.linalg.norm([ca - n, c - ca, o - c], axis=2)
         return np.isfinite(lengths).all(0) & (lengths > BONDS[0]).all(0) & (lengths < BONDS[1]).all(0)
 
@@ -79,7 +79,7 @@ def _whole(atoms: np.ndarray) -> np.ndarray:
 def _gaps(atoms: np.ndarray) -> list[int]:
     """Return where pieces begin and end: a damaged residue is a piece of its own, which is dropped."""
     whole = _whole(atoms)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         bonded = np.linalg.norm(atoms[1:, 0] - atoms[:-1, 2], axis=1) < GAP
     broken = ~(bonded & whole[1:] & whole[:-1])
     return [0, *(np.flatnonzero(broken) + 1).tolist(), len(atoms)]
@@ -107,7 +107,9 @@ def find_backbones(path: pathlib.Path, longest: int | None = LONGEST) -> FoundCh
     residues = np.full(values.shape[:2], -1)
     for row, letters, piece in zip(values, residues, pieces.kept, strict=True):
         row[: len(piece.atoms)], letters[: len(piece.atoms)] = piece.atoms, piece.residues
-    return FoundChains(values, lengths=lengths, residues=_any(residues), notes=notes)
+    names = tuple(piece.name for piece in pieces.kept)
+    lost = pieces.tally.notes()
+    return FoundChains(values, lengths=lengths, residues=_any(residues), notes=notes, names=names, lost=lost)
 
 
 def _any(residues: np.ndarray) -> np.ndarray | None:
@@ -131,10 +133,9 @@ def interpret_backbones(arrays: dict[str, np.ndarray], where: str) -> FoundChain
         )
     samples = samples.astype(np.float64)
     lengths = valid.sum(1)
-    if not (valid == (np.arange(valid.shape[1]) < lengths[:, None])).all() or lengths.min() < 1:
-        raise InputError(f"{where}: expected the valid residues of each sample at its beginning, one or more")
-    if not np.isfinite(samples[valid]).all():
-        raise InputError(f"{where}: expected finite coordinates, got others; drop those samples")
+    first = valid == (np.arange(valid.shape[1]) < lengths[:, None])
+    check_rows(first & valid[:, :1], where, "valid residues at the beginning, one or more")
+    check_rows(np.isfinite(samples).all((2, 3)) | ~valid, where, "finite coordinates")
     residues = _residues(arrays["residue"], valid, where)[:, : lengths.max()] if "residue" in arrays else None
     values = np.where(valid[:, :, None, None], samples, 0)[:, : lengths.max()]
     return FoundChains(values, lengths=lengths, residues=None if residues is None else _any(residues))
@@ -163,6 +164,8 @@ def _chains(path: pathlib.Path) -> Iterator[Chain]:
     elif path.name.lower().endswith(PDB):
         yield from read_pdb(path)
     else:
-        for number, line in enumerate(read_text(path).splitlines(), 1):
-            if line.strip():
-                yield parse(line, number, f"{path}: line {number}")
+        lines = [(i, line) for i, line in enumerate(read_text(path).splitlines(), 1) if line.strip()]
+        if not lines:
+            raise InputError(f"{path}: expected chains, the file holds none; drop it")
+        for i, line in lines:
+            yield parse(line, i, f"{path}: line {i}")

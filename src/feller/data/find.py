@@ -10,7 +10,15 @@ from feller.data.asked import Asked
 from feller.data.crystals import files
 from feller.data.crystals import find as crystals
 from feller.data.folders import find_pictures
-from feller.data.found import Found
+from feller.data.found import (
+    Found,
+    FoundChains,
+    FoundCrystals,
+    FoundMolecules,
+    FoundPictures,
+    FoundRows,
+    FoundTexts,
+)
 from feller.data.molecules import collect
 from feller.data.pictures import ENDINGS as PICTURES
 from feller.data.pictures import find_picture
@@ -21,6 +29,8 @@ from feller.errors import InputError
 
 TABLES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".parquet")
 ARRAYS = (".npz", ".npy")
+NAMED = 5
+"""Files that are named where others are counted only."""
 TEXTS = {
     **dict.fromkeys((".txt", ".txt.gz"), find_text),
     **dict.fromkeys((".csv", ".tsv", ".csv.gz", ".tsv.gz"), find_column),
@@ -37,6 +47,8 @@ class Format:
     read: Callable[[pathlib.Path, Asked], Found]
     holds: Callable[[pathlib.Path], bool] = lambda path: True
     """Look into a file whose ending leaves it open."""
+    kind: type[Found] = Found
+    """What such files hold, where they cannot hold anything else."""
     folders: bool = False
     """A folder of such files is one set of data, which `read` reads."""
 
@@ -45,17 +57,23 @@ def _crystals(path: pathlib.Path, asked: Asked) -> Found:
     return crystals.find_crystals(path, asked.most(crystals.LONGEST))
 
 
+def _chains(path: pathlib.Path, asked: Asked) -> Found:
+    return chains.find_backbones(path, asked.most(chains.LONGEST))
+
+
+def _molecules(path: pathlib.Path, asked: Asked) -> Found:
+    return collect.find_molecules(path, asked.most(collect.LONGEST))
+
+
 FORMATS = (
-    Format(files.TABLES, _crystals, files.holds_crystals),
-    Format(tuple(TEXTS), lambda path, asked: TEXTS[_ending(path)](path), holds_texts),
-    Format(TABLES, lambda path, asked: find_table(path, asked.choose)),
-    Format(chains.ENDINGS, lambda path, asked: chains.find_backbones(path, asked.most(chains.LONGEST)), folders=True),
-    Format(
-        collect.ENDINGS, lambda path, asked: collect.find_molecules(path, asked.most(collect.LONGEST)), folders=True
-    ),
-    Format(files.ENDINGS, _crystals, folders=True),
+    Format(files.TABLES, _crystals, files.holds_crystals, FoundCrystals),
+    Format(tuple(TEXTS), lambda path, asked: TEXTS[_ending(path)](path), holds_texts, FoundTexts),
+    Format(TABLES, lambda path, asked: find_table(path, asked.choose), kind=FoundRows),
+    Format(chains.ENDINGS, _chains, kind=FoundChains, folders=True),
+    Format(collect.ENDINGS, _molecules, kind=FoundMolecules, folders=True),
+    Format(files.ENDINGS, _crystals, kind=FoundCrystals, folders=True),
     Format(ARRAYS, find_arrays),
-    Format(PICTURES, lambda path, asked: find_picture(path, asked.size, asked.limit)),
+    Format(PICTURES, lambda path, asked: find_picture(path, asked.size, asked.limit), kind=FoundPictures),
 )
 """All that is known, in the order in which they are tried."""
 
@@ -103,6 +121,7 @@ def _find_in_file(path: pathlib.Path, asked: Asked) -> Found:
     ending = _ending(path)
     for kind in FORMATS:
         if ending in kind.endings and kind.holds(path):
+            asked.check(kind.kind)
             return kind.read(path, asked)
     known = dict.fromkeys(ending for kind in FORMATS for ending in kind.endings)
     raise InputError(
@@ -123,8 +142,29 @@ def _find_in_folder(folder: pathlib.Path, asked: Asked) -> Found:
         return find_table(folder / overview.TABLE, asked.choose)
     if overview.is_ours(folder / overview.NAME) and (folder / LINES).is_file():
         return find_json_lines(folder / WHOLE) if (folder / WHOLE).is_file() else find_text(folder / LINES)
-    endings = {_ending(path) for path in folder.iterdir()}
-    for kind in FORMATS:
-        if kind.folders and endings & set(kind.endings):
-            return kind.read(folder, asked)
+    inside = sorted(folder.iterdir())
+    held = {kind: [path for path in inside if _ending(path) in kind.endings] for kind in FORMATS}
+    sets = [kind for kind in FORMATS if kind.folders and held[kind]]
+    if len(sets) > 1:
+        counts = " and ".join(f"{len(held[kind])} of {kind.kind.name}" for kind in sets)
+        raise InputError(f"{folder}: expected files of one kind, got {counts}; give a folder with one kind alone")
+    for kind in sets:
+        asked.check(kind.kind)
+        found = kind.read(folder, asked)
+        return replace(found, notes=(*_skipped(inside, held[kind], kind), *found.notes))
+    tables = [path for kind in FORMATS if kind.kind is not FoundPictures for path in held[kind]]
+    if tables and not any(path.is_dir() or _ending(path) in PICTURES for path in inside):
+        raise InputError(f"{folder}: expected pictures or structures; name one file, such as {min(tables)}")
     return find_pictures(folder, asked.size, asked.limit)
+
+
+def _skipped(inside: list[pathlib.Path], read: list[pathlib.Path], kind: Format) -> tuple[str, ...]:
+    """Tell what else lies in a folder of structures, but for what we write beside them."""
+    others = sorted({*inside}.difference(read))
+    if any(map(overview.is_ours, others)):
+        others = [path for path in others if path.name != overview.NAME and not overview.OWN.fullmatch(path.name)]
+    if not others:
+        return ()
+    names = ", ".join(path.name for path in others[:NAMED]) + (", ..." if len(others) > NAMED else "")
+    what = "file that is" if len(others) == 1 else "files that are"
+    return (f"skipped {len(others)} {what} no {kind.kind.name}: {names}",)

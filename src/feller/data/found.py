@@ -26,10 +26,16 @@ class Found:
     """What was decided on the way, for people."""
     lines: np.ndarray | None = None
     """Line of each example in its file, from 1, [n]; None where it is that of the array."""
+    names: tuple[str, ...] = ()
+    """What a person calls each example, where that is no row."""
 
     def row(self, i: int) -> int:
         """Return the number under which a person finds an example in the file."""
         return i + 1 if self.lines is None else int(self.lines[i])
+
+    def called(self, i: int) -> str:
+        """Return what a person calls an example."""
+        return self.names[i] if self.names else f"row {self.row(i)}"
 
     @property
     def told(self) -> str:
@@ -80,6 +86,8 @@ class FoundChains(Found):
     """Residues of each, [n]."""
     residues: np.ndarray | None = None
     """Amino acids, as in `feller.data.residues`, -1 where one is not known, [n, L]; None where none is."""
+    lost: tuple[str, ...] = ()
+    """Where chains were cut or left out, for people."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,12 +124,24 @@ def expect(found: Found, kind: type[Kind]) -> Kind:
     raise InputError(f"expected {kind.name}, got {found.told}")
 
 
+def check_rows(right: np.ndarray, where: str, expected: str) -> None:
+    """Refuse arrays unless all is right, [n, ...].
+
+    Raises:
+        InputError: If something is not; names the first row, and counts them.
+    """
+    wrong = np.flatnonzero(~right.reshape(len(right), -1).all(1))
+    if len(wrong):
+        count = f"; {len(wrong)} such in all" if len(wrong) > 1 else ""
+        raise InputError(f"{where}: row {wrong[0] + 1}: expected {expected}, got others{count}; drop or mend it")
+
+
 @contextlib.contextmanager
 def about(source: str | pathlib.Path) -> Generator[None, None, None]:
     """Put the name of the data before an error that does not name them."""
     try:
         yield
     except InputError as error:
-        if str(source) in str(error):
+        if str(pathlib.Path(source)) in str(error):
             raise
         raise InputError(f"{source}: {error}") from error

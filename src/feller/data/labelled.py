@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from feller.data import overview
 from feller.data.asked import Asked
 from feller.data.find import find
 from feller.data.found import Found
@@ -104,8 +105,9 @@ class Labelled(Modality):
         return self.pictures.arrays(values["image"], {"label": values["label"]})
 
     def show(self, values: Any, given: Given, columns: int | None = None) -> Image.Image:
-        """Lay out the pictures."""
-        return self.pictures.show(values["image"], {}, columns)
+        """Lay out the pictures, each above its label."""
+        names = [self.pictures.classes[label] for label in values["label"].tolist()]
+        return overview.captioned(self.pictures.show(values["image"], {}, columns), names, columns)
 
 
 def plain(data: Dataset) -> Dataset:

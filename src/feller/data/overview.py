@@ -2,11 +2,12 @@
 
 import io
 import json
+import math
 import pathlib
 import re
 
 import numpy as np
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from feller.errors import InputError
 from feller.record import replace_file
@@ -19,6 +20,8 @@ MARK = "feller"
 GAP = 2
 LEAST = 48
 """Pixels a side, at least, to which a small picture is magnified."""
+LETTER, ROOM = 12, 18
+"""Height of the letters of a name, and of the band that it stands in, in pixels."""
 OWN = re.compile(r"([^/]*[^/.][^/]*/)?\d{5,}\.(png|pdb|cif|xyz)|samples\.(csv|txt|jsonl)|sequences\.fasta")
 """Names of files that we write into such a folder, or into that of a class."""
 
@@ -36,6 +39,28 @@ def tile(pictures: np.ndarray, columns: int | None = None) -> Image.Image:
         top, left = GAP + i // columns * h, GAP + i % columns * w
         canvas[top : top + h - GAP, left : left + w - GAP] = picture
     return Image.fromarray(canvas[:, :, 0] if channels == 1 else canvas)
+
+
+def captioned(picture: Image.Image, names: list[str], columns: int | None = None) -> Image.Image:
+    """Write a name below each panel of what `tile` laid out, as much of it as there is room for."""
+    import matplotlib
+
+    columns = columns or math.ceil(math.sqrt(len(names)))
+    rows = -(-len(names) // columns)
+    w, h = (picture.width - GAP) // columns, (picture.height - GAP) // rows
+    font = ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", LETTER)
+    white = (255,) * len(picture.getbands())
+    named = Image.new(picture.mode, (picture.width, picture.height + rows * ROOM), white)
+    draw = ImageDraw.Draw(named)
+    for row in range(rows):
+        band = (0, row * h, picture.width, (row + 1) * h + GAP)
+        named.paste(picture.crop(band), (0, row * (h + ROOM)))
+    for i, text in enumerate(names):
+        while len(text) > 1 and font.getlength(text) > w:
+            text = text.removesuffix("…")[:-1] + "…"
+        centre = GAP + i % columns * w + (w - GAP) / 2, (i // columns + 1) * (h + ROOM) + GAP - ROOM / 2
+        draw.text(centre, text, (0,) * len(picture.getbands()), font, anchor="mm")
+    return named
 
 
 def save(image: Image.Image, folder: pathlib.Path, files: list[str]) -> None:

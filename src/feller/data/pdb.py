@@ -1,6 +1,7 @@
 """Files of the Protein Data Bank: the backbone atoms of their chains, and what their residues are."""
 
 import gzip
+import math
 import pathlib
 import zlib
 from collections.abc import Iterator, Sequence
@@ -9,9 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from feller.data.columns import number
 from feller.data.residues import LETTERS, NUMBERS, PARENTS, name_of
 from feller.errors import InputError
 
+ENDINGS = (".pdb", ".ent", ".pdb.gz", ".ent.gz")
 ATOMS = ("N", "CA", "C", "O")
 """Backbone atoms, in the order of arrays."""
 MARK = "REMARK  99 FELLER: EACH MODEL IS A SAMPLE"
@@ -33,16 +36,27 @@ class Chain:
 
 
 def read_text(path: pathlib.Path) -> str:
-    """Read text, packed or not; letters beyond ASCII do not matter in such files.
+    """Read text, packed or not, without a mark of UTF-8; letters beyond ASCII do not matter in such files.
 
     Raises:
         InputError: If it cannot be unpacked.
     """
     packed = path.read_bytes()
     try:
-        return (gzip.decompress(packed) if path.suffix.lower() == ".gz" else packed).decode("latin-1")
+        text = gzip.decompress(packed) if path.suffix.lower() == ".gz" else packed
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InputError(f"{path}: cannot be unpacked ({error}); fetch the file again") from error
+    return text.removeprefix(b"\xef\xbb\xbf").decode("latin-1")
+
+
+def samples_in(path: pathlib.Path) -> int:
+    """Count the samples in a file of our own, each of which is a model; none are in others."""
+    lines = read_text(path).splitlines() if path.name.lower().endswith(ENDINGS) else []
+    return sum(line.startswith("MODEL ") for line in lines) if _ours(lines) else 0
+
+
+def _ours(lines: list[str]) -> bool:
+    return any(line.startswith(MARK) for line in lines[:5])
 
 
 def read_pdb(path: pathlib.Path) -> list[Chain]:
@@ -57,7 +71,7 @@ def read_pdb(path: pathlib.Path) -> list[Chain]:
     lines = read_text(path).splitlines()
     chains: dict[str, dict[str, np.ndarray]] = {}
     called: dict[str, dict[str, int]] = {}
-    for number, model, line in _records(lines):
+    for at, model, line in _records(lines):
         place = _PLACE.get(line[12:16].strip())
         if place is None:
             continue
@@ -65,7 +79,7 @@ def read_pdb(path: pathlib.Path) -> list[Chain]:
         residue = chains.setdefault(name, {}).setdefault(line[22:27], np.full((4, 3), np.nan))
         called.setdefault(name, {}).setdefault(line[22:27], NUMBERS.get(line[17:20].strip().upper(), -1))
         if np.isnan(residue[place, 0]):
-            residue[place] = _coordinates(line, f"{path}: line {number}")
+            residue[place] = _coordinates(line, f"{path}: line {at}")
     if not chains:
         raise InputError(f"{path}: expected ATOM records of the backbone ({', '.join(ATOMS)}), found none")
     return [
@@ -81,21 +95,19 @@ def _told(residues: Int[np.ndarray, " l"]) -> Int[np.ndarray, " l"]:
 
 def _records(lines: list[str]) -> Iterator[tuple[int, int, str]]:
     """Yield number of the line, number of the model and text of what counts: all models are read of our own files."""
-    ours, model = any(line.startswith(MARK) for line in lines[:5]), 0
-    for number, line in enumerate(lines, 1):
+    ours, model = _ours(lines), 0
+    for at, line in enumerate(lines, 1):
         if line.startswith("ENDMDL") and not ours:
             return
         model += ours and line.startswith("MODEL")
         if line.startswith("ATOM  ") or (line.startswith("HETATM") and line[17:20] in PARENTS):
-            yield number, model, line.ljust(27)
+            yield at, model, line.ljust(27)
 
 
 def _coordinates(line: str, where: str) -> list[float]:
-    try:
-        numbers = [float(line[start : start + 8]) for start in (30, 38, 46)]
-    except ValueError:
-        numbers = [np.nan]
-    if not np.isfinite(numbers).all():
+    read = (number(line[start : start + 8].strip()) for start in (30, 38, 46))
+    numbers = [place for place in read if place is not None and math.isfinite(place)]
+    if len(numbers) < 3:
         raise InputError(f"{where}: expected three numbers in columns 31 to 54, got {line[30:54]!r}; mend or drop it")
     return numbers
 
@@ -120,6 +132,6 @@ def pdb_text(chains: list[np.ndarray], sequences: Sequence[str | None] | None = 
     if len(models) == 1:
         return "\n".join([*models[0], "END", ""])
     lines = [MARK]
-    for number, records in enumerate(models, 1):
-        lines += [f"MODEL     {number:4d}", *records, "ENDMDL"]
+    for i, records in enumerate(models, 1):
+        lines += [f"MODEL     {i:4d}", *records, "ENDMDL"]
     return "\n".join([*lines, "END", ""])

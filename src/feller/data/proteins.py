@@ -17,7 +17,7 @@ from feller.data.chain_lines import json_lines
 from feller.data.find import find
 from feller.data.found import Found, FoundChains, about, expect
 from feller.data.modality import Dataset, Modality, Write
-from feller.data.pdb import pdb_text
+from feller.data.pdb import pdb_text, samples_in
 from feller.data.residues import LETTERS, fasta, letters_of
 from feller.errors import InputError, UsageError
 from feller.record import replace_file
@@ -93,13 +93,17 @@ class Proteins(Modality):
         if not path.is_file():
             raise UsageError(f"structure names a file with one chain, such as a PDB file, and there is none at {text}")
         with about(path):
-            values, given = self.structure.accept(find(path, Asked(limit=None)))
-        if len(values) != 1:
-            raise UsageError(
-                f"structure names a file with one chain, and {text} has {len(values)}, of"
-                f" {', '.join(map(str, given['valid'].sum(1).tolist()))} residues: a chain with gaps counts as several;"
-                " write the one that is meant to a file of its own"
-            )
+            found = expect(find(path, Asked(limit=None, kind=FoundChains)), FoundChains)
+            if len(found.values) > 1 or found.lost:
+                count, n = samples_in(path), len(found.values)
+                chains = f"{n} chains or parts of them" if n > 1 else "a part of one"
+                held = f"{count} samples" if count else chains
+                lost = f" ({'; '.join(found.lost)})" if found.lost else ""
+                raise UsageError(
+                    f"structure names a file with one chain that is whole, and {text} holds {held}{lost}; write the one"
+                    " that is meant to a file of its own"
+                )
+            values, given = self.structure.accept(found)
         return self.structure.encode(values), int(given["valid"].sum())
 
     def space(self) -> Product:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from feller.data.arrays import interpret
 from feller.data.asked import Asked
-from feller.data.backbones import backbones
+from feller.data.backbones import Backbones, backbones
 from feller.data.crystals.modality import Crystals, crystals
 from feller.data.earth import earth
 from feller.data.examples import EXAMPLES, PARTS, Example
@@ -28,12 +28,12 @@ from feller.data.molecules.modality import Molecules, molecules
 from feller.data.names import all_columns, places_among, torsions_among
 from feller.data.places import ANGLES, FLAT, check_space, place_of
 from feller.data.points import points
-from feller.data.proteins import proteins
+from feller.data.proteins import Proteins, proteins
 from feller.data.tables import Choose
 from feller.data.text.dataset import texts
 from feller.data.text.modality import Text
 from feller.data.torsions import torsions
-from feller.errors import UsageError
+from feller.errors import InputError, UsageError
 from feller.record import nearest
 
 EXAMPLE = "example:"
@@ -86,7 +86,10 @@ def read(
         else:
             known = isinstance(like, Text) or vocabulary is not None
             path = pathlib.Path(source)
-            found = find_texts(path) if known else find(path, Asked(size, choose=_choose(like, space)))
+            if ":" in source and not path.exists():
+                raise InputError(f"there is no file {source}; {_hint(source)}")
+            kind = next((kind for modality, kind in _KINDS.items() if isinstance(like, modality)), Found)
+            found = find_texts(path) if known else find(path, Asked(size, choose=_choose(like, space), kind=kind))
         if isinstance(found, FoundTexts) and space is None and (like is None or isinstance(like, Text)):
             return texts(found, size, vocabulary, like)
         if vocabulary is not None:
@@ -114,6 +117,16 @@ _MAKERS: dict[type[Found], Callable[..., Dataset]] = {
     FoundPictures: images,
 }
 """What makes a data set of each kind that needs nothing to be said; texts and rows have choices."""
+
+
+_KINDS: dict[type[Modality], type[Found]] = {
+    Backbones: FoundChains,
+    Crystals: FoundCrystals,
+    Images: FoundPictures,
+    Molecules: FoundMolecules,
+    Proteins: FoundChains,
+}
+"""What files must hold for those that have a size, which is told before one of them is found too large."""
 
 
 def _choose(like: Modality | None, space: str | None) -> Choose:
@@ -155,6 +168,12 @@ def _example(source: str) -> tuple[Example, str]:
     if (part or PARTS[0]) not in PARTS:
         raise UsageError(f"{EXAMPLE}{name} has no part {part!r}: {nearest(part, list(PARTS))}")
     return EXAMPLES[name], part or PARTS[0]
+
+
+def _hint(source: str) -> str:
+    """Tell somebody who may have meant an example which ones there are."""
+    name = source.partition(":")[2].partition("/")[0]
+    return f"examples are called {EXAMPLE}NAME: {nearest(name, list(EXAMPLES))}"
 
 
 def _found(example: Example, part: str, source: str, size: int | None) -> Found:

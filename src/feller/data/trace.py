@@ -1,6 +1,7 @@
 """Backbones drawn for people: the course of the CA atoms, from blue at the first residue to red at the last."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,15 +21,19 @@ THICK = 4.2
 """Width in points of what is nearest."""
 
 
-def traces(chains: list[np.ndarray], columns: int | None = None) -> Image.Image:
-    """Draw chains of CA atoms [l, 3], all to one scale, each seen along its thinnest direction."""
+def traces(chains: list[np.ndarray], columns: int | None = None, *, beside: Sequence[np.ndarray] = ()) -> Image.Image:
+    """Draw chains of CA atoms [l, 3], each seen along its thinnest direction.
+
+    They have one scale, also with those of another picture that stands beside this one.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     courses = [_course(_turned(chain)) for chain in chains[:MOST]]
     across = min(len(courses), columns or math.ceil(math.sqrt(len(courses))))
     down = -(-len(courses) // across)
-    wide, high = (1.05 * max(np.abs(course[:, i]).max() for course in courses) + 2 for i in (0, 1))
+    others = [_course(_turned(chain)) for chain in beside[:MOST]]
+    wide, high = (1.05 * max(np.abs(course[:, i]).max() for course in (*courses, *others)) + 2 for i in (0, 1))
     height = PANEL * high / wide
     figure = Figure(figsize=(PANEL * across, height * down), dpi=100, facecolor="white")
     FigureCanvasAgg(figure)

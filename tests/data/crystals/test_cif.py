@@ -158,6 +158,16 @@ def test_partial_occupancy_is_told_apart(occupancy: str) -> None:
         ("fract_x", "cartn_x", "no such places"),
         ("_atom_site_label", "_atom_site_name", "no symbols"),
         ("F m -3 m", "F q -3 q", "operations of symmetry"),
+        (
+            "_symmetry_space_group_name_H-M 'F m -3 m'",
+            "_space_group_name_Hall '-F 4 7'",
+            "got '-F 4 7', which says none",
+        ),
+        ("length_b 5.64", "length_b 5_6", "_cell_length_b, got '5_6'"),
+        ("length_b 5.64", "length_b 0.09", "edges of 0.1 to 1,000 Å, got 5.64, 0.09, 5.64"),
+        ("length_b 5.64", "length_b 1e200", "edges of 0.1 to 1,000 Å"),
+        ("length_b 5.64", f"length_b {5000 * '9'}", "_cell_length_b, got '9999"),
+        ("0.5 0.5 0.5", "-1e300 0.5 0.5", "fractional coordinates up to 1,000, got 1e\\+300"),
     ],
 )
 def test_damage_is_named(old: str, new: str, match: str) -> None:
@@ -194,3 +204,57 @@ def test_without_pymatgen_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"pip install 'feller\[crystals\]'"):
         read(SALT)
+
+
+def test_sites_need_no_labels() -> None:
+    """Nor operations of symmetry, where the group says none."""
+    plain = SALT.replace("_symmetry_space_group_name_H-M 'F m -3 m'\n", "")
+    crystal = read(
+        plain.replace("_atom_site_label", "_atom_site_type_symbol").replace("Na1", "Na").replace("CL1", "Cl")
+    )
+    assert formula(crystal.numbers) == "NaCl"
+    grouped = SALT.replace("_atom_site_label", "_atom_site_type_symbol").replace("Na1", "Na").replace("CL1", "Cl")
+    assert formula(read(grouped).numbers) == "Na4Cl4"
+
+
+def test_field_of_text_begins_no_block() -> None:
+    field = "_publ_comment\n;\ndata_ were taken at 100 K, see _atom_site_ and _cell_length_a\n;\n"
+    text = SALT + field + cif_text(random(0), "y")
+    assert [block.split()[0] for block in blocks(text)] == ["data_salt", "data_y"]
+    assert formula(read(SALT + field).numbers) == "Na4Cl4"
+    assert formula(read(SALT.replace("loop_", field + "loop_", 1)).numbers) == "Na4Cl4"
+
+
+@pytest.mark.parametrize("key", ["_space_group_name_Hall", "_symmetry_space_group_name_Hall"])
+@pytest.mark.parametrize("symbol", ["-F 4 2 3", "-F_4_2_3"])
+def test_symmetry_by_hall_symbol(key: str, symbol: str) -> None:
+    hall = read(SALT.replace("_symmetry_space_group_name_H-M 'F m -3 m'", f"{key} '{symbol}'"))
+    own, expected = ({tuple(np.round(p, 6)) for p in crystal.places} for crystal in (hall, read(SALT)))
+    assert own == expected
+
+
+@pytest.mark.parametrize(("symbol", "place"), [("F 4d 2 3 -1d", "0 0 0"), ("-F 4vw 2vw 3", "0.125 0.125 0.125")])
+def test_hall_symbol_says_where_the_origin_is(symbol: str, place: str) -> None:
+    """Of diamond, whose group has two origins: eight atoms at either, four bonds of a sqrt(3) / 4 each."""
+    name = "_symmetry_space_group_name_H-M 'F m -3 m'"
+    text = SALT.replace(name, f"{name.replace('m -3', 'd -3')}\n_space_group_name_Hall '{symbol}'")
+    crystal = read(text.replace("Na1 0 0 0", f"C1 {place}").replace("CL1 0.5 0.5 0.5\n", ""))
+    assert formula(crystal.numbers) == "C8"
+    diamond = Structure(Lattice.cubic(5.64), crystal.numbers, crystal.places)
+    assert [len(near) for near in diamond.get_all_neighbors(5.64 * 3**0.5 / 4 + 0.01)] == [4] * 8
+
+
+@pytest.mark.parametrize(
+    ("column", "cells", "got"),
+    [("occupancy", "1\n1\n1", "3 _atom_site_occupancy"), ("type_symbol", "Na\nCl\nO", "3 _atom_site_type_symbol")],
+)
+def test_columns_of_other_lengths_are_refused(column: str, cells: str, got: str) -> None:
+    with pytest.raises(InputError, match=f"as many of each column of atoms, got .*{got}"):
+        read(f"{SALT}loop_\n_atom_site_{column}\n{cells}\n")
+
+
+def test_places_in_several_loops_are_as_many() -> None:
+    text = SALT.replace("_atom_site_fract_z\n", "").replace("0 0 0", "0 0").replace("0.5 0.5 0.5", "0.5 0.5")
+    assert formula(read(f"{text}loop_\n_atom_site_fract_z\n0\n0.5\n").numbers) == "Na4Cl4"
+    with pytest.raises(InputError, match="2 _atom_site_fract_y, 3 _atom_site_fract_z"):
+        read(f"{text}loop_\n_atom_site_fract_z\n0\n0.5\n0.2\n")

@@ -139,10 +139,10 @@ def test_crystals_of_others_are_padded_and_checked(data: Dataset) -> None:
     assert values["element"].tolist() == [[0, 3, 1, 0, 0]]
     assert given["atoms"].tolist() == [3]
     assert given["valid"]["place"].sum() == 4
-    with pytest.raises(InputError, match=r"there is no K here.* there are: Cl, Na, O, Ti"):
+    with pytest.raises(InputError, match=r"row 1: this model knows no K, only O, Na, Cl, Ti"):
         data.modality.accept(dataclasses.replace(other, atoms=np.array([[8, 19, 11, 8]])))
     large = FoundCrystals(np.zeros((1, 6, 3)), atoms=np.full((1, 6), 8), lattice=other.lattice)
-    with pytest.raises(InputError, match="up to 5 atoms, got one of 6"):
+    with pytest.raises(InputError, match="row 1: expected cells of up to 5 atoms, got one of 6"):
         data.modality.accept(large)
     with pytest.raises(InputError, match="expected crystals, got points"):
         data.modality.accept(FoundRows(np.ones((2, 3))))
@@ -239,6 +239,12 @@ def test_cell_can_be_given(data: Dataset) -> None:
         ("element", "NaO)", "cannot read element=NaO\\) from '\\)'"),
         ("element", "O0.5", "from '.5' on"),
         ("element", "O99999", "over 10,000 atoms"),
+        ("element", "O" + 5000 * "9", "element=O9{59} stands for over 10,000 atoms"),
+        ("element", "(O)" + 5000 * "9", "element=\\(O\\)9{57} stands for over 10,000 atoms"),
+        ("lattice", "0.01,4,4,90,90,90", "would become 0.1,4,4,90,90,90: .* edges of 0.1 to 1,000 Å"),
+        ("lattice", "4,4,5000,90,90,90", "would become 4,4,1000,90,90,90"),
+        ("lattice", "4,4,4,119.9,119.9,119.9", "would become 4,4,4,119.667,119.667,119.667: .* 1 degree to spare"),
+        ("lattice", "4_0,4,4,90,90,90", "got '4_0,4,4"),
         ("lattice", "4,4,4", "expected lattice=a,b,c,alpha,beta,gamma"),
         ("lattice", "4,4,4,120,120,120", "that close"),
         ("lattice", "4,4,4,90,90,nan", "that close"),

@@ -7,14 +7,20 @@ import pathlib
 
 import numpy as np
 import pytest
+import torch
 
 from feller.data import read
 from feller.data.arrays import interpret
 from feller.data.asked import Asked
+from feller.data.crystals.arrays import check_apart, padded
 from feller.data.crystals.cif import cif_text
 from feller.data.crystals.crystal import Crystal
 from feller.data.crystals.files import holds_crystals
 from feller.data.crystals.find import find_crystals
+from feller.data.crystals.lattice import bounded
+from feller.data.crystals.modality import crystals
+from feller.data.found import FoundCrystals
+from feller.data.text.modality import Text
 from feller.errors import InputError
 
 CELL = np.array([4.0, 5.0, 6.0, 90, 80, 100])
@@ -87,8 +93,9 @@ def test_large_and_partial_crystals_are_left_out_and_told(tmp_path: pathlib.Path
     found = find_crystals(tmp_path / "a.csv")
     assert (found.atoms > 0).sum(1).tolist() == [2, 5]
     large, partial = found.notes
-    assert partial.startswith("crystals left out for partial occupancy: 1, the first is row 4 (which ends in line ")
-    assert large.startswith("crystals left out for over 64 atoms: 1, the first is row 3 ")
+    place = "(the header is row 1; ends in line "
+    assert partial.startswith(f"crystals left out for partial occupancy: 1, the first is row 4 {place}")
+    assert large.startswith(f"crystals left out for over 64 atoms: 1, the first is row 3 {place}")
     assert len(find_crystals(tmp_path / "a.csv", longest=None).atoms) == 3
     assert len(read(str(tmp_path / "a.csv"), size=4)) == 1
     with pytest.raises(InputError, match=r"no crystal is left .*partial occupancy: 1"):
@@ -100,7 +107,7 @@ def test_isotopes_are_told(tmp_path: pathlib.Path) -> None:
     (tmp_path / "a.cif").write_text(text.replace("  H  H0", "  D  D0"))
     found = find_crystals(tmp_path / "a.cif")
     assert found.atoms.tolist() == [[1, 8]]
-    assert found.notes == ("crystals whose deuterium or tritium counts as hydrogen: 1, the first is a.cif",)
+    assert found.notes == ("crystals whose deuterium or tritium counts as hydrogen: 1, the first is crystal 1",)
 
 
 @pytest.mark.parametrize(
@@ -116,15 +123,18 @@ def test_isotopes_are_told(tmp_path: pathlib.Path) -> None:
 def test_damaged_rows_are_named_and_counted(tmp_path: pathlib.Path, broken: str, match: str) -> None:
     path = tmp_path / "a.csv"
     path.write_text(table(row(2), ["0", "x", broken, "1"], row(3)))
-    with pytest.raises(InputError, match=rf"a\.csv: row 3 \(which ends in line \d+\).*{match}") as error:
+    with pytest.raises(InputError, match=rf"a\.csv: row 3 \(the header is row 1; ends in line \d+\).*{match}") as error:
         read(str(path))
     assert "\n" not in str(error.value)
-    assert "such in all" not in str(error.value)
+    assert "in all" not in str(error.value)
 
 
 def test_count_of_damaged_rows(tmp_path: pathlib.Path) -> None:
     (tmp_path / "a.csv").write_text(table(row(2), *[["0", "x", "y", "1"]] * 3))
-    with pytest.raises(InputError, match=r"row 3 .*; 3 such in all; mend or drop it"):
+    with pytest.raises(InputError, match=r"row 3 .*; 3 are damaged in all; mend or drop it"):
+        read(str(tmp_path / "a.csv"))
+    (tmp_path / "a.csv").write_text(table(row(2), ["0", "x", "y", "1"], ["0", "x", " ", "1"]))
+    with pytest.raises(InputError, match=r"got 'y'; 2 are damaged in all, 1 of them empty; mend or drop it"):
         read(str(tmp_path / "a.csv"))
 
 
@@ -137,7 +147,7 @@ def test_damaged_table_is_named(tmp_path: pathlib.Path, text: str) -> None:
 
 def test_file_without_crystals_is_refused(tmp_path: pathlib.Path) -> None:
     (tmp_path / "a.cif").write_text("hello")
-    with pytest.raises(InputError, match=r"a\.cif: a\.cif: expected a block of CIF.* got 'hello'"):
+    with pytest.raises(InputError, match=r"a\.cif: crystal 1: expected a block of CIF.* got 'hello'"):
         read(str(tmp_path / "a.cif"))
     (tmp_path / "b.cif.gz").write_bytes(gzip.compress(cif(2).encode())[:-9])
     with pytest.raises(InputError, match="cannot be unpacked"):
@@ -165,12 +175,93 @@ def test_arrays_are_read_and_checked() -> None:
         ({"element": np.array([[8, 122], [11, 0]])}, "atomic numbers from 1 to 118"),
         ({"element": np.array([[8, 0], [11, 0]])}, "atomic numbers from 1 to 118"),
         ({"place": np.zeros((2, 2))}, "expected whole numbers element"),
-        ({"place": np.full((2, 2, 3), np.nan)}, "finite coordinates"),
-        ({"lattice": np.zeros((2, 6))}, "crystal 1 has a cell without volume, 2 such"),
+        ({"place": np.full((2, 2, 3), np.nan)}, "row 1: expected finite coordinates, got others; 2 such in all"),
+        ({"place": np.array([[[0, 0, 0], [0, 0, 0.5]], [[0, 0, np.inf], [0, 0, 0]]])}, "row 2: expected finite"),
+        ({"lattice": np.zeros((2, 6))}, "row 1: expected a cell with a volume, got others; 2 such in all"),
+        ({"lattice": np.stack([CELL, CELL * [300, 1, 1, 1, 1, 1]])}, "row 2: expected edges of 0.1 to 1,000 Å"),
         ({"lattice": np.zeros((1, 6))}, "expected whole numbers element"),
-        ({"valid": np.array([[False, True], [True, False]])}, "at its beginning"),
-        ({"valid": np.array([[False, False], [True, False]])}, "at its beginning"),
+        ({"valid": np.array([[False, True], [True, False]])}, "row 1: expected valid atoms at the beginning"),
+        ({"valid": np.array([[False, False], [True, False]])}, "row 1: expected valid atoms at the beginning"),
         ({"valid": np.ones((2, 2))}, "truths"),
     ):
         with pytest.raises(InputError, match=match):
             interpret({**whole, **change}, "a.npz", Asked(limit=None))
+
+
+def near(apart: float, lattice: np.ndarray = CELL) -> Crystal:
+    """Return a crystal with two atoms so far apart, in Å, across a face of the cell."""
+    return Crystal(
+        np.array([11, 17, 8]), np.array([[0.5, 0.5, 0.5], [0, 0, 0], [1 - apart / lattice[0], 0, 0]]), lattice
+    )
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.cif", "folder", "a.npz"])
+def test_atoms_on_top_of_each_other_are_damage(tmp_path: pathlib.Path, name: str) -> None:
+    """Unless they are samples, which are read as they are."""
+    places = {"a.csv": r"row 3 \(.*\)", "a.cif": "crystal 2", "folder": "00001.cif", "a.npz": "row 2"}
+    for apart, damaged in ((0.29, True), (0.31, False)):
+        atoms, inside, lattice = padded([near(2), near(apart)])
+        whole = crystals(FoundCrystals(inside, atoms=atoms, lattice=lattice))
+        whole.modality.write(whole.values, whole.given, tmp_path / name)
+        assert len(whole.modality.read_back(tmp_path / name)[0]["element"]) == 2
+        if damaged:
+            said = rf"{name}: {places[name]}: atoms 2 \(Cl\) and 3 \(O\) of the cell are 0\.29 Å apart, expected 0\.3"
+            with pytest.raises(InputError, match=said):
+                read(str(tmp_path / name))
+        else:
+            assert len(read(str(tmp_path / name))) == 2
+
+
+def test_distances_are_those_of_pymatgen() -> None:
+    """The nearest of all images, in cells that are far from square."""
+    from pymatgen.core import Lattice
+
+    draw, refused = np.random.default_rng(3), 0
+    for _ in range(200):
+        cell = bounded(torch.from_numpy(0.3 * draw.normal(size=(1, 6)) + [1.0, 1.0, 1.0, 0, 0, 0]))[0].numpy()
+        places = draw.random((12, 3))
+        apart = Lattice.from_parameters(*cell).get_all_distances(places, places)[np.triu_indices(12, 1)].min()
+        found = FoundCrystals(places[None], atoms=np.full((1, 12), 6), lattice=cell[None])
+        if apart < 0.3:
+            refused += 1
+            with pytest.raises(InputError, match=f"row 1: .*{apart:.3g} Å apart"):
+                check_apart(found)
+        else:
+            check_apart(found)
+    assert 20 < refused < 180
+
+
+def test_column_of_another_name_is_told(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "a.csv").write_text(table(row(2), names=("", "id", "Structure", "energy")))
+    with pytest.raises(InputError, match=r"a\.csv: the column 'Structure' holds CIF; call it cif"):
+        read(str(tmp_path / "a.csv"))
+    (tmp_path / "b.csv").write_text(table([cif(2)], [cif(3)], names=("text",)))
+    assert isinstance(read(str(tmp_path / "b.csv")).modality, Text)
+
+
+def test_table_without_rows_is_told(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "a.csv").write_text("id,cif\n")
+    with pytest.raises(InputError, match=r"a\.csv: expected rows of crystals below the header, there are no rows"):
+        read(str(tmp_path / "a.csv"))
+
+
+def test_mark_of_utf8_is_left_aside(tmp_path: pathlib.Path) -> None:
+    for name in ("a.cif", "a.csv"):
+        text = cif(2) if name == "a.cif" else table(row(2))
+        (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + text.encode())
+        assert len(read(str(tmp_path / name))) == 1
+
+
+def test_data_that_a_model_does_not_know_are_named(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "a.csv").write_text(table(row(2, 1), row(2, 2)))
+    (tmp_path / "b.cif").write_text(cif(2, 1) + cif(2, 3))
+    model = read(str(tmp_path / "a.csv")).modality
+    known = ", ".join(model.elements)
+    with pytest.raises(
+        InputError, match=rf"b\.cif: crystal 2: this model knows no \w+, only {known}; leave it out"
+    ) as error:
+        read(str(tmp_path / "b.cif"), like=model)
+    assert str(error.value).count("b.cif") == 1
+    (tmp_path / "c.cif").write_text(cif(2, 1) + cif(3, 1))
+    with pytest.raises(InputError, match=r"c\.cif: crystal 2: expected cells of up to 2 atoms, got one of 3"):
+        model.read_back(tmp_path / "c.cif")

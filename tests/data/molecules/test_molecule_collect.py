@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from tests.data.molecules.test_sdf import HYDROXIDE, record
+from tests.data.molecules.test_sdf import WATER as WATER_SDF
 from tests.data.molecules.test_xyz import METHANE, WATER
 
 from feller.data import read
@@ -78,8 +79,9 @@ def test_without_a_limit_all_are_kept(tmp_path: pathlib.Path) -> None:
 def test_folder_is_read_in_order(tmp_path: pathlib.Path) -> None:
     for name, text in (("b.xyz", WATER), ("a.mol", record([("C", 0, 0, 1), ("O", 0, 0, 2.1)])), ("c.xyz", METHANE)):
         (tmp_path / name).write_text(text)
-    (tmp_path / "grid.png").write_text("no molecule")
+    (tmp_path / "README").write_text("no molecule")
     found = find(tmp_path, Asked())
+    assert found.notes[0] == "skipped 1 file that is no molecules: README"
     assert found.atoms is not None
     assert (found.atoms > 0).sum(1).tolist() == [2, 3, 5]
 
@@ -97,12 +99,12 @@ def test_arrays_are_read_and_checked(tmp_path: pathlib.Path) -> None:
     )
     left = interpret_molecules(arrays, "a.npz", 2)
     assert len(left.values) == 1
-    assert left.notes == ("molecules left out for over 2 atoms: 1, the first is a.npz: row 1",)
+    assert left.notes == ("molecules left out for over 2 atoms: 1, the first is row 1",)
     np.savez(tmp_path / "a.npz", **arrays)
     assert isinstance(read(str(tmp_path / "a.npz")).modality, Molecules)
     for wrong, match in (
-        ({"valid": valid[:, ::-1]}, "at its beginning"),
-        ({"valid": valid & False}, "at its beginning"),
+        ({"valid": valid[:, ::-1]}, "row 2: expected valid atoms at the beginning, one or more, got others; drop"),
+        ({"valid": valid & False}, "row 1: expected valid atoms at the beginning.*; 2 such in all"),
         ({"valid": valid[:1]}, "expected"),
         ({"valid": valid * 1.0}, "expected"),
         ({"valid": valid | True}, "atomic numbers from 1 to 118"),
@@ -110,7 +112,8 @@ def test_arrays_are_read_and_checked(tmp_path: pathlib.Path) -> None:
         ({"element": element * 1.0}, "expected"),
         ({"place": place[:, :2]}, "expected"),
         ({"place": place.astype(str)}, "expected"),
-        ({"place": place * np.nan}, "finite"),
+        ({"place": place * np.nan}, "row 1: expected finite places, got others; 2 such in all"),
+        ({"place": place * [[[1]], [[np.nan]]]}, "row 2: expected finite places"),
         ({"element": element[:0], "place": place[:0], "valid": valid[:0]}, "expected"),
     ):
         with pytest.raises(InputError, match=match):
@@ -132,3 +135,41 @@ def test_read_makes_a_data_set(tmp_path: pathlib.Path) -> None:
     assert len(read(str(path), like=long)) == 3  # as long as the model's own, not as the default
     with pytest.raises(UsageError, match="no rows of numbers"):
         read(str(path), space="sphere")
+
+
+def test_atoms_far_away_are_damage(tmp_path: pathlib.Path) -> None:
+    """Wherever the whole molecule is; also where squares overflow."""
+    for far, said in (("3e4", "2e+04"), ("1e300", "6.67e+299"), ("-1.7e308", "1.13e+308")):
+        (tmp_path / "a.xyz").write_text(METHANE + WATER.replace("0.763", far, 1))
+        with pytest.raises(InputError) as error:
+            read(str(tmp_path / "a.xyz"))
+        told = f"line 8: atom 2 (H) is {said} Å from the mean of the molecule, expected 10,000 or less; mend or drop"
+        assert told in str(error.value)
+    (tmp_path / "a.xyz").write_text("2\n\nC 1e6 0 0\nO 1000001 0 0\n")
+    assert len(read(str(tmp_path / "a.xyz"))) == 1
+    (tmp_path / "a.xyz").write_text("2\n\nC 0 0 0\nO 0 0 1e5\n")
+    assert len(find(tmp_path / "a.xyz", Asked(limit=None)).values) == 1  # as samples are
+    record_far = record([("O", 0, 0, 0.1), ("H", 0, 0, -30000)])
+    (tmp_path / "b.sdf").write_text(WATER_SDF + "$$$$\n" + record_far)
+    with pytest.raises(InputError, match=r"b\.sdf: line 10: atom 1 \(O\) is 1\.5e\+04 Å from the mean"):
+        read(str(tmp_path / "b.sdf"))
+
+
+def test_empty_file_in_a_folder_is_refused(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "a.xyz").write_text(WATER)
+    for text in ("", "\n\n"):
+        (tmp_path / "b.xyz").write_text(text)
+        with pytest.raises(InputError, match=r"b\.xyz: expected molecules, the file holds none; drop it"):
+            read(str(tmp_path))
+
+
+def test_data_that_a_model_does_not_know_are_named(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "a.xyz").write_text(WATER)
+    (tmp_path / "b.xyz").write_text(WATER + METHANE)
+    model = read(str(tmp_path / "a.xyz")).modality
+    with pytest.raises(InputError, match=r"b\.xyz: line 6: expected molecules of at most 3 atoms, got one of 5"):
+        model.read_back(tmp_path / "b.xyz")
+    (tmp_path / "b.xyz").write_text(WATER + WATER.replace("O", "S"))
+    with pytest.raises(InputError, match=r"b\.xyz: line 6: this model knows no S, only H, O; leave it out") as error:
+        read(str(tmp_path / "b.xyz"), like=model)
+    assert str(error.value).count("b.xyz") == 1

@@ -99,9 +99,9 @@ def test_data_of_others_are_padded_and_centred(data: Dataset) -> None:
     assert values["place"][0, :3].tolist() == [[-1, 0, 0], [1, 0, 0], [0, 0, 0]]
     assert given["atoms"].tolist() == [3]
     assert given["valid"]["element"].sum().item() == 2
-    with pytest.raises(InputError, match="at most 9 atoms, got one of 10"):
+    with pytest.raises(InputError, match="row 1: expected molecules of at most 9 atoms, got one of 10"):
         data.modality.accept(FoundMolecules(np.ones((1, 10, 3)), atoms=np.ones((1, 10), dtype=np.int64)))
-    with pytest.raises(InputError, match="expected molecules of H, C, O, Cl, got one with N"):
+    with pytest.raises(InputError, match="row 1: this model knows no N, only H, C, O, Cl"):
         data.modality.accept(FoundMolecules(np.ones((1, 2, 3)), atoms=np.array([[7, 1]])))
     with pytest.raises(InputError, match="expected molecules, got points"):
         data.modality.accept(FoundRows(np.ones((2, 3))))
@@ -196,6 +196,7 @@ def test_elements_can_be_given(data: Dataset, text: str, numbers: list[int]) -> 
         ("element", "", "expected a formula"),
         ("element", "H0O3", "expected a formula"),
         ("element", "H999999999999", "expected a formula"),
+        ("element", "H" + 5000 * "9", "expected a formula .*got 'H9{58}$"),
         ("place", "0,0,0", "no part"),
     ],
 )

@@ -74,6 +74,10 @@ def test_files_of_qm9_have_lines_of_their_own(tmp_path: pathlib.Path) -> None:
         (WATER + "1\n\nC 0 0 x\n", r"line 8: expected a symbol and three numbers"),
         (WATER + "1\n\nC 0 nan 0\n", r"line 8: expected a symbol and three numbers"),
         (WATER + "1\n\nC 0 -inf 0\n", r"line 8: expected a symbol and three numbers"),
+        (WATER + "1\n\nC 0 4_0 0\n", r"line 8: expected a symbol and three numbers"),
+        (WATER + 5000 * "9" + "\n\nC 0 0 0\n", r"line 6: expected the number of atoms.*'9{60}'"),
+        (WATER + f"1\n\n{5000 * '1'} 0 0 0\n", r"line 8: no element is called '1{39};"),
+        (WATER.replace("water", f"Properties=species:S:{5000 * '1'}:pos:R:3"), r"line 2: expected Properties="),
         (WATER.replace("water", "Properties=species:S:x"), r"line 2: expected Properties="),
         (WATER.replace("water", "Properties=pos:R:3:id:I:1"), r"line 2: expected Properties="),
     ],
@@ -89,3 +93,7 @@ def test_text_is_read_back(tmp_path: pathlib.Path) -> None:
     back = read(tmp_path, xyz_text(molecules))
     assert [molecule.atoms.tolist() for molecule in back] == [[8, 1, 17]] * 2
     np.testing.assert_allclose(back[1].places, molecules[1].places, atol=5.1e-7)
+
+
+def test_mark_of_utf8_is_left_aside(tmp_path: pathlib.Path) -> None:
+    assert [molecule.atoms.tolist() for molecule in read(tmp_path, "\ufeff" + WATER)] == [[8, 1, 1]]

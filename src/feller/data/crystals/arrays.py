@@ -6,9 +6,32 @@ import torch
 from feller.data.crystals.cif import wrapped
 from feller.data.crystals.crystal import Crystal
 from feller.data.crystals.elements import SYMBOLS
-from feller.data.crystals.lattice import closes
-from feller.data.found import FoundCrystals
+from feller.data.crystals.lattice import LONGEST, SHORTEST, closes, vectors
+from feller.data.found import FoundCrystals, check_rows
 from feller.errors import InputError
+
+NEAREST = 0.3
+"""Distance in Å below which two atoms cannot be two."""
+
+
+def check_apart(found: FoundCrystals) -> None:
+    """Refuse crystals with two atoms at one place, also across the faces of cells, if these are 0.6 Å apart.
+
+    Raises:
+        InputError: If there are some; names the first.
+    """
+    edges = vectors(torch.from_numpy(found.lattice)).numpy()
+    for i, (atoms, places) in enumerate(zip(found.atoms, found.values, strict=True)):
+        size = np.count_nonzero(atoms)
+        steps = places[:size, None] - places[:size]
+        apart = np.linalg.norm((steps - np.round(steps)) @ edges[i], axis=2)
+        np.fill_diagonal(apart, np.inf)
+        if apart.min() < NEAREST:
+            j, k = map(int, np.unravel_index(apart.argmin(), apart.shape))
+            raise InputError(
+                f"{found.called(i)}: atoms {j + 1} ({SYMBOLS[atoms[j]]}) and {k + 1} ({SYMBOLS[atoms[k]]}) of the cell"
+                f" are {apart.min():.3g} Å apart, expected {NEAREST:g} or more; mend or drop that crystal"
+            )
 
 
 def padded(crystals: list[Crystal]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -38,15 +61,14 @@ def interpret_crystals(arrays: dict[str, np.ndarray], where: str) -> FoundCrysta
             f" valid [n, l], got {got}"
         )
     lengths, places, lattice = valid.sum(1), places.astype(np.float64), lattice.astype(np.float64)
-    if not (valid == (np.arange(valid.shape[1]) < lengths[:, None])).all() or lengths.min() < 1:
-        raise InputError(f"{where}: expected the valid atoms of each crystal at its beginning, one or more")
-    if atoms[valid].min() < 1 or atoms[valid].max() >= len(SYMBOLS):
-        raise InputError(f"{where}: expected atomic numbers from 1 to {len(SYMBOLS) - 1}, got others")
-    if not np.isfinite(places[valid]).all():
-        raise InputError(f"{where}: expected finite coordinates, got others; drop those crystals")
-    flat = np.flatnonzero(~closes(torch.from_numpy(lattice)).numpy())
-    if len(flat):
-        raise InputError(f"{where}: crystal {flat[0] + 1} has a cell without volume, {len(flat)} such; drop them")
+    first = valid == (np.arange(valid.shape[1]) < lengths[:, None])
+    check_rows(first & valid[:, :1], where, "valid atoms at the beginning, one or more")
+    known = (atoms >= 1) & (atoms < len(SYMBOLS))
+    check_rows(known | ~valid, where, f"atomic numbers from 1 to {len(SYMBOLS) - 1}")
+    check_rows(np.isfinite(places).all(2) | ~valid, where, "finite coordinates")
+    check_rows(closes(torch.from_numpy(lattice)).numpy(), where, "a cell with a volume")
+    edges = lattice[:, :3]
+    check_rows((edges >= SHORTEST) & (edges <= LONGEST), where, f"edges of {SHORTEST:g} to {LONGEST:,g} Å")
     atoms, places = np.where(valid, atoms, 0).astype(np.int64), wrapped(np.where(valid[:, :, None], places, 0))
     most = lengths.max()
     return FoundCrystals(places[:, :most], atoms=atoms[:, :most], lattice=lattice)

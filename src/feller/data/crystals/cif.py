@@ -1,5 +1,6 @@
 """Crystallographic information files: from a data block to a crystal, and back."""
 
+import functools
 import importlib.util
 import re
 import urllib.parse
@@ -9,23 +10,29 @@ from typing import Any
 import numpy as np
 import torch
 
+from feller.data.columns import number
 from feller.data.crystals.crystal import Crystal, counts, formula
 from feller.data.crystals.elements import ISOTOPES, NUMBERS, SYMBOLS
-from feller.data.crystals.lattice import closes, vectors, volume
+from feller.data.crystals.lattice import LONGEST, SHORTEST, closes, vectors, volume
 from feller.errors import InputError, UsageError
 
 LABEL = "_feller_label"
 """Data name of the class of a crystal, in our own files."""
 CELL = ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")
 OPERATIONS = ("_symmetry_equiv_pos_as_xyz", "_space_group_symop_operation_xyz")
+HALL = ("_space_group_name_hall", "_symmetry_space_group_name_hall")
 PLAIN = ("?", ".", "P 1", "P1")
 """Names of no symmetry."""
 SITE = "_atom_site_"
 PLACES = ("fract_x", "fract_y", "fract_z")
 SAME = 0.05
 """Distance in Å below which two images of one site under symmetry are the same atom."""
+FARTHEST = 1000.0
+"""Greatest fractional coordinate, which is brought into the cell."""
 FULL = 0.01
 """By how much an occupancy may differ from 1."""
+_FIELD_OR_HEAD = re.compile(r"^;.*?^;|^[ \t]*(?P<head>data_)", re.MULTILINE | re.DOTALL | re.IGNORECASE)
+"""A field of text, in which nothing begins, or the head of a block."""
 
 
 class PartialError(Exception):
@@ -40,7 +47,9 @@ def need_pymatgen() -> None:
 
 def blocks(text: str) -> list[str]:
     """Cut a file into its data blocks that hold atoms; others only tell about the file."""
-    found = re.split(r"^[ \t]*data_", text, flags=re.MULTILINE | re.IGNORECASE)[1:]
+    heads = [match for match in _FIELD_OR_HEAD.finditer(text) if match["head"]]
+    ends = [*(head.start() for head in heads[1:]), len(text)]
+    found = [text[head.end() : end] for head, end in zip(heads, ends, strict=True)] if heads else []
     return [f"data_{block}" for block in found if SITE in block.lower() or "_cell_length_a" in block.lower()]
 
 
@@ -63,14 +72,18 @@ def read_block(text: str) -> tuple[Crystal, bool]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            data = {name.lower(): value for name, value in CifBlock.from_str(text).data.items()}
+            block = CifBlock.from_str(text)
         except Exception as error:  # pymatgen raises many kinds on damaged text
             raise InputError(f"expected CIF, got text that is none ({' '.join(str(error).split())})") from error
+        data = {name.lower(): value for name, value in block.data.items()}
         lattice = np.array([_number(data.get(f"_cell_{name}"), f"_cell_{name}") for name in CELL])
         if not closes(torch.from_numpy(lattice)[None])[0]:
             raise InputError(f"expected a cell with a volume, got {', '.join(f'{value:g}' for value in lattice)}")
+        if not all(SHORTEST <= length <= LONGEST for length in lattice[:3].tolist()):
+            got = ", ".join(f"{length:g}" for length in lattice[:3])
+            raise InputError(f"expected edges of {SHORTEST:g} to {LONGEST:,g} Å, got {got}")
         symbols, places, isotopes = _sites(data)
-        rotations, shifts = _operations(data, text)
+        rotations, shifts = _operations(data, block)
     numbers = np.array([NUMBERS[symbol] for symbol in symbols])
     if len(rotations) > 1:
         images = [_images(place, rotations, shifts, lattice) for place in places]
@@ -91,13 +104,10 @@ def _number(value: Any, name: str) -> float:
     text = value[0] if isinstance(value, list) and len(value) == 1 else value
     if not isinstance(text, str):
         raise InputError(f"expected one number {name}, got {'none' if value is None else f'{len(value)} of them'}")
-    try:
-        number = float(re.sub(r"\(\d*\)?$", "", text))
-    except ValueError:
-        number = np.nan
-    if not np.isfinite(number):
+    found = number(re.sub(r"\(\d*\)?$", "", text))
+    if found is None or not np.isfinite(found):
         raise InputError(f"expected a number {name}, got {text[:40]!r}")
-    return number
+    return found
 
 
 def _column(data: dict[str, Any], name: str) -> list[str] | None:
@@ -113,14 +123,22 @@ def _sites(data: dict[str, Any]) -> tuple[list[str], np.ndarray, bool]:
     if not names or not all(columns):
         wanted = ", ".join(SITE + name for name in ("type_symbol", *PLACES))
         raise InputError(f"expected atoms with {wanted}, got {'no symbols' if all(columns) else 'no such places'}")
-    rows = zip(*(column or [] for column in columns), strict=True)
-    places = [[_number(cell, SITE + name) for cell, name in zip(row, PLACES, strict=True)] for row in rows]
-    for cell in _column(data, "occupancy") or []:
+    occupancy = _column(data, "occupancy") or ["1"] * len(names)
+    rows = [names, *(column or [] for column in columns), occupancy]
+    if len({*map(len, rows)}) > 1:
+        called = ("type_symbol" if types else "label", *PLACES, "occupancy")
+        got = ", ".join(f"{len(row)} {SITE}{name}" for row, name in zip(rows, called, strict=True))
+        raise InputError(f"expected as many of each column of atoms, got {got}")
+    cells = zip(*rows[1:-1], strict=True)
+    places = np.array([[_number(cell, SITE + name) for cell, name in zip(row, PLACES, strict=True)] for row in cells])
+    if np.abs(places).max() > FARTHEST:
+        raise InputError(f"expected fractional coordinates up to {FARTHEST:,g}, got {np.abs(places).max():g}")
+    for cell in occupancy:
         if cell not in (".", "?") and abs(_number(cell, SITE + "occupancy") - 1) > FULL:
             raise PartialError
     symbols = [_element(name, longest=99 if types else 2) for name in names]
     plain = [ISOTOPES.get(symbol, symbol) for symbol in symbols]
-    return plain, np.array(places), not ISOTOPES.keys().isdisjoint(symbols)
+    return plain, places, not ISOTOPES.keys().isdisjoint(symbols)
 
 
 def _element(name: str, longest: int) -> str:
@@ -132,17 +150,43 @@ def _element(name: str, longest: int) -> str:
     raise InputError(f"there is no element {name[:20]!r}")
 
 
-def _operations(data: dict[str, Any], text: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return rotations [k, 3, 3] and shifts [k, 3] of the symmetry, which pymatgen also finds by the group's name."""
+@functools.cache
+def _settings() -> dict[str, int]:
+    """Number spglib's settings of space groups by their Hall symbols."""
+    import spglib
+
+    kinds = map(spglib.get_spacegroup_type, range(1, 531))
+    return {_hall(kind.hall_symbol): n for n, kind in enumerate(kinds, 1) if kind}
+
+
+def _hall(symbol: str) -> str:
+    return " ".join(symbol.replace("_", " ").lower().split())
+
+
+def _by_hall(data: dict[str, Any]) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the symmetry of the group's Hall symbol, which also says where the origin is; None where none is known."""
+    import spglib
+
+    settings = (_settings().get(_hall(str(data.get(name)))) for name in HALL)
+    setting = next(filter(None, settings), None)
+    found = setting and spglib.get_symmetry_from_database(setting)
+    return (found["rotations"].astype(np.float64), found["translations"]) if found else None
+
+
+def _operations(data: dict[str, Any], block: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return rotations [k, 3, 3] and shifts [k, 3] of the symmetry, listed or known by the group's name."""
     named = [value for name, value in data.items() if "space_group_name" in name and value not in PLAIN]
     listed = next((data[name] for name in OPERATIONS if data.get(name)), None)
     listed = [listed] if isinstance(listed, str) else listed
     if listed and [re.sub(r"[\s+]", "", each).lower() for each in listed] == ["x,y,z"]:
         return np.eye(3)[None], np.zeros((1, 3))
-    from pymatgen.io.cif import CifBlock, CifParser
+    symmetry = None if listed else _by_hall(data)
+    if symmetry is not None:
+        return symmetry
+    from pymatgen.io.cif import CifParser
 
     try:
-        found = CifParser.from_str(text).get_symops(CifBlock.from_str(text))
+        found = CifParser.from_str("").get_symops(block)
     except Exception as error:  # as above
         raise InputError(f"expected operations of symmetry, got others ({' '.join(str(error).split())})") from error
     if (listed and len(found) != len(listed)) or (named and not listed and len(found) == 1):
@@ -172,7 +216,7 @@ def cif_text(crystal: Crystal, name: str) -> str:
     lines += [] if crystal.label is None else [f"{LABEL}   '{urllib.parse.quote(crystal.label, safe='')}'"]
     lines += ["loop_", " _symmetry_equiv_pos_as_xyz", "  'x, y, z'", "loop_"]
     lines += [f" {SITE}{key}" for key in ("type_symbol", "label", *PLACES, "occupancy")]
-    for i, (number, place) in enumerate(zip(crystal.numbers.tolist(), crystal.places.tolist(), strict=True)):
+    for i, (atom, place) in enumerate(zip(crystal.numbers.tolist(), crystal.places.tolist(), strict=True)):
         x, y, z = (f"{value:.8f}" for value in place)
-        lines.append(f"  {SYMBOLS[number]}  {SYMBOLS[number]}{i}  {x}  {y}  {z}  1")
+        lines.append(f"  {SYMBOLS[atom]}  {SYMBOLS[atom]}{i}  {x}  {y}  {z}  1")
     return "\n".join([*lines, ""])

@@ -1,5 +1,11 @@
 """Chemical elements by their symbols and atomic numbers."""
 
+import numpy as np
+from jaxtyping import Int
+
+from feller.data.found import FoundCrystals, FoundMolecules
+from feller.errors import InputError
+
 _ROWS = """
 H He
 Li Be B C N O F Ne
@@ -15,3 +21,18 @@ NUMBERS = {symbol: number for number, symbol in enumerate(SYMBOLS) if number}
 """The atomic number of each symbol."""
 ISOTOPES = {"D": "H", "T": "H"}
 """Isotopes with symbols of their own."""
+
+
+def numbers_among(elements: tuple[str, ...], found: FoundCrystals | FoundMolecules) -> Int[np.ndarray, "n l"]:
+    """Number the atoms of a file by their place among the elements of a model; 0 also behind the last atom.
+
+    Raises:
+        InputError: If the model does not know one; names the first example that has it.
+    """
+    places = np.full(len(SYMBOLS), -1)
+    places[[0, *(NUMBERS[symbol] for symbol in elements)]] = [0, *range(len(elements))]
+    numbers = places[found.atoms]
+    for i, j in np.argwhere(numbers < 0).tolist()[:1]:
+        symbol, known = SYMBOLS[found.atoms[i, j]], ", ".join(elements)
+        raise InputError(f"{found.called(i)}: this model knows no {symbol}, only {known}; leave it out")
+    return numbers

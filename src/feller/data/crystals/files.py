@@ -10,7 +10,8 @@ from feller.data.crystals.cif import blocks
 from feller.data.labels import LABEL_NAMES
 from feller.data.pdb import read_text
 from feller.data.text.files import read_text as read_unicode
-from feller.data.text.sniff import rows_of
+from feller.data.text.sniff import COLUMN as TEXT
+from feller.data.text.sniff import HEAD, rows_of
 from feller.errors import InputError
 
 ENDINGS = (".cif", ".cif.gz")
@@ -20,20 +21,30 @@ TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 COLUMN = "cif"
 """Name of the column that holds them."""
 
+BEGINS = "_cell_length_a"
+"""What every crystal has."""
+
 Piece = tuple[str, str, str | None]
 """Where a data block stands, for people; its text; the class that a table gives it."""
 
 
 def holds_crystals(path: pathlib.Path) -> bool:
-    """Tell whether the first line of a table names a column of CIF."""
+    """Tell whether a table has a column of CIF, by its name or by what stands below it; one of texts has none."""
     if not path.name.lower().endswith(TABLES):
         return False
     try:
         with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
-            first = file.readline(2**16).decode("utf-8-sig", errors="replace")
-        return any(COLUMN in _names(cells) for _, cells in rows_of(first))
+            head = file.read(HEAD).decode("utf-8-sig", errors="replace")
+        rows = (cells for _, cells in rows_of(head))
+        names = _names(next(rows, []))
+        return COLUMN in names or (TEXT not in names and _cif_among(next(rows, [])) is not None)
     except (gzip.BadGzipFile, EOFError, zlib.error, csv.Error):
         return False
+
+
+def _cif_among(cells: list[str]) -> int | None:
+    """Return which cell of a row holds CIF."""
+    return next((i for i, cell in enumerate(cells) if BEGINS in cell and blocks(cell)), None)
 
 
 def pieces(path: pathlib.Path) -> Iterator[Piece]:
@@ -47,18 +58,20 @@ def pieces(path: pathlib.Path) -> Iterator[Piece]:
         if not files:
             raise InputError(f"{path}: expected files {', '.join(ENDINGS)}, found none")
         for file in files:
-            yield from _in_file(file, file.name)
+            found = list(_in_file(file))
+            for name, text, label in found:
+                yield file.name if len(found) == 1 else f"{file.name}, {name}", text, label
     elif path.name.lower().endswith(ENDINGS):
-        yield from _in_file(path, path.name)
+        yield from _in_file(path)
     else:
         yield from _in_table(path)
 
 
-def _in_file(path: pathlib.Path, name: str) -> Iterator[Piece]:
+def _in_file(path: pathlib.Path) -> Iterator[Piece]:
     whole = read_text(path)
     found = blocks(whole) or [whole]  # which is told to be none where it is read
     for number, text in enumerate(found, 1):
-        yield name if len(found) == 1 else f"{name}, crystal {number}", text, None
+        yield f"crystal {number}", text, None
 
 
 def _names(cells: list[str]) -> list[str]:
@@ -66,16 +79,21 @@ def _names(cells: list[str]) -> list[str]:
 
 
 def _in_table(path: pathlib.Path) -> Iterator[Piece]:
-    """Yield the cells of the column, numbering rows as a spreadsheet does: the header is row 1."""
+    """Yield the cells of the column, numbering rows as a spreadsheet does."""
     try:
         (_, first), *rows = rows_of(read_unicode(path))
     except csv.Error as error:
         raise InputError(f"{path}: is no table of text ({error})") from error
     names = _names(first)
+    if not rows:
+        raise InputError(f"{path}: expected rows of crystals below the header, there are no rows")
+    if COLUMN not in names:
+        other = first[_cif_among(rows[0][1]) or 0].strip()
+        raise InputError(f"{path}: the column {other!r} holds CIF; call it {COLUMN}")
     column = names.index(COLUMN)
     label = next((i for i, name in enumerate(names) if name in LABEL_NAMES), None)
     for number, (line, cells) in enumerate(rows, 2):
-        where = f"row {number} (which ends in line {line})"
+        where = f"row {number} (the header is row 1; ends in line {line})"
         if len(cells) != len(names):
             raise InputError(f"{path}: {where} has {len(cells)} cells, expected {len(names)} as in the first; mend it")
         found = blocks(cells[column])

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from feller.data.crystals.arrays import padded
+from feller.data.crystals.arrays import check_apart, padded
 from feller.data.crystals.cif import PartialError, need_pymatgen, read_block
 from feller.data.crystals.crystal import Crystal
 from feller.data.crystals.files import pieces
@@ -25,7 +25,10 @@ class _Kept:
 
     longest: int
     crystals: list[Crystal] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
+    empty: int = 0
+    """Of the damaged, those that hold nothing."""
     tally: Tally = field(default_factory=Tally)
 
     def add(self, name: str, text: str, label: str | None) -> None:
@@ -37,6 +40,7 @@ class _Kept:
             return
         except InputError as error:
             self.damaged.append(f"{name}: {error}")
+            self.empty += not text.strip()
             return
         if len(crystal.numbers) > self.longest:
             self.tally.add(f"crystals left out for over {self.longest} atoms: {{}}", name)
@@ -44,6 +48,7 @@ class _Kept:
         if isotopes:
             self.tally.add("crystals whose deuterium or tritium counts as hydrogen: {}", name)
         self.crystals.append(crystal if label is None else crystal._replace(label=label))
+        self.names.append(name)
 
 
 def find_crystals(path: pathlib.Path, longest: int | None = LONGEST) -> FoundCrystals:
@@ -51,10 +56,10 @@ def find_crystals(path: pathlib.Path, longest: int | None = LONGEST) -> FoundCry
 
     Args:
         path: Where it lies.
-        longest: Atoms of a cell beyond which it is left out; None for no limit.
+        longest: Atoms of a cell beyond which it is left out; None to take all as they are, as samples must be.
 
     Raises:
-        InputError: If a crystal is damaged, naming the first, or if nothing is left.
+        InputError: If a crystal is damaged or two atoms are at one place, naming the first, or if nothing is left.
         UsageError: If pymatgen is not installed.
     """
     need_pymatgen()
@@ -62,14 +67,19 @@ def find_crystals(path: pathlib.Path, longest: int | None = LONGEST) -> FoundCry
     for piece in pieces(path):
         kept.add(*piece)
     if kept.damaged:
-        more = f"; {len(kept.damaged)} such in all" if len(kept.damaged) > 1 else ""
+        empty = f", {kept.empty} of them empty" if kept.empty else ""
+        more = f"; {len(kept.damaged)} are damaged in all{empty}" if len(kept.damaged) > 1 else ""
         raise InputError(f"{path}: {kept.damaged[0]}{more}; mend or drop it")
     notes = kept.tally.notes()
     if not kept.crystals:
         raise InputError(f"{path}: no crystal is left ({'; '.join(notes) or 'there is none at all'})")
     labels, classes = _labels([crystal.label for crystal in kept.crystals], str(path))
     atoms, places, lattice = padded(kept.crystals)
-    return FoundCrystals(places, labels, classes, notes=notes, atoms=atoms, lattice=lattice)
+    names = tuple(f"{path}: {name}" for name in kept.names)
+    found = FoundCrystals(places, labels, classes, notes=notes, names=names, atoms=atoms, lattice=lattice)
+    if longest is not None:
+        check_apart(found)
+    return found
 
 
 def _labels(labels: list[str | None], where: str) -> tuple[np.ndarray | None, tuple[str, ...]]:

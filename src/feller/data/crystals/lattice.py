@@ -7,7 +7,7 @@ from torch import Tensor
 MARGIN = 1.0
 """Degrees by which three angles that we choose are away from a flat cell."""
 SHORTEST, LONGEST = 0.1, 1000.0
-"""Limits in Å of the lengths that we choose."""
+"""Limits in Å of the lengths that we read and choose."""
 
 
 def unbounded(lattice: Float[Tensor, "n 6"]) -> Float64[Tensor, "n 6"]:

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Float, Float32, Float64, Int64
 from PIL import Image
 from torch import Tensor
 
 from feller.data.arrays import write_arrays
 from feller.data.crystals.arrays import padded
 from feller.data.crystals.crystal import Crystal
-from feller.data.crystals.elements import NUMBERS, SYMBOLS
-from feller.data.crystals.lattice import bounded, unbounded
+from feller.data.crystals.elements import NUMBERS, SYMBOLS, numbers_among
+from feller.data.crystals.lattice import LONGEST, MARGIN, SHORTEST, bounded, unbounded
 from feller.data.crystals.picture import picture
 from feller.data.crystals.wanted import lattice_of, numbered, symbols_of
 from feller.data.crystals.written import blocks_of, table_of, write_folder
@@ -21,12 +21,14 @@ from feller.data.found import Found, FoundCrystals, expect
 from feller.data.labels import label_arrays, label_names, relabel
 from feller.data.modality import Dataset, Modality, Write, check_finite_state
 from feller.errors import InputError, UsageError
-from feller.record import nearest, replace_file
+from feller.record import replace_file
 from feller.spaces import Euclidean, Product, Tokens, Torus
 from feller.spaces.tokens import MaskSource
 from feller.spaces.torus import TURN, wrap
 from feller.tree import Given, State
 
+SAME = 1e-3
+"""By which share a number of a cell that a person gives may differ from what a model makes of it."""
 THIN = 1e-3
 """Least scale of a number of the cell: those of cubic cells do not vary."""
 
@@ -103,15 +105,17 @@ class Crystals(Modality):
         numbers = unbounded(lattice)
         return ((numbers - numbers.new_tensor(self.mean)) / numbers.new_tensor(self.scale)).float()
 
+    def _cell(self, numbers: Float[Tensor, "n 6"]) -> Float64[Tensor, "n 6"]:
+        numbers = numbers.double()
+        return bounded(numbers * numbers.new_tensor(self.scale) + numbers.new_tensor(self.mean))
+
     def decode(self, state: State) -> State:
         """Turn a state into values; six numbers that close no cell become the nearest cell.
 
         What stands behind the last atom means nothing, and the mask may be left there.
         """
         check_finite_state(state)
-        numbers = state["lattice"].double()
-        lattice = bounded(numbers * numbers.new_tensor(self.scale) + numbers.new_tensor(self.mean))
-        place = (state["place"].double() / TURN).remainder(1)
+        place, lattice = (state["place"].double() / TURN).remainder(1), self._cell(state["lattice"])
         return {"element": state["element"], "place": torch.where(place < 1, place, 0), "lattice": lattice}
 
     def complete(self, given: Given) -> Given:
@@ -124,16 +128,15 @@ class Crystals(Modality):
         found = expect(found, FoundCrystals)
         lengths = (found.atoms > 0).sum(1)
         if lengths.max() > self.longest:
-            raise InputError(f"expected cells of up to {self.longest} atoms, got one of {lengths.max()}; leave it out")
-        unknown = [SYMBOLS[number] for number in np.unique(found.atoms) if SYMBOLS[number] not in ("", *self.elements)]
-        if unknown:
-            raise InputError(f"there is no {unknown[0]} here: {nearest(unknown[0], list(self.elements))}")
-        lookup = np.zeros(len(SYMBOLS), dtype=np.int64)
-        lookup[[NUMBERS[symbol] for symbol in self.elements]] = np.arange(len(self.elements))
+            i = int(lengths.argmax())
+            raise InputError(
+                f"{found.called(i)}: expected cells of up to {self.longest} atoms, got one of {lengths[i]}; leave it"
+                " out"
+            )
         n, most = found.atoms.shape
         element, place = np.zeros((n, self.longest), dtype=np.int64), np.zeros((n, self.longest, 3))
         kept = min(most, self.longest)
-        element[:, :kept], place[:, :kept] = lookup[found.atoms[:, :kept]], found.values[:, :kept]
+        element[:, :kept], place[:, :kept] = numbers_among(self.elements, found)[:, :kept], found.values[:, :kept]
         leaves = {"element": element, "place": place, "lattice": found.lattice}
         number = {int(name): i for i, name in enumerate(self.sizes)}
         classes = torch.tensor([number.get(length, len(number)) for length in lengths.tolist()])
@@ -159,14 +162,24 @@ class Crystals(Modality):
         if leaf not in self.leaves:
             return super().give(leaf, text)
         if leaf == "lattice":
-            return self._standardised(lattice_of(text)), {}
+            lattice = lattice_of(text)
+            value = self._standardised(lattice)
+            if not torch.allclose(self._cell(value), lattice, rtol=SAME, atol=0):
+                near = ",".join(f"{part:.6g}" for part in self._cell(value)[0].tolist())
+                raise UsageError(
+                    f"lattice={text} would become {near}: a model holds edges of {SHORTEST:g} to {LONGEST:,g} Å, and"
+                    f" angles that close with {MARGIN:g} degree to spare; give such a cell"
+                )
+            return value, {}
         symbols = symbols_of(text)
         numbers = torch.from_numpy(numbered(symbols, self.elements))
         if text.strip() == symbols[0]:
             return numbers.expand(1, self.longest).clone(), {}
         size = str(len(symbols))
         if size not in self.sizes:
-            raise UsageError(f"{text} has {size} atoms, and cells of the training data have {', '.join(self.sizes)}")
+            raise UsageError(
+                f"{text:.60} has {size} atoms, and cells of the training data have {', '.join(self.sizes)}"
+            )
         element = torch.zeros(1, self.longest, dtype=torch.long)
         element[0, : len(symbols)] = numbers
         return element, {"atoms": self.sizes.index(size)}

@@ -1,6 +1,5 @@
 """Crystals drawn for people: their cells and what is in them, atoms in the colours of their elements."""
 
-import colorsys
 import itertools
 import math
 from typing import Any
@@ -9,7 +8,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from feller.data.crystals.crystal import Crystal, formula
+from feller.data.colours import colour_of, ink_on
+from feller.data.crystals.crystal import Crystal, counts
 from feller.data.crystals.elements import SYMBOLS
 from feller.data.crystals.lattice import vectors
 from feller.data.drawing import finish
@@ -18,9 +18,12 @@ MOST = 25
 """Crystals that are drawn, at most; the first ones."""
 PANEL = 2.4
 """Width of a panel in inches."""
-GOLDEN = (math.sqrt(5) - 1) / 2
 EDGE = 0.02
 """How near to a face, in edges of the cell, an atom is drawn on the opposite face, too."""
+SAME = 0.4
+"""Distance in Å below which atoms hide each other: those in front are drawn smaller, so that rings are seen."""
+SMALL = 60.0
+"""Size in square points up to which a disc has no room for a symbol, so that a legend names the elements."""
 TILT = (math.radians(18), math.radians(24))
 """How far cells are turned about the vertical, then tipped towards who looks."""
 
@@ -40,7 +43,7 @@ def picture(crystals: list[Crystal], columns: int | None = None) -> Image.Image:
         axes.set_axis_off()
         axes.set_aspect("equal")
         _draw(axes, crystal)
-        axes.set_title(formula(crystal.numbers)[:24], fontsize=9, color="0.3", pad=2)
+        axes.set_title(reduced(crystal.numbers)[:24], fontsize=9, color="0.3", pad=2)
     return finish(figure, None, ())
 
 
@@ -64,9 +67,11 @@ def with_images(crystal: Crystal) -> tuple[np.ndarray, np.ndarray]:
     return np.array(numbers), np.array(places)
 
 
-def colour(number: int) -> tuple[float, float, float]:
-    """Return the colour of an element: hues that go around by the golden ratio are well apart."""
-    return colorsys.hls_to_rgb(number * GOLDEN % 1, 0.52 if number % 2 else 0.62, 0.62)
+def reduced(numbers: np.ndarray) -> str:
+    """Write the smallest formula with the same shares, in the order in which the elements first come."""
+    found = counts(numbers)
+    whole = math.gcd(*found.values())
+    return "".join(f"{symbol}{n // whole if n > whole else ''}" for symbol, n in found.items())
 
 
 def _draw(axes: Any, crystal: Crystal) -> None:
@@ -78,18 +83,43 @@ def _draw(axes: Any, crystal: Crystal) -> None:
             x, y, _ = (np.array([one, other]) @ edges).T
             axes.plot(x, y, color="0.6", linewidth=0.8, zorder=0)
     numbers, places = with_images(crystal)
-    points = places @ edges
-    order = points[:, 2].argsort()
-    spread = np.ptp(corners @ edges, axis=0)[:2].max()
+    order = (places @ edges)[:, 2].argsort()
+    numbers, points = numbers[order], (places @ edges)[order]
+    same = np.linalg.norm(points[:, None] - points, axis=2) < SAME
+    behind, ahead = np.tril(same, -1).sum(1), np.triu(same, 1).sum(1)
     size = min(300.0, 2600 / len(numbers))
-    for depth, i in enumerate(order, 1):
-        x, y, _ = points[i]
-        number = int(numbers[i])
-        axes.scatter(x, y, s=size, color=[colour(number)], edgecolors="white", linewidths=0.6, zorder=depth)
-        if size > 60:
-            font = min(8, 0.4 * size**0.5 + 1)
-            axes.text(x, y, SYMBOLS[number], fontsize=font, ha="center", va="center", zorder=depth)
-    middle = (corners @ edges).mean(0)
-    reach = 0.58 * spread + 1e-3
+    for i, (x, y, _) in enumerate(points):
+        colour = colour_of(int(numbers[i]))
+        disc = size / 2 ** behind[i]
+        axes.scatter(x, y, s=disc, color=[colour], edgecolors="0.25", linewidths=0.6, zorder=i + 1)
+        if size > SMALL and not ahead[i]:
+            found = counts(numbers[same[i]])
+            symbols = " + ".join(f"{n} {symbol}" if n > 1 else symbol for symbol, n in found.items())
+            beside = {"xytext": (size**0.5 / 2 + 1, 0), "ha": "left", "color": "0.2", "zorder": len(points) + 1}
+            inside = {"xytext": (0, 0), "ha": "center", "color": ink_on(colour), "zorder": i + 1}
+            form = {"textcoords": "offset points", "fontsize": min(8, 0.4 * size**0.5 + 1), "va": "center"}
+            axes.annotate(symbols, (x, y), **form, **(beside if behind[i] else inside))
+    if size <= SMALL:
+        _name(axes, crystal.numbers)
+    corner = corners @ edges
+    middle, reach = corner.mean(0), 0.58 * np.ptp(corner, axis=0)[:2].max() + 1e-3
     axes.set_xlim(middle[0] - reach, middle[0] + reach)
     axes.set_ylim(middle[1] - reach, middle[1] + reach)
+
+
+def _name(axes: Any, numbers: np.ndarray) -> None:
+    """Name the colours below a cell."""
+    from matplotlib.lines import Line2D
+
+    elements = list(dict.fromkeys(numbers.tolist()))
+    form: dict[str, Any] = {
+        "marker": "o",
+        "linestyle": "",
+        "markersize": 5,
+        "markeredgecolor": "0.25",
+        "markeredgewidth": 0.6,
+    }
+    marks = [Line2D([], [], color=colour_of(number), **form) for number in elements]
+    where = {"loc": "lower center", "bbox_to_anchor": (0.5, -0.04), "ncols": min(len(elements), 6), "frameon": False}
+    tight = {"handletextpad": 0, "columnspacing": 0.4, "borderpad": 0, "labelspacing": 0.2}
+    axes.legend(marks, [SYMBOLS[number] for number in elements], fontsize=7, labelcolor="0.3", **where, **tight)

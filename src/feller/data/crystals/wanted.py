@@ -1,5 +1,6 @@
 """What a person says of a crystal: its atoms, or its cell."""
 
+import math
 import re
 
 import numpy as np
@@ -7,6 +8,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from feller.data.columns import number
 from feller.data.crystals.elements import NUMBERS
 from feller.data.crystals.lattice import closes
 from feller.errors import UsageError
@@ -15,7 +17,7 @@ from feller.record import nearest
 MOST = 10_000
 """Atoms that a formula may stand for."""
 HOW = "write element=CaTiO3, element=Ca,Ti,O,O,O, or one symbol for all atoms"
-_PART = re.compile(r"([A-Z][a-z]?)(\d*)|(\()|\)(\d*)")
+_PART = re.compile(r"([A-Z][a-z]?)(\d{0,9})|(\()|\)(\d{0,9})")
 
 
 def symbols_of(text: str) -> list[str]:
@@ -27,7 +29,7 @@ def symbols_of(text: str) -> list[str]:
     found = [part.strip() for part in text.split(",")] if "," in text else _expand(text.strip())
     unknown = next((symbol for symbol in found if symbol not in NUMBERS), None)
     if unknown is not None:
-        raise UsageError(f"there is no element {unknown!r} in element={text}: {HOW}")
+        raise UsageError(f"there is no element {unknown!r:.40} in element={text:.60}: {HOW}")
     return found
 
 
@@ -38,7 +40,7 @@ def _expand(formula: str) -> list[str]:
     while place < len(formula):
         part = _PART.match(formula, place)
         if part is None or (part[0][0] == ")" and len(levels) == 1):
-            raise UsageError(f"cannot read element={formula} from {formula[place:]!r} on: {HOW}")
+            raise UsageError(f"cannot read element={formula:.60} from {formula[place:]!r:.40} on: {HOW}")
         symbol, times, opened, closed = part.groups()
         if opened:
             levels.append([])
@@ -46,11 +48,11 @@ def _expand(formula: str) -> list[str]:
             group = [symbol] if symbol else levels.pop()
             repeated = int((times if symbol else closed) or 1)
             if len(group) * repeated + len(levels[-1]) > MOST:
-                raise UsageError(f"element={formula} stands for over {MOST:,} atoms: {HOW}")
+                raise UsageError(f"element={formula:.60} stands for over {MOST:,} atoms: {HOW}")
             levels[-1] += group * repeated
         place = part.end()
     if len(levels) > 1 or not levels[0]:
-        raise UsageError(f"cannot read element={formula}, a bracket is open or there is no atom: {HOW}")
+        raise UsageError(f"cannot read element={formula:.60}, a bracket is open or there is no atom: {HOW}")
     return levels[0]
 
 
@@ -60,13 +62,11 @@ def lattice_of(text: str) -> Float64[Tensor, "1 6"]:
     Raises:
         UsageError: If there are others, or if they close no cell.
     """
-    try:
-        lattice = torch.tensor([[float(part) for part in text.split(",")]], dtype=torch.float64)
-    except ValueError:
-        lattice = torch.empty(1, 0, dtype=torch.float64)
+    parts = [number(part.strip()) for part in text.split(",")]
+    lattice = torch.tensor([[math.nan if part is None else part for part in parts]], dtype=torch.float64)
     if lattice.shape != (1, 6) or not closes(lattice)[0]:
         how = "lengths in Å and angles in degrees that close, such as 4,4,4,90,90,90"
-        raise UsageError(f"expected lattice=a,b,c,alpha,beta,gamma, {how}, got {text!r}")
+        raise UsageError(f"expected lattice=a,b,c,alpha,beta,gamma, {how}, got {text!r:.60}")
     return lattice
 
 

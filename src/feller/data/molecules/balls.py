@@ -1,12 +1,15 @@
 """Molecules drawn for people: balls in the colours of their elements, sticks where atoms are near enough for a bond."""
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from feller.data.crystals.elements import NUMBERS
+from feller.data.colours import colour_of
+from feller.data.crystals.elements import SYMBOLS
 from feller.data.drawing import finish
 from feller.data.molecules.molecule import RADII, Molecule
 
@@ -22,17 +25,15 @@ LEAST = 0.06
 """Radius that every ball has besides, in Å."""
 EDGE = 0.8
 """Room around the widest molecule, in Å."""
-COLOURS = {
-    **{"H": "#f2f2f2", "B": "#ffb5b5", "C": "#5a5a5a", "N": "#3b5fe0", "O": "#e0261a", "F": "#7fd34e"},
-    **{"Si": "#d9b48f", "P": "#ff8c1a", "S": "#e6c82c", "Cl": "#2fbf2f", "Se": "#ffa100", "Br": "#a03434"},
-    **{"I": "#8b2fb0"},
-}
-"""The usual colours of elements."""
-OTHER = "#d070c0"
+TITLE = 0.22
+"""Room for the formula above a molecule, in inches."""
 
 
-def balls(molecules: list[Molecule], columns: int | None = None) -> Image.Image:
-    """Draw molecules, all to one scale, each seen along its thinnest direction."""
+def balls(molecules: list[Molecule], columns: int | None = None, *, beside: Sequence[Molecule] = ()) -> Image.Image:
+    """Draw molecules with their formulas, each seen along its thinnest direction.
+
+    They have one scale, also with those of another picture that stands beside this one.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -40,16 +41,27 @@ def balls(molecules: list[Molecule], columns: int | None = None) -> Image.Image:
     turned = [_turned(molecule.places) for molecule in drawn]
     across = min(len(drawn), columns or math.ceil(math.sqrt(len(drawn))))
     down = -(-len(drawn) // across)
-    wide, high = (max(float(np.abs(places[:, i]).max()) for places in turned) + EDGE for i in (0, 1))
-    height = PANEL * high / wide
+    others = [_turned(molecule.places) for molecule in beside[:MOST]]
+    wide, high = (max(float(np.abs(places[:, i]).max()) for places in (*turned, *others)) + EDGE for i in (0, 1))
+    height = PANEL * high / wide + TITLE
     figure = Figure(figsize=(PANEL * across, height * down), dpi=100, facecolor="white")
     FigureCanvasAgg(figure)
     for i, (molecule, places) in enumerate(zip(drawn, turned, strict=True)):
         left, bottom = i % across / across, 1 - (i // across + 1) / down
-        axes = figure.add_axes((left, bottom, 1 / across, 1 / down), xlim=(-wide, wide), ylim=(-high, high))
+        room = (1 - TITLE / height) / down
+        axes = figure.add_axes((left, bottom, 1 / across, room), xlim=(-wide, wide), ylim=(-high, high))
         axes.set_axis_off()
         _draw(axes, molecule, places)
+        axes.set_title(hill(molecule.atoms)[:24], fontsize=9, color="0.3", pad=2)
     return finish(figure, None, ())
+
+
+def hill(atoms: np.ndarray) -> str:
+    """Write what a molecule is made of: carbon and hydrogen first where there is carbon, others by the alphabet."""
+    found = Counter(SYMBOLS[number] for number in atoms.tolist())
+    first = [symbol for symbol in ("C", "H") if symbol in found and "C" in found]
+    symbols = [*first, *sorted(found.keys() - set(first))]
+    return "".join(f"{symbol}{found[symbol] if found[symbol] > 1 else ''}" for symbol in symbols)
 
 
 def _turned(places: np.ndarray) -> np.ndarray:
@@ -83,11 +95,3 @@ def _stick(start: np.ndarray, end: np.ndarray) -> np.ndarray:
     along = end - start
     side = STICK * np.array([-along[1], along[0]]) / max(float(np.hypot(*along)), 1e-9)
     return np.stack([start + side, end + side, end - side, start - side])
-
-
-def colour_of(number: int) -> str:
-    """Return the colour of an atomic number."""
-    return _BY_NUMBER.get(number, OTHER)
-
-
-_BY_NUMBER = {NUMBERS[symbol]: colour for symbol, colour in COLOURS.items()}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from feller.data.crystals.elements import NUMBERS, SYMBOLS
-from feller.data.found import FoundMolecules
+from feller.data.found import FoundMolecules, check_rows
 from feller.data.molecules.molecule import Molecule
 from feller.data.molecules.sdf import read_sdf
 from feller.data.molecules.xyz import read_xyz
@@ -22,6 +22,8 @@ ENDINGS = tuple(READERS)
 """Of the files that hold molecules."""
 LONGEST = 64
 """Atoms beyond which a molecule is left out unless a limit is named."""
+FARTHEST = 10_000.0
+"""Distance in Å from the mean of a molecule beyond which there is no atom."""
 NEAREST = 0.3
 """Distance in Å below which two atoms cannot be two."""
 BARE = (
@@ -34,14 +36,15 @@ class _Kept:
     """What was kept, and what was said of the others."""
 
     longest: int
-    molecules: list[Molecule] = field(default_factory=list)
+    molecules: list[tuple[Molecule, str]] = field(default_factory=list)
+    """With where they stand."""
     tally: Tally = field(default_factory=Tally)
 
     def add(self, molecule: Molecule, where: str) -> None:
         """Keep a molecule if it suits.
 
         Raises:
-            InputError: If two of its atoms are at one place.
+            InputError: If two of its atoms are at one place, or one is far away.
         """
         size = len(molecule.atoms)
         unsuitable = {
@@ -54,10 +57,22 @@ class _Kept:
         if said is not None:
             self.tally.add(said, molecule.name)
             return
+        _check_together(molecule, where)
         _check_apart(molecule, where)
         if NUMBERS["C"] in molecule.atoms and NUMBERS["H"] not in molecule.atoms:
             self.tally.add(BARE, molecule.name)
-        self.molecules.append(molecule)
+        self.molecules.append((molecule, where))
+
+
+def _check_together(molecule: Molecule, where: str) -> None:
+    with np.errstate(over="ignore"):
+        away = np.abs(molecule.places - (molecule.places / len(molecule.places)).sum(0)).max(1)
+    if away.max() > FARTHEST:
+        i = int(away.argmax())
+        raise InputError(
+            f"{where}: atom {i + 1} ({SYMBOLS[molecule.atoms[i]]}) is {away[i]:.3g} Å from the mean of the molecule,"
+            f" expected {FARTHEST:,g} or less; mend or drop that molecule"
+        )
 
 
 def _check_apart(molecule: Molecule, where: str) -> None:
@@ -102,24 +117,22 @@ def interpret_molecules(arrays: dict[str, np.ndarray], where: str, longest: int 
             f" {list(valid.shape)}"
         )
     lengths = valid.sum(1)
-    if not (valid == (np.arange(valid.shape[1]) < lengths[:, None])).all() or lengths.min() < 1:
-        raise InputError(f"{where}: expected the valid atoms of each sample at its beginning, one or more")
-    if not ((element[valid] >= 1) & (element[valid] < len(SYMBOLS))).all():
-        raise InputError(f"{where}: expected atomic numbers from 1 to {len(NUMBERS)}, got others; drop those samples")
-    if not np.isfinite(place[valid]).all():
-        raise InputError(f"{where}: expected finite places, got others; drop those samples")
-    name = pathlib.Path(where).name
+    first = valid == (np.arange(valid.shape[1]) < lengths[:, None])
+    check_rows(first & valid[:, :1], where, "valid atoms at the beginning, one or more")
+    known = (element >= 1) & (element < len(SYMBOLS))
+    check_rows(known | ~valid, where, f"atomic numbers from 1 to {len(NUMBERS)}")
+    check_rows(np.isfinite(place).all(2) | ~valid, where, "finite places")
     rows = (
-        Molecule(f"{name}: row {i + 1}", element[i, :length].astype(np.int64), place[i, :length].astype(np.float64))
-        for i, length in enumerate(lengths.tolist())
+        Molecule(f"row {i}", element[i - 1, :length].astype(np.int64), place[i - 1, :length].astype(np.float64))
+        for i, length in enumerate(lengths.tolist(), 1)
     )
-    return _collect(((row, f"{where}: row {i}") for i, row in enumerate(rows, 1)), where, longest)
+    return _collect(((row, f"{where}: {row.name}") for row in rows), where, longest)
 
 
 def _collect(molecules: Iterable[tuple[Molecule, str]], where: str, longest: int | None) -> FoundMolecules:
     """Pad what suits; without a limit all does."""
     if longest is None:
-        kept, notes = [molecule for molecule, _ in molecules], ()
+        kept, notes = [*molecules], ()
     else:
         collected = _Kept(longest)
         for molecule, place in molecules:
@@ -128,11 +141,11 @@ def _collect(molecules: Iterable[tuple[Molecule, str]], where: str, longest: int
     if not kept:
         sizes = "" if longest is None else f" of 2 to {longest} atoms"
         raise InputError(f"{where}: no molecule{sizes} is left ({'; '.join(notes) or 'there is none at all'})")
-    most = max(len(molecule.atoms) for molecule in kept)
+    most = max(len(molecule.atoms) for molecule, _ in kept)
     atoms, values = np.zeros((len(kept), most), dtype=np.int64), np.zeros((len(kept), most, 3))
-    for i, molecule in enumerate(kept):
+    for i, (molecule, _) in enumerate(kept):
         atoms[i, : len(molecule.atoms)], values[i, : len(molecule.atoms)] = molecule.atoms, molecule.places
-    return FoundMolecules(values, atoms=atoms, notes=notes)
+    return FoundMolecules(values, atoms=atoms, notes=notes, names=tuple(place for _, place in kept))
 
 
 def _molecules(path: pathlib.Path) -> Iterator[tuple[Molecule, str]]:
@@ -145,5 +158,9 @@ def _molecules(path: pathlib.Path) -> Iterator[tuple[Molecule, str]]:
             yield from _molecules(file)
         return
     reader = next(reader for ending, reader in READERS.items() if path.name.lower().endswith(ending))
+    empty = True
     for molecule in reader(path):
+        empty = False
         yield molecule, f"{path.parent / molecule.name}"
+    if empty:
+        raise InputError(f"{path}: expected molecules, the file holds none; drop it")

@@ -8,7 +8,7 @@ from feller.record import nearest
 
 SYMBOL = "[A-Za-z][a-z]?"
 LIST = re.compile(rf"{SYMBOL}(\s*,\s*{SYMBOL})+")
-FORMULA = re.compile(r"([A-Z][a-z]?)(\d*)")
+FORMULA = re.compile(r"([A-Z][a-z]?)(\d{0,9})")
 MOST = 10_000
 """Atoms that a formula may ask for; more cannot be meant."""
 
@@ -26,7 +26,7 @@ def atoms_of(text: str) -> list[str]:
         parts = FORMULA.findall(text)
         counts = [int(count or 1) for _, count in parts]
         if not parts or "".join(a + b for a, b in parts) != text or min(counts) < 1 or sum(counts) > MOST:
-            raise UsageError(f"expected a formula such as CH4O, or symbols such as C,O,H,H,H,H, got {text!r}")
+            raise UsageError(f"expected a formula such as CH4O, or symbols such as C,O,H,H,H,H, got {text!r:.60}")
         symbols = [symbol for (symbol, _), count in zip(parts, counts, strict=True) for _ in range(count)]
     for symbol in symbols:
         if symbol not in NUMBERS:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from feller.data import overview
 from feller.data.arrays import write_arrays
-from feller.data.crystals.elements import NUMBERS, SYMBOLS
+from feller.data.crystals.elements import NUMBERS, SYMBOLS, numbers_among
 from feller.data.found import Found, FoundMolecules, expect
 from feller.data.modality import Dataset, Modality, Write, check_finite_state
 from feller.data.molecules.balls import balls
@@ -127,20 +127,17 @@ class Molecules(Modality):
     def accept(self, found: Found) -> tuple[State, Given]:
         """Centre molecules and pad them to our length; a number of atoms that we do not know counts as not given."""
         found = expect(found, FoundMolecules)
+        lengths = (found.atoms > 0).sum(1)
         size = found.atoms.shape[1]
         if size > self.longest:
-            raise InputError(f"expected molecules of at most {self.longest} atoms, got one of {size}; leave it out")
-        ours = np.full(len(SYMBOLS), -1)
-        ours[[0, *(NUMBERS[symbol] for symbol in self.elements)]] = [0, *range(len(self.elements))]
-        strange = found.atoms[ours[found.atoms] < 0]
-        if len(strange):
+            i = int(lengths.argmax())
             raise InputError(
-                f"expected molecules of {', '.join(self.elements)}, got one with {SYMBOLS[strange[0]]}; leave it out"
+                f"{found.called(i)}: expected molecules of at most {self.longest} atoms, got one of {size}; leave it"
+                " out"
             )
-        lengths = (found.atoms > 0).sum(1)
         marks = self._marks(torch.from_numpy(lengths))
         element = torch.zeros(len(lengths), self.longest, dtype=torch.long)
-        element[:, :size] = torch.from_numpy(ours[found.atoms])
+        element[:, :size] = torch.from_numpy(numbers_among(self.elements, found))
         place = torch.zeros(len(lengths), self.longest, 3, dtype=torch.float64)
         place[:, :size] = torch.from_numpy(found.values)
         centre = place.sum(1, keepdim=True) / torch.from_numpy(lengths)[:, None, None]

@@ -8,6 +8,7 @@ from typing import NoReturn
 
 import numpy as np
 
+from feller.data.columns import number
 from feller.data.crystals.elements import ISOTOPES, NUMBERS, SYMBOLS
 from feller.data.molecules.molecule import Molecule
 from feller.data.pdb import read_text
@@ -16,6 +17,8 @@ from feller.errors import InputError
 USUAL = (0, 1)
 """Columns of the symbol and of the first coordinate, where the comment does not tell."""
 COLUMNS = re.compile(r"\bProperties=(\S+)")
+DIGITS = 9
+"""Of a count, at most."""
 QM9 = re.compile(r"gdb[ \t]+\d")
 """How comments begin in the files that QM9 came as: three lines follow the atoms there."""
 
@@ -41,11 +44,11 @@ def read_xyz(path: pathlib.Path) -> Iterator[Molecule]:
 
 def _block(lines: list[str], at: int, path: pathlib.Path) -> Iterator[Molecule]:
     """Yield the molecule that begins in a line, and return where the next one does."""
-    count = lines[at].strip()
-    if not (count.isdecimal() and count.isascii() and int(count)):
+    count = _whole(lines[at].strip())
+    if not count:
         _refuse(path, at, "the number of atoms of a molecule", lines[at], "does the one before it name too few?")
     first = at + 2
-    last = first + int(count)
+    last = first + count
     if last > len(lines):
         raise InputError(
             f"{path}: line {at + 1}: a molecule of {count} atoms begins here, but the file ends after"
@@ -57,38 +60,41 @@ def _block(lines: list[str], at: int, path: pathlib.Path) -> Iterator[Molecule]:
     return last + 3 * bool(QM9.match(lines[at + 1]))
 
 
+def _whole(text: str) -> int | None:
+    """Return a number of usual length that is counted with."""
+    return int(text) if text.isdecimal() and text.isascii() and len(text) <= DIGITS else None
+
+
 def _columns(comment: str, path: pathlib.Path, at: int) -> tuple[int, int]:
     """Return where the symbol and the first coordinate stand."""
     told = COLUMNS.search(comment)
     if not told:
         return USUAL
     parts = told[1].strip('"').split(":")
-    names, widths = parts[::3], parts[2::3]
-    if len(parts) % 3 or not all(map(str.isdecimal, widths)) or not {"species", "pos"} <= set(names):
+    names, widths = parts[::3], [_whole(part) or 0 for part in parts[2::3]]
+    if len(parts) % 3 or not all(widths) or not {"species", "pos"} <= set(names):
         _refuse(path, at, "Properties=NAME:KIND:WIDTH:... with species and pos", told[0], "mend it or take it away")
-    place = {name: sum(map(int, widths[:i])) for i, name in enumerate(names)}
+    place = {name: sum(widths[:i]) for i, name in enumerate(names)}
     return place["species"], place["pos"]
 
 
 def _atom(line: str, columns: tuple[int, int], path: pathlib.Path, at: int) -> tuple[int, list[float]]:
     """Return atomic number and place."""
     cells = line.split()
-    try:
-        places = [float(cell.replace("*^", "e")) for cell in cells[columns[1] : columns[1] + 3]]
-        symbol = cells[columns[0]]
-    except (ValueError, IndexError):
-        places, symbol = [], ""
-    if len(places) < 3 or not all(map(math.isfinite, places)):
+    read = (number(cell.replace("*^", "e")) for cell in cells[columns[1] : columns[1] + 3])
+    places = [place for place in read if place is not None and math.isfinite(place)]
+    if len(places) < 3 or len(cells) <= columns[0]:
         _refuse(path, at, "a symbol and three numbers", line, "mend or drop it")
-    return _number(symbol, path, at), places
+    return _number(cells[columns[0]], path, at), places
 
 
 def _number(symbol: str, path: pathlib.Path, at: int) -> int:
     """Return the atomic number of a symbol, or of what is a number already."""
     name = symbol.capitalize()
-    name = SYMBOLS[int(name)] if name.isdecimal() and int(name) < len(SYMBOLS) else ISOTOPES.get(name, name)
+    count = _whole(name)
+    name = SYMBOLS[count] if count and count < len(SYMBOLS) else ISOTOPES.get(name, name)
     if name not in NUMBERS:
-        raise InputError(f"{path}: line {at + 1}: no element is called {symbol!r}; mend or drop that molecule")
+        raise InputError(f"{path}: line {at + 1}: no element is called {symbol!r:.40}; mend or drop that molecule")
     return NUMBERS[name]
 
 
@@ -101,6 +107,6 @@ def xyz_text(molecules: Iterable[Molecule]) -> str:
     lines = []
     for molecule in molecules:
         lines += [str(len(molecule.atoms)), ""]
-        for number, (x, y, z) in zip(molecule.atoms.tolist(), molecule.places.tolist(), strict=True):
-            lines.append(f"{SYMBOLS[number]:<2} {x:12.6f} {y:12.6f} {z:12.6f}")
+        for atom, (x, y, z) in zip(molecule.atoms.tolist(), molecule.places.tolist(), strict=True):
+            lines.append(f"{SYMBOLS[atom]:<2} {x:12.6f} {y:12.6f} {z:12.6f}")
     return "\n".join([*lines, ""])
