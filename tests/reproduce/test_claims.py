@@ -3,7 +3,8 @@
 import pytest
 
 from feller.errors import UsageError
-from feller.reproduce.claims import FAILS, HOLDS, Claim, summary, tested, untestable
+from feller.reproduce import claims as told
+from feller.reproduce.claims import FAILS, HOLDS, Claim, summary, untestable
 
 BEYOND = (untestable("a cluster", "1", "needs one"),)
 
@@ -19,15 +20,15 @@ def false(setting: int) -> list[Claim]:
 
 
 def test_claims_come_one_after_the_other() -> None:
-    running = tested((true, false), 3, "", BEYOND)
+    running = told.tested((true, false), 3, "", BEYOND)
     assert next(running).claim == "true"
     assert [claim.claim for claim in running] == ["false", "a cluster"]
-    assert [claim.ours for claim in tested((true, false), 3, "test_claims.fal", BEYOND)] == ["3"]
+    assert [claim.ours for claim in told.tested((true, false), 3, "test_claims.fal", BEYOND)] == ["3"]
     with pytest.raises(UsageError, match=r"test_claims\.true"):
-        next(tested((true, false), 3, "tree", BEYOND))
+        next(told.tested((true, false), 3, "tree", BEYOND))
 
 
 def test_summary_counts_and_warns_of_quick_runs() -> None:
-    claims = list(tested((true, false), 3, "", BEYOND))
+    claims = list(told.tested((true, false), 3, "", BEYOND))
     assert summary(claims, quick=False) == "3 claims: 1 holds, 1 does not hold, 1 not testable here"
     assert "full run" in summary(claims, quick=True)
