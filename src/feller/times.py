@@ -8,6 +8,7 @@ from torch import Tensor
 
 from feller.draws import Draw, Draws
 from feller.errors import UsageError
+from feller.record import nearest
 from feller.tree import State, leaves, length
 
 
@@ -131,8 +132,11 @@ class LeafTimes:
             return t
         may = self.which or tuple(t)
         most = min(len(may), len(t) - 1)
-        if most < 1 or not set(may) <= set(t):
-            raise UsageError(f"leaves that may be given are some of two or more, {', '.join(t)}; got {', '.join(may)}")
+        for name in may:
+            if name not in t:
+                raise UsageError(f"no leaf that may be given is called {name!r}: {nearest(name, list(t))}")
+        if most < 1:
+            raise UsageError(f"a leaf is given beside others, and there is only {', '.join(t)}")
         n, device, draw = length(t), next(leaves(t)).device, draws.at("leaf times")
         u = draw.uniform((n, 1), device=device)[:, 0]
         picked = dict(zip(may, _some(draw.uniform((n, 1 + len(may)), device=device), most).unbind(1), strict=True))

@@ -32,13 +32,14 @@ def test_points(moons: Dataset) -> None:
     found = measure(moons, moons, read("example:moons/test"))
     assert found.judge is None
     assert found.notes == ()
+    assert found.numbers.pop("compared_with") == "held-out data"
     assert all(type(value) is float for value in found.numbers.values())
 
 
 def test_every_number_is_explained_once(digits: Dataset, unseen: Dataset, digit_judge: Judge, moons: Dataset) -> None:
     names = set(measure(digits, digits, unseen, digit_judge).numbers) | flow.EXPLAIN.keys() | sequences.EXPLAIN.keys()
     lines = read("example:shakespeare").subset(torch.arange(100))
-    molecules, crystals = (read(f"example:{name}").subset(torch.arange(60)) for name in ("molecules", "perovskites"))
+    molecules, crystals = (read(f"example:{name}").subset(torch.arange(40)) for name in ("molecules", "perovskites"))
     for data in (moons, read("example:volcano"), read("example:proteins"), lines, molecules, crystals):
         names |= measure(data, data, data).numbers.keys()
     assert names == EXPLAIN.keys()
@@ -61,7 +62,24 @@ def test_a_judge_is_trained_where_there_is_none(
 
 def test_missing_floors_are_said(moons: Dataset) -> None:
     found = measure(moons, moons, moons.subset(torch.arange(7)))
-    assert [note for note in found.notes if "7 examples are held out" in note]
+    assert found.notes[0] == (
+        "7 examples are held out, fewer than 50: samples were compared with the training data; without more unseen data"
+        " there is no nearest_ratio, sliced_w_floor, energy_floor"
+    )
+    assert found.numbers["compared_with"] == "training data"
+
+
+@pytest.mark.parametrize("name", ["molecules", "perovskites", "proteins", "shakespeare", "volcano"])
+def test_notes_and_numbers_agree_on_floors(name: str) -> None:
+    """With too few held out, what stands in a note is there or not there, and does not depend on the few."""
+    data = read(f"example:{name}").subset(torch.arange(40))
+    few, none = (measure(data, data, data.subset(torch.arange(n))) for n in (3, 0))
+    assert few.numbers == none.numbers
+    note = few.notes[0]
+    assert note.startswith("3 chains of" if name == "proteins" else "3 examples")
+    floors = {floor: value for floor, value in few.numbers.items() if floor.endswith("_floor")}
+    assert {floor for floor in floors if floor in note} == {floor for floor, value in floors.items() if value is None}
+    assert ("floors are those of the training data" in note) == any(value is not None for value in floors.values())
 
 
 def test_few_and_many_samples_are_said(moons: Dataset) -> None:

@@ -5,12 +5,10 @@ import json
 import pathlib
 
 import pytest
-import torch
-from PIL import Image
 
 import feller
 from feller.cli import main
-from feller.journeys.evaluate import _picture
+from feller.journeys.findings import _spread
 
 WORDS = ("alpha beta", "gamma", "delta epsilon", "", "zeta", "eta theta", "iota", "kappa lambda")
 
@@ -49,14 +47,6 @@ def test_the_real_windows_that_a_report_shows_do_not_overlap(tmp_path: pathlib.P
     file = tmp_path / "a.txt"
     file.write_text("".join(chr(97 + i * i % 23) + chr(97 + i % 25) for i in range(2000)))
     data = feller.read(str(file), size=16)
-    shown: list[torch.Tensor] = []
-
-    def show(_: object, values: torch.Tensor, __: object) -> Image.Image:
-        shown.append(values)
-        return Image.new("L", (1, 1))
-
-    monkeypatch.setattr(type(data.modality), "show", show)
-    _picture(data, 24)
-    texts = data.modality.texts(shown[0])
+    texts = data.modality.texts(_spread(data, 24).values)
     assert len(texts) == 24
     assert all(a[8:] not in b for a, b in itertools.pairwise(texts))

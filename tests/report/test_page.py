@@ -211,6 +211,16 @@ def test_a_disk_that_refuses_is_told(tmp_path: pathlib.Path) -> None:
         write_report(tmp_path / "file", FULL)
 
 
+def test_samples_of_no_run_have_no_training(tmp_path: pathlib.Path) -> None:
+    root = changed(curve=None, judged="40 samples in new.npz, beside 360 held-out examples")
+    titles = [title.text for title in root.all("h2")]
+    assert "Training" not in titles
+    assert "Settings" not in [title.text for title in root.all("summary")]
+    assert "40 samples in new.npz, beside 360 held-out examples" in root.all("header")[0].text
+    write_report(tmp_path, FULL, "report-new")
+    assert sorted(os.listdir(tmp_path)) == ["report-new.html", "report-new.json"]
+
+
 def test_a_second_report_replaces_the_first(tmp_path: pathlib.Path) -> None:
     write_report(tmp_path, FULL)
     write_report(tmp_path, dataclasses.replace(FULL, title="again"))

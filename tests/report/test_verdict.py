@@ -1,7 +1,10 @@
+import re
+
 import pytest
 
+from feller.evaluate import EXPLAIN
 from feller.report import verdict
-from feller.report.measures import MEASURES, facts, leading, why_missing
+from feller.report.measures import FACTS, MEASURES, facts, leading, measure, real, why_missing
 
 NAN = float("nan")
 
@@ -63,9 +66,45 @@ def test_leading_numbers_leave_out_facts_texts_and_floors_of_others() -> None:
 
 def test_every_floor_that_is_missing_has_a_reason() -> None:
     for kind in MEASURES.values():
-        assert why_missing(kind.floor or "nearest_ratio", None, {}) != "it was not measured"
-    assert why_missing("nll", NAN, {}).startswith("it came out as no finite number")
-    assert why_missing("nll", NAN, {"nll": "the solver diverged"}) == "the solver diverged"
+        assert why_missing(kind.floor or "nearest_ratio", {}, {}) != "it was not measured"
+    assert why_missing("nll", {"nll": NAN}, {}).startswith("it came out as no finite number")
+    assert why_missing("nll", {"nll": NAN}, {"nll": "the solver diverged"}) == "the solver diverged"
+
+
+def test_a_floor_is_missing_with_its_number_or_for_want_of_data() -> None:
+    both = {"structure_valid": None, "structure_valid_floor": None, "covered": 0.5, "covered_floor": None}
+    assert why_missing("structure_valid", both, {}) == "pymatgen is not installed"
+    assert why_missing("structure_valid_floor", both, {}) == "pymatgen is not installed"
+    assert "held-out" in why_missing("covered_floor", both, {})
+
+
+def test_a_floor_has_the_form_of_its_number() -> None:
+    """A share is one in both rows of a table, and a length has its unit in both."""
+    for name, unit, share in (("bonds_sane", "", True), ("ca_distance", "Å", False), ("covered", "", True)):
+        kind, floor = measure(name, {}), measure(f"{name}_floor", {})
+        assert (kind.unit, kind.is_share) == (floor.unit, floor.is_share) == (unit, share)
+        assert floor.label.startswith(kind.label)
+    assert measure("ramachandran_floor", {}).is_share
+
+
+def test_every_number_has_a_label_in_words() -> None:
+    for name in EXPLAIN.keys() - {*FACTS}:
+        assert "_" not in measure(name, {}).label
+        assert any(name in (own, kind.floor) for own, kind in MEASURES.items()), name
+    for name, text in EXPLAIN.items():
+        assert text.endswith(".")
+        assert not re.search(r"None|\^", text), name
+
+
+def test_floors_of_training_data_are_called_so() -> None:
+    numbers = {"atom_stability": 0.5, "atom_stability_floor": 1.0, "compared_with": "training data"}
+    assert plain(verdict(numbers)).endswith("of those of real molecules, from the training data, 100 %.")
+    assert "training" not in verdict({**numbers, "compared_with": "held-out data"})
+    assert real(MEASURES["atom_stability"], numbers) == "real molecules, from the training data"
+    assert real(MEASURES["nearest_ratio"], numbers) == "unseen real data"
+    assert verdict({"energy": 0.5, "energy_floor": None, "compared_with": "training data"}).startswith(
+        "Between samples and training data"
+    )
 
 
 def test_facts() -> None:

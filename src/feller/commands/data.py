@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from feller.commands.arguments import Positional
+from feller.commands.arguments import DataPlace, Text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,9 +12,9 @@ class Data:
 
     deep: ClassVar[bool] = False
 
-    name: Positional[str | None] = None
+    name: DataPlace = None
     """An example's name, or a file or folder to look into."""
-    space: str | None = None
+    space: Text = None
     """Where rows of numbers lie, as for `feller fit`."""
     project: bool = False
     """Move points beside --space to the nearest on it."""

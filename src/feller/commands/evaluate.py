@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from feller.commands.arguments import Positional
+from feller.commands.arguments import RunPlace, Text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,15 +12,16 @@ class Evaluate:
 
     deep: ClassVar[bool] = False
 
-    folder: Positional[str | None] = None
+    folder: RunPlace = None
     """The run folder."""
-    data: str | None = None
+    data: Text = None
     """Real data to compare with; by default those that the fit kept back."""
-    samples: str | None = None
-    """Judge these samples, an .npz or a folder, instead of drawing new ones."""
+    samples: Text = None
+    """Judge these samples, a file or a folder as `feller sample` writes them, instead of drawing new ones; the report
+    is then called after them, report-NAME.html in the run, as it is with --data."""
     seed: int = 0
     """Of all randomness."""
-    code: str | None = None
+    code: Text = None
     """File of your own that defines what the run's model is made of."""
     json: bool = False
     """Print the numbers as one JSON object, last on standard output."""
@@ -35,5 +36,4 @@ class Evaluate:
         run = find(self.folder, self.code, tell)
         numbers = evaluate(run, data=self.data, samples=self.samples, seed=self.seed, tell=tell)
         show(numbers, tell)
-        tell.say(f"report: {run.path / 'report.html'}")
         return {"run": str(run.path), **numbers}

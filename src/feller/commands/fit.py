@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
-from feller.commands.arguments import Positional, change_fields
+from feller.commands.arguments import DataPlace, Real, Text, Whole, change_fields
 from feller.errors import UsageError
 from feller.record import nearest
 
@@ -18,29 +18,30 @@ class Fit:
 
     deep: ClassVar[bool] = True
 
-    data: Positional[str | None] = None
-    """A table of points, places or angles, a folder of images, protein chains (.pdb, .jsonl), text (.txt, .jsonl, or a
-    column of .csv), .npz, or example:NAME."""
-    recipe: str | None = None
-    """A recipe's name, or file.py:function for your own; by default chosen by the data."""
-    out: str | None = None
+    data: DataPlace = None
+    """A table of points, places or angles; a folder of images; crystals (.cif, or a column of a .csv);
+    molecules (.xyz, .sdf); protein chains (.pdb, .jsonl); a folder of these three; text (.txt, .jsonl, or a column of
+    a .csv); arrays (.npz, .npy); or example:NAME."""
+    recipe: Text = None
+    """A recipe's name, or file.py:FUNCTION for your own; by default chosen by the data."""
+    out: Text = None
     """The run folder; by default a new one under runs/."""
-    minutes: float | None = None
+    minutes: Real = None
     """How long to train; by default as the recipe says."""
-    steps: int | None = None
+    steps: Whole = None
     """How many steps to train, instead of minutes."""
-    size: str | None = None
+    size: Text = None
     """tiny, small or base: of the network and the budget; small by default."""
-    longest: int | None = None
-    """Bring images to this longer side, by default at most 64; leave out chains of more residues, by default 128; learn
-    texts of so many symbols, by default 128."""
-    space: str | None = None
+    longest: Whole = None
+    """Bring images to this longer side, by default at most 64; leave out chains of more residues, by default 128, and
+    crystals and molecules of more atoms, by default 64; learn texts of so many symbols, by default 128."""
+    space: Text = None
     """Where rows of numbers lie: sphere, torus, simplex, poincare, spd, rotations, euclidean, or a mesh (.obj .off)."""
-    vocabulary: str | None = None
+    vocabulary: Text = None
     """Symbols of a text: characters, bytes, subwords or subwords:NUMBER; by default characters, where there are few."""
     project: bool = False
     """Move points beside --space to the nearest on it, instead of refusing them."""
-    start_from: str | None = None
+    start_from: Text = None
     """Run of an older model: its weights are the first; `reflow` and `distil` learn from it."""
     seed: int = 0
     """Of all randomness."""
@@ -84,7 +85,6 @@ class Fit:
             tell=tell,
         )
         show(numbers, tell)
-        tell.say(f"report: {run.path / 'report.html'}")
         code = f" --code {self.recipe.rpartition(':')[0]}" if self.recipe and ":" in self.recipe else ""
         tell.say(f"draw samples with: feller sample {run.path}{code}")
         return {"run": str(run.path), **numbers}
@@ -92,7 +92,7 @@ class Fit:
 
 def _check_names(words: list[str], deeper: list[str]) -> None:
     """Refuse words that are neither a flag nor a field of the recipe, before anything is read."""
-    flags = [f"--{field.name}" for field in fields(Fit)]
+    flags = [f"--{field.name.replace('_', '-')}" for field in fields(Fit) if field.name != "data"]
     for word in words:
         name = word.split("=")[0].removeprefix("--").split(".")[0].replace("-", "_")
         if word.startswith("--") and name not in (*deeper, "help"):

@@ -3,8 +3,11 @@
 import pathlib
 
 from feller.code import fingerprint, load_file
+from feller.errors import InputError, UsageError
 from feller.journeys.asked import asked_of
 from feller.journeys.tell import Tell
+from feller.model import Description
+from feller.record import from_data
 from feller.run import Run, open_run
 
 
@@ -13,8 +16,27 @@ def find(folder: str | None, code: str | None, tell: Tell) -> Run:
     if code is not None:
         load_file(pathlib.Path(code))
     run = open_run(folder)
+    if code is None:
+        _check_code(run)
     if code is not None and asked_of(run).code not in ("", fingerprint(pathlib.Path(code))):
         tell.say(f"{code} is not what it was when this run was fitted; the model may mean something else by now")
     if folder is None:
         tell.say(f"the newest run: {run.path}")
     return run
+
+
+def _check_code(run: Run) -> None:
+    """Refuse a run that is made of the user's own code, where none was named.
+
+    Raises:
+        UsageError: Then; says which file it was.
+    """
+    asked = asked_of(run)
+    if not asked.code:
+        return
+    record = run.read_record(run.model)
+    try:
+        from_data(Description, record)
+    except InputError as error:
+        file = asked.recipe.rpartition(":")[0]
+        raise UsageError(f"the model of {run.path} is made of code of yours: name it with --code {file}") from error

@@ -4,7 +4,7 @@ import pathlib
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
-from feller.commands.arguments import Positional
+from feller.commands.arguments import Positional, Text
 from feller.errors import UsageError
 from feller.record import nearest
 
@@ -19,7 +19,7 @@ class Reproduce:
     """flow-matching-guide, kinetic-optimal, generator-matching, or all."""
     quick: bool = False
     """One seed and short trainings."""
-    data: str | None = None
+    data: Text = None
     """Folder with larger data sets than those inside the package; claims that need one are not testable without."""
     only: str = ""
     """Part of the names of tests, such as geometry.earth: only their claims are tested."""
@@ -30,6 +30,7 @@ class Reproduce:
         """Do it."""
         from feller.commands.terminal import speaker
         from feller.reproduce import PAPERS
+        from feller.reproduce.claims import summary
 
         if self.paper != "all" and self.paper not in PAPERS:
             raise UsageError(f"no paper is called {self.paper!r}: {nearest(self.paper, [*PAPERS, 'all'])}")
@@ -43,9 +44,10 @@ class Reproduce:
         for name, reproduce in PAPERS.items():
             if self.paper in ("all", name):
                 tell.say(name)
-                claims += reproduce(self.quick, data, tell.say, self.only)
-        for claim in claims:
-            tell.say(f"\n{claim.claim}")
-            for name in ("paper", "ours", "spread", "verdict"):
-                tell.say(f"  {name:<8} {getattr(claim, name)}")
+                for claim in reproduce(self.quick, data, self.only):
+                    claims.append(claim)
+                    tell.say(f"\n{claim.claim}")
+                    for part in ("paper", "ours", "spread", "verdict"):
+                        tell.say(f"  {part:<8} {getattr(claim, part)}")
+        tell.say(f"\n{summary(claims, quick=self.quick)}")
         return {"claims": [asdict(claim) for claim in claims]}

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from feller.commands.arguments import Positional, short
+from feller.commands.arguments import Real, RunPlace, Text, Whole, Words, short
 from feller.errors import UsageError
 from feller.record import nearest
 
@@ -17,38 +17,38 @@ class Sample:
 
     deep: ClassVar[bool] = False
 
-    folder: Positional[str | None] = None
+    folder: RunPlace = None
     """The run folder."""
     n: Annotated[int, short("-n")] = 64
     """Number of samples."""
-    out: str | None = None
-    """Where they go; the ending decides the form: .npz, .csv, .parquet, .npy, .txt, .jsonl, or a folder. By default
-    samples/ in the run."""
-    calls: int | None = None
+    out: Text = None
+    """Where they go; the ending decides the form: .npz for all data, and by their kind .csv, .tsv, .parquet, .npy,
+    or .txt, .jsonl, .cif, .xyz, .sdf, .pdb; without an ending a folder. By default samples/ in the run."""
+    calls: Whole = None
     """Network calls per sample; a midpoint step is two."""
-    solver: str | None = None
+    solver: Text = None
     """euler, midpoint, heun, rk4, dopri5, euler-maruyama or ancestral."""
-    given: tuple[str, ...] = ()
+    given: Words = ()
     """Conditions or parts of the data, KEY=VALUE; those not given are drawn: conditions as often as in the training
     data, parts beside the others."""
-    superpose: str | None = None
+    superpose: Text = None
     """jump=SHARE, such as jump=0.5: how much of the process jumps and how much flows, for models that can do both."""
-    known: str | None = None
+    known: Text = None
     """Text to fill in: ___ stands for what is missing, one underscore a symbol, as does all that follows; \\n is a new
     line."""
     temperature: float = 1.0
     """Divides what the network says of symbols: below 1 is safer, above 1 is bolder."""
-    top_k: int | None = None
+    top_k: Whole = None
     """Draw symbols among so many of the likeliest."""
-    top_p: float | None = None
+    top_p: Real = None
     """Draw symbols among the likeliest that hold this share of the probability."""
-    order: str | None = None
+    order: Text = None
     """Which masked symbols are revealed first: confidence or entropy; by default chance decides."""
     guidance: float = 1.0
     """1 is the plain conditional model, 0 the unconditional, more sharpens."""
     seed: int = 0
     """Of all randomness."""
-    code: str | None = None
+    code: Text = None
     """File of your own that defines what the run's model is made of."""
     json: bool = False
     """Print a JSON object, last on standard output."""
@@ -56,27 +56,28 @@ class Sample:
     def run(self, words: list[str]) -> dict[str, Any]:
         """Do it."""
         from feller.commands.folder import find
-        from feller.commands.terminal import speaker
+        from feller.commands.terminal import heard, speaker
         from feller.journeys.sample import sample
         from feller.paths import Choice
 
         tell = speaker()
         run = find(self.folder, self.code, tell)
-        drawn, place = sample(
-            run,
-            self.n,
-            out=self.out,
-            given=_pairs(self.given),
-            guidance=self.guidance,
-            solver=self.solver,
-            calls=self.calls,
-            choice=Choice(self.temperature, self.top_k, self.top_p),
-            order=_order(self.order),
-            jump=_share(self.superpose),
-            known=None if self.known is None else self.known.replace("\\n", "\n"),
-            seed=self.seed,
-            tell=tell,
-        )
+        with heard(tell):
+            drawn, place = sample(
+                run,
+                self.n,
+                out=self.out,
+                given=_pairs(self.given),
+                guidance=self.guidance,
+                solver=self.solver,
+                calls=self.calls,
+                choice=Choice(self.temperature, self.top_k, self.top_p),
+                order=_order(self.order),
+                jump=_share(self.superpose),
+                known=None if self.known is None else self.known.replace("\\n", "\n"),
+                seed=self.seed,
+                tell=tell,
+            )
         for line in _lines(drawn, MOST_LINES):
             tell.say(line)
         tell.say(f"{self.n:,} samples: {place}")

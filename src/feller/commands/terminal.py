@@ -1,17 +1,25 @@
 """What people see while a journey goes on; the only place that knows rich. Numbers go to standard output elsewhere."""
 
+import contextlib
 import os
+import pathlib
 import sys
 import time
+import warnings
+from collections.abc import Iterator
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+import feller
 from feller.journeys.tell import SILENT, Tell
 
-QUIET_SECONDS = 10.0
-"""Between two lines of progress where there is no terminal."""
+PARTS = 10
+"""Parts of a task after each of which there is a line of progress where there is no terminal."""
+QUIET_SECONDS = 5.0
+"""Between two such lines, at least: short tasks have none."""
 
 
 class Terminal(Tell):
@@ -20,16 +28,16 @@ class Terminal(Tell):
     def __init__(self) -> None:
         self.console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
         self._bar: Progress | None = None
-        self._task, self._spoke = "", 0.0
+        self._task, self._spoke, self._part = "", 0.0, 0
 
     def say(self, text: str) -> None:
         """Write one line."""
         self.console.print(text, markup=False, emoji=False)
 
     def task(self, name: str) -> None:
-        """Begin a bar."""
+        """Begin a bar, or write a line."""
         self.done()
-        self._task, self._spoke = name, time.monotonic()
+        self._task, self._spoke, self._part = name, time.monotonic(), 0
         if self.console.is_terminal:
             columns = (
                 TextColumn("{task.description}"),
@@ -43,13 +51,15 @@ class Terminal(Tell):
             self._bar = Progress(*columns, console=self.console)
             self._bar.add_task(name, total=1.0, text="")
             self._bar.start()
+        else:
+            self.say(f"{name} ...")
 
     def progress(self, share: float, text: str = "") -> None:
-        """Move the bar, or write a line if the last is some seconds old."""
+        """Move the bar, or write a line if a tenth more is done."""
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=share, text=text)
-        elif time.monotonic() - self._spoke > QUIET_SECONDS:
-            self._spoke = time.monotonic()
+        elif int(PARTS * share) > self._part and time.monotonic() - self._spoke >= QUIET_SECONDS:
+            self._spoke, self._part = time.monotonic(), int(PARTS * share)
             self.say(f"{self._task}: {share:4.0%}  {text}")
 
     def done(self) -> None:
@@ -74,8 +84,33 @@ def speaker() -> Tell:
     return Terminal() if os.environ.get("RANK", "0") == "0" else SILENT
 
 
+@contextlib.contextmanager
+def heard(tell: Tell) -> Iterator[None]:
+    """Tell people what our own code warns of, in one line; the warnings of others stay as they are."""
+    home, before = pathlib.Path(feller.__file__).parent, warnings.showwarning
+
+    def hear(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if pathlib.Path(filename).is_relative_to(home):
+            tell.say(str(message))
+        else:
+            before(message, category, filename, lineno, file, line)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = hear
+        yield
+
+
 def show(numbers: dict[str, object], tell: Tell) -> None:
-    """Show numbers to people."""
+    """Show numbers to people, and last where the report is."""
     if isinstance(tell, Terminal):
         sys.stdout.flush()
-        tell.table(numbers)
+        tell.table({name: value for name, value in numbers.items() if name != "report"})
+    if "report" in numbers:
+        tell.say(f"report: {numbers['report']}")

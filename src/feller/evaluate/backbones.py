@@ -9,6 +9,7 @@ from torch import Tensor
 from feller.data import Dataset
 from feller.data.frames import angle, dihedral
 from feller.draws import Draws
+from feller.evaluate.comparison import real_data
 from feller.evaluate.ramachandran import favoured, torsions
 
 EXPLAIN = {
@@ -50,10 +51,10 @@ ANGLES = ("CA-C-N", "C-N-CA", "N-CA-C")
 def backbones_quality(
     samples: Dataset, train: Dataset, held_out: Dataset, draws: Draws
 ) -> dict[str, float | str | None]:
-    """Measure samples and, as a floor, held-out data (training data where there are none) against training data."""
+    """Measure samples and, as a floor, held-out data, or training data where too few are held out."""
     usual = _geometry(train)
     measured = _measure(samples, usual)
-    floor = _measure(held_out if len(held_out) else train, usual)
+    floor = _measure(real_data(train, held_out), usual)
     numbers: dict[str, float | str | None] = {}
     for name, value in measured.items():
         numbers[name] = value

@@ -8,7 +8,7 @@ from torch import Tensor
 from feller.data import Dataset, Earth, Geometric, Torsions
 from feller.data.split import split
 from feller.draws import Draws
-from feller.evaluate.comparison import LEAST, pick
+from feller.evaluate.comparison import enough, pick
 from feller.evaluate.kernel_density import KernelDensity, kernel_density
 from feller.evaluate.wrapped_mixture import wrapped_mixture
 from feller.spaces import Sphere, geometry
@@ -31,7 +31,7 @@ def baseline(train: Dataset, held_out: Dataset, draws: Draws) -> float | None:
 
     None for spaces without a density that comes without a network, and if too few examples are held out.
     """
-    if len(held_out) < LEAST:
+    if not enough(held_out):
         return None
     density = _density(train, draws)
     return None if density is None else -density(points_of(pick(held_out, MOST, draws))).mean().item()

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.data import Dataset
+from feller.data import Backbones, Dataset, Proteins
 from feller.draws import Draws
 from feller.evaluate.two_sample import nearest
 
@@ -15,8 +15,12 @@ EXPLAIN = {
     " 1 hints that they copy the training data, far above 1 that they lie beside the data.",
 }
 """What the numbers mean, for people."""
+HELD_OUT, TRAINED = "held-out data", "training data"
+"""What samples are compared with."""
 LEAST = 50
 """Held-out examples below which a comparison with them would be chance."""
+RESIDUES = 300
+"""Held-out residues below which it would be, where the data are chains: each counts, though there are few chains."""
 MOST = 10_000
 """Examples of each set that are compared; distances of all pairs are needed."""
 QUERIES = 500
@@ -34,6 +38,24 @@ class Comparison:
     """Training data, as many as samples; None where `real` are these already."""
 
 
+def enough(held_out: Dataset) -> bool:
+    """Tell whether so much is held out that what is measured of it is not chance."""
+    if isinstance(held_out.modality, Backbones | Proteins):
+        return residues(held_out) >= RESIDUES
+    return len(held_out) >= LEAST
+
+
+def residues(chains: Dataset) -> int:
+    """Count the residues of chains."""
+    valid = chains.given["valid"]
+    return int((valid["position"] if isinstance(valid, dict) else valid).sum())
+
+
+def real_data(train: Dataset, held_out: Dataset) -> Dataset:
+    """Return what samples are set beside: held-out data, or the training data where too few are held out."""
+    return held_out if enough(held_out) else train
+
+
 def pick(dataset: Dataset, most: int, draws: Draws) -> Dataset:
     """Return at most so many examples, chosen at random."""
     if len(dataset) <= most:
@@ -43,15 +65,15 @@ def pick(dataset: Dataset, most: int, draws: Draws) -> Dataset:
 
 def compared(samples: Dataset, train: Dataset, held_out: Dataset) -> int:
     """Return how many samples are compared: all, but no more than there are training data for the floor."""
-    return min(len(samples), MOST, len(train) if len(held_out) >= LEAST else MOST)
+    return min(len(samples), MOST, len(train) if enough(held_out) else MOST)
 
 
 def compare(samples: Dataset, train: Dataset, held_out: Dataset, draws: Draws) -> Comparison:
     """Choose at random where there are too many."""
     size = compared(samples, train, held_out)
-    drawn, enough = pick(samples, size, draws.named("samples")), len(held_out) >= LEAST
-    real = pick(held_out if enough else train, MOST, draws.named("real"))
-    return Comparison(drawn, real, pick(train, size, draws.named("floor")) if enough else None)
+    drawn = pick(samples, size, draws.named("samples"))
+    real = pick(real_data(train, held_out), MOST, draws.named("real"))
+    return Comparison(drawn, real, pick(train, size, draws.named("floor")) if enough(held_out) else None)
 
 
 def flat(dataset: Dataset, like: Dataset) -> Float[Tensor, "n d"]:
@@ -64,7 +86,7 @@ def nearest_ratio(samples: Dataset, train: Dataset, held_out: Dataset, draws: Dr
 
     None if too few are held out, or if most of them are copies of training data.
     """
-    if len(held_out) < LEAST:
+    if not enough(held_out):
         return None
     drawn = flat(pick(samples, QUERIES, draws.named("samples")), train)
     unseen = flat(pick(held_out, QUERIES, draws.named("held out")), train)

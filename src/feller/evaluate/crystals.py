@@ -16,17 +16,16 @@ from feller.data.crystals.crystal import Crystal
 from feller.data.crystals.elements import SYMBOLS
 from feller.draws import Draws
 from feller.errors import InputError, UsageError
-from feller.evaluate.comparison import LEAST, compare, pick
+from feller.evaluate.comparison import compare, enough, pick
 from feller.evaluate.periodic import Surroundings, balanced, has, surroundings
 
 REAL = "The same share of real crystals."
 BETWEEN = "The same distance between as many training crystals and held-out ones."
 EXPLAIN = {
-    "structure_valid": "Share of crystals whose atoms are more than 0.5 Å apart, in a cell of more than 0.1 Å^3; None"
-    " without pymatgen.",
+    "structure_valid": "Share of crystals whose atoms are more than 0.5 Å apart, in a cell of more than 0.1 Å³.",
     "structure_valid_floor": REAL,
     "composition_valid": "Share of crystals whose atoms have usual charges that add up to nothing, or are all metals"
-    " (SMACT, charges of 2014); None without SMACT. Real crystals do not all pass, see composition_valid_floor.",
+    " (SMACT, charges of 2014). Real crystals do not all pass, see composition_valid_floor.",
     "composition_valid_floor": REAL,
     "crystal_valid": "Share of crystals that are valid in both ways.",
     "crystal_valid_floor": REAL,
@@ -36,7 +35,7 @@ EXPLAIN = {
     "covered_floor": "The same share for as many training crystals in the place of the samples.",
     "like_real": "Share of samples that some real crystal is like, in the same way (precision).",
     "like_real_floor": "The same share for as many training crystals in the place of the samples.",
-    "density_distance": "How far the densities of samples are from real ones, in g/cm^3 (Wasserstein distance; all"
+    "density_distance": "How far the densities of samples are from real ones, in g/cm³ (Wasserstein distance; all"
     " samples count, valid or not).",
     "density_distance_floor": BETWEEN,
     "element_number_distance": "How far the number of different elements in a crystal is from that of real ones"
@@ -92,7 +91,7 @@ class _Set:
 def crystals_quality(
     samples: Dataset, train: Dataset, held_out: Dataset, draws: Draws
 ) -> dict[str, float | str | None]:
-    """Measure samples, and as a floor real crystals: held-out ones, or training data where there are too few.
+    """Measure samples, and as a floor real crystals: held-out ones, or training data where too few are held out.
 
     Floors of what compares two sets put training data in the place of the samples, and are None where too few are held
     out; the samples are then compared with the training data.
@@ -106,7 +105,7 @@ def crystals_quality(
     _add(numbers, _compared(made, real), None if floor is None else _compared(floor, real))
     _add(numbers, _unique(made), None if floor is None else _unique(floor))
     known = _those_like(_taken_apart(train), [made, real])
-    _add(numbers, _new(made, known), _new(real, known) if len(held_out) >= LEAST else None)
+    _add(numbers, _new(made, known), _new(real, known) if enough(held_out) else None)
     return numbers
 
 

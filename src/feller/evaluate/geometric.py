@@ -7,7 +7,7 @@ from torch import Tensor
 from feller.data import Dataset
 from feller.draws import Draws
 from feller.evaluate.baseline import baseline, points_of
-from feller.evaluate.comparison import LEAST, QUERIES, compare, pick
+from feller.evaluate.comparison import QUERIES, compare, enough, pick
 from feller.spaces import Manifold, Product, geometry
 
 EXPLAIN = {
@@ -83,7 +83,7 @@ def _nearest_ratio(samples: Dataset, train: Dataset, held_out: Dataset, draws: D
 
     None if too few are held out, or if most of them are copies of training data.
     """
-    if len(held_out) < LEAST:
+    if not enough(held_out):
         return None
     space, known = geometry(train.modality.space()), points_of(train)
     near = [

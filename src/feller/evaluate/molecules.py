@@ -13,20 +13,19 @@ from feller.data.molecules.molecule import Molecule
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.evaluate.bonds import known, orders, stable
-from feller.evaluate.comparison import compare, pick
+from feller.evaluate.comparison import compare, enough, pick, real_data
 
 REAL = "The same share of real molecules."
 EXPLAIN = {
-    "atom_stability": "Share of atoms whose bonds, read off a table of lengths, add up to their valency; None where the"
-    " data have elements other than H, C, N, O and F.",
+    "atom_stability": "Share of atoms whose bonds, read off a table of lengths, add up to their valency."
+    " The table has H, C, N, O and F.",
     "atom_stability_floor": REAL,
-    "molecule_stability": "Share of molecules all of whose atoms are stable so; None as for atoms.",
+    "molecule_stability": "Share of molecules all of whose atoms are stable so.",
     "molecule_stability_floor": REAL,
     "table_validity": "Share of molecules whose bonds by that table are ones that rdkit accepts, which is the validity"
-    " of most papers; it lets missing bonds pass. None as for atoms, or without rdkit.",
+    " of most papers; it lets missing bonds pass.",
     "table_validity_floor": REAL,
-    "bonds_found": "Share of molecules to whose distances rdkit fits the bonds of a neutral molecule; None without"
-    " rdkit.",
+    "bonds_found": "Share of molecules to whose distances rdkit fits the bonds of a neutral molecule.",
     "bonds_found_floor": REAL,
     "bonds_sane": "Share of molecules whose bonds it fits and accepts, too, which is stricter than the table.",
     "bonds_sane_floor": REAL,
@@ -34,10 +33,10 @@ EXPLAIN = {
     " radii.",
     "connected_floor": REAL,
     "unique_smiles": "Share of different ones (canonical SMILES, without mirror images) among the molecules that are"
-    " valid and in one piece; falls as there are more samples. None without rdkit.",
+    " valid and in one piece; falls as there are more samples.",
     "unique_smiles_floor": REAL,
     "novel_smiles": "Share of these different ones that are not in the training data: far below novel_smiles_floor"
-    " hints at copying. None without rdkit.",
+    " hints at copying.",
     "novel_smiles_floor": "The same share of held-out data.",
     "atom_number_distance": "How many atoms must be added or taken away, on average, for samples to have the sizes of"
     " real molecules (Wasserstein distance); small by design where the number is drawn from the data's.",
@@ -57,19 +56,19 @@ MOST = 2_000
 def molecules_quality(
     samples: Dataset, train: Dataset, held_out: Dataset, draws: Draws
 ) -> dict[str, float | str | None]:
-    """Measure samples and, as a floor, held-out data (training data where there are none) against training data.
+    """Measure samples and, as a floor, held-out data, or training data where too few are held out.
 
     Distances are between samples and held-out data, their floors between training and held-out data at equal sizes,
-    and None where too few are held out.
+    and None where too few are held out, as is that of what training has not seen.
     """
     made = _molecules(pick(samples, MOST, draws.named("made")))
-    unseen = _molecules(pick(held_out if len(held_out) else train, MOST, draws.named("unseen")))
+    unseen = _molecules(pick(real_data(train, held_out), MOST, draws.named("unseen")))
     trained = _molecules(train)
     tabled = known(np.concatenate([molecule.atoms for molecule in (*made, *unseen, *trained)]))
     shares, floors = (_shapes(group, tabled=tabled) for group in (made, unseen))
     for name, (share, floor) in _graphs(made, unseen, trained, tabled=tabled).items():
         shares[name], floors[name] = share, floor
-    if not len(held_out):
+    if not enough(held_out):
         floors["novel_smiles"] = None
     sets = compare(samples, train, held_out, draws)
     real = _molecules(sets.real)

@@ -11,7 +11,7 @@ from feller.data.proteins import structures
 from feller.data.residues import LETTERS
 from feller.draws import Draws
 from feller.evaluate.backbones import backbones_quality
-from feller.evaluate.comparison import pick
+from feller.evaluate.comparison import enough, pick, real_data
 from feller.evaluate.ramachandran import FAVOURED, OUTLIER, judged, table_of, torsions
 from feller.evaluate.sequences import COUNT, Bigram, composition, composition_distance, known
 
@@ -48,27 +48,27 @@ PRIOR = 20.0
 def proteins_quality(
     samples: Dataset, train: Dataset, held_out: Dataset, draws: Draws
 ) -> dict[str, float | str | None]:
-    """Measure samples, and as a floor real chains: held-out ones, or training data where there are none.
+    """Measure samples, and as a floor real chains: held-out ones, or training data where too few are held out.
 
-    What is learned from the training data has a floor only where chains are held out. A number is None where no
+    What is learned from the training data has a floor only where enough is held out. A number is None where no
     residues are known that it could be measured on.
     """
     numbers = backbones_quality(structures(samples), structures(train), structures(held_out), draws)
-    real = held_out if len(held_out) else train
-    floor = _of_torsions(real)
+    floor = _of_torsions(real_data(train, held_out))
     for name, value in _of_torsions(samples).items():
         numbers |= {name: value, f"{name}_floor": floor[name]}
-    if len(held_out):
-        alike = min(len(samples), len(held_out))
-        some, others = pick(samples, alike, draws.named("samples")), pick(held_out, alike, draws.named("real"))
+    unseen = held_out if enough(held_out) else held_out.subset(torch.arange(0))
+    if len(unseen):
+        alike = min(len(samples), len(unseen))
+        some, others = pick(samples, alike, draws.named("samples")), pick(unseen, alike, draws.named("real"))
     else:
-        some, others = samples, held_out
+        some, others = samples, unseen
     numbers["composition_distance"] = composition_distance(some, train)
     numbers["composition_distance_floor"] = composition_distance(others, train)
     bigram, gains = Bigram.of(train), residue_gains(train)
-    for data, end in ((samples, ""), (held_out, "_floor")):
+    for data, end in ((samples, ""), (unseen, "_floor")):
         numbers[f"bigram_perplexity{end}"] = bigram.perplexity(data)
-    for data, end in ((samples, ""), (held_out, "_floor")):
+    for data, end in ((samples, ""), (unseen, "_floor")):
         numbers[f"residue_gain{end}"] = residue_gain(data, gains)
     return numbers
 

@@ -37,7 +37,7 @@ from feller.evaluate import (
     sequences,
     text,
 )
-from feller.evaluate.comparison import LEAST, compared
+from feller.evaluate.comparison import HELD_OUT, LEAST, RESIDUES, TRAINED, compared, enough, residues
 from feller.evaluate.judge import Judge, as_seen, train_judge
 from feller.train.engine import Engine
 
@@ -67,6 +67,8 @@ EXPLAIN = {
     **text.EXPLAIN,
     **comparison.EXPLAIN,
     **flow.EXPLAIN,
+    "compared_with": "What samples were set beside, and what floors were measured on: held-out data where there are"
+    f" {LEAST} examples or, of chains, {RESIDUES} residues; else the training data.",
 }
 """One plain sentence for each number."""
 
@@ -118,7 +120,9 @@ def quality(
         numbers = image.image_quality(samples, train, held_out, judge, draws)
     else:
         judge, numbers = None, MEASURES[type(modality)](samples, train, held_out, draws)
-    return Quality(numbers, tuple(_notes(samples, train, held_out, judge)), judge)
+    numbers["compared_with"] = HELD_OUT if enough(held_out) else TRAINED
+    notes = (*_unseen(numbers, held_out), *_notes(samples, train, held_out, judge))
+    return Quality(numbers, notes, judge)
 
 
 def _check_like(name: str, other: Dataset, train: Dataset) -> None:
@@ -137,14 +141,29 @@ def _kind(modality: Any) -> object:
     return replace(modality, classes=()) if hasattr(modality, "classes") else modality
 
 
+def _has_no_floor(numbers: dict[str, float | str | None], name: str) -> bool:
+    """Tell whether a floor is missing, though what it belongs to is not."""
+    return numbers[name] is None and numbers.get(name.removesuffix("_floor"), name) is not None
+
+
+def _unseen(numbers: dict[str, float | str | None], held_out: Dataset) -> list[str]:
+    """Say what stands in for held-out data where there are too few."""
+    if enough(held_out):
+        return []
+    few = f"{len(held_out):,} examples are held out, fewer than {LEAST}"
+    if len(held_out) and isinstance(held_out.modality, Backbones | Proteins):
+        few = f"{len(held_out):,} chains of {residues(held_out):,} residues are held out, fewer than {RESIDUES}"
+    there = [name for name in numbers if name.endswith("_floor") and numbers[name] is not None]
+    gone = [name for name in ("nearest_ratio",) if name in numbers]
+    gone += [name for name in numbers if name.endswith("_floor") and _has_no_floor(numbers, name)]
+    floors = ", and floors are those of the training data" if there else ""
+    missing = f"; without more unseen data there is no {', '.join(gone)}" if gone else ""
+    return [f"{few}: samples were compared with the training data{floors}{missing}"]
+
+
 def _notes(samples: Dataset, train: Dataset, held_out: Dataset, judge: Judge | None) -> list[str]:
     """Say what the numbers cannot tell."""
     notes = []
-    if len(held_out) < LEAST:
-        notes.append(
-            f"{len(held_out)} examples are held out, fewer than {LEAST}: samples were compared with the training data,"
-            " and there is no floor and no nearest_ratio"
-        )
     used = compared(samples, train, held_out)
     if used < len(samples):
         why = "as many as there are training data" if used == len(train) else "to save time"

@@ -7,7 +7,7 @@ from typing import cast
 from feller.data import Dataset
 from feller.data.text.modality import Text
 from feller.draws import Draws
-from feller.evaluate.comparison import LEAST, compare, pick
+from feller.evaluate.comparison import compare, enough, pick
 
 EXPLAIN = {
     "trigram_distance": "Share of the triples of neighbouring characters that would have to change for the samples to"
@@ -35,7 +35,7 @@ def text_quality(samples: Dataset, train: Dataset, held_out: Dataset, draws: Dra
         "trigram_distance": total_variation(drawn, real),
         "trigram_floor": None if sets.floor is None else total_variation(trigrams(_texts(sets.floor)), real),
         "copied": copied(_texts(made), known),
-        "copied_floor": copied(_texts(unseen), known) if len(held_out) >= LEAST else None,
+        "copied_floor": copied(_texts(unseen), known) if enough(held_out) else None,
     }
 
 

@@ -13,13 +13,16 @@ from feller.data.read import read
 from feller.errors import InputError, UsageError
 from feller.journeys.asked import Asked, asked_of, fingerprint, read_again
 from feller.journeys.evaluate import evaluate
-from feller.journeys.learn import learn
+from feller.journeys.learn import learn, prepare
 from feller.journeys.tell import SILENT, Tell
 from feller.model import Model, load_model
 from feller.recipes import Recipe, find_recipe
 from feller.record import from_data
 from feller.run import Run, new_run, open_run
 from feller.train.engine import engine
+
+FEW = 10
+"""Examples below which a model learns them by heart and nothing else."""
 
 
 def fit(
@@ -97,17 +100,25 @@ def fit(
             held_out=chosen.held_out,
             fingerprint=fingerprint(dataset),
             code=file_hash(pathlib.Path(name.rpartition(":")[0])) if ":" in name else "",
-            notes=dataset.notes,
+            notes=(*dataset.notes, *_few(dataset)),
         )
         dataset = dataset.seen_as(chosen.modality or dataset.modality)
     if chosen.train.steps is None and chosen.train.minutes is None:
         raise UsageError("expected a budget: --steps or --minutes")
+    ready = prepare(asked, dataset, chosen, older, here)  # before anything is written
     with run.claim(resume=resume, overwrite=overwrite) if here.is_first else contextlib.nullcontext():
         here.wait()
-        learn(run, asked, dataset, chosen, older=older, resume=resume, here=here, tell=tell)
+        learn(run, ready, resume=resume, here=here, tell=tell)
         here.wait()  # until the first process has written what all will read
         numbers = evaluate(run, tell=tell)
     return run, numbers
+
+
+def _few(dataset: Dataset) -> list[str]:
+    """Warn of data that are too few to learn from."""
+    if len(dataset) >= FEW:
+        return []
+    return [f"examples to learn from: {len(dataset)}, fewer than {FEW}; the model can do little but repeat them"]
 
 
 def _continue(

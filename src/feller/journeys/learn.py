@@ -6,8 +6,10 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
+
+import torch
 
 from feller.data.batches import batches, shuffled
 from feller.data.modality import Dataset
@@ -17,6 +19,7 @@ from feller.journeys.asked import Asked, parts
 from feller.journeys.tell import Tell
 from feller.model import Description, Model, save_description
 from feller.networks.architecture import parameters
+from feller.objective import Objective
 from feller.recipes import Recipe
 from feller.record import replace_file, to_data
 from feller.run import Run
@@ -39,25 +42,58 @@ class Interrupted(KeyboardInterrupt):
         super().__init__(f"interrupted; all is saved. Go on with: feller fit --resume --out {run.path}")
 
 
-def learn(
-    run: Run,
-    asked: Asked,
-    dataset: Dataset,
-    recipe: Recipe,
-    *,
-    older: Model | None,
-    resume: bool,
-    here: Engine,
-    tell: Tell,
-) -> None:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prepared:
+    """A training that is known to fit together, before anything of it is written."""
+
+    asked: Asked
+    recipe: Recipe
+    train: Dataset
+    held_out: Dataset
+    older: Model | None
+    """Where the weights start, and what a recipe of two stages learns from."""
+    objective: Objective
+    description: Description
+    learner: Learner
+
+
+def prepare(asked: Asked, dataset: Dataset, recipe: Recipe, older: Model | None, here: Engine) -> Prepared:
+    """Split the data, build the network, and try both on two examples.
+
+    Raises:
+        InputError: If the data lack a condition of their modality.
+        UsageError: If recipe and data do not fit.
+    """
+    training_data, held_out = parts(asked, dataset)
+    if older is not None:
+        older.network.to(here.device).eval()
+    objective = recipe.objective if older is None else recipe.objective.taught(older.network)
+    description = replace(recipe, objective=objective).describe(training_data)
+    network = description.build(Draws(asked.seed))
+    if older is not None:
+        network.load_state_dict(older.network.state_dict())
+    learner, draws = make_learner(network.to(here.device), recipe.train), Draws(asked.seed).named("trial")
+    some = training_data.subset(torch.arange(min(len(training_data), 2)))
+    two = here.place(batches(some, len(some), draws)(0, slice(None)))
+    objective.loss(learner.network, objective.draw(learner.network, two, draws))
+    return Prepared(
+        asked=asked,
+        recipe=recipe,
+        train=training_data,
+        held_out=held_out,
+        older=older,
+        objective=objective,
+        description=description,
+        learner=learner,
+    )
+
+
+def learn(run: Run, ready: Prepared, *, resume: bool, here: Engine, tell: Tell) -> None:
     """Train until the budget is spent, saving on the way.
 
     Args:
         run: Where all is kept.
-        asked: What was asked for.
-        dataset: All examples, from which some are kept back.
-        recipe: What to train.
-        older: Where the weights start, and what a recipe of two stages learns from.
+        ready: What is trained.
         resume: Go on where the run stopped.
         here: Device and processes.
         tell: Hears how it goes.
@@ -66,42 +102,44 @@ def learn(
         InputError: If the loss or the run is damaged.
         Interrupted: After Ctrl-C, with all saved.
     """
-    training_data, held_out = parts(asked, dataset)
-    if older is not None:
-        older.network.to(here.device).eval()
-    objective = recipe.objective if older is None else recipe.objective.taught(older.network)
-    description = replace(recipe, objective=objective).describe(training_data)
-    draws = Draws(asked.seed)
-    network = description.build(draws)
-    if older is not None:
-        network.load_state_dict(older.network.state_dict())
-    learner = make_learner(network.to(here.device), recipe.train)
+    asked, recipe, learner, draws = ready.asked, ready.recipe, ready.learner, Draws(ready.asked.seed)
     if resume:
         load_checkpoint(run, learner)
-        tell.say(f"going on after step {learner.step:,}")
+        tell.say(_going_on(learner, recipe.train))
     here.wait()  # until all have read what the first will write
     if here.is_first:
-        save_description(run, description)
+        save_description(run, ready.description)
         run.write_record(run.recipe, {"asked": to_data(asked), "recipe": to_data(recipe)})
-    for note in dataset.notes:
+    for note in asked.notes:
         tell.say(note)
     tell.say(
-        f"{asked.data}: {len(training_data):,} to learn from, {len(held_out):,} kept back; recipe {asked.recipe}, "
+        f"{asked.data}: {len(ready.train):,} to learn from, {len(ready.held_out):,} kept back; recipe {asked.recipe}, "
         f"size {asked.size}, {parameters(learner.network):,} weights, {_budget(recipe.train)}; writing to {run.path}"
     )
-    feed = _feed(training_data, recipe, older, draws, tell)
+    feed = _feed(ready.train, recipe, ready.older, draws, tell)
     with _interrupts() as interrupted:
         _follow(
             run,
             learner,
-            train(learner, objective, feed, recipe.train, draws=draws, engine=here),
+            train(learner, ready.objective, feed, recipe.train, draws=draws, engine=here),
             interrupted=lambda: bool(here.agree(float(interrupted.is_set()))),
-            preview=lambda: _preview(run, description, learner),
+            preview=lambda: _preview(run, ready.description, learner),
             writes=here.is_first,
             tell=tell,
         )
     if here.agree(learner.share(recipe.train)) < 1:
         raise Interrupted(run)
+
+
+def _going_on(learner: Learner, training: Training) -> str:
+    """Say where a resumed training stands."""
+    if learner.share(training) < 1:
+        return f"going on after step {learner.step:,}"
+    spent = f"{learner.step:,} steps in {learner.seconds / 60:.3g} minutes"
+    return (
+        f"nothing is left to train: {_budget(training)} count from the start, and this run has done {spent}; ask for"
+        " more in all"
+    )
 
 
 def _feed(data: Dataset, recipe: Recipe, older: Model | None, draws: Draws, tell: Tell) -> Batches:
@@ -191,6 +229,5 @@ def _interrupts() -> Iterator[threading.Event]:
 
 
 def _budget(training: Training) -> str:
-    if training.steps is not None:
-        return f"{training.steps:,} steps"
-    return f"{training.minutes:g} minutes"
+    number, unit = (f"{training.minutes:g}", "minute") if training.steps is None else (f"{training.steps:,}", "step")
+    return f"{number} {unit}{'' if number == '1' else 's'}"

@@ -1,5 +1,7 @@
 """Functions that return one frozen recipe, by name."""
 
+import ast
+import pathlib
 from collections.abc import Callable
 
 from feller.code import load_function
@@ -15,7 +17,7 @@ from feller.data.points import Points
 from feller.data.proteins import Proteins
 from feller.data.text.modality import Text
 from feller.data.torsions import Torsions
-from feller.errors import UsageError
+from feller.errors import InputError, UsageError
 from feller.model import Model
 from feller.recipes.backbones import backbones
 from feller.recipes.crystals import crystals
@@ -67,14 +69,27 @@ _SUITS: dict[type[Modality], str] = {
 """The recipe that `auto` chooses for each kind of data."""
 
 
+def _functions(file: str) -> str:
+    """Say which functions a file defines, without running it."""
+    try:
+        tree = ast.parse(pathlib.Path(file).read_text(encoding="utf-8"))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InputError(f"{file} cannot be read: {error}") from error
+    names = [part.name for part in tree.body if isinstance(part, ast.FunctionDef) and not part.name.startswith("_")]
+    return f"there are: {', '.join(names)}" if names else "it defines none"
+
+
 def find_recipe(name: str, data: Dataset, size: str, older: Model | None = None) -> tuple[str, Recipe]:
     """Return a recipe and its name: `auto` chooses by the kind of data, `file.py:function` is the user's own.
 
     Raises:
         UsageError: If the name or the size is unknown, or the recipe needs an older model and there is none.
+        InputError: If a file of the user's own cannot be read.
     """
     if size not in SIZES:
         raise UsageError(f"no size is called {size!r}: {nearest(size, list(SIZES))}")
+    if name.endswith(".py"):
+        raise UsageError(f"which function of {name}? say {name}:FUNCTION; {_functions(name)}")
     if ":" in name:
         recipe = load_function(name)(data, size)
         if not isinstance(recipe, Recipe):

@@ -3,17 +3,50 @@
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from feller.data.modality import Dataset, Modality
+from feller.data import (
+    Backbones,
+    Crystals,
+    Dataset,
+    Earth,
+    Geometric,
+    Images,
+    Labelled,
+    Modality,
+    Molecules,
+    Points,
+    Proteins,
+    Text,
+    Torsions,
+)
 from feller.distillation import Distillation
+from feller.draws import Draws
 from feller.errors import UsageError
 from feller.model import Description, frequencies
 from feller.networks.architecture import Architecture
 from feller.objective import Objective
 from feller.sampling import Sampling
+from feller.spaces import Space
 from feller.train.optimiser import Training
+from feller.tree import State
 
 SIZES = ("tiny", "small", "base")
 Kind = TypeVar("Kind", bound=Modality)
+
+
+KINDS: dict[type[Modality], str] = {
+    Backbones: "protein backbones without sequences",
+    Crystals: "crystals",
+    Earth: "places on the earth",
+    Geometric: "points of a space",
+    Images: "pictures",
+    Labelled: "pictures with their labels",
+    Molecules: "molecules",
+    Points: "rows of numbers",
+    Proteins: "protein chains with their sequences",
+    Text: "text",
+    Torsions: "angles",
+}
+"""What data are called, by their modality."""
 
 
 def need(modality: Modality, kind: type[Kind], recipe: str, what: str) -> Kind:
@@ -24,7 +57,33 @@ def need(modality: Modality, kind: type[Kind], recipe: str, what: str) -> Kind:
     """
     if isinstance(modality, kind):
         return modality
-    raise UsageError(f"the recipe `{recipe}` needs {what}; these data are of another kind, use --recipe auto")
+    raise UsageError(f"the recipe `{recipe}` needs {what}, and these data are {kind_of(modality)}; use --recipe auto")
+
+
+def kind_of(modality: Modality) -> str:
+    """Return what data are called."""
+    return KINDS.get(type(modality), type(modality).__name__)
+
+
+def check_states(space: Space, modality: Modality) -> None:
+    """Refuse a space whose states have other leaves or shapes than those of the data.
+
+    Raises:
+        UsageError: If they differ; says both.
+    """
+    ours, theirs = (_shapes(one.reference(0, Draws(0).at("shape"))) for one in (space, modality.space()))
+    if ours != theirs:
+        raise UsageError(
+            f"the recipe's space has states of {ours}, and these data, {kind_of(modality)}, make states of {theirs};"
+            " give the recipe the modality's own space, or the `modality` that its space is for"
+        )
+
+
+def _shapes(state: State) -> str:
+    """Write the shapes of a state, such as `image [1, 8, 8] and label []`."""
+    if not isinstance(state, dict):
+        return str([*state.shape[1:]])
+    return " and ".join(f"{name} {_shapes(leaf)}" for name, leaf in sorted(state.items()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +113,10 @@ class Recipe:
 
         Raises:
             InputError: If the data lack a condition of their modality.
+            UsageError: If the recipe is for other states than theirs.
         """
         objective = self.objective
+        check_states(objective.space, data.modality)
         return Description(
             data.modality,
             objective.space,

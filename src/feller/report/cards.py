@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from xml.etree.ElementTree import Element
 
 from feller.report.html import Child, element, section
-from feller.report.measures import Measure, Numbers, leading, measure, why_missing
+from feller.report.measures import Measure, Numbers, leading, measure, real, why_missing
 from feller.report.wording import MISSING, Number, capital, is_number, sentence
 
 GREY = "Grey is what real data reach when they are measured in the same way, which is as good as one can hope for."
@@ -32,23 +32,24 @@ def _card(name: str, numbers: Numbers, explanations: Mapping[str, str], missing:
         element("dd", {"class": "value"}, kind.text(value), unit),
     ]
     if not is_number(value):
-        parts.append(element("dd", {"class": "floor"}, sentence(why_missing(name, value, missing))))
+        parts.append(element("dd", {"class": "floor"}, sentence(why_missing(name, numbers, missing))))
     elif kind.floor or kind.level is not None:
-        parts += _beside(kind, value, kind.level if kind.level is not None else numbers.get(kind.floor), missing)
+        parts += _beside(kind, value, numbers, missing)
     if name in explanations:
         parts.append(element("dd", {"class": "meaning"}, explanations[name]))
     return element("div", None, *parts)
 
 
-def _beside(kind: Measure, value: Number, real: object, missing: Mapping[str, str]) -> Iterator[Element]:
+def _beside(kind: Measure, value: Number, numbers: Numbers, missing: Mapping[str, str]) -> Iterator[Element]:
     """Compare a number with what real data reach, in words and as two bars."""
-    if not is_number(real):
-        why = why_missing(kind.floor, real, missing)
+    reached = numbers.get(kind.floor) if kind.level is None else kind.level
+    if not is_number(reached):
+        why = why_missing(kind.floor, numbers, missing)
         yield element("dd", {"class": "floor"}, element("b", None, kind.real), f" {MISSING} ({why})")
         return
-    largest = 1.0 if kind.is_share else max(value, real)
-    if min(value, real) >= 0 and largest > 0:
-        bars = [element("i", {"style": f"width:{100 * part / largest:.1f}%"}) for part in (value, real)]
+    largest = 1.0 if kind.is_share else max(value, reached)
+    if min(value, reached) >= 0 and largest > 0:
+        bars = [element("i", {"style": f"width:{100 * part / largest:.1f}%"}) for part in (value, reached)]
         yield element("dd", {"class": "bars", "aria-hidden": "true"}, *bars)
-    text = kind.text(real) if kind.level is None else f"{kind.level:g}"
-    yield element("dd", {"class": "floor"}, element("b", None, kind.real), f" {text}")
+    text = kind.text(reached) if kind.level is None else f"{kind.level:g}"
+    yield element("dd", {"class": "floor"}, element("b", None, real(kind, numbers)), f" {text}")

@@ -1,12 +1,13 @@
 """What the numbers of a report are called, and what real data reach on the same scale."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from feller.evaluate.comparison import TRAINED
 from feller.report.wording import MISSING, Number, duration, is_number, number, percent
 
 Numbers = Mapping[str, Number | str | None]
-FACTS = ("steps", "seconds", "judge")
+FACTS = ("steps", "seconds", "judge", "compared_with")
 """What tells of the run, not of its quality."""
 AGAINST_ITSELF = "real against real"
 
@@ -34,53 +35,90 @@ class Measure:
         return percent(value) if self.is_share else number(value)
 
 
+CRYSTALS, MOLECULES, CHAINS, UNSEEN = "real crystals", "real molecules", "real chains", "unseen chains"
+
+
+def _share(label: str, name: str, real: str) -> dict[str, Measure]:
+    """Name a share whose floor is called after it."""
+    return {name: Measure(label, f"{name}_floor", real, is_share=True)}
+
+
+def _apart(label: str, name: str, unit: str = "") -> dict[str, Measure]:
+    """Name a distance between samples and real data, whose floor is one among real data."""
+    return {name: Measure(label, f"{name}_floor", unit=unit)}
+
+
+def _mean(label: str, name: str, unit: str = "") -> dict[str, Measure]:
+    """Name a mean over chains, which is to be as that of real ones."""
+    return {name: Measure(label, f"{name}_floor", CHAINS, unit=unit)}
+
+
 MEASURES = {
     "accuracy": Measure("read as asked", "judge_accuracy", "real data", is_share=True),
     "judge_accuracy": Measure("real data read right", is_share=True),
     "inside": Measure("where the data can be", is_share=True),
-    "fd_cnn": Measure("FD-cnn", "fd_cnn_floor"),
-    "sliced_w": Measure("sliced Wasserstein distance", "sliced_w_floor"),
-    "energy": Measure("energy distance", "energy_floor"),
+    **_apart("FD-cnn", "fd_cnn"),
+    **_apart("sliced Wasserstein distance", "sliced_w"),
+    **_apart("energy distance", "energy"),
     "distance_ratio": Measure("variety", real="real data", level=1.0),
     "nearest_ratio": Measure("distance to training data", real="unseen real data", level=1.0),
-    "energy_geodesic": Measure("energy distance along the space", "energy_geodesic_floor"),
-    "crystal_valid": Measure("possible crystals", "crystal_valid_floor", "real crystals", is_share=True),
-    "structure_valid": Measure("possible structures", "structure_valid_floor", "real crystals", is_share=True),
-    "composition_valid": Measure("possible formulas", "composition_valid_floor", "real crystals", is_share=True),
-    "covered": Measure("kinds of real crystals met", "covered_floor", "real crystals", is_share=True),
-    "atom_stability": Measure("stable atoms", "atom_stability_floor", "real molecules", is_share=True),
-    "molecule_stability": Measure("stable molecules", "molecule_stability_floor", "real molecules", is_share=True),
-    "bonds_sane": Measure("valid molecules", "bonds_sane_floor", "real molecules", is_share=True),
-    "unique_smiles": Measure("different molecules", "unique_smiles_floor", "real molecules", is_share=True),
-    "novel_smiles": Measure("new molecules", "novel_smiles_floor", "real molecules", is_share=True),
-    "ramachandran_favoured": Measure("usual torsions", "ramachandran_floor", "real chains", is_share=True),
-    "ramachandran_typed": Measure(
-        "usual torsions for their residues", "ramachandran_typed_floor", "real chains", is_share=True
-    ),
-    "ramachandran_outliers": Measure(
-        "torsions that hardly occur", "ramachandran_outliers_floor", "real chains", is_share=True
-    ),
-    "composition_distance": Measure(
-        "unlike shares of amino acids", "composition_distance_floor", "unseen chains", is_share=True
-    ),
+    **_apart("energy distance along the space", "energy_geodesic"),
+    **_share("possible structures", "structure_valid", CRYSTALS),
+    **_share("possible formulas", "composition_valid", CRYSTALS),
+    **_share("possible crystals", "crystal_valid", CRYSTALS),
+    "readable": Measure("files that read back the same", is_share=True),
+    **_share("kinds of real crystals met", "covered", CRYSTALS),
+    **_share("samples like a real crystal", "like_real", CRYSTALS),
+    **_apart("difference of densities", "density_distance", "g/cm³"),
+    **_apart("difference in elements a crystal", "element_number_distance", "elements"),
+    **_share("different formulas", "unique_formulas", CRYSTALS),
+    **_share("different crystals", "unique_crystals", CRYSTALS),
+    **_share("new formulas", "new_formulas", "unseen crystals"),
+    **_share("new crystals", "new_crystals", "unseen crystals"),
+    **_share("stable atoms", "atom_stability", MOLECULES),
+    **_share("stable molecules", "molecule_stability", MOLECULES),
+    **_share("molecules in one piece", "connected", MOLECULES),
+    **_share("molecules with bonds by the table", "table_validity", MOLECULES),
+    **_share("molecules with bonds that fit", "bonds_found", MOLECULES),
+    **_share("valid molecules", "bonds_sane", MOLECULES),
+    **_share("different molecules", "unique_smiles", MOLECULES),
+    **_share("new molecules", "novel_smiles", "unseen molecules"),
+    **_apart("difference in atoms a molecule", "atom_number_distance", "atoms"),
+    "element_share_distance": Measure("atoms of other elements", "element_share_distance_floor", is_share=True),
+    **_apart("difference of bond lengths", "bond_length_distance", "Å"),
+    "ramachandran_favoured": Measure("usual torsions", "ramachandran_floor", CHAINS, is_share=True),
+    **_mean("bond between residues", "bond_length", "Å"),
+    **_mean("spread of that bond", "bond_length_sd", "Å"),
+    **_share("usual bonds", "bond_share", CHAINS),
+    **_mean("shift of the worst bond angle", "angle_off", "deviations"),
+    **_share("usual bond angles", "angle_share", CHAINS),
+    **_share("peptide bonds that are trans", "trans_share", CHAINS),
+    **_mean("neighbouring CA atoms apart", "ca_distance", "Å"),
+    **_share("chains that touch themselves", "clash_share", CHAINS),
+    **_mean("radius over that of training data", "radius_ratio"),
+    **_share("usual torsions for their residues", "ramachandran_typed", CHAINS),
+    **_share("torsions that hardly occur", "ramachandran_outliers", CHAINS),
+    **_share("unlike shares of amino acids", "composition_distance", UNSEEN),
     "bigram_perplexity": Measure(
-        "amino acids in question, by neighbours", "bigram_perplexity_floor", "unseen chains", unit="of 20"
+        "amino acids in question, by neighbours", "bigram_perplexity_floor", UNSEEN, unit="of 20"
     ),
     "sequence_perplexity": Measure(
         "amino acids in question, by structure", "bigram_perplexity_floor", "by neighbours", unit="of 20"
     ),
-    "glycine_left": Measure("glycine where phi is positive", "glycine_left_floor", "real chains", is_share=True),
-    "residue_gain": Measure(
-        "what torsions tell of residues", "residue_gain_floor", "unseen chains", unit="nats per residue"
-    ),
+    **_share("glycine where phi is positive", "glycine_left", CHAINS),
+    "residue_gain": Measure("what torsions tell of residues", "residue_gain_floor", UNSEEN, unit="nats per residue"),
     "nll": Measure("negative log-likelihood", "nll_baseline", "without a network", unit="nats per example"),
     "bits_per_dimension": Measure("code length", unit="bits per number"),
     "trigram_distance": Measure("unlike triples of characters", "trigram_floor", is_share=True),
-    "copied": Measure("passages from the training text", "copied_floor", "unseen text", is_share=True),
+    **_share("passages from the training text", "copied", "unseen text"),
     "straightness": Measure("straightness", real="a straight line", level=1.0),
     "bits_per_token": Measure("code length", unit="bits per token"),
 }
 HELD_OUT = "there are no held-out data, or too few"
+TABLE = "the table has bonds of H, C, N, O and F only"
+WITHOUT_PYMATGEN = "pymatgen is not installed"
+WITHOUT_RDKIT = "rdkit is not installed"
+NONE_WHOLE = f"no molecule is valid and in one piece, or {WITHOUT_RDKIT}"
 WHY_MISSING = {
     "accuracy": "the data have no labels to ask for",
     "judge_accuracy": "there are no labelled data that the judge has not seen",
@@ -88,15 +126,37 @@ WHY_MISSING = {
     "trigram_distance": "the texts have fewer than three characters",
     "copied": "the samples have fewer than 24 characters",
     "nll_baseline": "no density without a network suits these data",
+    **dict.fromkeys(("composition_valid", "crystal_valid"), "pymatgen or SMACT is not installed"),
+    **dict.fromkeys(("structure_valid", "readable", "covered", "like_real", "density_distance"), WITHOUT_PYMATGEN),
+    **dict.fromkeys(("unique_crystals", "new_crystals"), WITHOUT_PYMATGEN),
+    **dict.fromkeys(("atom_stability", "molecule_stability"), TABLE),
+    "table_validity": f"{TABLE}, or {WITHOUT_RDKIT}",
+    **dict.fromkeys(("bonds_found", "bonds_sane"), WITHOUT_RDKIT),
+    **dict.fromkeys(("unique_smiles", "novel_smiles"), NONE_WHOLE),
+    "bond_length_distance": "the samples have no bonds between elements that are bonded in real molecules",
+    **dict.fromkeys(("ramachandran_typed", "ramachandran_outliers", "residue_gain"), "no residue is known"),
+    **dict.fromkeys(("composition_distance", "bigram_perplexity"), "no residue is known"),
+    "glycine_left": "no residue that is known has a positive phi",
+    "sequence_perplexity": "no held-out residue is known, or the model takes no structures as given",
+    **dict.fromkeys(("nll", "bits_per_dimension", "bits_per_token"), "no data are held out that the model could read"),
 }
 
 
 def measure(name: str, numbers: Numbers) -> Measure:
-    """Return how a number is to be read, known here or not."""
+    """Return how a number is to be read, known here or not; a floor is read as what it belongs to."""
     if name in MEASURES:
         return MEASURES[name]
+    for kind in MEASURES.values():
+        if name == kind.floor:
+            return replace(kind, label=f"{kind.label}, {kind.real}", floor="")
     floor = f"{name}_floor"
     return Measure(name.replace("_", " "), floor if floor in numbers else "")
+
+
+def real(kind: Measure, numbers: Numbers) -> str:
+    """Say what real data a number stands beside: floors of training data are called so."""
+    of_training = kind.floor.endswith("_floor") and numbers.get("compared_with") == TRAINED
+    return f"{kind.real}, from the training data" if of_training else kind.real
 
 
 def leading(numbers: Numbers) -> list[str]:
@@ -109,14 +169,15 @@ def leading(numbers: Numbers) -> list[str]:
     ]
 
 
-def why_missing(name: str, value: object, reasons: Mapping[str, str]) -> str:
+def why_missing(name: str, numbers: Numbers, reasons: Mapping[str, str]) -> str:
     """Say why a number is not there."""
     if name in reasons:
         return reasons[name].removesuffix(".")
-    if value is not None:
+    if numbers.get(name) is not None:
         return "it came out as no finite number, so something diverged"
     if name.endswith("_floor"):
-        return HELD_OUT
+        of = next((one for one, kind in MEASURES.items() if kind.floor == name), "")
+        return WHY_MISSING.get(of, HELD_OUT) if numbers.get(of, 0) is None else HELD_OUT
     return WHY_MISSING.get(name, "it was not measured")
 
 

@@ -32,11 +32,13 @@ class Findings:
     title: str
     """What was fitted, for the top of the page."""
     command: str = ""
-    """The command line that made the run."""
+    """The command line that made what is reported."""
     made: str = ""
     """ISO date, or date and time."""
     unfinished: str = ""
     """Why the run is not complete, how far it came and how to go on; empty if it is complete."""
+    judged: str = ""
+    """Which samples were looked at, and beside which real data."""
     numbers: Numbers = field(default_factory=dict)
     """By their names in --json, in the order of the page."""
     explanations: Mapping[str, str] = field(default_factory=dict)
@@ -47,8 +49,8 @@ class Findings:
     """What was converted, chosen or left out."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Nested as in the recipe."""
-    curve: Curve = ()
-    """`step`, `loss`, `lr` and `seconds` of recorded steps."""
+    curve: Curve | None = ()
+    """`step`, `loss`, `lr` and `seconds` of recorded steps; None where the samples are no run's."""
     loss_unit: str = ""
     """Unit of the loss, as in "nats per token"."""
     pictures: Sequence[tuple[str, Image.Image]] = ()
@@ -59,16 +61,21 @@ class Findings:
     """Of the software that took part."""
 
 
-def write_report(folder: pathlib.Path, findings: Findings) -> None:
+def write_report(folder: pathlib.Path, findings: Findings, name: str = "report") -> None:
     """Write `report.html`, one file that loads nothing, and `report.json`, the same without pictures.
+
+    Args:
+        folder: Where they go.
+        findings: What they show.
+        name: Of both files, without their endings.
 
     Raises:
         InputError: If the disk refuses.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "report.json", record(findings))
-        replace_file(folder / "report.html", page(findings))
+        write_json(folder / f"{name}.json", record(findings))
+        replace_file(folder / f"{name}.html", page(findings))
     except OSError as error:
         why = error.strerror or error
         raise InputError(f"cannot write the report to {folder} ({why}); free the disk or name another place") from error
@@ -90,13 +97,13 @@ def page(findings: Findings) -> str:
             None,
             key_numbers(numbers, explanations, missing),
             sections.pictures(findings.pictures),
-            sections.loss_curve(findings.curve, findings.loss_unit),
+            None if findings.curve is None else sections.loss_curve(findings.curve, findings.loss_unit),
             sections.next_steps(findings.next_steps) if findings.next_steps else None,
             sections.notes(findings.notes),
             section(
                 "Details",
                 tables.all_numbers(numbers, explanations, missing) if numbers else None,
-                tables.settings(findings.settings),
+                None if findings.curve is None else tables.settings(findings.settings),
                 tables.versions(findings.versions) if findings.versions else None,
             ),
         ),
@@ -131,6 +138,7 @@ def _header(findings: Findings) -> Element:
         element("p", {"class": "verdict"}, verdict(findings.numbers)),
         about if when is not None or run else None,
         element("p", {"class": "about"}, "Made by ", command),
+        element("p", {"class": "about"}, findings.judged) if findings.judged else None,
         element("p", {"class": "unfinished"}, *stop) if stop else None,
     )
 

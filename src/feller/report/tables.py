@@ -24,9 +24,10 @@ def all_numbers(numbers: Numbers, explanations: Mapping[str, str], missing: Mapp
     rows = []
     for name, value in numbers.items():
         kind, is_text = measure(name, numbers), isinstance(value, str)
-        why = [] if is_text or is_number(value) else [sentence(why_missing(name, value, missing))]
-        unit = sentence(f"in {kind.unit}") if kind.unit else ""
-        meaning = [str(value)] if is_text else [unit, explanations.get(name, "")]
+        why = [] if is_text or is_number(value) else [sentence(why_missing(name, numbers, missing))]
+        told = explanations.get(name, "")
+        unit = sentence(f"in {kind.unit}") if kind.unit and kind.unit not in told else ""
+        meaning = [str(value)] if is_text else [unit, told]
         rows.append(
             element(
                 "tr",

@@ -1,6 +1,7 @@
 """The one sentence that says what the numbers mean."""
 
-from feller.report.measures import MEASURES, Measure, Numbers, leading
+from feller.evaluate.comparison import TRAINED
+from feller.report.measures import MEASURES, Measure, Numbers, leading, real
 from feller.report.wording import Number, is_number, number
 
 SHARES = {
@@ -24,12 +25,13 @@ def verdict(numbers: Numbers) -> str:
     for name, (what, are, whose) in SHARES.items():
         value, floor = numbers.get(name), numbers.get(MEASURES[name].floor)
         if is_number(value):
-            of_real = f"; of {whose}, {share(floor)}" if is_number(floor) else ""
+            seen = real(MEASURES[name], numbers).removeprefix(MEASURES[name].real)
+            of_real = f"; of {whose}{seen}, {share(floor)}" if is_number(floor) else ""
             return f"{share(value)} of the {what} {are}{of_real}."
     for name in ("fd_cnn", "sliced_w", "energy", "energy_geodesic", "trigram_distance"):
         value, kind = numbers.get(name), MEASURES[name]
         if is_number(value):
-            return _distance(kind, value, numbers.get(kind.floor))
+            return _distance(kind, value, numbers)
     for name in ("nll", "bits_per_token"):
         value, kind = numbers.get(name), MEASURES[name]
         if is_number(value):
@@ -40,11 +42,13 @@ def verdict(numbers: Numbers) -> str:
     return "How good the samples are was not measured."
 
 
-def _distance(kind: Measure, value: Number, floor: object) -> str:
+def _distance(kind: Measure, value: Number, numbers: Numbers) -> str:
     """Compare the distance from samples to real data with the one among real data."""
+    floor = numbers.get(kind.floor)
     if not is_number(floor):
+        of = TRAINED if numbers.get("compared_with") == TRAINED else "real data"
         return (
-            f"Between samples and real data the {kind.label} is {kind.text(value)}; how far real data are from each"
+            f"Between samples and {of} the {kind.label} is {kind.text(value)}; how far real data are from each"
             " other is not known."
         )
     shown = f"{kind.label} {kind.text(value)}, {kind.real} {kind.text(floor)}"

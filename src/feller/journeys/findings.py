@@ -1,0 +1,137 @@
+"""What an evaluation found, put together for its page."""
+
+import datetime
+import pathlib
+import platform
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from feller import __version__
+from feller.data import Backbones, Molecules, Proteins
+from feller.data.frames import CA
+from feller.data.labelled import Labelled
+from feller.data.modality import Dataset
+from feller.data.molecules.balls import balls
+from feller.data.proteins import structures
+from feller.data.trace import traces
+from feller.evaluate.comparison import enough, real_data
+from feller.evaluate.quality import EXPLAIN
+from feller.journeys.asked import asked_of
+from feller.journeys.onward import again, evaluating, fitting, onward
+from feller.model import Description
+from feller.record import from_data
+from feller.report.page import Findings
+from feller.run import Run
+from feller.train.checkpoint import read_counters
+from feller.train.metrics import read_metrics
+from feller.train.optimiser import Training
+
+INSIDE = "Share of the samples that lie where the data can be; 1 is best. Only for sets that know where that is."
+MOST_SHOWN = {False: 100, True: 5000}
+"""Pictures, and points."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Judged:
+    """What was compared with what."""
+
+    generated: Dataset
+    train: Dataset
+    held_out: Dataset
+    """What a fit kept back, or `data`."""
+    samples: str | None
+    """Where the samples were read; None if the run drew them."""
+    data: str | None
+    """What the user named to compare with; None for what was kept back."""
+
+    @property
+    def name(self) -> str:
+        """Name of the report: a run's own is `report`, others are called after what was named."""
+        return "-".join(["report", *map(_stem, filter(None, (self.samples, self.data)))])
+
+    @property
+    def sentence(self) -> str:
+        """Say what was judged, and beside what."""
+        drawn = f"{len(self.generated):,} samples " + (f"in {self.samples}" if self.samples else "drawn for this page")
+        real, whose = len(real_data(self.train, self.held_out)), "held out" if self.data is None else f"in {self.data}"
+        if enough(self.held_out):
+            return f"Judged: {drawn}, beside {real:,} real examples {whose}."
+        why = f"since only {len(self.held_out):,} are {whose}" if len(self.held_out) else f"since none are {whose}"
+        return f"Judged: {drawn}, beside {real:,} training examples, {why}."
+
+
+def _stem(place: str) -> str:
+    """Return a word for a file, a folder or an example."""
+    short = place.removeprefix("example:") if place.startswith("example:") else pathlib.Path(place).stem
+    return "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in short)
+
+
+def findings(run: Run, about: Description, judged: Judged, numbers: dict[str, Any], notes: tuple[str, ...]) -> Findings:
+    """Put together what the page shows; samples that no run drew here have neither training nor settings."""
+    asked, recipe = asked_of(run), run.read_record(run.recipe)["recipe"]
+    training, counters = from_data(Training, recipe["train"]), read_counters(run)
+    own = judged.samples is None
+    title = f"{asked.data}, fitted with the recipe {asked.recipe}" if own else f"Samples in {judged.samples}"
+    is_done = training.share(counters["step"], counters["seconds"]) >= 1
+    unfinished = f"Training stopped after {counters['step']:,} steps; go on with the command below."
+    named = {"--samples": judged.samples, "--data": judged.data}
+    made = evaluating(run, asked, named) if any(named.values()) else fitting(run, asked, training)
+    shown = numbers if own else {name: value for name, value in numbers.items() if name not in ("steps", "seconds")}
+    return Findings(
+        title=title if judged.data is None else f"{title}, beside {judged.data}",
+        command=made,
+        made=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        unfinished="" if is_done or not own else unfinished,
+        judged=judged.sentence,
+        numbers=shown,
+        explanations={**EXPLAIN, "inside": INSIDE},
+        notes=(*(asked.notes if own else ()), *notes),
+        settings=recipe if own else {},
+        curve=read_metrics(run.metrics) if own else None,
+        pictures=_pictures(judged),
+        next_steps=[
+            *(onward(run, asked, about, judged.train) if own else ()),
+            (evaluating(run, asked, named), "measure again"),
+            *([again(run, asked)] if own else ()),
+        ],
+        versions={"feller": __version__, "torch": torch.__version__, "python": platform.python_version()},
+    )
+
+
+def _pictures(judged: Judged) -> list[tuple[str, Image.Image]]:
+    """Show samples and real data, and say which these are."""
+    unseen = len(judged.held_out) > 0
+    real = judged.held_out if unseen else judged.train
+    is_points = isinstance(judged.generated.values, Tensor) and judged.generated.values.ndim == 2
+    number = min(len(judged.generated), len(real), MOST_SHOWN[is_points])
+    theirs = "Real data that training did not see" if judged.data is None else f"Real data in {judged.data}"
+    captions = (
+        "Samples" if judged.samples is None else f"Samples in {judged.samples}",
+        theirs if unseen else "Real data, from the training set",
+    )
+    return list(zip(captions, side_by_side(_spread(judged.generated, number), _spread(real, number)), strict=True))
+
+
+def _spread(data: Dataset, number: int) -> Dataset:
+    """Return examples from all over the data, sorted by class: neighbouring windows of a text overlap."""
+    some = data.subset(torch.arange(number) * len(data) // max(number, 1))
+    label = some.values["label"] if isinstance(some.modality, Labelled) else some.given.get("label")
+    return some if label is None else some.subset(label.argsort(stable=True))
+
+
+def side_by_side(first: Dataset, second: Dataset) -> tuple[Image.Image, Image.Image]:
+    """Draw two sets of one kind, at one scale where what is drawn has lengths."""
+    kind = first.modality
+    if isinstance(kind, Proteins):
+        return side_by_side(structures(first), structures(second))
+    if isinstance(kind, Backbones):
+        a, b = ([atoms[:, CA] for atoms in kind.chains(some.values, some.given)] for some in (first, second))
+        return traces(a, beside=b), traces(b, beside=a)
+    if isinstance(kind, Molecules):
+        one, other = (kind.molecules(some.values, some.given) for some in (first, second))
+        return balls(one, beside=other), balls(other, beside=one)
+    return kind.show(first.values, first.given), second.modality.show(second.values, second.given)

@@ -1,0 +1,84 @@
+"""What to do next with a run, as commands that can be copied."""
+
+import shlex
+from collections.abc import Iterator, Mapping
+
+import torch
+
+from feller.data import Crystals, Dataset, Labelled, Molecules, Proteins
+from feller.data.crystals.crystal import formula
+from feller.data.molecules.balls import hill
+from feller.journeys.asked import Asked
+from feller.model import Description
+from feller.run import Run
+from feller.train.optimiser import Training
+
+FILES = {".cif": "CIF", ".xyz": "XYZ", ".pdb": "PDB"}
+"""Forms that other programs of the field read, one file a sample in a folder."""
+SIZES = {"atoms": "atoms", "length": "residues"}
+"""What conditions count that are no classes."""
+LOOKED = 100
+"""Chains among which one with a short sequence is looked for."""
+
+
+def _command(*words: object) -> str:
+    return shlex.join(["feller", *map(str, words)])
+
+
+def _code(asked: Asked) -> tuple[str, ...]:
+    """Name the user's own file, where a run needs it."""
+    return ("--code", asked.recipe.rpartition(":")[0]) if asked.code else ()
+
+
+def fitting(run: Run, asked: Asked, training: Training) -> str:
+    """Return the command that makes such a run; deeper fields stand in the settings."""
+    budget = ("--steps", training.steps) if training.steps else ("--minutes", training.minutes)
+    words = ("--recipe", asked.recipe, "--size", asked.size, *budget, "--seed", asked.seed, "--out", run.path)
+    return _command("fit", asked.data, *words)
+
+
+def evaluating(run: Run, asked: Asked, named: Mapping[str, str | None]) -> str:
+    """Return the command that judges again, with the flags that have a value."""
+    flags = (word for flag, value in named.items() if value is not None for word in (flag, value))
+    return _command("evaluate", run.path, *_code(asked), *flags)
+
+
+def again(run: Run, asked: Asked) -> tuple[str, str]:
+    """Return the command that goes on training, and what it does."""
+    own = ("--recipe", asked.recipe) if asked.code else ()
+    return _command("fit", "--resume", *own, "--out", run.path, "--minutes", 10), "train longer, ten minutes in all"
+
+
+def onward(run: Run, asked: Asked, about: Description, train: Dataset) -> Iterator[tuple[str, str]]:
+    """Yield commands that draw samples, and what they do."""
+    sample = ("sample", run.path, *_code(asked))
+    files = next((name for ending, name in FILES.items() if ending in about.modality.forms), None)
+    if files:
+        yield _command(*sample, "-n", 100, "--out", "samples"), f"draw samples into a folder of {files} files"
+    else:
+        yield _command(*sample, "-n", 1000, "--out", "samples.npz"), "draw samples into one file"
+    for wish, what in wishes(about, train):
+        yield _command(*sample, "-n", 64, "--given", wish, "--out", "wanted"), what
+
+
+def wishes(about: Description, train: Dataset) -> Iterator[tuple[str, str]]:
+    """Yield what can be given, KEY=VALUE as in the training data, and what comes of it."""
+    kind, may = about.modality, {*about.fixable}
+    first = train.subset(torch.arange(min(len(train), LOOKED)))
+    if isinstance(kind, Crystals) and "element" in may:
+        yield f"element={formula(kind.crystals(first.values, first.given)[0].numbers)}", "crystals of one formula"
+    if isinstance(kind, Molecules) and "element" in may:
+        yield f"element={hill(kind.molecules(first.values, first.given)[0].atoms)}", "molecules of one formula"
+    if isinstance(kind, Proteins) and "residue" in may:
+        known = [letters for letters in kind.chains(first.values, first.given)[1] if "X" not in letters]
+        if known:
+            yield f"residue={min(known, key=len)}", "structures of one sequence"
+    if isinstance(kind, Proteins) and {"rotation", "position"} <= may:
+        yield "structure=chain.pdb", "sequences for the structure in a file"
+    if isinstance(kind, Labelled) and "label" in may:
+        yield f"label={kind.pictures.classes[0]}", "pictures of one class"
+    for name, classes in kind.conditions.items():
+        if name not in SIZES:
+            yield f"{name}={classes[0]}", "one class alone"
+        elif len(classes) > 1:
+            yield f"{name}={classes[len(classes) // 2]}", f"samples with one number of {SIZES[name]}"

@@ -1,0 +1,69 @@
+"""What people see: a line each tenth in a log, an announcement of what takes time, warnings in words."""
+
+import contextlib
+import io
+import warnings
+
+import pytest
+
+from feller.commands import terminal
+from feller.commands.terminal import Terminal, heard, show
+from feller.journeys.tell import Tell
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [0.0]
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_a_log_has_a_line_each_tenth(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    """A quarter of an hour in 900 reports: ten lines at most, evenly spread, after the one that announces the task."""
+    tell = Terminal()
+    tell.task("training")
+    for i in range(1, 901):
+        clock[0] = float(i)
+        tell.progress(i / 900, f"step {i}")
+    tell.done()
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "training ..."
+    assert [line.split(":")[1].split()[0] for line in lines[1:]] == [f"{tenth}0%" for tenth in range(1, 11)]
+
+
+def test_a_short_task_has_its_name_only(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    tell = Terminal()
+    tell.task("judging the samples")
+    for i in range(1, 101):
+        clock[0] = i / 50
+        tell.progress(i / 100)
+    tell.done()
+    assert capsys.readouterr().err == "judging the samples ...\n"
+
+
+def test_the_report_is_named_last(capsys: pytest.CaptureFixture[str]) -> None:
+    show({"fd_cnn": 1.5, "report": "runs/a/report.html", "gone": None}, Terminal())
+    assert [line.split() for line in capsys.readouterr().err.splitlines()] == [
+        ["fd_cnn", "1.5"],
+        ["report:", "runs/a/report.html"],
+    ]
+
+
+class Listener(Tell):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def test_our_warnings_are_told_and_those_of_others_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    tell, ours = Listener(), terminal.__file__
+    with contextlib.redirect_stderr(io.StringIO()) as err, warnings.catch_warnings():
+        warnings.showwarning = lambda *about: err.write(f"{about[2]}: {about[0]}")
+        with heard(tell):
+            warnings.simplefilter("always")
+            warnings.warn_explicit("x.sdf: 2 of 3 molecules are written without bonds", UserWarning, ours, 7)
+            warnings.warn_explicit("old", UserWarning, "/elsewhere/other.py", 7)
+    assert tell.lines == ["x.sdf: 2 of 3 molecules are written without bonds"]
+    assert err.getvalue() == "/elsewhere/other.py: old"
