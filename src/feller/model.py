@@ -2,72 +2,32 @@
 
 import functools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
 from feller.data.batches import Batch
-from feller.data.modality import Dataset, Modality
+from feller.data.modality import Dataset
+from feller.description import Description
 from feller.draws import Draws, categorical
 from feller.errors import InputError, UsageError
 from feller.generation import Generation, Known, batch_size
-from feller.networks.architecture import Architecture
-from feller.paths import Autoregressive, Path, TokenPath
-from feller.record import from_data, nearest, to_data
+from feller.paths import Autoregressive, TokenPath
+from feller.record import from_data, nearest
 from feller.run import Run
 from feller.sampling import Sampling
 from feller.simulate import Divergence, DormandPrince, Exact, Hutchinson, log_density
 from feller.simulate.bound import Bound, tightest, token_bound
 from feller.simulate.decode import log_likelihood
 from feller.simulate.likelihood import start_density
-from feller.spaces import Space
 from feller.spaces.tokens import until_end
 from feller.tensors import load_tensors
 from feller.tree import Given, State, concatenate, tree_map
 
 MOST_EXACT = 32
 """Degrees of freedom up to which the divergence is not estimated."""
-
-
-@dataclass(frozen=True)
-class Description:
-    """What a model is, but for its weights."""
-
-    modality: Modality
-    space: Space
-    path: Path
-    architecture: Architecture
-    frequencies: dict[str, tuple[float, ...]] = field(default_factory=dict)
-    """How often each class of each condition is in the training data."""
-    sampling: Sampling = field(default_factory=Sampling)
-    drop: float = 0.0
-    """Chance with which conditions were dropped in training; without it the network knows no "not given"."""
-    fixable: tuple[str, ...] = ()
-    """Leaves of the state that may be given: the model has learned to draw the others beside them."""
-
-    def build(self, draws: Draws) -> nn.Module:
-        """Make the network, with new weights."""
-        shape = tree_map(lambda leaf: tuple(leaf.shape[1:]), self.space.reference(0, draws.at("shape")))
-        return self.architecture.build(
-            shape, {name: len(shares) for name, shares in self.frequencies.items()}, draws.named("network")
-        )
-
-
-def frequencies(data: Dataset) -> dict[str, tuple[float, ...]]:
-    """Count how often each class of each condition occurs.
-
-    Raises:
-        InputError: If the data lack a condition of their modality.
-    """
-    for name in data.modality.conditions:
-        if name not in data.given:
-            raise InputError(f"these data have no {name}, and the model that they are for has; add that column")
-    return {
-        name: tuple((torch.bincount(data.given[name], minlength=len(classes)).double() / len(data)).tolist())
-        for name, classes in data.modality.conditions.items()
-    }
 
 
 @dataclass(frozen=True)
@@ -314,11 +274,6 @@ class Model:
             absent=self._absent(),
             end=about.modality.end,
         )
-
-
-def save_description(run: Run, description: Description) -> None:
-    """Write what the model is."""
-    run.write_record(run.model, to_data(description))
 
 
 def load_model(run: Run, *, average: bool = True) -> Model:

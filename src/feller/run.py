@@ -114,9 +114,9 @@ class Run:
             if not resume:
                 if not overwrite and any(path.name != "lock" for path in self.path.iterdir()):
                     raise UsageError(f"{self.path} exists: continue it with --resume, or replace it with --overwrite")
-                for name in OURS:
-                    if name != "lock":
-                        (self.path / name).unlink(missing_ok=True)
+                old = [self.path / name for name in OURS if name != "lock"]
+                for path in (*old, *self.path.glob("report-*.html"), *self.path.glob("report-*.json")):
+                    path.unlink(missing_ok=True)
             yield
 
     def write_record(self, path: pathlib.Path, content: dict[str, Any]) -> None:

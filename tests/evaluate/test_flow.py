@@ -5,9 +5,10 @@ import torch
 from torch import nn
 
 from feller.data.points import Points
+from feller.description import Description
 from feller.draws import Draws
 from feller.evaluate.flow import straightness
-from feller.model import Description, Model
+from feller.model import Model
 from feller.networks.mlp import MLP
 from feller.paths import Affine, Geodesic, Mixture
 from feller.paths.affine import Vanishing

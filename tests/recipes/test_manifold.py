@@ -9,9 +9,10 @@ import torch
 
 from feller.data import Modality, read
 from feller.data.batches import batches
+from feller.description import Description
 from feller.draws import Draws
 from feller.errors import UsageError
-from feller.model import Description, Model
+from feller.model import Model
 from feller.paths import Geodesic
 from feller.recipes.manifold import manifold
 from feller.recipes.recipe import SIZES

@@ -11,9 +11,10 @@ from feller.data.modality import Dataset
 from feller.data.read import read
 from feller.data.text.dataset import texts
 from feller.data.text.files import array
+from feller.description import Description, frequencies
 from feller.draws import Draws
 from feller.errors import UsageError
-from feller.model import Description, Model, frequencies
+from feller.model import Model
 from feller.recipes import RECIPES
 from feller.recipes.recipe import Recipe
 from feller.record import from_data, to_data

@@ -3,10 +3,10 @@
 import pathlib
 
 from feller.code import fingerprint, load_file
+from feller.description import Description
 from feller.errors import InputError, UsageError
 from feller.journeys.asked import asked_of
 from feller.journeys.tell import Tell
-from feller.model import Description
 from feller.record import from_data
 from feller.run import Run, open_run
 

@@ -37,6 +37,8 @@ class Backbones(Modality):
     bond, are lost.
     """
 
+    called = "protein backbones without sequences"
+
     longest: int
     """Residues of a state; shorter chains are padded."""
     lengths: tuple[str, ...]

@@ -30,6 +30,8 @@ SPREAD = 1.0
 class Earth(Rows):
     """Places in degrees, as directions from the earth's centre; densities are those per area of the unit sphere."""
 
+    called = "places on the earth"
+
     columns: tuple[str, ...]  # pyrefly: ignore
     """Names of the two columns, in the order of the files."""
     latitude: int = 0

@@ -28,6 +28,8 @@ Place = tuple[Manifold, Chart, tuple[str, ...]]
 class Geometric(Rows):
     """Rows that stand for points of a manifold; densities are those with respect to its volume."""
 
+    called = "points of a space"
+
     columns: tuple[str, ...]  # pyrefly: ignore
     manifold: Manifold
     chart: Chart

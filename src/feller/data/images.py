@@ -29,6 +29,8 @@ SHOWN = 256
 class Images(Modality):
     """Pictures as whole numbers from 0, black, to `levels`, white."""
 
+    called = "pictures"
+
     height: int
     width: int
     channels: int

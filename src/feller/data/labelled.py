@@ -25,6 +25,8 @@ from feller.tree import Given, State
 class Labelled(Modality):
     """Values and states are `image`, those of the pictures, and `label`, the number of the class, [n]."""
 
+    called = "pictures with their labels"
+
     pictures: Images
 
     def __post_init__(self) -> None:

@@ -4,7 +4,7 @@ import abc
 import pathlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -26,6 +26,9 @@ Write = Callable[[State, Given, pathlib.Path], None]
 
 class Modality(abc.ABC):
     """A kind of data. Values are in the units of the files, states in those of the model."""
+
+    called: ClassVar[str] = "data of a kind of your own"
+    """What people call such data."""
 
     @property
     @abc.abstractmethod

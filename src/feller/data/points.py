@@ -23,6 +23,8 @@ from feller.tree import Given
 class Points(Rows):
     """Rows of numbers; each column is moved and scaled to mean 0 and deviation 1 in the training data."""
 
+    called = "rows of numbers"
+
     columns: tuple[str, ...]  # pyrefly: ignore
     mean: tuple[float, ...]
     scale: tuple[float, ...]

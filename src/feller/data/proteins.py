@@ -37,6 +37,8 @@ class Proteins(Modality):
     a residue is not known, its place counts and its kind does not: it is not valid of the leaf `residue`.
     """
 
+    called = "protein chains with their sequences"
+
     structure: Backbones
 
     @property

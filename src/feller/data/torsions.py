@@ -31,6 +31,8 @@ SLACK = 0.01
 class Torsions(Rows):
     """Angles in degrees or radians, as points of a torus; densities are those with respect to radians."""
 
+    called = "angles"
+
     columns: tuple[str, ...]  # pyrefly: ignore
     turns: tuple[float, ...]
     """Full turn in the unit of each column: 360 or 2 pi."""

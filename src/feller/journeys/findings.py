@@ -18,11 +18,11 @@ from feller.data.modality import Dataset
 from feller.data.molecules.balls import balls
 from feller.data.proteins import structures
 from feller.data.trace import traces
+from feller.description import Description
 from feller.evaluate.comparison import enough, real_data
 from feller.evaluate.quality import EXPLAIN
 from feller.journeys.asked import asked_of
 from feller.journeys.onward import again, evaluating, fitting, onward
-from feller.model import Description
 from feller.record import from_data
 from feller.report.page import Findings
 from feller.run import Run

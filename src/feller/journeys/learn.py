@@ -13,11 +13,12 @@ import torch
 
 from feller.data.batches import batches, shuffled
 from feller.data.modality import Dataset
+from feller.description import Description, save_description
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.journeys.asked import Asked, parts
 from feller.journeys.tell import Tell
-from feller.model import Description, Model, save_description
+from feller.model import Model
 from feller.networks.architecture import parameters
 from feller.objective import Objective
 from feller.recipes import Recipe

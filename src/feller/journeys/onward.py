@@ -8,8 +8,8 @@ import torch
 from feller.data import Crystals, Dataset, Labelled, Molecules, Proteins
 from feller.data.crystals.crystal import formula
 from feller.data.molecules.balls import hill
+from feller.description import Description
 from feller.journeys.asked import Asked
-from feller.model import Description
 from feller.run import Run
 from feller.train.optimiser import Training
 

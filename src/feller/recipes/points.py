@@ -14,7 +14,9 @@ from feller.train.optimiser import Training
 def points(data: Dataset, size: str) -> Recipe:
     """Straight paths and a residual perceptron that sees each coordinate in several frequencies."""
     if isinstance(data.modality, Text):
-        raise UsageError("the recipe `points` needs numbers; these data are text, use --recipe auto")
+        raise UsageError(
+            f"the recipe `points` needs numbers, and these data are {data.modality.called}; use --recipe auto"
+        )
     width, depth, minutes = {"tiny": (64, 3, 0.5), "small": (128, 3, 2.0), "base": (256, 5, 10.0)}[size]
     return Recipe(
         architecture=MLP(width=width, depth=depth, frequencies=4),

@@ -3,25 +3,11 @@
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from feller.data import (
-    Backbones,
-    Crystals,
-    Dataset,
-    Earth,
-    Geometric,
-    Images,
-    Labelled,
-    Modality,
-    Molecules,
-    Points,
-    Proteins,
-    Text,
-    Torsions,
-)
+from feller.data import Dataset, Modality
+from feller.description import Description, frequencies
 from feller.distillation import Distillation
 from feller.draws import Draws
 from feller.errors import UsageError
-from feller.model import Description, frequencies
 from feller.networks.architecture import Architecture
 from feller.objective import Objective
 from feller.sampling import Sampling
@@ -33,22 +19,6 @@ SIZES = ("tiny", "small", "base")
 Kind = TypeVar("Kind", bound=Modality)
 
 
-KINDS: dict[type[Modality], str] = {
-    Backbones: "protein backbones without sequences",
-    Crystals: "crystals",
-    Earth: "places on the earth",
-    Geometric: "points of a space",
-    Images: "pictures",
-    Labelled: "pictures with their labels",
-    Molecules: "molecules",
-    Points: "rows of numbers",
-    Proteins: "protein chains with their sequences",
-    Text: "text",
-    Torsions: "angles",
-}
-"""What data are called, by their modality."""
-
-
 def need(modality: Modality, kind: type[Kind], recipe: str, what: str) -> Kind:
     """Return the modality of the data, if it is of the kind that a recipe needs.
 
@@ -57,12 +27,7 @@ def need(modality: Modality, kind: type[Kind], recipe: str, what: str) -> Kind:
     """
     if isinstance(modality, kind):
         return modality
-    raise UsageError(f"the recipe `{recipe}` needs {what}, and these data are {kind_of(modality)}; use --recipe auto")
-
-
-def kind_of(modality: Modality) -> str:
-    """Return what data are called."""
-    return KINDS.get(type(modality), type(modality).__name__)
+    raise UsageError(f"the recipe `{recipe}` needs {what}, and these data are {modality.called}; use --recipe auto")
 
 
 def check_states(space: Space, modality: Modality) -> None:
@@ -74,7 +39,7 @@ def check_states(space: Space, modality: Modality) -> None:
     ours, theirs = (_shapes(one.reference(0, Draws(0).at("shape"))) for one in (space, modality.space()))
     if ours != theirs:
         raise UsageError(
-            f"the recipe's space has states of {ours}, and these data, {kind_of(modality)}, make states of {theirs};"
+            f"the recipe's space has states of {ours}, and these data, {modality.called}, make states of {theirs};"
             " give the recipe the modality's own space, or the `modality` that its space is for"
         )
 

@@ -43,6 +43,8 @@ class Crystals(Modality):
     in the order of the file.
     """
 
+    called = "crystals"
+
     longest: int
     """Atoms of a state; smaller cells are padded."""
     elements: tuple[str, ...]

@@ -38,6 +38,8 @@ class Molecules(Modality):
     the end of a molecule.
     """
 
+    called = "molecules"
+
     longest: int
     """Atoms of a state; smaller molecules are padded."""
     sizes: tuple[str, ...]

@@ -36,6 +36,8 @@ class Text(Modality):
     of its row; one that fills its row has none. What stands behind the first end symbol means nothing.
     """
 
+    called = "text"
+
     vocabulary: Vocabulary
     length: int
     """Symbols of an example."""

@@ -1,0 +1,61 @@
+"""What a model is, but for its weights."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from feller.data.modality import Dataset, Modality
+from feller.draws import Draws
+from feller.errors import InputError
+from feller.networks.architecture import Architecture
+from feller.paths import Path
+from feller.record import to_data
+from feller.run import Run
+from feller.sampling import Sampling
+from feller.spaces import Space
+from feller.tree import tree_map
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a model is, but for its weights."""
+
+    modality: Modality
+    space: Space
+    path: Path
+    architecture: Architecture
+    frequencies: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    """How often each class of each condition is in the training data."""
+    sampling: Sampling = field(default_factory=Sampling)
+    drop: float = 0.0
+    """Chance with which conditions were dropped in training; without it the network knows no "not given"."""
+    fixable: tuple[str, ...] = ()
+    """Leaves of the state that may be given: the model has learned to draw the others beside them."""
+
+    def build(self, draws: Draws) -> nn.Module:
+        """Make the network, with new weights."""
+        shape = tree_map(lambda leaf: tuple(leaf.shape[1:]), self.space.reference(0, draws.at("shape")))
+        return self.architecture.build(
+            shape, {name: len(shares) for name, shares in self.frequencies.items()}, draws.named("network")
+        )
+
+
+def frequencies(data: Dataset) -> dict[str, tuple[float, ...]]:
+    """Count how often each class of each condition occurs.
+
+    Raises:
+        InputError: If the data lack a condition of their modality.
+    """
+    for name in data.modality.conditions:
+        if name not in data.given:
+            raise InputError(f"these data have no {name}, and the model that they are for has; add that column")
+    return {
+        name: tuple((torch.bincount(data.given[name], minlength=len(classes)).double() / len(data)).tolist())
+        for name, classes in data.modality.conditions.items()
+    }
+
+
+def save_description(run: Run, description: Description) -> None:
+    """Write what the model is."""
+    run.write_record(run.model, to_data(description))
