@@ -26,7 +26,7 @@ from feller.spaces import SO3, SPD, Manifold, Poincare, Simplex, Sphere, Torus
 
 SPACES = (Sphere(2), Sphere(9), Torus((4,)), SO3(), Poincare(3), SPD(3), Simplex(4))
 PLACES = {"volcano": "volcano.csv", "fire": "fire.csv", "earthquake": "earthquake_85pct.csv"}
-LARGE, LONGER = 4000, 6
+LARGE, LONGER = 4000, 2
 """Places above which a set gets the wide network, and how many times as many steps: it has more to tell."""
 WIDE, SLOW = 256, 0.9995
 """Features of the wide network, and the decay of the average of its weights."""
