@@ -7,9 +7,11 @@ import shlex
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from feller.cli import main
+from feller.data import read
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -22,7 +24,9 @@ def blocks(page: pathlib.Path) -> list[tuple[str, str]]:
 
 
 def prepare(folder: pathlib.Path, python: str) -> None:
-    """Put there what the pages speak of: photographs, a table of points, texts, code of one's own."""
+    """Put there what the pages speak of: photographs, tables of points and crystals, texts, code of one's own."""
+    crystals = read("example:perovskites").subset(torch.arange(12))
+    crystals.modality.write(crystals.values, crystals.given, folder / "crystals.csv")
     generator = np.random.default_rng(0)
     for name in ("cats", "dogs"):
         (folder / "photos" / name).mkdir(parents=True)
