@@ -26,8 +26,9 @@ from feller.spaces import SO3, SPD, Manifold, Poincare, Simplex, Sphere, Torus
 
 SPACES = (Sphere(2), Sphere(9), Torus((4,)), SO3(), Poincare(3), SPD(3), Simplex(4))
 PLACES = {"volcano": "volcano.csv", "fire": "fire.csv", "earthquake": "earthquake_85pct.csv"}
-LARGE, LONGER = 4000, 2
-"""Places above which a set gets the wide network, and how many times as many steps: it has more to tell."""
+LARGE, USUAL = 4000, 2000
+"""Places above which a set gets the wide network, and for how many of them the usual steps suffice: it has more to
+tell."""
 WIDE, SLOW = 256, 0.9995
 """Features of the wide network, and the decay of the average of its weights."""
 
@@ -109,7 +110,8 @@ def _sized(train: Dataset, steps: int) -> tuple[Recipe, Dataset, int]:
     if len(train) < LARGE or not isinstance(train.modality, Earth):
         return recipe, train, steps
     network = replace(cast(MLP, recipe.architecture), width=WIDE)
-    return replace(recipe, architecture=network, train=replace(recipe.train, average=SLOW)), train, LONGER * steps
+    recipe = replace(recipe, architecture=network, train=replace(recipe.train, average=SLOW))
+    return recipe, train, steps * len(train) // USUAL
 
 
 def _against(name: str, dataset: Dataset, setting: Setting, rival: str, most: float) -> Claim:
