@@ -149,3 +149,9 @@ def test_a_budget_that_is_spent_is_said(capsys: pytest.CaptureFixture[str]) -> N
     assert "nothing is left to train: 1 step count" in err.replace("\n", " ")
     _, _, err = run(capsys, "fit", "--resume", "--out", "r", "--steps", "3")
     assert "going on after step 2" in err
+
+
+def test_a_flag_that_stands_twice_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """Or the first would count for nothing, without a word."""
+    assert main(["sample", "--given", "element=CaTiO3", "--given", "lattice=4,4,4,90,90,90"]) == 2
+    assert "--given stands twice; give it once, with all that it takes behind it" in capsys.readouterr().err

@@ -4,6 +4,8 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
+from feller.errors import UsageError
+
 T = TypeVar("T")
 Positional = tyro.conf.Positional
 Text = Annotated[str | None, tyro.conf.arg(metavar="TEXT", help_behavior_hint="")]
@@ -13,6 +15,8 @@ Real = Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint
 DataPlace = Positional[Annotated[str | None, tyro.conf.arg(metavar="[DATA]", help_behavior_hint="")]]
 RunPlace = Positional[Annotated[str | None, tyro.conf.arg(metavar="[RUN]", help_behavior_hint="")]]
 Words = Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...", help_behavior_hint="")]
+MANY = ("--given",)
+"""Flags that take as many values as are given."""
 _FORM = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitSubcommandPrefixes)
 
 
@@ -21,11 +25,23 @@ def short(*names: str) -> Any:
     return tyro.conf.arg(aliases=names)
 
 
+def _check_once(words: list[str]) -> None:
+    """Refuse a flag of many values that stands twice, of which only the last would count.
+
+    Raises:
+        UsageError: If there is one.
+    """
+    for flag in MANY:
+        if sum(word.partition("=")[0] == flag for word in words) > 1:
+            raise UsageError(f"{flag} stands twice; give it once, with all that it takes behind it")
+
+
 def parse(command: type[T], name: str, words: list[str], *, deep: bool = False) -> tuple[T, list[str]]:
     """Return a command and, if it takes deeper fields, the words that are none of its flags.
 
     Wrong words end the program with status 2, after a message that names the nearest right ones.
     """
+    _check_once(words)
     if deep:
         return tyro.cli(command, prog=f"feller {name}", args=words, config=_FORM, return_unknown_args=True)
     return tyro.cli(command, prog=f"feller {name}", args=words, config=_FORM), []
