@@ -9,7 +9,7 @@ import numpy as np
 from feller.data.asked import Asked
 from feller.data.chains import interpret_backbones
 from feller.data.columns import all_numbers, check_finite
-from feller.data.crystals.arrays import check_apart, interpret_crystals
+from feller.data.crystals.arrays import check_cells, interpret_crystals
 from feller.data.found import (
     Found,
     FoundChains,
@@ -74,9 +74,9 @@ def interpret(arrays: dict[str, np.ndarray], path: str, asked: Asked) -> Found:
         asked.check(FoundCrystals)
         labels, classes = _labels(arrays, len(arrays["element"]), path)
         found = interpret_crystals(arrays, path)
-        if asked.most(LONGEST) is not None:
+        if not asked.as_they_are:
             with about(path):
-                check_apart(found)
+                check_cells(found)
         return replace(found, labels=labels, classes=classes)
     if {"samples", "valid"} <= arrays.keys():
         asked.check(FoundChains)

@@ -32,6 +32,11 @@ class Asked:
         if not (issubclass(kind, self.kind) or issubclass(self.kind, kind)):
             raise InputError(f"expected {self.kind.name}, got {kind.name}")
 
+    @property
+    def as_they_are(self) -> bool:
+        """Whether all is taken as it is, as samples must be, without a limit or a look at what is damaged."""
+        return self.size is None and self.limit is None
+
     def most(self, usual: int) -> int | None:
         """Return the number of parts beyond which an example is left out, `usual` where none is asked for."""
-        return self.size or (None if self.limit is None else usual)
+        return None if self.as_they_are else self.size or usual

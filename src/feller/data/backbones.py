@@ -38,6 +38,7 @@ class Backbones(Modality):
     """
 
     called = "protein backbones without sequences"
+    holds = FoundChains
 
     longest: int
     """Residues of a state; shorter chains are padded."""

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from feller.data.chain_lines import parse
-from feller.data.found import FoundChains, check_rows
+from feller.data.found import FoundChains, check_marks, check_rows
 from feller.data.pdb import ATOMS, Chain, read_pdb, read_text
 from feller.data.pdb import ENDINGS as PDB
 from feller.data.residues import LETTERS
@@ -132,9 +132,7 @@ def interpret_backbones(arrays: dict[str, np.ndarray], where: str) -> FoundChain
             f" {list(samples.shape)} and {valid.dtype} {list(valid.shape)}"
         )
     samples = samples.astype(np.float64)
-    lengths = valid.sum(1)
-    first = valid == (np.arange(valid.shape[1]) < lengths[:, None])
-    check_rows(first & valid[:, :1], where, "valid residues at the beginning, one or more")
+    lengths = check_marks(valid, where, "residues")
     check_rows(np.isfinite(samples).all((2, 3)) | ~valid, where, "finite coordinates")
     residues = _residues(arrays["residue"], valid, where)[:, : lengths.max()] if "residue" in arrays else None
     values = np.where(valid[:, :, None, None], samples, 0)[:, : lengths.max()]

@@ -136,6 +136,18 @@ def check_rows(right: np.ndarray, where: str, expected: str) -> None:
         raise InputError(f"{where}: row {wrong[0] + 1}: expected {expected}, got others{count}; drop or mend it")
 
 
+def check_marks(valid: np.ndarray, where: str, what: str) -> np.ndarray:
+    """Return how many parts of each example are marked, [n], if they stand at its beginning, in [n, l].
+
+    Raises:
+        InputError: If some stand elsewhere, or none is marked; names the first row.
+    """
+    lengths = valid.sum(1)
+    first = valid == (np.arange(valid.shape[1]) < lengths[:, None])
+    check_rows(first & valid[:, :1], where, f"valid {what} at the beginning, one or more")
+    return lengths
+
+
 @contextlib.contextmanager
 def about(source: str | pathlib.Path) -> Generator[None, None, None]:
     """Put the name of the data before an error that does not name them."""

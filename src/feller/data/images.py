@@ -30,6 +30,7 @@ class Images(Modality):
     """Pictures as whole numbers from 0, black, to `levels`, white."""
 
     called = "pictures"
+    holds = FoundPictures
 
     height: int
     width: int

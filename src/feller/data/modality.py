@@ -29,6 +29,8 @@ class Modality(abc.ABC):
 
     called: ClassVar[str] = "data of a kind of your own"
     """What people call such data."""
+    holds: ClassVar[type[Found]] = Found
+    """What their files hold; some kinds want to hear of another before one of its examples is found too large."""
 
     @property
     @abc.abstractmethod

@@ -38,6 +38,7 @@ class Proteins(Modality):
     """
 
     called = "protein chains with their sequences"
+    holds = FoundChains
 
     structure: Backbones
 

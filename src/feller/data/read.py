@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from feller.data.arrays import interpret
 from feller.data.asked import Asked
-from feller.data.backbones import Backbones, backbones
+from feller.data.backbones import backbones
 from feller.data.crystals.modality import Crystals, crystals
 from feller.data.earth import earth
 from feller.data.examples import EXAMPLES, PARTS, Example
@@ -28,7 +28,7 @@ from feller.data.molecules.modality import Molecules, molecules
 from feller.data.names import all_columns, places_among, torsions_among
 from feller.data.places import ANGLES, FLAT, check_space, place_of
 from feller.data.points import points
-from feller.data.proteins import Proteins, proteins
+from feller.data.proteins import proteins
 from feller.data.tables import Choose
 from feller.data.text.dataset import texts
 from feller.data.text.modality import Text
@@ -88,7 +88,7 @@ def read(
             path = pathlib.Path(source)
             if ":" in source and not path.exists():
                 raise InputError(f"there is no file {source}; {_hint(source)}")
-            kind = next((kind for modality, kind in _KINDS.items() if isinstance(like, modality)), Found)
+            kind = Found if like is None else like.holds
             found = find_texts(path) if known else find(path, Asked(size, choose=_choose(like, space), kind=kind))
         if isinstance(found, FoundTexts) and space is None and (like is None or isinstance(like, Text)):
             return texts(found, size, vocabulary, like)
@@ -117,16 +117,6 @@ _MAKERS: dict[type[Found], Callable[..., Dataset]] = {
     FoundPictures: images,
 }
 """What makes a data set of each kind that needs nothing to be said; texts and rows have choices."""
-
-
-_KINDS: dict[type[Modality], type[Found]] = {
-    Backbones: FoundChains,
-    Crystals: FoundCrystals,
-    Images: FoundPictures,
-    Molecules: FoundMolecules,
-    Proteins: FoundChains,
-}
-"""What files must hold for those that have a size, which is told before one of them is found too large."""
 
 
 def _choose(like: Modality | None, space: str | None) -> Choose:

@@ -12,7 +12,7 @@ import torch
 from feller.data import read
 from feller.data.arrays import interpret
 from feller.data.asked import Asked
-from feller.data.crystals.arrays import check_apart, padded
+from feller.data.crystals.arrays import check_cells, padded
 from feller.data.crystals.cif import cif_text
 from feller.data.crystals.crystal import Crystal
 from feller.data.crystals.files import holds_crystals
@@ -225,9 +225,9 @@ def test_distances_are_those_of_pymatgen() -> None:
         if apart < 0.3:
             refused += 1
             with pytest.raises(InputError, match=f"row 1: .*{apart:.3g} Å apart"):
-                check_apart(found)
+                check_cells(found)
         else:
-            check_apart(found)
+            check_cells(found)
     assert 20 < refused < 180
 
 

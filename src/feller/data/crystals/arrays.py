@@ -3,18 +3,16 @@
 import numpy as np
 import torch
 
+from feller.data.apart import check_apart
 from feller.data.crystals.cif import wrapped
 from feller.data.crystals.crystal import Crystal
 from feller.data.crystals.elements import SYMBOLS
 from feller.data.crystals.lattice import LONGEST, SHORTEST, closes, vectors
-from feller.data.found import FoundCrystals, check_rows
+from feller.data.found import FoundCrystals, check_marks, check_rows
 from feller.errors import InputError
 
-NEAREST = 0.3
-"""Distance in Å below which two atoms cannot be two."""
 
-
-def check_apart(found: FoundCrystals) -> None:
+def check_cells(found: FoundCrystals) -> None:
     """Refuse crystals with two atoms at one place, also across the faces of cells, if these are 0.6 Å apart.
 
     Raises:
@@ -24,14 +22,8 @@ def check_apart(found: FoundCrystals) -> None:
     for i, (atoms, places) in enumerate(zip(found.atoms, found.values, strict=True)):
         size = np.count_nonzero(atoms)
         steps = places[:size, None] - places[:size]
-        apart = np.linalg.norm((steps - np.round(steps)) @ edges[i], axis=2)
-        np.fill_diagonal(apart, np.inf)
-        if apart.min() < NEAREST:
-            j, k = map(int, np.unravel_index(apart.argmin(), apart.shape))
-            raise InputError(
-                f"{found.called(i)}: atoms {j + 1} ({SYMBOLS[atoms[j]]}) and {k + 1} ({SYMBOLS[atoms[k]]}) of the cell"
-                f" are {apart.min():.3g} Å apart, expected {NEAREST:g} or more; mend or drop that crystal"
-            )
+        distances = np.linalg.norm((steps - np.round(steps)) @ edges[i], axis=2)
+        check_apart(distances, atoms[:size], found.called(i), "crystal", within=" of the cell")
 
 
 def padded(crystals: list[Crystal]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -60,9 +52,8 @@ def interpret_crystals(arrays: dict[str, np.ndarray], where: str) -> FoundCrysta
             f"{where}: expected whole numbers element [n, l], numbers place [n, l, 3] and lattice [n, 6], and truths"
             f" valid [n, l], got {got}"
         )
-    lengths, places, lattice = valid.sum(1), places.astype(np.float64), lattice.astype(np.float64)
-    first = valid == (np.arange(valid.shape[1]) < lengths[:, None])
-    check_rows(first & valid[:, :1], where, "valid atoms at the beginning, one or more")
+    places, lattice = places.astype(np.float64), lattice.astype(np.float64)
+    lengths = check_marks(valid, where, "atoms")
     known = (atoms >= 1) & (atoms < len(SYMBOLS))
     check_rows(known | ~valid, where, f"atomic numbers from 1 to {len(SYMBOLS) - 1}")
     check_rows(np.isfinite(places).all(2) | ~valid, where, "finite coordinates")

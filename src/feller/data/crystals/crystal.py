@@ -1,6 +1,7 @@
 """One crystal, as files hold it."""
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -28,4 +29,9 @@ def counts(numbers: np.ndarray) -> Counter[str]:
 
 def formula(numbers: np.ndarray) -> str:
     """Write what a cell holds, such as CaTiO3, in the order in which the elements first come."""
-    return "".join(f"{symbol}{count if count > 1 else ''}" for symbol, count in counts(numbers).items())
+    return written(counts(numbers))
+
+
+def written(found: Mapping[str, int]) -> str:
+    """Write symbols with their numbers, in their order; a 1 is left out."""
+    return "".join(f"{symbol}{count if count > 1 else ''}" for symbol, count in found.items())

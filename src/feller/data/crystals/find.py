@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from feller.data.crystals.arrays import check_apart, padded
+from feller.data.crystals.arrays import check_cells, padded
 from feller.data.crystals.cif import PartialError, need_pymatgen, read_block
 from feller.data.crystals.crystal import Crystal
 from feller.data.crystals.files import pieces
@@ -78,7 +78,7 @@ def find_crystals(path: pathlib.Path, longest: int | None = LONGEST) -> FoundCry
     names = tuple(f"{path}: {name}" for name in kept.names)
     found = FoundCrystals(places, labels, classes, notes=notes, names=names, atoms=atoms, lattice=lattice)
     if longest is not None:
-        check_apart(found)
+        check_cells(found)
     return found
 
 

@@ -44,6 +44,7 @@ class Crystals(Modality):
     """
 
     called = "crystals"
+    holds = FoundCrystals
 
     longest: int
     """Atoms of a state; smaller cells are padded."""

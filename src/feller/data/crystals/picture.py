@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from feller.data.colours import colour_of, ink_on
-from feller.data.crystals.crystal import Crystal, counts
+from feller.data.crystals.crystal import Crystal, counts, written
 from feller.data.crystals.elements import SYMBOLS
 from feller.data.crystals.lattice import vectors
 from feller.data.drawing import finish
@@ -71,7 +71,7 @@ def reduced(numbers: np.ndarray) -> str:
     """Write the smallest formula with the same shares, in the order in which the elements first come."""
     found = counts(numbers)
     whole = math.gcd(*found.values())
-    return "".join(f"{symbol}{n // whole if n > whole else ''}" for symbol, n in found.items())
+    return written({symbol: n // whole for symbol, n in found.items()})
 
 
 def _draw(axes: Any, crystal: Crystal) -> None:

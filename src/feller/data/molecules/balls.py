@@ -1,7 +1,6 @@
 """Molecules drawn for people: balls in the colours of their elements, sticks where atoms are near enough for a bond."""
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,8 +8,8 @@ import numpy as np
 from PIL import Image
 
 from feller.data.colours import colour_of
-from feller.data.crystals.elements import SYMBOLS
 from feller.data.drawing import finish
+from feller.data.molecules.formula import formula_of
 from feller.data.molecules.molecule import RADII, Molecule
 
 MOST = 25
@@ -52,16 +51,8 @@ def balls(molecules: list[Molecule], columns: int | None = None, *, beside: Sequ
         axes = figure.add_axes((left, bottom, 1 / across, room), xlim=(-wide, wide), ylim=(-high, high))
         axes.set_axis_off()
         _draw(axes, molecule, places)
-        axes.set_title(hill(molecule.atoms)[:24], fontsize=9, color="0.3", pad=2)
+        axes.set_title(formula_of(molecule.atoms)[:24], fontsize=9, color="0.3", pad=2)
     return finish(figure, None, ())
-
-
-def hill(atoms: np.ndarray) -> str:
-    """Write what a molecule is made of: carbon and hydrogen first where there is carbon, others by the alphabet."""
-    found = Counter(SYMBOLS[number] for number in atoms.tolist())
-    first = [symbol for symbol in ("C", "H") if symbol in found and "C" in found]
-    symbols = [*first, *sorted(found.keys() - set(first))]
-    return "".join(f"{symbol}{found[symbol] if found[symbol] > 1 else ''}" for symbol in symbols)
 
 
 def _turned(places: np.ndarray) -> np.ndarray:

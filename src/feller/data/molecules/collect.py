@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from feller.data.apart import check_apart
 from feller.data.crystals.elements import NUMBERS, SYMBOLS
-from feller.data.found import FoundMolecules, check_rows
+from feller.data.found import FoundMolecules, check_marks, check_rows
 from feller.data.molecules.molecule import Molecule
 from feller.data.molecules.sdf import read_sdf
 from feller.data.molecules.xyz import read_xyz
@@ -24,8 +25,6 @@ LONGEST = 64
 """Atoms beyond which a molecule is left out unless a limit is named."""
 FARTHEST = 10_000.0
 """Distance in Å from the mean of a molecule beyond which there is no atom."""
-NEAREST = 0.3
-"""Distance in Å below which two atoms cannot be two."""
 BARE = (
     "molecules with carbon and no hydrogen: {}; add hydrogens if the file only omits them, since stability counts them"
 )
@@ -58,7 +57,7 @@ class _Kept:
             self.tally.add(said, molecule.name)
             return
         _check_together(molecule, where)
-        _check_apart(molecule, where)
+        check_apart(molecule.distances(), molecule.atoms, where, "molecule")
         if NUMBERS["C"] in molecule.atoms and NUMBERS["H"] not in molecule.atoms:
             self.tally.add(BARE, molecule.name)
         self.molecules.append((molecule, where))
@@ -73,18 +72,6 @@ def _check_together(molecule: Molecule, where: str) -> None:
             f"{where}: atom {i + 1} ({SYMBOLS[molecule.atoms[i]]}) is {away[i]:.3g} Å from the mean of the molecule,"
             f" expected {FARTHEST:,g} or less; mend or drop that molecule"
         )
-
-
-def _check_apart(molecule: Molecule, where: str) -> None:
-    apart = molecule.distances() + np.diag(np.full(len(molecule.atoms), np.inf))
-    if apart.min() >= NEAREST:
-        return
-    i, j = np.unravel_index(apart.argmin(), apart.shape)
-    first, second = (f"{k + 1} ({SYMBOLS[molecule.atoms[k]]})" for k in (int(i), int(j)))
-    raise InputError(
-        f"{where}: atoms {first} and {second} are {apart.min():.3g} Å apart, expected {NEAREST:g} or more;"
-        " mend or drop that molecule"
-    )
 
 
 def find_molecules(path: pathlib.Path, longest: int | None = LONGEST) -> FoundMolecules:
@@ -116,9 +103,7 @@ def interpret_molecules(arrays: dict[str, np.ndarray], where: str, longest: int 
             f" {element.dtype} {list(element.shape)}, {place.dtype} {list(place.shape)} and {valid.dtype}"
             f" {list(valid.shape)}"
         )
-    lengths = valid.sum(1)
-    first = valid == (np.arange(valid.shape[1]) < lengths[:, None])
-    check_rows(first & valid[:, :1], where, "valid atoms at the beginning, one or more")
+    lengths = check_marks(valid, where, "atoms")
     known = (element >= 1) & (element < len(SYMBOLS))
     check_rows(known | ~valid, where, f"atomic numbers from 1 to {len(NUMBERS)}")
     check_rows(np.isfinite(place).all(2) | ~valid, where, "finite places")

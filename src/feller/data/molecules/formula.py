@@ -2,6 +2,9 @@
 
 import re
 
+import numpy as np
+
+from feller.data.crystals.crystal import counts, written
 from feller.data.crystals.elements import NUMBERS
 from feller.errors import UsageError
 from feller.record import nearest
@@ -32,3 +35,10 @@ def atoms_of(text: str) -> list[str]:
         if symbol not in NUMBERS:
             raise UsageError(f"there is no element {symbol!r}: {nearest(symbol, list(NUMBERS))}")
     return symbols
+
+
+def formula_of(atoms: np.ndarray) -> str:
+    """Write what a molecule is made of: carbon and hydrogen first where there is carbon, others by the alphabet."""
+    found = counts(atoms)
+    first = [symbol for symbol in ("C", "H") if symbol in found and "C" in found]
+    return written({symbol: found[symbol] for symbol in (*first, *sorted(found.keys() - set(first)))})

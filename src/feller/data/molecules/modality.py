@@ -39,6 +39,7 @@ class Molecules(Modality):
     """
 
     called = "molecules"
+    holds = FoundMolecules
 
     longest: int
     """Atoms of a state; smaller molecules are padded."""
