@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
+from feller.data.back import give
 from feller.data.batches import Batch
 from feller.data.modality import Dataset
 from feller.description import Description
@@ -70,7 +71,7 @@ class Model:
         modality, fixed = self.description.modality, {}
         conditions = {name: text for name, text in wanted.items() if name not in modality.leaves}
         for leaf in sorted(wanted.keys() - conditions.keys()):
-            value, follows = modality.give(leaf, wanted[leaf])
+            value, follows = give(modality, leaf, wanted[leaf])
             given = value if isinstance(value, dict) else {leaf: value}
             if not given.keys() <= {*self.description.fixable}:
                 known = ", ".join(self.description.fixable) or "none"

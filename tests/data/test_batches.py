@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from feller.data import Dataset, batches
 from feller.data.found import FoundRows
-from feller.data.points import points
+from feller.data.rows.points import points
 from feller.draws import Draws
 from feller.errors import InputError, UsageError
 

@@ -10,12 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from tests.data.test_chains import atoms as chain_atoms
+from tests.data.proteins.test_chains import atoms as chain_atoms
 
 from feller.data import Dataset, Images, read
 from feller.data.crystals.cif import cif_text
 from feller.data.crystals.crystal import Crystal
-from feller.data.pdb import pdb_text
+from feller.data.proteins.pdb import pdb_text
 from feller.data.read import EXAMPLE
 from feller.draws import Draws
 from feller.errors import InputError, UsageError

@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 
-from feller.data.backbones import Backbones
-from feller.data.frames import PLACES
 from feller.data.modality import Dataset
+from feller.data.proteins.backbones import Backbones
+from feller.data.proteins.frames import PLACES
 from feller.draws import Draws
 from feller.evaluate.backbones import EXPLAIN, backbones_quality, favoured
-from tests.data.test_frames import chain, torsions
+from tests.data.proteins.test_frames import chain, torsions
 
 DEGREE = math.pi / 180
 MODALITY = Backbones(30, ("20", "30"), (0.0,) * PLACES, (1.0,) * PLACES)

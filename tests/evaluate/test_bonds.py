@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from feller.data import read
-from feller.data.crystals.elements import NUMBERS
+from feller.data.atoms.elements import NUMBERS
 from feller.data.molecules.molecule import Molecule
 from feller.evaluate.bonds import known, orders, stable
 

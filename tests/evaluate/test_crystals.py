@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from feller.data import read
+from feller.data.atoms.elements import NUMBERS
 from feller.data.crystals.arrays import padded
 from feller.data.crystals.crystal import Crystal
-from feller.data.crystals.elements import NUMBERS
 from feller.data.crystals.modality import crystals
 from feller.data.found import FoundCrystals
 from feller.data.modality import Dataset

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from feller.data.points import Points
+from feller.data.rows.points import Points
 from feller.description import Description
 from feller.draws import Draws
 from feller.evaluate.flow import straightness

@@ -7,8 +7,8 @@ import pytest
 import torch
 from pymatgen.core import Lattice, Structure
 
+from feller.data.atoms.elements import NUMBERS
 from feller.data.crystals.crystal import Crystal
-from feller.data.crystals.elements import NUMBERS
 from feller.data.crystals.lattice import bounded
 from feller.evaluate.periodic import NEIGHBOURS, RICHEST, balanced, surroundings
 

@@ -8,14 +8,14 @@ import torch
 
 from feller.data import Dataset, read
 from feller.data.found import FoundChains
-from feller.data.residues import numbers_of
+from feller.data.proteins.residues import numbers_of
 from feller.draws import Draws
 from feller.evaluate.backbones import EXPLAIN as EXPLAIN_BACKBONES
 from feller.evaluate.proteins import EXPLAIN, proteins_quality
 from feller.evaluate.quality import MEASURES, quality
 from feller.report.measures import measure
 from feller.train.engine import engine
-from tests.data.test_frames import chain
+from tests.data.proteins.test_frames import chain
 
 DEGREE = math.pi / 180
 REAL, TEST = read("example:proteins"), read("example:proteins/test", like=read("example:proteins").modality)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from feller.data.residues import LETTERS, numbers_of
+from feller.data.proteins.residues import LETTERS, numbers_of
 from feller.evaluate.ramachandran import (
     BEFORE_PROLINE,
     BETA_BRANCHED,
@@ -18,7 +18,7 @@ from feller.evaluate.ramachandran import (
     table_of,
     torsions,
 )
-from tests.data.test_frames import chain
+from tests.data.proteins.test_frames import chain
 
 DEGREE = math.pi / 180
 TABLES = (GENERAL, GLYCINE, BETA_BRANCHED, BEFORE_PROLINE, PROLINE)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from feller.data import Dataset, read
-from feller.data.residues import LETTERS, numbers_of
+from feller.data.proteins.residues import LETTERS, numbers_of
 from feller.draws import Draws
 from feller.evaluate.sequences import Bigram, composition, composition_distance, sequence_perplexity
 from feller.model import Model

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from feller.data import read
-from feller.data.backbones import Backbones
 from feller.data.batches import batches
 from feller.data.examples.backbones import protein_chains
+from feller.data.proteins.backbones import Backbones
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.model import Model

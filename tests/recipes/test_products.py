@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from feller.data import Crystals, Dataset, Molecules, read
-from feller.data.labelled import Labelled
+from feller.data.back import read_back
+from feller.data.images.labelled import Labelled
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.model import Model
@@ -38,7 +39,7 @@ def test_atoms(name: str, kind: type, tmp_path: pathlib.Path) -> None:
     valid = drawn.given["valid"]["element"]
     assert set(valid.sum(1).tolist()) <= set(data.given["valid"]["element"].sum(1).tolist())
     drawn.modality.write(drawn.values, drawn.given, tmp_path / "out")
-    values, _ = drawn.modality.read_back(tmp_path / "out")
+    values, _ = read_back(tmp_path / "out", drawn.modality)
     assert torch.equal(values["element"][valid], drawn.values["element"][valid])
 
 

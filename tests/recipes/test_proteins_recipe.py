@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from feller.data import Backbones, Dataset, Proteins, batches, read
+from feller.data.back import read_back
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.model import Model
@@ -47,7 +48,7 @@ def test_both_are_drawn(fitted: Model, tmp_path: pathlib.Path) -> None:
     assert set(valid["residue"].sum(1).tolist()) <= set(DATA.given["valid"]["residue"].sum(1).tolist())
     assert drawn.values["residue"][valid["residue"]].max() < 20
     drawn.modality.write(drawn.values, drawn.given, tmp_path / "out")
-    values, _ = drawn.modality.read_back(tmp_path / "out")
+    values, _ = read_back(tmp_path / "out", drawn.modality)
     assert torch.equal(values["residue"][valid["residue"]], drawn.values["residue"][valid["residue"]])
 
 

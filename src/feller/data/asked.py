@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from feller.data.found import Found
-from feller.data.names import torsions_among
-from feller.data.sizes import LONGEST
-from feller.data.tables import Choose
+from feller.data.images.sizes import LONGEST
+from feller.data.rows.names import torsions_among
+from feller.data.rows.tables import Choose
 from feller.errors import InputError
 
 

@@ -4,12 +4,10 @@ import pathlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from feller.data import chains, idx, overview
-from feller.data.arrays import find_arrays
+from feller.data import overview
 from feller.data.asked import Asked
 from feller.data.crystals import files
 from feller.data.crystals import find as crystals
-from feller.data.folders import find_pictures
 from feller.data.found import (
     Found,
     FoundChains,
@@ -19,10 +17,14 @@ from feller.data.found import (
     FoundRows,
     FoundTexts,
 )
+from feller.data.images import idx
+from feller.data.images.folders import find_pictures
+from feller.data.images.pictures import ENDINGS as PICTURES
+from feller.data.images.pictures import find_picture
+from feller.data.interpret import find_arrays
 from feller.data.molecules import collect
-from feller.data.pictures import ENDINGS as PICTURES
-from feller.data.pictures import find_picture
-from feller.data.tables import find_table
+from feller.data.proteins import chains
+from feller.data.rows.tables import find_table
 from feller.data.text.files import LINES, WHOLE, find_column, find_json_lines, find_text
 from feller.data.text.sniff import holds_texts
 from feller.errors import InputError

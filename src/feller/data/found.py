@@ -85,7 +85,7 @@ class FoundChains(Found):
     lengths: np.ndarray = field(kw_only=True)
     """Residues of each, [n]."""
     residues: np.ndarray | None = None
-    """Amino acids, as in `feller.data.residues`, -1 where one is not known, [n, L]; None where none is."""
+    """Amino acids, as in `feller.data.proteins.residues`, -1 where one is not known, [n, L]; None where none is."""
     lost: tuple[str, ...] = ()
     """Where chains were cut or left out, for people."""
 

@@ -13,6 +13,8 @@ from feller.tree import Given
 
 LABEL_NAMES = ("label", "class")
 """Names of the column that becomes the condition."""
+TEXT_NAME = "text"
+"""Name of the column, or field, that holds the texts."""
 
 
 def _order(name: str) -> tuple[float, str]:

@@ -12,9 +12,7 @@ from jaxtyping import Int, Int64
 from PIL import Image
 from torch import Tensor
 
-from feller.data.asked import Asked
-from feller.data.find import find
-from feller.data.found import Found, about
+from feller.data.found import Found
 from feller.draws import Draw
 from feller.errors import InputError, UsageError
 from feller.record import nearest
@@ -64,6 +62,19 @@ class Modality(abc.ABC):
             UsageError: If the text does not say it.
         """
         raise UsageError(f"no part of these data can be given, got {leaf}={text}; leave it out")
+
+    @property
+    def filed(self) -> dict[str, str]:
+        """Those of the leaves that a person gives by naming a file, and what must be in it."""
+        return {}
+
+    def take(self, leaf: str, found: Found) -> tuple[Tensor | dict[str, Tensor], dict[str, int]]:
+        """Return a leaf as one state, [1, ...], or several by their names, from what a file holds; as `give`.
+
+        Raises:
+            InputError: If it holds something else, or more than one.
+        """
+        raise InputError(f"{leaf} is no part of these data that a file gives; leave it out")
 
     def counted(self, values: Any) -> Int64[Tensor, " n"]:
         """Return how many symbols of each example mean something."""
@@ -136,15 +147,6 @@ class Modality(abc.ABC):
             raise InputError(
                 f"cannot write {out} ({error.strerror or error}); free the disk or name another place"
             ) from error
-
-    def read_back(self, path: pathlib.Path) -> tuple[State, Given]:
-        """Read values and conditions that `write` wrote.
-
-        Raises:
-            InputError: If they are damaged or of another kind.
-        """
-        with about(path):
-            return self.accept(find(path, Asked(limit=None, choose=self.choose)))
 
     def condition(self, key: str, text: str) -> int:
         """Return the number of a class that a person names.

@@ -4,11 +4,8 @@ import pathlib
 from collections.abc import Callable
 from dataclasses import replace
 
-from feller.data.arrays import interpret
 from feller.data.asked import Asked
-from feller.data.backbones import backbones
 from feller.data.crystals.modality import Crystals, crystals
-from feller.data.earth import earth
 from feller.data.examples import EXAMPLES, PARTS, Example
 from feller.data.find import find, find_texts
 from feller.data.found import (
@@ -21,18 +18,21 @@ from feller.data.found import (
     FoundTexts,
     about,
 )
-from feller.data.geometric import geometric
-from feller.data.images import Images, images
+from feller.data.images.modality import Images, images
+from feller.data.interpret import interpret
 from feller.data.modality import Dataset, Modality
 from feller.data.molecules.modality import Molecules, molecules
-from feller.data.names import all_columns, places_among, torsions_among
-from feller.data.places import ANGLES, FLAT, check_space, place_of
-from feller.data.points import points
-from feller.data.proteins import proteins
-from feller.data.tables import Choose
+from feller.data.proteins.backbones import backbones
+from feller.data.proteins.modality import proteins
+from feller.data.rows.earth import earth
+from feller.data.rows.geometric import geometric
+from feller.data.rows.names import all_columns, places_among, torsions_among
+from feller.data.rows.places import ANGLES, FLAT, check_space, place_of
+from feller.data.rows.points import points
+from feller.data.rows.tables import Choose
+from feller.data.rows.torsions import torsions
 from feller.data.text.dataset import texts
 from feller.data.text.modality import Text
-from feller.data.torsions import torsions
 from feller.errors import InputError, UsageError
 from feller.record import nearest
 

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from feller.data import Dataset
-from feller.data.frames import angle, dihedral
+from feller.data.proteins.frames import angle, dihedral
 from feller.draws import Draws
 from feller.evaluate.comparison import real_data
 from feller.evaluate.ramachandran import favoured, torsions

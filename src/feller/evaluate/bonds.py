@@ -7,7 +7,7 @@ diffusion for molecule generation in 3D", arXiv 2203.17003. Of QM9's own molecul
 import numpy as np
 from jaxtyping import Bool, Int
 
-from feller.data.crystals.elements import NUMBERS
+from feller.data.atoms.elements import NUMBERS
 from feller.data.molecules.molecule import Molecule
 
 LENGTHS = (

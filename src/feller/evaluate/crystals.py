@@ -11,9 +11,9 @@ from scipy.spatial.distance import cdist
 from scipy.stats import wasserstein_distance
 
 from feller.data import Crystals, Dataset
+from feller.data.atoms.elements import SYMBOLS
 from feller.data.crystals.cif import cif_text, read_block
 from feller.data.crystals.crystal import Crystal
-from feller.data.crystals.elements import SYMBOLS
 from feller.draws import Draws
 from feller.errors import InputError, UsageError
 from feller.evaluate.comparison import compare, enough, pick

@@ -10,7 +10,7 @@ from jaxtyping import Float64, Int64, UInt8
 from torch import Tensor
 
 from feller.data import Dataset, Images, Modality, batches
-from feller.data.codes import AsNumbers
+from feller.data.images.codes import AsNumbers
 from feller.draws import Draws
 from feller.errors import InputError
 from feller.evaluate.classifier import Classifier, ClassifyLabel, ClassifyRotation, turn, window

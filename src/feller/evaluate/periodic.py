@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from feller.data.atoms.elements import SYMBOLS
 from feller.data.crystals.crystal import Crystal
-from feller.data.crystals.elements import SYMBOLS
 
 NEIGHBOURS = 24
 """Neighbours of each atom that the fingerprint looks at."""

@@ -7,8 +7,8 @@ from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from feller.data import Dataset
-from feller.data.proteins import structures
-from feller.data.residues import LETTERS
+from feller.data.proteins.modality import structures
+from feller.data.proteins.residues import LETTERS
 from feller.draws import Draws
 from feller.evaluate.backbones import backbones_quality
 from feller.evaluate.comparison import enough, pick, real_data

@@ -20,7 +20,7 @@ from feller.data import (
     Proteins,
     Torsions,
 )
-from feller.data.labelled import plain
+from feller.data.images.labelled import plain
 from feller.data.text.modality import Text
 from feller.draws import Draws
 from feller.errors import InputError

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from feller.data.frames import CA, C, N, dihedral
-from feller.data.residues import LETTERS
+from feller.data.proteins.frames import CA, C, N, dihedral
+from feller.data.proteins.residues import LETTERS
 
 BIN = math.radians(2)
 """Width of a bin of a table."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from feller.data import Dataset
-from feller.data.residues import LETTERS
+from feller.data.proteins.residues import LETTERS
 from feller.draws import Draws
 from feller.evaluate.comparison import pick
 from feller.generation import batch_size

@@ -3,6 +3,7 @@
 import pathlib
 from typing import Any
 
+from feller.data.back import read_back
 from feller.data.modality import Dataset
 from feller.data.read import read
 from feller.data.text.modality import Text
@@ -53,7 +54,7 @@ def evaluate(
         held_out = read(data, size=asked.longest, like=modality)
     draws = Draws(seed).named("evaluate")
     if samples is not None:
-        values, given = modality.read_back(pathlib.Path(samples))
+        values, given = read_back(pathlib.Path(samples), modality)
         generated = Dataset(values, given, modality)
     else:
         tell.task("sampling")

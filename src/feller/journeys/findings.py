@@ -12,12 +12,12 @@ from torch import Tensor
 
 from feller import __version__
 from feller.data import Backbones, Molecules, Proteins
-from feller.data.frames import CA
-from feller.data.labelled import Labelled
+from feller.data.images.labelled import Labelled
 from feller.data.modality import Dataset
 from feller.data.molecules.balls import balls
-from feller.data.proteins import structures
-from feller.data.trace import traces
+from feller.data.proteins.frames import CA
+from feller.data.proteins.modality import structures
+from feller.data.proteins.trace import traces
 from feller.description import Description
 from feller.evaluate.comparison import enough, real_data
 from feller.evaluate.quality import EXPLAIN

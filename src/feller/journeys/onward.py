@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping
 import torch
 
 from feller.data import Crystals, Dataset, Labelled, Molecules, Proteins
-from feller.data.crystals.crystal import formula
-from feller.data.molecules.formula import formula_of
+from feller.data.atoms.formula import formula, hill_formula
 from feller.description import Description
 from feller.journeys.asked import Asked
 from feller.run import Run
@@ -68,7 +67,7 @@ def wishes(about: Description, train: Dataset) -> Iterator[tuple[str, str]]:
     if isinstance(kind, Crystals) and "element" in may:
         yield f"element={formula(kind.crystals(first.values, first.given)[0].numbers)}", "crystals of one formula"
     if isinstance(kind, Molecules) and "element" in may:
-        yield f"element={formula_of(kind.molecules(first.values, first.given)[0].atoms)}", "molecules of one formula"
+        yield f"element={hill_formula(kind.molecules(first.values, first.given)[0].atoms)}", "molecules of one formula"
     if isinstance(kind, Proteins) and "residue" in may:
         known = [letters for letters in kind.chains(first.values, first.given)[1] if "X" not in letters]
         if known:

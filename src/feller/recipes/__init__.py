@@ -5,18 +5,18 @@ import pathlib
 from collections.abc import Callable
 
 from feller.code import load_function
-from feller.data.backbones import Backbones
 from feller.data.crystals.modality import Crystals
-from feller.data.earth import Earth
-from feller.data.geometric import Geometric
-from feller.data.images import Images
-from feller.data.labelled import Labelled
+from feller.data.images.labelled import Labelled
+from feller.data.images.modality import Images
 from feller.data.modality import Dataset, Modality
 from feller.data.molecules.modality import Molecules
-from feller.data.points import Points
-from feller.data.proteins import Proteins
+from feller.data.proteins.backbones import Backbones
+from feller.data.proteins.modality import Proteins
+from feller.data.rows.earth import Earth
+from feller.data.rows.geometric import Geometric
+from feller.data.rows.points import Points
+from feller.data.rows.torsions import Torsions
 from feller.data.text.modality import Text
-from feller.data.torsions import Torsions
 from feller.errors import InputError, UsageError
 from feller.model import Model
 from feller.recipes.backbones import backbones

@@ -1,8 +1,8 @@
 """Protein backbones."""
 
-from feller.data.backbones import Backbones
 from feller.data.modality import Dataset
-from feller.data.proteins import Proteins
+from feller.data.proteins.backbones import Backbones
+from feller.data.proteins.modality import Proteins
 from feller.losses import PerLeaf, Squared
 from feller.networks.leaves import Numbers, Rotations
 from feller.networks.sites import Sites

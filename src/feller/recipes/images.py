@@ -1,6 +1,6 @@
 """Pictures."""
 
-from feller.data.images import Images
+from feller.data.images.modality import Images
 from feller.data.modality import Dataset
 from feller.networks.unet import UNet
 from feller.objective import Matching

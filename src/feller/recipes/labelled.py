@@ -1,7 +1,7 @@
 """Pictures and their labels, drawn together, or one beside the other."""
 
-from feller.data.images import Images
-from feller.data.labelled import Labelled
+from feller.data.images.labelled import Labelled
+from feller.data.images.modality import Images
 from feller.data.modality import Dataset
 from feller.errors import UsageError
 from feller.losses import CrossEntropy, Loss, PerLeaf, Squared

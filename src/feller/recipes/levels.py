@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from feller.data.codes import AsTokens
-from feller.data.images import Images
+from feller.data.images.codes import AsTokens
+from feller.data.images.modality import Images
 from feller.data.modality import Dataset
 from feller.losses import CrossEntropy
 from feller.networks.architecture import Architecture

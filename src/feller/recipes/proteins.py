@@ -1,8 +1,8 @@
 """Protein backbones and their sequences."""
 
 from feller.data.modality import Dataset
-from feller.data.proteins import Proteins
-from feller.data.residues import LETTERS
+from feller.data.proteins.modality import Proteins
+from feller.data.proteins.residues import LETTERS
 from feller.losses import CrossEntropy, PerLeaf, Squared, WhereMasked
 from feller.networks.leaves import Leaf, Numbers, Rotations, Symbols
 from feller.networks.sites import Sites

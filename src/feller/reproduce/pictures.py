@@ -7,7 +7,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from feller.data.images import Images
+from feller.data.images.modality import Images
 from feller.data.modality import Dataset
 from feller.data.read import read
 from feller.reproduce.judge import Judge, train_judge

@@ -6,9 +6,10 @@ import torch
 from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifWriter
 
+from feller.data.atoms.elements import NUMBERS, SYMBOLS
+from feller.data.atoms.formula import formula
 from feller.data.crystals.cif import PartialError, blocks, cif_text, read_block
-from feller.data.crystals.crystal import Crystal, formula
-from feller.data.crystals.elements import NUMBERS, SYMBOLS
+from feller.data.crystals.crystal import Crystal
 from feller.data.crystals.lattice import bounded
 from feller.errors import InputError
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from feller.data import read
-from feller.data.arrays import interpret
 from feller.data.asked import Asked
+from feller.data.back import read_back
 from feller.data.crystals.arrays import check_cells, padded
 from feller.data.crystals.cif import cif_text
 from feller.data.crystals.crystal import Crystal
@@ -20,6 +20,7 @@ from feller.data.crystals.find import find_crystals
 from feller.data.crystals.lattice import bounded
 from feller.data.crystals.modality import crystals
 from feller.data.found import FoundCrystals
+from feller.data.interpret import interpret
 from feller.data.text.modality import Text
 from feller.errors import InputError
 
@@ -203,7 +204,7 @@ def test_atoms_on_top_of_each_other_are_damage(tmp_path: pathlib.Path, name: str
         atoms, inside, lattice = padded([near(2), near(apart)])
         whole = crystals(FoundCrystals(inside, atoms=atoms, lattice=lattice))
         whole.modality.write(whole.values, whole.given, tmp_path / name)
-        assert len(whole.modality.read_back(tmp_path / name)[0]["element"]) == 2
+        assert len(read_back(tmp_path / name, whole.modality)[0]["element"]) == 2
         if damaged:
             said = rf"{name}: {places[name]}: atoms 2 \(Cl\) and 3 \(O\) of the cell are 0\.29 Å apart, expected 0\.3"
             with pytest.raises(InputError, match=said):
@@ -264,4 +265,4 @@ def test_data_that_a_model_does_not_know_are_named(tmp_path: pathlib.Path) -> No
     assert str(error.value).count("b.cif") == 1
     (tmp_path / "c.cif").write_text(cif(2, 1) + cif(3, 1))
     with pytest.raises(InputError, match=r"c\.cif: crystal 2: expected cells of up to 2 atoms, got one of 3"):
-        model.read_back(tmp_path / "c.cif")
+        read_back(tmp_path / "c.cif", model)

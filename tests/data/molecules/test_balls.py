@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from feller.data.colours import colour_of
+from feller.data.atoms.colours import colour_of
+from feller.data.atoms.formula import hill_formula
 from feller.data.molecules.balls import TITLE, _turned, balls
-from feller.data.molecules.formula import formula_of
 from feller.data.molecules.molecule import Molecule
 
 
@@ -65,9 +65,9 @@ def test_picture_has_a_panel_for_each_molecule(sizes: tuple[int, ...]) -> None:
 
 
 def test_titles_are_formulas_in_the_usual_order() -> None:
-    assert formula_of(np.array([8, 1, 1])) == "H2O"
-    assert formula_of(np.array([1, 8, 6, 7, 6, 1])) == "C2H2NO"
-    assert formula_of(np.array([17, 11])) == "ClNa"
+    assert hill_formula(np.array([8, 1, 1])) == "H2O"
+    assert hill_formula(np.array([1, 8, 6, 7, 6, 1])) == "C2H2NO"
+    assert hill_formula(np.array([17, 11])) == "ClNa"
     title = np.array(balls([Molecule("", np.array([6]), np.zeros((1, 3)))]))[: round(100 * TITLE)]
     assert (title < 200).any()
 

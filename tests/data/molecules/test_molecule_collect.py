@@ -11,6 +11,7 @@ from tests.data.molecules.test_xyz import METHANE, WATER
 
 from feller.data import read
 from feller.data.asked import Asked
+from feller.data.back import read_back
 from feller.data.find import find
 from feller.data.molecules.collect import find_molecules, interpret_molecules
 from feller.data.molecules.modality import Molecules
@@ -168,7 +169,7 @@ def test_data_that_a_model_does_not_know_are_named(tmp_path: pathlib.Path) -> No
     (tmp_path / "b.xyz").write_text(WATER + METHANE)
     model = read(str(tmp_path / "a.xyz")).modality
     with pytest.raises(InputError, match=r"b\.xyz: line 6: expected molecules of at most 3 atoms, got one of 5"):
-        model.read_back(tmp_path / "b.xyz")
+        read_back(tmp_path / "b.xyz", model)
     (tmp_path / "b.xyz").write_text(WATER + WATER.replace("O", "S"))
     with pytest.raises(InputError, match=r"b\.xyz: line 6: this model knows no S, only H, O; leave it out") as error:
         read(str(tmp_path / "b.xyz"), like=model)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from feller.data import Bytes, Characters, Modality, Text, read
 from feller.data.asked import Asked
+from feller.data.back import read_back
 from feller.data.text.lines import lines_of, to_lines
 from feller.data.text.subwords import learn_subwords
 from feller.errors import InputError, UsageError
@@ -51,14 +52,14 @@ def test_every_form_gives_the_same_values_back(name: str, data: st.DataObject) -
     with tempfile.TemporaryDirectory() as folder:
         for form in ("a.npz", "a.jsonl", "folder"):
             modality.write(values, given, pathlib.Path(folder) / form)
-            back, labels = modality.read_back(pathlib.Path(folder) / form)
+            back, labels = read_back(pathlib.Path(folder) / form, modality)
             assert torch.equal(ended(modality, back), ended(modality, values)), form
             assert labels.keys() == given.keys(), form
             assert all(torch.equal(labels[key], given[key]) for key in labels), form
         if isinstance(modality.vocabulary, Characters):
             for form in ("a.txt", "a.csv"):
                 modality.write(values, given, pathlib.Path(folder) / form)
-                back, _ = modality.read_back(pathlib.Path(folder) / form)
+                back, _ = read_back(pathlib.Path(folder) / form, modality)
                 assert torch.equal(back, ended(modality, values)), form
 
 
@@ -112,7 +113,7 @@ def read_lines(folder: pathlib.Path, texts: list[str], labels: list[str]):
 
 
 def texts_of(path: pathlib.Path) -> list[str]:
-    return KINDS["documents"].texts(KINDS["documents"].read_back(path)[0])
+    return KINDS["documents"].texts(read_back(path, KINDS["documents"])[0])
 
 
 def test_others_are_refused_forms(tmp_path: pathlib.Path) -> None:

@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 
-from feller.data.apart import check_apart
+from feller.data.atoms.apart import check_apart
+from feller.data.atoms.elements import SYMBOLS
 from feller.data.crystals.cif import wrapped
 from feller.data.crystals.crystal import Crystal
-from feller.data.crystals.elements import SYMBOLS
 from feller.data.crystals.lattice import LONGEST, SHORTEST, closes, vectors
 from feller.data.found import FoundCrystals, check_marks, check_rows
 from feller.errors import InputError

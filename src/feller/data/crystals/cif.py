@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from feller.data.columns import number
-from feller.data.crystals.crystal import Crystal, counts, formula
-from feller.data.crystals.elements import ISOTOPES, NUMBERS, SYMBOLS
+from feller.data.atoms.elements import ISOTOPES, NUMBERS, SYMBOLS
+from feller.data.atoms.formula import counts, formula
+from feller.data.crystals.crystal import Crystal
 from feller.data.crystals.lattice import LONGEST, SHORTEST, closes, vectors, volume
+from feller.data.numbers import number
 from feller.errors import InputError, UsageError
 
 LABEL = "_feller_label"

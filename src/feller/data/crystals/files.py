@@ -1,17 +1,12 @@
 """Where the data blocks of crystals stand: in .cif, in folders of them, in a column of a table."""
 
 import csv
-import gzip
 import pathlib
-import zlib
 from collections.abc import Iterator
 
 from feller.data.crystals.cif import blocks
-from feller.data.labels import LABEL_NAMES
-from feller.data.pdb import read_text
-from feller.data.text.files import read_text as read_unicode
-from feller.data.text.sniff import COLUMN as TEXT
-from feller.data.text.sniff import HEAD, rows_of
+from feller.data.labels import LABEL_NAMES, TEXT_NAME
+from feller.data.plain_text import beginning_of, files_in, read_letters, read_unicode, rows_of
 from feller.errors import InputError
 
 ENDINGS = (".cif", ".cif.gz")
@@ -33,12 +28,10 @@ def holds_crystals(path: pathlib.Path) -> bool:
     if not path.name.lower().endswith(TABLES):
         return False
     try:
-        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
-            head = file.read(HEAD).decode("utf-8-sig", errors="replace")
-        rows = (cells for _, cells in rows_of(head))
+        rows = (cells for _, cells in rows_of(beginning_of(path)))
         names = _names(next(rows, []))
-        return COLUMN in names or (TEXT not in names and _cif_among(next(rows, [])) is not None)
-    except (gzip.BadGzipFile, EOFError, zlib.error, csv.Error):
+        return COLUMN in names or (TEXT_NAME not in names and _cif_among(next(rows, [])) is not None)
+    except csv.Error:
         return False
 
 
@@ -54,10 +47,7 @@ def pieces(path: pathlib.Path) -> Iterator[Piece]:
         InputError: If there is no such file, or if a row does not hold one.
     """
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.name.lower().endswith(ENDINGS))
-        if not files:
-            raise InputError(f"{path}: expected files {', '.join(ENDINGS)}, found none")
-        for file in files:
+        for file in files_in(path, ENDINGS):
             found = list(_in_file(file))
             for name, text, label in found:
                 yield file.name if len(found) == 1 else f"{file.name}, {name}", text, label
@@ -68,7 +58,7 @@ def pieces(path: pathlib.Path) -> Iterator[Piece]:
 
 
 def _in_file(path: pathlib.Path) -> Iterator[Piece]:
-    whole = read_text(path)
+    whole = read_letters(path)
     found = blocks(whole) or [whole]  # which is told to be none where it is read
     for number, text in enumerate(found, 1):
         yield f"crystal {number}", text, None

@@ -1,8 +1,13 @@
 """Cells of crystals: lengths a, b, c in Å and angles alpha, beta, gamma in degrees, [n, 6]."""
 
+import math
+
 import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
+
+from feller.data.numbers import number
+from feller.errors import UsageError
 
 MARGIN = 1.0
 """Degrees by which three angles that we choose are away from a flat cell."""
@@ -68,3 +73,17 @@ def volume(lattice: Float[Tensor, "n 6"]) -> Float64[Tensor, " n"]:
     """Return the volumes of cells in Å^3."""
     halves = torch.deg2rad(slack(lattice[:, 3:]) / 2).sin()
     return 2 * lattice[:, :3].double().prod(1) * halves.prod(1).clamp(min=0).sqrt()
+
+
+def lattice_of(text: str) -> Float64[Tensor, "1 6"]:
+    """Return the cell that six numbers say: a, b, c in Å, then alpha, beta, gamma in degrees.
+
+    Raises:
+        UsageError: If there are others, or if they close no cell.
+    """
+    parts = [number(part.strip()) for part in text.split(",")]
+    lattice = torch.tensor([[math.nan if part is None else part for part in parts]], dtype=torch.float64)
+    if lattice.shape != (1, 6) or not closes(lattice)[0]:
+        how = "lengths in Å and angles in degrees that close, such as 4,4,4,90,90,90"
+        raise UsageError(f"expected lattice=a,b,c,alpha,beta,gamma, {how}, got {text!r:.60}")
+    return lattice

@@ -10,12 +10,12 @@ from PIL import Image
 from torch import Tensor
 
 from feller.data.arrays import write_arrays
+from feller.data.atoms.elements import NUMBERS, SYMBOLS, numbers_among
+from feller.data.atoms.formula import places_among, symbols_of
 from feller.data.crystals.arrays import padded
 from feller.data.crystals.crystal import Crystal
-from feller.data.crystals.elements import NUMBERS, SYMBOLS, numbers_among
-from feller.data.crystals.lattice import LONGEST, MARGIN, SHORTEST, bounded, unbounded
+from feller.data.crystals.lattice import LONGEST, MARGIN, SHORTEST, bounded, lattice_of, unbounded
 from feller.data.crystals.picture import picture
-from feller.data.crystals.wanted import lattice_of, numbered, symbols_of
 from feller.data.crystals.written import blocks_of, table_of, write_folder
 from feller.data.found import Found, FoundCrystals, expect
 from feller.data.labels import label_arrays, label_names, relabel
@@ -175,7 +175,7 @@ class Crystals(Modality):
                 )
             return value, {}
         symbols = symbols_of(text)
-        numbers = torch.from_numpy(numbered(symbols, self.elements))
+        numbers = torch.from_numpy(places_among(symbols, self.elements))
         if text.strip() == symbols[0]:
             return numbers.expand(1, self.longest).clone(), {}
         size = str(len(symbols))

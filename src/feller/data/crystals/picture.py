@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from feller.data.colours import colour_of, ink_on
-from feller.data.crystals.crystal import Crystal, counts, written
-from feller.data.crystals.elements import SYMBOLS
+from feller.data.atoms.colours import colour_of, ink_on
+from feller.data.atoms.elements import SYMBOLS
+from feller.data.atoms.formula import counts, written
+from feller.data.crystals.crystal import Crystal
 from feller.data.crystals.lattice import vectors
 from feller.data.drawing import finish
 

@@ -5,8 +5,9 @@ import io
 import pathlib
 
 from feller.data import overview
+from feller.data.atoms.formula import formula
 from feller.data.crystals.cif import cif_text
-from feller.data.crystals.crystal import Crystal, formula
+from feller.data.crystals.crystal import Crystal
 from feller.data.crystals.picture import picture
 from feller.data.labels import LABEL_NAMES
 from feller.record import replace_file

@@ -5,10 +5,10 @@ import pathlib
 import numpy as np
 
 from feller.data.arrays import load
-from feller.data.backbones import backbones
 from feller.data.found import FoundChains
 from feller.data.modality import Dataset
-from feller.data.proteins import proteins
+from feller.data.proteins.backbones import backbones
+from feller.data.proteins.modality import proteins
 
 TRAIN = 40
 """Chains of `train`; those after them are like none of these in sequence."""

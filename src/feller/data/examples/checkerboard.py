@@ -6,7 +6,7 @@ from torch import Tensor
 
 from feller.data.found import FoundRows
 from feller.data.modality import Dataset
-from feller.data.points import points
+from feller.data.rows.points import points
 from feller.draws import Draws
 
 TRAIN, TEST = 20_000, 5_000

@@ -2,7 +2,7 @@
 
 import torch
 
-from feller.data.images import Images
+from feller.data.images.modality import Images
 from feller.data.modality import Dataset
 from feller.data.split import split
 from feller.draws import Draws

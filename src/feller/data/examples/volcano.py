@@ -2,10 +2,10 @@
 
 import pathlib
 
-from feller.data.earth import earth
 from feller.data.modality import Dataset
+from feller.data.rows.earth import earth
+from feller.data.rows.tables import find_table
 from feller.data.split import split
-from feller.data.tables import find_table
 from feller.draws import Draws
 
 TEST = 83

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from feller.data.colours import colour_of
+from feller.data.atoms.colours import colour_of
+from feller.data.atoms.formula import hill_formula
 from feller.data.drawing import finish
-from feller.data.molecules.formula import formula_of
 from feller.data.molecules.molecule import RADII, Molecule
 
 MOST = 25
@@ -51,7 +51,7 @@ def balls(molecules: list[Molecule], columns: int | None = None, *, beside: Sequ
         axes = figure.add_axes((left, bottom, 1 / across, room), xlim=(-wide, wide), ylim=(-high, high))
         axes.set_axis_off()
         _draw(axes, molecule, places)
-        axes.set_title(formula_of(molecule.atoms)[:24], fontsize=9, color="0.3", pad=2)
+        axes.set_title(hill_formula(molecule.atoms)[:24], fontsize=9, color="0.3", pad=2)
     return finish(figure, None, ())
 
 

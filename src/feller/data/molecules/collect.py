@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from feller.data.apart import check_apart
-from feller.data.crystals.elements import NUMBERS, SYMBOLS
+from feller.data.atoms.apart import check_apart
+from feller.data.atoms.elements import NUMBERS, SYMBOLS
 from feller.data.found import FoundMolecules, check_marks, check_rows
 from feller.data.molecules.molecule import Molecule
 from feller.data.molecules.sdf import read_sdf
 from feller.data.molecules.xyz import read_xyz
+from feller.data.plain_text import files_in
 from feller.data.tally import Tally
 from feller.errors import InputError
 
@@ -136,10 +137,7 @@ def _collect(molecules: Iterable[tuple[Molecule, str]], where: str, longest: int
 def _molecules(path: pathlib.Path) -> Iterator[tuple[Molecule, str]]:
     """Yield molecules, and where each stands."""
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.name.lower().endswith(ENDINGS))
-        if not files:
-            raise InputError(f"{path}: expected files {', '.join(ENDINGS)}, found none")
-        for file in files:
+        for file in files_in(path, ENDINGS):
             yield from _molecules(file)
         return
     reader = next(reader for ending, reader in READERS.items() if path.name.lower().endswith(ending))

@@ -13,16 +13,16 @@ from torch import Tensor
 
 from feller.data import overview
 from feller.data.arrays import write_arrays
-from feller.data.crystals.elements import NUMBERS, SYMBOLS, numbers_among
+from feller.data.atoms.elements import NUMBERS, SYMBOLS, numbers_among
+from feller.data.atoms.formula import places_among, symbols_of
 from feller.data.found import Found, FoundMolecules, expect
 from feller.data.modality import Dataset, Modality, Write, check_finite_state
 from feller.data.molecules.balls import balls
-from feller.data.molecules.formula import atoms_of
 from feller.data.molecules.molecule import Molecule
 from feller.data.molecules.sdf import sdf_text
 from feller.data.molecules.xyz import xyz_text
-from feller.errors import InputError, UsageError
-from feller.record import nearest, replace_file
+from feller.errors import InputError
+from feller.record import replace_file
 from feller.spaces import Euclidean, Product, Tokens
 from feller.spaces.tokens import MaskSource
 from feller.tree import Given, State
@@ -88,13 +88,11 @@ class Molecules(Modality):
         """Return elements, [1, longest], from a formula (`C2H6O`) or symbols (`C,C,O,H,H`), which say how many, too."""
         if leaf not in self.leaves:
             return super().give(leaf, text)
-        symbols = atoms_of(text)
-        for symbol in symbols:
-            if symbol not in self.elements:
-                raise UsageError(f"these data have no element {symbol!r}: {nearest(symbol, list(self.elements))}")
+        symbols = symbols_of(text)
+        numbers = torch.from_numpy(places_among(symbols, self.elements))
         follows = {"atoms": self.condition("atoms", str(len(symbols)))}
         value = torch.zeros(1, self.longest, dtype=torch.long)
-        value[0, : len(symbols)] = torch.tensor([self.elements.index(symbol) for symbol in symbols])
+        value[0, : len(symbols)] = numbers
         return value, follows
 
     def space(self) -> Product:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from feller.data.crystals.elements import NUMBERS
+from feller.data.atoms.elements import NUMBERS
 
 STRETCH = 1.3
 """Factor on the sum of two radii up to which atoms are bonded."""

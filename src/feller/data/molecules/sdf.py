@@ -7,7 +7,7 @@ import numpy as np
 
 from feller.data.molecules.chemistry import bare, rdkit, sanitised, with_bonds
 from feller.data.molecules.molecule import Molecule
-from feller.data.pdb import read_text
+from feller.data.plain_text import read_letters
 from feller.errors import InputError
 
 END = "$$$$"
@@ -26,7 +26,7 @@ def read_sdf(path: pathlib.Path) -> Iterator[Molecule]:
         UsageError: If rdkit is not installed.
     """
     with rdkit("reading .sdf and .mol") as chem:
-        for line, block in _records(read_text(path)):
+        for line, block in _records(read_letters(path)):
             made = chem.MolFromMolBlock(block, sanitize=False, removeHs=False, strictParsing=True)
             atoms = [] if made is None else [atom.GetAtomicNum() for atom in made.GetAtoms()]
             places = np.array(made.GetConformer().GetPositions()) if atoms else np.empty((0, 3))

@@ -8,10 +8,10 @@ from typing import NoReturn
 
 import numpy as np
 
-from feller.data.columns import number
-from feller.data.crystals.elements import ISOTOPES, NUMBERS, SYMBOLS
+from feller.data.atoms.elements import ISOTOPES, NUMBERS, SYMBOLS
 from feller.data.molecules.molecule import Molecule
-from feller.data.pdb import read_text
+from feller.data.numbers import number
+from feller.data.plain_text import read_letters
 from feller.errors import InputError
 
 USUAL = (0, 1)
@@ -31,7 +31,7 @@ def read_xyz(path: pathlib.Path) -> Iterator[Molecule]:
     Raises:
         InputError: If a line is damaged or missing; says which.
     """
-    lines = [line.rstrip("\r") for line in read_text(path).split("\n")]  # other line ends may be part of a letter
+    lines = [line.rstrip("\r") for line in read_letters(path).split("\n")]  # other line ends may be part of a letter
     while lines and not lines[-1].strip():
         lines.pop()
     at = 0

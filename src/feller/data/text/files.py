@@ -1,19 +1,18 @@
 """Files of text: .txt, .jsonl, and tables with a column of texts."""
 
 import csv
-import gzip
 import json
 import pathlib
 import re
-import zlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from feller.data.found import FoundTexts, about
-from feller.data.labels import LABEL_NAMES, classify
-from feller.data.text.sniff import COLUMN, rows_of, text_column
+from feller.data.labels import LABEL_NAMES, TEXT_NAME, classify
+from feller.data.plain_text import read_unicode, rows_of
+from feller.data.text.sniff import text_column
 from feller.data.text.vocabulary import check_whole
 from feller.errors import InputError
 
@@ -23,28 +22,9 @@ WHOLE = "samples.jsonl"
 """Beside the lines where they do not tell all: labels, or symbols that are not those that the text is read as."""
 
 
-def read_text(path: pathlib.Path) -> str:
-    """Read a file of text in UTF-8, packed or not.
-
-    Raises:
-        InputError: If it cannot be unpacked or is no UTF-8; says at which byte.
-    """
-    content = path.read_bytes()
-    try:
-        content = gzip.decompress(content) if path.suffix.lower() == ".gz" else content
-        return content.removeprefix(b"\xef\xbb\xbf").decode()
-    except UnicodeDecodeError as error:
-        place = error.start + len(content) - len(error.object)
-        raise InputError(
-            f"{path}: expected text in UTF-8, got byte {content[place]:#04x} at position {place:,}; save it as UTF-8"
-        ) from error
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InputError(f"{path}: cannot be unpacked ({error}); it was damaged or cut off") from error
-
-
 def find_text(path: pathlib.Path) -> FoundTexts:
     """Read a .txt as one text; whether it is a list of lines is decided later."""
-    return FoundTexts(array([re.sub("\r\n?", "\n", read_text(path))]), documents=False)
+    return FoundTexts(array([re.sub("\r\n?", "\n", read_unicode(path))]), documents=False)
 
 
 def find_json_lines(path: pathlib.Path) -> FoundTexts:
@@ -57,14 +37,14 @@ def find_json_lines(path: pathlib.Path) -> FoundTexts:
     labels: list[str | None] = []
     lines: list[int] = []
     tokens: list[Any] = []
-    for number, line in enumerate(read_text(path).split("\n"), 1):
+    for number, line in enumerate(read_unicode(path).split("\n"), 1):
         if line.strip():
             where = f"{path}: line {number}"
             try:
                 entry = json.loads(line)
             except (ValueError, RecursionError) as error:
                 raise InputError(f"{where}: expected a JSON object with text, got {line[:40]!r}") from error
-            entry = {COLUMN: entry} if isinstance(entry, str) else entry
+            entry = {TEXT_NAME: entry} if isinstance(entry, str) else entry
             text, label = _fields(entry, where)
             texts.append(text)
             labels.append(label)
@@ -79,13 +59,13 @@ def _fields(entry: Any, where: str) -> tuple[str, str | None]:
     """Return the text of an object, and its label where it has one."""
     if not isinstance(entry, dict):
         raise InputError(f"{where}: expected a JSON object with text, got {str(entry)[:40]!r}")
-    if not isinstance(entry.get(COLUMN, ""), str):
-        raise InputError(f"{where}: expected a string in the field {COLUMN!r}, got {entry[COLUMN]!r:.40}")
+    if not isinstance(entry.get(TEXT_NAME, ""), str):
+        raise InputError(f"{where}: expected a string in the field {TEXT_NAME!r}, got {entry[TEXT_NAME]!r:.40}")
     words = [key for key, value in entry.items() if isinstance(value, str) and key.lower() not in LABEL_NAMES]
-    key = COLUMN if COLUMN in words else words[0] if len(words) == 1 else None
+    key = TEXT_NAME if TEXT_NAME in words else words[0] if len(words) == 1 else None
     if key is None:
         got = ", ".join(entry) or "none"
-        raise InputError(f"{where}: expected the field {COLUMN!r}, or a single one that holds a string, got {got}")
+        raise InputError(f"{where}: expected the field {TEXT_NAME!r}, or a single one that holds a string, got {got}")
     label = next((value for name, value in entry.items() if name.lower() in LABEL_NAMES), None)
     if not isinstance(label, str | int | None):
         raise InputError(f"{where}: expected a label that is a word or a whole number, got {str(label)[:40]!r}")
@@ -99,7 +79,7 @@ def find_column(path: pathlib.Path) -> FoundTexts:
     Raises:
         InputError: If a row has another number of cells, or if some have a label and others none.
     """
-    text = read_text(path)
+    text = read_unicode(path)
     try:
         rows = list(rows_of(text))
     except csv.Error as error:

@@ -6,8 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 
-from feller.data.labels import LABEL_NAMES
-from feller.data.text.sniff import COLUMN
+from feller.data.labels import LABEL_NAMES, TEXT_NAME
 
 ESCAPES = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\ufeff": "\\ufeff"}
 """What would end a line, or what readers drop, and how a line holds it."""
@@ -29,7 +28,7 @@ def to_json_lines(texts: Sequence[str], labels: Sequence[str] | None, tokens: Se
     """Write one JSON object a line, with `text`, and `label` and `tokens` where there are any."""
     lines = []
     for i, text in enumerate(texts):
-        entry: dict[str, str | list[int]] = {COLUMN: text}
+        entry: dict[str, str | list[int]] = {TEXT_NAME: text}
         if labels is not None:
             entry[LABEL_NAMES[0]] = labels[i]
         if tokens is not None:
@@ -42,6 +41,6 @@ def to_table(texts: Sequence[str], labels: Sequence[str] | None) -> str:
     """Write a table with the column `text`, and `label` where there are any, commas between cells."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    names, columns = ([COLUMN], [texts]) if labels is None else ([COLUMN, LABEL_NAMES[0]], [texts, labels])
+    names, columns = ([TEXT_NAME], [texts]) if labels is None else ([TEXT_NAME, LABEL_NAMES[0]], [texts, labels])
     writer.writerows([names, *zip(*columns, strict=True)])
     return file.getvalue()

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from feller.data import overview
 from feller.data.arrays import write_arrays
-from feller.data.find import find_texts
 from feller.data.found import Found, FoundTexts, about, expect
 from feller.data.labels import label_arrays, label_names, relabel
 from feller.data.modality import Modality, Write
@@ -37,6 +36,7 @@ class Text(Modality):
     """
 
     called = "text"
+    holds = FoundTexts
 
     vocabulary: Vocabulary
     length: int
@@ -164,11 +164,6 @@ class Text(Modality):
                 f" {found.row(short)}); .npz and folders keep the symbols that were drawn"
             )
         return self.pad(rows), relabel(found, self.classes)
-
-    def read_back(self, path: pathlib.Path) -> tuple[Tensor, Given]:
-        """Read texts that `write` wrote, also where they look like numbers."""
-        with about(path):
-            return self.accept(find_texts(path))
 
     def arrays(self, values: Int64[Tensor, "n l"], given: Given) -> dict[str, np.ndarray]:
         """Return `samples`, words of NumPy [n], their symbols in `tokens` [n, l], and the labels."""

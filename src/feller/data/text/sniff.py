@@ -1,21 +1,14 @@
 """What a file of letters is: a table of numbers, a list of texts, or one long text."""
 
 import csv
-import gzip
-import io
 import itertools
 import pathlib
-import re
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from feller.data.columns import number
-from feller.data.labels import LABEL_NAMES
+from feller.data.labels import LABEL_NAMES, TEXT_NAME
+from feller.data.numbers import number
+from feller.data.plain_text import HEAD, beginning_of, rows_of
 
-COLUMN = "text"
-"""Name of the column, or field, that holds the texts."""
-HEAD = 2**16
-"""Bytes that are looked at."""
 LOOKED = 20
 """Rows that are looked at."""
 FEWEST = 20
@@ -28,16 +21,6 @@ BLANK = 0.02
 """Share of empty lines in a list, at most."""
 
 
-def rows_of(text: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the line and the cells of each row of a table, tabs, semicolons or commas between them."""
-    first = re.sub(r'"[^"]*("|$)', "", text.partition("\n")[0])  # what is quoted separates nothing
-    delimiter = "\t" if "\t" in first else ";" if ";" in first else ","
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    for cells in reader:
-        if cells:
-            yield reader.line_num, cells
-
-
 def holds_texts(path: pathlib.Path) -> bool:
     """Tell whether a file holds texts rather than numbers.
 
@@ -47,12 +30,12 @@ def holds_texts(path: pathlib.Path) -> bool:
     """
     name = path.name.lower().removesuffix(".gz")
     if name.endswith(".jsonl"):
-        return '"coords"' not in next((line for line in _head(path).split("\n") if line.strip()), "")
+        return '"coords"' not in next((line for line in beginning_of(path).split("\n") if line.strip()), "")
     rows = _head_rows(path)
     if name.endswith(".txt"):
         return not _numbers(rows)
     names = [name.strip() for name in rows[0]] if rows else []
-    if COLUMN in map(str.lower, names):
+    if TEXT_NAME in map(str.lower, names):
         return True
     return len(rows) > 1 and text_column(names) is not None and not _numbers(rows)
 
@@ -60,7 +43,7 @@ def holds_texts(path: pathlib.Path) -> bool:
 def text_column(names: Sequence[str]) -> int | None:
     """Return which column holds the texts: the one called text, or else the only one beside the label."""
     others = [i for i, name in enumerate(names) if name.lower() not in LABEL_NAMES]
-    called = [i for i in others if names[i].lower() == COLUMN]
+    called = [i for i in others if names[i].lower() == TEXT_NAME]
     return called[0] if called else others[0] if len(others) == 1 else None
 
 
@@ -73,19 +56,9 @@ def is_list(text: str) -> bool:
     return len(lengths) > FEWEST and middle <= SHORT and lengths[-1] <= ALIKE * middle and few_blank
 
 
-def _head(path: pathlib.Path) -> str:
-    """Return the beginning of a file; nothing where it cannot be read, which is told by who reads the whole."""
-    try:
-        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
-            head = file.read(HEAD)
-    except (gzip.BadGzipFile, EOFError, zlib.error):
-        return ""
-    return head.decode("utf-8-sig", errors="replace")
-
-
 def _head_rows(path: pathlib.Path) -> list[list[str]]:
     """Return the first rows of a table; none where there are quotes that no table has."""
-    text = _head(path)
+    text = beginning_of(path)
     text = text.rpartition("\n")[0] if len(text) > HEAD // 4 and "\n" in text else text
     try:
         rows = (cells for _, cells in rows_of(text) if any(map(str.strip, cells)))

@@ -8,9 +8,9 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from feller.data.earth import Earth
 from feller.data.modality import Dataset
 from feller.data.read import read
+from feller.data.rows.earth import Earth
 from feller.draws import Draws
 from feller.evaluate.baseline import baseline
 from feller.evaluate.kernel_density import UNIFORM

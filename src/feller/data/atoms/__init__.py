@@ -1,0 +1,1 @@
+"""What crystals and molecules share: elements, formulas, atoms at one place."""

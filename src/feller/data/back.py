@@ -1,0 +1,43 @@
+"""Files read by the modality of a model: its samples, and parts of a state that a person names a file for."""
+
+import pathlib
+
+from torch import Tensor
+
+from feller.data.asked import Asked
+from feller.data.find import find, find_texts
+from feller.data.found import FoundTexts, about
+from feller.data.modality import Modality
+from feller.errors import UsageError
+from feller.tree import Given, State
+
+
+def read_back(path: pathlib.Path, modality: Modality) -> tuple[State, Given]:
+    """Read values and conditions that a modality wrote, as they are.
+
+    Raises:
+        InputError: If they are damaged or of another kind.
+    """
+    with about(path):
+        if modality.holds is FoundTexts:
+            return modality.accept(find_texts(path))
+        return modality.accept(find(path, Asked(limit=None, choose=modality.choose)))
+
+
+def give(modality: Modality, leaf: str, text: str) -> tuple[Tensor | dict[str, Tensor], dict[str, int]]:
+    """Return a leaf of a state, [1, ...], from what a person writes or from the file that they name.
+
+    Returns:
+        The leaf, or several by their names, and the conditions that follow from it.
+
+    Raises:
+        UsageError: If the text does not say it, or there is no such file.
+        InputError: If the file is damaged or of another kind.
+    """
+    if leaf not in modality.filed:
+        return modality.give(leaf, text)
+    path = pathlib.Path(text)
+    if not path.is_file():
+        raise UsageError(f"{leaf} names a file with {modality.filed[leaf]}, and there is none at {text}")
+    with about(path):
+        return modality.take(leaf, find(path, Asked(limit=None, kind=modality.holds)))

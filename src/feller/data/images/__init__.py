@@ -1,0 +1,1 @@
+"""Pictures: files of many sizes and modes, and arrays of levels."""

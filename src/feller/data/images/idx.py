@@ -1,0 +1,93 @@
+"""IDX files, the format of MNIST and its likes: a short header, then bytes; compressed by gzip or not."""
+
+import gzip
+import math
+import pathlib
+import re
+import zlib
+
+import numpy as np
+
+from feller.data.found import FoundPictures
+from feller.data.images.sizes import fit_arrays
+from feller.data.labels import classify
+from feller.errors import InputError
+
+IMAGES = re.compile(r"(?P<part>.*)images(?P<dot>[-.])idx(?P<axes>[34])-ubyte(?P<gz>\.gz)?", re.IGNORECASE)
+"""Name of a file of pictures; that of its labels differs in two words."""
+
+ANY = re.compile(r".*(idx\d-ubyte|\.idx)(\.gz)?", re.IGNORECASE)
+"""Name of any file of this format."""
+
+
+def parse(path: pathlib.Path) -> np.ndarray:
+    """Read bytes of any number of axes.
+
+    Raises:
+        InputError: If the file is no IDX file of bytes, or is cut off.
+    """
+    try:
+        with path.open("rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+        with gzip.open(path) if packed else path.open("rb") as file:
+            magic = file.read(4)
+            if len(magic) < 4 or magic[:3] != b"\0\0\x08" or not 1 <= magic[3] <= 4:
+                raise InputError(f"{path}: expected an IDX file of bytes (it starts with 0 0 8), got {magic.hex(' ')}")
+            header = file.read(4 * magic[3])
+            shape = tuple(int.from_bytes(header[4 * i : 4 * i + 4]) for i in range(magic[3]))
+            expected = math.prod(shape)
+            content = file.read()
+    except (OSError, EOFError, MemoryError, OverflowError, zlib.error) as error:
+        raise InputError(f"{path}: cannot be read ({error}); it was damaged or cut off") from error
+    if len(content) != expected:
+        raise InputError(
+            f"{path}: expected {' x '.join(map(str, shape))} = {expected} bytes after the header, got"
+            f" {len(content)}; it was damaged or cut off"
+        )
+    return np.frombuffer(content, dtype=np.uint8).reshape(shape)
+
+
+def beside(path: pathlib.Path) -> pathlib.Path | None:
+    """Return the file of labels beside a file of pictures, if it is there."""
+    match = IMAGES.fullmatch(path.name)
+    if match is None:
+        return None
+    stem = f"{match['part']}labels{match['dot']}idx1-ubyte"
+    wanted = {stem.lower(), f"{stem}.gz".lower()}
+    return next((other for other in sorted(path.parent.iterdir()) if other.name.lower() in wanted), None)
+
+
+def find_idx(path: pathlib.Path, size: int | None, limit: int | None) -> FoundPictures:
+    """Read a file of pictures and the labels beside it.
+
+    Raises:
+        InputError: If it holds no pictures, or another number of labels.
+    """
+    values = parse(path)
+    if values.ndim not in (3, 4) or 0 in values.shape or (values.ndim == 4 and values.shape[3] not in (1, 3)):
+        raise InputError(f"{path}: expected pictures [n, h, w] or [n, h, w, c], got {list(values.shape)}")
+    values, notes = fit_arrays(values.reshape(*values.shape[:3], -1), size, limit)
+    labels_path = beside(path)
+    if labels_path is None:
+        return FoundPictures(values, notes=(*notes, f"no file of labels lies beside {path.name}"))
+    labels = parse(labels_path)
+    if labels.shape != (len(values),):
+        raise InputError(f"{labels_path}: expected {len(values)} labels, one per picture, got {list(labels.shape)}")
+    labels, classes = classify([str(label) for label in labels.tolist()], str(labels_path))
+    return FoundPictures(values, labels, classes, notes=notes)
+
+
+def choose(folder: pathlib.Path) -> tuple[pathlib.Path, tuple[str, ...]] | None:
+    """Return the file of pictures in a folder and what to say about it; None if there is none.
+
+    Raises:
+        InputError: If there are several and none is called train.
+    """
+    files = sorted(path for path in folder.iterdir() if IMAGES.fullmatch(path.name) and path.is_file())
+    if not files:
+        return None
+    names = ", ".join(path.name for path in files)
+    best = [path for path in files if path.name.lower().startswith("train")] if len(files) > 1 else files
+    if len(best) != 1:
+        raise InputError(f"{folder}: expected one file of pictures or one called train, got {names}; name the file")
+    return best[0], ((f"{best[0].name} was taken, of {names}",) if len(files) > 1 else ())

@@ -1,0 +1,122 @@
+"""Pictures and their labels as one state: both are drawn, or one beside the other."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from feller.data import overview
+from feller.data.found import Found
+from feller.data.images.modality import Images
+from feller.data.modality import Dataset, Modality, Write
+from feller.errors import InputError, UsageError
+from feller.record import nearest
+from feller.spaces import MaskSource, Product, Space, Tokens
+from feller.tree import Given, State
+
+
+@dataclass(frozen=True)
+class Labelled(Modality):
+    """Values and states are `image`, those of the pictures, and `label`, the number of the class, [n]."""
+
+    called = "pictures with their labels"
+
+    pictures: Images
+
+    def __post_init__(self) -> None:
+        if len(self.pictures.classes) < 2:
+            raise InputError("expected pictures of two classes or more, whose labels could be drawn")
+
+    @property
+    def conditions(self) -> dict[str, tuple[str, ...]]:
+        """None: the label is part of the data."""
+        return {}
+
+    @property
+    def forms(self) -> dict[str, Write]:
+        """Those of pictures with labels."""
+
+        def with_label(write: Write) -> Write:
+            return lambda values, given, out: write(values["image"], {"label": values["label"]}, out)
+
+        return {ending: with_label(write) for ending, write in self.pictures.forms.items()}
+
+    @property
+    def log_scale(self) -> None:
+        """None: labels have no density."""
+        return None
+
+    @property
+    def leaves(self) -> tuple[str, ...]:
+        """Both."""
+        return ("image", "label")
+
+    def give(self, leaf: str, text: str) -> tuple[Tensor, dict[str, int]]:
+        """Return a label, [1], from the class."""
+        if leaf != "label":
+            return super().give(leaf, text)
+        if text not in self.pictures.classes:
+            raise UsageError(f"label cannot be {text!r}: {nearest(text, list(self.pictures.classes))}")
+        return torch.tensor([self.pictures.classes.index(text)]), {}
+
+    @property
+    def filed(self) -> dict[str, str]:
+        """A picture."""
+        return {"image": "one picture"}
+
+    def take(self, leaf: str, found: Found) -> tuple[Tensor, dict[str, int]]:
+        """Return a picture, [1, c, h, w]."""
+        values, _ = self.pictures.accept(replace(found, labels=None))
+        if len(values) != 1:
+            raise InputError(f"{leaf} names a file with one picture, got one with {len(values)}")
+        return self.pictures.encode(values), {}
+
+    def space(self) -> Space:
+        """Return that of the pictures, times one token that begins as a mask."""
+        return Product({"image": self.pictures.space(), "label": Tokens(len(self.pictures.classes), (), MaskSource())})
+
+    def encode(self, values: State) -> State:
+        """Turn levels into states; labels are theirs."""
+        return {"image": self.pictures.encode(values["image"]), "label": values["label"]}
+
+    def decode(self, state: State) -> State:
+        """Turn states into levels."""
+        return {"image": self.pictures.decode(state["image"]), "label": state["label"]}
+
+    def accept(self, found: Found) -> tuple[State, Given]:
+        """Take pictures with their labels, all of which must be known."""
+        values, given = self.pictures.accept(found)
+        return self._joined(values, given), {}
+
+    def adopt(self, data: Dataset) -> Dataset:
+        """Make labels of pictures part of the data."""
+        if isinstance(data.modality, Labelled):
+            return super().adopt(data)
+        return replace(data, values=self._joined(data.values, data.given), given={}, modality=self)
+
+    def _joined(self, values: Tensor, given: Given) -> State:
+        label = given.get("label")
+        if label is None or bool((label >= len(self.pictures.classes)).any()):
+            raise InputError("expected a label of each picture; leave out the pictures without one")
+        return {"image": values, "label": label}
+
+    def arrays(self, values: State, given: Given) -> dict[str, np.ndarray]:
+        """Return what pictures with labels have."""
+        return self.pictures.arrays(values["image"], {"label": values["label"]})
+
+    def show(self, values: Any, given: Given, columns: int | None = None) -> Image.Image:
+        """Lay out the pictures, each above its label."""
+        names = [self.pictures.classes[label] for label in values["label"].tolist()]
+        return overview.captioned(self.pictures.show(values["image"], {}, columns), names, columns)
+
+
+def plain(data: Dataset) -> Dataset:
+    """Return pictures with their labels as a condition again, as measures of pictures want them; others as they are."""
+    if not isinstance(data.modality, Labelled):
+        return data
+    return replace(
+        data, values=data.values["image"], given={"label": data.values["label"]}, modality=data.modality.pictures
+    )

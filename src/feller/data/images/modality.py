@@ -1,0 +1,148 @@
+"""Pictures: gray or RGB, all of one size."""
+
+import pathlib
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Shaped, UInt8
+from PIL import Image
+from torch import Tensor
+
+from feller.data import overview
+from feller.data.arrays import write_array, write_arrays
+from feller.data.found import Found, FoundPictures, expect
+from feller.data.images.codes import AsNumbers, Code
+from feller.data.images.sizes import picture
+from feller.data.labels import label_arrays, label_names, relabel
+from feller.data.modality import Dataset, Modality, Write
+from feller.draws import Draw
+from feller.errors import InputError
+from feller.spaces import Space
+from feller.tree import Given
+
+SHOWN = 256
+"""Pictures in the overview of a folder, at most."""
+
+
+@dataclass(frozen=True)
+class Images(Modality):
+    """Pictures as whole numbers from 0, black, to `levels`, white."""
+
+    called = "pictures"
+    holds = FoundPictures
+
+    height: int
+    width: int
+    channels: int
+    """1 for gray, 3 for RGB."""
+    levels: int = 255
+    classes: tuple[str, ...] = ()
+    code: Code = field(default_factory=AsNumbers)
+    """How levels become states."""
+
+    def __post_init__(self) -> None:
+        if self.channels not in (1, 3) or not 1 <= self.levels <= 255 or self.height < 1 or self.width < 1:
+            raise InputError(
+                f"expected pictures with 1 or 3 channels and 1 to 255 levels, got {self.height} x {self.width} x"
+                f" {self.channels} with {self.levels}"
+            )
+
+    @property
+    def conditions(self) -> dict[str, tuple[str, ...]]:
+        """The label, where there are classes."""
+        return {"label": self.classes} if self.classes else {}
+
+    @property
+    def forms(self) -> dict[str, Write]:
+        """Arrays, or a folder with one PNG a picture, in sub-folders by class where there are any."""
+        return {
+            ".npz": lambda values, given, out: write_arrays(self.arrays(values, given), out),
+            ".npy": lambda values, given, out: write_array(self.arrays(values, {})["samples"], out),
+            "": self._write_folder,
+        }
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width."""
+        return self.channels, self.height, self.width
+
+    def space(self) -> Space:
+        """Return that of the code: R^(c x h x w), or as many symbols."""
+        return self.code.space(self.shape, self.levels)
+
+    def encode(self, values: UInt8[Tensor, "n c h w"]) -> Tensor:
+        """Turn levels into states."""
+        return self.code.encode(values, self.levels)
+
+    def fill(self, values: UInt8[Tensor, "n c h w"], draw: Draw) -> Tensor:
+        """Fill levels up with noise, where states have a density."""
+        return self.code.fill(values, self.levels, draw)
+
+    @property
+    def log_scale(self) -> float | None:
+        """That of the code."""
+        return self.code.log_scale(self.shape, self.levels)
+
+    def decode(self, state: Shaped[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
+        """Turn states into levels."""
+        return self.code.decode(state, self.levels)
+
+    def accept(self, found: Found) -> tuple[Tensor, Given]:
+        """Bring pictures to our levels and number their labels by our classes."""
+        found = expect(found, FoundPictures)
+        values, expected = found.values, (self.height, self.width, self.channels)
+        if values.shape[3] == 1 and self.channels == 3:
+            values = values.repeat(3, axis=3)
+        if values.shape[1:] != expected:
+            raise InputError("expected pictures of {} x {} x {}, got {} x {} x {}".format(*expected, *values.shape[1:]))
+        levels = found.levels or (self.levels if values.max() <= self.levels else 255)
+        return torch.from_numpy(_rescale(values, levels, self.levels).transpose(0, 3, 1, 2).copy()), relabel(
+            found, self.classes
+        )
+
+    def arrays(self, values: UInt8[Tensor, "n c h w"], given: Given) -> dict[str, np.ndarray]:
+        """Return `samples`, uint8 [n, h, w] or [n, h, w, c], `levels` unless 255, and the labels."""
+        samples = values.cpu().numpy().transpose(0, 2, 3, 1)
+        levels = {} if self.levels == 255 else {"levels": np.array(self.levels)}
+        return {
+            "samples": np.ascontiguousarray(samples[..., 0] if self.channels == 1 else samples),
+            **levels,
+            **label_arrays(given, self.classes),
+        }
+
+    def show(self, values: UInt8[Tensor, "n c h w"], given: Given, columns: int | None = None) -> Image.Image:
+        """Lay out the pictures in their order, row by row."""
+        return overview.tile(self._seen(values), columns)
+
+    def _seen(self, values: Tensor) -> np.ndarray:
+        """Turn values into what a screen shows, uint8 [n, h, w, c] up to 255."""
+        return _rescale(values.cpu().numpy().transpose(0, 2, 3, 1), self.levels, 255)
+
+    def _write_folder(self, values: Tensor, given: Given, out: pathlib.Path) -> None:
+        overview.prepare(out)
+        names = label_names(given, self.classes)
+        folders = [""] * len(values) if names is None else [f"{overview.folder_name(name)}/" for name in names]
+        files = [f"{folder}{number}.png" for folder, number in zip(folders, overview.numbers(len(values)), strict=True)]
+        overview.save(self.show(values[:SHOWN], given), out, files)
+        for file, pixels in zip(files, self._seen(values), strict=True):
+            (out / file).parent.mkdir(exist_ok=True)
+            picture(pixels).save(out / file)
+
+
+def _rescale(values: np.ndarray, levels: int, to: int) -> np.ndarray:
+    """Move whole numbers from one value of white to another; there and back is exact where `to` is larger."""
+    if levels == to:
+        return values
+    return ((values.astype(np.int64) * to * 2 + levels) // (2 * levels)).astype(np.uint8)
+
+
+def images(found: FoundPictures) -> Dataset:
+    """Make a data set of pictures; few levels are recognised where the file does not state them."""
+    _, height, width, channels = found.values.shape
+    levels, notes = found.levels or 255, found.notes
+    largest = int(found.values.max())
+    if found.levels is None and 0 < largest <= 16:
+        levels, notes = largest, (*notes, f"no value is above {largest}, which was taken as white")
+    modality = Images(height, width, channels, levels, found.classes)
+    return Dataset(*modality.accept(found), modality, notes)

@@ -1,0 +1,1 @@
+"""Proteins: chains of residues, with their sequences or without."""

@@ -1,0 +1,170 @@
+"""Protein backbones: the atoms N, CA, C and O of each residue of a chain."""
+
+import math
+import pathlib
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float64
+from PIL import Image
+from torch import Tensor
+
+from feller.data import overview
+from feller.data.arrays import write_arrays
+from feller.data.found import Found, FoundChains, expect
+from feller.data.modality import Dataset, Modality, Write, check_finite_state
+from feller.data.proteins.frames import CA, OWN, PLACES, C, put_together, take_apart
+from feller.data.proteins.lines import json_lines
+from feller.data.proteins.pdb import ATOMS, pdb_text
+from feller.data.proteins.trace import traces
+from feller.errors import InputError
+from feller.record import replace_file
+from feller.spaces import SO3, Euclidean, Product
+from feller.tree import Given, State
+
+THIN = 1e-3
+"""Least scale of a place in Å: those of idealised structures do not vary."""
+
+
+@dataclass(frozen=True)
+class Backbones(Modality):
+    """Chains of residues, as rotations and places of one residue seen from another: moving a chain changes nothing.
+
+    Values are atoms in Å, [n, longest, 4, 3], zero behind the end of a chain. A state holds for each residue the
+    rotation between the frames that enter and leave it, and nine standardised numbers that say where the atoms lie of
+    the piece that begins with it; see `frames`. The position and turn of the whole chain, and the length of its first
+    bond, are lost.
+    """
+
+    called = "protein backbones without sequences"
+    holds = FoundChains
+
+    longest: int
+    """Residues of a state; shorter chains are padded."""
+    lengths: tuple[str, ...]
+    """Numbers of residues that occur, smallest first: the classes of the condition `length`."""
+    mean: tuple[float, ...]
+    """Of the nine numbers, in Å."""
+    scale: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not len(self.mean) == len(self.scale) == PLACES or not all(0 < s < math.inf for s in self.scale):
+            raise InputError(f"expected {PLACES} means and positive scales, got {self.mean} and {self.scale}")
+        if not self.lengths or not all(name.isdecimal() and 0 < int(name) <= self.longest for name in self.lengths):
+            raise InputError(f"expected lengths from 1 to {self.longest}, got {', '.join(self.lengths) or 'none'}")
+
+    @property
+    def conditions(self) -> dict[str, tuple[str, ...]]:
+        """The number of residues."""
+        return {"length": self.lengths}
+
+    @property
+    def forms(self) -> dict[str, Write]:
+        """Arrays, JSON lines, one PDB file with a model for each chain, or a folder with a PDB file for each."""
+        return {
+            ".npz": lambda values, given, out: write_arrays(self.arrays(values, given), out),
+            ".jsonl": lambda values, given, out: replace_file(out, json_lines(self.chains(values, given))),
+            ".pdb": lambda values, given, out: replace_file(out, pdb_text(self.chains(values, given))),
+            "": self._write_folder,
+        }
+
+    @property
+    def log_scale(self) -> None:
+        """None: the ends of chains have entries that never vary."""
+        return None
+
+    def space(self) -> Product:
+        """Return rotations times R^9 at each residue."""
+        return Product({"rotation": SO3((self.longest,)), "position": Euclidean((self.longest, PLACES))})
+
+    def encode(self, values: Float[Tensor, "n l 4 3"]) -> State:
+        """Take chains apart; residues are valid where they have a length, and padding holds identity and zeros."""
+        values = values.double()
+        rotation, places, linked = take_apart(values, (values[:, :, C] != values[:, :, CA]).any(2))
+        known = torch.cat([places[:, :, :1].ne(0).expand(-1, -1, OWN), linked[:, :, None].expand(-1, -1, 6)], 2)
+        position = (places - places.new_tensor(self.mean)) / places.new_tensor(self.scale)
+        return {"rotation": rotation.float(), "position": torch.where(known, position, 0).float()}
+
+    def decode(self, state: State) -> Float64[Tensor, "n l 4 3"]:
+        """Put chains together, the first CA at the origin; what stands behind their ends means nothing."""
+        check_finite_state(state)
+        position = state["position"].double()
+        places = position * position.new_tensor(self.scale) + position.new_tensor(self.mean)
+        return put_together(state["rotation"].double(), places, math.dist(self.mean[OWN:6], self.mean[6:]))
+
+    def complete(self, given: Given) -> Given:
+        """Add `valid` [n, longest], which marks the residues that there are, from the length."""
+        lengths = torch.tensor([*map(int, self.lengths), self.longest], device=given["length"].device)
+        return {**given, "valid": self._mask(lengths[given["length"]])}
+
+    def adopt(self, data: Dataset) -> Dataset:
+        """Return chains of ours; of those with a sequence, the structure alone."""
+        if not isinstance(data.values, dict):
+            return super().adopt(data)
+        given = {"length": data.given["length"], "valid": data.given["valid"]["position"]}
+        return replace(data, values=data.values["atoms"], given=given, modality=self)
+
+    def accept(self, found: Found) -> tuple[Tensor, Given]:
+        """Pad chains to our length; a length that we do not know counts as not given."""
+        found = expect(found, FoundChains)
+        if found.lengths.max() > self.longest:
+            i = int(found.lengths.argmax())
+            raise InputError(
+                f"{found.called(i)}: expected chains of at most {self.longest} residues, got one of"
+                f" {found.lengths[i]}; leave it out"
+            )
+        values = torch.zeros(len(found.values), self.longest, len(ATOMS), 3, dtype=torch.float64)
+        values[:, : found.values.shape[1]] = torch.from_numpy(found.values)
+        number = {int(name): i for i, name in enumerate(self.lengths)}
+        classes = [number.get(length, len(number)) for length in found.lengths.tolist()]
+        return values, {"length": torch.tensor(classes), "valid": self._mask(torch.from_numpy(found.lengths))}
+
+    def _mask(self, lengths: Tensor) -> Bool[Tensor, "n l"]:
+        return torch.arange(self.longest, device=lengths.device) < lengths[:, None]
+
+    def chains(self, values: Float[Tensor, "n l 4 3"], given: Given) -> list[np.ndarray]:
+        """Return the atoms [l, 4, 3] of each chain without its padding, the mean of its CA atoms at the origin."""
+        valid = given["valid"] if "valid" in given else self.complete(given)["valid"]
+        kept = [atoms[mask] for atoms, mask in zip(values.cpu().double().numpy(), valid.cpu().numpy(), strict=True)]
+        return [atoms - atoms[:, CA].mean(0) for atoms in kept]
+
+    def arrays(self, values: Float[Tensor, "n l 4 3"], given: Given) -> dict[str, np.ndarray]:
+        """Return `samples`, float64 [n, l, 4, 3] in Å, padded with zeros, and `valid` [n, l]."""
+        chains = self.chains(values, given)
+        samples = np.zeros((len(chains), self.longest, len(ATOMS), 3))
+        valid = np.zeros(samples.shape[:2], dtype=bool)
+        for i, atoms in enumerate(chains):
+            samples[i, : len(atoms)], valid[i, : len(atoms)] = atoms, True
+        return {"samples": samples, "valid": valid}
+
+    def show(self, values: Float[Tensor, "n l 4 3"], given: Given, columns: int | None = None) -> Image.Image:
+        """Draw the course of the first chains."""
+        return traces([atoms[:, CA] for atoms in self.chains(values, given)], columns)
+
+    def _write_folder(self, values: Tensor, given: Given, out: pathlib.Path) -> None:
+        overview.prepare(out)
+        files = [f"{number}.pdb" for number in overview.numbers(len(values))]
+        overview.save(self.show(values, given), out, files)
+        for file, atoms in zip(files, self.chains(values, given), strict=True):
+            replace_file(out / file, pdb_text([atoms]))
+
+
+def backbones(found: FoundChains) -> Dataset:
+    """Make a data set of backbones."""
+    modality = usual_backbones(found)
+    return Dataset(*modality.accept(found), modality, found.notes)
+
+
+def usual_backbones(found: FoundChains) -> Backbones:
+    """Return the modality of chains: their lengths, and mean and deviation of their places."""
+    values, lengths = torch.from_numpy(found.values), torch.from_numpy(found.lengths)
+    valid = torch.arange(values.shape[1]) < lengths[:, None]
+    _, places, linked = take_apart(values, valid)
+    if not linked.any():
+        raise InputError("expected chains of two residues or more, got single ones")
+    own, following = places[:, :, :OWN][valid], places[:, :, OWN:][linked]
+    mean = torch.cat([own.mean(0), following.mean(0)])
+    scale = torch.cat([own.std(0, correction=0), following.std(0, correction=0)]).clamp(min=THIN)
+    names = tuple(str(length) for length in lengths.unique().tolist())
+    return Backbones(values.shape[1], names, tuple(mean.tolist()), tuple(scale.tolist()))

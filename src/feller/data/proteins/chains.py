@@ -1,0 +1,167 @@
+"""Chains of residues as files hold them, cut where they have gaps: PDB files, folders of them, and JSON lines."""
+
+import pathlib
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+
+from feller.data.found import FoundChains, check_marks, check_rows
+from feller.data.plain_text import files_in, read_letters
+from feller.data.proteins.lines import parse
+from feller.data.proteins.pdb import ATOMS, Chain, read_pdb
+from feller.data.proteins.pdb import ENDINGS as PDB
+from feller.data.proteins.residues import LETTERS
+from feller.data.tally import Tally
+from feller.errors import InputError
+
+ENDINGS = (*PDB, ".jsonl", ".jsonl.gz")
+"""Of the files that hold backbones."""
+LONGEST = 128
+"""Residues beyond which a chain is left out unless a limit is named."""
+SHORTEST = 10
+"""Residues below which a piece is left out."""
+GAP = 2.0
+"""Distance in Å from C to the next N beyond which a chain is cut."""
+BONDS = (1.0, 2.0)
+"""Least and greatest length in Å of the bonds inside a residue; one with others is damaged."""
+
+
+@dataclass
+class _Pieces:
+    """What was kept, and what was said of the others."""
+
+    longest: int
+    kept: list[Chain] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
+
+    def add(self, chain: Chain) -> None:
+        """Cut a chain at its gaps and keep what is neither long nor short."""
+        ends = _gaps(chain.atoms)
+        if len(ends) > 2:
+            self.tally.add("chains cut where residues are missing or damaged: {}", chain.name)
+        for start, stop in pairwise(ends):
+            whole = _whole(chain.atoms[start:stop])
+            piece = Chain(chain.name, chain.atoms[start:stop][whole], chain.residues[start:stop][whole])
+            size = len(piece.atoms)
+            if size == 0 and len(ends) > 2:
+                continue
+            if size > self.longest:
+                self.tally.add(f"chains left out for over {self.longest} residues: {{}}", chain.name)
+            elif size < SHORTEST:
+                self.tally.add(f"chains with pieces of less than {SHORTEST} residues, left out: {{}}", chain.name)
+            else:
+                self.kept.append(piece)
+
+    def notes(self) -> tuple[str, ...]:
+        """Say what was done, and how many residues are not known."""
+        some = [piece.name for piece in self.kept if (piece.residues < 0).any()]
+        number = sum(int((piece.residues < 0).sum()) for piece in self.kept)
+        total = sum(len(piece.atoms) for piece in self.kept)
+        if not 0 < number < total:
+            return self.tally.notes()
+        return (
+            *self.tally.notes(),
+            f"residues that are none of the 20, or not told: {number:,} of {total:,}, in {len(some)} chains, the"
+            f" first is {some[0]}; their places count, their kind does not",
+        )
+
+
+def _whole(atoms: np.ndarray) -> np.ndarray:
+    """Tell which residues have all atoms, at usual distances, [l]."""
+    n, ca, c, o = atoms.swapaxes(0, 1)
+    with np.errstate(invalid="ignore", over="ignore"):
+        lengths = np.linalg.norm([ca - n, c - ca, o - c], axis=2)
+        return np.isfinite(lengths).all(0) & (lengths > BONDS[0]).all(0) & (lengths < BONDS[1]).all(0)
+
+
+def _gaps(atoms: np.ndarray) -> list[int]:
+    """Return where pieces begin and end: a damaged residue is a piece of its own, which is dropped."""
+    whole = _whole(atoms)
+    with np.errstate(invalid="ignore", over="ignore"):
+        bonded = np.linalg.norm(atoms[1:, 0] - atoms[:-1, 2], axis=1) < GAP
+    broken = ~(bonded & whole[1:] & whole[:-1])
+    return [0, *(np.flatnonzero(broken) + 1).tolist(), len(atoms)]
+
+
+def find_backbones(path: pathlib.Path, longest: int | None = LONGEST) -> FoundChains:
+    """Read a PDB file, a folder of them, or JSON lines with `coords`, as the sets of inverse folding have them.
+
+    Args:
+        path: Where it lies.
+        longest: Residues beyond which a chain is left out; None for no limit.
+
+    Raises:
+        InputError: If a file is damaged, or if nothing is left.
+    """
+    pieces = _Pieces(longest or sys.maxsize)
+    for chain in _chains(path):
+        pieces.add(chain)
+    notes = pieces.notes()
+    if not pieces.kept:
+        limits = f"{SHORTEST} residues or more" if longest is None else f"{SHORTEST} to {longest} residues"
+        raise InputError(f"{path}: no chain of {limits} is left ({'; '.join(notes) or 'there is none at all'})")
+    lengths = np.array([len(piece.atoms) for piece in pieces.kept])
+    values = np.zeros((len(lengths), lengths.max(), len(ATOMS), 3))
+    residues = np.full(values.shape[:2], -1)
+    for row, letters, piece in zip(values, residues, pieces.kept, strict=True):
+        row[: len(piece.atoms)], letters[: len(piece.atoms)] = piece.atoms, piece.residues
+    names = tuple(piece.name for piece in pieces.kept)
+    lost = pieces.tally.notes()
+    return FoundChains(values, lengths=lengths, residues=_any(residues), notes=notes, names=names, lost=lost)
+
+
+def _any(residues: np.ndarray) -> np.ndarray | None:
+    """Return what is known of sequences; None for nothing."""
+    return residues if (residues >= 0).any() else None
+
+
+def interpret_backbones(arrays: dict[str, np.ndarray], where: str) -> FoundChains:
+    """Read `samples` [n, l, 4, 3] and `valid` [n, l] of an .npz, and `residue` [n, l] if it is there, as we write them.
+
+    Raises:
+        InputError: If numbers are missing, or if what is valid does not stand at the beginning.
+    """
+    samples, valid = arrays["samples"], arrays.get("valid")
+    valid = np.ones(samples.shape[:2], dtype=bool) if valid is None else valid
+    right = samples.shape[2:] == (len(ATOMS), 3) and valid.shape == samples.shape[:2]
+    if not right or samples.dtype.kind not in "iuf" or valid.dtype.kind != "b" or 0 in samples.shape:
+        raise InputError(
+            f"{where}: expected numbers samples [n, l, 4, 3] and truths valid [n, l], got {samples.dtype}"
+            f" {list(samples.shape)} and {valid.dtype} {list(valid.shape)}"
+        )
+    samples = samples.astype(np.float64)
+    lengths = check_marks(valid, where, "residues")
+    check_rows(np.isfinite(samples).all((2, 3)) | ~valid, where, "finite coordinates")
+    residues = _residues(arrays["residue"], valid, where)[:, : lengths.max()] if "residue" in arrays else None
+    values = np.where(valid[:, :, None, None], samples, 0)[:, : lengths.max()]
+    return FoundChains(values, lengths=lengths, residues=None if residues is None else _any(residues))
+
+
+def _residues(residue: np.ndarray, valid: np.ndarray, where: str) -> np.ndarray:
+    """Return the numbers of residues, -1 behind the end of a chain."""
+    if residue.shape != valid.shape or residue.dtype.kind not in "iu":
+        raise InputError(f"{where}: expected whole numbers residue {list(valid.shape)}, got {list(residue.shape)}")
+    residue = np.where(valid, residue.astype(np.int64), -1)
+    if residue.min() < -1 or residue.max() >= len(LETTERS):
+        raise InputError(
+            f"{where}: expected residue to be positions in {LETTERS}, or -1 where one is not known, got"
+            f" {residue.min()} to {residue.max()}"
+        )
+    return residue
+
+
+def _chains(path: pathlib.Path) -> Iterator[Chain]:
+    if path.is_dir():
+        for file in files_in(path, ENDINGS):
+            yield from _chains(file)
+    elif path.name.lower().endswith(PDB):
+        yield from read_pdb(path)
+    else:
+        lines = [(i, line) for i, line in enumerate(read_letters(path).splitlines(), 1) if line.strip()]
+        if not lines:
+            raise InputError(f"{path}: expected chains, the file holds none; drop it")
+        for i, line in lines:
+            yield parse(line, i, f"{path}: line {i}")

@@ -1,0 +1,202 @@
+"""Proteins: the backbones of chains together with their sequences; both are drawn, or one beside the other."""
+
+import pathlib
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from feller.data import overview
+from feller.data.arrays import write_arrays
+from feller.data.found import Found, FoundChains, expect
+from feller.data.modality import Dataset, Modality, Write
+from feller.data.proteins.backbones import Backbones, usual_backbones
+from feller.data.proteins.lines import json_lines
+from feller.data.proteins.pdb import pdb_text
+from feller.data.proteins.residues import LETTERS, fasta, letters_of
+from feller.errors import InputError, UsageError
+from feller.record import replace_file
+from feller.spaces import MaskSource, Product, Tokens
+from feller.tree import Given, State
+
+SEQUENCES = "sequences.fasta"
+"""What lies beside the PDB files of a folder."""
+
+
+@dataclass(frozen=True)
+class Proteins(Modality):
+    """Backbones with their sequences.
+
+    Values are `atoms` in Å, [n, longest, 4, 3], and `residue`, positions in `LETTERS`, [n, longest], zero behind the
+    end of a chain. A state holds what one of backbones does, `rotation` and `position`, and the same `residue`. Where
+    a residue is not known, its place counts and its kind does not: it is not valid of the leaf `residue`.
+    """
+
+    called = "protein chains with their sequences"
+    holds = FoundChains
+
+    structure: Backbones
+
+    @property
+    def conditions(self) -> dict[str, tuple[str, ...]]:
+        """The number of residues."""
+        return self.structure.conditions
+
+    @property
+    def forms(self) -> dict[str, Write]:
+        """Arrays, JSON lines, one PDB file with a model for each chain, or a folder with PDB files and a FASTA file."""
+        return {
+            ".npz": lambda values, given, out: write_arrays(self.arrays(values, given), out),
+            ".jsonl": lambda values, given, out: replace_file(out, json_lines(*self.chains(values, given))),
+            ".pdb": lambda values, given, out: replace_file(out, pdb_text(*self.chains(values, given))),
+            "": self._write_folder,
+        }
+
+    @property
+    def log_scale(self) -> None:
+        """None: residues have no density."""
+        return None
+
+    @property
+    def leaves(self) -> tuple[str, ...]:
+        """The sequence, or the structure, which is two leaves of the state."""
+        return ("residue", "structure")
+
+    def give(self, leaf: str, text: str) -> tuple[State, dict[str, int]]:
+        """Return residues, [1, longest], from letters.
+
+        Raises:
+            UsageError: If letters are none of the 20.
+        """
+        if leaf != "residue":
+            return super().give(leaf, text)
+        sequence = "".join(text.split()).upper()
+        odd = sorted(set(sequence) - set(LETTERS))
+        if odd or not sequence:
+            raise UsageError(
+                f"residue expects one letter for each residue, of {LETTERS}, got {', '.join(odd) or 'none'}"
+            )
+        follows = {"length": self.condition("length", str(len(sequence)))}
+        value = torch.zeros(1, self.structure.longest, dtype=torch.long)
+        value[0, : len(sequence)] = torch.tensor([LETTERS.index(letter) for letter in sequence])
+        return value, follows
+
+    @property
+    def filed(self) -> dict[str, str]:
+        """The structure."""
+        return {"structure": "one chain, such as a PDB file"}
+
+    def take(self, leaf: str, found: Found) -> tuple[dict[str, Tensor], dict[str, int]]:
+        """Return `rotation` and `position` of the one chain in a file."""
+        found = expect(found, FoundChains)
+        n = len(found.values)
+        if n > 1 or found.lost:
+            held = f"{n} chains, samples, or parts of them" if n > 1 else "a part of one"
+            lost = f" ({'; '.join(found.lost)})" if found.lost else ""
+            raise InputError(
+                f"{leaf} names a file with one chain that is whole, got {held}{lost}; write the one that is meant to a"
+                " file of its own"
+            )
+        values, given = self.structure.accept(found)
+        return self.structure.encode(values), {"length": self.condition("length", str(int(given["valid"].sum())))}
+
+    def space(self) -> Product:
+        """Return that of backbones, times one token for each residue that begins as a mask."""
+        residue = Tokens(len(LETTERS), (self.structure.longest,), MaskSource())
+        return Product({**self.structure.space().parts, "residue": residue})
+
+    def encode(self, values: State) -> State:
+        """Take chains apart; residues are theirs."""
+        return {**self.structure.encode(values["atoms"]), "residue": values["residue"].long()}
+
+    def decode(self, state: State) -> State:
+        """Put chains together; what stands behind their ends means nothing, and the mask may be left there."""
+        atoms = self.structure.decode({name: state[name] for name in ("rotation", "position")})
+        return {"atoms": atoms, "residue": state["residue"].long()}
+
+    def complete(self, given: Given) -> Given:
+        """Add `valid`, which marks the residues that there are, [n, longest] for each leaf, from the length."""
+        valid = self.structure.complete(given)["valid"]
+        return {**given, "valid": _marks(valid, valid)}
+
+    def accept(self, found: Found) -> tuple[State, Given]:
+        """Pad chains to our length; without a sequence, no residue is known."""
+        found = expect(found, FoundChains)
+        atoms, given = self.structure.accept(found)
+        residue = torch.full(atoms.shape[:2], -1)
+        if found.residues is not None:
+            residue[:, : found.residues.shape[1]] = torch.from_numpy(found.residues)
+        marks = _marks(given["valid"], given["valid"] & (residue >= 0))
+        return {"atoms": atoms, "residue": residue.clamp(min=0)}, {**given, "valid": marks}
+
+    def adopt(self, data: Dataset) -> Dataset:
+        """Return chains with their sequences as they are."""
+        if not isinstance(data.values, dict):
+            raise InputError("expected chains with their sequences, got structures alone; use the recipe `backbones`")
+        return super().adopt(data)
+
+    def chains(self, values: State, given: Given) -> tuple[list[np.ndarray], list[str]]:
+        """Return the atoms [l, 4, 3] of each chain without its padding, and its sequence, X where it is not known.
+
+        Raises:
+            InputError: If residues are still masked.
+        """
+        given = given if "valid" in given else self.complete(given)
+        valid, known = (given["valid"][name].cpu().numpy() for name in ("position", "residue"))
+        residue = values["residue"].cpu().numpy()
+        if (residue >= len(LETTERS))[known].any():
+            raise InputError("some residues have no kind yet: they are masked; let the sampling end at time 1")
+        told = np.where(known, residue, -1)
+        sequences = [letters_of(row[mask]) for row, mask in zip(told, valid, strict=True)]
+        return self.structure.chains(values["atoms"], {"valid": given["valid"]["position"]}), sequences
+
+    def arrays(self, values: State, given: Given) -> dict[str, np.ndarray]:
+        """Return what backbones have, and `residue` [n, l], positions in `LETTERS`, -1 where there is none."""
+        _, sequences = self.chains(values, given)
+        given = given if "valid" in given else self.complete(given)
+        arrays = self.structure.arrays(values["atoms"], {"valid": given["valid"]["position"]})
+        residue = np.full(arrays["valid"].shape, -1)
+        for row, sequence in zip(residue, sequences, strict=True):
+            row[: len(sequence)] = [LETTERS.find(letter) for letter in sequence]
+        return {**arrays, "residue": residue}
+
+    def show(self, values: Any, given: Given, columns: int | None = None) -> Image.Image:
+        """Draw the course of the first chains."""
+        given = given if "valid" in given else self.complete(given)
+        return self.structure.show(values["atoms"], {"valid": given["valid"]["position"]}, columns)
+
+    def _write_folder(self, values: State, given: Given, out: pathlib.Path) -> None:
+        overview.prepare(out)
+        chains, sequences = self.chains(values, given)
+        names = overview.numbers(len(chains))
+        overview.save(self.show(values, given), out, [*(f"{name}.pdb" for name in names), SEQUENCES])
+        for name, atoms, sequence in zip(names, chains, sequences, strict=True):
+            replace_file(out / f"{name}.pdb", pdb_text([atoms], [sequence]))
+        replace_file(out / SEQUENCES, fasta(names, sequences))
+
+
+def _marks(valid: Tensor, known: Tensor) -> dict[str, Tensor]:
+    """Mark what is real of each leaf."""
+    return {"rotation": valid, "position": valid, "residue": known}
+
+
+def structures(data: Dataset) -> Dataset:
+    """Return the backbones of proteins alone, as measures of structures want them; others as they are."""
+    return data.seen_as(data.modality.structure) if isinstance(data.modality, Proteins) else data
+
+
+def proteins(found: FoundChains) -> Dataset:
+    """Make a data set of proteins; every length from the shortest to the longest chain can be asked for.
+
+    Raises:
+        InputError: If no residue of any chain is known.
+    """
+    if found.residues is None:
+        raise InputError("expected chains with their sequences, got structures alone")
+    usual = usual_backbones(found)
+    lengths = tuple(str(length) for length in range(int(found.lengths.min()), int(found.lengths.max()) + 1))
+    modality = Proteins(replace(usual, lengths=lengths))
+    return Dataset(*modality.accept(found), modality, found.notes)

@@ -1,0 +1,1 @@
+"""Rows of a table: numbers in named columns, and the spaces that they are points of."""

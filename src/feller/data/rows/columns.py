@@ -1,0 +1,67 @@
+"""Columns of numbers: their names, their order."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from feller.data.found import Found, FoundRows
+from feller.data.labels import LABEL_NAMES
+from feller.errors import InputError
+
+
+def check_finite(
+    values: np.ndarray,
+    where: str,
+    columns: tuple[str, ...],
+    lines: Sequence[int] | np.ndarray | None = None,
+    places: Sequence[int] | None = None,
+) -> np.ndarray:
+    """Return numbers [n, d] if all are finite.
+
+    Args:
+        values: The numbers.
+        where: Name of the file.
+        columns: Names of the columns, or none.
+        lines: Line of each row in the file, from 1, where it is not that of the array.
+        places: Place of each column in the file, from 0, where it is not that of the array.
+
+    Raises:
+        InputError: If one is missing or infinite; says which.
+    """
+    bad = np.argwhere(~np.isfinite(values))
+    if len(bad):
+        row, column = bad[0]
+        name = f" ({columns[column]})" if columns else ""
+        line = row + 1 if lines is None else lines[row]
+        raise InputError(
+            f"{where}: row {line}, column {(places[column] if places else column) + 1}{name}"
+            f" holds {values[row, column]}, expected a finite number; {len(bad)} such in all: drop or fill those rows"
+        )
+    return values
+
+
+def check_names(columns: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of columns of numbers, if none would be read as a label.
+
+    Raises:
+        InputError: If one would.
+    """
+    for name in columns:
+        if name.lower() in LABEL_NAMES:
+            raise InputError(f"a column of numbers cannot be called {name!r}, which names classes; rename it")
+    return columns
+
+
+def arrange(found: Found, columns: tuple[str, ...]) -> np.ndarray:
+    """Return points [n, d] with their columns in the order named; without names in the file they are taken as they are.
+
+    Raises:
+        InputError: If there are others, or none.
+    """
+    if not isinstance(found, FoundRows):
+        raise InputError(f"expected points with columns {', '.join(columns)}, got {found.told}")
+    values, names = found.values, found.columns or columns
+    if len(names) != values.shape[1] or set(names) != set(columns):
+        got = ", ".join(found.columns) or f"{values.shape[1]} without names"
+        raise InputError(f"expected the columns {', '.join(columns)}, got {got}")
+    return np.ascontiguousarray(values[:, [names.index(name) for name in columns]], dtype=np.float64)

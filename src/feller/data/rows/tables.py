@@ -1,0 +1,183 @@
+"""Tables of numbers as text: one row a line, a header or none, one column that may name a class."""
+
+import csv
+import gzip
+import importlib.util
+import io
+import itertools
+import pathlib
+import re
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from feller.data.found import FoundRows
+from feller.data.labels import LABEL_NAMES, classify
+from feller.data.numbers import all_numbers, number
+from feller.data.rows.columns import check_finite
+from feller.data.rows.missing import complete
+from feller.data.rows.names import torsions_among
+from feller.errors import InputError, UsageError
+from feller.record import replace_file
+
+Row = tuple[int, list[str]]
+"""Number of a line in the file, and its cells."""
+Choose = Callable[[Sequence[str]], tuple[str, ...]]
+"""Names of a header -> the angles to read, where cells may be missing; none for all columns, which must be complete."""
+
+
+def find_table(path: pathlib.Path, choose: Choose = torsions_among) -> FoundRows:
+    """Read .csv, .tsv, .txt (comma, semicolon or tab between cells), also packed as .gz, or .parquet.
+
+    Raises:
+        InputError: If rows differ in length, a cell is no finite number, or nothing is there.
+    """
+    if path.suffix.lower() == ".parquet":
+        return _parse(_parquet(path), str(path), choose)
+    try:
+        with _open(path) as file:
+            return _parse(_rows(file), str(path), choose)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: expected text in UTF-8, got byte {error.object[error.start]:#04x}") from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InputError(f"{path}: cannot be unpacked ({error}); it was damaged or cut off") from error
+    except csv.Error as error:
+        raise InputError(f"{path}: is no table of text ({error})") from error
+
+
+def _open(path: pathlib.Path) -> io.TextIOWrapper:
+    raw = gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")  # noqa: SIM115 - closed with its wrapper
+    return io.TextIOWrapper(raw, newline="", encoding="utf-8-sig")
+
+
+def _rows(file: io.TextIOWrapper) -> Iterator[Row]:
+    first = re.sub(r'"[^"]*("|$)', "", file.readline())  # what is quoted separates nothing
+    delimiter = "\t" if "\t" in first else ";" if ";" in first else ","
+    file.seek(0)
+    reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True, strict=True)
+    for cells in reader:
+        if any(cells) or len(cells) > 1:  # an empty line is no row
+            yield reader.line_num, [cell.strip() for cell in cells]
+
+
+def _parquet(path: pathlib.Path) -> Iterator[Row]:
+    _need_pyarrow("reading")
+    import pandas as pd
+
+    try:
+        frame = pd.read_parquet(path)
+    except Exception as error:  # pyarrow raises many kinds on damaged files
+        raise InputError(f"{path}: cannot be read as parquet ({' '.join(str(error).split())})") from error
+    yield 1, list(map(str, frame.columns))
+    filled = frame.astype(object).where(frame.notna(), "")
+    for i, row in enumerate(filled.itertuples(index=False), start=2):
+        yield i, list(map(str, row))
+
+
+def _need_pyarrow(purpose: str) -> None:
+    if importlib.util.find_spec("pyarrow") is None:
+        raise UsageError(f"{purpose} .parquet needs pyarrow: pip install pyarrow, or use .csv")
+
+
+def _has_header(first: list[str], second: list[str] | None, where: str) -> bool:
+    """Tell whether the first row holds names, or counts the columns as pandas does where they have none."""
+    if all_numbers(first):
+        counts = len(first) > 1 and first == [str(i) for i in range(len(first))]
+        return counts and any("." in cell for cell in second or ())
+    if "" in first:
+        column = first.index("") + 1
+        raise InputError(f"{where}: column {column} has no name; give it one, or write without row numbers")
+    twice = next((name for name in first if first.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"{where}: two columns are called {twice!r}; rename one")
+    return True
+
+
+def _label_column(names: list[str], where: str) -> int | None:
+    found = [i for i, name in enumerate(names) if name.lower() in LABEL_NAMES]
+    if len(found) > 1:
+        raise InputError(f"{where}: expected one column called label or class, got {len(found)}; drop or rename one")
+    if found and len(names) == 1:
+        raise InputError(f"{where}: expected columns of numbers, there is only {names[0]!r}")
+    return found[0] if found else None
+
+
+def _parse(rows: Iterator[Row], where: str, choose: Choose) -> FoundRows:
+    """Turn rows of text into numbers and labels."""
+    start = list(itertools.islice(rows, 2))
+    if not start:
+        raise InputError(f"{where}: expected rows of numbers, the file is empty")
+    first = start[0][1]
+    has_header = _has_header(first, start[1][1] if len(start) > 1 else None, where)
+    if has_header and len(start) == 1:
+        raise InputError(f"{where}: expected rows of numbers below the header, there are none")
+    label = _label_column(first, where) if has_header else None
+    chosen = choose(first) if has_header else ()
+    places = [i for i in range(len(first)) if i != label and (not chosen or first[i] in chosen)]
+    columns = tuple(first[i] for i in places) if has_header else ()
+    values: list[float] = []
+    labels: list[str] = []
+    lines: list[int] = []
+    for line, cells in itertools.chain(start[has_header:], rows):
+        if len(cells) != len(first):
+            raise InputError(
+                f"{where}: row {line} has {len(cells)} cells, expected {len(first)} as in the first; mend or drop it"
+            )
+        lines.append(line)
+        if label is not None:
+            labels.append(cells[label])
+        for i in places:
+            value = number(cells[i])
+            if value is None:
+                raise InputError(
+                    f"{where}: expected a number in column {repr(first[i]) if has_header else i + 1}, row {line}, got"
+                    f" {cells[i][:40]!r}; drop the column, or call it {LABEL_NAMES[0]} if it names a class, or text if"
+                    " it holds the texts"
+                )
+            values.append(value)
+    found = FoundRows(
+        np.array(values).reshape(len(lines), -1),
+        columns=() if all_numbers(columns) else columns,
+        notes=("the first row counts the columns and was left out",) if has_header and all_numbers(first) else (),
+        lines=np.array(lines),
+    )
+    if chosen:
+        others = [name for i, name in enumerate(first) if i not in (*places, label)]
+        found, kept = complete(found, where, others)
+        if not choose(found.columns):
+            lost = ", ".join(name for name in columns if name not in found.columns)
+            raise InputError(f"{where}: too many rows miss {lost}; fill these cells, or drop the column or these rows")
+        labels = [labels[i] for i in kept] if labels else labels
+        places = [first.index(name) for name in found.columns]
+    check_finite(found.values, where, found.columns, found.lines, places)
+    if "" in labels:
+        raise InputError(f"{where}: row {found.row(labels.index(''))} has no {first[label or 0]}; fill it, or drop it")
+    positions, classes = (None, ()) if label is None else classify(labels, f"{where} ({first[label]})")
+    return replace(found, labels=positions, classes=classes)
+
+
+def write_table(columns: tuple[str, ...], values: np.ndarray, labels: list[str] | None, path: pathlib.Path) -> None:
+    """Write numbers [n, d] under their names, labels last; tabs between cells in .tsv and .txt, else commas."""
+    names = [*columns, LABEL_NAMES[0]] if labels is not None else list(columns)
+    if path.suffix.lower() == ".parquet":
+        _need_pyarrow("writing")
+        import pandas as pd
+
+        data = {name: values[:, i] for i, name in enumerate(columns)}
+        packed = io.BytesIO()
+        pd.DataFrame({**data, LABEL_NAMES[0]: labels} if labels is not None else data).to_parquet(packed, index=False)
+        replace_file(path, packed.getvalue())
+        return
+    between = "\t" if path.suffix.lower() in (".tsv", ".txt") else ","
+    lines = [[_quoted(name) for name in names], *([repr(value) for value in row] for row in values.tolist())]
+    if labels is not None:
+        for line, label in zip(lines[1:], labels, strict=True):
+            line.append(_quoted(label))
+    replace_file(path, "".join(between.join(line) + "\n" for line in lines))
+
+
+def _quoted(word: str) -> str:
+    """Quote a word that would otherwise be cut, or not be read as it is."""
+    return '"' + word.replace('"', '""') + '"' if re.search(r'[,;\t"\r\n]', word) else word

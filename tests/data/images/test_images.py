@@ -1,0 +1,168 @@
+"""Pictures: scaling, and round trips through every form."""
+
+import pathlib
+import tempfile
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from feller.data import Dataset, Images, Modality, read
+from feller.data.back import read_back
+from feller.errors import InputError, UsageError
+from feller.record import from_data, to_data
+
+FAST = settings(deadline=None, max_examples=25, derandomize=True)
+NAME = st.text(st.characters(codec="utf-8", exclude_categories=("Cs",), exclude_characters="\0"), max_size=9)
+NASTY = ("..", ".", "", "a/b", "../../up", "%2E", "%", "grid.png", "samples.csv", ".hid", "__MACOSX", "C:\\x")
+
+
+SHAPES = st.tuples(st.integers(1, 70), st.integers(1, 9), st.sampled_from((1, 3)))
+LEVELS = st.sampled_from((1, 2, 16, 100, 254, 255))
+CLASSES = st.lists(NAME | st.sampled_from(NASTY), max_size=3, unique_by=str.casefold)
+
+
+def pictures(shape: tuple[int, int, int], levels: int, classes: list[str], seed: int) -> Dataset:
+    modality = Images(*shape, levels=levels, classes=tuple(classes))
+    numbers = np.random.default_rng(seed)
+    n = numbers.integers(1, 13)
+    values = numbers.integers(0, levels + 1, (n, modality.channels, modality.height, modality.width), dtype=np.uint8)
+    labels = {"label": torch.from_numpy(numbers.integers(0, len(classes), n))} if classes else {}
+    return Dataset(torch.from_numpy(values), labels, modality)
+
+
+@FAST
+@given(SHAPES, LEVELS, CLASSES, st.integers(0, 99))
+@example((9, 3, 1), 1, [], 0)  # as narrow as a picture has colours
+def test_every_form_gives_the_same_values_back(
+    shape: tuple[int, int, int], levels: int, classes: list[str], seed: int
+) -> None:
+    data = pictures(shape, levels, classes, seed)
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("a.npz", "a.npy", "folder"):
+            out = pathlib.Path(folder) / "in" / name
+            data.modality.write(data.values, data.given, out)
+            values, labels = read_back(out, data.modality)
+            assert torch.equal(values, data.values), name
+            if name != "a.npy":
+                assert labels.keys() == data.given.keys(), name
+                assert all(torch.equal(labels[key], data.given[key]) for key in labels), name
+        assert [path.name for path in pathlib.Path(folder).iterdir()] == ["in"]  # no class led elsewhere
+
+
+@FAST
+@given(SHAPES, LEVELS, CLASSES, st.integers(0, 99))
+def test_decoding_undoes_encoding(shape: tuple[int, int, int], levels: int, classes: list[str], seed: int) -> None:
+    data = pictures(shape, levels, classes, seed)
+    state = data.modality.encode(data.values)
+    assert state.dtype == torch.float32
+    assert state.shape[1:] == data.modality.space().shape
+    assert state[data.values == 0].eq(-1).all()
+    assert state[data.values == data.modality.levels].eq(1).all()
+    assert torch.equal(data.modality.decode(state), data.values)
+    noise = 0.9 / data.modality.levels * (2 * torch.rand(state.shape, generator=torch.Generator().manual_seed(0)) - 1)
+    assert torch.equal(data.modality.decode(state + noise), data.values)  # less than half a level
+
+
+def test_decoding_cuts_off_and_refuses_what_is_not_finite() -> None:
+    modality = Images(1, 3, 1)
+    assert modality.decode(torch.tensor([[[[-7.0, 0.0, 3.0]]]])).tolist() == [[[[0, 128, 255]]]]
+    with pytest.raises(InputError, match="1 of 2 samples are not finite"):
+        modality.decode(torch.tensor([[[[0.0, 0.0, 0.0]]], [[[0.0, torch.nan, 0.0]]]]))
+
+
+def test_arrays_have_the_layout_of_the_data() -> None:
+    values = torch.arange(2 * 3 * 4 * 5, dtype=torch.uint8).reshape(2, 3, 4, 5)
+    arrays = Images(4, 5, 3).arrays(values, {})
+    assert arrays.keys() == {"samples"}
+    assert arrays["samples"].shape == (2, 4, 5, 3)
+    assert arrays["samples"][1, 2, 3, 1] == values[1, 1, 2, 3]
+    gray = Images(4, 5, 1, 16, ("a", "b")).arrays(values[:, :1] % 17, {"label": torch.tensor([1, 0])})
+    assert gray["samples"].shape == (2, 4, 5)
+    assert gray["samples"].dtype == np.uint8
+    assert gray["levels"] == 16
+    assert gray["labels"].tolist() == [1, 0]
+    assert gray["classes"].tolist() == ["a", "b"]
+
+
+def test_record_keeps_the_modality() -> None:
+    modality = Images(3, 4, 1, 16, ("a", "b"))
+    assert from_data(Modality, to_data(modality)) == modality
+    with pytest.raises(InputError, match="1 or 3 channels"):
+        Images(3, 4, 2)
+
+
+def test_folder_has_a_file_a_sample_and_an_overview(tmp_path: pathlib.Path) -> None:
+    modality = Images(2, 3, 1, 16, ("cat", "dog"))
+    values = torch.full((3, 1, 2, 3), 16, dtype=torch.uint8)
+    modality.write(values, {"label": torch.tensor([1, 0, 1])}, tmp_path / "out")
+    files = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.png"))
+    assert files == ["cat/00001.png", "dog/00000.png", "dog/00002.png", "grid.png"]
+    assert np.array(Image.open(tmp_path / "out/cat/00001.png")).tolist() == [[255] * 3] * 2
+    data = read(str(tmp_path / "out"))
+    assert data.modality == Images(2, 3, 1, 255, ("cat", "dog"))
+    assert data.given["label"].tolist() == [1, 0, 1]
+
+
+def test_writing_again_replaces_our_samples_and_nothing_else(tmp_path: pathlib.Path) -> None:
+    modality, out = Images(2, 2, 1, classes=("a", "b")), tmp_path / "out"
+    values = torch.zeros(4, 1, 2, 2, dtype=torch.uint8)
+    modality.write(values, {"label": torch.tensor([0, 1, 1, 1])}, out)
+    (out / "a" / "mine.txt").write_text("keep")
+    modality.write(values[:1], {"label": torch.tensor([1])}, out)
+    assert sorted(path.name for path in out.rglob("*")) == ["00000.png", "a", "b", "grid.png", "mine.txt"]
+    other = tmp_path / "photos"
+    other.mkdir()
+    Image.new("L", (2, 2)).save(other / "00000.png")
+    Image.new("L", (2, 2)).save(other / "grid.png")
+    with pytest.raises(InputError, match="not empty and was not written by feller"):
+        modality.write(values, {}, other)
+    assert len(list(other.iterdir())) == 2
+    assert len(read(str(other))) == 2  # a picture that happens to be called grid is a picture
+
+
+def test_endings(tmp_path: pathlib.Path) -> None:
+    modality, values = Images(2, 2, 1), torch.zeros(1, 1, 2, 2, dtype=torch.uint8)
+    for ending in ("csv", "png", "pt"):
+        with pytest.raises(UsageError, match=rf"as \.{ending}; choose \.npz, \.npy, or a folder"):
+            modality.write(values, {}, tmp_path / f"a.{ending}")
+    modality.write(values, {}, tmp_path / "run-0.5")
+    assert (tmp_path / "run-0.5" / "00000.png").is_file()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot write"):
+        modality.write(values, {}, tmp_path / "file" / "a.npz")
+
+
+def test_overview_magnifies_without_blur() -> None:
+    modality = Images(8, 8, 3, 1)
+    values = (torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(1)) > 0.5).to(torch.uint8)
+    shown = np.array(modality.show(values, {}, columns=3))
+    assert shown.shape == (2 * 50 + 2, 3 * 50 + 2, 3)
+    for i in range(5):
+        top, left = 2 + 50 * (i // 3), 2 + 50 * (i % 3)
+        cell = shown[top : top + 48, left : left + 48].reshape(8, 6, 8, 6, 3)
+        assert (cell == 255 * values[i].permute(1, 2, 0).numpy()[:, None, :, None, :]).all()
+    assert modality.show(values[:0], {}).size[0] > 0
+    assert Images(100, 50, 1).show(torch.zeros(1, 1, 100, 50, dtype=torch.uint8), {}).size == (54, 104)
+
+
+def test_other_shapes_and_kinds_are_refused(tmp_path: pathlib.Path) -> None:
+    modality = Images(4, 4, 1)
+    np.save(tmp_path / "a.npy", np.zeros((2, 5, 4), dtype=np.uint8))
+    with pytest.raises(InputError, match=r"a\.npy: expected pictures of 4 x 4 x 1, got 5 x 4 x 1"):
+        read_back(tmp_path / "a.npy", modality)
+    np.save(tmp_path / "b.npy", np.zeros((2, 5)))
+    with pytest.raises(InputError, match=r"b\.npy: expected pictures, got points"):
+        read_back(tmp_path / "b.npy", modality)
+
+
+def test_pictures_to_test_on_take_size_channels_and_levels_of_the_model(tmp_path: pathlib.Path) -> None:
+    np.save(tmp_path / "a.npy", np.full((2, 8, 8), 255, dtype=np.uint8))
+    data = read(str(tmp_path / "a.npy"), like=Images(4, 4, 3, 16, ("a", "b")))
+    assert data.values.shape == (2, 3, 4, 4)
+    assert (data.values == 16).all()
+    assert data.given == {}
+    assert data.notes

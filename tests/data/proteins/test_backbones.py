@@ -1,0 +1,135 @@
+"""Protein backbones as data: states and back, conditions, every form, files of others."""
+
+import pathlib
+
+import numpy as np
+import pytest
+import torch
+from tests.data.proteins.test_frames import chain, torsions
+
+from feller.data.found import FoundChains, FoundRows
+from feller.data.modality import Dataset, Modality
+from feller.data.proteins.backbones import Backbones, backbones
+from feller.data.proteins.chains import find_backbones, interpret_backbones
+from feller.data.proteins.frames import PLACES
+from feller.errors import InputError, UsageError
+from feller.record import from_data, to_data
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    """Five chains of 12, 15, 15, 20 and 31 residues whose bonds vibrate."""
+    lengths = np.array([12, 15, 15, 20, 31])
+    values = np.zeros((5, 31, 4, 3))
+    for i, length in enumerate(lengths.tolist()):
+        values[i, :length] = chain(torsions(length, i), torsions(length, 10 + i))[0].numpy()
+        values[i, :length] += 0.02 * np.random.default_rng(i).standard_normal((length, 4, 3))
+    return backbones(FoundChains(values, lengths=lengths))
+
+
+def distances(atoms: torch.Tensor) -> torch.Tensor:
+    flat = atoms.flatten(-3, -2)
+    return (flat[..., :, None, :] - flat[..., None, :, :]).norm(dim=-1)
+
+
+def test_states_are_standardised_and_padding_is_at_rest(data: Dataset) -> None:
+    state, valid = data.modality.encode(data.values), data.given["valid"]
+    space = data.modality.space()
+    assert {k: v.shape[1:] for k, v in state.items()} == {
+        k: part.shape + ((3, 3) if k == "rotation" else ()) for k, part in space.parts.items()
+    }
+    assert all(leaf.dtype == torch.float32 for leaf in state.values())
+    assert space.error(state).max() < 1e-4
+    torch.testing.assert_close(state["rotation"][~valid], torch.eye(3).expand(int((~valid).sum()), 3, 3))
+    assert state["position"][~valid].abs().max() == 0
+    linked = valid & torch.cat([valid[:, 1:], torch.zeros(5, 1, dtype=torch.bool)], 1)
+    for places, mask in ((slice(0, 3), valid), (slice(3, 9), linked)):
+        here = state["position"][:, :, places][mask].double()
+        torch.testing.assert_close(here.mean(0), torch.zeros(here.shape[1]).double(), atol=1e-6, rtol=0)
+        torch.testing.assert_close(here.std(0, correction=0), torch.ones(here.shape[1]).double(), atol=1e-6, rtol=0)
+
+
+def test_decoding_gives_the_same_shapes_back(data: Dataset) -> None:
+    """All distances within 1e-4 Å, but for those from the first N, whose bond is set to the mean."""
+    back = data.modality.decode(data.modality.encode(data.values))
+    assert back.dtype == torch.float64
+    for own, again, valid in zip(data.values, back, data.given["valid"], strict=True):
+        torch.testing.assert_close(distances(again[valid])[1:, 1:], distances(own[valid])[1:, 1:], atol=1e-4, rtol=0)
+        assert (distances(again[valid])[0] - distances(own[valid])[0]).abs().max() < 0.1
+
+
+def test_state_that_is_not_finite_is_refused(data: Dataset) -> None:
+    state = data.modality.encode(data.values)
+    state["position"][2, 0, 0] = torch.nan
+    with pytest.raises(InputError, match="1 of 5 samples are not finite"):
+        data.modality.decode(state)
+
+
+def test_lengths_are_a_condition_that_says_what_is_valid(data: Dataset) -> None:
+    modality = data.modality
+    assert modality.conditions == {"length": ("12", "15", "20", "31")}
+    assert data.given["length"].tolist() == [0, 1, 1, 2, 3]
+    assert data.given["valid"].sum(1).tolist() == [12, 15, 15, 20, 31]
+    given = {"length": torch.tensor([modality.condition("length", "20"), 4])}
+    assert modality.complete(given)["valid"].sum(1).tolist() == [20, 31]  # not given: as long as can be
+    with pytest.raises(UsageError, match="length cannot be '21'"):
+        modality.condition("length", "21")
+
+
+def test_chains_of_others_are_padded(data: Dataset) -> None:
+    other = FoundChains(np.ones((2, 14, 4, 3)), lengths=np.array([14, 12]))
+    values, given = data.modality.accept(other)
+    assert values.shape == (2, 31, 4, 3)
+    assert given["length"].tolist() == [4, 0]
+    assert given["valid"].sum(1).tolist() == [14, 12]
+    with pytest.raises(InputError, match="at most 31 residues, got one of 40"):
+        data.modality.accept(FoundChains(np.ones((1, 40, 4, 3)), lengths=np.array([40])))
+    with pytest.raises(InputError, match="got points with 3 columns"):
+        data.modality.accept(FoundRows(np.ones((2, 3))))
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a.jsonl", "a.pdb", "folder"])
+def test_every_form_gives_the_same_chains_back(data: Dataset, tmp_path: pathlib.Path, name: str) -> None:
+    data.modality.write(data.values, data.given, tmp_path / name)
+    if name == "a.npz":
+        with np.load(tmp_path / name) as file:
+            assert file["samples"].shape == (5, 31, 4, 3)
+            found = interpret_backbones(dict(file), name)
+    else:
+        found = find_backbones(tmp_path / name)
+    values, given = data.modality.accept(found)
+    assert all(torch.equal(given[key], data.given[key]) for key in data.given)
+    for own, back, valid in zip(data.values, values, given["valid"], strict=True):
+        torch.testing.assert_close(distances(back[valid]), distances(own[valid]), atol=3e-3, rtol=0)
+        assert back[valid][:, 1].mean(0).norm() < 1e-3
+        assert (back[~valid] == 0).all()
+
+
+def test_folder_holds_a_file_a_chain_and_a_picture(data: Dataset, tmp_path: pathlib.Path) -> None:
+    data.modality.write(data.values, data.given, tmp_path / "out")
+    files = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert files == ["00000.pdb", "00001.pdb", "00002.pdb", "00003.pdb", "00004.pdb", "grid.png"]
+
+
+def test_samples_need_only_a_length(data: Dataset) -> None:
+    """What lies behind the end of a sample means nothing, and is left out of files."""
+    samples = torch.randn(1, 31, 4, 3, generator=torch.Generator().manual_seed(0))
+    arrays = data.modality.arrays(samples, {"length": torch.tensor([0])})
+    assert arrays["valid"].sum() == 12
+    assert (arrays["samples"][0, 12:] == 0).all()
+    np.testing.assert_allclose(arrays["samples"][0, :12, 1].mean(0), 0, atol=1e-12)
+
+
+def test_record_keeps_the_modality(data: Dataset) -> None:
+    assert from_data(Modality, to_data(data.modality)) == data.modality
+    usual = (0.0,) * PLACES, (1.0,) * PLACES
+    for wrong in ((20, (), *usual), (20, ("21",), *usual), (20, ("x",), *usual), (20, ("5",), (0.0,), (1.0,))):
+        with pytest.raises(InputError, match="expected"):
+            Backbones(*wrong)
+    with pytest.raises(InputError, match="means and positive scales"):
+        Backbones(20, ("5",), (0.0,) * PLACES, (0.0,) * PLACES)
+
+
+def test_single_residues_are_refused() -> None:
+    with pytest.raises(InputError, match="two residues or more"):
+        backbones(FoundChains(np.ones((1, 1, 4, 3)), lengths=np.array([1])))

@@ -1,0 +1,141 @@
+"""PDB files: columns, models, alternate places, insertions, residues, damage, and what we write."""
+
+import gzip
+import pathlib
+
+import numpy as np
+import pytest
+
+from feller.data.proteins.pdb import pdb_text, read_pdb
+from feller.data.proteins.residues import letters_of
+from feller.errors import InputError
+
+HEADER = "HEADER    TEST\nREMARK   1 NOTHING\n"
+
+
+def atom(
+    name: str,
+    residue: int,
+    x: float,
+    *,
+    chain: str = "A",
+    alternate: str = " ",
+    insertion: str = " ",
+    kind: str = "ATOM",
+    called: str = "ALA",
+) -> str:
+    return (
+        f"{kind:<6}    1  {name:<3}{alternate}{called} {chain}{residue:4d}{insertion}   "
+        f"{x:8.3f}{2 * x:8.3f}{-x:8.3f}  1.00  0.00           {name[0]}\n"
+    )
+
+
+def residue(number: int, start: float, **more: str) -> str:
+    return "".join(atom(name, number, start + i, **more) for i, name in enumerate(("N", "CA", "C", "O")))
+
+
+def read(tmp_path: pathlib.Path, text: str, name: str = "1abc.pdb") -> dict[str, np.ndarray]:
+    (tmp_path / name).write_text(text)
+    return {chain.name: chain.atoms for chain in read_pdb(tmp_path / name)}
+
+
+def sequences(tmp_path: pathlib.Path, text: str) -> list[str]:
+    (tmp_path / "1abc.pdb").write_text(text)
+    return [letters_of(chain.residues) for chain in read_pdb(tmp_path / "1abc.pdb")]
+
+
+def test_chains_and_residues_are_told_apart(tmp_path: pathlib.Path) -> None:
+    text = HEADER + residue(1, 0) + residue(2, 10) + residue(2, 20, insertion="A") + "TER\n" + residue(1, 30, chain="B")
+    chains = read(tmp_path, text)
+    assert list(chains) == ["1abc:A", "1abc:B"]
+    assert chains["1abc:A"][:, :, 0].tolist() == [[0, 1, 2, 3], [10, 11, 12, 13], [20, 21, 22, 23]]
+    assert chains["1abc:A"][1, 2].tolist() == [12, 24, -12]
+    assert chains["1abc:B"].shape == (1, 4, 3)
+
+
+def test_first_model_and_first_alternate_count(tmp_path: pathlib.Path) -> None:
+    text = f"MODEL        1\n{atom('N', 1, 0)}{atom('CA', 1, 1, alternate='A')}{atom('CA', 1, 9, alternate='B')}"
+    chains = read(tmp_path, f"{text}{atom('C', 1, 2)}{atom('O', 1, 3)}ENDMDL\nMODEL        2\n{residue(1, 50)}ENDMDL\n")
+    assert chains["1abc:A"][:, :, 0].tolist() == [[0, 1, 2, 3]]
+
+
+def test_side_chains_hydrogens_and_water_are_left_aside(tmp_path: pathlib.Path) -> None:
+    more = atom("CB", 1, 7) + atom("H", 1, 8) + atom("HA", 1, 8) + atom("O", 99, 5, kind="HETATM", called="HOH")
+    selenium = residue(2, 20, kind="HETATM", called="MSE")
+    chains = read(tmp_path, residue(1, 0) + more + selenium)
+    assert chains["1abc:A"][:, :, 0].tolist() == [[0, 1, 2, 3], [20, 21, 22, 23]]
+
+
+def test_missing_atom_is_not_a_number(tmp_path: pathlib.Path) -> None:
+    chains = read(tmp_path, residue(1, 0) + atom("N", 2, 5) + atom("CA", 2, 6))
+    assert np.isnan(chains["1abc:A"][1, :, 0]).tolist() == [False, False, True, True]
+
+
+def test_packed_files_are_read(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "x.pdb.gz").write_bytes(gzip.compress(residue(1, 0).encode()))
+    assert read_pdb(tmp_path / "x.pdb.gz")[0].name == "x:A"
+    (tmp_path / "x.pdb.gz").write_bytes(gzip.compress(residue(1, 0).encode())[:-9])
+    with pytest.raises(InputError, match="cannot be unpacked"):
+        read_pdb(tmp_path / "x.pdb.gz")
+
+
+@pytest.mark.parametrize("place", ["   1.0x0", "     4_0", "     nan", "        "])
+def test_damaged_coordinates_name_their_line(tmp_path: pathlib.Path, place: str) -> None:
+    line = atom("CA", 1, 1)
+    damaged = f"{line[:38]}{place}{line[46:]}"
+    with pytest.raises(InputError, match=r"1abc\.pdb: line 4: expected three numbers in columns 31 to 54") as error:
+        read(tmp_path, HEADER + atom("N", 1, 0) + damaged)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["", "hello\n", "ATOM\n", "ATOM  \n", atom("CB", 1, 0)])
+def test_file_without_backbone_is_refused(tmp_path: pathlib.Path, text: str) -> None:
+    with pytest.raises(InputError, match="expected ATOM records of the backbone"):
+        read(tmp_path, text)
+
+
+def test_cut_off_line_is_refused(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(InputError, match="line 1: expected three numbers"):
+        read(tmp_path, atom("CA", 1, 1)[:40])
+
+
+def test_what_is_written_is_read_again(tmp_path: pathlib.Path) -> None:
+    chains = [np.arange(length * 12.0).reshape(length, 4, 3) / 7 - 20 for length in (2, 3)]
+    found = read(tmp_path, pdb_text(chains))
+    assert len(found) == 2
+    for own, back in zip(chains, found.values(), strict=True):
+        np.testing.assert_allclose(back, own, atol=5e-4 + 1e-9)
+    (back,) = read(tmp_path, pdb_text(chains[:1])).values()
+    np.testing.assert_allclose(back, chains[0], atol=5e-4 + 1e-9)
+    lines = pdb_text(chains[:1]).splitlines()
+    assert lines[1] == "ATOM      2  CA  GLY A   1     -19.571 -19.429 -19.286  1.00  0.00           C  "
+    assert lines[-1] == "END"
+
+
+def test_residues_are_told_by_their_names(tmp_path: pathlib.Path) -> None:
+    """Of a number that two residues share, the first one counts; what has no parent is not known."""
+    names = ["TRP", "MSE", "SEP", "HSD", "UNK", "LIG", "ASX", "TYR"]
+    text = "".join(
+        residue(i, 10 * i, called=name, kind="HETATM" if name in ("MSE", "SEP") else "ATOM")
+        for i, name in enumerate(names)
+    )
+    assert sequences(tmp_path, text + residue(0, 500, called="PHE")) == ["WMSHXXXY"]
+    assert sequences(tmp_path, residue(0, 0, called="SEP", kind="HETATM") + residue(1, 9, called="CYS")) == ["SC"]
+
+
+@pytest.mark.parametrize(("name", "expected"), [("GLY", "XXX"), ("ALA", "XXX"), ("LEU", "LLL")])
+def test_chain_that_is_filled_in_tells_no_sequence(tmp_path: pathlib.Path, name: str, expected: str) -> None:
+    """Each chain for itself: another one has a sequence."""
+    chain = "".join(residue(i, 10 * i, called=name) for i in range(3))
+    other = "".join(residue(i, 10 * i, called=called, chain="B") for i, called in enumerate(("GLY", "ALA")))
+    assert sequences(tmp_path, chain + other) == [expected, "GA"]
+
+
+def test_sequences_are_written_and_read_again(tmp_path: pathlib.Path) -> None:
+    chains = [np.arange(length * 12.0).reshape(length, 4, 3) for length in (3, 2)]
+    text = pdb_text(chains, ["WXG", "AC"])
+    assert sequences(tmp_path, text) == ["WXG", "AC"]
+    assert "CA  UNK A   2" in text
+    assert "TER      13      GLY A   3" in text
+    assert "SEQRES" not in text
+    assert sequences(tmp_path, pdb_text(chains)) == ["XXX", "XX"]

@@ -1,0 +1,229 @@
+"""Proteins as data: states and back, residues that are not known, every form, what can be given."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+import torch
+
+from feller.data import Backbones, Dataset, Proteins, batches, read, split
+from feller.data.arrays import write_arrays
+from feller.data.back import give, read_back
+from feller.data.found import FoundChains, FoundRows
+from feller.data.modality import Modality
+from feller.data.proteins.lines import json_lines
+from feller.data.proteins.modality import proteins
+from feller.data.proteins.pdb import pdb_text
+from feller.data.proteins.residues import LETTERS, numbers_of
+from feller.draws import Draws
+from feller.errors import InputError, UsageError
+from feller.record import from_data, to_data
+
+PLAIN = read("example:backbones")
+WHOLE = read("example:proteins")
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    """Six chains, of which the second has no sequence, and the third lacks its first and fifth residue."""
+    some = PLAIN.subset(torch.arange(6))
+    lengths = some.given["valid"].sum(1).numpy()
+    residues = WHOLE.values["residue"][:6].numpy().copy()
+    residues[~some.given["valid"].numpy()] = -1
+    residues[1], residues[2, [0, 4]] = -1, -1
+    return proteins(FoundChains(some.values.numpy(), lengths=lengths, residues=residues))
+
+
+def distances(atoms: torch.Tensor) -> torch.Tensor:
+    flat = atoms.flatten(-3, -2)
+    return (flat[..., :, None, :] - flat[..., None, :, :]).norm(dim=-1)
+
+
+def test_example_has_the_structures_of_the_other_and_real_sequences() -> None:
+    assert isinstance(WHOLE.modality, Proteins)
+    assert torch.equal(WHOLE.values["atoms"], PLAIN.values)
+    chains, sequences = WHOLE.modality.chains(WHOLE.values, WHOLE.given)
+    assert all(len(atoms) == len(letters) for atoms, letters in zip(chains, sequences, strict=True))
+    assert len(set(sequences)) == 40
+    assert "X" not in "".join(sequences)
+    test = read("example:proteins/test", like=WHOLE.modality)
+    assert len(test) == 10
+    assert test.modality == WHOLE.modality
+    assert 0.05 < "".join(sequences).count("G") / sum(map(len, sequences)) < 0.12
+
+
+def test_states_are_those_of_backbones_and_the_residues(data: Dataset) -> None:
+    state, space = data.modality.encode(data.values), data.modality.space()
+    reference = space.reference(6, Draws(0).at("x"))
+    assert {k: v.shape for k, v in state.items()} == {k: v.shape for k, v in reference.items()}
+    assert (reference["residue"] == len(LETTERS)).all()  # the mask
+    own = data.modality.structure.encode(data.values["atoms"])
+    assert all(torch.equal(state[name], own[name]) for name in own)
+    back = data.modality.decode(state)
+    assert torch.equal(back["residue"], data.values["residue"])
+    for mine, again, valid in zip(data.values["atoms"], back["atoms"], data.given["valid"]["position"], strict=True):
+        torch.testing.assert_close(distances(again[valid])[1:, 1:], distances(mine[valid])[1:, 1:], atol=1e-3, rtol=0)
+
+
+def test_residue_that_is_not_known_is_not_valid_and_its_place_is(data: Dataset) -> None:
+    valid = data.given["valid"]
+    assert valid.keys() == {"rotation", "position", "residue"}
+    assert torch.equal(valid["rotation"], valid["position"])
+    missing = valid["position"] & ~valid["residue"]
+    assert missing.sum(1).tolist() == [0, int(valid["position"][1].sum()), 2, 0, 0, 0]
+    assert missing[2].nonzero()[:, 0].tolist() == [0, 4]
+    assert data.values["residue"].min() >= 0
+    assert (data.values["residue"][~valid["residue"]] == 0).all()
+
+
+def test_marks_go_with_their_examples_through_splits_and_batches(data: Dataset) -> None:
+    train, aside = split(data.subset(torch.arange(12) % 6), 0.3)
+    assert len(train) + len(aside) == 12
+    batch = batches(train, 4, Draws(0))(0, slice(0, 4))
+    for length, marks in zip(batch["given"]["length"], batch["given"]["valid"]["position"], strict=True):
+        assert int(data.modality.conditions["length"][length]) == marks.sum()
+
+
+def test_every_length_in_between_can_be_asked_for(data: Dataset) -> None:
+    lengths = [int(name) for name in data.modality.conditions["length"]]
+    real = data.given["valid"]["position"].sum(1)
+    assert lengths == list(range(int(real.min()), int(real.max()) + 1))
+    assert [lengths[i] for i in data.given["length"].tolist()] == real.tolist()
+    number = data.modality.condition("length", str(lengths[3]))
+    marks = data.modality.complete({"length": torch.tensor([number])})["valid"]
+    assert {int(mark.sum()) for mark in marks.values()} == {lengths[3]}
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a.jsonl", "a.pdb", "folder"])
+def test_every_form_gives_the_same_back(data: Dataset, tmp_path: pathlib.Path, name: str) -> None:
+    data.modality.write(data.values, data.given, tmp_path / name)
+    values, given = read_back(tmp_path / name, data.modality)
+    assert torch.equal(values["residue"], data.values["residue"])
+    for leaf in ("rotation", "position", "residue"):
+        assert torch.equal(given["valid"][leaf], data.given["valid"][leaf])
+    for own, back, valid in zip(data.values["atoms"], values["atoms"], given["valid"]["position"], strict=True):
+        torch.testing.assert_close(distances(back[valid]), distances(own[valid]), atol=3e-3, rtol=0)
+    assert isinstance(read(str(tmp_path / name)).modality, Proteins)
+
+
+def test_files_hold_the_sequence(data: Dataset, tmp_path: pathlib.Path) -> None:
+    sequences = data.modality.chains(data.values, data.given)[1]
+    assert sequences[1] == "X" * len(sequences[1])
+    data.modality.write(data.values, data.given, tmp_path / "a.jsonl")
+    lines = (tmp_path / "a.jsonl").read_text().splitlines()
+    assert [json.loads(line)["seq"] for line in lines] == sequences
+    data.modality.write(data.values, data.given, tmp_path / "out")
+    records = (tmp_path / "out" / "sequences.fasta").read_text().split(">")[1:]
+    assert ["".join(record.split("\n")[1:]) for record in records] == sequences
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        *(f"0000{i}.pdb" for i in range(6)),
+        "grid.png",
+        "sequences.fasta",
+    }
+    data.modality.write(data.values, data.given, tmp_path / "out")  # over what we wrote ourselves
+
+
+def test_samples_need_only_a_length_and_no_mask(data: Dataset, tmp_path: pathlib.Path) -> None:
+    """Behind the end of a chain masks may remain; within it they may not."""
+    values = {"atoms": data.values["atoms"][:1], "residue": data.values["residue"][:1].clone()}
+    given = {"length": data.given["length"][:1]}
+    size = int(data.given["valid"]["position"][0].sum())
+    values["residue"][0, size:] = 20
+    assert (data.modality.arrays(values, given)["residue"][0, size:] == -1).all()
+    data.modality.show(values, given)
+    values["residue"][0, 3] = 20
+    with pytest.raises(InputError, match="are masked"):
+        data.modality.write(values, given, tmp_path / "a.pdb")
+
+
+def test_files_without_a_sequence_stay_backbones(tmp_path: pathlib.Path) -> None:
+    PLAIN.modality.write(PLAIN.values, PLAIN.given, tmp_path / "a.pdb")
+    PLAIN.modality.write(PLAIN.values, PLAIN.given, tmp_path / "a.jsonl")
+    PLAIN.modality.write(PLAIN.values, PLAIN.given, tmp_path / "a.npz")
+    for name in ("a.pdb", "a.jsonl", "a.npz"):
+        assert isinstance(read(str(tmp_path / name)).modality, Backbones)
+    _, given = read_back(tmp_path / "a.jsonl", WHOLE.modality)  # structures alone can be looked at
+    assert not given["valid"]["residue"].any()
+    assert given["valid"]["position"].any()
+    with pytest.raises(InputError, match="structures alone"):
+        proteins(FoundChains(PLAIN.values.numpy(), lengths=PLAIN.given["valid"].sum(1).numpy()))
+
+
+def test_sequences_can_be_left_aside(data: Dataset) -> None:
+    plain = data.seen_as(data.modality.structure)
+    assert isinstance(plain.modality, Backbones)
+    assert torch.equal(plain.values, data.values["atoms"])
+    assert torch.equal(plain.given["valid"], data.given["valid"]["position"])
+    assert plain.seen_as(plain.modality).values is plain.values
+    with pytest.raises(InputError, match="structures alone"):
+        plain.seen_as(data.modality)
+    assert data.seen_as(data.modality).values is data.values
+
+
+def test_a_sequence_can_be_given(data: Dataset) -> None:
+    assert data.modality.leaves == ("residue", "structure")
+    letters = ("ACDEFGHIKLMNPQRSTVWY" * 3)[:40]
+    value, follows = data.modality.give("residue", letters[:20].lower() + " " + letters[20:])
+    assert value.shape == (1, data.modality.structure.longest)
+    assert value[0, :40].tolist() == numbers_of(letters).tolist()
+    assert data.modality.conditions["length"][follows["length"]] == "40"
+    for text, told in (("ACDX" * 10, "got X"), ("", "got none"), ("ACD", "length cannot be '3'")):
+        with pytest.raises(UsageError, match=told):
+            data.modality.give("residue", text)
+
+
+def test_a_structure_can_be_given(data: Dataset, tmp_path: pathlib.Path) -> None:
+    valid = data.given["valid"]["position"][3]
+    atoms = data.values["atoms"][3][valid].numpy()
+    (tmp_path / "one.pdb").write_text(pdb_text([atoms]))
+    state, follows = give(data.modality, "structure", str(tmp_path / "one.pdb"))
+    own = data.modality.encode(data.values)
+    assert state.keys() == {"rotation", "position"}
+    for name, leaf in state.items():  # PDB files have three decimals
+        torch.testing.assert_close(leaf[0], own[name][3], atol=0.1, rtol=0)
+    assert data.modality.conditions["length"][follows["length"]] == str(len(atoms))
+
+
+def test_what_cannot_be_given_is_told(data: Dataset, tmp_path: pathlib.Path) -> None:
+    gap = WHOLE.values["atoms"][0][WHOLE.given["valid"]["position"][0]].numpy()[:30].copy()
+    gap[15:] += 10
+    (tmp_path / "gap.pdb").write_text(pdb_text([gap]))
+    end = gap[:15].copy()
+    end[-1, 2] += 5
+    (tmp_path / "end.pdb").write_text(pdb_text([end]))
+    (tmp_path / "two.pdb").write_text(pdb_text([gap[:15]] * 2))
+    (tmp_path / "cut.pdb").write_text(pdb_text([gap, gap[:15]]))
+    (tmp_path / "two.jsonl").write_text(json_lines([gap[:15]] * 2))
+    (tmp_path / "a.xyz").write_text("2\n\nC 0 0 0\nO 0 0 1\n")
+    long = np.concatenate([gap[:15] + 3.8 * 15 * i for i in range(6)])
+    write_arrays({"samples": long[None], "valid": np.ones((1, len(long)), dtype=bool)}, tmp_path / "long.npz")
+    for leaf, text, error, told in (
+        ("structure", str(tmp_path / "none.pdb"), UsageError, "there is none at"),
+        ("structure", str(tmp_path / "gap.pdb"), InputError, "gap.pdb: .* whole, got 2 chains, .*chains cut"),
+        ("structure", str(tmp_path / "end.pdb"), InputError, "end.pdb: .* got a part of one .chains cut where"),
+        (
+            "structure",
+            str(tmp_path / "two.pdb"),
+            InputError,
+            "two.pdb: .* got 2 chains, samples, .*write the one",
+        ),
+        ("structure", str(tmp_path / "cut.pdb"), InputError, "cut.pdb: .* got 3 chains, .*chains cut where"),
+        (
+            "structure",
+            str(tmp_path / "two.jsonl"),
+            InputError,
+            "two.jsonl: .* got 2 chains, .* of them; write",
+        ),
+        ("structure", str(tmp_path / "a.xyz"), InputError, "expected protein backbones, got molecules"),
+        ("structure", str(tmp_path / "long.npz"), InputError, "row 1: expected chains of at most 64 .*, got one of 90"),
+        ("rotation", "1", UsageError, "no part"),
+    ):
+        with pytest.raises(error, match=told):
+            give(WHOLE.modality, leaf, text)
+
+
+def test_record_keeps_the_modality(data: Dataset) -> None:
+    assert from_data(Modality, to_data(data.modality)) == data.modality
+    with pytest.raises(InputError, match="got points with 3 columns"):
+        data.modality.accept(FoundRows(np.ones((2, 3))))

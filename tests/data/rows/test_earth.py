@@ -1,0 +1,135 @@
+"""Places on the earth: which way the axes point, what is recognised, and what is refused."""
+
+import math
+import pathlib
+
+import numpy as np
+import pytest
+import torch
+
+from feller.data import Earth, Modality, Points, read
+from feller.data.back import read_back
+from feller.data.found import FoundRows
+from feller.data.rows.earth import earth
+from feller.errors import InputError
+from feller.record import from_data, to_data
+
+F64 = torch.float64
+
+
+def table(folder: pathlib.Path, text: str) -> str:
+    path = folder / "t.csv"
+    path.write_text(text)
+    return str(path)
+
+
+def everywhere(n: int) -> np.ndarray:
+    """Places all over the earth, in degrees."""
+    u = np.random.default_rng(0).uniform(size=(n, 2))
+    return np.stack([np.rad2deg(np.arcsin(2 * u[:, 0] - 1)), 360 * u[:, 1] - 180], 1)
+
+
+def test_directions_are_those_of_geography() -> None:
+    values = torch.tensor([[0.0, 0.0], [0.0, 90.0], [90.0, 12.0], [-30.0, 180.0], [60.0, -90.0]], dtype=F64)
+    truth = [[1, 0, 0], [0, 1, 0], [0, 0, 1], [-math.cos(math.pi / 6), 0, -0.5], [0, -0.5, math.sin(math.pi / 3)]]
+    for modality, given in ((Earth(("a", "b")), values), (Earth(("b", "a"), latitude=1), values.flip(1))):
+        state = modality.encode(given)
+        torch.testing.assert_close(state, torch.tensor(truth, dtype=torch.float32), atol=1e-7, rtol=0)
+        back = modality.decode(state)
+        torch.testing.assert_close(back[[0, 1, 4]], given[[0, 1, 4]], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("west", "low", "high"), [(-180.0, -180, 180), (0.0, 0, 360)])
+def test_decoding_undoes_encoding_in_the_range_of_the_file(west: float, low: float, high: float) -> None:
+    modality = Earth(("latitude", "longitude"), west=west)
+    values = torch.from_numpy(everywhere(500))
+    values[:, 1] += 360 * (values[:, 1] < west)
+    back = modality.decode(modality.encode(values))
+    assert (low <= back[:, 1]).all()
+    assert (back[:, 1] <= high).all()
+    across = (back - values) * torch.stack([torch.ones(500), values[:, 0].deg2rad().cos()], 1)
+    assert across.abs().max() < 1e-5  # degrees: a metre
+
+
+@pytest.mark.parametrize(
+    ("header", "latitude"),
+    [("latitude,longitude", 0), ("LON,LAT", 1), ("Lng,Latitude", 1), ("lat,long", 0), ("lat_deg,lon_deg", 0)],
+)
+def test_two_columns_with_their_names_are_recognised(tmp_path: pathlib.Path, header: str, latitude: int) -> None:
+    data = read(table(tmp_path, f"{header}\n10,20\n30,40\n50,60\n"))
+    assert data.modality == Earth(tuple(header.split(",")), latitude)
+    assert "taken as places on the earth" in data.notes[-1]
+    first = data.modality.encode(data.values)[0]
+    assert float(first[2]) == pytest.approx(math.sin(math.radians(20 if latitude else 10)))
+
+
+def test_more_columns_are_points_and_it_is_told(tmp_path: pathlib.Path) -> None:
+    data = read(table(tmp_path, "latitude,longitude,depth\n10,20,1\n30,40,2\n"))
+    assert isinstance(data.modality, Points)
+    assert "latitude and longitude were taken as plain numbers" in data.notes[0]
+    assert isinstance(read(table(tmp_path, "lat,x\n10,20\n30,40\n")).modality, Points)
+
+
+def test_a_label_is_no_third_column(tmp_path: pathlib.Path) -> None:
+    data = read(table(tmp_path, "lat,lon,label\n10,20,a\n30,40,b\n"))
+    assert isinstance(data.modality, Earth)
+    assert data.given["label"].tolist() == [0, 1]
+
+
+def test_the_space_can_be_named(tmp_path: pathlib.Path) -> None:
+    assert read(table(tmp_path, "1,100\n2,-100\n"), space="sphere").modality == Earth(("latitude", "longitude"))
+    assert read(table(tmp_path, "a,b\n1,100\n"), space="sphere").modality == Earth(("a", "b"))
+    assert read(table(tmp_path, "a,lat\n100,1\n"), space="sphere").modality == Earth(("a", "lat"), 1)
+    assert isinstance(read(table(tmp_path, "lat,lon\n1,100\n2,3\n"), space="euclidean").modality, Points)
+    assert read(table(tmp_path, "lat,lon\n1,350\n")).modality == Earth(("lat", "lon"), west=0.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("lat,lon\n1,2\n95.2,3\n", r"row 3: expected a latitude from -90 to 90 in 'lat', got 95\.2 \(1 such.*swapped"),
+        ("lat,lon\n\n\n1,2\n95.2,100\n", r"row 5: expected a latitude .* got 95\.2 \(1 such in all\); correct or drop"),
+        ("lat,lon\n1,-181\n2,3\n", "row 2: expected a longitude from -180 to 360 in 'lon', got -181"),
+        ("lat,lon\n1,361\n2,-200\n", r"row 2: expected a longitude .* got 361 \(2 such in all\)"),
+    ],
+)
+def test_what_is_no_angle_of_the_earth_is_refused(tmp_path: pathlib.Path, text: str, said: str) -> None:
+    with pytest.raises(InputError, match=said) as caught:
+        read(table(tmp_path, text))
+    assert "t.csv" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_radians_are_noticed() -> None:
+    radians = np.deg2rad(everywhere(40))
+    with pytest.raises(InputError, match=r"look like radians: multiply them by 180/pi"):
+        earth(FoundRows(radians, columns=("lat", "lon")))
+    assert len(earth(FoundRows(radians, columns=("lat_deg", "lon_deg")))) == 40
+    assert len(earth(FoundRows(radians[:10], columns=("lat", "lon")))) == 10  # few may lie so by chance
+    near = 0.1 * radians  # degrees around the Gulf of Guinea
+    assert len(earth(FoundRows(near, columns=("lat", "lon")))) == 40
+
+
+def test_every_form_gives_the_same_values_back(tmp_path: pathlib.Path) -> None:
+    data = earth(FoundRows(everywhere(30), np.arange(30) % 2, ("a", "b"), columns=("lat", "lon")))
+    for name in ("a.npz", "a.csv", "folder"):
+        data.modality.write(data.values, data.given, tmp_path / name)
+        values, given = read_back(tmp_path / name, data.modality)
+        assert torch.equal(values, data.values)
+        assert torch.equal(given["label"], data.given["label"])
+        assert read(str(tmp_path / name)).modality == data.modality
+    assert (tmp_path / "folder" / "grid.png").is_file()
+    assert from_data(Modality, to_data(data.modality)) == data.modality
+
+
+def test_the_globe_shows_each_side_in_its_place() -> None:
+    """What changes where a place is drawn in the middle of a view lies in the middle of its quarter of the picture."""
+    modality = Earth(("lat", "lon"))
+    empty = np.asarray(modality.show(torch.zeros(0, 2, dtype=F64), {})).astype(int)
+    for longitude, row, column in ((0.0, 0, 0), (90.0, 0, 1), (180.0, 1, 0), (-90.0, 1, 1)):
+        values = torch.tensor([[20.0, longitude]], dtype=F64)
+        changed = abs(np.asarray(modality.show(values, {})).astype(int) - empty).sum(2) > 100
+        quarter = np.split(np.split(changed, 2)[row], 2, axis=1)[column]
+        middle = np.argwhere(quarter)
+        place = middle[abs(middle / quarter.shape - 0.5).max(1) < 0.3].mean(0) / quarter.shape
+        assert abs(place - [0.53, 0.5]).max() < 0.02  # the title takes some of the height

@@ -1,0 +1,207 @@
+"""Points of curved spaces: what rows mean, what lies beside the space, and what --project does about it."""
+
+import math
+import pathlib
+
+import numpy as np
+import pytest
+import torch
+
+from feller.data import Geometric, Modality, read
+from feller.data.back import read_back
+from feller.data.rows.charts import Entries, Placed, Quaternions, Triangle
+from feller.draws import Draws
+from feller.errors import InputError, UsageError
+from feller.record import from_data, to_data
+from feller.spaces import SO3, SPD, Poincare, Simplex, Sphere
+
+F64 = torch.float64
+OCTAHEDRON = """v 3 0 0\nv -1 0 0\nv 1 2 0\nv 1 -2 0\nv 1 0 2\nv 1 0 -2
+f 1 3 5\nf 3 2 5\nf 2 4 5\nf 4 1 5\nf 3 1 6\nf 2 3 6\nf 4 2 6\nf 1 4 6\n"""
+
+
+def table(folder: pathlib.Path, rows: torch.Tensor | list, header: str = "") -> str:
+    path = folder / "t.csv"
+    lines = [",".join(map(repr, row)) for row in torch.as_tensor(rows, dtype=F64).tolist()]
+    path.write_text("\n".join([header, *lines] if header else lines) + "\n")
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("space", "manifold", "chart"),
+    [
+        ("sphere", Sphere(2), Entries((3,))),
+        ("sphere", Sphere(4), Entries((5,))),
+        ("simplex", Simplex(3), Entries((4,))),
+        ("poincare", Poincare(2), Entries((2,))),
+        ("spd", SPD(2), Entries((2, 2))),
+        ("spd", SPD(3), Triangle(3)),
+        ("spd", SPD(6), Entries((6, 6))),
+        ("spd", SPD(8), Triangle(8)),
+        ("rotations", SO3(), Entries((3, 3))),
+        ("rotations", SO3(), Quaternions()),
+    ],
+)
+def test_columns_decide_how_a_space_is_written(tmp_path: pathlib.Path, space: str, manifold, chart) -> None:
+    points = manifold.reference(12, Draws(0).at("x")).double()
+    points = manifold.project(points)
+    rows = chart.write(points)
+    data = read(table(tmp_path, rows), space=space)
+    assert (data.modality.manifold, data.modality.chart) == (manifold, chart)
+    assert len(data.modality.columns) == rows.shape[1]
+    torch.testing.assert_close(data.values, rows, atol=1e-12, rtol=1e-9)
+    state = data.modality.encode(data.values)
+    assert state.dtype == torch.float32
+    torch.testing.assert_close(state, points.float())
+    torch.testing.assert_close(data.modality.decode(state), data.values, atol=1e-5, rtol=1e-5)
+    for name in ("a.npz", "a.csv", "folder"):
+        data.modality.write(data.values, {}, tmp_path / name)
+        torch.testing.assert_close(read_back(tmp_path / name, data.modality)[0], data.values, atol=1e-13, rtol=1e-12)
+    assert from_data(Modality, to_data(data.modality)) == data.modality
+
+
+def test_quaternions_are_those_of_rotations(tmp_path: pathlib.Path) -> None:
+    """A quarter turn about z takes x to y; columns are known by their names, and q and -q are one rotation."""
+    half = math.sqrt(0.5)
+    turn = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
+    for header, row in (
+        ("", [half, 0, 0, half]),
+        ("x,y,z,w", [0, 0, half, half]),
+        ("QZ,QW,QX,QY", [-half, -half, 0, 0]),
+    ):
+        data = read(table(tmp_path, [row], header), space="rotations")
+        torch.testing.assert_close(data.modality.encode(data.values)[0], turn, atol=1e-6, rtol=0)
+        written = data.modality.decode(data.modality.encode(data.values))[0]
+        torch.testing.assert_close(written, torch.tensor(row, dtype=F64).abs(), atol=1e-6, rtol=0)
+    with pytest.raises(InputError, match="cannot tell which part of a quaternion is which in a, b, c, d"):
+        read(table(tmp_path, [row], "a,b,c,d"), space="rotations")
+
+
+def test_triangles_are_lower_ones() -> None:
+    matrix = Triangle(3).read(torch.tensor([[1.0, 2, 3, 4, 5, 6]]))[0]
+    assert matrix.tolist() == [[1, 2, 4], [2, 3, 5], [4, 5, 6]]
+
+
+HALF_TURNED = [1, 0, 0, 0, 1, 0, 0, 0, -1]
+FLAT = [1, 0, 0, 0, 1, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("space", "row", "said"),
+    [
+        ("sphere", [0.6, 0.0, 0.7], r"row 2 has the norm 0\.921954, expected 1 \(1 such in all\); .* with --project"),
+        ("sphere", [0, 0, 0], "row 2 has the norm 0 and points nowhere, expected 1 .*; correct or drop such rows$"),
+        ("simplex", [0.5, 0.6, 0.2], r"row 2 adds up to 1\.3, expected 1 .* with --project"),
+        ("simplex", [0.7, 0.5, -0.2], r"row 2 holds the proportion -0\.2, expected 0 to 1"),
+        ("simplex", [50, 30, 20], "row 2 adds up to 100, expected 1 .*; divide each row by its sum$"),
+        ("poincare", [0.8, 0.7], r"row 2 has the norm 1\.06301, expected at most 0\.99998: inside the unit ball"),
+        ("spd", [1, 0.5, 0.2, 1], r"row 2 is not symmetric: it differs from its transpose by 0\.28 of its size"),
+        ("spd", [1, 2, 2, 1], "row 2 is not positive definite: its smallest eigenvalue is -1 "),
+        ("spd", [1, 2, 1], "row 2 is not positive definite: its smallest eigenvalue is -1 "),
+        ("rotations", HALF_TURNED, "row 2 is no rotation: it has the determinant -1, expected 1, .* a reflection"),
+        ("rotations", FLAT, "row 2 is no rotation: it has the determinant 0, expected 1, and so is singular"),
+        ("rotations", [1, 0.1, 0, 0, 1, 0, 0, 0, 1], r"row 2 is no rotation: R\^T R is 0\.142 away from the identity"),
+        ("rotations", [1, 0, 0, 0.5], r"row 2 has the norm 1\.11803, expected 1"),
+    ],
+)
+def test_what_lies_beside_the_space_is_refused(tmp_path: pathlib.Path, space: str, row: list, said: str) -> None:
+    good = {3: [0.6, 0.0, 0.8], 2: [0.1, 0.2], 4: [1, 0, 0, 1], 9: [1, 0, 0, 0, 1, 0, 0, 0, 1]}[len(row)]
+    good = {"simplex": [0.2, 0.3, 0.5], "spd": [1, 0, 1] if len(row) == 3 else [1, 0, 0, 1]}.get(space, good)
+    good = [1, 0, 0, 0] if space == "rotations" and len(row) == 4 else good
+    with pytest.raises(InputError, match=said) as caught:
+        read(table(tmp_path, [good, row]), space=space)
+    assert "t.csv" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("space", "row", "nearest"),
+    [
+        ("sphere", [3, 0, 4], [0.6, 0, 0.8]),
+        ("simplex", [0.5, 0.6, 0.2], [0.4, 0.5, 0.1]),
+        ("simplex", [0.7, 0.5, -0.2], [0.6, 0.4, 0.0]),
+        ("spd", [1, 0.5, 0.2, 1], [1, 0.35, 0.35, 1]),
+        ("rotations", [2, 0, 0, 0, 2, 0, 0, 0, 2], [1, 0, 0, 0, 1, 0, 0, 0, 1]),
+        ("rotations", [0, 3, 0, 4], [0, 0.6, 0, 0.8]),
+    ],
+)
+def test_project_moves_to_the_nearest_point_and_counts(
+    tmp_path: pathlib.Path, space: str, row: list[float], nearest: list[float]
+) -> None:
+    data = read(table(tmp_path, [nearest, row]), space=space, project=True)
+    torch.testing.assert_close(data.values, torch.tensor([nearest, nearest], dtype=F64), atol=1e-12, rtol=0)
+    assert data.notes[-1].startswith("moved 1 of 2 rows to the nearest point of the space, by ")
+    far = torch.tensor(row, dtype=F64).sub(torch.tensor(nearest)).norm()
+    assert data.notes[-1].endswith(f"{far:.3g} at most")
+
+
+@pytest.mark.parametrize(
+    ("space", "row"),
+    [("sphere", [0, 0, 0]), ("rotations", FLAT), ("rotations", HALF_TURNED), ("poincare", [1, 1]), ("spd", [1, 2, 1])],
+)
+def test_what_no_projection_mends_is_said(tmp_path: pathlib.Path, space: str, row: list[float]) -> None:
+    with pytest.raises(InputError, match=r"row 1 .*; --project cannot mend it$"):
+        read(table(tmp_path, [row]), space=space, project=True)
+
+
+def test_rounded_numbers_are_no_error_and_come_out_exact(tmp_path: pathlib.Path) -> None:
+    points = Sphere(2).reference(50, Draws(0).at("x")).double()
+    data = read(table(tmp_path, (points * 1e4).round() / 1e4), space="sphere")
+    assert (data.values.norm(dim=1) - 1).abs().max() < 1e-15
+    assert not any("moved" in note for note in data.notes)
+
+
+@pytest.mark.parametrize(
+    ("space", "columns", "said"),
+    [
+        ("sphere", 1, "expected latitude and longitude, or 3 columns or more"),
+        ("poincare", 1, "expected 2 columns or more"),
+        ("simplex", 1, "expected 2 columns or more"),
+        ("rotations", 5, "expected 9 columns, a matrix row by row, or 4"),
+        ("spd", 5, r"expected n \* n columns"),
+    ],
+)
+def test_other_numbers_of_columns_are_refused(tmp_path: pathlib.Path, space: str, columns: int, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        read(table(tmp_path, torch.ones(2, columns)), space=space)
+
+
+def test_flags_that_do_not_apply(tmp_path: pathlib.Path) -> None:
+    path = table(tmp_path, [[1.0, 0, 0]])
+    with pytest.raises(UsageError, match="give --space with --project"):
+        read(path, project=True)
+    with pytest.raises(UsageError, match="no space is called 'sphre': did you mean 'sphere'"):
+        read(path, space="sphre")
+    with pytest.raises(UsageError, match="no rows of numbers, so it lies in no other space"):
+        read("example:digits", space="sphere")
+    assert read("example:volcano", space="euclidean").values.shape == (744, 2)
+
+
+def test_a_mesh_is_moved_to_unit_size(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "o.obj").write_text(OCTAHEDRON)
+    rows = torch.tensor([[3.0, 0, 0], [1 + 2 / 3, 2 / 3, 2 / 3], [1, 1, -1]], dtype=F64)
+    mesh = str(tmp_path / "o.obj")
+    data = read(table(tmp_path, rows, "x,y,z"), space=mesh)
+    assert data.modality.chart == Placed((1.0, 0.0, 0.0), 2.0)
+    assert data.modality.log_scale == pytest.approx(math.log(4))  # areas are four times those of the unit surface
+    area = float((-data.modality.manifold.log_reference(torch.zeros(1, 3).double())).exp())
+    assert area * 4 == pytest.approx(8 * math.sqrt(3) / 4 * 8)  # 8 triangles with sides of sqrt(8)
+    torch.testing.assert_close(data.modality.decode(data.modality.encode(data.values)), rows, atol=1e-6, rtol=0)
+    with pytest.raises(InputError, match=r"row 2 lies 0\.866 beside the space, in units of its size .* --project"):
+        read(table(tmp_path, [[3.0, 0, 0], [2.0 + 2 / 3, 5 / 3, 5 / 3]]), space=mesh)
+    assert "moved 1 of 1" in read(table(tmp_path, [[8 / 3, 5 / 3, 5 / 3]]), space=mesh, project=True).notes[-1]
+    with pytest.raises(InputError, match="expected 3 columns, x, y and z"):
+        read(table(tmp_path, [[1.0, 2]]), space=mesh)
+    (tmp_path / "hole.obj").write_text(OCTAHEDRON.rpartition("f")[0])
+    with pytest.raises(InputError, match=r"t\.csv: .*hole\.obj: .*closed"):
+        read(table(tmp_path, rows), space=str(tmp_path / "hole.obj"))
+
+
+@pytest.mark.parametrize("manifold", [Sphere(2), Simplex(2), Poincare(2), SO3()])
+def test_pictures(manifold) -> None:
+    points = manifold.reference(50, Draws(0).at("x")).double()
+    d = points[0].numel()
+    modality = Geometric(tuple(f"x{i}" for i in range(d)), manifold, Entries(tuple(points.shape[1:])), ("a", "b"))
+    shown = modality.show(points.flatten(1), {"label": torch.from_numpy(np.arange(50) % 2)})
+    assert min(shown.size) >= 300
+    assert len(shown.getcolors(maxcolors=10**6)) > 10

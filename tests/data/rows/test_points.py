@@ -1,0 +1,181 @@
+"""Points: statistics, round trips through every form, columns and classes of others."""
+
+import pathlib
+import tempfile
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from feller.data import Modality, Points, read
+from feller.data.back import read_back
+from feller.data.found import FoundRows
+from feller.data.rows.points import points
+from feller.errors import InputError, UsageError
+from feller.record import from_data, to_data
+
+FAST = settings(deadline=None, max_examples=25, derandomize=True)
+NUMBER = st.floats(-1e12, 1e12, allow_nan=False).map(lambda x: x + 0.0)
+WORD = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), min_size=1, max_size=8).map(str.strip)
+NAME = WORD.filter(lambda name: bool(name) and not name[0].isdigit() and name.lower() not in ("label", "class"))
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...], tuple[str, ...]]:
+    columns = tuple(f"{name}!" for name in draw(st.lists(NAME, min_size=1, max_size=4, unique=True)))
+    n = draw(st.integers(1, 6))
+    rows = draw(st.lists(st.lists(NUMBER, min_size=len(columns), max_size=len(columns)), min_size=n, max_size=n))
+    classes = tuple(sorted(draw(st.lists(NAME, max_size=3, unique=True))))
+    labels = np.array([draw(st.integers(0, len(classes) - 1)) for _ in range(n)]) if classes else None
+    return np.array(rows), labels, classes, columns
+
+
+@FAST
+@given(tables())
+def test_every_form_gives_the_same_values_back(table: tuple) -> None:
+    found = FoundRows(*table[:3], columns=table[3])
+    data = points(found)
+    assert np.array_equal(data.values.numpy(), found.values)
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("a.npz", "a.csv", "a.tsv", "a.txt", "a.npy"):
+            out = pathlib.Path(folder) / name
+            data.modality.write(data.values, data.given, out)
+            values, labels = read_back(out, data.modality)
+            assert torch.equal(values, data.values), name
+            if name != "a.npy":  # holds numbers only
+                assert labels.keys() == data.given.keys(), name
+                assert all(torch.equal(labels[key], data.given[key]) for key in labels), name
+                assert read(str(out)).modality.columns == found.columns, name
+
+
+def test_folder_and_parquet_give_the_same_values_back(tmp_path: pathlib.Path) -> None:
+    data = points(FoundRows(np.array([[1.5, -2.0], [0.1, 4.0]]), np.array([1, 0]), ("a", "_b"), columns=("$x$", "y_1")))
+    data.modality.write(data.values, data.given, tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"samples.csv", "grid.png"}
+    values, labels = read_back(tmp_path / "out", data.modality)
+    assert torch.equal(values, data.values)
+    assert labels["label"].tolist() == [1, 0]
+    assert torch.equal(read(str(tmp_path / "out")).values, data.values)
+    pytest.importorskip("pyarrow")
+    data.modality.write(data.values, data.given, tmp_path / "a.parquet")
+    values, labels = read_back(tmp_path / "a.parquet", data.modality)
+    assert torch.equal(values, data.values)
+    assert labels["label"].tolist() == [1, 0]
+
+
+@FAST
+@given(tables())
+def test_encoding_standardises_and_decoding_undoes_it(table: tuple) -> None:
+    found = FoundRows(*table[:3], columns=table[3])
+    try:
+        data = points(found)
+    except InputError:  # a span that no deviation can be computed for
+        return
+    state = data.modality.encode(data.values)
+    assert state.dtype == torch.float32
+    assert state.shape[1:] == data.modality.space().shape
+    moving = torch.from_numpy(found.values.max(0) > found.values.min(0))
+    exact = (data.values - data.values.mean(0)) / data.values.std(0, correction=0)
+    close = (state.double() - exact).abs() < 1e-4 + 1e-13 * data.values.abs() / data.values.std(0, correction=0)
+    assert close[:, moving].all()
+    assert (state[:, ~moving] == 0).all()
+    back = data.modality.decode(state)
+    assert back.dtype == torch.float64
+    scale = torch.tensor(data.modality.scale, dtype=torch.float64)
+    assert ((back - data.values).abs() <= 1e-6 * scale + 1e-12 * data.values.abs()).all()
+
+
+def test_constant_column_has_scale_one_and_is_told() -> None:
+    data = points(FoundRows(np.array([[0.1, 1.0], [0.1, 3.0], [0.1, 5.0]])))
+    assert data.modality == Points(("x1", "x2"), (0.1, 3.0), (1.0, np.sqrt(8 / 3)))
+    assert data.notes == ("column 'x1' is constant",)
+
+
+@pytest.mark.parametrize("column", [[1e308, -1e308], [5e-324, 0.0]])
+def test_span_without_a_deviation_is_refused(column: list[float]) -> None:
+    with pytest.raises(InputError, match="column 'x1' spans too"):
+        points(FoundRows(np.array(column)[:, None]))
+
+
+def test_extreme_numbers_keep_a_deviation() -> None:
+    tiny, huge = np.array([[0.0, 0.0], [1e-200, 1e300]]).T
+    data = points(FoundRows(np.stack([tiny, huge], axis=1)))
+    assert data.modality.encode(data.values).tolist() == [[-1.0, -1.0], [1.0, 1.0]]
+
+
+def test_record_keeps_the_modality() -> None:
+    modality = Points(("a", "b"), (0.0, 1 / 3), (1.0, 2.5e-7), ("x", "y"))
+    assert from_data(Modality, to_data(modality)) == modality
+    with pytest.raises(InputError):
+        from_data(Modality, {**to_data(modality), "scale": [1.0, 0.0]})
+    with pytest.raises(InputError, match="positive scale"):
+        Points(("a",), (0.0,), (0.0,))
+
+
+def test_arrays_hold_samples_and_labels() -> None:
+    modality = Points(("a",), (0.0,), (1.0,), ("x", "y"))
+    arrays = modality.arrays(torch.tensor([[1.0], [2.0]], dtype=torch.float64), {"label": torch.tensor([1, 0])})
+    assert arrays["samples"].tolist() == [[1.0], [2.0]]
+    assert arrays["labels"].tolist() == [1, 0]
+    assert arrays["classes"].tolist() == ["x", "y"]
+
+
+def test_files_of_others_are_put_into_our_columns_and_classes(tmp_path: pathlib.Path) -> None:
+    modality = Points(("a", "b"), (0.0, 0.0), (1.0, 1.0), ("p", "q", "r"))
+    (tmp_path / "t.csv").write_text("b,class,a\n1,r,2\n3,q,4\n")
+    data = read(str(tmp_path / "t.csv"), like=modality)
+    assert data.values.tolist() == [[2.0, 1.0], [4.0, 3.0]]
+    assert data.given["label"].tolist() == [2, 1]
+    assert data.modality is modality
+    (tmp_path / "t.csv").write_text("b,class,a\n1,z,2\n")
+    with pytest.raises(InputError, match=r"t\.csv: there is no class 'z' here"):
+        read(str(tmp_path / "t.csv"), like=modality)
+    (tmp_path / "t.csv").write_text("b,c\n1,2\n")
+    with pytest.raises(InputError, match="expected the columns a, b, got b, c"):
+        read_back(tmp_path / "t.csv", modality)
+
+
+def test_conditions_are_named_by_people() -> None:
+    modality = Points(("a",), (0.0,), (1.0,), ("cat", "dog"))
+    assert modality.conditions == {"label": ("cat", "dog")}
+    assert modality.condition("label", "dog") == 1
+    with pytest.raises(UsageError, match="did you mean 'dog'"):
+        modality.condition("label", "dig")
+    with pytest.raises(UsageError, match="did you mean 'label'"):
+        modality.condition("labels", "dog")
+    with pytest.raises(UsageError, match="no conditions"):
+        Points(("a",), (0.0,), (1.0,)).condition("label", "dog")
+
+
+def test_states_that_are_not_finite_are_refused() -> None:
+    with pytest.raises(InputError, match="2 of 3 samples are not finite"):
+        Points(("a",), (0.0,), (1.0,)).decode(torch.tensor([[0.0], [torch.nan], [torch.inf]]))
+
+
+def test_unknown_endings_are_refused(tmp_path: pathlib.Path) -> None:
+    modality = Points(("a",), (0.0,), (1.0,))
+    with pytest.raises(UsageError, match=r"as \.png; choose \.npz, .*\.parquet, or a folder"):
+        modality.write(torch.zeros(1, 1).double(), {}, tmp_path / "a.png")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("d", [1, 2, 3, 9])
+def test_pictures_for_any_number_of_columns(d: int) -> None:
+    modality = Points(tuple(f"x{i}" for i in range(d)), (0.0,) * d, (1.0,) * d, ("_a", "$b"))
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(50, d, generator=generator, dtype=torch.float64)
+    shown = modality.show(values, {"label": torch.arange(50) % 2})
+    assert min(shown.size) >= 300
+    assert len(shown.getcolors(maxcolors=10**6)) > 10
+
+
+def test_labels_are_written_only_if_all_are_given(tmp_path: pathlib.Path) -> None:
+    modality = Points(("a",), (0.0,), (1.0,), ("x", "y"))
+    values = torch.zeros(2, 1, dtype=torch.float64)
+    assert "labels" not in modality.arrays(values, {"label": torch.tensor([1, 2])})  # 2 stands for "not given"
+    modality.write(values, {"label": torch.tensor([2, 2])}, tmp_path / "a.csv")
+    assert (tmp_path / "a.csv").read_text() == "a\n0.0\n0.0\n"
+    modality.write(values, {"label": torch.tensor([0, 1])}, tmp_path / "a.csv")
+    assert (tmp_path / "a.csv").read_text() == "a,label\n0.0,x\n0.0,y\n"
