@@ -46,7 +46,8 @@ _HOMES = {
     "sampling": ("Sampling",),
     "schedules": ("VE", "VP", "Cosine", "Formula", "Linear", "LinearVP", "Polynomial", "Schedule"),
     "simulate": (
-        *("RK4", "Ancestral", "DormandPrince", "Euler", "Exact", "Heun", "Hutchinson", "Midpoint", "Solver"),
+        *("RK4", "Ancestral", "DormandPrince", "Euler", "Exact", "Heun", "Hutchinson", "MemorylessEuler", "Midpoint"),
+        "Solver",
         *("bits_per_dimension", "endpoint", "log_density", "sample_with_density"),
     ),
     "spaces": (

@@ -1,6 +1,6 @@
 """States are trees: a tensor, or a dict of named states."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -28,6 +28,12 @@ def leaves(tree: State) -> Iterator[Any]:
             yield from leaves(leaf)
     else:
         yield tree
+
+
+def tree_like(tree: State, found: Iterable[Any]) -> State:
+    """Return a tree of the same form with other leaves, in the order of `leaves`."""
+    rest = iter(found)
+    return tree_map(lambda leaf: next(rest), tree)
 
 
 def branch(marks: State | None, name: str) -> State | None:

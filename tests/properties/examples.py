@@ -20,6 +20,7 @@ from torch import Tensor
 
 import feller
 from feller import couplings, losses, schedules, spaces, times
+from feller.control.adjoint_matching import AdjointMatching, Full, Lean
 from feller.distillation import Distillation
 from feller.draws import Draw, Draws
 from feller.evaluate.classifier import Classifier, ClassifyLabel, ClassifyRotation
@@ -76,7 +77,18 @@ from feller.paths import (
 from feller.paths import Product as ProductPath
 from feller.paths.affine import Constant, Level, Memoryless, NoiseLevel, Vanishing
 from feller.paths.laws import AtStart, Explicit
-from feller.simulate import RK4, Ancestral, DormandPrince, Euler, Exact, Heun, Hutchinson, Midpoint, Solver
+from feller.simulate import (
+    RK4,
+    Ancestral,
+    DormandPrince,
+    Euler,
+    Exact,
+    Heun,
+    Hutchinson,
+    MemorylessEuler,
+    Midpoint,
+    Solver,
+)
 from feller.spaces import Product as ProductSpace
 from feller.spaces import Tokens
 from feller.spaces.tokens import LawSource, MaskSource, TokenSource
@@ -327,6 +339,14 @@ class Small(torch.nn.Module):
         return out.reshape(*x_t.shape, self.outputs) if self.outputs > 1 else out.reshape(x_t.shape)
 
 
+class Moved(Small):
+    """The same network some steps later."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.weights = torch.nn.ParameterDict({name: 1.3 * weight.detach() for name, weight in self.weights.items()})
+
+
 class SmallPair(torch.nn.Module):
     """One network for a product of 2 numbers and 3 tokens of 4 symbols: each answer sees both."""
 
@@ -349,6 +369,15 @@ def batch_of(ends: Callable[[int, Draw], tuple[State, State]]) -> Callable[[int,
 
     def batch(n: int, draw: Draw) -> dict[str, Any]:
         return {"x_1": ends(n, draw)[1], "given": {"label": draw.integers(3, (n,))}}
+
+    return batch
+
+
+def sources_of(ends: Callable[[int, Draw], tuple[State, State]]) -> Callable[[int, Draw], dict[str, Any]]:
+    """Return labelled sources without data."""
+
+    def batch(n: int, draw: Draw) -> dict[str, Any]:
+        return {"x_0": ends(n, draw)[0], "given": {"label": draw.integers(3, (n,))}}
 
     return batch
 
@@ -525,6 +554,7 @@ EXAMPLES: dict[type, list[Case]] = {
         SolverCase(Ancestral(eta=0.0), 1, backwards=False, jumps=False),
         SolverCase(Ancestral(eta=1.0), None, backwards=False, jumps=False),
     ],
+    MemorylessEuler: [SolverCase(MemorylessEuler(), None, backwards=False, jumps=False)],
     DormandPrince: [
         SolverCase(DormandPrince(rtol=1e-7, atol=1e-7), None, jumps=False, splits=False),
         SolverCase(DormandPrince(rtol=1e-7, atol=1e-7, per_example=True), None, jumps=False),
@@ -584,6 +614,20 @@ EXAMPLES: dict[type, list[Case]] = {
             batch_of(reals(2)),
             lambda: Small(2),
         ),
+    ],
+    AdjointMatching: [
+        ObjectiveCase(
+            AdjointMatching(path=path, space=spaces.Euclidean((2,)), steps=4, adjoint=adjoint, guidance=w).against(
+                Small(2), lambda x, given: x.sin().sum(1)
+            ),
+            sources_of(reals(2)),
+            lambda: Moved(2),
+        )
+        for path, adjoint, w in (
+            (Affine(), Lean(), 1.0),
+            (Affine(schedules.Cosine(), Data()), Full(), 1.0),
+            (Affine(prediction=Source()), Lean(), 2.0),
+        )
     ],
     MaximumLikelihood: [
         ObjectiveCase(

@@ -5,7 +5,9 @@ from feller.simulate.divergence import Divergence, Exact, Gaussian, Hutchinson, 
 from feller.simulate.dormand_prince import DormandPrince, OutOfSteps
 from feller.simulate.euler import Euler
 from feller.simulate.likelihood import bits_per_dimension, log_density, sample_with_density, start_density
+from feller.simulate.linear_step import LinearSolver, LinearStep
 from feller.simulate.loop import endpoint, simulate
+from feller.simulate.memoryless import MemorylessEuler
 from feller.simulate.runge_kutta import RK4, Heun, Midpoint
 from feller.simulate.solver import GaussianSolver, Solver
 
@@ -20,6 +22,9 @@ __all__ = [
     "GaussianSolver",
     "Heun",
     "Hutchinson",
+    "LinearSolver",
+    "LinearStep",
+    "MemorylessEuler",
     "Midpoint",
     "OutOfSteps",
     "Rademacher",

@@ -2,18 +2,13 @@
 
 from dataclasses import dataclass, field
 
-import torch
-from torch import Tensor
-
-from feller.paths.predictions import Data, Source, Velocity, coefficients, combine
-from feller.processes import Characteristics, Process
-from feller.schedules import Linear, Scales, Schedule
-from feller.simulate.solver import GaussianSolver, clock
-from feller.tree import State, tree_map
+from feller.paths.predictions import Data, Source, Velocity, coefficients
+from feller.schedules import Linear, Schedule
+from feller.simulate.linear_step import LinearSolver, LinearStep, scales_at
 
 
 @dataclass(frozen=True)
-class Ancestral(GaussianSolver):
+class Ancestral(LinearSolver):
     """x_s = alpha_s x_1 + sqrt(sigma_s^2 - nu^2) x_0 + nu noise, with the ends that the velocity at t predicts.
 
     nu = eta times the noise of the posterior of x_s given x_t and x_1: eta = 1 is ancestral sampling (DDPM), eta = 0
@@ -25,27 +20,13 @@ class Ancestral(GaussianSolver):
     """Of the path whose velocity the process has."""
     eta: float = 1.0
 
-    def _scales(self, time: float) -> Scales:
-        return Scales(*map(float, self.schedule(torch.tensor(time, dtype=torch.float64))))
-
-    def moments(self, process: Process, x: State, t: float, s: float) -> tuple[State, State]:
-        """Return mean and variance of the state at s > t."""
-        if s < t:
-            raise ValueError(f"ancestral steps run forwards, got {t:g} to {s:g}; use a velocity solver to go back")
-        now, later = (self._scales(time) for time in (t, s))
+    def linear(self, t: float, s: float) -> LinearStep:
+        """Return the step."""
+        now, later = (scales_at(self.schedule, time) for time in (t, s))
         (alpha, sigma), (to_alpha, to_sigma) = now[:2], later[:2]
         fresh = max(sigma**2 - (alpha / to_alpha * to_sigma) ** 2, 0.0)  # variance gained from s back to t
         nu = float(min(self.eta * fresh**0.5 / sigma, 1.0) * to_sigma) if sigma > 0 else 0.0
         keep = max(to_sigma**2 - nu**2, 0.0) ** 0.5
         data, source = (coefficients(Velocity(), end, now) for end in (Data(), Source()))
         on_state, on_velocity = (to_alpha * a + keep * b for a, b in zip(data, source, strict=True))
-
-        def mean(now: Characteristics, x: Tensor) -> Tensor:
-            if now.diffusion is not None or now.jumps is not None or now.velocity is None:
-                raise ValueError("ancestral steps need a process with a velocity alone; they bring their own noise")
-            return combine(on_state, x, on_velocity, now.velocity)
-
-        def variance(x: Tensor) -> Tensor | None:
-            return torch.full((1,) * x.ndim, nu**2, dtype=x.dtype, device=x.device) if nu else None
-
-        return tree_map(mean, process(x, clock(x, t)), x), tree_map(variance, x)
+        return LinearStep(float(on_state), float(on_velocity), nu**2)

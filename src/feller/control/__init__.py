@@ -1,0 +1,1 @@
+"""Making a model do as one wishes: at sampling time, or for good."""

@@ -1,0 +1,117 @@
+"""The chain of memoryless steps that fine-tuning controls: forwards under a network, and its adjoint backwards."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from feller.draws import Draws
+from feller.processes import Process
+from feller.simulate import LinearSolver, LinearStep, simulate
+from feller.simulate.solver import clock
+from feller.tree import State, leaves, tree_like, tree_map
+
+
+@dataclass(frozen=True)
+class Chain:
+    """States that a network went through, and where it wanted to go from each."""
+
+    states: list[State]
+    """At all times but the last."""
+    velocities: list[State]
+    """Of the network that was followed, there."""
+    end: State
+    """At the last time, without the noise of the last step."""
+
+
+def roll_out(process: Process, x_0: State, times: Sequence[float], solver: LinearSolver, draws: Draws) -> Chain:
+    """Follow a flow with the noise of the solver, but in the last step, so that the reward sees what samples are."""
+    velocities: list[State] = []
+
+    def watched(x: State, t: State) -> State:
+        now = process(x, t)
+        velocities.append(tree_map(lambda part: part.velocity, now))
+        return now
+
+    states = [x_0, *simulate(watched, x_0, times[:-1], solver, draws)]
+    end, _ = solver.moments(watched, states[-1], times[-2], times[-1])
+    return Chain(states, velocities, end)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a chain, as the regression sees it."""
+
+    number: int
+    linear: LinearStep
+    base: State
+    """Velocity of the frozen network."""
+    adjoint: State
+    """Of the end of the step: minus what the reward gains as that state moves, under the base."""
+
+    def target(self) -> State:
+        """Return the velocity that the control at this state and adjoint asks for."""
+        pull = self.linear.variance / self.linear.on_velocity
+        return tree_map(lambda v, a: torch.sub(v, a, alpha=pull), self.base, self.adjoint)
+
+    @property
+    def weight(self) -> float:
+        """Squared control for a squared difference of velocities, times the length of the step."""
+        return self.linear.on_velocity**2 / self.linear.variance
+
+    def cost(self, velocity: State) -> Float[Tensor, " b"]:
+        """Return half the squared control of another velocity, times the length of the step."""
+        return self.weight / 2 * squared(velocity, self.base)
+
+
+def squared(a: State, b: State) -> Float[Tensor, " b"]:
+    """Return the squared distance of states, over all their numbers, [b]."""
+    each = tree_map(lambda x, y: (x - y).square().flatten(1).sum(1), a, b)
+    return torch.stack(list(leaves(each))).sum(0)
+
+
+def adjoint_steps(
+    base: Process,
+    chain: Chain,
+    times: Sequence[float],
+    solver: LinearSolver,
+    gradient: State,
+    tuned: Process | None = None,
+) -> Iterator[Step]:
+    """Yield the steps from the last to the first, each with the adjoint of its end.
+
+    The adjoint is the transpose of the steps themselves, so that it belongs to the chain for any number of them; each
+    takes one product with a Jacobian, and no graph is kept.
+
+    Args:
+        base: The flow before fine-tuning.
+        chain: States of the roll-out.
+        times: Its grid.
+        solver: Its steps.
+        gradient: Of the reward at the end, times its strength.
+        tuned: The flow that was rolled out, for the adjoint of the controlled chain and its cost; None for the lean
+            one, of the base alone.
+    """
+    adjoint = tree_map(torch.neg, gradient)
+    for number in reversed(range(len(chain.states))):
+        t, s = times[number], times[number + 1]
+        linear = solver.linear(t, s)
+        with torch.enable_grad():
+            x = tree_map(lambda leaf: leaf.detach().requires_grad_(), chain.states[number])
+            base_velocity = _velocity(base, x, t)
+            step = Step(number, linear, tree_map(Tensor.detach, base_velocity), adjoint)
+            followed = base_velocity if tuned is None else _velocity(tuned, x, t)
+            outputs = [linear.on_velocity * part for part in leaves(followed)]
+            slopes = list(leaves(adjoint))
+            if tuned is not None:
+                cost = step.weight / 2 * squared(followed, base_velocity)
+                outputs, slopes = [*outputs, cost], [*slopes, torch.ones_like(cost)]
+            pulled = tree_like(x, torch.autograd.grad(outputs, list(leaves(x)), slopes))
+        yield step
+        adjoint = tree_map(lambda pull, a, linear=linear: torch.add(pull, a, alpha=linear.on_state), pulled, adjoint)
+
+
+def _velocity(process: Process, x: State, t: float) -> State:
+    return tree_map(lambda part: part.velocity, process(x, clock(x, t)))
