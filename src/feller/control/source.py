@@ -1,0 +1,230 @@
+"""D-Flow: the source points from which a flow leads to what is wished for.
+
+Nothing is trained. The gradient through the flow moves an end along directions in which the data vary, and hardly off
+them, so that ends stay like data without a penalty.
+
+Source: Ben-Hamu et al. 2024, "D-Flow: Differentiating through Flows for Controlled Generation", arXiv 2402.14017.
+"""
+
+import abc
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from feller.control.lbfgs import LBFGS
+from feller.control.minimise import Minimiser
+from feller.draws import Draws
+from feller.errors import InputError
+from feller.processes import Process
+from feller.simulate import Solver, endpoint
+from feller.spaces import Euclidean, Space, geometry
+from feller.spaces.product import part
+from feller.tree import State, leaves, length, tree_like, tree_map
+
+Flow = Callable[[State, Tensor], State]
+"""(sources of some examples, their numbers [m]) -> their ends."""
+Wish = Callable[[State, Tensor], Tensor]
+"""(ends of some examples, their numbers [m]) -> losses, [m]."""
+
+
+class Prior(abc.ABC):
+    """What a source costs by itself, so that it stays like those that the flow knows."""
+
+    @abc.abstractmethod
+    def cost(self, x_0: Float[Tensor, "b d"]) -> Float[Tensor, " b"]:
+        """Return nats, of all numbers of each example."""
+
+
+@dataclass(frozen=True)
+class Nothing(Prior):
+    """The flow alone keeps ends like data."""
+
+    def cost(self, x_0: Float[Tensor, "b d"]) -> Float[Tensor, " b"]:
+        """Return zero."""
+        return x_0.new_zeros(len(x_0))
+
+
+@dataclass(frozen=True)
+class Density(Prior):
+    """Minus the log density of a normal law; pulls towards 0, the mean path, where no source of many numbers lies.
+
+    With a quadratic loss on Gaussian data the end is the posterior mean.
+    """
+
+    strength: float = 1.0
+
+    def cost(self, x_0: Float[Tensor, "b d"]) -> Float[Tensor, " b"]:
+        """Return half the square."""
+        return self.strength / 2 * x_0.square().sum(1)
+
+
+@dataclass(frozen=True)
+class Radius(Prior):
+    """Minus the log density of the length of a normal vector, lowest where its square is d - 1."""
+
+    strength: float = 1.0
+
+    def cost(self, x_0: Float[Tensor, "b d"]) -> Float[Tensor, " b"]:
+        """Return |x|^2 / 2 - (d - 1) log |x|."""
+        square = x_0.square().sum(1)
+        return self.strength / 2 * (square - (x_0.shape[1] - 1) * square.clamp(min=1e-30).log())
+
+
+@dataclass(frozen=True)
+class Found:
+    """Sources that were looked for, and where they lead."""
+
+    source: State
+    end: State
+    loss: Float[Tensor, " b"]
+    """Of the ends, without the prior."""
+    before: Float[Tensor, " b"]
+    """Of the ends that the first sources led to."""
+    calls: Int64[Tensor, " b"]
+    """Times that the flow was solved for each, with its gradient."""
+
+
+def find_sources(
+    flow: Flow,
+    wish: Wish,
+    x_0: State,
+    space: Space,
+    *,
+    minimiser: Minimiser = LBFGS(),  # noqa: B008 - frozen
+    prior: Prior = Nothing(),
+    enough: Float[Tensor, " b"] | float = -math.inf,
+    tell: Callable[[float], None] = lambda share: None,
+) -> Found:
+    """Move sources until the ends that they lead to are as wished.
+
+    Every example has its own search, so that its result does not depend on the batch. On a manifold a source moves in
+    the tangent space of its start. Leaves that have no geometry, such as symbols, stay as they are.
+
+    Args:
+        flow: Leads sources to ends, differentiably, and always the same way; see `solved`.
+        wish: What is wrong with ends, in nats where a prior is to count beside it.
+        x_0: Where to start: with no step, the samples of these.
+        space: Where sources live.
+        minimiser: How to move.
+        prior: What sources cost by themselves.
+        enough: Loss of an end at which its search is over.
+        tell: Hears the share of the searches that are over.
+
+    Raises:
+        InputError: If the loss of a start is no number, has another shape, or has no gradient.
+    """
+    search = _Search(flow, wish, x_0, space, prior)
+    n, now = length(x_0), None
+    before = torch.zeros(n)
+    for step, iterate in enumerate(minimiser.run(search.value, search.zero)):
+        now = iterate
+        if step == 0:
+            before = search.losses.clone()
+            search.check(before)
+        now.going.logical_and_(search.losses > enough)
+        tell(1 - now.going.double().mean().item())
+    if now is None:
+        raise InputError("expected one source or more, got none")
+    with torch.no_grad():
+        rows = torch.arange(n, device=now.x.device)
+        source = search.sources(now.x, rows)
+        end = flow(source, rows)
+        loss = wish(end, rows)
+    return Found(source, end, loss, before, now.calls)
+
+
+def solved(process: Callable[[Tensor], Process], times: Sequence[float], solver: Solver, draws: Draws) -> Flow:
+    """Return a flow that solves a process, keeping one state a step for its gradient and not the network's.
+
+    Args:
+        process: Of the examples with some numbers, [m]: each has its own conditions.
+        times: From source to data.
+        solver: Makes the steps; that of the search and of the sample are one, so that the gradient is exact.
+        draws: Nothing random is asked for of a flow.
+    """
+
+    def flow(x_0: State, rows: Tensor) -> State:
+        return endpoint(process(rows), x_0, times, solver, draws, recompute=torch.is_grad_enabled())
+
+    return flow
+
+
+class _Search:
+    """Losses of sources, as a function of one vector for each example."""
+
+    def __init__(self, flow: Flow, wish: Wish, x_0: State, space: Space, prior: Prior) -> None:
+        self.flow, self.wish, self.x_0, self.space, self.prior = flow, wish, x_0, space, prior
+        self.moving = _moving(x_0, space)
+        self.shapes = [leaf.shape[1:] for leaf in leaves(self.moving)]
+        self.sizes = [math.prod(shape) for shape in self.shapes]
+        n, some = length(x_0), next(leaves(self.moving))
+        self.zero = torch.zeros(n, sum(self.sizes), dtype=some.dtype, device=some.device)
+        self.losses = torch.full((n,), math.inf, dtype=some.dtype, device=some.device)
+        self.differentiable = True
+
+    def sources(self, w: Tensor, rows: Tensor) -> State:
+        """Return the sources at ways from their starts."""
+        start = tree_map(lambda leaf: leaf[rows], self.x_0)
+        flat = zip(w.split(self.sizes, 1), self.shapes, strict=True)
+        ways = tree_like(self.moving, (piece.reshape(len(w), *shape) for piece, shape in flat))
+        return _moved(self.space, start, ways)
+
+    def value(self, w: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return losses and gradients, and keep the losses without the prior."""
+        with torch.enable_grad():
+            w = w.detach().requires_grad_()
+            x_0 = self.sources(w, rows)
+            losses = self.wish(self.flow(x_0, rows), rows)
+            if losses.shape != (len(rows),):
+                raise InputError(f"the loss must be one number for each of {len(rows)} ends, got {list(losses.shape)}")
+            self.differentiable = losses.requires_grad
+            flat = torch.cat([leaf.flatten(1) for leaf in leaves(_moving(x_0, self.space))], 1)
+            total = losses + self.prior.cost(flat)
+            gradient = torch.autograd.grad(total.sum(), w)[0] if total.requires_grad else torch.zeros_like(w)
+        better = losses.detach() < self.losses[rows]
+        self.losses[rows] = torch.where(better, losses.detach().to(self.losses.dtype), self.losses[rows])
+        return total.detach(), gradient
+
+    def check(self, losses: Tensor) -> None:
+        """Refuse a loss that cannot be followed from the start."""
+        wrong = ~torch.isfinite(losses)
+        if wrong.any():
+            raise InputError(
+                f"the loss of {int(wrong.sum())} of {len(losses)} starts is no number, the first is number"
+                f" {int(wrong.nonzero()[0, 0]) + 1}; bound it, or start elsewhere"
+            )
+        if not self.differentiable:
+            raise InputError(
+                "the loss has no gradient at the start: something in it rounds, counts or leaves torch; write it in"
+                " differentiable operations"
+            )
+
+
+def _moving(x: State, space: Space) -> State:
+    """Return the leaves that have a geometry."""
+    if not isinstance(x, dict):
+        geometry(space)
+        return x
+    return {name: leaf for name, leaf in x.items() if _has_geometry(part(space, name))}
+
+
+def _has_geometry(space: Space) -> bool:
+    try:
+        geometry(space)
+    except TypeError:
+        return False
+    return True
+
+
+def _moved(space: Space, start: State, ways: State) -> State:
+    """Follow geodesics from starts; leaves without a way stay."""
+    if isinstance(start, dict):
+        return {
+            name: _moved(part(space, name), leaf, ways[name]) if name in ways else leaf for name, leaf in start.items()
+        }
+    manifold = geometry(space)
+    return start + ways if isinstance(manifold, Euclidean) else manifold.exp(start, manifold.tangent(start, ways))
