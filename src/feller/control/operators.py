@@ -1,0 +1,278 @@
+"""What is observed of an example: small maps from values, in the units of the data, to measurements."""
+
+import abc
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from feller.draws import Draws
+from feller.errors import InputError, UsageError
+from feller.spaces import Euclidean
+
+
+class Operator(abc.ABC):
+    """A differentiable map, example by example. Implement one method to add one."""
+
+    @property
+    def unknown(self) -> Euclidean | None:
+        """Where numbers live that the map needs and nobody knows, so that they are looked for, too; None for none."""
+        return None
+
+    @abc.abstractmethod
+    def __call__(self, values: Float[Tensor, " b *d"], unknown: Float[Tensor, " b *u"] | None = None) -> Tensor:
+        """Return measurements, [b, ...]."""
+
+
+class LinearOperator(Operator):
+    """A linear map. Its adjoint follows from it; who has a faster one overrides it."""
+
+    def adjoint(self, y: Float[Tensor, " b *m"], like: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+        """Return A^T y, in the shape of values."""
+        with torch.enable_grad():
+            x = torch.zeros_like(like).requires_grad_()
+            return torch.autograd.grad(self(x), x, y)[0]
+
+    def pseudo_inverse(self, y: Float[Tensor, " b *m"], like: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+        """Return the smallest values that lead to y, or as near as any do."""
+        return self.adjoint(self.solve(y, like, 1.0, 0.0), like)
+
+    def solve(
+        self, y: Float[Tensor, " b *m"], like: Float[Tensor, " b *d"], spread: Tensor | float, noise: float
+    ) -> Float[Tensor, " b *m"]:
+        """Return (A diag(spread) A^T + noise I)^-1 y by conjugate gradients, exact after as many as it has eigenvalues.
+
+        Args:
+            y: Measurements.
+            like: Values, for their shape.
+            spread: Variances of values, that broadcast to them.
+            noise: Variance of measurements.
+        """
+
+        def apply(z: Tensor) -> Tensor:
+            return self(spread * self.adjoint(z, like)) + noise * z
+
+        z, rest = torch.zeros_like(y), y.clone()
+        way, size = rest, _square(rest)
+        floor = size * 1e-12 + 1e-30
+        for _ in range(min(MOST, y[0].numel())):
+            if (size <= floor).all():
+                break
+            bent = apply(way)
+            length = torch.where(size > floor, size / (way * bent).flatten(1).sum(1).clamp(min=1e-30), 0.0)
+            z = z + _pad(length, way) * way
+            rest = rest - _pad(length, bent) * bent
+            before, size = size, _square(rest)
+            way = rest + _pad(size / before.clamp(min=1e-30), way) * way
+        return z
+
+
+MOST = 200
+"""Steps of conjugate gradients."""
+
+
+def _square(y: Tensor) -> Tensor:
+    return y.square().flatten(1).sum(1)
+
+
+def _pad(number: Tensor, y: Tensor) -> Tensor:
+    return number.reshape(-1, *(1,) * (y.ndim - 1))
+
+
+@dataclass(frozen=True, eq=False)
+class Inpaint(LinearOperator):
+    """What is outside of a hole; measurements have the shape of values, with zeros in the hole."""
+
+    hole: Bool[Tensor, " *d"]
+    """True is to be filled."""
+
+    def __call__(self, values: Tensor, unknown: Tensor | None = None) -> Tensor:
+        """Return values with zeros in the hole."""
+        return torch.where(self.hole.to(values.device), 0.0, values)
+
+
+@dataclass(frozen=True)
+class Pool(LinearOperator):
+    """Means of squares of pixels: a picture in fewer of them."""
+
+    factor: int = 2
+
+    def __post_init__(self) -> None:
+        if self.factor < 1:
+            raise UsageError(f"expected a factor of 1 or more, got {self.factor}")
+
+    def __call__(self, values: Float[Tensor, "b c h w"], unknown: Tensor | None = None) -> Tensor:
+        """Return [b, c, h / factor, w / factor]."""
+        if values.shape[-1] % self.factor or values.shape[-2] % self.factor:
+            height, width = values.shape[-2:]
+            raise UsageError(f"pictures of {height} x {width} pixels have no squares of {self.factor}; give a divisor")
+        return F.avg_pool2d(values, self.factor)
+
+
+@dataclass(frozen=True)
+class Blur(LinearOperator):
+    """A normal kernel; what lies beyond the edge is mirrored."""
+
+    width: float = 1.0
+    """Standard deviation, in pixels."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.width < math.inf:
+            raise UsageError(f"expected a positive width of the blur, got {self.width:g}")
+
+    def __call__(self, values: Float[Tensor, "b c h w"], unknown: Tensor | None = None) -> Tensor:
+        """Return pictures of the same size."""
+        return blurred(values, torch.tensor(self.width, dtype=values.dtype, device=values.device).expand(len(values)))
+
+
+@dataclass(frozen=True)
+class UnknownBlur(Operator):
+    """A normal kernel whose width nobody knows; its logarithm is looked for beside the picture."""
+
+    width: float = 1.0
+    """Where the search for it starts, in pixels."""
+    longest: float = 4.0
+
+    @property
+    def unknown(self) -> Euclidean:
+        """Log of the width over that of the start."""
+        return Euclidean((1,))
+
+    def __call__(self, values: Float[Tensor, "b c h w"], unknown: Float[Tensor, "b 1"] | None = None) -> Tensor:
+        """Return pictures of the same size."""
+        widths = torch.full_like(values[:, 0, 0, 0], self.width)
+        if unknown is not None:
+            widths = (widths * unknown[:, 0].exp()).clamp(0.05, self.longest)
+        return blurred(values, widths, math.ceil(3 * self.longest))
+
+
+def blurred(values: Float[Tensor, "b c h w"], widths: Float[Tensor, " b"], radius: int | None = None) -> Tensor:
+    """Convolve each picture with a normal kernel of its own width, mirrored at the edges."""
+    radius = math.ceil(3 * float(widths.max())) if radius is None else radius
+    offsets = torch.arange(-radius, radius + 1, device=values.device)
+    kernel = torch.softmax(-(offsets / widths[:, None]).square() / 2, 1)
+    rows, columns = (_mirrored(kernel, offsets, size) for size in values.shape[-2:])
+    return torch.einsum("bij,bcjk,blk->bcil", rows, values, columns)
+
+
+def _mirrored(kernel: Float[Tensor, "b k"], offsets: Int[Tensor, " k"], size: int) -> Float[Tensor, "b size size"]:
+    """Return the convolution along one axis as a matrix; beyond the edge comes ... 1 0 | 0 1 2 ..."""
+    where = (torch.arange(size, device=kernel.device)[:, None] + offsets).remainder(2 * size)
+    where = torch.where(where < size, where, 2 * size - 1 - where)
+    return torch.einsum("bk,ikj->bij", kernel, F.one_hot(where, size).to(kernel.dtype))
+
+
+@dataclass(frozen=True)
+class Grey(LinearOperator):
+    """Brightness of coloured pictures, by the weights of broadcast television (ITU-R BT.601)."""
+
+    def __call__(self, values: Float[Tensor, "b c h w"], unknown: Tensor | None = None) -> Tensor:
+        """Return [b, 1, h, w]."""
+        if values.shape[1] != 3:
+            raise UsageError("only coloured pictures can be made grey; these have no colours")
+        weights = torch.tensor([0.299, 0.587, 0.114], dtype=values.dtype, device=values.device)
+        return (values * weights[:, None, None]).sum(1, keepdim=True)
+
+
+@dataclass(frozen=True)
+class RandomSums(LinearOperator):
+    """Compressed sensing: few sums of all values with random weights, the same for the same seed."""
+
+    count: int
+    """Measurements of each example."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise UsageError(f"expected one measurement or more, got {self.count}")
+
+    def __call__(self, values: Tensor, unknown: Tensor | None = None) -> Tensor:
+        """Return [b, count]."""
+        flat = values.flatten(1)
+        weights = Draws(self.seed).at("sums").normal((self.count, flat.shape[1]), torch.float64)
+        return flat @ (weights / math.sqrt(flat.shape[1])).to(flat).T
+
+
+@dataclass(frozen=True)
+class Magnitudes(Operator):
+    """Phase retrieval: magnitudes of the Fourier transform, which do not tell where a picture lies."""
+
+    smooth: float = 1e-3
+    """Added under the root, which has no slope at 0."""
+
+    def __call__(self, values: Float[Tensor, "b c h w"], unknown: Tensor | None = None) -> Tensor:
+        """Return [b, c, h, w]."""
+        found = torch.fft.fft2(values, norm="ortho")
+        return (found.real.square() + found.imag.square() + self.smooth).sqrt()
+
+
+@dataclass(frozen=True)
+class Own(Operator):
+    """A function of your own, differentiable, of values [b, ...]."""
+
+    function: Callable[[Tensor], Tensor]
+
+    def __call__(self, values: Tensor, unknown: Tensor | None = None) -> Tensor:
+        """Call it.
+
+        Raises:
+            InputError: If it does not return one measurement for each example.
+        """
+        found = self.function(values)
+        if not isinstance(found, Tensor) or found.ndim == 0 or len(found) != len(values):
+            got = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            raise InputError(f"an operator must return measurements [{len(values)}, ...], got {got}")
+        return found
+
+
+@dataclass(frozen=True)
+class OwnLinear(LinearOperator):
+    """A linear map of your own, with its adjoint."""
+
+    forward: Callable[[Tensor], Tensor]
+    backward: Callable[[Tensor], Tensor]
+    checked: tuple[int, ...] = field(default=(), compare=False)
+    """Shape of values for which the pair is tested where it is made; empty for no test."""
+
+    def __post_init__(self) -> None:
+        if self.checked:
+            check_adjoint(self, self.checked)
+
+    def __call__(self, values: Tensor, unknown: Tensor | None = None) -> Tensor:
+        """Call it."""
+        return self.forward(values)
+
+    def adjoint(self, y: Tensor, like: Tensor) -> Tensor:
+        """Call the adjoint."""
+        return self.backward(y)
+
+
+def check_adjoint(operator: LinearOperator, shape: tuple[int, ...]) -> None:
+    """Refuse a map that is not linear, or an adjoint that is not its own: <A x, y> must be <x, A^T y>.
+
+    Args:
+        operator: What is tested, in float64.
+        shape: Of the values of one example.
+
+    Raises:
+        InputError: If it is not; says by how much.
+    """
+    draw = Draws(0).at("adjoint")
+    x, other = (draw.normal((2, *shape), torch.float64) for _ in range(2))
+    y = draw.normal(tuple(operator(x).shape), torch.float64)
+    sum_, parts = operator(x + 2 * other), operator(x) + 2 * operator(other)
+    size = parts.abs().max().clamp(min=1e-30)
+    if (sum_ - parts).abs().max() > 1e-6 * size:
+        raise InputError(
+            f"the operator is not linear: A(x + 2 y) differs from A x + 2 A y by {(sum_ - parts).abs().max():.3g}"
+        )
+    left, right = (operator(x) * y).sum(), (x * operator.adjoint(y, x)).sum()
+    if (left - right).abs() > 1e-6 * (left.abs() + right.abs() + 1e-30):
+        raise InputError(
+            f"the adjoint does not belong to the operator: <A x, y> is {left.item():.6g} and <x, A^T y> is"
+            f" {right.item():.6g}"
+        )
