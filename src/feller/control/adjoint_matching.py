@@ -4,7 +4,7 @@ Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
 """
 
 import abc
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ from feller.paths.product import parts
 from feller.paths.rescheduled import rescheduled
 from feller.processes import Process
 from feller.schedules import Linear
-from feller.simulate import MemorylessEuler
+from feller.simulate import LinearSolver, MemorylessEuler
 from feller.spaces import Space
 from feller.times import linear_grid
 from feller.tree import Given, State, leaves, length, pad_right, spread, tree_map
@@ -95,6 +95,9 @@ class AdjointMatching(Objective):
     """Of a roll-out."""
     share: float = 0.5
     """Of these, those that the loss looks at: the last quarter, and others by chance."""
+    solver: LinearSolver = field(default_factory=MemorylessEuler)
+    """Makes the steps. With another than memoryless noise the start is not forgotten, and what is learned is not the
+    tilted law."""
     weighting: Weighting = ByControl()
     adjoint: Adjoint = Lean()
     ceiling: float | None = None
@@ -204,7 +207,7 @@ class _Against(Objective):
             squared control along it: their means tell how it goes, the second is the divergence from the base in nats.
         """
         rule, x_0, given = self.rule, batch["x_0"], batch.get("given", {})
-        times, solver = linear_grid(rule.steps), MemorylessEuler()
+        times, solver = linear_grid(rule.steps), rule.solver
         tuned, base = (rule.process(one, given, self.nulls) for one in (network, self.base))
         with torch.no_grad():
             chain = roll_out(tuned, x_0, times, solver, draws)

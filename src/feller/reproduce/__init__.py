@@ -3,6 +3,7 @@
 import pathlib
 from collections.abc import Callable, Iterator
 
+from feller.reproduce.adjoint_matching import adjoint_matching
 from feller.reproduce.claims import Claim
 from feller.reproduce.flow_matching_guide import flow_matching_guide
 from feller.reproduce.generator_matching import generator_matching
@@ -14,4 +15,5 @@ PAPERS: dict[str, Reproduction] = {
     "flow-matching-guide": flow_matching_guide,
     "kinetic-optimal": kinetic_optimal,
     "generator-matching": generator_matching,
+    "adjoint-matching": adjoint_matching,
 }
