@@ -104,6 +104,13 @@ class Modality(abc.ABC):
             InputError: If it is not finite.
         """
 
+    def soften(self, state: Any) -> Any:
+        """Turn a state into values that are not rounded and have a gradient, as wishes see them.
+
+        Kinds whose values are whole numbers override this; their wishes meet values between those of real data.
+        """
+        return self.decode(state)
+
     def adopt(self, data: "Dataset") -> "Dataset":
         """Return data of another modality of the same kind as this one sees them; the same values."""
         return replace(data, modality=self)

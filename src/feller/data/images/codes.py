@@ -33,6 +33,10 @@ class Code(abc.ABC):
         """Turn states into levels, uint8."""
 
     @abc.abstractmethod
+    def soften(self, state: Tensor, levels: int) -> Tensor:
+        """Turn states into levels that are not rounded, where that is possible."""
+
+    @abc.abstractmethod
     def log_scale(self, shape: tuple[int, ...], levels: int) -> float | None:
         """Return the log volume of levels per volume of states; None without a density."""
 
@@ -57,6 +61,10 @@ class AsNumbers(Code):
         """Scale [-1, 1] to 0..levels, cut off what lies outside, round."""
         check_finite_state(state)
         return ((state + 1) * (levels / 2)).clamp(0, levels).round().to(torch.uint8)
+
+    def soften(self, state: Tensor, levels: int) -> Tensor:
+        """Scale [-1, 1] to 0..levels, and cut nothing off: what lies outside keeps its slope."""
+        return (state + 1) * (levels / 2)
 
     def log_scale(self, shape: tuple[int, ...], levels: int) -> float:
         """Half the levels to a unit of the state, in each number."""
@@ -91,6 +99,10 @@ class AsTokens(Code):
                 f"{int(odd.sum())} symbols are no levels from 0 to {levels}; let the simulation reach t = 1"
             )
         return state.to(torch.uint8)
+
+    def soften(self, state: Tensor, levels: int) -> Tensor:
+        """Return symbols as numbers; they have no slope."""
+        return self.decode(state, levels).float()
 
     def log_scale(self, shape: tuple[int, ...], levels: int) -> None:
         """Return None."""

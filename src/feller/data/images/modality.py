@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Shaped, UInt8
+from jaxtyping import Float, Shaped, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -87,6 +87,10 @@ class Images(Modality):
     def decode(self, state: Shaped[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
         """Turn states into levels."""
         return self.code.decode(state, self.levels)
+
+    def soften(self, state: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Turn states into levels without rounding: numbers around 0..levels."""
+        return self.code.soften(state, self.levels)
 
     def accept(self, found: Found) -> tuple[Tensor, Given]:
         """Bring pictures to our levels and number their labels by our classes."""
