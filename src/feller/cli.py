@@ -14,6 +14,7 @@ from feller.record import nearest
 COMMANDS = {
     "fit": ("Fit", "Fit a model to data and write a run folder."),
     "sample": ("Sample", "Draw samples from a run."),
+    "steer": ("Steer", "Draw samples that are as wished, without training."),
     "evaluate": ("Evaluate", "Compare samples with real data, and write the report."),
     "data": ("Data", "List the examples inside the package, or look into data."),
     "reproduce": ("Reproduce", "Test a paper's claims at laptop scale."),

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import inspect
 import pathlib
 import sys
 from collections.abc import Callable
@@ -51,7 +52,10 @@ def load_function(place: str) -> Callable[..., Any]:
     module = load_file(pathlib.Path(file))
     found = getattr(module, name, None)
     if not callable(found):
-        names = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        here = {
+            key: value for key, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__
+        }
+        names = [key for key, value in here.items() if inspect.isfunction(value) and not key.startswith("_")]
         raise UsageError(f"{file} has no function {name!r}: {nearest(name, names)}")
     return found
 

@@ -27,6 +27,8 @@ from feller.spaces.tokens import until_end
 from feller.tensors import load_tensors
 from feller.tree import Given, State, concatenate, tree_map
 
+MOST_GUIDANCE = 100.0
+"""Beyond which nothing but numbers without end comes out."""
 MOST_EXACT = 32
 """Degrees of freedom up to which the divergence is not estimated."""
 
@@ -49,7 +51,7 @@ class Model:
             if name not in known:
                 may = [*known, *(self.description.modality.leaves if self.description.fixable else ())]
                 there = nearest(name, may) if may else "this model has none"
-                raise UsageError(f"no condition is called {name!r}: {there}")
+                raise UsageError(f"nothing that can be given is called {name!r}: {there}")
         given = {}
         for name, shares in known.items():
             if name in wanted:
@@ -248,13 +250,20 @@ class Model:
                 parts.append(token_bound(about.path, about.space, network, x_1, given, here, kind=kind, times=times))
         return torch.cat(parts)
 
-    def _absent(self) -> tuple[str, ...]:
+    def absent(self) -> tuple[str, ...]:
         """Return the conditions that the network can do without."""
         return tuple(name for name in self.description.frequencies if name in getattr(self.network, "nulls", {}))
 
-    def _check_guidance(self, w: float) -> None:
+    def check_guidance(self, w: float) -> None:
+        """Refuse guidance that the model does not know.
+
+        Raises:
+            UsageError: Then.
+        """
         about = self.description
-        if w != 1.0 and not self._absent():
+        if not abs(w) <= MOST_GUIDANCE:
+            raise UsageError(f"expected guidance between -{MOST_GUIDANCE:g} and {MOST_GUIDANCE:g}, got {w:g}")
+        if w != 1.0 and not self.absent():
             raise UsageError("guidance needs conditions, and this model has none; leave it out")
         if w != 1.0 and not about.drop:
             raise UsageError(
@@ -264,7 +273,7 @@ class Model:
     def _generation(self, draws: Draws, guidance: float = 1.0, sampling: Sampling | None = None) -> Generation:
         """Say how samples are drawn."""
         about = self.description
-        self._check_guidance(guidance)
+        self.check_guidance(guidance)
         return Generation(
             path=about.path,
             space=about.space,
@@ -272,7 +281,7 @@ class Model:
             sampling=sampling or about.sampling,
             draws=draws,
             guidance=guidance,
-            absent=self._absent(),
+            absent=self.absent(),
             end=about.modality.end,
         )
 
@@ -290,10 +299,11 @@ def load_model(run: Run, *, average: bool = True) -> Model:
         raise InputError(f"{run.model} asks for a network that cannot be made: {str(error).splitlines()[0]}") from error
     file = run.average if average else run.weights
     if not file.is_file():
-        raise InputError(f"{run.path} has no weights yet; finish it with: feller fit --resume --out {run.path}")
+        what = "no average of its weights" if run.weights.is_file() else "no weights yet"
+        raise InputError(f"{run.path} has {what}; finish it with: feller fit --resume --out {run.path}")
     weights, _ = load_tensors(file)
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
-        raise InputError(f"{file} does not fit {run.model}: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{file} does not fit {run.model}: they are of two models; copy the whole run") from error
     return Model(description, network)

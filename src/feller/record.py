@@ -161,7 +161,9 @@ def read_json(path: pathlib.Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise InputError(f"expected a file {path}, found none") from error
+        raise InputError(
+            f"expected a file {path}, found none; if a run is not whole, copy all of it, or fit anew"
+        ) from error
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise InputError(f"{path} is no valid JSON ({error}); it was damaged or cut off") from error
 

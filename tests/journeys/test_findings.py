@@ -115,6 +115,17 @@ def test_samples_and_real_data_have_one_scale(name: str) -> None:
     assert (small < 250).mean() < 0.6 * (alone < 250).mean()
 
 
+def test_points_and_real_data_have_the_same_axes() -> None:
+    """A set beside itself moved far away is drawn smaller than alone."""
+    data = read("example:moons").subset(torch.arange(200))
+    far = Dataset(data.values + 50, data.given, data.modality)
+    own, other = (np.array(picture) for picture in side_by_side(data, far))
+    alone = np.array(data.modality.show(data.values, data.given))
+    assert own.shape == other.shape == alone.shape
+    blue = [(picture[:, :, 2].astype(int) - picture[:, :, 0] > 60) for picture in (own, alone)]
+    assert np.ptp(np.nonzero(blue[0])[1]) < 0.3 * np.ptp(np.nonzero(blue[1])[1])
+
+
 def test_names_of_reports() -> None:
     data = read("example:moons").subset(torch.arange(3))
     for samples, other, name in (

@@ -15,7 +15,7 @@ Real = Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint
 DataPlace = Positional[Annotated[str | None, tyro.conf.arg(metavar="[DATA]", help_behavior_hint="")]]
 RunPlace = Positional[Annotated[str | None, tyro.conf.arg(metavar="[RUN]", help_behavior_hint="")]]
 Words = Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...", help_behavior_hint="")]
-MANY = ("--given",)
+MANY = ("--given", "--reward")
 """Flags that take as many values as are given."""
 _FORM = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitSubcommandPrefixes)
 

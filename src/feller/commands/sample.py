@@ -67,7 +67,7 @@ class Sample:
                 run,
                 self.n,
                 out=self.out,
-                given=_pairs(self.given),
+                given=pairs(self.given),
                 guidance=self.guidance,
                 solver=self.solver,
                 calls=self.calls,
@@ -118,7 +118,7 @@ def _share(text: str | None) -> float | None:
         raise UsageError(f"--superpose takes jump=SHARE with a share from 0 to 1, got {text!r}") from None
 
 
-def _pairs(words: tuple[str, ...]) -> dict[str, str]:
+def pairs(words: tuple[str, ...]) -> dict[str, str]:
     """Split KEY=VALUE."""
     pairs: dict[str, str] = {}
     for word in words:

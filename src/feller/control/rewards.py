@@ -106,8 +106,8 @@ class Total:
 def wish_of(texts: Sequence[str], named: Mapping[str, Named]) -> Total:
     """Return the sum of wishes in words.
 
-    Each is `NAME`, `NAME=WORDS` or `file.py:function`, after `NUMBER *` if it counts more or less, before `<= NUMBER` or
-    `>= NUMBER` if it is a bound: then what is beyond it counts, squared and negative.
+    Each is `NAME`, `NAME=WORDS` or `file.py:function`, after `NUMBER *` if it counts more or less, before `<= NUMBER`
+    or `>= NUMBER` if it is a bound: then what is beyond it counts, squared and negative.
 
     Args:
         texts: Wishes, one or more.

@@ -135,6 +135,19 @@ class Modality(abc.ABC):
     def show(self, values: Any, given: Given, columns: int | None = None) -> Image.Image:
         """Draw a picture for people."""
 
+    def check_form(self, out: pathlib.Path) -> str:
+        """Return the ending that decides how examples are written; none for a folder.
+
+        Raises:
+            UsageError: If this kind of data cannot be written so.
+        """
+        ending = "" if out.is_dir() else out.suffix.lower()
+        ending = ending if ending[1:2].isalpha() else ""  # a folder may be called run-0.5
+        if ending not in self.forms:
+            known = ", ".join(form for form in self.forms if form)
+            raise UsageError(f"cannot write this kind of data as {ending}; choose {known}, or a folder (no ending)")
+        return ending
+
     def write(self, values: State, given: Given, out: pathlib.Path) -> None:
         """Write examples in the form that the ending of `out` names; without an ending, a folder.
 
@@ -142,11 +155,7 @@ class Modality(abc.ABC):
             UsageError: If this kind of data cannot be written so.
             InputError: If the disk refuses.
         """
-        ending = "" if out.is_dir() else out.suffix.lower()
-        ending = ending if ending[1:2].isalpha() else ""  # a folder may be called run-0.5
-        if ending not in self.forms:
-            known = ", ".join(form for form in self.forms if form)
-            raise UsageError(f"cannot write this kind of data as {ending}; choose {known}, or a folder (no ending)")
+        ending = self.check_form(out)
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
             self.forms[ending](values, given, out)

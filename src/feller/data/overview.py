@@ -15,6 +15,8 @@ from feller.record import replace_file
 NAME = "grid.png"
 TABLE = "samples.csv"
 """Table of points in such a folder."""
+RUN = "model.json"
+"""What only the folder of a run holds."""
 MARK = "feller"
 """Key of the text in a PNG that tells our overview from a picture that happens to be called grid."""
 GAP = 2
@@ -103,6 +105,8 @@ def prepare(folder: pathlib.Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if not any(folder.iterdir()):
         return
+    if (folder / RUN).is_file():
+        raise InputError(f"{folder} is a run, which samples would spoil; name a new folder, or leave --out away")
     if not is_ours(folder / NAME):
         raise InputError(f"{folder} is not empty and was not written by feller; name a new folder")
     if folder.is_symlink():

@@ -90,5 +90,7 @@ def read_again(asked: Asked, modality: Modality | None) -> Dataset:
         vocabulary=asked.vocabulary,
     )
     if asked.fingerprint and fingerprint(data) != asked.fingerprint:
-        raise InputError(f"{asked.data} is not what it was when this run was fitted; name data with --data")
+        raise InputError(
+            f"{asked.data} is not what it was when this run was fitted; bring it back, or judge with `evaluate --data`"
+        )
     return data

@@ -8,6 +8,7 @@ from feller.data.modality import Dataset
 from feller.data.read import read
 from feller.data.text.modality import Text
 from feller.draws import Draws
+from feller.evaluate.comparison import HELD_OUT
 from feller.evaluate.flow import flow_quality
 from feller.evaluate.judge import Judge, load_judge, save_judge
 from feller.evaluate.quality import quality
@@ -67,6 +68,8 @@ def evaluate(
     found = quality(generated, training_data, held_out, draws, engine(), judge=_judge(run))
     trained = read_counters(run)
     numbers: dict[str, Any] = dict(found.numbers)
+    if data is not None and numbers["compared_with"] == HELD_OUT:
+        numbers["compared_with"] = data
     if samples is None:
         tell.task("measuring the model")
         numbers |= flow_quality(model, held_out, draws)

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from feller import __version__
-from feller.data import Backbones, Molecules, Proteins
+from feller.data import Backbones, Molecules, Points, Proteins
 from feller.data.images.labelled import Labelled
 from feller.data.modality import Dataset
 from feller.data.molecules.balls import balls
@@ -65,8 +65,8 @@ class Judged:
 
 
 def _stem(place: str) -> str:
-    """Return a word for a file, a folder or an example."""
-    short = place.removeprefix("example:") if place.startswith("example:") else pathlib.Path(place).stem
+    """Return a word for a file with its ending, a folder or an example."""
+    short = place.removeprefix("example:") if place.startswith("example:") else pathlib.Path(place).name
     return "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in short)
 
 
@@ -134,4 +134,6 @@ def side_by_side(first: Dataset, second: Dataset) -> tuple[Image.Image, Image.Im
     if isinstance(kind, Molecules):
         one, other = (kind.molecules(some.values, some.given) for some in (first, second))
         return balls(one, beside=other), balls(other, beside=one)
+    if isinstance(kind, Points):
+        return kind.show_beside(first, second), kind.show_beside(second, first)
     return kind.show(first.values, first.given), second.modality.show(second.values, second.given)

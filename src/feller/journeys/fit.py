@@ -89,7 +89,7 @@ def fit(
         asked = Asked(
             data=data,
             recipe=name,
-            size=size or "small",
+            size=size or (asked_of(start).size if start else "small"),
             seed=seed,
             longest=longest,
             space=space,

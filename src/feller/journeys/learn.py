@@ -190,8 +190,9 @@ def _follow(
         last = report
         if interrupted():
             break
-    if writes and last is not None:
+    if last is not None:
         check_finite(last)
+    if writes:  # also where nothing was left to train: a file may have been lost
         save_checkpoint(run, learner)
     if metrics:
         metrics.close()

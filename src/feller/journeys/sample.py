@@ -70,9 +70,14 @@ def sample(
         order=order or default.order,
         jump=default.jump if jump is None else jump,
     )
-    draws = Draws(seed).named("sample")
-    tell.task("sampling")
+    draws, place = Draws(seed).named("sample"), pathlib.Path(out) if out else run.samples
+    model.description.modality.check_form(place)
+    _, method, times = sampling.choose(model.description.path, model.description.space)
+    used = method.calls * (len(times) - 1)
+    if calls is not None and used < calls:
+        tell.say(f"{sampling.solver} takes {method.calls} calls a step, so that {used} of {calls} are used")
     conditions, fixed = model.asked(n, given or {}, draws)
+    tell.task("sampling")
     drawn = model.sample(
         n,
         given=conditions,
@@ -84,7 +89,6 @@ def sample(
         tell=tell.progress,
     )
     tell.done()
-    place = pathlib.Path(out) if out else run.samples
     drawn.modality.write(drawn.values, drawn.given, place)
     return drawn, place
 

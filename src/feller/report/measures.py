@@ -122,7 +122,7 @@ NONE_WHOLE = f"no molecule is valid and in one piece, or {WITHOUT_RDKIT}"
 WHY_MISSING = {
     "accuracy": "the data have no labels to ask for",
     "judge_accuracy": "there are no labelled data that the judge has not seen",
-    "nearest_ratio": HELD_OUT,
+    "nearest_ratio": f"{HELD_OUT}, or most of them are copies of training data",
     "trigram_distance": "the texts have fewer than three characters",
     "copied": "the samples have fewer than 24 characters",
     "nll_baseline": "no density without a network suits these data",

@@ -49,7 +49,10 @@ def spread_of(values: Sequence[float]) -> str:
 def summary(claims: Sequence[Claim], *, quick: bool) -> str:
     """Count the verdicts."""
     counts = [f"{sum(claim.verdict == word for claim in claims)} {word}" for word in (HOLDS, FAILS, UNTESTABLE)]
-    short = "; quick trainings are too short for some claims, which a full run may find to hold" if quick else ""
+    failed = any(claim.verdict == FAILS for claim in claims)
+    short = (
+        "; quick trainings are too short for some claims, which a full run may find to hold" if quick and failed else ""
+    )
     return f"{len(claims)} claims: {', '.join(counts)}{short}"
 
 

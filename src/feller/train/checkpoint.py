@@ -59,7 +59,7 @@ def load_checkpoint(run: Run, learner: Learner) -> None:
         learner.network.load_state_dict(parts["network"])
         counters = {name: kind(note[name]) for name, kind in _COUNTERS.items()}
     except (KeyError, ValueError, RuntimeError) as error:
-        raise InputError(f"{run.state} does not fit this run: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{run.state} does not fit the model of this run; copy the whole run, or fit anew") from error
     learner.average.load_state_dict(parts["average"])
     restore_optimiser(learner.optimiser, parts["optimiser"])
     for name, value in counters.items():

@@ -35,21 +35,21 @@ class Training:
 
     def __post_init__(self) -> None:
         checks = {
-            "batch": self.batch >= 1,
-            "micro_batch": self.micro_batch is None or self.micro_batch >= 1,
-            "steps": self.steps is None or self.steps >= 1,
-            "minutes": self.minutes is None or self.minutes > 0,
-            "lr": self.lr > 0,
-            "decay": 0 <= self.decay <= 1,
-            "clip": self.clip > 0,
-            "average": 0 <= self.average < 1,
-            "betas": all(0 <= beta < 1 for beta in self.betas),
-            "weight_decay": self.weight_decay >= 0,
-            "warmup": self.warmup >= 0,
+            "batch": (self.batch >= 1, "at least 1"),
+            "micro_batch": (self.micro_batch is None or self.micro_batch >= 1, "at least 1"),
+            "steps": (self.steps is None or self.steps >= 1, "at least 1"),
+            "minutes": (self.minutes is None or self.minutes > 0, "above 0"),
+            "lr": (self.lr > 0, "above 0"),
+            "decay": (0 <= self.decay <= 1, "from 0 to 1"),
+            "clip": (self.clip > 0, "above 0"),
+            "average": (0 <= self.average < 1, "from 0 to below 1"),
+            "betas": (all(0 <= beta < 1 for beta in self.betas), "from 0 to below 1"),
+            "weight_decay": (self.weight_decay >= 0, "0 or more"),
+            "warmup": (self.warmup >= 0, "0 or more"),
         }
-        for name, right in checks.items():
+        for name, (right, expected) in checks.items():
             if not right:
-                raise UsageError(f"train.{name} is out of range: got {getattr(self, name)}")
+                raise UsageError(f"{name} of the training must be {expected}, got {getattr(self, name)}")
 
     def share(self, step: int, seconds: float) -> float:
         """Return the share of the budget that is spent: steps if they are given, else minutes; 1 or more is all."""

@@ -63,6 +63,12 @@ class Points(Rows):
         """Draw one panel for each two neighbouring columns."""
         return scatter(samples, self.columns, labels, self.classes, across)
 
+    def show_beside(self, data: Dataset, other: Dataset) -> Image.Image:
+        """Draw points on axes that have room for others, too."""
+        arrays = self.arrays(data.values, data.given)
+        frame = other.values.detach().cpu().double().numpy()
+        return scatter(arrays["samples"], self.columns, arrays.get("labels"), self.classes, beside=frame)
+
 
 def points(found: FoundRows) -> Dataset:
     """Make a data set of points, each column with its mean and deviation.

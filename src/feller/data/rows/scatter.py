@@ -12,9 +12,20 @@ def scatter(
     labels: np.ndarray | None,
     classes: tuple[str, ...],
     across: int | None = None,
+    beside: np.ndarray | None = None,
 ) -> Image.Image:
-    """Draw points [n, d], coloured by their labels [n] if given, with `across` panels in a row."""
+    """Draw points [n, d], coloured by their labels [n] if given.
+
+    Args:
+        values: The points.
+        columns: Names of their columns.
+        labels: Number of the class of each.
+        classes: Names of the classes.
+        across: Panels in a row.
+        beside: Other points, which the axes have room for, so that two pictures compare.
+    """
     values = values[:MOST]
+    room = None if beside is None else np.concatenate([values, beside[:MOST]])
     count = min(max(1, values.shape[1] - 1), PANELS)
     figure, drawn = panels(count, across, width=4.2, height=4.0)
     for i, axes in enumerate(drawn):
@@ -26,4 +37,15 @@ def scatter(
                 axes.scatter(values[rows, i], values[rows, i + 1], s=size, color=colour, linewidths=0, alpha=0.7)
                 axes.set_ylabel(columns[i + 1], parse_math=False)
         axes.set_xlabel(columns[i], parse_math=False)
+        if room is not None:
+            axes.set_xlim(*_limits(room[:, i]))
+            if room.shape[1] > 1:
+                axes.set_ylim(*_limits(room[:, i + 1]))
     return finish(figure, labels, classes)
+
+
+def _limits(numbers: np.ndarray) -> tuple[float, float]:
+    """Return the ends of an axis: a little beyond the numbers."""
+    low, high = float(numbers.min()), float(numbers.max())
+    margin = 0.05 * (high - low) or 0.5
+    return low - margin, high + margin

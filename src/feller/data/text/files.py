@@ -94,7 +94,10 @@ def find_column(path: pathlib.Path) -> FoundTexts:
                 " commas in quotes"
             )
     body = rows[1:]
-    if not body or column is None:
+    if column is None:
+        held = ", ".join(names)
+        raise InputError(f"{path}: expected a column called {TEXT_NAME}, or one beside the label, got {held}")
+    if not body:
         raise InputError(f"{path}: expected rows of texts after the first, there are none")
     labels = [None if label is None else cells[label].strip() or None for _, cells in body]
     left = [name for i, name in enumerate(names) if i not in (column, label)]

@@ -1,0 +1,181 @@
+"""From a run folder to samples that meet a wish, without training."""
+
+import pathlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from feller.control.lbfgs import LBFGS
+from feller.control.minimise import Minimiser
+from feller.control.reward import rewarded
+from feller.control.rewards import OfStates, reward_of
+from feller.control.source import Flow, Found, Nothing, Prior, find_sources, solved
+from feller.data.modality import Dataset
+from feller.draws import Draws
+from feller.errors import UsageError
+from feller.generation import batch_size
+from feller.guidance import cfg
+from feller.journeys.tell import SILENT, Tell
+from feller.journeys.wishes import wish
+from feller.model import Model, load_model
+from feller.paths.product import parts
+from feller.processes import stand
+from feller.run import Run
+from feller.sampling import VELOCITY_SOLVERS, Sampling
+from feller.train.engine import engine
+from feller.tree import Given, State, concatenate, tree_map
+
+FEWER = 8
+"""By how much smaller a batch is than for sampling, since a gradient goes through the whole solve."""
+USUAL = Sampling("midpoint", 12)
+"""Six steps are ample for directions in which the data vary."""
+
+
+@dataclass(frozen=True, eq=False)
+class Steered:
+    """Samples before and after a search, with the same conditions."""
+
+    before: Dataset
+    after: Dataset
+    numbers: dict[str, Any]
+    place: pathlib.Path
+
+
+def steer(
+    run: Run,
+    rewards: Sequence[str],
+    n: int = 16,
+    *,
+    out: str | None = None,
+    given: dict[str, str] | None = None,
+    guidance: float = 1.0,
+    sampling: Sampling = USUAL,
+    minimiser: Minimiser = LBFGS(steps=20),  # noqa: B008 - frozen
+    prior: Prior = Nothing(),  # noqa: B008 - frozen
+    seed: int = 0,
+    tell: Tell = SILENT,
+) -> Steered:
+    """Look for the source points whose samples are most as wished, and write those samples.
+
+    Args:
+        run: Holds the model, which stays as it is.
+        rewards: Wishes in words; they add up.
+        n: Number of samples, each of which has a search of its own.
+        out: A file whose ending decides the form, or a folder; by default `samples` in the run.
+        given: Conditions and parts of the state by name.
+        guidance: 1 is the plain conditional.
+        sampling: Solver and calls of each solve.
+        minimiser: How sources move.
+        prior: What sources cost by themselves.
+        seed: Of all randomness: the first sources are those of samples with this seed.
+        tell: Hears how it goes.
+
+    Raises:
+        InputError: If the run is damaged, or the reward is no number, or has no gradient, at the start.
+        UsageError: If an argument is wrong, or the model's data cannot be steered.
+    """
+    if n < 1:
+        raise UsageError(f"-n must be at least 1, got {n}")
+    if sampling.solver not in VELOCITY_SOLVERS:
+        raise UsageError(f"a search goes through the solver, so choose one of {', '.join(VELOCITY_SOLVERS)}")
+    model, begun = load_model(run), time.monotonic()
+    model.network.to(engine().device)
+    modality = model.description.modality
+    place = pathlib.Path(out) if out else run.samples
+    modality.check_form(place)
+    wanted, draws = wish(run, modality, rewards), Draws(seed).named("sample")
+    reward = OfStates(wanted, modality)
+    conditions, fixed = model.asked(n, given or {}, draws)
+    conditions = modality.complete(conditions)
+    _check_flows(model, fixed)
+    tell.task("searching")
+    befores, found = [], []
+    device = next(model.network.parameters()).device
+    size = max(1, batch_size(model.description.space, device) // FEWER)
+    for first in range(0, n, size):
+        rows = slice(first, min(first + size, n))
+        here = replace(draws, first=first)
+        some, held = (tree_map(lambda leaf, rows=rows: leaf[rows].to(device), tree) for tree in (conditions, fixed))
+        flow = _flow(model, some, held, guidance, sampling, here)
+        x_0 = model.description.space.reference(rows.stop - first, here.at("source"), device)
+        with torch.no_grad():
+            befores.append(flow(x_0, torch.arange(rows.stop - first, device=device)))
+
+        def loss(end: State, numbers: Tensor, some: Given = some) -> Tensor:
+            return -rewarded_or_nan(reward, end, tree_map(lambda leaf: leaf[numbers], some))
+
+        def told(share: float, rows: slice = rows) -> None:
+            tell.progress((rows.start + (rows.stop - rows.start) * share) / n)
+
+        found.append(
+            find_sources(flow, loss, x_0, model.description.space, minimiser=minimiser, prior=prior, tell=told)
+        )
+    tell.done()
+    before, after = (
+        Dataset(concatenate(*(modality.decode(part) for part in ends)), conditions, modality)
+        for ends in (befores, [one.end for one in found])
+    )
+    modality.write(after.values, after.given, place)
+    numbers = {**_numbers(wanted, before, after, found), "seconds": time.monotonic() - begun}
+    return Steered(before, after, numbers, place)
+
+
+def rewarded_or_nan(reward: OfStates, x: State, given: Given) -> Tensor:
+    """Return the reward; where a trial of the search leads beyond all numbers it is none, and the search turns back."""
+    found = reward(x, given)
+    finite = isinstance(found, Tensor) and found.ndim == 1 and torch.isfinite(found).all()
+    return rewarded(lambda *_: found, x, given) if finite or not isinstance(found, Tensor) else found
+
+
+def _numbers(wanted: Any, before: Dataset, after: Dataset, found: list[Found]) -> dict[str, Any]:
+    """Return what changed, of samples as their files hold them."""
+    rewards = [reward_of(wanted, data) for data in (before, after)]
+    calls = torch.cat([one.calls for one in found]).double()
+    return {
+        "n": len(after),
+        "reward_before": rewards[0].mean().item(),
+        "reward": rewards[1].mean().item(),
+        "improved": (rewards[1] > rewards[0]).double().mean().item(),
+        "solves": calls.mean().item(),
+    }
+
+
+def _check_flows(model: Model, fixed: dict[str, State]) -> None:
+    """Refuse data that jump, unless what jumps is given."""
+    path = model.description.path
+    jumping = [name for name, part in getattr(path, "parts", {}).items() if any(one.jumps for one in parts(part))]
+    free = [name for name in jumping if name not in fixed]
+    if free:
+        raise UsageError(
+            f"a search follows gradients, and symbols have none: give {', '.join(free)} with --given, so that they"
+            " stand still"
+        )
+    if not jumping and any(one.jumps for one in parts(path)):
+        raise UsageError("a search follows gradients, and this model's data are symbols, which have none; tune it")
+
+
+def _flow(
+    model: Model, given: Given, fixed: dict[str, State], guidance: float, sampling: Sampling, draws: Draws
+) -> Flow:
+    """Return the flow from sources to ends, of examples with some numbers."""
+    about = model.description
+    model.check_guidance(guidance)
+    path, solver, times = sampling.choose(about.path, about.space)
+    network = cfg(model.network.eval().requires_grad_(False), guidance, absent=model.absent())
+
+    def process(rows: Tensor) -> Any:
+        driven = path.process(network, tree_map(lambda leaf: leaf[rows], given))
+        return stand(driven, fixed.keys()) if fixed else driven
+
+    def flow(x_0: State, rows: Tensor) -> State:
+        x = path.start(x_0)
+        if fixed:
+            x = {**x, **tree_map(lambda leaf: leaf[rows], fixed)}
+        return follow(x, rows)
+
+    follow = solved(process, times, solver, draws)
+    return flow
