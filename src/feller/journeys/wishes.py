@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from feller.control.rewards import Class, Total, image_wishes, wish_of
@@ -51,4 +50,5 @@ class _Logits:
         weight = self.judge.network.answer.weight
         if weight.device != values.device:
             self.judge.network.to(values.device)
-        return self.judge.network(self.judge.modality.encode(values.to(weight.dtype)).to(torch.float32))
+        modality = self.judge.modality
+        return self.judge.network(modality.code.encode(values.to(weight.dtype), modality.levels))

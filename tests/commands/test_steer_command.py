@@ -1,0 +1,111 @@
+"""feller steer, from the command line."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+from feller.cli import main
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("steer") / "digits"
+    assert main(["fit", "example:digits", "--size", "tiny", "--steps", "30", "--out", str(folder)]) == 0
+    return folder
+
+
+def steered(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, float]:
+    assert main(["steer", *map(str, words), "--json"]) == 0
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def test_more_ink(digits: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "ink.npz"
+    found = steered(capsys, digits, "--reward", "ink", "-n", 4, "--steps", 4, "--calls", 4, "--out", out)
+    with np.load(out) as arrays:
+        assert arrays["samples"].shape == (4, 8, 8)
+        assert arrays["samples"].mean() / 16 == pytest.approx(found["reward"], abs=1e-6)
+    assert found["reward"] > found["reward_before"] + 0.05
+    assert found["improved"] == 1.0
+    again = steered(capsys, digits, "--reward", "ink", "-n", 2, "--steps", 4, "--calls", 4, "--out", tmp_path / "b.npz")
+    with np.load(out) as four, np.load(tmp_path / "b.npz") as two:
+        assert np.abs(four["samples"][:2].astype(int) - two["samples"]).max() <= 1
+    assert again["n"] == 2
+
+
+def test_no_step_gives_plain_samples(
+    digits: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A wish that is met from the start moves nothing: the samples are those of `sample` with the same seed."""
+    (tmp_path / "flat.py").write_text("def flat(values):\n    return 0 * values.flatten(1).sum(1)\n")
+    words = ("-n", 3, "--calls", 4, "--seed", 5)
+    steered(capsys, digits, "--reward", f"{tmp_path}/flat.py:flat", *words, "--out", tmp_path / "a.npz")
+    assert main(["sample", *map(str, (digits, *words, "--out", tmp_path / "b.npz"))]) == 0
+    with np.load(tmp_path / "a.npz") as a, np.load(tmp_path / "b.npz") as b:
+        assert np.array_equal(a["samples"], b["samples"])
+
+
+def test_classes_and_own_functions(
+    digits: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "r.py").write_text("def left(values):\n    return values[:, 0, :, :4].mean((1, 2))\n")
+    wishes = ("class=7", f"0.1*{tmp_path}/r.py:left")
+    found = steered(capsys, digits, "--reward", *wishes, "-n", 3, "--steps", 3, "--calls", 4, "--out", tmp_path / "x")
+    assert found["reward"] > found["reward_before"]
+    assert (tmp_path / "x" / "grid.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "told"),
+    [
+        ([], 2, "expected a reward: file.py:function, or ink, compressibility, class"),
+        (["--reward", "class=x"], 2, "class cannot be 'x'"),
+        (["--reward", "compressibility"], 1, "has no gradient at the start"),
+        (["--reward", "ink", "--solver", "dopri5"], 2, "choose one of euler, midpoint"),
+        (["--reward", "ink", "-n", "0"], 2, "-n must be at least 1"),
+        (["--reward", "ink", "--steps", "0"], 2, "expected 1 step"),
+        (["--reward", "ink", "--radius", "-1"], 2, "--radius must be 0 or more"),
+        (["--reward", "nowhere.py:f"], 1, "nowhere.py, found none"),
+        (["--reward", "ink", "--reward", "ink"], 2, "--reward stands twice"),
+    ],
+)
+def test_what_is_refused(
+    digits: pathlib.Path,
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    status: int,
+    told: str,
+) -> None:
+    assert main(["steer", str(digits), *words, "--out", str(tmp_path / "out.npz")]) == status
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("return values", "one number for each of 16 samples"),
+        ("return values.flatten(1).sum(1) / 0 * 0", "is no number"),
+        ("return values.flatten(1).sum(1).round().detach()", "has no gradient at the start"),
+    ],
+)
+def test_wrong_rewards(
+    digits: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], body: str, told: str
+) -> None:
+    (tmp_path / "bad.py").write_text(f"def bad(values):\n    {body}\n")
+    assert main(["steer", str(digits), "--reward", f"{tmp_path}/bad.py:bad", "--out", str(tmp_path / "o.npz")]) == 1
+    assert told in capsys.readouterr().err
+
+
+def test_symbols_cannot_be_steered(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = str(tmp_path / "mols")
+    assert main(["fit", "example:molecules", "--size", "tiny", "--steps", "3", "--out", run]) == 0
+    (tmp_path / "r.py").write_text("def wide(values):\n    return values['place'].square().mean((1, 2))\n")
+    words = ["steer", run, "--reward", f"{tmp_path}/r.py:wide", "-n", "2", "--steps", "2", "--calls", "4"]
+    assert main([*words, "--out", str(tmp_path / "a.xyz")]) == 2
+    assert "give element with --given" in capsys.readouterr().err
+    assert main([*words, "--given", "element=C2H6O", "--out", str(tmp_path / "a.xyz"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["reward"] > found["reward_before"]
