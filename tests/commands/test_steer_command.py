@@ -106,6 +106,6 @@ def test_symbols_cannot_be_steered(tmp_path: pathlib.Path, capsys: pytest.Captur
     words = ["steer", run, "--reward", f"{tmp_path}/r.py:wide", "-n", "2", "--steps", "2", "--calls", "4"]
     assert main([*words, "--out", str(tmp_path / "a.xyz")]) == 2
     assert "give element with --given" in capsys.readouterr().err
-    assert main([*words, "--given", "element=C2H6O", "--out", str(tmp_path / "a.xyz"), "--json"]) == 0
+    assert main([*words, "--given", "element=C4H8O2", "--out", str(tmp_path / "a.xyz"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert found["reward"] > found["reward_before"]

@@ -115,7 +115,7 @@ def test_velocities_are_not_followed(kind: str, capsys, request: pytest.FixtureR
         (["--top-p", "1.5"], "top_p must be above 0 and at most 1, got 1.5"),
         (["--order", "confident"], "did you mean 'confidence'"),
         (["--guidance", "2"], "guidance needs conditions"),
-        (["--given", "label=sea"], "no condition is called 'label'"),
+        (["--given", "label=sea"], "nothing that can be given is called 'label'"),
         (["--out", "x.wav"], "choose .txt, .jsonl, .csv, .npz"),
     ],
 )

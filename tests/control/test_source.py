@@ -185,6 +185,13 @@ def test_it_does_not_depend_on_the_batch(minimiser) -> None:
     assert alone.calls[0] == whole.calls[2]
 
 
+def test_losses_in_another_precision_are_followed() -> None:
+    x_0 = torch.zeros(2, 3)
+    flow = solved(lambda rows: lambda x, t: Characteristics(x * 0 + 1), linear_grid(2), Euler(), Draws(0))
+    found = find_sources(flow, lambda x, rows: (x.double() - 3).square().sum(1), x_0, Euclidean((3,)))
+    close(found.end, [[3.0] * 3] * 2, 1e-3)
+
+
 def test_good_starts_are_kept() -> None:
     x_0 = Draws(1).at("source").normal((4, 3), F64)
     start = flow_of(6)(x_0, torch.arange(4))

@@ -40,11 +40,11 @@ def test_other_samples_have_a_report_of_their_own(capsys: pytest.CaptureFixture[
     assert main(["evaluate", "r", "--samples", "new.npz", "--data", "example:moons/test", "--json"]) == 0
     out, err = capsys.readouterr()
     found = json.loads(out.splitlines()[-1])
-    assert found["report"] == "r/report-new-moons-test.html"
+    assert found["report"] == "r/report-new-npz-moons-test.html"
     assert {"sliced_w", "steps", "seconds"} <= found.keys()
-    assert "report: r/report-new-moons-test.html" in err
+    assert "report: r/report-new-npz-moons-test.html" in err
     assert pathlib.Path("r/report.html").read_text() == own
-    root = page("r/report-new-moons-test.html")
+    root = page("r/report-new-npz-moons-test.html")
     header = root.all("header")[0].text
     assert header.startswith("Samples in new.npz, beside example:moons/test")
     assert "Judged: 60 samples in new.npz, beside" in header
@@ -130,8 +130,8 @@ def test_names_of_reports() -> None:
     data = read("example:moons").subset(torch.arange(3))
     for samples, other, name in (
         (None, None, "report"),
-        ("a/new.npz", None, "report-new"),
+        ("a/new.npz", None, "report-new-npz"),
         (None, "example:moons/test", "report-moons-test"),
-        ("out/", "a b.csv", "report-out-a-b"),
+        ("out/", "a b.csv", "report-out-a-b-csv"),
     ):
         assert Judged(generated=data, train=data, held_out=data, samples=samples, data=other).name == name

@@ -127,7 +127,7 @@ class DPS(Guidance):
     scale: float = 10.0
 
     def force(self, seen: Seen) -> Float[Tensor, " b *d"]:
-        """Return minus the scaled gradient of |y - A expected|."""
+        """Return minus the scaled gradient of `|y - A expected|`."""
         distance = seen.residual().square().flatten(1).sum(1).add(1e-12).sqrt() / seen.observation.scale
         return -self.scale * seen.pulled(distance, torch.ones_like(distance))
 

@@ -69,7 +69,7 @@ class Radius(Prior):
     strength: float = 1.0
 
     def cost(self, x_0: Float[Tensor, "b d"]) -> Float[Tensor, " b"]:
-        """Return |x|^2 / 2 - (d - 1) log |x|."""
+        """Return `|x|^2 / 2 - (d - 1) log |x|`."""
         square = x_0.square().sum(1)
         return self.strength / 2 * (square - (x_0.shape[1] - 1) * square.clamp(min=1e-30).log())
 
@@ -181,6 +181,7 @@ class _Search:
             losses = self.wish(self.flow(x_0, rows), rows)
             if losses.shape != (len(rows),):
                 raise InputError(f"the loss must be one number for each of {len(rows)} ends, got {list(losses.shape)}")
+            losses = losses.to(w.dtype)  # wishes may see values in float64
             self.differentiable = losses.requires_grad
             flat = torch.cat([leaf.flatten(1) for leaf in leaves(_moving(x_0, self.space))], 1)
             total = losses + self.prior.cost(flat)

@@ -10,7 +10,7 @@ from feller.errors import UsageError
 from feller.generation import Known
 from feller.journeys.tell import SILENT, Tell
 from feller.model import Model, load_model
-from feller.paths import Choice, Order
+from feller.paths import Autoregressive, Choice, Order
 from feller.run import Run
 from feller.train.engine import engine
 
@@ -72,10 +72,11 @@ def sample(
     )
     draws, place = Draws(seed).named("sample"), pathlib.Path(out) if out else run.samples
     model.description.modality.check_form(place)
-    _, method, times = sampling.choose(model.description.path, model.description.space)
-    used = method.calls * (len(times) - 1)
-    if calls is not None and used < calls:
-        tell.say(f"{sampling.solver} takes {method.calls} calls a step, so that {used} of {calls} are used")
+    if calls is not None and not isinstance(model.description.path, Autoregressive):
+        _, method, times = sampling.choose(model.description.path, model.description.space)
+        used = method.calls * (len(times) - 1)
+        if used < calls:
+            tell.say(f"{sampling.solver} takes {method.calls} calls a step, so that {used} of {calls} are used")
     conditions, fixed = model.asked(n, given or {}, draws)
     tell.task("sampling")
     drawn = model.sample(

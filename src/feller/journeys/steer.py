@@ -27,7 +27,7 @@ from feller.processes import stand
 from feller.run import Run
 from feller.sampling import VELOCITY_SOLVERS, Sampling
 from feller.train.engine import engine
-from feller.tree import Given, State, concatenate, tree_map
+from feller.tree import Given, State, concatenate, length, tree_map
 
 FEWER = 8
 """By how much smaller a batch is than for sampling, since a gradient goes through the whole solve."""
@@ -125,10 +125,11 @@ def steer(
 
 
 def rewarded_or_nan(reward: OfStates, x: State, given: Given) -> Tensor:
-    """Return the reward; where a trial of the search leads beyond all numbers it is none, and the search turns back."""
+    """Return the reward, not-a-number where there is none: the search turns back there."""
     found = reward(x, given)
-    finite = isinstance(found, Tensor) and found.ndim == 1 and torch.isfinite(found).all()
-    return rewarded(lambda *_: found, x, given) if finite or not isinstance(found, Tensor) else found
+    if isinstance(found, Tensor) and found.shape == (length(x),):
+        return found
+    return rewarded(lambda *_: found, x, given)
 
 
 def _numbers(wanted: Any, before: Dataset, after: Dataset, found: list[Found]) -> dict[str, Any]:
