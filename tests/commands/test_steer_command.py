@@ -66,7 +66,7 @@ def test_classes_and_own_functions(
         (["--reward", "ink", "--solver", "dopri5"], 2, "choose one of euler, midpoint"),
         (["--reward", "ink", "-n", "0"], 2, "-n must be at least 1"),
         (["--reward", "ink", "--steps", "0"], 2, "expected 1 step"),
-        (["--reward", "ink", "--radius", "-1"], 2, "--radius must be 0 or more"),
+        (["--reward", "ink", "--prior", "radius=-1"], 2, "--prior is shell, radius=NUMBER or none"),
         (["--reward", "nowhere.py:f"], 1, "nowhere.py, found none"),
         (["--reward", "ink", "--reward", "ink"], 2, "--reward stands twice"),
     ],

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from feller.control.lbfgs import LBFGS
 from feller.control.minimise import Adam
-from feller.control.source import Density, Nothing, Radius, find_sources, solved
+from feller.control.source import Density, Nothing, Radius, Shell, find_sources, solved
 from feller.draws import Draws
 from feller.errors import InputError
 from feller.processes import Characteristics
@@ -168,6 +168,18 @@ def test_radius_is_least_on_the_shell() -> None:
     close(slope, (2 * (1 - 2 / square) * x.detach()).tolist(), 1e-12)
     assert slope[0, 0] > 0 > slope[1, 0]
     assert slope[2].abs().max() < 1e-12
+
+
+def test_a_shell_keeps_the_length() -> None:
+    """The end farthest along an axis, from sources of one length: those along the axis, whatever the wish is worth."""
+    x_0 = Draws(0).at("source").normal((5, 3), F64)
+    flow = solved(lambda rows: _Exact(), [0.0, 1.0], Euler(), Draws(0))
+    found = find_sources(flow, lambda x, rows: -100 * x[:, 0], x_0, Euclidean((3,)), prior=Shell())
+    close(found.source.norm(dim=1), x_0.norm(dim=1).tolist(), 1e-9)
+    way = ROOT[0] / ROOT[0].norm()
+    close(found.source @ way, x_0.norm(dim=1).tolist(), 1e-5)
+    still = find_sources(flow, lambda x, rows: 0 * x[:, 0], x_0, Euclidean((3,)), prior=Shell())
+    close(still.source, x_0.tolist(), 1e-12)
 
 
 def wish(x: Tensor, rows: Tensor) -> Tensor:

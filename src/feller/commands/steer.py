@@ -1,9 +1,10 @@
 """feller steer."""
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from feller.commands.arguments import Real, RunPlace, Text, Whole, Words, short
+from feller.commands.arguments import RunPlace, Text, Whole, Words, short
 from feller.commands.sample import pairs
 from feller.errors import UsageError
 
@@ -31,9 +32,9 @@ class Steer:
     """Network calls of each solve; by default 12, which is six midpoint steps."""
     solver: Text = None
     """euler, midpoint, heun or rk4."""
-    radius: Real = None
-    """How much the length of a source counts, in nats: keeps sources like those that the model knows. By default not
-    at all."""
+    prior: str = "shell"
+    """What keeps sources like those that the model knows: shell, they keep their length; radius=NUMBER, their length
+    costs so many times the nats of its law; or none."""
     given: Words = ()
     """Conditions or parts of the data, KEY=VALUE, as for `sample`."""
     guidance: float = 1.0
@@ -50,12 +51,9 @@ class Steer:
         from feller.commands.folder import find
         from feller.commands.terminal import heard, show, speaker
         from feller.control.lbfgs import LBFGS
-        from feller.control.source import Nothing, Radius
         from feller.journeys.steer import USUAL, steer
         from feller.sampling import Sampling
 
-        if self.radius is not None and self.radius < 0:
-            raise UsageError(f"--radius must be 0 or more, got {self.radius:g}")
         tell = speaker()
         run = find(self.folder, self.code, tell)
         with heard(tell):
@@ -67,11 +65,27 @@ class Steer:
                 given=pairs(self.given),
                 guidance=self.guidance,
                 sampling=Sampling(self.solver or USUAL.solver, self.calls or USUAL.calls),
-                minimiser=LBFGS(steps=self.steps),
-                prior=Radius(self.radius) if self.radius else Nothing(),
+                minimiser=LBFGS(steps=self.steps, searched=8),
+                prior=_prior(self.prior),
                 seed=self.seed,
                 tell=tell,
             )
         show(found.numbers, tell)
         tell.say(f"{self.n:,} samples: {found.place}")
         return {"run": str(run.path), "samples": str(found.place), **found.numbers}
+
+
+def _prior(text: str) -> Any:
+    """Return what sources cost."""
+    from feller.control.source import Nothing, Radius, Shell
+
+    name, _, strength = text.partition("=")
+    if text in ("shell", "none"):
+        return {"shell": Shell(), "none": Nothing()}[text]
+    try:
+        number = float(strength)
+    except ValueError:
+        number = -1.0
+    if name != "radius" or not 0 <= number < math.inf:
+        raise UsageError(f"--prior is shell, radius=NUMBER or none, got {text!r}")
+    return Radius(number)

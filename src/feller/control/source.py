@@ -34,6 +34,10 @@ Wish = Callable[[State, Tensor], Tensor]
 class Prior(abc.ABC):
     """What a source costs by itself, so that it stays like those that the flow knows."""
 
+    def place(self, x_0: Float[Tensor, "b d"], start: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
+        """Return where a source is put that the search moved to x_0; where it is, unless a kind says otherwise."""
+        return x_0
+
     @abc.abstractmethod
     def cost(self, x_0: Float[Tensor, "b d"]) -> Float[Tensor, " b"]:
         """Return nats, of all numbers of each example."""
@@ -42,6 +46,23 @@ class Prior(abc.ABC):
 @dataclass(frozen=True)
 class Nothing(Prior):
     """The flow alone keeps ends like data."""
+
+    def cost(self, x_0: Float[Tensor, "b d"]) -> Float[Tensor, " b"]:
+        """Return zero."""
+        return x_0.new_zeros(len(x_0))
+
+
+@dataclass(frozen=True)
+class Shell(Prior):
+    """Sources keep the length that they start with, as a draw of the source law has it, and turn only.
+
+    A wish without a bound then cannot lead beyond what the model knows. Sources that are no vectors are free.
+    """
+
+    def place(self, x_0: Float[Tensor, "b d"], start: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
+        """Return the point in the same direction, as far from zero as the start."""
+        size = x_0.norm(dim=1, keepdim=True).clamp(min=1e-12)
+        return x_0 * (start.norm(dim=1, keepdim=True) / size)
 
     def cost(self, x_0: Float[Tensor, "b d"]) -> Float[Tensor, " b"]:
         """Return zero."""
@@ -159,6 +180,7 @@ class _Search:
     def __init__(self, flow: Flow, wish: Wish, x_0: State, space: Space, prior: Prior) -> None:
         self.flow, self.wish, self.x_0, self.space, self.prior = flow, wish, x_0, space, prior
         self.moving = _moving(x_0, space)
+        self.straight = all(isinstance(one, Euclidean) for one in leaves(_spaces(self.moving, space)))
         self.shapes = [leaf.shape[1:] for leaf in leaves(self.moving)]
         self.sizes = [math.prod(shape) for shape in self.shapes]
         n, some = length(x_0), next(leaves(self.moving))
@@ -169,6 +191,9 @@ class _Search:
     def sources(self, w: Tensor, rows: Tensor) -> State:
         """Return the sources at ways from their starts."""
         start = tree_map(lambda leaf: leaf[rows], self.x_0)
+        if self.straight:  # all vectors, which the prior may put elsewhere
+            begun = torch.cat([leaf.flatten(1) for leaf in leaves(_moving(start, self.space))], 1)
+            w = self.prior.place(begun + w, begun) - begun
         flat = zip(w.split(self.sizes, 1), self.shapes, strict=True)
         ways = tree_like(self.moving, (piece.reshape(len(w), *shape) for piece, shape in flat))
         return _moved(self.space, start, ways)
@@ -211,6 +236,11 @@ def _moving(x: State, space: Space) -> State:
         geometry(space)
         return x
     return {name: leaf for name, leaf in x.items() if _has_geometry(part(space, name))}
+
+
+def _spaces(x: State, space: Space) -> State:
+    """Return the space of each leaf."""
+    return {name: _spaces(leaf, part(space, name)) for name, leaf in x.items()} if isinstance(x, dict) else space
 
 
 def _has_geometry(space: Space) -> bool:

@@ -13,7 +13,7 @@ from feller.control.lbfgs import LBFGS
 from feller.control.minimise import Minimiser
 from feller.control.reward import rewarded
 from feller.control.rewards import OfStates, reward_of
-from feller.control.source import Flow, Found, Nothing, Prior, find_sources, solved
+from feller.control.source import Flow, Found, Prior, Shell, find_sources, solved
 from feller.data.modality import Dataset
 from feller.draws import Draws
 from feller.errors import UsageError
@@ -27,7 +27,7 @@ from feller.processes import stand
 from feller.run import Run
 from feller.sampling import VELOCITY_SOLVERS, Sampling
 from feller.train.engine import engine
-from feller.tree import Given, State, concatenate, length, tree_map
+from feller.tree import Given, State, concatenate, leaves, length, tree_map
 
 FEWER = 8
 """By how much smaller a batch is than for sampling, since a gradient goes through the whole solve."""
@@ -54,8 +54,8 @@ def steer(
     given: dict[str, str] | None = None,
     guidance: float = 1.0,
     sampling: Sampling = USUAL,
-    minimiser: Minimiser = LBFGS(steps=20),  # noqa: B008 - frozen
-    prior: Prior = Nothing(),  # noqa: B008 - frozen
+    minimiser: Minimiser = LBFGS(steps=20, searched=8),  # noqa: B008 - frozen
+    prior: Prior = Shell(),  # noqa: B008 - frozen
     seed: int = 0,
     tell: Tell = SILENT,
 ) -> Steered:
@@ -142,7 +142,14 @@ def _numbers(wanted: Any, before: Dataset, after: Dataset, found: list[Found]) -
         "reward": rewards[1].mean().item(),
         "improved": (rewards[1] > rewards[0]).double().mean().item(),
         "solves": calls.mean().item(),
+        "source_size": torch.cat([_size(one.source) for one in found]).mean().item(),
     }
+
+
+def _size(source: State) -> Tensor:
+    """Return the mean square of the numbers of each source, which is about 1 for those that the model knows."""
+    real = [leaf.flatten(1).double() for leaf in leaves(source) if leaf.is_floating_point()]
+    return torch.cat(real, 1).square().mean(1)
 
 
 def _check_flows(model: Model, fixed: dict[str, State]) -> None:
