@@ -10,7 +10,7 @@ from torch import Tensor
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.losses import Loss, Squared
-from feller.objective import Batch, Example, Objective, draw_source, drop_conditions
+from feller.objective import Batch, Bound, Example, Objective, draw_source, drop_conditions
 from feller.paths import Network, Path
 from feller.processes import Process
 from feller.simulate import Midpoint, Solver, endpoint
@@ -69,27 +69,13 @@ class Distillation(Objective):
         return self.criterion(velocity, example["target"], x_t, t, given.get("valid"))
 
 
-class _Taught(Objective):
+class _Taught(Bound):
     """Distillation with its teacher."""
 
     def __init__(self, rule: Distillation, teacher: Network) -> None:
-        self.rule, self.teacher = rule, teacher
+        super().__init__(rule)
+        self.teacher = teacher
         self.solver = placed(rule.solver, rule.space)
-
-    @property
-    def path(self) -> Path:
-        """That of the teacher."""
-        return self.rule.path
-
-    @property
-    def space(self) -> Space:
-        """That of the teacher."""
-        return self.rule.space
-
-    @property
-    def drop(self) -> float:
-        """Chance that an example's conditions are dropped."""
-        return self.rule.drop
 
     def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
         """Draw the start of a step, and let the teacher go to its end."""

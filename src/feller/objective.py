@@ -61,6 +61,28 @@ class Objective(abc.ABC):
         """Return one number per example; no randomness, so that it can be taken apart by `vmap`."""
 
 
+class Bound(Objective):
+    """An objective together with what its record cannot hold, such as a network to learn from."""
+
+    def __init__(self, rule: Objective) -> None:
+        self.rule: Any = rule
+
+    @property
+    def path(self) -> Path:
+        """That of the rule."""
+        return self.rule.path
+
+    @property
+    def space(self) -> Space:
+        """That of the rule."""
+        return self.rule.space
+
+    @property
+    def drop(self) -> float:
+        """That of the rule."""
+        return self.rule.drop
+
+
 def draw_source(space: Space, x_1: State, draws: Draws) -> State:
     """Draw as many source states as there are data, where those are."""
     return like(space.reference(length(x_1), draws.at("source"), next(leaves(x_1)).device), x_1)

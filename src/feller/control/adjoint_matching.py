@@ -16,7 +16,7 @@ from feller.control.reward import Reward, reward_gradient
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.guidance import cfg
-from feller.objective import Batch, Example, Objective, counted
+from feller.objective import Batch, Bound, Example, Objective, counted
 from feller.paths import Affine, Network, Path
 from feller.paths.product import parts
 from feller.paths.rescheduled import rescheduled
@@ -177,27 +177,13 @@ def _only(marks: State | None, x: State) -> State:
     return tree_map(lambda mark, leaf: torch.where(pad_right(mark, leaf), leaf, 0.0), spread(marks, x), x)
 
 
-class _Against(Objective):
+class _Against(Bound):
     """Adjoint matching with its base and reward."""
 
     def __init__(self, rule: AdjointMatching, base: Network, reward: Reward) -> None:
-        self.rule, self.base, self.reward = rule, base, reward
+        super().__init__(rule)
+        self.base, self.reward = base, reward
         self.nulls = getattr(base, "nulls", {})
-
-    @property
-    def path(self) -> Path:
-        """That of the base."""
-        return self.rule.path
-
-    @property
-    def space(self) -> Space:
-        """That of the base."""
-        return self.rule.space
-
-    @property
-    def drop(self) -> float:
-        """Conditions are never dropped."""
-        return self.rule.drop
 
     def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
         """Roll out the network, ask the reward about the ends, and go back along the adjoint of the base.
