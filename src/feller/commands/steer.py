@@ -1,7 +1,7 @@
 """feller steer."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar
 
 from feller.commands.arguments import RunPlace, Text, Whole, Words, short
@@ -50,8 +50,7 @@ class Steer:
         """Do it."""
         from feller.commands.folder import find
         from feller.commands.terminal import heard, show, speaker
-        from feller.control.lbfgs import LBFGS
-        from feller.journeys.steer import USUAL, steer
+        from feller.journeys.steer import SEARCH, USUAL, steer
         from feller.sampling import Sampling
 
         tell = speaker()
@@ -65,7 +64,7 @@ class Steer:
                 given=pairs(self.given),
                 guidance=self.guidance,
                 sampling=Sampling(self.solver or USUAL.solver, self.calls or USUAL.calls),
-                minimiser=LBFGS(steps=self.steps, searched=8),
+                minimiser=replace(SEARCH, steps=self.steps),
                 prior=_prior(self.prior),
                 seed=self.seed,
                 tell=tell,

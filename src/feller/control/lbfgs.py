@@ -77,9 +77,9 @@ class LBFGS(Minimiser):
             there, steep = function(here, rows[some])
             now.calls[rows[some]] += 1
             finite = torch.isfinite(there) & torch.isfinite(steep).all(1)
-            better = some[finite & (there < best_value[some])]
-            which = (finite & (there < best_value[some])).nonzero()[:, 0]
-            best_x[better], best_value[better], best_gradient[better] = here[which], there[which], steep[which]
+            better = finite & (there < best_value[some])
+            for kept, new in ((best_x, here), (best_gradient, steep), (best_value, there)):
+                kept[some[better]] = new[better]
             far = ~finite | (there > value[some] + 1e-4 * length[some] * slope[some])
             near = ~far & ((steep * direction[some]).sum(1) < 0.9 * slope[some])
             searching[some[~far & ~near]] = False

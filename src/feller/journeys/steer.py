@@ -33,6 +33,8 @@ FEWER = 8
 """By how much smaller a batch is than for sampling, since a gradient goes through the whole solve."""
 USUAL = Sampling("midpoint", 12)
 """Six steps are ample for directions in which the data vary."""
+SEARCH = LBFGS(steps=20, searched=8)
+"""Few evaluations a step: a wish without a bound would have the line search go on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +56,7 @@ def steer(
     given: dict[str, str] | None = None,
     guidance: float = 1.0,
     sampling: Sampling = USUAL,
-    minimiser: Minimiser = LBFGS(steps=20, searched=8),  # noqa: B008 - frozen
+    minimiser: Minimiser = SEARCH,
     prior: Prior = Shell(),  # noqa: B008 - frozen
     seed: int = 0,
     tell: Tell = SILENT,
