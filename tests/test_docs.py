@@ -51,6 +51,11 @@ def prepare(folder: pathlib.Path, python: str) -> None:
     (folder / "book.txt").write_text("".join(generator.choice(sentences, 200)))
     lines = [{"text": sentences[i % 3], "label": "sea" if i % 2 else "land"} for i in range(40)]
     (folder / "lines.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    hole = np.zeros((8, 8), dtype=np.uint8)
+    hole[2:6, 2:6] = 255
+    Image.fromarray(hole).save(folder / "hole.png")
+    Image.fromarray(255 - hole).save(folder / "half.png")
+    Image.fromarray(hole[:4, :4]).save(folder / "small.png")
     (folder / "mine.py").write_text(python)
 
 
@@ -62,6 +67,12 @@ def shorten(words: list[str]) -> list[str]:
                 del words[words.index(flag) : words.index(flag) + 2]
         recipe = words[words.index("--recipe") + 1] if "--recipe" in words else ""
         words += ["--steps", "3"] if "--resume" in words or ":" in recipe else SHORT
+    if words[0] == "tune":
+        if "--steps" in words:
+            del words[words.index("--steps") : words.index("--steps") + 2]
+        words += ["--steps", "2", "--train.batch", "8", "--objective.steps", "4"]
+    if words[0] == "steer" and "-n" in words:
+        words[words.index("-n") + 1] = "1"
     if words[0] == "sample" and "-n" in words:
         words[words.index("-n") + 1] = "5"
     if words[0] == "sample" and "dopri5" not in words:

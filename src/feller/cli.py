@@ -15,6 +15,7 @@ COMMANDS = {
     "fit": ("Fit", "Fit a model to data and write a run folder."),
     "sample": ("Sample", "Draw samples from a run."),
     "steer": ("Steer", "Draw samples that are as wished, without training."),
+    "tune": ("Tune", "Change a model so that it does what is wished for."),
     "evaluate": ("Evaluate", "Compare samples with real data, and write the report."),
     "data": ("Data", "List the examples inside the package, or look into data."),
     "reproduce": ("Reproduce", "Test a paper's claims at laptop scale."),
@@ -56,10 +57,10 @@ def run(words: list[str]) -> int:
     from feller.commands.arguments import parse
 
     kind = getattr(importlib.import_module(f"feller.commands.{name}"), COMMANDS[name][0])
-    whole_tree = kind.deep and "--recipe" in rest and any(word in ("-h", "--help") for word in rest)
+    whole_tree = kind.deep and kind.deep in rest and any(word in ("-h", "--help") for word in rest)
     if whole_tree:  # the recipe's fields too, so the command itself must not answer
         rest = [word for word in rest if word not in ("-h", "--help")]
-    command, deeper = parse(kind, name, rest, deep=kind.deep)
+    command, deeper = parse(kind, name, rest, deep=bool(kind.deep))
     found = command.run([*deeper, "--help"] if whole_tree else deeper)
     if command.json and os.environ.get("RANK", "0") == "0":
         print(json.dumps(found))

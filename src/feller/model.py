@@ -1,6 +1,7 @@
 """A fitted model: all that is needed to draw from it."""
 
 import functools
+import pathlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -286,8 +287,12 @@ class Model:
         )
 
 
-def load_model(run: Run, *, average: bool = True) -> Model:
+def load_model(run: Run, *, file: pathlib.Path | None = None) -> Model:
     """Read a model from its run folder; none of the folder's writer's code is executed.
+
+    Args:
+        run: The folder.
+        file: Which of its weights; by default their average.
 
     Raises:
         InputError: If the folder is damaged, incomplete or newer than this version.
@@ -297,7 +302,7 @@ def load_model(run: Run, *, average: bool = True) -> Model:
         network = description.build(Draws(0))
     except (RuntimeError, TypeError, OverflowError, MemoryError) as error:
         raise InputError(f"{run.model} asks for a network that cannot be made: {str(error).splitlines()[0]}") from error
-    file = run.average if average else run.weights
+    file = file or run.average
     if not file.is_file():
         what = "no average of its weights" if run.weights.is_file() else "no weights yet"
         raise InputError(f"{run.path} has {what}; finish it with: feller fit --resume --out {run.path}")

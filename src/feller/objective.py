@@ -60,6 +60,10 @@ class Objective(abc.ABC):
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
         """Return one number per example; no randomness, so that it can be taken apart by `vmap`."""
 
+    def notice(self, example: Example) -> dict[str, Tensor]:
+        """Return numbers about drawn examples that are worth following beside the loss, scalars under their names."""
+        return {}
+
 
 class Bound(Objective):
     """An objective together with what its record cannot hold, such as a network to learn from."""

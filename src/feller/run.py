@@ -16,7 +16,7 @@ FORMAT = 1
 """Version of the folder's form; a reader refuses a later one."""
 OURS = (
     *("recipe.json", "model.json", "state.json", "report.json", "report.html", "metrics.jsonl", "preview.png", "lock"),
-    *(f"{name}.safetensors" for name in ("weights", "average", "state", "judge")),
+    *(f"{name}.safetensors" for name in ("weights", "average", "state", "judge", "base")),
 )
 """Files of a run; nothing else in its folder is ever removed."""
 
@@ -61,6 +61,11 @@ class Run:
     def judge(self) -> pathlib.Path:
         """The network that judged the samples."""
         return self.path / "judge.safetensors"
+
+    @property
+    def base(self) -> pathlib.Path:
+        """The weights that a tuned run began with."""
+        return self.path / "base.safetensors"
 
     @property
     def metrics(self) -> pathlib.Path:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from feller.errors import UsageError
-from feller.paths import Affine, Choice, Mixture, Order, Path, TokenPath
+from feller.paths import Affine, Choice, Estimates, Mixture, Order, Path, TokenPath
 from feller.paths.affine import Vanishing
 from feller.paths.product import parts, parts_map
 from feller.record import nearest
@@ -46,6 +46,12 @@ class Sampling:
         Raises:
             UsageError: If the solver cannot follow this path, or needs more calls.
         """
+        if isinstance(path, Estimates):
+            names = ", ".join(path.about.names)
+            raise UsageError(
+                f"this run tells {names} of data and draws none; ask it about some with `feller evaluate --data`, or"
+                " name it as a --reward of another run"
+            )
         path = path if self.jump is None else _superposed(path, self.jump)
         symbols = self.choice != Choice() or self.order is not None
         if isinstance(path, TokenPath):

@@ -9,13 +9,6 @@ import pytest
 from feller.cli import main
 
 
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    folder = tmp_path_factory.mktemp("steer") / "digits"
-    assert main(["fit", "example:digits", "--size", "tiny", "--steps", "30", "--out", str(folder)]) == 0
-    return folder
-
-
 def steered(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, float]:
     assert main(["steer", *map(str, words), "--json"]) == 0
     return json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -60,9 +53,13 @@ def test_classes_and_own_functions(
 @pytest.mark.parametrize(
     ("words", "status", "told"),
     [
-        ([], 2, "expected a reward: file.py:function, or ink, compressibility, class"),
+        ([], 2, "expected a reward: file.py:function, the run of a regressor, ink, compressibility, class"),
         (["--reward", "class=x"], 2, "class cannot be 'x'"),
-        (["--reward", "compressibility"], 1, "has no gradient at the start"),
+        (["--reward", "ink", "--over", "sources"], 2, "a search moves source, condition, both"),
+        (["--reward", "ink", "--over", "both", "--guidance", "2"], 2, "takes the plain conditional model"),
+        (["--reward", "ink", "--mask", "hole.png"], 2, "go with --observe"),
+        (["--reward", "ink", "--observe", "half.png"], 2, "exclude each other"),
+        (["--observe", "half.png"], 2, "--observe needs --operator"),
         (["--reward", "ink", "--solver", "dopri5"], 2, "choose one of euler, midpoint"),
         (["--reward", "ink", "-n", "0"], 2, "-n must be at least 1"),
         (["--reward", "ink", "--steps", "0"], 2, "expected 1 step"),
@@ -86,9 +83,8 @@ def test_what_is_refused(
 @pytest.mark.parametrize(
     ("body", "told"),
     [
-        ("return values", "one number for each of 16 samples"),
-        ("return values.flatten(1).sum(1) / 0 * 0", "is no number"),
-        ("return values.flatten(1).sum(1).round().detach()", "has no gradient at the start"),
+        ("return values", "one number for each of 2 samples"),
+        ("return values.flatten(1).sum(1) / 0 * 0", "the reward is nan for 2 of 2 samples"),
     ],
 )
 def test_wrong_rewards(
@@ -99,11 +95,37 @@ def test_wrong_rewards(
     assert told in capsys.readouterr().err
 
 
-def test_symbols_cannot_be_steered(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = str(tmp_path / "mols")
-    assert main(["fit", "example:molecules", "--size", "tiny", "--steps", "3", "--out", run]) == 0
+def test_rewards_without_a_gradient(
+    digits: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They are followed by chance, which is said; which batch a sample is in does not matter."""
+    (tmp_path / "r.py").write_text("def lit(values):\n    return (values > 8).flatten(1).double().mean(1)\n")
+    words = ("--reward", f"{tmp_path}/r.py:lit", "--steps", 4, "--calls", 4)
+    found = steered(capsys, digits, *words, "-n", 3, "--out", tmp_path / "a.npz")
+    assert found["reward"] > found["reward_before"] + 0.03
+    assert found["solves"] == 1 + 4 * 16
+    assert main(["steer", str(digits), *map(str, words), "-n", "1", "--out", str(tmp_path / "b.npz")]) == 0
+    assert "no gradient" in capsys.readouterr().err
+    with np.load(tmp_path / "a.npz") as a, np.load(tmp_path / "b.npz") as b:
+        assert np.array_equal(a["samples"][:1], b["samples"])
+
+
+@pytest.mark.parametrize("over", ["condition", "both"])
+def test_conditions_are_searched_too(
+    digits: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], over: str
+) -> None:
+    words = ("--reward", "ink", "-n", 2, "--steps", 2, "--calls", 4, "--over", over)
+    found = steered(capsys, digits, *words, "--out", tmp_path / "a.npz")
+    assert found["reward"] > found["reward_before"]
+    assert ("source_size" in found) == (over == "both")
+    assert f"--over {over}" in json.loads((digits / "report-steered.json").read_text())["command"]
+
+
+def test_symbols_cannot_be_steered(
+    molecules: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "r.py").write_text("def wide(values):\n    return values['place'].square().mean((1, 2))\n")
-    words = ["steer", run, "--reward", f"{tmp_path}/r.py:wide", "-n", "2", "--steps", "2", "--calls", "4"]
+    words = ["steer", str(molecules), "--reward", f"{tmp_path}/r.py:wide", "-n", "2", "--steps", "2", "--calls", "4"]
     assert main([*words, "--out", str(tmp_path / "a.xyz")]) == 2
     assert "give element with --given" in capsys.readouterr().err
     assert main([*words, "--given", "element=C4H8O2", "--out", str(tmp_path / "a.xyz"), "--json"]) == 0

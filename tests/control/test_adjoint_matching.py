@@ -6,19 +6,21 @@ import math
 import pytest
 import torch
 from tests.oracle import F64, Normal, close, column
+from tests.properties.examples import Small
 from torch import Tensor
 
-from feller.control.adjoint_matching import AdjointMatching, ByVelocity
+from feller.control.adjoint_matching import Adjoint, AdjointMatching, ByVelocity, Full, Landing, Lean
 from feller.control.chain import Chain, adjoint_steps, roll_out
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.paths import Affine, Mixture, Product
 from feller.paths.affine import Constant
-from feller.processes import Characteristics
+from feller.processes import Characteristics, Process
 from feller.schedules import Cosine
 from feller.simulate import MemorylessEuler
 from feller.spaces import Euclidean
 from feller.times import linear_grid
+from feller.tree import tree_map
 
 FINE = 2000
 """Steps with which the chain is that of continuous time, to 1e-3."""
@@ -138,6 +140,37 @@ def test_the_fixed_point_is_learned(weighting) -> None:
     assert example["cost"].abs().max() < 1e-20
 
 
+def noise_at_half(adjoint: Adjoint, flow: Process, steps: int) -> tuple[float, float]:
+    """Return mean and deviation of what the middle of a roll-out asks for, for r = -3 / 2 (x - 2)^2 on N(1, 0.25)."""
+    times, solver, base = linear_grid(steps), MemorylessEuler(), Normal().flow
+    x_0 = Draws(0).at("source").normal((4000, 1), F64)
+    chain = roll_out(flow, x_0, times, solver, Draws(1))
+    for step in adjoint.steps(base, chain, times, solver, -3 * (chain.end - 2), flow):
+        if step.number == steps // 2:
+            asked = step.target() - chain.velocities[step.number]
+            return asked.mean().item(), asked.std().item()
+    raise AssertionError
+
+
+def test_noise_of_the_landing_adjoint_vanishes_at_the_optimum() -> None:
+    """Under the optimal flow, that of N(10/7, 1/7), each state asks for it: with any adjoint on average."""
+    best = Normal(m=10 / 7, s=(1 / 7) ** 0.5).flow
+    found = {kind: [noise_at_half(kind, best, n) for n in (20, 80)] for kind in (Lean(), Full(), Landing())}
+    for kind, sizes in found.items():
+        assert abs(sizes[1][0]) < 4 * sizes[1][1] / 4000**0.5 + 0.006  # of time steps of 1 / 80
+        assert (sizes[1][1] < 0.06) == (kind == Landing())
+    assert found[Landing()][1][1] < 0.6 * found[Landing()][0][1]
+    assert found[Lean()][1][1] > 0.4
+
+
+def test_the_landing_adjoint_has_the_mean_of_the_full_one() -> None:
+    """Away from the optimum too: the noise that it adds has mean zero, and so the gradient is the same on average."""
+    other = Normal(m=1.2, s=0.3).flow
+    full, landing = (noise_at_half(kind, other, 20) for kind in (Full(), Landing()))
+    assert abs(full[0] - landing[0]) < 4 * (full[1] ** 2 + landing[1] ** 2) ** 0.5 / 4000**0.5
+    assert abs(full[0]) > 0.1
+
+
 def test_schedules_are_straightened_first() -> None:
     """On another schedule the states are those of straight paths, where the steps are most exact."""
     rule = AdjointMatching(path=Affine(Cosine()), space=Euclidean((1,)), steps=4)
@@ -156,7 +189,7 @@ def test_large_losses_can_be_left_out() -> None:
         "weight": torch.ones(2, dtype=F64),
     }
     network = Shifted(4)
-    losses = rule.loss(network, example)
+    losses = rule.compare(rule.process(network, {}), example)
     losses.sum().backward()
     assert losses[0] == 0.5
     second = network(example["x_t"], example["t"], {})[1].item()
@@ -197,3 +230,36 @@ def test_velocity_alone_is_asked_for() -> None:
     rule.against(Shifted(5), reward).draw(Shifted(5), {"x_0": column(0.0, 1.0, 2.0)}, Draws(0))
     assert asked == [3]
     assert isinstance(rule.process(Shifted(5), {})(column(0.0), torch.zeros(1, dtype=F64)), Characteristics)
+
+
+class Held:
+    """A tensor that is kept for the backward pass, counted while it lives."""
+
+    now = most = 0
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+        Held.now += tensor.nbytes
+        Held.most = max(Held.most, Held.now)
+
+    def __del__(self) -> None:
+        Held.now -= self.tensor.nbytes
+
+
+def test_memory_for_gradients_does_not_grow_with_the_steps() -> None:
+    """A round in micro-batches keeps the graph of one call at a time; states and adjoints are no part of it."""
+    peaks = []
+    for steps in (20, 80):
+        network, base = Small(2), Small(2).requires_grad_(False)
+        rule = AdjointMatching(path=Affine(), space=Euclidean((2,)), steps=steps, share=1.0)
+        objective = rule.against(base, lambda x, given: x.sin().sum(1))
+        batch = {"x_0": Draws(0).at("source").normal((16, 2), F64), "given": {"label": torch.zeros(16).long()}}
+        Held.now = Held.most = 0
+        with torch.autograd.graph.saved_tensors_hooks(Held, lambda held: held.tensor):
+            example = objective.draw(network, batch, Draws(1))
+            for start in range(0, 16 * steps, 64):
+                part = tree_map(lambda leaf, start=start: leaf[start : start + 64], example)
+                objective.loss(network, part).sum().backward()
+        peaks.append(Held.most)
+    assert peaks[0] > 0
+    assert peaks[1] <= 1.3 * peaks[0]

@@ -5,13 +5,16 @@ import torch
 from tests.oracle import F64, close
 from torch import Tensor
 
-from feller.control.inverse import DPS, Guidance, Observation, PiGDM, RedDiff, Seen, guided, wiener
-from feller.control.operators import Magnitudes, Own, RandomSums
+from feller.control.guided import DPS, Guidance, PiGDM, Seen, guided
+from feller.control.inverse import Learned, Observation, wiener
+from feller.control.operators import Inpaint, Magnitudes, Own, RandomSums
+from feller.control.red_diff import RedDiff
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.paths import Affine
 from feller.processes import Characteristics
 from feller.simulate import Euler, endpoint
+from feller.spaces import Euclidean
 from feller.times import linear_grid
 
 M = torch.tensor([1.0, -1.0, 0.5, 0.0], dtype=F64)
@@ -25,6 +28,9 @@ def flow(x: Tensor, t: Tensor) -> Characteristics:
     spread = time**2 * SIGMA + (1 - time) ** 2 * torch.eye(4, dtype=F64)
     slope = torch.linalg.solve(spread, time * SIGMA - (1 - time) * torch.eye(4, dtype=F64))
     return Characteristics(M + (x - time * M) @ slope)
+
+
+LEARNED = Learned(lambda rows: flow, Affine(), Euclidean((4,)))
 
 
 def observed(noise: float, n: int = 6) -> tuple[Observation, Tensor, Tensor]:
@@ -119,18 +125,43 @@ def test_units_of_the_data_do_not_matter() -> None:
 
 def test_red_diff_comes_near_the_measurements() -> None:
     observation, mean, _ = observed(0.1)
-    rows, start = torch.arange(6), M.expand(6, 4)
-    found = RedDiff().run(
-        flow, Affine(), observation, start, lambda step: Draws(0).at("noise", step).normal((6, 4), F64), rows
-    )
-    assert (observation.loss(found, rows) < 0.1 * observation.loss(start, rows)).all()
-    assert (found - mean).norm() < 0.7 * (start - mean).norm()
+    start = observation.inverted(torch.zeros(6, 4, dtype=F64))
+    found = RedDiff().restore(LEARNED, observation, torch.zeros(6, 4, dtype=F64), Draws(0))
+    assert (found.residual < 0.02).all()
+    assert (found.state - mean).norm() < 0.7 * (start - mean).norm()
+    assert found.calls.tolist() == [100] * 6
+    # One step from the pseudo-inverse, where the measurements pull no more: only what the model finds unlikely.
+    noise, t = Draws(7).at("noise", 0).normal((6, 4), F64), 0.5
+    x_t = t * start + (1 - t) * noise
+    expected = x_t + (1 - t) * flow(x_t, torch.full((6,), t, dtype=F64)).velocity
+    slope = (x_t - t * expected) / (1 - t) - noise
+    one = RedDiff(weight=2.0, lr=0.3, steps=1).restore(LEARNED, observation, torch.zeros(6, 4, dtype=F64), Draws(7))
+    close(one.state, (start - 0.3 * slope.sign()).tolist(), 1e-6)
 
 
 def test_the_noise_says_when_it_is_enough() -> None:
     observation, _, _ = observed(0.3)
     assert observation.enough == pytest.approx(1.0)  # two measurements, half each
     assert observed(0.0)[0].enough == 0.0
+    hole = torch.tensor([True, False, False, True])
+    inside = Observation(Inpaint(hole), torch.tensor([[0.0, 2.0, 3.0, 0.0]]), 0.3)
+    assert inside.count == 2
+    assert inside.enough == pytest.approx(1.0)
+    close(inside.misfit(torch.tensor([[9.0, 1.0, 5.0, 9.0]])), (2.5,), 1e-6)
+
+
+def test_the_smallest_states_that_explain() -> None:
+    """In units of the states, which values ten times as large and shifted do not change."""
+    plain, _, _ = observed(0.3)
+    matrix = plain.operator(torch.eye(4, dtype=F64)).T
+    wanted = plain.measured @ torch.linalg.pinv(matrix).T
+    zero = torch.zeros(6, 4, dtype=F64)
+    close(plain.inverted(zero), wanted.tolist(), 1e-8)
+    shifted = plain.operator(torch.full((1, 4), 3.0, dtype=F64)) + 10 * plain.measured
+    large = Observation(plain.operator, shifted, 3.0, lambda x: 10 * x + 3, 10.0)
+    close(large.inverted(zero), wanted.tolist(), 1e-8)
+    with pytest.raises(UsageError, match="needs a linear operator, and Own is none"):
+        Observation(Own(lambda x: x), plain.measured).inverted(zero)
 
 
 def test_pigdm_wants_a_linear_operator() -> None:
@@ -138,5 +169,5 @@ def test_pigdm_wants_a_linear_operator() -> None:
     own = Observation(Own(lambda x: x.square()), torch.zeros(2, 4, dtype=F64))
     for about, shape in ((pictures, (2, 1, 4, 4)), (own, (2, 4))):
         process = guided(lambda x, t: Characteristics(-x), Affine(), about, PiGDM(), torch.arange(2))
-        with pytest.raises(UsageError, match="needs a linear operator; choose `dps`"):
+        with pytest.raises(UsageError, match=r"needs a linear operator, and \w+ is none; choose `dps`"):
             process(torch.ones(shape, dtype=F64), torch.full((2,), 0.5, dtype=F64))

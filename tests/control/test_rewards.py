@@ -6,7 +6,7 @@ import pytest
 import torch
 from tests.oracle import close
 
-from feller.control.rewards import Class, Compressibility, Ink, OfStates, image_wishes, reward_of, wish_of
+from feller.control.rewards import Class, Compressibility, Ink, OfStates, Wish, image_wishes, reward_of, wish_of
 from feller.data import read
 from feller.errors import InputError, UsageError
 
@@ -21,7 +21,22 @@ def test_sums_factors_and_bounds() -> None:
     close(wish_of(["2 * ink", "-0.5*ink"], NAMED)(values, {}), (1.5 * ink).tolist(), 1e-6)
     close(wish_of(["3*ink<=0.3"], NAMED)(values, {}), (-3 * (ink - 0.3).clamp(min=0) ** 2).tolist(), 1e-6)
     close(wish_of(["ink >= 0.3"], NAMED)(values, {}), (-((0.3 - ink).clamp(min=0) ** 2)).tolist(), 1e-6)
+    close(wish_of(["2 * ink == 0.3"], NAMED)(values, {}), (-2 * (ink - 0.3) ** 2).tolist(), 1e-6)
     close(reward_of(Ink(16), DIGITS), ink.tolist(), 1e-6)
+
+
+def test_what_has_no_name_may_be_known_elsewhere() -> None:
+    """As the runs of regressors are: with their paths, which may hold any letter but those of a bound."""
+
+    def other(words: str) -> Wish | None:
+        return Ink(16) if words == "runs/a:b=c" else None
+
+    values = DIGITS.values.float()
+    ink = values.flatten(1).mean(1) / 16
+    close(wish_of(["runs/a:b=c"], NAMED, other)(values, {}), ink.tolist(), 1e-6)
+    close(wish_of(["2 * runs/a:b=c==0.5"], NAMED, other)(values, {}), (-2 * (ink - 0.5) ** 2).tolist(), 1e-6)
+    with pytest.raises(UsageError, match=r"no reward is called 'runs/b'.* or the run of a regressor"):
+        wish_of(["runs/b"], NAMED, other)
 
 
 def test_own_functions(tmp_path: pathlib.Path) -> None:
@@ -58,7 +73,7 @@ def test_compressibility_has_no_gradient() -> None:
 
 
 def test_classes() -> None:
-    wish = Class(lambda values: torch.stack([values[:, 0], 2 * values[:, 0], 0 * values[:, 0]], 1), (0, 2))
+    wish = Class(lambda values, given: torch.stack([values[:, 0], 2 * values[:, 0], 0 * values[:, 0]], 1), (0, 2))
     x = torch.tensor([[0.0], [1.0]])
     probabilities = torch.tensor([[0.0, 0.0, 0.0], [1.0, 2.0, 0.0]]).softmax(1)
     close(wish(x, {}), (probabilities[:, 0] + probabilities[:, 2]).log().tolist(), 1e-6)
@@ -67,7 +82,7 @@ def test_classes() -> None:
 @pytest.mark.parametrize(
     ("texts", "told"),
     [
-        ([], "expected a reward: file.py:function, or ink, compressibility"),
+        ([], "expected a reward: file.py:function, the run of a regressor, ink, compressibility"),
         (["inc"], "no reward is called 'inc': .*ink"),
         (["ink<=much"], "bounded by 'much', expected a number"),
         ([""], "cannot read the reward ''"),
@@ -79,5 +94,7 @@ def test_what_cannot_be_read(texts: list[str], told: str) -> None:
 
 
 def test_shapes_are_checked() -> None:
-    with pytest.raises(InputError, match=r"a tensor \[5\], one number for each sample; got \[\]"):
+    with pytest.raises(InputError, match=r"one number for each of 5 samples, \[5\]; got a tensor \[\]"):
         reward_of(lambda values, given: values.sum(), DIGITS)
+    with pytest.raises(InputError, match="the reward is nan for 5 of 5 samples"):
+        reward_of(lambda values, given: values.flatten(1).mean(1) * torch.nan, DIGITS)

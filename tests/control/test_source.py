@@ -224,6 +224,22 @@ def test_enough_is_enough() -> None:
     assert (loose.calls <= tight.calls).all()
 
 
+def test_enough_is_of_what_is_kept() -> None:
+    """A step that is good for the wish and bad for the whole is not kept, so it does not end the search either."""
+    still = solved(lambda rows: lambda x, t: Characteristics(x * 0), [0.0, 1.0], Euler(), Draws(0))
+    found = find_sources(
+        still,
+        lambda x, rows: (x[:, 0] - 1).square(),
+        torch.zeros(1, 1, dtype=F64),
+        Euclidean((1,)),
+        minimiser=Adam(0.5, 60),
+        prior=Density(10.0),
+        enough=0.3,  # as after the first step, where the whole is 1.5 instead of 1
+    )
+    assert found.source.item() == pytest.approx(1 / 6, abs=0.02)
+    assert found.calls.item() == 61
+
+
 def test_on_a_sphere_sources_stay_on_it() -> None:
     space, goal = Sphere(2), torch.tensor([0.0, 0.0, 1.0], dtype=F64)
 
@@ -232,7 +248,7 @@ def test_on_a_sphere_sources_stay_on_it() -> None:
         return Characteristics(torch.linalg.cross(axis, x))
 
     x_0 = space.project(Draws(0).at("source").normal((5, 3), F64))
-    flow = solved(lambda rows: turning, linear_grid(10), Midpoint(space), Draws(0))
+    flow = solved(lambda rows: turning, linear_grid(4), Midpoint(space), Draws(0))
     found = find_sources(flow, lambda x, rows: 1 - x @ goal, x_0, space)
     close(found.source.norm(dim=1), (1.0,) * 5, 1e-12)
     assert found.loss.max() < 1e-8

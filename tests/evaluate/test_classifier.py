@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from torch.func import functional_call, grad, vmap
 
 from feller.draws import Draws
-from feller.evaluate.classifier import FEATURES, Classifier, ClassifyLabel, ClassifyRotation, turn, window
+from feller.evaluate.classifier import ClassifyLabel, ClassifyRotation, turn, window
+from feller.networks.classifier import FEATURES, Classifier
 
 
 def pictures(n: int, channels: int, height: int, width: int) -> torch.Tensor:

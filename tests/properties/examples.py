@@ -20,12 +20,18 @@ from torch import Tensor
 
 import feller
 from feller import couplings, losses, schedules, spaces, times
-from feller.control.adjoint_matching import AdjointMatching, Full, Lean
+from feller.control.adjoint_matching import AdjointMatching, Full, Landing, Lean
+from feller.control.direct import DirectGradient, OneStep
+from feller.control.discrete_adjoint import DiscreteAdjoint
+from feller.control.filtered import Filtered
+from feller.control.policy_gradient import PolicyGradient
+from feller.data.target import Target
 from feller.distillation import Distillation
 from feller.draws import Draw, Draws
-from feller.evaluate.classifier import Classifier, ClassifyLabel, ClassifyRotation
+from feller.evaluate.classifier import ClassifyLabel, ClassifyRotation
 from feller.gradient import Gradient
 from feller.maximum_likelihood import MaximumLikelihood
+from feller.networks.classifier import Classifier
 from feller.next_token import NextToken
 from feller.objective import Matching, Objective
 from feller.paths import (
@@ -43,6 +49,7 @@ from feller.paths import (
     Data,
     Embedded,
     Ends,
+    Estimates,
     FewestJumps,
     Finish,
     GaussianLaw,
@@ -77,6 +84,7 @@ from feller.paths import (
 from feller.paths import Product as ProductPath
 from feller.paths.affine import Constant, Level, Memoryless, NoiseLevel, Vanishing
 from feller.paths.laws import AtStart, Explicit
+from feller.regression import Regression
 from feller.simulate import (
     RK4,
     Ancestral,
@@ -172,6 +180,8 @@ class ObjectiveCase(Case):
     """A new small network, in float64, whose weights are not zero."""
     rows: bool = True
     """An example depends on its own row of the batch alone."""
+    random: bool = True
+    """Something is drawn."""
 
 
 BASES: tuple[type, ...] = (
@@ -373,6 +383,11 @@ def batch_of(ends: Callable[[int, Draw], tuple[State, State]]) -> Callable[[int,
     return batch
 
 
+def told(n: int, draw: Draw) -> dict[str, Any]:
+    """Draw states, and two numbers told of each, whole ones so that they may be a class."""
+    return {"x_1": draw.normal((n, 2), F64), "given": {}, "target": draw.integers(2, (n, 2)).double()}
+
+
 def sources_of(ends: Callable[[int, Draw], tuple[State, State]]) -> Callable[[int, Draw], dict[str, Any]]:
     """Return labelled sources without data."""
 
@@ -413,6 +428,12 @@ def half_rotation(x: Tensor) -> Tensor:
     return x * x.new_tensor([-1, -1, 1])
 
 
+def waves(x: Tensor, given: dict[str, Tensor]) -> Tensor:
+    """Return a reward."""
+    return x.sin().sum(1)
+
+
+FLOW: dict[str, Any] = {"path": Affine(schedules.Cosine(), Data()), "space": spaces.Euclidean((2,)), "guidance": 2.0}
 SHARES = (0.1, 0.2, 0.3, 0.4)
 PER_TOKEN = schedules.PerToken(SHARES)
 PAIR = ProductPath({"real": Affine(), "token": Mixture()})
@@ -534,6 +555,9 @@ EXAMPLES: dict[type, list[Case]] = {
     ],
     Binned: [PathCase(Binned(), reals(2), moves=False), PathCase(Binned(share=0.5), reals(2), moves=False)],
     AtStart: [Case(AtStart(Explicit()))],
+    Estimates: [
+        PathCase(Estimates(Target(("a",), (0.0,), (1.0,))), reals(2), meets_ends=False, moves=False, mixes=False)
+    ],
     Autoregressive: [PathCase(Autoregressive(), tokens(4, 3), certain(4), meets_ends=False, moves=False)],
     schedules.PerToken: [Case(schedules.PerToken(SHARES))],
     LeastEnergy: [Case(LeastEnergy(((1.0, 1.0, 5.0), (1.0, 1.0, 1.0), (5.0, 1.0, 1.0))))],
@@ -627,8 +651,19 @@ EXAMPLES: dict[type, list[Case]] = {
             (Affine(), Lean(), 1.0),
             (Affine(schedules.Cosine(), Data()), Full(), 1.0),
             (Affine(prediction=Source()), Lean(), 2.0),
+            (Affine(), Landing(), 1.0),
         )
     ],
+    **{
+        type(rule): [ObjectiveCase(rule.against(Small(2), waves), sources_of(reals(2)), lambda: Moved(2), **facts)]
+        for rule, facts in (
+            (DirectGradient(**FLOW, last=2, steps=4), {"random": False}),
+            (OneStep(**FLOW, steps=4), {}),
+            (DiscreteAdjoint(**FLOW, steps=4), {}),
+            (Filtered(**FLOW, steps=4), {"rows": False}),
+            (PolicyGradient(**FLOW, steps=4), {"rows": False}),
+        )
+    },
     MaximumLikelihood: [
         ObjectiveCase(
             MaximumLikelihood(Affine(), spaces.Euclidean((2,)), steps=3, divergence=divergence, drop=0.5),
@@ -636,6 +671,10 @@ EXAMPLES: dict[type, list[Case]] = {
             lambda: Small(2),
         )
         for divergence in (Hutchinson(2), Exact())
+    ],
+    Regression: [
+        ObjectiveCase(Regression(Estimates(about), spaces.Euclidean((2,)), noise=0.5), told, lambda: Small(2))
+        for about in (Target(("a", "b"), (0.5, -1.0), (2.0, 0.5)), Target(("label",), classes=("red", "green")))
     ],
     NextToken: [
         ObjectiveCase(NextToken(Tokens(4, (3,)), drop=0.5, end=3), batch_of(tokens(4, 3)), lambda: Small(3, 4)),

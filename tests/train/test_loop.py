@@ -158,3 +158,31 @@ def test_gradient_is_clipped():
     report = next(iter(follow(fresh(replace(TRAINING, clip=1e-4)), replace(TRAINING, clip=1e-4))))
     assert math.isfinite(report.gradient.item())
     assert report.gradient.item() > 1e-4
+
+
+def test_examples_serve_several_steps():
+    """Steps 0, 3, 6, ... draw, as they would alone; those between repeat their examples, at new weights."""
+    counted = {}
+    for replay in (1, 3):
+        training, learner = replace(TRAINING, steps=8, replay=replay, lr=1e-9), fresh()
+        feed, asked = batches(DATA, training.batch, Draws(0)), []
+
+        def watched(step, rows, feed=feed, asked=asked):
+            asked.append(step)
+            return feed(step, rows)
+
+        objective = Matching(Affine(), Euclidean((2,)))
+        reports = list(train(learner, objective, watched, training, draws=Draws(0), engine=engine()))
+        counted[replay] = asked, [report.loss.item() for report in reports]
+    assert [asked for asked, _ in counted.values()] == [list(range(8)), [0, 3, 6]]
+    once, thrice = (losses for _, losses in counted.values())
+    assert [thrice[k] for k in (0, 3, 6)] == pytest.approx([once[k] for k in (0, 3, 6)], rel=1e-5)
+    assert thrice[:3] == pytest.approx([once[0]] * 3, rel=1e-5)
+    assert thrice[1] != pytest.approx(once[1], rel=1e-3)
+
+
+def test_replay_of_one_changes_nothing():
+    """Losses of five steps as they were before examples could serve several."""
+    training = replace(TRAINING, steps=5)
+    losses = [report.loss.item() for report in follow(fresh(training), training)]
+    assert losses == pytest.approx([2.1908243, 1.7306266, 1.7340913, 1.7416626, 2.1921854], rel=1e-5)

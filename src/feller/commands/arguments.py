@@ -1,10 +1,12 @@
 """From words to commands; the only place that knows tyro."""
 
+from dataclasses import fields
 from typing import Annotated, Any, TypeVar
 
 import tyro
 
 from feller.errors import UsageError
+from feller.record import nearest
 
 T = TypeVar("T")
 Positional = tyro.conf.Positional
@@ -15,7 +17,9 @@ Real = Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint
 DataPlace = Positional[Annotated[str | None, tyro.conf.arg(metavar="[DATA]", help_behavior_hint="")]]
 RunPlace = Positional[Annotated[str | None, tyro.conf.arg(metavar="[RUN]", help_behavior_hint="")]]
 Words = Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...", help_behavior_hint="")]
-MANY = ("--given", "--reward")
+Wishes = Annotated[tuple[str, ...], tyro.conf.arg(aliases=("--rewards",), metavar="TEXT ...", help_behavior_hint="")]
+Names = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...", help_behavior_hint="")]
+MANY = (("--given",), ("--reward", "--rewards"), ("--target",))
 """Flags that take as many values as are given."""
 _FORM = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitSubcommandPrefixes)
 
@@ -31,9 +35,9 @@ def _check_once(words: list[str]) -> None:
     Raises:
         UsageError: If there is one.
     """
-    for flag in MANY:
-        if sum(word.partition("=")[0] == flag for word in words) > 1:
-            raise UsageError(f"{flag} stands twice; give it once, with all that it takes behind it")
+    for flags in MANY:
+        if sum(word.partition("=")[0] in flags for word in words) > 1:
+            raise UsageError(f"{flags[0]} stands twice; give it once, with all that it takes behind it")
 
 
 def parse(command: type[T], name: str, words: list[str], *, deep: bool = False) -> tuple[T, list[str]]:
@@ -47,9 +51,36 @@ def parse(command: type[T], name: str, words: list[str], *, deep: bool = False) 
     return tyro.cli(command, prog=f"feller {name}", args=words, config=_FORM), []
 
 
-def change_fields(value: T, words: list[str]) -> T:
+def change_fields(value: T, words: list[str], command: str) -> T:
     """Set deeper fields of a frozen value, as `--train.lr 1e-4` does; `--help` shows the whole tree and ends.
 
     A word that is no field ends the program with status 2.
     """
-    return tyro.cli(type(value), prog="feller fit DATA", args=words, default=value, config=_FORM)
+    return tyro.cli(type(value), prog=f"feller {command}", args=words, default=value, config=_FORM)
+
+
+def check_names(words: list[str], command: Any, deeper: list[str]) -> None:
+    """Refuse words that are neither a flag of a command nor a field of the recipe, before anything is read.
+
+    Raises:
+        UsageError: If there is one; says which are near.
+    """
+    flags = [f"--{one.name.replace('_', '-')}" for one in fields(command) if one.name not in ("data", "folder")]
+    for word in words:
+        name = word.split("=")[0].removeprefix("--").split(".")[0].replace("-", "_")
+        if word.startswith("--") and name not in (*deeper, "help"):
+            kind = command.__name__.lower()
+            raise UsageError(f"{kind} has no flag {word}: {nearest(word, flags)}; and the recipe's fields, see --help")
+
+
+def words_of(command: Any) -> list[str]:
+    """Return the words that make a command again: its name, and what differs from the usual."""
+    words = [type(command).__name__.lower()]
+    for one in fields(command):
+        value = getattr(command, one.name)
+        if value == one.default or one.name == "json":
+            continue
+        flag = f"-{one.name}" if len(one.name) == 1 else f"--{one.name.replace('_', '-')}"
+        values = value if isinstance(value, tuple) else () if value is True else (value,)
+        words += [*(() if one.name in ("data", "folder") else (flag,)), *map(str, values)]
+    return words

@@ -10,7 +10,7 @@ from feller.commands.arguments import DataPlace, Text
 class Data:
     """List the examples inside the package, or say what is in DATA."""
 
-    deep: ClassVar[bool] = False
+    deep: ClassVar[str] = ""
 
     name: DataPlace = None
     """An example's name, or a file or folder to look into."""

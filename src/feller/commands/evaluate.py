@@ -10,7 +10,7 @@ from feller.commands.arguments import RunPlace, Text
 class Evaluate:
     """Compare samples of RUN, the newest by default, with real data, and write its report."""
 
-    deep: ClassVar[bool] = False
+    deep: ClassVar[str] = ""
 
     folder: RunPlace = None
     """The run folder."""

@@ -3,9 +3,8 @@
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
-from feller.commands.arguments import DataPlace, Real, Text, Whole, change_fields
+from feller.commands.arguments import DataPlace, Names, Real, Text, Whole, change_fields, check_names
 from feller.errors import UsageError
-from feller.record import nearest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +15,7 @@ class Fit:
     shows them all.
     """
 
-    deep: ClassVar[bool] = True
+    deep: ClassVar[str] = "--recipe"
 
     data: DataPlace = None
     """A table of points, places or angles; a folder of images; crystals (.cif, or a column of a .csv);
@@ -39,6 +38,9 @@ class Fit:
     """Where rows of numbers lie: sphere, torus, simplex, poincare, spd, rotations, euclidean, or a mesh (.obj .off)."""
     vocabulary: Text = None
     """Symbols of a text: characters, bytes, subwords or subwords:NUMBER; by default characters, where there are few."""
+    target: Names = ()
+    """What is to be told of the data, instead of drawing such: numbers that XYZ comments, SDF records, columns of a
+    table or those beside one of CIF give; or label, the class."""
     project: bool = False
     """Move points beside --space to the nearest on it, instead of refusing them."""
     start_from: Text = None
@@ -55,17 +57,18 @@ class Fit:
     def run(self, words: list[str]) -> dict[str, Any]:
         """Do it; `words` set fields of the recipe."""
         from feller.commands.terminal import show, speaker
+        from feller.journeys.asked import asked_of
         from feller.journeys.fit import fit, with_budget
         from feller.recipes import Recipe
 
         if self.steps is not None and self.minutes is not None:
             raise UsageError("--steps and --minutes exclude each other; choose one")
 
-        _check_names(words, [field.name for field in fields(Recipe)])
+        check_names(words, Fit, [field.name for field in fields(Recipe)])
 
         def change(recipe: Recipe) -> Recipe:
             changed = with_budget(recipe, steps=self.steps, minutes=self.minutes)
-            return change_fields(changed, words) if words else changed
+            return change_fields(changed, words, "fit DATA") if words else changed
 
         tell = speaker()
         run, numbers = fit(
@@ -78,6 +81,7 @@ class Fit:
             space=self.space,
             project=self.project,
             vocabulary=self.vocabulary,
+            target=self.target,
             start_from=self.start_from,
             change=change,
             resume=self.resume,
@@ -86,14 +90,8 @@ class Fit:
         )
         show(numbers, tell)
         code = f" --code {self.recipe.rpartition(':')[0]}" if self.recipe and ":" in self.recipe else ""
-        tell.say(f"draw samples with: feller sample {run.path}{code}")
+        if asked_of(run).target:
+            tell.say(f"ask for samples of another run with: feller steer RUN --reward {run.path}")
+        else:
+            tell.say(f"draw samples with: feller sample {run.path}{code}")
         return {"run": str(run.path), **numbers}
-
-
-def _check_names(words: list[str], deeper: list[str]) -> None:
-    """Refuse words that are neither a flag nor a field of the recipe, before anything is read."""
-    flags = [f"--{field.name.replace('_', '-')}" for field in fields(Fit) if field.name != "data"]
-    for word in words:
-        name = word.split("=")[0].removeprefix("--").split(".")[0].replace("-", "_")
-        if word.startswith("--") and name not in (*deeper, "help"):
-            raise UsageError(f"fit has no flag {word}: {nearest(word, flags)}; and the recipe's fields, see --help")

@@ -13,10 +13,10 @@ from feller.record import nearest
 class Reproduce:
     """Test the claims of a paper at laptop scale, beside the paper's figures."""
 
-    deep: ClassVar[bool] = False
+    deep: ClassVar[str] = ""
 
     paper: Positional[str] = "all"
-    """flow-matching-guide, kinetic-optimal, generator-matching, or all."""
+    """flow-matching-guide, kinetic-optimal, generator-matching, adjoint-matching, d-flow, or all."""
     quick: bool = False
     """One seed and short trainings."""
     data: Text = None

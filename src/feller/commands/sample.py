@@ -15,7 +15,7 @@ MOST_LINES = 10
 class Sample:
     """Draw samples from RUN, the newest by default."""
 
-    deep: ClassVar[bool] = False
+    deep: ClassVar[str] = ""
 
     folder: RunPlace = None
     """The run folder."""

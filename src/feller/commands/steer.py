@@ -1,40 +1,57 @@
 """feller steer."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from feller.commands.arguments import RunPlace, Text, Whole, Words, short
+from feller.commands.arguments import Real, RunPlace, Text, Whole, Wishes, Words, short, words_of
 from feller.commands.sample import pairs
 from feller.errors import UsageError
-
-Wishes = Annotated[tuple[str, ...], short("--rewards")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Steer:
-    """Draw samples from RUN, the newest by default, that are as wished; nothing is trained."""
+    """Draw samples from RUN, the newest by default, that are as wished, or explain an observation, without training.
 
-    deep: ClassVar[bool] = False
+    Either --reward, or --observe and --operator.
+    """
+
+    deep: ClassVar[str] = ""
 
     folder: RunPlace = None
     """The run folder."""
     reward: Wishes = ()
-    """What is wished for: file.py:FUNCTION of samples, or by name, such as ink or class=7; each may have NUMBER *
-    before it, or <= NUMBER behind it. Several add up."""
-    n: Annotated[int, short("-n")] = 16
-    """Number of samples; each has a search of its own."""
+    """What is wished for: file.py:FUNCTION of samples, the run of a regressor, or by name, such as ink or class=7; each
+    may have NUMBER * before it, or <= NUMBER, >= NUMBER, == NUMBER behind it. Several add up."""
+    n: Annotated[Whole, short("-n")] = None
+    """Number of samples, 16 by default, each with a search of its own; with --observe of each observation, 4 by
+    default."""
     out: Text = None
     """Where they go, as for `sample`."""
+    observe: Text = None
+    """What was measured: a picture, or numbers in an .npy or .npz, of one example or several."""
+    operator: Text = None
+    """How that came about: inpaint, pool=FACTOR, blur=WIDTH, unknown-blur, grey, sums=COUNT, magnitudes,
+    file.py:FUNCTION, or file.py:FORWARD,ADJOINT for a linear one."""
+    mask: Text = None
+    """What is to be filled, for inpaint: white in a picture, 1 or True in an array."""
+    noise: float = 0.0
+    """Standard deviation of the measurements, in the units of the data."""
+    method: str = "source"
+    """How observations are explained: source (search), or by guidance pigdm, ot-ode, dps; or red-diff."""
+    scale: Real = None
+    """Of guidance; the usual 1 is safe, and 3 is often nearer to the truth (10 and 20 for dps)."""
     steps: int = 20
-    """Of each search, at most."""
+    """Of each search for a reward, at most."""
     calls: Whole = None
-    """Network calls of each solve; by default 12, which is six midpoint steps."""
+    """Network calls of each solve for a reward; by default 12, which is six midpoint steps."""
     solver: Text = None
     """euler, midpoint, heun or rk4."""
     prior: str = "shell"
     """What keeps sources like those that the model knows: shell, they keep their length; radius=NUMBER, their length
     costs so many times the nats of its law; or none."""
+    over: str = "source"
+    """What a search for a reward moves: source, condition (what the network makes of the conditions), or both."""
     given: Words = ()
     """Conditions or parts of the data, KEY=VALUE, as for `sample`."""
     guidance: float = 1.0
@@ -50,28 +67,66 @@ class Steer:
         """Do it."""
         from feller.commands.folder import find
         from feller.commands.terminal import heard, show, speaker
-        from feller.journeys.steer import SEARCH, USUAL, steer
-        from feller.sampling import Sampling
+        from feller.journeys.steered import page_of_observation, page_of_wish
 
+        if self.reward and self.observe is not None:
+            raise UsageError("--reward and --observe exclude each other; choose one")
+        if self.observe is not None and self.operator is None:
+            raise UsageError("--observe needs --operator: how the measurements came about")
+        if self.observe is None and (self.operator or self.mask or self.noise or self.scale is not None):
+            raise UsageError("--operator, --mask, --noise and --scale go with --observe, which names what was measured")
         tell = speaker()
         run = find(self.folder, self.code, tell)
         with heard(tell):
-            found = steer(
-                run,
-                self.reward,
-                self.n,
-                out=self.out,
-                given=pairs(self.given),
-                guidance=self.guidance,
-                sampling=Sampling(self.solver or USUAL.solver, self.calls or USUAL.calls),
-                minimiser=replace(SEARCH, steps=self.steps),
-                prior=_prior(self.prior),
-                seed=self.seed,
-                tell=tell,
-            )
-        show(found.numbers, tell)
-        tell.say(f"{self.n:,} samples: {found.place}")
-        return {"run": str(run.path), "samples": str(found.place), **found.numbers}
+            if self.observe is None:
+                found = self._steer(run, tell)
+                page = page_of_wish(run, self.reward, found, words_of(self))
+            else:
+                found = self._observe(run, self.observe, tell)
+                page = page_of_observation(run, self.operator or "", found, words_of(self))
+        show({**found.numbers, "report": page}, tell)
+        tell.say(f"{found.numbers['n']:,} samples: {found.place}")
+        return {"run": str(run.path), "samples": str(found.place), **found.numbers, "report": page}
+
+    def _steer(self, run: Any, tell: Any) -> Any:
+        """Follow the reward."""
+        from feller.journeys.steer import USUAL, steer
+        from feller.sampling import Sampling
+
+        return steer(
+            run,
+            self.reward,
+            16 if self.n is None else self.n,
+            out=self.out,
+            given=pairs(self.given),
+            guidance=self.guidance,
+            sampling=Sampling(self.solver or USUAL.solver, self.calls or USUAL.calls),
+            steps=self.steps,
+            over=self.over,
+            prior=_prior(self.prior),
+            seed=self.seed,
+            tell=tell,
+        )
+
+    def _observe(self, run: Any, file: str, tell: Any) -> Any:
+        """Explain the observation."""
+        from feller.journeys.observe import observe
+
+        return observe(
+            run,
+            file,
+            self.operator or "",
+            4 if self.n is None else self.n,
+            mask=self.mask,
+            noise=self.noise,
+            method=self.method,
+            scale=self.scale,
+            out=self.out,
+            given=pairs(self.given),
+            guidance=self.guidance,
+            seed=self.seed,
+            tell=tell,
+        )
 
 
 def _prior(text: str) -> Any:

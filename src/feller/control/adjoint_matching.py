@@ -4,6 +4,7 @@ Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
 """
 
 import abc
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,20 +13,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from feller.control.chain import Chain, Step, adjoint_steps, roll_out, squared
+from feller.control.landing import landing_steps
 from feller.control.reward import Reward, reward_gradient
+from feller.control.tuning import Against, Tuning, check_memoryless, velocity, where_counted
 from feller.draws import Draws
 from feller.errors import UsageError
-from feller.guidance import cfg
-from feller.objective import Batch, Bound, Example, Objective, counted
-from feller.paths import Affine, Network, Path
-from feller.paths.product import parts
-from feller.paths.rescheduled import rescheduled
+from feller.objective import Batch, Example, Objective
+from feller.paths import Network
 from feller.processes import Process
-from feller.schedules import Linear
 from feller.simulate import LinearSolver, MemorylessEuler
-from feller.spaces import Space
+from feller.simulate.solver import clock
 from feller.times import linear_grid
-from feller.tree import Given, State, leaves, length, pad_right, spread, tree_map
+from feller.tree import Given, State, leaves, length, tree_map
 
 
 class Weighting(abc.ABC):
@@ -58,39 +57,80 @@ class Adjoint(abc.ABC):
     """What is followed back from the end."""
 
     @abc.abstractmethod
-    def of(self, tuned: Process) -> Process | None:
-        """Return the controlled flow that the adjoint belongs to; None for the base alone."""
+    def steps(
+        self,
+        base: Process,
+        chain: Chain,
+        times: Sequence[float],
+        solver: LinearSolver,
+        gradient: State,
+        tuned: Process,
+    ) -> Iterator[Step]:
+        """Yield the steps from the last to the first; arguments as for `landing_steps`."""
 
 
 @dataclass(frozen=True)
 class Lean(Adjoint):
     """The base alone: what the optimum makes zero on average is left out, and with it most of the noise."""
 
-    def of(self, tuned: Process) -> None:
-        """Return None."""
+    def steps(
+        self,
+        base: Process,
+        chain: Chain,
+        times: Sequence[float],
+        solver: LinearSolver,
+        gradient: State,
+        tuned: Process,
+    ) -> Iterator[Step]:
+        """Go back through the base."""
+        return adjoint_steps(base, chain, times, solver, gradient)
 
 
 @dataclass(frozen=True)
 class Full(Adjoint):
     """The controlled chain and its cost: the gradient of the control problem itself, known as continuous adjoint."""
 
-    def of(self, tuned: Process) -> Process:
-        """Return the tuned flow."""
-        return tuned
+    def steps(
+        self,
+        base: Process,
+        chain: Chain,
+        times: Sequence[float],
+        solver: LinearSolver,
+        gradient: State,
+        tuned: Process,
+    ) -> Iterator[Step]:
+        """Go back through the tuned flow."""
+        return adjoint_steps(base, chain, times, solver, gradient, tuned)
+
+
+@dataclass(frozen=True)
+class Landing(Adjoint):
+    """The same with the noise of the chain in the cost, which takes the noise of the adjoint away at the optimum.
+
+    Where the lean adjoint tells each round little about a state, as with many modes or a strong reward.
+    """
+
+    def steps(
+        self,
+        base: Process,
+        chain: Chain,
+        times: Sequence[float],
+        solver: LinearSolver,
+        gradient: State,
+        tuned: Process,
+    ) -> Iterator[Step]:
+        """Go back through the tuned flow, and what each step cost with its noise."""
+        return landing_steps(base, chain, times, solver, gradient, tuned)
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdjointMatching(Objective):
+class AdjointMatching(Tuning):
     """Regress the velocity on what the lean adjoint of memoryless roll-outs asks for.
 
     The only fixed point is the law p(x) exp(strength reward(x)), up to its total mass. It is no descent: the loss says
     nothing of progress, the reward and the divergence from the base do. First rounds overshoot.
     """
 
-    path: Path
-    space: Space
-    strength: float = 1.0
-    """Factor on the reward: how many nats of likelihood one unit of it is worth."""
     steps: int = 40
     """Of a roll-out."""
     share: float = 0.5
@@ -103,87 +143,29 @@ class AdjointMatching(Objective):
     ceiling: float | None = None
     """Losses of single states beyond which they do not count. It hides what tells modes apart, so that they are tilted
     too little; None for none."""
-    guidance: float = 1.0
-    """Of roll-outs, adjoint and loss alike; the law that is tilted is then that of guided samples."""
-    drop: float = 0.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        check_memoryless(self.path)
         if self.steps < 2:
             raise UsageError(f"expected roll-outs of at least 2 steps, got {self.steps}")
         if not 0 < self.share <= 1:
             raise UsageError(f"expected a share of the steps above 0, at most 1, got {self.share:g}")
-        if self.strength < 0:
-            raise UsageError(f"expected a strength of 0 or more, got {self.strength:g}; change the sign of the reward")
-        check_memoryless(self.path)
 
     def against(self, base: Network, reward: Reward) -> Objective:
-        """Return the objective with the network that it starts from, which stays as it is, and the reward."""
+        """Return the objective with its base and reward; its cost is half the squared control along a roll-out."""
         return _Against(self, base, reward)
 
-    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
-        """Refuse: there is no reward.
-
-        Raises:
-            UsageError: Always.
-        """
-        raise UsageError("adjoint matching needs a reward and a model to start from: `feller tune` has both")
-
-    def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
-        """Return half the weighted squared difference of velocities, over all numbers."""
-        return self.compare(self.process(network, example["given"]), example)
-
     def compare(self, process: Process, example: Example) -> Float[Tensor, " b"]:
-        """Return the loss of a flow."""
+        """Return half the weighted squared difference of velocities, over all numbers."""
         x_t, t = example["x_t"], example["t"]
-        found = tree_map(lambda part: part.velocity, process(x_t, t))
-        marks = counted(example["given"], spread(t, x_t))
-        losses = example["weight"] / 2 * squared(*(_only(marks, v) for v in (found, example["target"])))
+        found = where_counted(example["given"], t, velocity(process, x_t, t), example["target"])
+        losses = example["weight"] / 2 * squared(found, example["target"])
         return losses if self.ceiling is None else losses.clamp(max=self.ceiling)
 
-    def process(self, network: Network, given: Given, nulls: dict[str, Any] | None = None) -> Process:
-        """Return the flow of a network on straight paths, on which the steps are most exact.
 
-        Args:
-            network: Which.
-            given: Conditions.
-            nulls: Those that it can do without, for guidance; by default as the network says.
-        """
-        nulls = getattr(network, "nulls", {}) if nulls is None else nulls
-        absent = tuple(name for name in given if name in nulls)
-        path, guided = self.path, cfg(network, self.guidance, absent=absent, nulls=nulls)
-        if any(part.schedule != Linear() for part in parts(path) if isinstance(part, Affine)):
-            path, guided = rescheduled(path, guided, Linear())
-        return path.process(guided, given)
-
-
-def check_memoryless(path: Path) -> None:
-    """Refuse a path whose process has no memoryless noise.
-
-    Raises:
-        UsageError: If a part of it is none of straight lines with a normal source, or has a noise of its own.
-    """
-    for part in parts(path):
-        if not isinstance(part, Affine) or part.noise is not None:
-            raise UsageError(
-                f"tuning needs the memoryless noise, which flows of numbers have (points, pictures); a path of kind"
-                f" {type(part).__name__} has none"
-            )
-
-
-def _only(marks: State | None, x: State) -> State:
-    """Set to zero what is not marked."""
-    if marks is None:
-        return x
-    return tree_map(lambda mark, leaf: torch.where(pad_right(mark, leaf), leaf, 0.0), spread(marks, x), x)
-
-
-class _Against(Bound):
+class _Against(Against):
     """Adjoint matching with its base and reward."""
-
-    def __init__(self, rule: AdjointMatching, base: Network, reward: Reward) -> None:
-        super().__init__(rule)
-        self.base, self.reward = base, reward
-        self.nulls = getattr(base, "nulls", {})
 
     def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
         """Roll out the network, ask the reward about the ends, and go back along the adjoint of the base.
@@ -194,14 +176,15 @@ class _Against(Bound):
         """
         rule, x_0, given = self.rule, batch["x_0"], batch.get("given", {})
         times, solver = linear_grid(rule.steps), rule.solver
-        tuned, base = (rule.process(one, given, self.nulls) for one in (network, self.base))
+        tuned, base = (self.flow(one, given) for one in (network, self.base))
         with torch.no_grad():
             chain = roll_out(tuned, x_0, times, solver, draws)
         reward, gradient = reward_gradient(self.reward, chain.end, given)
         slope = tree_map(lambda leaf: rule.strength * leaf, gradient)
         cost, kept, which = torch.zeros_like(reward), [], _looked_at(rule.steps, rule.share, draws)
-        for step in adjoint_steps(base, chain, times, solver, slope, rule.adjoint.of(tuned)):
-            cost = cost + step.cost(chain.velocities[step.number])
+        for step in rule.adjoint.steps(base, chain, times, solver, slope, tuned):
+            t = clock(chain.end, times[step.number])
+            cost = cost + step.cost(where_counted(given, t, chain.velocities[step.number], step.base))
             if step.number in which:
                 kept.append(self._example(step, chain, times[step.number], given))
         told = [{**example, "reward": reward, "cost": cost} for example in kept]
@@ -220,7 +203,7 @@ class _Against(Bound):
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
         """Compare velocities, as the rule says."""
-        return self.rule.compare(self.rule.process(network, example["given"], self.nulls), example)
+        return self.rule.compare(self.flow(network, example["given"]), example)
 
 
 def _looked_at(steps: int, share: float, draws: Draws) -> set[int]:

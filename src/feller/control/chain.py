@@ -40,6 +40,26 @@ def roll_out(process: Process, x_0: State, times: Sequence[float], solver: Linea
     return Chain(states, velocities, end)
 
 
+def control_cost(base: Process, chain: Chain, times: Sequence[float], solver: LinearSolver) -> Float[Tensor, " b"]:
+    """Return half the squared control along each path: its mean is the divergence from the base, in nats.
+
+    It is that of paths from one source, which bounds the divergence of their ends from above, and is that if the
+    followed network samples the base's law tilted by a function of the end.
+
+    Args:
+        base: The flow before fine-tuning.
+        chain: Roll-outs of the other.
+        times: Their grid.
+        solver: Their steps, with memoryless noise.
+    """
+    costs = []
+    for number, (x, velocity) in enumerate(zip(chain.states, chain.velocities, strict=True)):
+        linear = solver.linear(times[number], times[number + 1])
+        step = Step(number, linear, _velocity(base, x, times[number]), velocity)
+        costs.append(step.cost(velocity))
+    return torch.stack(costs).sum(0)
+
+
 @dataclass(frozen=True)
 class Step:
     """One step of a chain, as the regression sees it."""

@@ -6,16 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
-from feller.control.operators import LinearOperator, Operator
+from feller.control.operators import Inpaint, LinearOperator, Operator
+from feller.draws import Draws
 from feller.errors import UsageError
 from feller.paths.affine import Affine
-from feller.paths.predictions import Data, Velocity, convert
-from feller.processes import Characteristics, Process
-from feller.schedules import common_scales
-from feller.tree import pad_right
+from feller.processes import Process
+from feller.spaces import Space
 
 LEAST = 0.01
 """Deviation of measurements, in units of the states, below which a smaller one only makes the search slower."""
@@ -54,166 +53,109 @@ class Observation:
         return self.residual(x, rows, unknown).square().flatten(1).sum(1) / (2 * self.deviation**2)
 
     @property
+    def count(self) -> int:
+        """Measurements of one example that tell something of it; those of a hole do not."""
+        whole = self.measured[0]
+        if isinstance(self.operator, Inpaint):
+            return whole.numel() - int(self.operator.hole.expand(whole.shape).sum())
+        return whole.numel()
+
+    @property
     def enough(self) -> float:
         """The loss at which the noise would explain what is left; going on would fit it (the discrepancy principle)."""
-        counted = self.measured[0].numel()
-        return counted * self.noise**2 / (2 * self.deviation**2)
+        return self.count * self.noise**2 / (2 * self.deviation**2)
+
+    def misfit(self, x: Float[Tensor, " b *d"], unknown: Tensor | None = None) -> Float[Tensor, " b"]:
+        """Return the mean squared residual of all examples, in squared units of the measurements."""
+        rows = torch.arange(len(x), device=x.device)
+        return self.residual(x, rows, unknown).square().flatten(1).sum(1) / self.count
+
+    def inverted(self, like: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+        """Return the smallest states that lead to what was measured, or as near as any do.
+
+        Raises:
+            UsageError: If the operator is not linear.
+        """
+        operator = linear(self.operator)
+        zero = self.values(torch.zeros_like(like))
+        return operator.pseudo_inverse(self.measured - operator(zero), zero) / self.scale
 
 
-class Guidance(abc.ABC):
-    """What is added to the velocity so that the end explains the measurements. Implement one method to add one."""
+def linear(operator: Operator) -> LinearOperator:
+    """Return an operator, known to be linear.
+
+    Raises:
+        UsageError: If it is not.
+    """
+    if not isinstance(operator, LinearOperator):
+        kind = type(operator).__name__
+        raise UsageError(f"this needs a linear operator, and {kind} is none; choose `dps` or `source`")
+    return operator
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a model knows of data."""
+
+    process: Callable[[Tensor], Process]
+    """Numbers of examples, [m] -> their flow: each has its own conditions."""
+    path: Affine
+    """Whose flow it is; without noise."""
+    space: Space
+    """Where its states live."""
+
+
+@dataclass(frozen=True)
+class Restored:
+    """States that explain measurements."""
+
+    state: Float[Tensor, " b *d"]
+    residual: Float[Tensor, " b"]
+    """Mean square, in squared units of the measurements."""
+    calls: Int64[Tensor, " b"]
+    """Network calls for each example; most have a gradient, too."""
+    unknown: Float[Tensor, " b *u"] | None = None
+    """What was found of the operator, where it has an unknown part."""
+    source: Float[Tensor, " b *d"] | None = None
+    """What leads to the states, where it was looked for."""
+
+
+class Restoration(abc.ABC):
+    """A way to states that explain measurements. Implement one method to add one."""
 
     @abc.abstractmethod
-    def force(self, seen: "Seen") -> Float[Tensor, " b *d"]:
-        """Return what is added, in state per time."""
-
-
-@dataclass(frozen=True)
-class Seen:
-    """A state on its way, and the end that the model expects from there."""
-
-    observation: Observation
-    x_t: Float[Tensor, " b *d"]
-    """Wants a gradient."""
-    expected: Float[Tensor, " b *d"]
-    """E[x_1 | x_t], a function of x_t."""
-    rows: Tensor
-    alpha: float
-    sigma: float
-    eta: float
-    """Weight of a score in the velocity."""
-
-    def residual(self) -> Float[Tensor, " b *m"]:
-        """Return measured minus predicted of the expected end."""
-        return self.observation.residual(self.expected, self.rows)
-
-    def pulled(self, output: Tensor, weights: Tensor) -> Float[Tensor, " b *d"]:
-        """Return the gradient in the state of a weighted sum of outputs."""
-        return torch.autograd.grad(output, self.x_t, weights)[0]
-
-
-@dataclass(frozen=True)
-class PiGDM(Guidance):
-    """The score of the measurements if the end were normal around what is expected, with variance r^2.
-
-    r^2 = sigma^2 / (sigma^2 + alpha^2), right for normal data of variance 1. Needs a linear operator. Source: Song et
-    al. 2023, "Pseudoinverse-guided diffusion models for inverse problems", ICLR; on flows Pokle et al. 2023,
-    arXiv 2310.04432.
-    """
-
-    scale: float = 1.0
-    """On the score; larger ones than 1 often are better by the mean squared error."""
-
-    def force(self, seen: Seen) -> Float[Tensor, " b *d"]:
-        """Return eta J^T A^T (r^2 A A^T + noise^2)^-1 (y - A expected)."""
-        about = seen.observation
-        operator = about.operator
-        if not isinstance(operator, LinearOperator):
-            raise UsageError("this guidance needs a linear operator; choose `dps` or a search for the source")
-        r = seen.sigma**2 / (seen.sigma**2 + seen.alpha**2)
-        predicted = about.predicted(seen.expected)
-        rest = (about.measured[seen.rows] - predicted).detach()
-        weights = operator.solve(rest, about.values(seen.expected).detach(), r * about.scale**2, about.noise**2)
-        return self.scale * seen.eta * seen.pulled(predicted, weights)
-
-
-@dataclass(frozen=True)
-class DPS(Guidance):
-    """The slope of the distance between measured and predicted, for any operator; its scale is for you to choose.
-
-    Source: Chung et al. 2023, "Diffusion posterior sampling for general noisy inverse problems", arXiv 2209.14687.
-    """
-
-    scale: float = 10.0
-
-    def force(self, seen: Seen) -> Float[Tensor, " b *d"]:
-        """Return minus the scaled gradient of `|y - A expected|`."""
-        distance = seen.residual().square().flatten(1).sum(1).add(1e-12).sqrt() / seen.observation.scale
-        return -self.scale * seen.pulled(distance, torch.ones_like(distance))
-
-
-def guided(process: Process, path: Affine, observation: Observation, guidance: Guidance, rows: Tensor) -> Process:
-    """Let measurements steer a flow.
-
-    Args:
-        process: The flow of the examples with these numbers.
-        path: An affine path without noise, whose flow it is.
-        observation: What was measured.
-        guidance: How it is heard.
-        rows: Numbers of the examples.
-    """
-
-    def steered(x: Tensor, t: Tensor) -> Characteristics:
-        scales = common_scales(path.schedule, t)
-        with torch.enable_grad():
-            x_t = x.detach().requires_grad_()
-            velocity = process(x_t, t).velocity
-            expected = convert(velocity, Velocity(), Data(), x_t, scales)
-            alpha, sigma = (float(torch.as_tensor(n).flatten()[0]) for n in scales[:2])
-            eta = min(float(scales.eta.flatten()[0]), MOST_ETA)
-            force = guidance.force(Seen(observation, x_t, expected, rows, alpha, sigma, eta))
-        return Characteristics(velocity.detach() + force.detach())
-
-    return steered
-
-
-MOST_ETA = 1e3
-"""Of the weight of a score, which is infinite at the source."""
-
-
-@dataclass(frozen=True)
-class RedDiff:
-    """A regularised fit: examples move until they explain the measurements, and the model finds them likely.
-
-    Source: Mardani et al. 2023, "A variational perspective on solving inverse problems with diffusion models", arXiv
-    2305.04391.
-    """
-
-    weight: float = 0.25
-    """Of the model against the measurements."""
-    lr: float = 0.1
-    steps: int = 100
-
-    def run(
+    def restore(
         self,
-        process: Process,
-        path: Affine,
+        learned: Learned,
         observation: Observation,
-        start: Float[Tensor, " b *d"],
-        noises: Callable[[int], Tensor],
-        rows: Tensor,
-    ) -> Float[Tensor, " b *d"]:
-        """Return the fitted states.
+        x_0: Float[Tensor, " b *d"],
+        draws: Draws,
+        *,
+        tell: Callable[[float], None] = lambda share: None,
+    ) -> Restored:
+        """Return states that explain what was measured; what an example becomes does not depend on the batch.
 
         Args:
-            process: The flow of the examples with these numbers.
-            path: An affine path without noise, whose flow it is.
-            observation: What was measured.
-            start: States to start from, such as those of the pseudo-inverse.
-            noises: Number of a step -> normal numbers in the shape of the states.
-            rows: Numbers of the examples.
+            learned: The model.
+            observation: What was measured of b examples.
+            x_0: Draws of the source law to begin with; other ones give other answers.
+            draws: Source of all other randomness.
+            tell: Hears the share that is done.
+
+        Raises:
+            UsageError: If this way cannot deal with the operator.
         """
-        x = start.clone()
-        first, second = torch.zeros_like(x), torch.zeros_like(x)
-        for step in range(self.steps):
-            time = (step + 0.5) / self.steps
-            t = torch.full((len(x),), time, dtype=x.dtype, device=x.device)
-            scales = path.schedule(t)
-            alpha, sigma = (pad_right(torch.as_tensor(n, dtype=x.dtype).expand(len(x)), x) for n in scales[:2])
-            noise = noises(step)
-            with torch.no_grad():
-                state = alpha * x + sigma * noise
-                expected = convert(process(state, t).velocity, Velocity(), Data(), state, scales)
-                away = (state - alpha * expected) / sigma - noise
-            with torch.enable_grad():
-                here = x.detach().requires_grad_()
-                fit = observation.residual(here, rows).square().sum() / (2 * observation.scale**2)
-                (slope,) = torch.autograd.grad(fit, here)
-            slope = slope + self.weight * away * (sigma / alpha).clamp(max=1 / LEAST)
-            first, second = 0.9 * first + 0.1 * slope, 0.99 * second + 0.01 * slope.square()
-            size = (second / (1 - 0.99 ** (step + 1))).sqrt() + 1e-8
-            x = x - self.lr * first / (1 - 0.9 ** (step + 1)) / size
-        return x
+
+
+def refuse_unknown(operator: Operator, method: str) -> None:
+    """Refuse an operator with an unknown part.
+
+    Raises:
+        UsageError: If it has one.
+    """
+    if operator.unknown is not None:
+        kind = type(operator).__name__
+        raise UsageError(f"{kind} has an unknown part, which {method} cannot look for; choose `source`")
 
 
 def wiener(

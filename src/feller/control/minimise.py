@@ -3,7 +3,7 @@
 import abc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -12,7 +12,10 @@ from torch import Tensor
 from feller.errors import UsageError
 
 Function = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""(x [m, d], numbers of these examples [m]) -> values [m], gradients [m, d]."""
+"""(x [m, d], numbers of these examples [m], which may come more than once) -> values [m], gradients [m, d].
+
+Gradients are zeros for a minimiser that asks for none.
+"""
 
 
 class Iterate(NamedTuple):
@@ -22,13 +25,16 @@ class Iterate(NamedTuple):
     value: Float[Tensor, " b"]
     gradient: Float[Tensor, "b d"]
     calls: Int64[Tensor, " b"]
-    """How often each was evaluated, with its gradient."""
+    """How often each was evaluated."""
     going: Bool[Tensor, " b"]
     """Which of them may still fall; the others stay as they are."""
 
 
 class Minimiser(abc.ABC):
     """Implement one method to add one."""
+
+    gradients: ClassVar[bool] = True
+    """Whether it asks the function for them."""
 
     @abc.abstractmethod
     def run(self, function: Function, x: Float[Tensor, "b d"]) -> Iterator[Iterate]:
@@ -46,12 +52,30 @@ def begin(function: Function, x: Tensor) -> Iterate:
     return Iterate(x.clone(), value.clone(), gradient.clone(), calls, going)
 
 
-@dataclass(frozen=True)
-class Adam(Minimiser):
-    """Steps of a length of one's own, however steep; keeps the best point of each example.
+class Moments:
+    """Running means of gradients and of their squares, for each example, and the steps that Adam makes of them.
 
     Source: Kingma and Ba 2015, "Adam: a method for stochastic optimization", arXiv 1412.6980.
     """
+
+    def __init__(self, like: Float[Tensor, " b *d"], betas: tuple[float, float]) -> None:
+        self.betas, self.steps = betas, 0
+        self.means = [torch.zeros_like(like) for _ in betas]
+
+    def step(self, slope: Float[Tensor, " m *d"], rows: Int64[Tensor, " m"]) -> Float[Tensor, " m *d"]:
+        """Return the way uphill, about 1 in each number; all `rows` were in every step before."""
+        self.steps += 1
+        unbiased = []
+        for mean, power, beta in zip(self.means, (slope, slope.square()), self.betas, strict=True):
+            mean[rows] = beta * mean[rows] + (1 - beta) * power
+            unbiased.append(mean[rows] / (1 - beta**self.steps))
+        first, second = unbiased
+        return first / (second.sqrt() + 1e-12)
+
+
+@dataclass(frozen=True)
+class Adam(Minimiser):
+    """Steps of a length of one's own, however steep; keeps the best point of each example."""
 
     lr: float = 0.05
     """Length of a step in each number."""
@@ -66,19 +90,12 @@ class Adam(Minimiser):
         """Yield the best points so far."""
         best = begin(function, x)
         yield best
-        here, slope = best.x.clone(), best.gradient.clone()
-        first, second = torch.zeros_like(x), torch.zeros_like(x)
-        for step in range(1, self.steps + 1):
+        here, slope, moments = best.x.clone(), best.gradient.clone(), Moments(x, self.betas)
+        for _ in range(self.steps):
             rows = best.going.nonzero()[:, 0]
             if not len(rows):
                 return
-            for memory, power, beta in (
-                (first, slope[rows], self.betas[0]),
-                (second, slope[rows].square(), self.betas[1]),
-            ):
-                memory[rows] = beta * memory[rows] + (1 - beta) * power
-            mean, size = first[rows] / (1 - self.betas[0] ** step), second[rows] / (1 - self.betas[1] ** step)
-            here[rows] -= self.lr * mean / (size.sqrt() + 1e-12)
+            here[rows] -= self.lr * moments.step(slope[rows], rows)
             value, gradient = function(here[rows], rows)
             best.calls[rows] += 1
             finite = torch.isfinite(value) & torch.isfinite(gradient).all(1)

@@ -19,7 +19,15 @@ def rewarded(reward: Reward, x: State, given: Given) -> Float[Tensor, " b"]:
     Raises:
         InputError: If it has another shape than [b], or is no number somewhere.
     """
-    values, n = reward(x, given), length(x)
+    return checked(reward(x, given), length(x))
+
+
+def checked(values: object, n: int) -> Float[Tensor, " b"]:
+    """Return rewards of n samples, if they are that.
+
+    Raises:
+        InputError: If they have another shape than [n], or are no number somewhere.
+    """
     if not isinstance(values, Tensor) or values.shape != (n,):
         got = f"a tensor {list(values.shape)}" if isinstance(values, Tensor) else f"a {type(values).__name__}"
         raise InputError(f"the reward must return a tensor with one number for each of {n} samples, [{n}]; got {got}")

@@ -13,9 +13,10 @@ from PIL import Image
 from torch import Tensor
 
 from feller.code import load_function
+from feller.control.reward import checked
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset, Modality
-from feller.errors import InputError, UsageError
+from feller.errors import UsageError
 from feller.record import nearest
 from feller.tree import Given, State, leaves, tree_map
 
@@ -23,9 +24,17 @@ Wish = Callable[[State, Given], Tensor]
 """(values in the units of the data, perhaps not rounded; conditions) -> reward, [b]."""
 Named = Callable[[str], Wish]
 """What a person writes after the name -> the wish."""
+Other = Callable[[str], Wish | None]
+"""What a person writes, without factor and bound -> the wish, or None."""
 
+SIDES: dict[str, Callable[[Tensor, float], Tensor]] = {
+    "<=": lambda found, bound: (found - bound).clamp(min=0),
+    ">=": lambda found, bound: (bound - found).clamp(min=0),
+    "==": lambda found, bound: found - bound,
+}
+"""How far a reward is beyond a bound of each kind."""
 _FACTOR = r"(?:(?P<factor>-?\d+(?:\.\d+)?(?:e-?\d+)?)\s*\*\s*)?"
-_TERM = re.compile(rf"\s*{_FACTOR}(?P<name>.+?)(?:\s*(?P<side><=|>=)\s*(?P<bound>\S+))?\s*")
+_TERM = re.compile(rf"\s*{_FACTOR}(?P<name>.+?)(?:\s*(?P<side><=|>=|==)\s*(?P<bound>\S+))?\s*")
 
 
 @dataclass(frozen=True)
@@ -61,32 +70,40 @@ class Compressibility:
 class Class:
     """Log probability that a classifier sees one of some classes."""
 
-    logits: Callable[[Tensor], Tensor]
-    """Values -> logits, [b, classes]."""
+    logits: Callable[[State, Given], Tensor]
+    """Values and conditions -> logits, [b, classes]."""
     which: tuple[int, ...]
 
-    def __call__(self, values: Tensor, given: Given) -> Float[Tensor, " b"]:
+    def __call__(self, values: State, given: Given) -> Float[Tensor, " b"]:
         """Return it."""
-        return self.logits(values).log_softmax(1)[:, list(self.which)].logsumexp(1)
+        return self.logits(values, given).log_softmax(1)[:, list(self.which)].logsumexp(1)
 
 
 @dataclass(frozen=True)
 class Term:
-    """A wish times a number, or, with a bound, minus the square of what is beyond it."""
+    """A wish times a number, or, with a bound, minus the square of what is beyond it.
+
+    Where a wish with a `span` is not-a-number, it counts as the worst that it could be.
+    """
 
     wish: Wish
     factor: float = 1.0
-    bound: float | None = None
-    above: bool = False
-    """The bound is a lowest value that is wanted, not a highest."""
+    beyond: Callable[[Tensor], Tensor] | None = None
+    """Reward -> how far it is beyond its bound."""
 
     def __call__(self, values: State, given: Given) -> Tensor:
         """Return it."""
         found = self.wish(values, given)
-        if self.bound is None or not isinstance(found, Tensor):
+        span = getattr(self.wish, "span", None)
+        if span is None or not isinstance(found, Tensor):
+            return self._counted(found)
+        worst = self._counted(found.new_tensor(span)).min()
+        return torch.where(found.isnan(), worst, self._counted(found))
+
+    def _counted(self, found: Tensor) -> Tensor:
+        if self.beyond is None or not isinstance(found, Tensor):
             return self.factor * found
-        beyond = self.bound - found if self.above else found - self.bound
-        return -self.factor * beyond.clamp(min=0).square()
+        return -self.factor * self.beyond(found).square()
 
 
 @dataclass(frozen=True)
@@ -103,26 +120,28 @@ class Total:
         return first
 
 
-def wish_of(texts: Sequence[str], named: Mapping[str, Named]) -> Total:
+def wish_of(texts: Sequence[str], named: Mapping[str, Named], other: Other = lambda words: None) -> Total:
     """Return the sum of wishes in words.
 
     Each is `NAME`, `NAME=WORDS` or `file.py:function`, after `NUMBER *` if it counts more or less, before `<= NUMBER`
-    or `>= NUMBER` if it is a bound: then what is beyond it counts, squared and negative.
+    or `>= NUMBER` if it is a bound, or `== NUMBER` if it is to be near: then what is beyond it, or how far it is off,
+    counts, squared and negative.
 
     Args:
         texts: Wishes, one or more.
         named: Makes those that have a name from the words behind it.
+        other: Makes those that have none, from all words; None where it knows none.
 
     Raises:
         UsageError: If one cannot be read.
         InputError: If a file of yours does not run.
     """
     if not texts:
-        raise UsageError(f"expected a reward: file.py:function, or {', '.join(named)}")
-    return Total(tuple(_term(text, named) for text in texts))
+        raise UsageError(f"expected a reward: {', '.join(['file.py:function', 'the run of a regressor', *named])}")
+    return Total(tuple(_term(text, named, other) for text in texts))
 
 
-def _term(text: str, named: Mapping[str, Named]) -> Term:
+def _term(text: str, named: Mapping[str, Named], other: Other) -> Term:
     found = _TERM.fullmatch(text)
     if found is None:
         raise UsageError(f"cannot read the reward {text!r}; write [NUMBER *] NAME [<= NUMBER]")
@@ -131,16 +150,21 @@ def _term(text: str, named: Mapping[str, Named]) -> Term:
         limit = None if bound is None else float(bound)
     except ValueError:
         raise UsageError(f"the reward {text!r} is bounded by {bound!r}, expected a number") from None
-    return Term(_atom(name, named), 1.0 if factor is None else float(factor), limit, side == ">=")
+    beyond = None if limit is None else lambda found: SIDES[side](found, limit)
+    return Term(_atom(name, named, other), 1.0 if factor is None else float(factor), beyond)
 
 
-def _atom(name: str, named: Mapping[str, Named]) -> Wish:
+def _atom(name: str, named: Mapping[str, Named], other: Other) -> Wish:
     if ".py:" in name:
         return own(load_function(name))
     word, _, rest = name.partition("=")
-    if word not in named:
-        raise UsageError(f"no reward is called {word!r}: {nearest(word, list(named))}, or file.py:function")
-    return named[word](rest)
+    if word in named:
+        return named[word](rest)
+    found = other(name)
+    if found is None:
+        there = f"{nearest(word, list(named))}, or " if named else ""
+        raise UsageError(f"no reward is called {word!r}: {there}file.py:function, or the run of a regressor")
+    return found
 
 
 def own(function: Callable[..., Any]) -> Wish:
@@ -172,15 +196,12 @@ def reward_of(wish: Wish, data: Dataset) -> Float[Tensor, " n"]:
     """Return the reward of examples as their files would hold them, rounded.
 
     Raises:
-        InputError: If it has another shape, or is no number.
+        InputError: If it has another shape, or is no number somewhere.
     """
     values = tree_map(lambda leaf: leaf if leaf.is_floating_point() else leaf.float(), data.values)
     with torch.no_grad():
         found = wish(values if not isinstance(data.values, dict) else data.values, data.given)
-    if not isinstance(found, Tensor) or found.shape != (len(data),):
-        got = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
-        raise InputError(f"the reward must return a tensor [{len(data)}], one number for each sample; got {got}")
-    return found.double()
+    return checked(found, len(data)).double()
 
 
 def image_wishes(modality: Modality) -> dict[str, Named]:

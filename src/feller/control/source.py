@@ -8,7 +8,7 @@ Source: Ben-Hamu et al. 2024, "D-Flow: Differentiating through Flows for Control
 
 import abc
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -106,7 +106,7 @@ class Found:
     before: Float[Tensor, " b"]
     """Of the ends that the first sources led to."""
     calls: Int64[Tensor, " b"]
-    """Times that the flow was solved for each, with its gradient."""
+    """Times that the flow was solved for each, with its gradient where the minimiser asks for one."""
 
 
 def find_sources(
@@ -122,8 +122,9 @@ def find_sources(
 ) -> Found:
     """Move sources until the ends that they lead to are as wished.
 
-    Every example has its own search, so that its result does not depend on the batch. On a manifold a source moves in
-    the tangent space of its start. Leaves that have no geometry, such as symbols, stay as they are.
+    Every example has its own search, so that its result does not depend on the batch. The minimiser sees vectors as
+    they are; on a manifold a source moves in the tangent space of its start. Leaves that have no geometry, such as
+    symbols, stay as they are.
 
     Args:
         flow: Leads sources to ends, differentiably, and always the same way; see `solved`.
@@ -136,22 +137,23 @@ def find_sources(
         tell: Hears the share of the searches that are over.
 
     Raises:
-        InputError: If the loss of a start is no number, has another shape, or has no gradient.
+        InputError: If the loss of a start is no number, has another shape, or has no gradient where the minimiser asks
+            for one.
     """
-    search = _Search(flow, wish, x_0, space, prior)
-    n, now = length(x_0), None
-    before = torch.zeros(n)
-    for step, iterate in enumerate(minimiser.run(search.value, search.zero)):
+    search = _Search(flow, wish, x_0, space, prior, minimiser.gradients)
+    rows, before, now = torch.arange(length(x_0), device=search.start.device), None, None
+    for iterate in minimiser.run(search.value, search.start):
         now = iterate
-        if step == 0:
-            before = search.losses.clone()
+        with torch.no_grad():
+            losses = now.value - search.cost(search.sources(now.x, rows))
+        if before is None:
+            before = losses
             search.check(before)
-        now.going.logical_and_(search.losses > enough)
+        now.going.logical_and_(losses > enough)
         tell(1 - now.going.double().mean().item())
-    if now is None:
+    if before is None or now is None:
         raise InputError("expected one source or more, got none")
     with torch.no_grad():
-        rows = torch.arange(n, device=now.x.device)
         source = search.sources(now.x, rows)
         end = flow(source, rows)
         loss = wish(end, rows)
@@ -177,43 +179,44 @@ def solved(process: Callable[[Tensor], Process], times: Sequence[float], solver:
 class _Search:
     """Losses of sources, as a function of one vector for each example."""
 
-    def __init__(self, flow: Flow, wish: Wish, x_0: State, space: Space, prior: Prior) -> None:
+    def __init__(self, flow: Flow, wish: Wish, x_0: State, space: Space, prior: Prior, gradients: bool) -> None:
         self.flow, self.wish, self.x_0, self.space, self.prior = flow, wish, x_0, space, prior
+        self.gradients = gradients
         self.moving = _moving(x_0, space)
-        self.straight = all(isinstance(one, Euclidean) for one in leaves(_spaces(self.moving, space)))
+        spaces = list(leaves(_spaces(self.moving, space)))
+        self.straight = all(isinstance(one, Euclidean) for one in spaces)
         self.shapes = [leaf.shape[1:] for leaf in leaves(self.moving)]
         self.sizes = [math.prod(shape) for shape in self.shapes]
-        n, some = length(x_0), next(leaves(self.moving))
-        self.zero = torch.zeros(n, sum(self.sizes), dtype=some.dtype, device=some.device)
-        self.losses = torch.full((n,), math.inf, dtype=some.dtype, device=some.device)
+        begun = zip(leaves(self.moving), spaces, strict=True)
+        self.start = _flat(leaf if isinstance(one, Euclidean) else torch.zeros_like(leaf) for leaf, one in begun)
         self.differentiable = True
 
     def sources(self, w: Tensor, rows: Tensor) -> State:
-        """Return the sources at ways from their starts."""
-        start = tree_map(lambda leaf: leaf[rows], self.x_0)
+        """Return the sources at vectors, which on manifolds are ways from their starts."""
+        begun = self.start[rows]
         if self.straight:  # all vectors, which the prior may put elsewhere
-            begun = torch.cat([leaf.flatten(1) for leaf in leaves(_moving(start, self.space))], 1)
-            w = self.prior.place(begun + w, begun) - begun
-        flat = zip(w.split(self.sizes, 1), self.shapes, strict=True)
+            w = self.prior.place(w, begun)
+        flat = zip((w - begun).split(self.sizes, 1), self.shapes, strict=True)
         ways = tree_like(self.moving, (piece.reshape(len(w), *shape) for piece, shape in flat))
-        return _moved(self.space, start, ways)
+        return _moved(self.space, tree_map(lambda leaf: leaf[rows], self.x_0), ways)
 
     def value(self, w: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return losses and gradients, and keep the losses without the prior."""
-        with torch.enable_grad():
-            w = w.detach().requires_grad_()
+        """Return losses with the prior, and their gradients."""
+        with torch.set_grad_enabled(self.gradients):
+            w = w.detach().requires_grad_(self.gradients)
             x_0 = self.sources(w, rows)
             losses = self.wish(self.flow(x_0, rows), rows)
             if losses.shape != (len(rows),):
                 raise InputError(f"the loss must be one number for each of {len(rows)} ends, got {list(losses.shape)}")
             losses = losses.to(w.dtype)  # wishes may see values in float64
             self.differentiable = losses.requires_grad
-            flat = torch.cat([leaf.flatten(1) for leaf in leaves(_moving(x_0, self.space))], 1)
-            total = losses + self.prior.cost(flat)
+            total = losses + self.cost(x_0)
             gradient = torch.autograd.grad(total.sum(), w)[0] if total.requires_grad else torch.zeros_like(w)
-        better = losses.detach() < self.losses[rows]
-        self.losses[rows] = torch.where(better, losses.detach().to(self.losses.dtype), self.losses[rows])
         return total.detach(), gradient
+
+    def cost(self, x_0: State) -> Tensor:
+        """Return what sources cost by themselves."""
+        return self.prior.cost(_flat(leaves(_moving(x_0, self.space))))
 
     def check(self, losses: Tensor) -> None:
         """Refuse a loss that cannot be followed from the start."""
@@ -223,11 +226,16 @@ class _Search:
                 f"the loss of {int(wrong.sum())} of {len(losses)} starts is no number, the first is number"
                 f" {int(wrong.nonzero()[0, 0]) + 1}; bound it, or start elsewhere"
             )
-        if not self.differentiable:
+        if self.gradients and not self.differentiable:
             raise InputError(
                 "the loss has no gradient at the start: something in it rounds, counts or leaves torch; write it in"
-                " differentiable operations"
+                " differentiable operations, or search with Evolution, which needs none"
             )
+
+
+def _flat(tensors: Iterable[Tensor]) -> Float[Tensor, "b d"]:
+    """Return the numbers of each example in one row."""
+    return torch.cat([leaf.flatten(1) for leaf in tensors], 1)
 
 
 def _moving(x: State, space: Space) -> State:

@@ -13,7 +13,8 @@ from feller.errors import InputError, UsageError
 from feller.tree import leaves, length, tree_map
 
 Batch = dict[str, Any]
-"""`x_1`, the encoded state, and `given`, its conditions; `x_0` too, where the examples are pairs."""
+"""`x_1`, the encoded state, and `given`, its conditions; `x_0` too, where the examples are pairs, and `target`, [b, k],
+where something is to be told of them."""
 
 MEMORY = 2**30
 """Bytes up to which all examples are encoded once, up front."""
@@ -22,9 +23,10 @@ MEMORY = 2**30
 def batches(dataset: Dataset, size: int, draws: Draws) -> Callable[[int, slice], Batch]:
     """Return what gives the rows of a step's batch, encoded; arguments and errors as for `shuffled`."""
     encode = dataset.modality.encode
+    wanted = {} if dataset.target is None else {"target": dataset.wanted(dataset.target)}
     if sum(leaf.numel() * 4 for leaf in leaves(dataset.values)) <= MEMORY:
-        return shuffled({"x_1": encode(dataset.values), "given": dataset.given}, size, draws)
-    raw = shuffled({"x_1": dataset.values, "given": dataset.given}, size, draws)
+        return shuffled({"x_1": encode(dataset.values), "given": dataset.given, **wanted}, size, draws)
+    raw = shuffled({"x_1": dataset.values, "given": dataset.given, **wanted}, size, draws)
 
     def batch(step: int, rows: slice) -> Batch:
         found = raw(step, rows)

@@ -2,7 +2,7 @@
 
 import contextlib
 import pathlib
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, TypeVar
 
@@ -28,6 +28,8 @@ class Found:
     """Line of each example in its file, from 1, [n]; None where it is that of the array."""
     names: tuple[str, ...] = ()
     """What a person calls each example, where that is no row."""
+    properties: dict[str, np.ndarray] = field(default_factory=dict)
+    """Numbers that are told of each example beside its value, [n] in float64; not-a-number where one is not."""
 
     def row(self, i: int) -> int:
         """Return the number under which a person finds an example in the file."""
@@ -108,6 +110,12 @@ class FoundCrystals(Found):
     """Atomic numbers, 0 behind the last atom of a cell, [n, L]."""
     lattice: np.ndarray = field(kw_only=True)
     """Cell of each, a, b, c in Å and alpha, beta, gamma in degrees, [n, 6]."""
+
+
+def properties_of(told: Sequence[dict[str, float]]) -> dict[str, np.ndarray]:
+    """Put what is told of each example under its name, [n]; not-a-number where it is not told."""
+    names = dict.fromkeys(name for one in told for name in one)
+    return {name: np.array([one.get(name, np.nan) for one in told]) for name in names}
 
 
 Kind = TypeVar("Kind", bound=Found)

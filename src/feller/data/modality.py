@@ -3,16 +3,17 @@
 import abc
 import pathlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Int, Int64
+from jaxtyping import Float64, Int, Int64
 from PIL import Image
 from torch import Tensor
 
 from feller.data.found import Found
+from feller.data.target import Target
 from feller.draws import Draw
 from feller.errors import InputError, UsageError
 from feller.record import nearest
@@ -192,6 +193,10 @@ class Dataset:
     """What was decided while reading, for people."""
     groups: Int[Tensor, " n"] | None = None
     """Number of the group of each example, which share parts, so that a split must keep them together."""
+    properties: dict[str, Tensor] = field(default_factory=dict)
+    """Numbers that files tell of examples beside their values, [n] in float64 each; not-a-number where one is not."""
+    target: Target | None = None
+    """Which of the properties a network is to tell of other examples, where that is asked."""
 
     def __len__(self) -> int:
         return length(self.values)
@@ -203,8 +208,22 @@ class Dataset:
     def subset(self, index: Int[Tensor, " m"]) -> "Dataset":
         """Return the examples with these numbers, in this order."""
         given = tree_map(lambda leaf: leaf[index], self.given)
-        groups = None if self.groups is None else self.groups[index]
-        return Dataset(tree_map(lambda leaf: leaf[index], self.values), given, self.modality, self.notes, groups)
+        return replace(
+            self,
+            values=tree_map(lambda leaf: leaf[index], self.values),
+            given=given,
+            groups=None if self.groups is None else self.groups[index],
+            properties={name: numbers[index] for name, numbers in self.properties.items()},
+        )
+
+    def wanted(self, target: Target) -> Float64[Tensor, "n names"]:
+        """Return the numbers of a target, or the number of the class of each example."""
+        return torch.stack([self.properties[name] for name in target.names], 1)
+
+
+def told(found: Found) -> dict[str, Float64[Tensor, " n"]]:
+    """Return the numbers that a file tells of its examples beside their values."""
+    return {name: torch.from_numpy(numbers).double() for name, numbers in found.properties.items()}
 
 
 def check_finite_state(state: State) -> None:

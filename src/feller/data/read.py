@@ -20,7 +20,7 @@ from feller.data.found import (
 )
 from feller.data.images.modality import Images, images
 from feller.data.interpret import interpret
-from feller.data.modality import Dataset, Modality
+from feller.data.modality import Dataset, Modality, told
 from feller.data.molecules.modality import Molecules, molecules
 from feller.data.proteins.backbones import backbones
 from feller.data.proteins.modality import proteins
@@ -95,7 +95,7 @@ def read(
         if vocabulary is not None:
             raise UsageError(f"{source} holds no text, and only text has a vocabulary; leave it out")
         if like is not None:
-            return Dataset(*like.accept(found), like, found.notes)
+            return Dataset(*like.accept(found), like, found.notes, properties=told(found))
         if isinstance(found, FoundRows):
             if size is not None:
                 raise UsageError(f"{source} holds points, which have no size; leave it out")

@@ -1,4 +1,4 @@
-"""A small convolutional network that tells classes of pictures apart, and what it is trained on."""
+"""What a classifier of pictures is trained on: their labels, or how they were turned."""
 
 import abc
 from dataclasses import dataclass
@@ -6,48 +6,16 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int, Shaped
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from feller.draws import Draws
-from feller.networks.architecture import weights_from
 from feller.objective import Batch, Example, Objective
 
-FEATURES = 32
-"""Numbers that stand for a picture."""
 SHIFT = 12
 """Pictures are moved by up to their side divided by this, and by a pixel at least, while training."""
 SMOOTH = 0.1
 """Share of an answer that is spread over all classes, so that pictures it was trained on stand out less from others."""
-
-
-class Classifier(nn.Module):
-    """Convolutions down to 4 x 4, the features of a picture, one logit per class.
-
-    The first layer steps so widely that 16 pixels a side are left at most, so larger pictures cost little more. A
-    picture larger than the one it was made for is seen whole.
-    """
-
-    def __init__(self, shape: tuple[int, int, int], classes: int, draws: Draws) -> None:
-        super().__init__()
-        channels, height, width = shape
-        with weights_from(draws):
-            down, right = -(-height // 16), -(-width // 16)
-            self.enter = nn.Conv2d(channels, 16, (down + 2, right + 2), (down, right), padding=1)
-            self.layers = nn.ModuleList([nn.Conv2d(16, 32, 3, 2, 1), nn.Conv2d(32, 32, 3, 2, 1)])
-            self.norms = nn.ModuleList(nn.GroupNorm(1, width) for width in (16, 32, 32))
-            self.see = nn.Linear(32 * 4 * 4, FEATURES)
-            self.answer = nn.Linear(FEATURES, classes)
-
-    def features(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b f"]:
-        """Return what the answer is read from."""
-        for layer, norm in zip((self.enter, *self.layers), self.norms, strict=True):
-            x = F.silu(norm(layer(x)))
-        return F.silu(self.see(F.adaptive_avg_pool2d(x, 4).flatten(1)))
-
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
-        """Return logits."""
-        return self.answer(self.features(x))
 
 
 def window(

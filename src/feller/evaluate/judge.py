@@ -13,7 +13,8 @@ from feller.data import Dataset, Images, Modality, batches
 from feller.data.images.codes import AsNumbers
 from feller.draws import Draws
 from feller.errors import InputError
-from feller.evaluate.classifier import Classifier, ClassifyLabel, ClassifyRotation, turn, window
+from feller.evaluate.classifier import ClassifyLabel, ClassifyRotation, turn, window
+from feller.networks.classifier import Classifier
 from feller.record import from_data, to_data
 from feller.tensors import load_tensors, save_tensors
 from feller.train.engine import Engine

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from feller.data.aim import aimed, read_aimed
 from feller.data.examples import EXAMPLES, Example
 from feller.data.modality import Dataset, Modality
 from feller.data.read import read
@@ -34,6 +35,8 @@ class Asked:
     """Points off their space were moved to it."""
     vocabulary: str | None = None
     """Symbols of a text, where that was asked."""
+    target: tuple[str, ...] = ()
+    """What is to be told of the data, where that was asked."""
     start_from: str | None = None
     """Run of the model whose weights were the first."""
     start_hash: str = ""
@@ -49,10 +52,11 @@ class Asked:
 
 
 def fingerprint(data: Dataset) -> str:
-    """Hash data, so that a resumed run notices others in their place."""
+    """Hash data and their target, so that a resumed run notices others in their place."""
     digest = hashlib.sha256()
     given = {name: data.given[name] for name in sorted(data.given)}
-    for leaf in [*leaves(data.values), *leaves(given)]:
+    wanted = {} if data.target is None else {"target": data.wanted(data.target)}
+    for leaf in [*leaves(data.values), *leaves(given), *leaves(wanted)]:
         digest.update(np.ascontiguousarray(leaf.numpy()).tobytes())
     return digest.hexdigest()[:16]
 
@@ -69,6 +73,8 @@ def example_of(asked: Asked) -> Example | None:
 
 def parts(asked: Asked, data: Dataset) -> tuple[Dataset, Dataset]:
     """Return the training data and those kept back: an example's own test part, or a share that the seed picks."""
+    if example_of(asked) and data.target is not None:
+        return data, read_aimed(f"{asked.data}/test", data.modality, data.target)
     if example_of(asked):
         return data, read(f"{asked.data}/test", like=data.modality)
     return split(data, asked.held_out, Draws(asked.seed))
@@ -89,6 +95,7 @@ def read_again(asked: Asked, modality: Modality | None) -> Dataset:
         project=asked.project,
         vocabulary=asked.vocabulary,
     )
+    data = aimed(data, asked.target) if asked.target else data
     if asked.fingerprint and fingerprint(data) != asked.fingerprint:
         raise InputError(
             f"{asked.data} is not what it was when this run was fitted; bring it back, or judge with `evaluate --data`"

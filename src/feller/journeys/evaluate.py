@@ -3,19 +3,26 @@
 import pathlib
 from typing import Any
 
+from feller.control.rewards import Wish
 from feller.data.back import read_back
 from feller.data.modality import Dataset
 from feller.data.read import read
 from feller.data.text.modality import Text
 from feller.draws import Draws
+from feller.errors import InputError, UsageError
+from feller.evaluate.change import Change, change
 from feller.evaluate.comparison import HELD_OUT
 from feller.evaluate.flow import flow_quality
 from feller.evaluate.judge import Judge, load_judge, save_judge
 from feller.evaluate.quality import quality
 from feller.journeys.asked import asked_of, example_of, parts, read_again
+from feller.journeys.examine import examine
 from feller.journeys.findings import Judged, findings
 from feller.journeys.tell import SILENT, Tell
-from feller.model import load_model
+from feller.journeys.tuned import Tuned, base_model, recipe_of, rule_of, tuned_of
+from feller.journeys.wishes import wish
+from feller.model import Model, load_model
+from feller.paths import Estimates
 from feller.report.page import write_report
 from feller.run import Run
 from feller.train.checkpoint import read_counters
@@ -28,7 +35,13 @@ holds, so that the floor is measured at the same size."""
 
 
 def evaluate(
-    run: Run, *, data: str | None = None, samples: str | None = None, seed: int = 0, tell: Tell = SILENT
+    run: Run,
+    *,
+    data: str | None = None,
+    samples: str | None = None,
+    wanted: Wish | None = None,
+    seed: int = 0,
+    tell: Tell = SILENT,
 ) -> dict[str, Any]:
     """Compare samples with real data that training did not see, and write the report.
 
@@ -36,6 +49,7 @@ def evaluate(
         run: Holds the model.
         data: Real data to compare with; by default those that the fit kept back.
         samples: Judge these instead of drawing new ones: an .npz or a folder, as `sample` writes.
+        wanted: What a tuned run was tuned to; by default as its record says, where that is no code of the user's.
         seed: Of all randomness.
         tell: Hears how it goes.
 
@@ -48,6 +62,8 @@ def evaluate(
     """
     model = load_model(run)
     model.network.to(engine().device)
+    if isinstance(model.description.path, Estimates):
+        return examine(run, model, data=data, samples=samples, tell=tell)
     modality = model.description.modality
     asked = asked_of(run)
     training_data, held_out = parts(asked, read_again(asked, modality).seen_as(modality))
@@ -63,18 +79,27 @@ def evaluate(
         n = min(most, max(len(training_data), 2))
         generated = model.sample(n, draws=draws, tell=tell.progress)
         tell.done()
-    judged = Judged(generated=generated, train=training_data, held_out=held_out, samples=samples, data=data)
+    changed = _changed(run, model, generated, wanted, draws, tell) if samples is None else None
+    judged = Judged(
+        generated=generated,
+        train=training_data,
+        held_out=held_out,
+        samples=samples,
+        data=data,
+        before=changed.before if changed else None,
+    )
     tell.task("judging the samples")
     found = quality(generated, training_data, held_out, draws, engine(), judge=_judge(run))
     trained = read_counters(run)
-    numbers: dict[str, Any] = dict(found.numbers)
+    numbers: dict[str, Any] = {**(changed.numbers if changed else {}), **found.numbers}
+    notes = (*(changed.notes if changed else ()), *found.notes)
     if data is not None and numbers["compared_with"] == HELD_OUT:
         numbers["compared_with"] = data
     if samples is None:
         tell.task("measuring the model")
         numbers |= flow_quality(model, held_out, draws)
     tell.done()
-    for line in (judged.sentence, *found.notes):
+    for line in (judged.sentence, *notes):
         tell.say(line)
     example = example_of(asked)
     if example and example.inside:
@@ -84,9 +109,35 @@ def evaluate(
         if found.judge is not None:
             save_judge(run.judge, found.judge)
         tell.task("writing the report")
-        write_report(run.path, findings(run, model.description, judged, numbers, found.notes), judged.name)
+        write_report(run.path, findings(run, model.description, judged, numbers, notes), judged.name)
         tell.done()
     return {**numbers, "report": f"{run.path / judged.name}.html"}
+
+
+def _changed(
+    run: Run, model: Model, generated: Dataset, wanted: Wish | None, draws: Draws, tell: Tell
+) -> Change | None:
+    """Return what tuning changed; None of a run that was not tuned."""
+    tuned = tuned_of(run)
+    if tuned is None:
+        return None
+    tell.task("comparing with the base")
+    base = base_model(run)
+    base.network.to(engine().device)
+    wanted = wanted or _known_wish(run, model, tuned)
+    found = change(rule_of(recipe_of(run)), base, model, generated, wanted, draws)
+    tell.done()
+    return found
+
+
+def _known_wish(run: Run, model: Model, tuned: Tuned) -> Wish | None:
+    """Return the wish of a record; None if it is code, which no record makes run, or a model that is gone."""
+    if tuned.code:
+        return None
+    try:
+        return wish(run, model.description.modality, tuned.rewards)
+    except (UsageError, InputError):
+        return None
 
 
 def _most(data: Dataset) -> int:

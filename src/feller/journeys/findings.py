@@ -19,10 +19,12 @@ from feller.data.proteins.frames import CA
 from feller.data.proteins.modality import structures
 from feller.data.proteins.trace import traces
 from feller.description import Description
+from feller.evaluate import change
 from feller.evaluate.comparison import enough, real_data
 from feller.evaluate.quality import EXPLAIN
 from feller.journeys.asked import asked_of
-from feller.journeys.onward import again, evaluating, fitting, onward
+from feller.journeys.onward import again, evaluating, fitting, onward, tuning
+from feller.journeys.tuned import recipe_of, rule_of, tuned_of
 from feller.record import from_data
 from feller.report.page import Findings
 from feller.run import Run
@@ -47,11 +49,13 @@ class Judged:
     """Where the samples were read; None if the run drew them."""
     data: str | None
     """What the user named to compare with; None for what was kept back."""
+    before: Dataset | None = None
+    """Samples of the base of a tuned run, from the same source points."""
 
     @property
     def name(self) -> str:
         """Name of the report: a run's own is `report`, others are called after what was named."""
-        return "-".join(["report", *map(_stem, filter(None, (self.samples, self.data)))])
+        return "-".join(["report", *map(stem, filter(None, (self.samples, self.data)))])
 
     @property
     def sentence(self) -> str:
@@ -64,7 +68,7 @@ class Judged:
         return f"Judged: {drawn}, beside {real:,} training examples, {why}."
 
 
-def _stem(place: str) -> str:
+def stem(place: str) -> str:
     """Return a word for a file with its ending, a folder or an example."""
     short = place.removeprefix("example:") if place.startswith("example:") else pathlib.Path(place).name
     return "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in short)
@@ -75,11 +79,16 @@ def findings(run: Run, about: Description, judged: Judged, numbers: dict[str, An
     asked, recipe = asked_of(run), run.read_record(run.recipe)["recipe"]
     training, counters = from_data(Training, recipe["train"]), read_counters(run)
     own = judged.samples is None
-    title = f"{asked.data}, fitted with the recipe {asked.recipe}" if own else f"Samples in {judged.samples}"
+    tuned = tuned_of(run)
+    kind = f"fitted with the recipe {asked.recipe}" if tuned is None else f"tuned to {' and '.join(tuned.rewards)}"
+    title = f"{asked.data}, {kind}" if own else f"Samples in {judged.samples}"
     is_done = training.share(counters["step"], counters["seconds"]) >= 1
     unfinished = f"Training stopped after {counters['step']:,} steps; go on with the command below."
     named = {"--samples": judged.samples, "--data": judged.data}
-    made = evaluating(run, asked, named) if any(named.values()) else fitting(run, asked, training)
+    whole = (
+        fitting(run, asked, training) if tuned is None else tuning(run, asked, tuned, rule_of(recipe_of(run)), training)
+    )
+    made = evaluating(run, asked, named) if any(named.values()) else whole
     shown = numbers if own else {name: value for name, value in numbers.items() if name not in ("steps", "seconds")}
     return Findings(
         title=title if judged.data is None else f"{title}, beside {judged.data}",
@@ -88,7 +97,7 @@ def findings(run: Run, about: Description, judged: Judged, numbers: dict[str, An
         unfinished="" if is_done or not own else unfinished,
         judged=judged.sentence,
         numbers=shown,
-        explanations={**EXPLAIN, "inside": INSIDE},
+        explanations={**change.EXPLAIN, **EXPLAIN, "inside": INSIDE},
         notes=(*(asked.notes if own else ()), *notes),
         settings=recipe if own else {},
         curve=read_metrics(run.metrics) if own else None,
@@ -96,7 +105,7 @@ def findings(run: Run, about: Description, judged: Judged, numbers: dict[str, An
         next_steps=[
             *(onward(run, asked, about, judged.train) if own else ()),
             (evaluating(run, asked, named), "measure again"),
-            *([again(run, asked)] if own else ()),
+            *([again(run, asked, tuned)] if own else ()),
         ],
         versions={"feller": __version__, "torch": torch.__version__, "python": platform.python_version()},
     )
@@ -113,7 +122,12 @@ def _pictures(judged: Judged) -> list[tuple[str, Image.Image]]:
         "Samples" if judged.samples is None else f"Samples in {judged.samples}",
         theirs if unseen else "Real data, from the training set",
     )
-    return list(zip(captions, side_by_side(_spread(judged.generated, number), _spread(real, number)), strict=True))
+    some = _spread(judged.generated, number)
+    shown = list(zip(captions, side_by_side(some, _spread(real, number)), strict=True))
+    if judged.before is None:
+        return shown
+    first, _ = side_by_side(_spread(judged.before, number), some)
+    return [("Before tuning, from the same source points", first), *shown]
 
 
 def _spread(data: Dataset, number: int) -> Dataset:

@@ -8,14 +8,18 @@ from typing import Any
 
 from feller.code import fingerprint as file_hash
 from feller.code import load_function
+from feller.data.aim import aimed
 from feller.data.modality import Dataset
 from feller.data.read import read
 from feller.errors import InputError, UsageError
 from feller.journeys.asked import Asked, asked_of, fingerprint, read_again
 from feller.journeys.evaluate import evaluate
-from feller.journeys.learn import learn, prepare
+from feller.journeys.learn import learn
+from feller.journeys.prepare import prepare
 from feller.journeys.tell import SILENT, Tell
+from feller.journeys.tuned import tuned_of
 from feller.model import Model, load_model
+from feller.paths import Estimates
 from feller.recipes import Recipe, find_recipe
 from feller.record import from_data
 from feller.run import Run, new_run, open_run
@@ -36,6 +40,7 @@ def fit(
     space: str | None = None,
     project: bool = False,
     vocabulary: str | None = None,
+    target: tuple[str, ...] = (),
     start_from: str | None = None,
     change: Callable[[Recipe], Recipe] = lambda recipe: recipe,
     resume: bool = False,
@@ -56,6 +61,7 @@ def fit(
         project: Move points that are off their space to it, instead of refusing them.
         vocabulary: Symbols of a text: characters, bytes, subwords or subwords:NUMBER; by default characters, or bytes
             where there are more than 256 different ones.
+        target: What a regressor is to tell of the data, by name.
         start_from: Run of an older model whose weights are the first, and from which some recipes learn.
         change: Last word on the recipe, such as other steps or rates.
         resume: Go on with the run in `out`.
@@ -75,7 +81,14 @@ def fit(
     chosen_path = new_run(out, data or "", resume=resume, overwrite=overwrite).path if here.is_first else ""
     run = Run(pathlib.Path(here.share(str(chosen_path))))
     if resume:
-        fixed = {"data": data, "size": size, "longest": longest, "space": space, "vocabulary": vocabulary}
+        fixed: dict[str, Any] = {
+            "data": data,
+            "size": size,
+            "longest": longest,
+            "space": space,
+            "vocabulary": vocabulary,
+            "target": target or None,
+        }
         asked, dataset, chosen, older = _continue(run, fixed, recipe, change)
     else:
         if not data:
@@ -84,8 +97,10 @@ def fit(
         older = load_model(start) if start else None
         like = older.description.modality if older else None
         dataset = read(data, size=longest, like=like, space=space, project=project, vocabulary=vocabulary)
+        dataset = aimed(dataset, target) if target else dataset
         name, chosen = find_recipe(recipe or "auto", dataset, size or "small", older)
         chosen = change(chosen)
+        _check_target(chosen, name, target, older)
         asked = Asked(
             data=data,
             recipe=name,
@@ -95,6 +110,7 @@ def fit(
             space=space,
             project=project,
             vocabulary=vocabulary,
+            target=target,
             start_from=str(start.path) if start else None,
             start_hash=file_hash(start.average) if start else "",
             held_out=chosen.held_out,
@@ -105,13 +121,26 @@ def fit(
         dataset = dataset.seen_as(chosen.modality or dataset.modality)
     if chosen.train.steps is None and chosen.train.minutes is None:
         raise UsageError("expected a budget: --steps or --minutes")
-    ready = prepare(asked, dataset, chosen, older, here)  # before anything is written
+    ready = prepare(run, asked, dataset, chosen, older, here)  # before anything is written
     with run.claim(resume=resume, overwrite=overwrite) if here.is_first else contextlib.nullcontext():
         here.wait()
         learn(run, ready, resume=resume, here=here, tell=tell)
         here.wait()  # until the first process has written what all will read
         numbers = evaluate(run, tell=tell)
     return run, numbers
+
+
+def _check_target(recipe: Recipe, name: str, target: tuple[str, ...], older: Model | None) -> None:
+    """Refuse what a regressor cannot be, or a recipe that would take no notice of a target.
+
+    Raises:
+        UsageError: Then.
+    """
+    tells = isinstance(recipe.objective.path, Estimates)
+    if target and not tells:
+        raise UsageError(f"the recipe {name} draws data and tells no {target[0]}; use --recipe regressor")
+    if older is not None and (tells or isinstance(older.description.path, Estimates)):
+        raise UsageError("a regressor starts from fresh weights, and nothing starts from one; leave out --start-from")
 
 
 def _few(dataset: Dataset) -> list[str]:
@@ -126,6 +155,8 @@ def _continue(
 ) -> tuple[Asked, Dataset, Recipe, Model | None]:
     """Return what a run was asked for, with its data, its recipe, and the model that it started from."""
     asked = asked_of(run)
+    if tuned_of(run) is not None:
+        raise UsageError(f"{run.path} was tuned; go on with: feller tune --resume --out {run.path}")
     if recipe not in (None, "auto") and not asked.code:
         fixed = {**fixed, "recipe": recipe}
     for name, value in fixed.items():

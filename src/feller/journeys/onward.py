@@ -5,10 +5,13 @@ from collections.abc import Iterator, Mapping
 
 import torch
 
+from feller.control.tuning import Tuning
 from feller.data import Crystals, Dataset, Labelled, Molecules, Proteins
 from feller.data.atoms.formula import formula, hill_formula
+from feller.data.target import Target
 from feller.description import Description
 from feller.journeys.asked import Asked
+from feller.journeys.tuned import Tuned
 from feller.run import Run
 from feller.train.optimiser import Training
 
@@ -32,8 +35,18 @@ def _code(asked: Asked) -> tuple[str, ...]:
 def fitting(run: Run, asked: Asked, training: Training) -> str:
     """Return the command that makes such a run; deeper fields stand in the settings."""
     budget = ("--steps", training.steps) if training.steps else ("--minutes", training.minutes)
-    words = ("--recipe", asked.recipe, "--size", asked.size, *budget, "--seed", asked.seed, "--out", run.path)
+    target = ("--target", *asked.target) if asked.target else ()
+    words = ("--recipe", asked.recipe, *target, "--size", asked.size, *budget, "--seed", asked.seed, "--out", run.path)
     return _command("fit", asked.data, *words)
+
+
+def tuning(run: Run, asked: Asked, tuned: Tuned, rule: Tuning, training: Training) -> str:
+    """Return the command that makes such a tuned run; deeper fields stand in the settings."""
+    budget = ("--steps", training.steps) if training.steps else ("--minutes", training.minutes)
+    rank = ("--rank", tuned.rank) if tuned.rank is not None else ()
+    given = ("--given", *(f"{name}={text}" for name, text in tuned.given.items())) if tuned.given else ()
+    how = ("--strength", f"{rule.strength:g}", "--method", tuned.method, *rank, *given, *budget, "--seed", tuned.seed)
+    return _command("tune", tuned.base, *_code(asked), "--reward", *tuned.rewards, *how, "--out", run.path)
 
 
 def evaluating(run: Run, asked: Asked, named: Mapping[str, str | None]) -> str:
@@ -42,8 +55,12 @@ def evaluating(run: Run, asked: Asked, named: Mapping[str, str | None]) -> str:
     return _command("evaluate", run.path, *_code(asked), *flags)
 
 
-def again(run: Run, asked: Asked) -> tuple[str, str]:
+def again(run: Run, asked: Asked, tuned: Tuned | None) -> tuple[str, str]:
     """Return the command that goes on training, and what it does."""
+    if tuned is not None:
+        reward = ("--reward", *tuned.rewards) if tuned.code else ()
+        words = ("--resume", "--out", run.path, *_code(asked), *reward, "--steps", 400)
+        return _command("tune", *words), "tune longer, 400 rounds in all"
     own = ("--recipe", asked.recipe) if asked.code else ()
     return _command("fit", "--resume", *own, "--out", run.path, "--minutes", 10), "train longer, ten minutes in all"
 
@@ -58,6 +75,16 @@ def onward(run: Run, asked: Asked, about: Description, train: Dataset) -> Iterat
         yield _command(*sample, "-n", 1000, "--out", "samples.npz"), "draw samples into one file"
     for wish, what in wishes(about, train):
         yield _command(*sample, "-n", 64, "--given", wish, "--out", "wanted"), what
+
+
+def rewarding(run: Run, target: Target) -> Iterator[tuple[str, str]]:
+    """Yield commands that use a regressor as a reward, and what they do."""
+    if target.classes:
+        wish, what = f"{run.path}={target.classes[0]}", f"draw samples of another run that are {target.classes[0]}"
+    else:
+        name = f":{target.names[0]}" if len(target.names) > 1 else ""
+        wish, what = f"{run.path}{name} == {target.means[0]:.3g}", f"draw samples of another run by {target.names[0]}"
+    yield _command("steer", "RUN", "--reward", wish), what
 
 
 def wishes(about: Description, train: Dataset) -> Iterator[tuple[str, str]]:

@@ -2,30 +2,29 @@
 
 import pathlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from feller.control.evolve import Evolution
 from feller.control.lbfgs import LBFGS
 from feller.control.minimise import Minimiser
 from feller.control.reward import rewarded
-from feller.control.rewards import OfStates, reward_of
-from feller.control.source import Flow, Found, Prior, Shell, find_sources, solved
+from feller.control.rewards import OfStates, Total, reward_of
+from feller.control.source import Found, Prior, Shell, find_sources
 from feller.data.modality import Dataset
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.generation import batch_size
-from feller.guidance import cfg
+from feller.journeys.flows import CONDITION, SOURCE, check_flow, searched
 from feller.journeys.tell import SILENT, Tell
-from feller.journeys.wishes import wish
+from feller.journeys.wishes import wish, without_gradient
 from feller.model import Model, load_model
-from feller.paths.product import parts
-from feller.processes import stand
 from feller.run import Run
-from feller.sampling import VELOCITY_SOLVERS, Sampling
+from feller.sampling import Sampling
 from feller.train.engine import engine
 from feller.tree import Given, State, concatenate, leaves, length, tree_map
 
@@ -33,7 +32,8 @@ FEWER = 8
 """By how much smaller a batch is than for sampling, since a gradient goes through the whole solve."""
 USUAL = Sampling("midpoint", 12)
 """Six steps are ample for directions in which the data vary."""
-SEARCH = LBFGS(steps=20, searched=8)
+STEPS = 20
+SEARCHED = 8
 """Few evaluations a step: a wish without a bound would have the line search go on."""
 
 
@@ -56,8 +56,9 @@ def steer(
     given: dict[str, str] | None = None,
     guidance: float = 1.0,
     sampling: Sampling = USUAL,
-    minimiser: Minimiser = SEARCH,
+    steps: int = STEPS,
     prior: Prior = Shell(),  # noqa: B008 - frozen
+    over: str = SOURCE,
     seed: int = 0,
     tell: Tell = SILENT,
 ) -> Steered:
@@ -71,8 +72,9 @@ def steer(
         given: Conditions and parts of the state by name.
         guidance: 1 is the plain conditional.
         sampling: Solver and calls of each solve.
-        minimiser: How sources move.
+        steps: Of each search, at most: of L-BFGS for a reward with a gradient, of proposals by chance for one without.
         prior: What sources cost by themselves.
+        over: What moves: source, condition (the vectors that stand for conditions in the network), or both.
         seed: Of all randomness: the first sources are those of samples with this seed.
         tell: Hears how it goes.
 
@@ -82,8 +84,6 @@ def steer(
     """
     if n < 1:
         raise UsageError(f"-n must be at least 1, got {n}")
-    if sampling.solver not in VELOCITY_SOLVERS:
-        raise UsageError(f"a search goes through the solver, so choose one of {', '.join(VELOCITY_SOLVERS)}")
     model, begun = load_model(run), time.monotonic()
     model.network.to(engine().device)
     modality = model.description.modality
@@ -93,7 +93,8 @@ def steer(
     reward = OfStates(wanted, modality)
     conditions, fixed = model.asked(n, given or {}, draws)
     conditions = modality.complete(conditions)
-    _check_flows(model, fixed)
+    check_flow(model, sampling, fixed)
+    search = _search(model, wanted, rewards, steps, seed, tell)
     tell.task("searching")
     befores, found = [], []
     device = next(model.network.parameters()).device
@@ -102,10 +103,10 @@ def steer(
         rows = slice(first, min(first + size, n))
         here = replace(draws, first=first)
         some, held = (tree_map(lambda leaf, rows=rows: leaf[rows].to(device), tree) for tree in (conditions, fixed))
-        flow = _flow(model, some, held, guidance, sampling, here)
         x_0 = model.description.space.reference(rows.stop - first, here.at("source"), device)
+        problem = searched(model, x_0, some, held, guidance, sampling, over, here)
         with torch.no_grad():
-            befores.append(flow(x_0, torch.arange(rows.stop - first, device=device)))
+            befores.append(problem.flow(problem.start, torch.arange(rows.stop - first, device=device)))
 
         def loss(end: State, numbers: Tensor, some: Given = some) -> Tensor:
             return -rewarded_or_nan(reward, end, tree_map(lambda leaf: leaf[numbers], some))
@@ -114,7 +115,9 @@ def steer(
             tell.progress((rows.start + (rows.stop - rows.start) * share) / n)
 
         found.append(
-            find_sources(flow, loss, x_0, model.description.space, minimiser=minimiser, prior=prior, tell=told)
+            find_sources(
+                problem.flow, loss, problem.start, problem.space, minimiser=search(first), prior=prior, tell=told
+            )
         )
     tell.done()
     before, after = (
@@ -122,7 +125,7 @@ def steer(
         for ends in (befores, [one.end for one in found])
     )
     modality.write(after.values, after.given, place)
-    numbers = {**_numbers(wanted, before, after, found), "seconds": time.monotonic() - begun}
+    numbers = {**_numbers(wanted, before, after, found, over), "seconds": time.monotonic() - begun}
     return Steered(before, after, numbers, place)
 
 
@@ -134,58 +137,43 @@ def rewarded_or_nan(reward: OfStates, x: State, given: Given) -> Tensor:
     return rewarded(lambda *_: found, x, given)
 
 
-def _numbers(wanted: Any, before: Dataset, after: Dataset, found: list[Found]) -> dict[str, Any]:
+def _numbers(wanted: Total, before: Dataset, after: Dataset, found: list[Found], over: str) -> dict[str, Any]:
     """Return what changed, of samples as their files hold them."""
     rewards = [reward_of(wanted, data) for data in (before, after)]
     calls = torch.cat([one.calls for one in found]).double()
+    sizes = None if over == "condition" else torch.cat([_size(one.source) for one in found]).mean().item()
     return {
         "n": len(after),
         "reward_before": rewards[0].mean().item(),
         "reward": rewards[1].mean().item(),
         "improved": (rewards[1] > rewards[0]).double().mean().item(),
         "solves": calls.mean().item(),
-        "source_size": torch.cat([_size(one.source) for one in found]).mean().item(),
+        **({} if sizes is None else {"source_size": sizes}),
     }
 
 
 def _size(source: State) -> Tensor:
     """Return the mean square of the numbers of each source, which is about 1 for those that the model knows."""
+    if isinstance(source, dict):
+        source = {name: leaf for name, leaf in source.items() if not name.startswith(CONDITION)}
     real = [leaf.flatten(1).double() for leaf in leaves(source) if leaf.is_floating_point()]
     return torch.cat(real, 1).square().mean(1)
 
 
-def _check_flows(model: Model, fixed: dict[str, State]) -> None:
-    """Refuse data that jump, unless what jumps is given."""
-    path = model.description.path
-    jumping = [name for name, part in getattr(path, "parts", {}).items() if any(one.jumps for one in parts(part))]
-    free = [name for name in jumping if name not in fixed]
-    if free:
-        raise UsageError(
-            f"a search follows gradients, and symbols have none: give {', '.join(free)} with --given, so that they"
-            " stand still"
-        )
-    if not jumping and any(one.jumps for one in parts(path)):
-        raise UsageError("a search follows gradients, and this model's data are symbols, which have none; tune it")
+def _search(
+    model: Model, wanted: Total, rewards: Sequence[str], steps: int, seed: int, tell: Tell
+) -> Callable[[int], Minimiser]:
+    """Choose by whether all rewards have a gradient; say so if one has none.
 
-
-def _flow(
-    model: Model, given: Given, fixed: dict[str, State], guidance: float, sampling: Sampling, draws: Draws
-) -> Flow:
-    """Return the flow from sources to ends, of examples with some numbers."""
-    about = model.description
-    model.check_guidance(guidance)
-    path, solver, times = sampling.choose(about.path, about.space)
-    network = cfg(model.network.eval().requires_grad_(False), guidance, absent=model.absent())
-
-    def process(rows: Tensor) -> Any:
-        driven = path.process(network, tree_map(lambda leaf: leaf[rows], given))
-        return stand(driven, fixed.keys()) if fixed else driven
-
-    def flow(x_0: State, rows: Tensor) -> State:
-        x = path.start(x_0)
-        if fixed:
-            x = {**x, **tree_map(lambda leaf: leaf[rows], fixed)}
-        return follow(x, rows)
-
-    follow = solved(process, times, solver, draws)
-    return flow
+    Returns:
+        Number of the first sample of a batch -> the search of that batch.
+    """
+    without = without_gradient(model, wanted, rewards)
+    if not without:
+        return lambda first: LBFGS(steps=steps, searched=SEARCHED)
+    tell.say(
+        f"no gradient: {', '.join(without)}; so the search goes by chance, {Evolution.population} proposals a step for"
+        " each sample"
+    )
+    draws = Draws(seed).named("search")
+    return lambda first: Evolution(steps=steps, draws=replace(draws, first=first))

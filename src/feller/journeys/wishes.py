@@ -1,16 +1,27 @@
 """What a person wishes of a run's samples, from words."""
 
+import pathlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from torch import Tensor
 
-from feller.control.rewards import Class, Total, image_wishes, wish_of
+from feller.control.chemistry import Chemistry
+from feller.control.potential import crystal_wish
+from feller.control.reward import rewarded
+from feller.control.rewards import Class, OfStates, Total, Wish, image_wishes, wish_of
+from feller.data.crystals.modality import Crystals
 from feller.data.images.modality import Images
 from feller.data.modality import Modality
+from feller.data.molecules.modality import Molecules
+from feller.draws import Draws
 from feller.errors import UsageError
+from feller.evaluate.estimates import Oracle
 from feller.evaluate.judge import Judge, load_judge
+from feller.model import Model, load_model
 from feller.record import nearest
-from feller.run import Run
+from feller.run import Run, open_run
+from feller.tree import Given, State, tree_map
 
 
 def wish(run: Run, modality: Modality, texts: Sequence[str]) -> Total:
@@ -23,7 +34,70 @@ def wish(run: Run, modality: Modality, texts: Sequence[str]) -> Total:
     named = image_wishes(modality)
     if isinstance(modality, Images) and modality.classes:
         named["class"] = lambda words: _class(run, modality, words)
-    return wish_of(texts, named)
+    if isinstance(modality, Molecules):
+        named["rdkit"] = lambda words: Chemistry(modality, words)
+    if isinstance(modality, Crystals):
+        named["chgnet"] = lambda words: crystal_wish(modality, words)
+    return wish_of(texts, named, lambda words: _told(modality, words))
+
+
+def without_gradient(model: Model, wanted: Total, texts: Sequence[str]) -> list[str]:
+    """Return those of the wishes that cannot be followed, tried on two samples.
+
+    Raises:
+        InputError: If a reward has another shape than one number for each sample, or is no number.
+    """
+    pairs = model.pairs(2, Draws(0).named("trial"))
+    x = tree_map(lambda leaf: leaf.requires_grad_() if leaf.is_floating_point() else leaf, pairs["x_1"])
+    modality = model.description.modality
+    return [
+        text
+        for text, term in zip(texts, wanted.terms, strict=True)
+        if not rewarded(OfStates(term, modality), x, pairs["given"]).requires_grad
+    ]
+
+
+@dataclass(frozen=True, eq=False)
+class Told:
+    """A number that a regressor tells of values, in the units of its target."""
+
+    oracle: Oracle
+    place: int
+    """Which of its numbers."""
+
+    def __call__(self, values: State, given: Given) -> Tensor:
+        """Return it."""
+        return self.oracle(values, given)[:, self.place]
+
+
+def _told(modality: Modality, words: str) -> Wish | None:
+    """Return what the run of a regressor tells, from `RUN`, `RUN:NAME` or `RUN=CLASS,CLASS`; None if there is none."""
+    readings = ((words, "", ""), words.rpartition(":"), words.rpartition("="))
+    found = next((one for one in readings if one[0] and (pathlib.Path(one[0]) / "model.json").is_file()), None)
+    if found is None:
+        return None
+    folder, between, rest = found
+    try:
+        oracle = Oracle(load_model(open_run(folder)), modality)
+    except UsageError as error:
+        raise UsageError(f"{folder} cannot be a reward: {error}") from error
+    target = oracle.target
+    if target.classes:
+        return _of_classes(folder, oracle, rest if between == "=" else "")
+    if between == "=" or (not rest and len(target.names) > 1):
+        raise UsageError(f"which number of {folder}? write {folder}:NAME; {nearest(rest, list(target.names))}")
+    if rest and rest not in target.names:
+        raise UsageError(f"{folder} tells no {rest!r}: {nearest(rest, list(target.names))}")
+    return Told(oracle, target.names.index(rest) if rest else 0)
+
+
+def _of_classes(folder: str, oracle: Oracle, words: str) -> Class:
+    """Return how sure a classifier is of some classes."""
+    classes, wanted = oracle.target.classes, words.split(",")
+    wrong = [name for name in wanted if name not in classes]
+    if wrong:
+        raise UsageError(f"which class of {folder}? write {folder}=CLASS; {nearest(wrong[0], list(classes))}")
+    return Class(oracle, tuple(classes.index(name) for name in wanted))
 
 
 def _class(run: Run, modality: Images, words: str) -> Class:
@@ -41,12 +115,12 @@ def _class(run: Run, modality: Images, words: str) -> Class:
 
 
 class _Logits:
-    """What a judge answers about levels that need not be whole."""
+    """What a judge answers about levels that need not be whole, whatever their label."""
 
     def __init__(self, judge: Judge) -> None:
         self.judge = judge
 
-    def __call__(self, values: Tensor) -> Tensor:
+    def __call__(self, values: Tensor, given: Given) -> Tensor:
         weight = self.judge.network.answer.weight
         if weight.device != values.device:
             self.judge.network.to(values.device)

@@ -3,8 +3,10 @@
 from feller.networks.architecture import Architecture, parameters
 from feller.networks.average import Average
 from feller.networks.captioned import Captioned
+from feller.networks.classifier import Convolutional
 from feller.networks.decoder import Decoder
 from feller.networks.equivariant import Equivariant
+from feller.networks.estimator import Estimator
 from feller.networks.leaves import Angles, Leaf, Numbers, Rotations, Symbols
 from feller.networks.mlp import MLP
 from feller.networks.sites import Sites
@@ -20,9 +22,11 @@ __all__ = [
     "Architecture",
     "Average",
     "Captioned",
+    "Convolutional",
     "Decoder",
     "Embedded",
     "Equivariant",
+    "Estimator",
     "Leaf",
     "Numbers",
     "Rotations",

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from feller.errors import UsageError
 from feller.tree import Given, State, leaves
 
 Layer = TypeVar("Layer", bound=nn.Module)
@@ -53,6 +54,9 @@ class Summed(nn.Module):
     def forward(self, t: State, given: Given) -> Float[Tensor, "b width"]:
         """Return the sum, from times [b]: one, or one for each leaf of a state.
 
+        A condition is given by its number, [b], or, where it is searched for, by a vector in place of its embedding,
+        [b, width].
+
         Raises:
             KeyError: If a condition is missing or unknown.
         """
@@ -64,9 +68,13 @@ class Summed(nn.Module):
             )
         features = torch.cat([fourier(time, OCTAVES) for time in leaves(t)], 1).to(self.time.weight.dtype)
         vector = self.time(features)
-        for name, table in zip(self.names, self.tables, strict=True):
-            vector = vector + table(given[name])
+        for name in self.names:
+            vector = vector + self.embedding(name, given[name])
         return vector
+
+    def embedding(self, name: str, value: Tensor) -> Float[Tensor, "b width"]:
+        """Return what stands for a condition: a row of its table for a number, or the vector itself that was given."""
+        return value if value.is_floating_point() else self.tables[self.names.index(name)](value)
 
 
 class Conditioning(Summed):
@@ -79,3 +87,15 @@ class Conditioning(Summed):
     def forward(self, t: State, given: Given) -> Float[Tensor, "b width"]:
         """Return the vector, after its activation."""
         return F.silu(self.mix(F.silu(super().forward(t, given))))
+
+
+def embeddings(network: nn.Module, given: Given) -> dict[str, Tensor]:
+    """Return the vectors that stand for conditions in a network, [b, width] each; it takes them in their place.
+
+    Raises:
+        UsageError: If the network sums no embeddings of conditions.
+    """
+    summed = next((part for part in network.modules() if isinstance(part, Summed) and part.names), None)
+    if summed is None:
+        raise UsageError("this model's network has no embeddings of conditions that a search could move")
+    return {name: summed.embedding(name, given[name]).detach() for name in summed.names}

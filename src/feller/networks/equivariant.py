@@ -1,6 +1,8 @@
 """Network of points in space: turning, mirroring or moving them turns, mirrors and leaves its velocities."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -11,6 +13,7 @@ from feller.draws import Draws
 from feller.errors import UsageError
 from feller.networks.architecture import Architecture, weights_from
 from feller.networks.conditioning import Conditioning, fourier, modulate, zero
+from feller.networks.estimator import pooled
 from feller.networks.leaves import Leaf, blanked, see_all, sites_of
 from feller.networks.nearness import number
 from feller.spaces.series import root
@@ -67,6 +70,20 @@ class Equivariant(Architecture):
             return EquivariantNetwork(self, shapes, conditions)
 
 
+class _Seen(NamedTuple):
+    """What the blocks make of a state."""
+
+    x: State
+    """Leaves but the places, zero at padding."""
+    valid: Bool[Tensor, "b n"]
+    vector: Float[Tensor, "b width"]
+    h: Float[Tensor, "b n width"]
+    start: Float[Tensor, "b n 3"]
+    """Where the points are, from their middle."""
+    y: Float[Tensor, "b n 3"]
+    """Where they have moved to."""
+
+
 class EquivariantNetwork(nn.Module):
     """The network of `Equivariant`."""
 
@@ -77,7 +94,7 @@ class EquivariantNetwork(nn.Module):
         size = sum(leaf.features(shapes[name][1:]) + 1 for name, leaf in settings.leaves.items())
         conditions = {k: v for k, v in conditions.items() if k != settings.count}
         self.conditioning = Conditioning(conditions, width, len(shapes))
-        self.nulls = self.conditioning.nulls
+        self.nulls, self.seen = self.conditioning.nulls, 2 * width
         self.enter = nn.Linear(size + 1, width)
         self.blocks = nn.ModuleList(Block(settings) for _ in range(settings.depth))
         self.modulation = zero(nn.Linear(width, 2 * width))
@@ -86,6 +103,25 @@ class EquivariantNetwork(nn.Module):
 
     def forward(self, x_t: State, t: State, given: Given) -> State:
         """Answer with velocities of the places, and what each leaf says."""
+        settings, found = self.settings, self._look(x_t, t, given)
+        velocity = centred(found.y - found.start, found.valid) + self.skip(found.vector)[:, None] * found.start
+        answers = (self.leave(found.h) * found.valid[:, :, None]).split(list(self.answers.values()), 2)
+        said = {n: leaf.say(part, found.x[n]) for (n, leaf), part in zip(settings.leaves.items(), answers, strict=True)}
+        return {name: velocity if name == settings.places else said[name] for name in x_t}
+
+    def features(self, x_t: State, t: State, given: Given) -> Float[Tensor, "b seen"]:
+        """Return what can be said of each example as a whole: the features of its points, pooled."""
+        found = self._look(x_t, t, given)
+        return pooled(found.h, found.valid)
+
+    def heads(self) -> Iterator[nn.Module]:
+        """Yield the layers that answer, and the last one that moves points."""
+        yield self.leave
+        yield self.skip
+        for block in self.blocks[-1:]:
+            yield block.get_submodule("move")
+
+    def _look(self, x_t: State, t: State, given: Given) -> "_Seen":
         settings, t = self.settings, spread(t, x_t)
         there = {name: sites_of(leaf, branch(given.get("valid"), name)) for name, leaf in x_t.items()}
         x = {name: blanked(x_t[name], there[name]) for name in settings.leaves}
@@ -98,11 +134,7 @@ class EquivariantNetwork(nn.Module):
         for block in self.blocks:
             h, y = block(h, y, start, vector, pairs)
         scale, shift = self.modulation(vector)[:, None].chunk(2, 2)
-        h = modulate(F.layer_norm(h, h.shape[2:]), scale, shift)
-        velocity = centred(y - start, valid) + self.skip(vector)[:, None] * start
-        answers = (self.leave(h) * valid[:, :, None]).split(list(self.answers.values()), 2)
-        said = {n: leaf.say(part, x[n]) for (n, leaf), part in zip(settings.leaves.items(), answers, strict=True)}
-        return {name: velocity if name == settings.places else said[name] for name in x_t}
+        return _Seen(x, valid, vector, modulate(F.layer_norm(h, h.shape[2:]), scale, shift), start, y)
 
 
 def centred(x: Float[Tensor, "b n 3"], valid: Bool[Tensor, "b n"]) -> Float[Tensor, "b n 3"]:

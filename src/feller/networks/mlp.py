@@ -1,6 +1,7 @@
 """Residual network for vectors."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -52,19 +53,27 @@ class ResidualMLP(nn.Module):
         self.frequencies, self.period = settings.frequencies, settings.period
         inner = -(-width // 4)  # the vector's own layers cost as much as a block's at full width
         self.conditioning = Conditioning(conditions, inner)
-        self.nulls = self.conditioning.nulls
+        self.nulls, self.seen = self.conditioning.nulls, width
         self.enter = nn.Linear(self.size * ((self.period is None) + 2 * self.frequencies), width)
         self.blocks = nn.ModuleList(Block(width, inner) for _ in range(settings.depth))
         self.leave = zero(nn.Linear(width, self.size * max(self.ends, 1)))
 
     def forward(self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], given: Given) -> Float[Tensor, " b *d_out"]:
         """Predict one number, or logits, per entry of the state."""
+        answer = self.leave(self.features(x_t, t, given))
+        return answer.reshape(*x_t.shape, self.ends) if self.ends else answer.reshape(x_t.shape)
+
+    def features(self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], given: Given) -> Float[Tensor, "b width"]:
+        """Return what the answer is read from."""
         vector = self.conditioning(t, given)
         h = self.enter(self._see(x_t.reshape(len(x_t), self.size)))
         for block in self.blocks:
             h = block(h, vector)
-        answer = self.leave(F.silu(F.layer_norm(h, h.shape[1:])))
-        return answer.reshape(*x_t.shape, self.ends) if self.ends else answer.reshape(x_t.shape)
+        return F.silu(F.layer_norm(h, h.shape[1:]))
+
+    def heads(self) -> Iterator[nn.Module]:
+        """Yield the layer that answers."""
+        yield self.leave
 
     def _see(self, x: Float[Tensor, "b d"]) -> Float[Tensor, "b features"]:
         """Return the features of a state: itself and its waves, or of angles the waves that fit into a turn."""

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,7 @@ from feller.draws import Draws
 from feller.errors import UsageError
 from feller.networks.architecture import Architecture, weights_from
 from feller.networks.conditioning import Conditioning, modulate, zero
+from feller.networks.estimator import pooled
 from feller.networks.leaves import TURN, Angles, Leaf, blanked, rows, see_all, sites_of
 from feller.networks.nearness import ENDS, Along, Apart, ends, number
 from feller.tree import Given, State, branch, spread
@@ -83,7 +85,7 @@ class SitesTransformer(nn.Module):
         self.conditioning = Conditioning(
             {k: v for k, v in conditions.items() if k != settings.count}, width, len(settings.leaves)
         )
-        self.nulls = self.conditioning.nulls
+        self.nulls, self.seen = self.conditioning.nulls, 2 * width
         self.enter = nn.Linear(features(self.own) + (ENDS if settings.reach else 1), width)
         if settings.whole:
             self.enter_whole = nn.Sequential(
@@ -102,6 +104,28 @@ class SitesTransformer(nn.Module):
 
     def forward(self, x_t: State, t: State, given: Given) -> State:
         """Answer for each leaf."""
+        settings, (x, valid, vector, h) = self.settings, self._look(x_t, t, given)
+        answers = self._split(self.own, self.leave(h) * valid[:, :, None])
+        if settings.whole:
+            mean = h.sum(1) / valid.sum(1, keepdim=True).clamp(min=1)
+            answers |= self._split(settings.whole, self.leave_whole(F.silu(mean + vector))[:, None])
+        return self._said(answers, x, vector)
+
+    def features(self, x_t: State, t: State, given: Given) -> Float[Tensor, "b seen"]:
+        """Return what can be said of each example as a whole: the features of its sites, pooled."""
+        _, valid, _, h = self._look(x_t, t, given)
+        return pooled(h, valid)
+
+    def heads(self) -> Iterator[nn.Module]:
+        """Yield the layers that answer."""
+        yield self.leave
+        if self.skip is not None:
+            yield self.skip
+        if self.settings.whole:
+            yield self.leave_whole
+
+    def _look(self, x_t: State, t: State, given: Given) -> tuple[State, Tensor, Tensor, Tensor]:
+        """Return leaves, marks of real sites, [b, n], times and conditions, [b, width], and features, [b, n, width]."""
         settings, t = self.settings, spread(t, x_t)
         x = {name: x_t[name] if name in self.own else x_t[name][:, None] for name in settings.leaves}
         marks = given.get("valid")
@@ -121,12 +145,7 @@ class SitesTransformer(nn.Module):
         for block in self.blocks:
             h = block(h, vector, bias, valid)
         scale, shift = self.modulation(vector)[:, None].chunk(2, 2)
-        h = modulate(F.layer_norm(h, h.shape[2:]), scale, shift) * valid[:, :, None]
-        answers = self._split(self.own, self.leave(h) * valid[:, :, None])
-        if settings.whole:
-            mean = h.sum(1) / valid.sum(1, keepdim=True).clamp(min=1)
-            answers |= self._split(settings.whole, self.leave_whole(F.silu(mean + vector))[:, None])
-        return self._said(answers, x, vector)
+        return x, valid, vector, modulate(F.layer_norm(h, h.shape[2:]), scale, shift) * valid[:, :, None]
 
     def _kinds(self, names: tuple[str, ...]) -> dict[str, Leaf]:
         return {name: self.settings.leaves[name] for name in names}

@@ -10,6 +10,7 @@ from feller.paths.choice import Choice
 from feller.paths.correctors import BackAndForth, Corrector, Odds, Resample
 from feller.paths.costs import Cost, Embedded, Levels, Table
 from feller.paths.ends import Circle, DrawEnd, Ends, Finish, Interval, Lattice, MeanEnd, Point
+from feller.paths.estimates import Estimates
 from feller.paths.geodesic import Geodesic
 from feller.paths.geometric import Geometric
 from feller.paths.jump import Jump
@@ -46,6 +47,7 @@ __all__ = [
     "Embedded",
     "Ends",
     "Entropy",
+    "Estimates",
     "FewestJumps",
     "Finish",
     "GaussianLaw",

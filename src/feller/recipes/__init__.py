@@ -29,6 +29,7 @@ from feller.recipes.molecules import molecules
 from feller.recipes.points import points
 from feller.recipes.proteins import proteins
 from feller.recipes.recipe import SIZES, Recipe
+from feller.recipes.regressor import regressor
 from feller.recipes.stages import distil, onwards, reflow
 from feller.recipes.text import text, text_autoregressive, text_uniform
 from feller.record import nearest
@@ -47,6 +48,7 @@ RECIPES: dict[str, Callable[[Dataset, str], Recipe]] = {
     "molecules": molecules,
     "points": points,
     "proteins": proteins,
+    "regressor": regressor,
     "text": text,
     "text-autoregressive": text_autoregressive,
     "text-uniform": text_uniform,
@@ -66,7 +68,7 @@ _SUITS: dict[type[Modality], str] = {
     Text: "text",
     Torsions: "manifold",
 }
-"""The recipe that `auto` chooses for each kind of data."""
+"""The recipe that `auto` chooses for each kind of data; where something is to be told of them, it is `regressor`."""
 
 
 def _functions(file: str) -> str:
@@ -95,7 +97,7 @@ def find_recipe(name: str, data: Dataset, size: str, older: Model | None = None)
         if not isinstance(recipe, Recipe):
             raise UsageError(f"{name} must return a Recipe, it returned {type(recipe).__name__}")
         return name, recipe
-    usual = _SUITS[type(data.modality)]
+    usual = _SUITS[type(data.modality)] if data.target is None else "regressor"
     if name in SECOND_STAGES:
         if older is None:
             raise UsageError(f"the recipe {name} learns from an older model: name its run with --start-from")

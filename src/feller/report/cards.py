@@ -4,24 +4,26 @@ from collections.abc import Iterator, Mapping
 from xml.etree.ElementTree import Element
 
 from feller.report.html import Child, element, section
-from feller.report.measures import Measure, Numbers, leading, measure, real, why_missing
+from feller.report.measures import Measure, Numbers, leading, measure, real, tells, why_missing
 from feller.report.wording import MISSING, Number, capital, is_number, sentence
 
 GREY = "Grey is what real data reach when they are measured in the same way, which is as good as one can hope for."
+CONSTANT = "Grey is what one answer for all examples reaches."
 
 
 def key_numbers(numbers: Numbers, explanations: Mapping[str, str], missing: Mapping[str, str]) -> Element:
     """Set each number that says how good the samples are beside what real data reach."""
     names = leading(numbers)
+    heading = "How right the answers are" if tells(numbers) else "How good the samples are"
     if not names:
-        return section("How good the samples are", element("p", None, "No number was measured."))
+        return section(heading, element("p", None, "No number was measured."))
     cards = [_card(name, numbers, explanations, missing) for name in names]
     compared = any(part.get("class") == "bars" for card in cards for part in card)
     judge = numbers.get("judge")
-    words = [GREY] if compared else []
+    words = [CONSTANT if tells(numbers) else GREY] if compared else []
     words += [f"Judge: {judge.removesuffix('.')}."] if isinstance(judge, str) else []
     note = element("p", {"class": "soft"}, " ".join(words)) if words else None
-    return section("How good the samples are", note, element("dl", {"class": "numbers"}, *cards))
+    return section(heading, note, element("dl", {"class": "numbers"}, *cards))
 
 
 def _card(name: str, numbers: Numbers, explanations: Mapping[str, str], missing: Mapping[str, str]) -> Element:

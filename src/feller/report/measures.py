@@ -7,7 +7,7 @@ from feller.evaluate.comparison import TRAINED
 from feller.report.wording import MISSING, Number, duration, is_number, number, percent
 
 Numbers = Mapping[str, Number | str | None]
-FACTS = ("steps", "seconds", "judge", "compared_with")
+FACTS = ("steps", "seconds", "judge", "compared_with", "n", "observations")
 """What tells of the run, not of its quality."""
 AGAINST_ITSELF = "real against real"
 
@@ -54,6 +54,16 @@ def _mean(label: str, name: str, unit: str = "") -> dict[str, Measure]:
 
 
 MEASURES = {
+    "mae": Measure("mean absolute error", "mae_constant", "always the mean"),
+    "r2": Measure("variance explained", is_share=True),
+    "reward": Measure("reward", "reward_before", "before"),
+    "reward_tilted": Measure("reward of the law aimed at"),
+    "tilted_share": Measure("what the law aimed at has in common with the base", is_share=True),
+    "kl": Measure("divergence from the base", unit="nats"),
+    "diversity": Measure("diversity", "diversity_before", "before"),
+    "improved": Measure("samples that got better", is_share=True),
+    "residual": Measure("left unexplained", "noise", "noise that was said"),
+    "source_size": Measure("size of the sources", real="those that the model knows", level=1.0),
     "accuracy": Measure("read as asked", "judge_accuracy", "real data", is_share=True),
     "judge_accuracy": Measure("real data read right", is_share=True),
     "inside": Measure("where the data can be", is_share=True),
@@ -144,13 +154,24 @@ WHY_MISSING = {
 
 def measure(name: str, numbers: Numbers) -> Measure:
     """Return how a number is to be read, known here or not; a floor is read as what it belongs to."""
+    if name == "accuracy" and tells(numbers):
+        return Measure("told right", "accuracy_constant", "always the commonest class", is_share=True)
     if name in MEASURES:
         return MEASURES[name]
+    kind, _, of = name.partition("_")
+    if kind in ("mae", "r2") and tells(numbers) and not of.startswith("constant"):
+        short = MEASURES[kind]
+        return replace(short, label=f"{short.label}, {of}", floor=short.floor and f"{short.floor}_{of}")
     for kind in MEASURES.values():
         if name == kind.floor:
             return replace(kind, label=f"{kind.label}, {kind.real}", floor="")
     floor = f"{name}_floor"
     return Measure(name.replace("_", " "), floor if floor in numbers else "")
+
+
+def tells(numbers: Numbers) -> bool:
+    """Tell whether the numbers are of a network that tells of data, instead of drawing some."""
+    return any(name.startswith(("mae_constant", "accuracy_constant")) for name in numbers)
 
 
 def real(kind: Measure, numbers: Numbers) -> str:

@@ -1,7 +1,7 @@
 """The one sentence that says what the numbers mean."""
 
 from feller.evaluate.comparison import TRAINED
-from feller.report.measures import MEASURES, Measure, Numbers, leading, real
+from feller.report.measures import MEASURES, Measure, Numbers, leading, measure, real, tells
 from feller.report.wording import Number, is_number, number
 
 SHARES = {
@@ -16,6 +16,33 @@ SAME = 1.05
 
 
 def verdict(numbers: Numbers) -> str:
+    """Say how good the samples are, by the first number there is, and before that what tuning did."""
+    if tells(numbers):
+        return _of_answers(numbers)
+    reward, before, aim = (numbers.get(name) for name in ("reward", "reward_before", "reward_tilted"))
+    if is_number(reward) and is_number(before):
+        aimed = f", {number(aim)} aimed at" if is_number(aim) else ""
+        told = f"The mean reward is {number(reward)}, before it was {number(before)}{aimed}."
+        return told if "solves" in numbers else f"{told} {_of_samples(numbers)}"
+    residual, noise = numbers.get("residual"), numbers.get("noise")
+    if is_number(residual) and is_number(noise):
+        return f"The samples explain what was observed but for {number(residual)}; its noise is {number(noise)}."
+    return _of_samples(numbers)
+
+
+def _of_answers(numbers: Numbers) -> str:
+    """Say how right a network is that tells of data, by the first number there is."""
+    name = leading(numbers)[0]
+    kind, value = measure(name, numbers), numbers[name]
+    if not is_number(value):
+        return "How right the answers are could not be measured: the numbers are not finite."
+    constant = kind.text(numbers.get(kind.floor))
+    if name == "accuracy":
+        return f"{kind.text(value)} of the examples are told right; always the commonest class, {constant} would be."
+    return f"The {kind.label} is {kind.text(value)}; telling {kind.real} would make it {constant}."
+
+
+def _of_samples(numbers: Numbers) -> str:
     """Say how good the samples are, by the first number there is."""
     accuracy, judged = numbers.get("accuracy"), numbers.get("judge_accuracy")
     share = MEASURES["accuracy"].text

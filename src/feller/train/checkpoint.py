@@ -3,7 +3,6 @@
 from typing import Any
 
 from feller.errors import InputError
-from feller.networks.average import UPDATES
 from feller.record import read_json, write_json
 from feller.run import Run
 from feller.tensors import load_tensors, save_tensors
@@ -27,8 +26,8 @@ def save_checkpoint(run: Run, learner: Learner) -> None:
     }
     tensors = {f"{part}/{name}": value for part, named in parts.items() for name, value in named.items()}
     save_tensors(run.state, tensors, {name: str(value) for name, value in counters.items()})
-    save_tensors(run.weights, parts["network"])
-    save_tensors(run.average, {name: value for name, value in parts["average"].items() if name != UPDATES})
+    save_tensors(run.weights, learner.weights())
+    save_tensors(run.average, learner.averaged())
     write_json(run.counters, counters)
 
 

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from feller.draws import Draws
 from feller.errors import InputError
 from feller.gradient import Gradient, Mean
-from feller.networks.average import Average
+from feller.networks.average import UPDATES, Average
+from feller.networks.low_rank import LowRank
 from feller.objective import Batch, Example, Objective
 from feller.train.engine import Engine
 from feller.train.optimiser import Training, make_optimiser, rate
@@ -37,6 +38,17 @@ class Learner:
         """Return the share of the budget that is spent."""
         return training.share(self.step, self.seconds)
 
+    def weights(self) -> dict[str, Tensor]:
+        """Return the weights under the names of the plain network, whatever they are learned through."""
+        return self._plain(self.network.state_dict())
+
+    def averaged(self) -> dict[str, Tensor]:
+        """Return their running average, under the same names."""
+        return self._plain({name: value for name, value in self.average.state_dict().items() if name != UPDATES})
+
+    def _plain(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        return self.network.plain(state) if isinstance(self.network, LowRank) else state
+
 
 def make_learner(network: nn.Module, training: Training) -> Learner:
     """Start from a fresh network."""
@@ -58,6 +70,8 @@ class Report:
     """Of training so far."""
     share: float
     """Of the budget that is spent."""
+    notes: dict[str, Tensor] = field(default_factory=dict)
+    """What the objective tells beside the loss, as means over the whole batch."""
 
 
 def train(
@@ -74,7 +88,8 @@ def train(
 
     Without a budget it goes on for ever. With one in steps, what step k does depends on the learner's state, the seed
     and k alone, so a resumed run goes on bit for bit, and several processes together do what one would, up to rounding;
-    with one in minutes, the clock has a say in the rate. A coupling pairs what one process has.
+    with one in minutes, the clock has a say in the rate. A coupling pairs what one process has. Examples that serve
+    several steps are kept by the process that drew them; a run that is resumed between two draws draws anew.
 
     Args:
         learner: Network, optimiser and counters; changed in place.
@@ -92,15 +107,17 @@ def train(
     network, rows = learner.network, engine.rows(training.batch)
     weights = [weight for weight in network.parameters() if weight.requires_grad]
     before, begun = learner.seconds, time.monotonic()
+    example: Example | None = None
 
     def loss(network: nn.Module, example: Example) -> Tensor:
         with engine.precision():
             return objective.loss(network, example)
 
     while (share := engine.agree(learner.share(training))) < 1:
-        step_draws = Draws(draws.seed, rows.start, training.batch).named("train", learner.step)
-        batch = engine.place(batches(learner.step, rows))
-        example = objective.draw(network, batch, step_draws)
+        if example is None or learner.step % training.replay == 0:
+            step_draws = Draws(draws.seed, rows.start, training.batch).named("train", learner.step)
+            batch = engine.place(batches(learner.step, rows))
+            example = objective.draw(network, batch, step_draws)
         for weight in weights:
             weight.grad = None
         value = gradient(loss, network, _split(example, training.micro_batch), training.batch / engine.ranks)
@@ -113,7 +130,8 @@ def train(
         learner.average.update(network)
         learner.step += 1
         learner.seconds = before + time.monotonic() - begun
-        yield Report(learner.step, engine.mean(value), lr, size, learner.seconds, learner.share(training))
+        notes = {name: engine.mean(number) for name, number in objective.notice(example).items()}
+        yield Report(learner.step, engine.mean(value), lr, size, learner.seconds, learner.share(training), notes)
 
 
 def _split(example: Example, size: int | None) -> Iterator[Example]:

@@ -32,6 +32,8 @@ class Training:
     """Longest gradient; longer ones are shortened."""
     average: float = 0.999
     """Decay of the running average of the weights, which sampling uses."""
+    replay: int = 1
+    """Steps that each set of drawn examples serves; more than one where it is costly to draw, as of samples."""
 
     def __post_init__(self) -> None:
         checks = {
@@ -46,6 +48,7 @@ class Training:
             "betas": (all(0 <= beta < 1 for beta in self.betas), "from 0 to below 1"),
             "weight_decay": (self.weight_decay >= 0, "0 or more"),
             "warmup": (self.warmup >= 0, "0 or more"),
+            "replay": (self.replay >= 1, "at least 1"),
         }
         for name, (right, expected) in checks.items():
             if not right:
@@ -59,9 +62,10 @@ class Training:
 
 
 def make_optimiser(network: nn.Module, training: Training) -> torch.optim.Optimizer:
-    """Return AdamW over all weights, which moves them in one operation."""
+    """Return AdamW over all weights that are not frozen, which moves them in one operation."""
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
     return torch.optim.AdamW(
-        network.parameters(), lr=training.lr, betas=training.betas, weight_decay=training.weight_decay, fused=True
+        weights, lr=training.lr, betas=training.betas, weight_decay=training.weight_decay, fused=True
     )
 
 

@@ -1,5 +1,7 @@
 """One crystal, as files hold it."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -16,3 +18,5 @@ class Crystal(NamedTuple):
     """Edges a, b, c in Å, and angles alpha, beta, gamma in degrees, [6]."""
     label: str | None = None
     """Name of its class, where it has one."""
+    told: Mapping[str, float] = MappingProxyType({})
+    """Numbers that the file tells of it."""

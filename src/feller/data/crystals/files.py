@@ -1,11 +1,13 @@
 """Where the data blocks of crystals stand: in .cif, in folders of them, in a column of a table."""
 
 import csv
+import math
 import pathlib
 from collections.abc import Iterator
 
 from feller.data.crystals.cif import blocks
 from feller.data.labels import LABEL_NAMES, TEXT_NAME
+from feller.data.numbers import all_numbers, number
 from feller.data.plain_text import beginning_of, files_in, read_letters, read_unicode, rows_of
 from feller.errors import InputError
 
@@ -19,8 +21,8 @@ COLUMN = "cif"
 BEGINS = "_cell_length_a"
 """What every crystal has."""
 
-Piece = tuple[str, str, str | None]
-"""Where a data block stands, for people; its text; the class that a table gives it."""
+Piece = tuple[str, str, str | None, dict[str, float]]
+"""Where a data block stands, for people; its text; the class and the numbers that a table gives it."""
 
 
 def holds_crystals(path: pathlib.Path) -> bool:
@@ -49,8 +51,8 @@ def pieces(path: pathlib.Path) -> Iterator[Piece]:
     if path.is_dir():
         for file in files_in(path, ENDINGS):
             found = list(_in_file(file))
-            for name, text, label in found:
-                yield file.name if len(found) == 1 else f"{file.name}, {name}", text, label
+            for name, text, label, told in found:
+                yield file.name if len(found) == 1 else f"{file.name}, {name}", text, label, told
     elif path.name.lower().endswith(ENDINGS):
         yield from _in_file(path)
     else:
@@ -60,8 +62,8 @@ def pieces(path: pathlib.Path) -> Iterator[Piece]:
 def _in_file(path: pathlib.Path) -> Iterator[Piece]:
     whole = read_letters(path)
     found = blocks(whole) or [whole]  # which is told to be none where it is read
-    for number, text in enumerate(found, 1):
-        yield f"crystal {number}", text, None
+    for i, text in enumerate(found, 1):
+        yield f"crystal {i}", text, None, {}
 
 
 def _names(cells: list[str]) -> list[str]:
@@ -82,11 +84,20 @@ def _in_table(path: pathlib.Path) -> Iterator[Piece]:
         raise InputError(f"{path}: the column {other!r} holds CIF; call it {COLUMN}")
     column = names.index(COLUMN)
     label = next((i for i, name in enumerate(names) if name in LABEL_NAMES), None)
-    for number, (line, cells) in enumerate(rows, 2):
-        where = f"row {number} (the header is row 1; ends in line {line})"
+    told = _numbers_among([cells for _, cells in rows], {column, label}, len(names))
+    for i, (line, cells) in enumerate(rows, 2):
+        where = f"row {i} (the header is row 1; ends in line {line})"
         if len(cells) != len(names):
             raise InputError(f"{path}: {where} has {len(cells)} cells, expected {len(names)} as in the first; mend it")
         found = blocks(cells[column])
         if len(found) > 1:
             raise InputError(f"{path}: {where} holds {len(found)} crystals, expected one; give each a row")
-        yield where, found[0] if found else cells[column], None if label is None else cells[label].strip()
+        numbers = {first[j].strip(): number(cells[j].strip()) for j in told if first[j].strip()}
+        given = {name: value for name, value in numbers.items() if value is not None and math.isfinite(value)}
+        yield where, found[0] if found else cells[column], None if label is None else cells[label].strip(), given
+
+
+def _numbers_among(rows: list[list[str]], others: set[int | None], count: int) -> list[int]:
+    """Return which columns hold numbers, in every cell that is not empty."""
+    whole = [cells for cells in rows if len(cells) == count]
+    return [j for j in range(count) if j not in others and all_numbers(cells[j].strip() for cells in whole)]

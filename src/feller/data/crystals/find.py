@@ -10,7 +10,7 @@ from feller.data.crystals.arrays import check_cells, padded
 from feller.data.crystals.cif import PartialError, need_pymatgen, read_block
 from feller.data.crystals.crystal import Crystal
 from feller.data.crystals.files import pieces
-from feller.data.found import FoundCrystals
+from feller.data.found import FoundCrystals, properties_of
 from feller.data.labels import classify
 from feller.data.tally import Tally
 from feller.errors import InputError
@@ -31,7 +31,7 @@ class _Kept:
     """Of the damaged, those that hold nothing."""
     tally: Tally = field(default_factory=Tally)
 
-    def add(self, name: str, text: str, label: str | None) -> None:
+    def add(self, name: str, text: str, label: str | None, told: dict[str, float]) -> None:
         """Read one crystal and keep it if a state can hold it."""
         try:
             crystal, isotopes = read_block(text)
@@ -47,7 +47,7 @@ class _Kept:
             return
         if isotopes:
             self.tally.add("crystals whose deuterium or tritium counts as hydrogen: {}", name)
-        self.crystals.append(crystal if label is None else crystal._replace(label=label))
+        self.crystals.append(crystal._replace(label=label or crystal.label, told=told))
         self.names.append(name)
 
 
@@ -76,7 +76,16 @@ def find_crystals(path: pathlib.Path, longest: int | None = LONGEST) -> FoundCry
     labels, classes = _labels([crystal.label for crystal in kept.crystals], str(path))
     atoms, places, lattice = padded(kept.crystals)
     names = tuple(f"{path}: {name}" for name in kept.names)
-    found = FoundCrystals(places, labels, classes, notes=notes, names=names, atoms=atoms, lattice=lattice)
+    found = FoundCrystals(
+        places,
+        labels,
+        classes,
+        notes=notes,
+        names=names,
+        properties=properties_of([dict(crystal.told) for crystal in kept.crystals]),
+        atoms=atoms,
+        lattice=lattice,
+    )
     if longest is not None:
         check_cells(found)
     return found

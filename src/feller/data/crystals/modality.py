@@ -19,7 +19,7 @@ from feller.data.crystals.picture import picture
 from feller.data.crystals.written import blocks_of, table_of, write_folder
 from feller.data.found import Found, FoundCrystals, expect
 from feller.data.labels import label_arrays, label_names, relabel
-from feller.data.modality import Dataset, Modality, Write, check_finite_state
+from feller.data.modality import Dataset, Modality, Write, check_finite_state, told
 from feller.errors import InputError, UsageError
 from feller.record import replace_file
 from feller.spaces import Euclidean, Product, Tokens, Torus
@@ -230,4 +230,4 @@ def crystals(found: FoundCrystals) -> Dataset:
         scale=tuple(scale.tolist()),
         classes=found.classes,
     )
-    return Dataset(*modality.accept(found), modality, found.notes)
+    return Dataset(*modality.accept(found), modality, found.notes, properties=told(found))

@@ -8,7 +8,7 @@ import numpy as np
 
 from feller.data.atoms.apart import check_apart
 from feller.data.atoms.elements import NUMBERS, SYMBOLS
-from feller.data.found import FoundMolecules, check_marks, check_rows
+from feller.data.found import FoundMolecules, check_marks, check_rows, properties_of
 from feller.data.molecules.molecule import Molecule
 from feller.data.molecules.sdf import read_sdf
 from feller.data.molecules.xyz import read_xyz
@@ -131,7 +131,13 @@ def _collect(molecules: Iterable[tuple[Molecule, str]], where: str, longest: int
     atoms, values = np.zeros((len(kept), most), dtype=np.int64), np.zeros((len(kept), most, 3))
     for i, (molecule, _) in enumerate(kept):
         atoms[i, : len(molecule.atoms)], values[i, : len(molecule.atoms)] = molecule.atoms, molecule.places
-    return FoundMolecules(values, atoms=atoms, notes=notes, names=tuple(place for _, place in kept))
+    return FoundMolecules(
+        values,
+        atoms=atoms,
+        notes=notes,
+        names=tuple(place for _, place in kept),
+        properties=properties_of([molecule.told for molecule, _ in kept]),
+    )
 
 
 def _molecules(path: pathlib.Path) -> Iterator[tuple[Molecule, str]]:

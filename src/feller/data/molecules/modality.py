@@ -16,7 +16,7 @@ from feller.data.arrays import write_arrays
 from feller.data.atoms.elements import NUMBERS, SYMBOLS, numbers_among
 from feller.data.atoms.formula import places_among, symbols_of
 from feller.data.found import Found, FoundMolecules, expect
-from feller.data.modality import Dataset, Modality, Write, check_finite_state
+from feller.data.modality import Dataset, Modality, Write, check_finite_state, told
 from feller.data.molecules.balls import balls
 from feller.data.molecules.molecule import Molecule
 from feller.data.molecules.sdf import sdf_text
@@ -200,4 +200,4 @@ def molecules(found: FoundMolecules) -> Dataset:
     names = tuple(str(size) for size in np.unique(sizes).tolist())
     elements = tuple(SYMBOLS[number] for number in np.unique(found.atoms[real]).tolist())
     modality = Molecules(found.atoms.shape[1], names, elements, scale)
-    return Dataset(*modality.accept(found), modality, found.notes)
+    return Dataset(*modality.accept(found), modality, found.notes, properties=told(found))

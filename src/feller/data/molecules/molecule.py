@@ -1,6 +1,6 @@
 """One molecule, and which of its atoms are neighbours."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -34,6 +34,8 @@ class Molecule:
     """In electron charges, where the file says it."""
     drawn: bool = False
     """It is a drawing in two dimensions."""
+    told: dict[str, float] = field(default_factory=dict)
+    """Numbers that the file tells of it."""
 
     def distances(self) -> Float[np.ndarray, "l l"]:
         """Return how far each two atoms are apart, in Å."""

@@ -1,17 +1,22 @@
-"""Molecules in SDF and MOL files, by rdkit; only atoms, places and charges count."""
+"""Molecules in SDF and MOL files, by rdkit; atoms, places and charges count, and numbers told behind them."""
 
+import math
 import pathlib
+import re
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from feller.data.molecules.chemistry import bare, rdkit, sanitised, with_bonds
 from feller.data.molecules.molecule import Molecule
+from feller.data.numbers import number
 from feller.data.plain_text import read_letters
 from feller.errors import InputError
 
 END = "$$$$"
 """Line that ends a record."""
+TOLD = re.compile(r"^>[^\n]*<([^>\n]+)>[^\n]*\n([^\n]*)$", re.MULTILINE)
+"""A name and the line below it."""
 DIMENSION = slice(20, 22)
 """Columns of the second line that say 2D or 3D."""
 
@@ -37,7 +42,13 @@ def read_sdf(path: pathlib.Path) -> Iterator[Molecule]:
                 )
             drawn = not places[:, 2].any() and block.split("\n")[1][DIMENSION] != "3D"
             charge = sum(atom.GetFormalCharge() for atom in made.GetAtoms())
-            yield Molecule(f"{path.name}: line {line}", np.array(atoms), places, charge, drawn)
+            yield Molecule(f"{path.name}: line {line}", np.array(atoms), places, charge, drawn, _told(block))
+
+
+def _told(block: str) -> dict[str, float]:
+    """Return the numbers that a record tells behind its molecule."""
+    read = {name: number(line.strip()) for name, line in TOLD.findall(block)}
+    return {name: value for name, value in read.items() if value is not None and math.isfinite(value)}
 
 
 def _records(text: str) -> Iterator[tuple[int, str]]:

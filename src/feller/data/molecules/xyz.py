@@ -17,14 +17,20 @@ from feller.errors import InputError
 USUAL = (0, 1)
 """Columns of the symbol and of the first coordinate, where the comment does not tell."""
 COLUMNS = re.compile(r"\bProperties=(\S+)")
+TOLD = re.compile(r"(?:^|\s)([A-Za-z_][^\s=\"]*)=([^\s\"]+)")
+"""A name and what is told under it, one word."""
 DIGITS = 9
 """Of a count, at most."""
 QM9 = re.compile(r"gdb[ \t]+\d")
 """How comments begin in the files that QM9 came as: three lines follow the atoms there."""
+QM9_TOLD = ("A", "B", "C", "mu", "alpha", "homo", "lumo", "gap", "r2", "zpve", "U0", "U", "H", "G", "Cv")
+"""What is told there behind the number of the molecule, in this order."""
 
 
 def read_xyz(path: pathlib.Path) -> Iterator[Molecule]:
     """Yield the molecules of a file, packed or not; charges, velocities and what else stands there are left aside.
+
+    Numbers that comments tell, as in `mu=1.67`, are kept, and those of QM9's own files under their usual names.
 
     Hydrogen's isotopes count as hydrogen. Extended files say in their comments which columns count.
 
@@ -56,8 +62,19 @@ def _block(lines: list[str], at: int, path: pathlib.Path) -> Iterator[Molecule]:
         )
     columns = _columns(lines[at + 1], path, at + 1)
     atoms, places = zip(*(_atom(lines[i], columns, path, i) for i in range(first, last)), strict=True)
-    yield Molecule(f"{path.name}: line {at + 1}", np.array(atoms), np.array(places))
+    told = _told(lines[at + 1])
+    yield Molecule(f"{path.name}: line {at + 1}", np.array(atoms), np.array(places), told=told)
     return last + 3 * bool(QM9.match(lines[at + 1]))
+
+
+def _told(comment: str) -> dict[str, float]:
+    """Return the numbers that a comment tells."""
+    if QM9.match(comment):
+        pairs: Iterable[tuple[str, str]] = zip(QM9_TOLD, comment.split()[2:], strict=False)
+    else:
+        pairs = TOLD.findall(comment)
+    read = {name: number(word.replace("*^", "e")) for name, word in pairs}
+    return {name: value for name, value in read.items() if value is not None and math.isfinite(value)}
 
 
 def _whole(text: str) -> int | None:

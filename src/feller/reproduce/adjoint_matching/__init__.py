@@ -4,12 +4,19 @@ import pathlib
 from collections.abc import Iterator
 from dataclasses import replace
 
-from feller.reproduce.adjoint_matching import mixture
+from feller.reproduce.adjoint_matching import ablation, digits, ink, mixture, theory
+from feller.reproduce.adjoint_matching.handwriting import Effort
 from feller.reproduce.adjoint_matching.setting import Setting
 from feller.reproduce.claims import Claim, tested, untestable
 
-TESTS = (mixture.short, mixture.long)
+TESTS = (
+    *(theory.normal, theory.modes, theory.fixed_point, theory.hidden),
+    *(mixture.short, mixture.long),
+    *(digits.in_set, digits.near, digits.collapse, digits.equal, ink.thicker),
+)
 """(setting) -> claims."""
+BY_NAME = (ablation.in_set, ablation.more_ink)
+"""The same, run only where they are asked for: they take longer than all others."""
 
 BEYOND = (
     untestable(
@@ -25,5 +32,7 @@ def adjoint_matching(quick: bool, data: pathlib.Path | None, only: str = "") -> 
     """Test the paper's claims one after the other, or only those of tests with `only` in their name."""
     setting = Setting(seeds=(0, 1, 2), short=300, long=900, data=data)
     if quick:
-        setting = replace(setting, seeds=(0,), short=100, long=100, drawn=2000)
-    return tested(TESTS, setting, only, BEYOND)
+        few, cells = Effort(10), 701
+        setting = replace(setting, seeds=(0,), short=100, long=100, drawn=2000, fine=500, cells=cells, base=1000)
+        setting = replace(setting, lean=few, near=few, inked=few, collapsing=40, early=(4, 8), most=10, weighed=2000)
+    return tested((*TESTS, *BY_NAME) if only else TESTS, setting, only, BEYOND)

@@ -1,7 +1,10 @@
 """How much is spent on the claims about tuning to a reward."""
 
 import pathlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from feller.control.adjoint_matching import Landing
+from feller.reproduce.adjoint_matching.handwriting import Effort
 
 
 @dataclass(frozen=True)
@@ -13,7 +16,29 @@ class Setting:
     """Rounds of the mixture, of 256 roll-outs."""
     long: int
     """Rounds of the mixture where more is spent, of 512 roll-outs."""
+    fine: int = 2000
+    """Steps of what is solved rather than learned."""
+    cells: int = 1401
+    """Of a grid on a line."""
     drawn: int = 10_000
     """Points in a set of samples."""
+    base: int = 10_000
+    """Training steps of the model of digits that is tuned."""
+    lean: Effort = field(default_factory=lambda: Effort(80, lr=1e-3))
+    """On digits of some classes, as the paper has it."""
+    near: Effort = field(default_factory=lambda: Effort(160, 256, adjoint=Landing()))
+    """On the same, to come near the tilted law."""
+    inked: Effort = field(default_factory=lambda: Effort(160, 128, steps=40, share=0.5, lr=5e-4, adjoint=Landing()))
+    """On digits with more ink."""
+    collapsing: int = 150
+    """Of direct gradients that nobody stops."""
+    early: tuple[int, ...] = (4, 6, 8, 10)
+    """Of direct gradients that are stopped."""
+    most: int = 1000
+    """Rounds of any tuning where one change at a time is tried."""
+    seen: int = 1500
+    """Digits in a set of samples: distances of sets of other sizes cannot be compared."""
+    weighed: int = 20_000
+    """Samples of the base that are weighed by their reward."""
     data: pathlib.Path | None = None
     """Folder with the larger data sets, of those that are not in the package."""

@@ -1,0 +1,101 @@
+"""Gradients in the source of a flow: memory and time of steps that are computed again, beside stored ones."""
+
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from benchmarks.timing import Case
+from feller.draws import Draws
+from feller.networks.mlp import MLP
+from feller.paths import Affine
+from feller.simulate import Midpoint, endpoint
+from feller.times import linear_grid
+
+
+def cases() -> Iterator[Case]:
+    torch.manual_seed(0)
+    network = MLP(width=384, depth=3).build((64,), {}, Draws(0))
+    nn.init.normal_(network.leave.weight, std=0.02)  # it begins at zero
+    network.requires_grad_(False)
+    for n, steps in ((1024, 6), (256, 100)):
+        x_0 = torch.randn(n, 64)
+        yield Case(
+            f"gradient in the source, {steps} midpoint steps, residual MLP 384, {n} x 64",
+            {
+                "feller": lambda x_0=x_0, steps=steps: gradient(network, x_0, steps, recompute=True),
+                "floor": lambda x_0=x_0, steps=steps: gradient(network, x_0, steps, recompute=False),
+            },
+            5,
+            within=1.5,
+            note=lambda x_0=x_0: told(network, x_0),
+        )
+
+
+def gradient(network: nn.Module, x_0: Tensor, steps: int, *, recompute: bool) -> Tensor:
+    """Return the gradient of half the squared end."""
+    with torch.enable_grad():
+        x_0 = x_0.detach().requires_grad_()
+        process = Affine().process(network, {})
+        end = endpoint(process, x_0, linear_grid(steps), Midpoint(), Draws(0), recompute=recompute)
+        return torch.autograd.grad(end.square().sum() / 2, x_0)[0]
+
+
+def told(network: nn.Module, x_0: Tensor) -> str:
+    """Compare memory at several numbers of steps, and the gradients themselves."""
+    again = {steps: peak(network, x_0, steps, recompute=True) for steps in (6, 10, 24, 100)}
+    plain = {steps: peak(network, x_0, steps, recompute=False) for steps in (6, 24)}
+    same = all(
+        torch.equal(*(gradient(network, x_0, steps, recompute=recompute) for recompute in (True, False)))
+        for steps in (6, 24)
+    )
+    beside = again[100] - 90 * x_0.nbytes
+    asked = (
+        (f"100 steps take x{beside / again[10]:.2f} of 10 beside their states", beside <= 1.3 * again[10]),
+        (f"24 steps take x{again[24] / again[6]:.2f} of 6", again[24] <= 1.2 * again[6]),
+        (f"where they are stored x{plain[24] / plain[6]:.2f}", plain[24] >= 3.5 * plain[6]),
+        ("gradients are the same bit for bit", same),
+    )
+    return "computed again: " + "; ".join(text if right else f"{text} (NOT AS ASKED)" for text, right in asked)
+
+
+def peak(network: nn.Module, x_0: Tensor, steps: int, *, recompute: bool) -> int:
+    """Return the bytes of all tensors that are alive together, at most, but those from before."""
+    watch = Watch()
+    with watch:
+        gradient(network, x_0, steps, recompute=recompute)
+    return watch.most
+
+
+class Watch(TorchDispatchMode):
+    """Counts the bytes of what operations return, from when they do until nobody holds it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alive: dict[int, Any] = {}
+        self.now = self.most = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        begun = {leaf.untyped_storage()._cdata for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor) and leaf.untyped_storage()._cdata not in begun:
+                self._count(leaf.untyped_storage())
+        return result
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        if key in self.alive:
+            return
+
+        def gone(_: object) -> None:
+            self.now -= size
+            del self.alive[key]
+
+        self.alive[key] = weakref.ref(storage, gone)
+        self.now += size
+        self.most = max(self.most, self.now)

@@ -1,0 +1,203 @@
+"""From a run folder and a measurement to samples that explain it, without training."""
+
+import pathlib
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from feller.control.guided import DPS, Guided, PiGDM
+from feller.control.inverse import Learned, Observation, Restoration, Restored
+from feller.control.operators import Inpaint, Operator
+from feller.control.restore import METHODS
+from feller.data.modality import Dataset, Modality
+from feller.draws import Draws
+from feller.errors import UsageError
+from feller.generation import batch_size
+from feller.journeys.flows import process_of
+from feller.journeys.observed import operator_of, read_mask, read_measured
+from feller.journeys.steer import FEWER
+from feller.journeys.tell import SILENT, Tell
+from feller.model import Model, load_model
+from feller.paths import Affine
+from feller.record import nearest
+from feller.run import Run
+from feller.train.engine import engine
+from feller.tree import Given, tree_map
+
+
+@dataclass(frozen=True, eq=False)
+class Explained:
+    """Samples that explain measurements."""
+
+    samples: Dataset
+    """Several for each observation, those of one after those of another."""
+    mean: Dataset
+    """The mean of those of each observation: nearest to the truth by the mean squared error."""
+    measured: Float[Tensor, " m *k"]
+    """In the units of the data."""
+    numbers: dict[str, Any]
+    place: pathlib.Path
+
+
+def observe(
+    run: Run,
+    file: str,
+    operator: str,
+    n: int = 4,
+    *,
+    mask: str | None = None,
+    noise: float = 0.0,
+    method: str = "source",
+    scale: float | None = None,
+    out: str | None = None,
+    given: dict[str, str] | None = None,
+    guidance: float = 1.0,
+    seed: int = 0,
+    tell: Tell = SILENT,
+) -> Explained:
+    """Draw samples that explain what was measured, and write them.
+
+    Args:
+        run: Holds the model, which never saw the problem.
+        file: Measurements: a picture, or numbers in an .npy or .npz, of one example or several.
+        operator: How they came about, in words, see `feller.journeys.observed`.
+        n: Samples for each observation.
+        mask: File of what is to be filled, for `inpaint`: white, 1 or True is.
+        noise: Standard deviation of the measurements, in the units of the data.
+        method: One of those in `feller.control.restore`.
+        scale: Of guidance, where the method is one; by default its own.
+        out: A file whose ending decides the form, or a folder; by default `samples` in the run.
+        given: Conditions by name; others count as not given where the model can do without, else they are drawn.
+        guidance: 1 is the plain conditional.
+        seed: Of all randomness.
+        tell: Hears how it goes.
+
+    Raises:
+        InputError: If run, measurements or the user's operator are not what they must be.
+        UsageError: If an argument is wrong, or the model's data are no vectors of numbers.
+    """
+    if n < 1:
+        raise UsageError(f"-n must be at least 1, got {n}")
+    if not 0 <= noise < torch.inf:
+        raise UsageError(f"expected a noise of 0 or more, got {noise:g}")
+    way = _way(method, scale)
+    model, begun = load_model(run), time.monotonic()
+    model.network.to(engine().device)
+    modality, path = model.description.modality, model.description.path
+    if not isinstance(path, Affine) or path.noise is not None:
+        raise UsageError(
+            "observations need a model of numbers that flow straight (points, pictures), and this one's path is of kind"
+            f" {type(path).__name__}; for others write a reward: feller steer RUN --reward"
+        )
+    place = pathlib.Path(out) if out else run.samples
+    modality.check_form(place)
+    shape = tuple(modality.soften(model.description.space.reference(1, Draws(0).at("shape"))).shape[1:])
+    hole = None if mask is None else read_mask(pathlib.Path(mask), shape)
+    how = operator_of(operator, hole, shape)
+    measured = read_measured(pathlib.Path(file), how, modality, shape)
+    if isinstance(how, Inpaint):
+        measured = how(measured)  # a file may hold anything where nothing was seen
+    conditions = _conditions(model, n * len(measured), given or {}, Draws(seed).named("observe"))
+    found = _restored(model, way, how, measured.repeat_interleave(n, 0), noise, conditions, guidance, seed, tell)
+    state = torch.cat([one.state for one in found])
+    samples = Dataset(modality.decode(state), conditions, modality)
+    middle = state.unflatten(0, (-1, n)).mean(1)
+    first = torch.arange(0, len(state), n)
+    mean = Dataset(modality.decode(middle), tree_map(lambda leaf: leaf[first], conditions), modality)
+    modality.write(samples.values, samples.given, place)
+    residual = torch.cat([one.residual for one in found]).double().mean().sqrt().item()
+    numbers = {
+        "n": len(samples),
+        "observations": len(measured),
+        "residual": residual * _unit(how, modality),
+        "noise": noise,
+        "calls": torch.cat([one.calls for one in found]).double().mean().item(),
+        **_unknown(found),
+        "seconds": time.monotonic() - begun,
+    }
+    return Explained(samples, mean, measured, numbers, place)
+
+
+def _way(method: str, scale: float | None) -> Restoration:
+    """Return the way with a name, guided as much as asked."""
+    if method not in METHODS:
+        raise UsageError(f"no method is called {method!r}: {nearest(method, list(METHODS))}")
+    way = METHODS[method]()
+    if scale is None:
+        return way
+    if not isinstance(way, Guided) or not isinstance(way.guidance, PiGDM | DPS):
+        raise UsageError(f"only guidance has a scale (pigdm, dps, ot-ode), {method} has none; leave it out")
+    if not 0 < scale < torch.inf:
+        raise UsageError(f"expected a positive scale, got {scale:g}")
+    return replace(way, guidance=replace(way.guidance, scale=scale))
+
+
+def _conditions(model: Model, n: int, wanted: dict[str, str], draws: Draws) -> Given:
+    """Return the conditions that are wanted; the others are not given where the model can do without, else drawn."""
+    given = model.conditions(n, wanted, draws)
+    if model.description.drop:
+        for name in given.keys() - wanted.keys():
+            given[name] = torch.full_like(given[name], len(model.description.frequencies[name]))
+    return model.description.modality.complete(given)
+
+
+def _restored(
+    model: Model,
+    way: Restoration,
+    how: Operator,
+    measured: Tensor,
+    noise: float,
+    conditions: Given,
+    guidance: float,
+    seed: int,
+    tell: Tell,
+) -> list[Restored]:
+    """Restore some examples at a time."""
+    about, device = model.description, next(model.network.parameters()).device
+    path = about.path
+    if not isinstance(path, Affine):
+        raise TypeError("checked before")
+    size, n = max(1, batch_size(about.space, device) // FEWER), len(measured)
+    draws, found = Draws(seed).named("observe"), []
+    tell.task("explaining")
+    for first in range(0, n, size):
+        rows = slice(first, min(first + size, n))
+        here = replace(draws, first=first)
+        given = tree_map(lambda leaf, rows=rows: leaf[rows].to(device), conditions)
+        learned = Learned(process_of(model, given, {}, guidance), path, about.space)
+        x_0 = about.space.reference(rows.stop - first, here.at("source"), device)
+        problem = _observation(how, measured[rows].to(device), noise, about.modality, x_0)
+
+        def told(share: float, rows: slice = rows) -> None:
+            tell.progress((rows.start + (rows.stop - rows.start) * share) / n)
+
+        found.append(way.restore(learned, problem, x_0, here, tell=told))
+    tell.done()
+    return found
+
+
+def _observation(how: Operator, measured: Tensor, noise: float, modality: Modality, like: Tensor) -> Observation:
+    """Pose the problem: holes in the units of states, whose numbers are alike, all else in those of the data."""
+    zero, one = (modality.soften(torch.full_like(like[:1], value)) for value in (0.0, 1.0))
+    change = (one - zero).abs()
+    if isinstance(how, Inpaint):
+        return Observation(how, how(((measured - zero) / change).to(like)), noise / float(change.mean()))
+    return Observation(how, measured, noise, modality.soften, float(change.mean()))
+
+
+def _unit(how: Operator, modality: Modality) -> float:
+    """Return what a unit of the residual is in the units of the data."""
+    if not isinstance(how, Inpaint):
+        return 1.0
+    like = modality.space().reference(1, Draws(0).at("shape"))
+    return float((modality.soften(torch.ones_like(like)) - modality.soften(torch.zeros_like(like))).abs().mean())
+
+
+def _unknown(found: list[Restored]) -> dict[str, float]:
+    """Return what was found of the operator, where it has an unknown part."""
+    parts = [one.unknown for one in found if one.unknown is not None]
+    return {"unknown": torch.cat(parts).double().mean().item()} if parts else {}

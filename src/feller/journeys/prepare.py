@@ -1,0 +1,78 @@
+"""From what was asked of a fit to a training that is known to fit together."""
+
+import shlex
+from dataclasses import replace
+
+import torch
+
+from feller.data.batches import batches, shuffled
+from feller.data.modality import Dataset
+from feller.draws import Draws
+from feller.errors import UsageError
+from feller.journeys.asked import Asked, parts
+from feller.journeys.learn import Prepared
+from feller.journeys.tell import Tell
+from feller.model import Model
+from feller.networks.architecture import parameters
+from feller.recipes import Recipe
+from feller.record import to_data
+from feller.run import Run
+from feller.train.engine import Engine
+from feller.train.loop import Batches, make_learner
+
+
+def prepare(run: Run, asked: Asked, dataset: Dataset, recipe: Recipe, older: Model | None, here: Engine) -> Prepared:
+    """Split the data, build the network, and try both on two examples.
+
+    Args:
+        run: Where all will be kept.
+        asked: By whom the run was fitted.
+        dataset: What was read.
+        recipe: What is learned.
+        older: Where the weights start, and what a recipe of two stages learns from.
+        here: Device and processes.
+
+    Raises:
+        InputError: If the data lack a condition of their modality.
+        UsageError: If recipe and data do not fit.
+    """
+    training_data, held_out = parts(asked, dataset)
+    if older is not None:
+        older.network.to(here.device).eval()
+    objective = recipe.objective if older is None else recipe.objective.taught(older.network)
+    description = replace(recipe, objective=objective).describe(training_data)
+    network = description.build(Draws(asked.seed))
+    if older is not None:
+        network.load_state_dict(older.network.state_dict())
+    learner, draws = make_learner(network.to(here.device), recipe.train), Draws(asked.seed).named("trial")
+    some = training_data.subset(torch.arange(min(len(training_data), 2)))
+    two = here.place(batches(some, len(some), draws)(0, slice(None)))
+    objective.loss(learner.network, objective.draw(learner.network, two, draws))
+    own = f"--recipe {shlex.quote(asked.recipe)} " if asked.code else ""
+    return Prepared(
+        record={"asked": to_data(asked), "recipe": to_data(recipe)},
+        about=(
+            f"{asked.data}: {len(training_data):,} to learn from, {len(held_out):,} kept back; recipe {asked.recipe}, "
+            f"size {asked.size}, {parameters(network):,} weights"
+        ),
+        notes=asked.notes,
+        training=recipe.train,
+        seed=asked.seed,
+        feed=lambda tell: _feed(training_data, recipe, older, Draws(asked.seed), tell),
+        objective=objective,
+        description=description,
+        learner=learner,
+        again=f"feller fit --resume {own}--out {shlex.quote(str(run.path))}",
+    )
+
+
+def _feed(data: Dataset, recipe: Recipe, older: Model | None, draws: Draws, tell: Tell) -> Batches:
+    """Return what gives each step its examples: the data, or pairs that the older model draws."""
+    if not recipe.pairs:
+        return batches(data, recipe.train.batch, draws)
+    if older is None:
+        raise UsageError("this recipe draws pairs from an older model: name its run with --start-from")
+    tell.task("drawing pairs")
+    pairs = older.pairs(recipe.pairs, draws.named("pairs"), tell.progress)
+    tell.done()
+    return shuffled(pairs, recipe.train.batch, draws)

@@ -1,0 +1,86 @@
+"""What a tuned run began with, and what it was tuned to."""
+
+import pathlib
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from feller.code import fingerprint
+from feller.control.tuning import Tuning
+from feller.errors import InputError, UsageError
+from feller.model import Model, load_model
+from feller.recipes import Recipe
+from feller.record import from_data
+from feller.run import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuned:
+    """What was asked of a tuning, beside the recipe; recipe.json holds it."""
+
+    base: str
+    """Run whose model was the first."""
+    rewards: tuple[str, ...]
+    """Wishes in words; they add up."""
+    code: tuple[str, ...] = ()
+    """Hash of each file of the user's that these name."""
+    method: str
+    given: dict[str, str] = field(default_factory=dict)
+    """Conditions that are always so while tuning."""
+    rank: int | None = None
+    """Of the change of each matrix of weights; None for any."""
+    seed: int = 0
+
+
+def tuned_of(run: Run) -> Tuned | None:
+    """Read what was asked of a tuning; None if the run was not tuned."""
+    content = run.read_record(run.recipe).get("tuned")
+    return None if content is None else from_data(Tuned, content)
+
+
+def rule_of(recipe: Recipe) -> Tuning:
+    """Return the way of tuning of a recipe.
+
+    Raises:
+        InputError: If it has none.
+    """
+    if not isinstance(recipe.objective, Tuning):
+        raise InputError(f"expected a way of tuning, got {type(recipe.objective).__name__}; copy the whole run")
+    return recipe.objective
+
+
+def recipe_of(run: Run) -> Recipe:
+    """Read how a run was trained."""
+    return from_data(Recipe, run.read_record(run.recipe)["recipe"])
+
+
+def own_code(rewards: Sequence[str]) -> tuple[str, ...]:
+    """Return the hash of each file of the user's that wishes name."""
+    files = [_file(text) for text in rewards]
+    return tuple(fingerprint(file) for file in files if file is not None)
+
+
+def _file(wish: str) -> pathlib.Path | None:
+    """Return the file of a wish `[NUMBER *] file.py:function`, if it names one."""
+    place, is_code, _ = wish.partition(".py:")
+    return pathlib.Path(f"{place.rpartition('*')[2].strip()}.py") if is_code else None
+
+
+def base_model(run: Run) -> Model:
+    """Return the model that a tuned run began with."""
+    return load_model(run, file=run.base)
+
+
+def check_again(tuned: Tuned, rewards: tuple[str, ...]) -> None:
+    """Refuse to go on with other wishes, or with code that was not given again or is another by now.
+
+    Raises:
+        UsageError: If the wishes are others, or there are none and they are code of the user's.
+        InputError: If that code is not what it was.
+    """
+    if not rewards and tuned.code:
+        raise UsageError(f"this run's reward is code of yours: resume it with --reward {shlex.join(tuned.rewards)}")
+    if rewards and rewards != tuned.rewards:
+        raise UsageError(f"this run is tuned to {' and '.join(tuned.rewards)}; leave out --resume to start a new one")
+    if rewards and own_code(rewards) != tuned.code:
+        raise InputError("the file of the reward is not what it was when this run began; bring it back, or tune anew")

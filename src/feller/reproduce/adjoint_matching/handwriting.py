@@ -1,0 +1,209 @@
+"""A model of 8 x 8 digits, who rewards and who judges its samples, and what is measured of them.
+
+States are pixels in [-1, 1], so that distances are those of 64 such numbers.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from feller.control.adjoint_matching import Adjoint, AdjointMatching, Lean
+from feller.control.reward import Reward
+from feller.control.tuning import Tuning
+from feller.data.batches import shuffled
+from feller.data.read import read
+from feller.draws import Draws
+from feller.networks.architecture import weights_from
+from feller.networks.mlp import MLP
+from feller.objective import Batch, Example, Matching, Objective
+from feller.paths import Affine
+from feller.simulate import Midpoint, Solver, endpoint
+from feller.spaces import Euclidean
+from feller.times import linear_grid
+from feller.train.engine import engine
+from feller.train.loop import make_learner, train
+from feller.train.optimiser import Training
+
+CLASSES, PIXELS = 10, 64
+SPACE = Euclidean((PIXELS,))
+NETWORK = MLP(width=384, depth=3)
+LEARNING = Training(batch=256, lr=1e-3, decay=0.5)
+"""Of the model, but for its steps."""
+CLASSIFIED = 2000
+"""Training steps of classifiers."""
+CLASSIFYING = Training(batch=128, lr=1e-3, warmup=0, decay=1.0, average=0.0)
+TUNING = Training(betas=(0.9, 0.999), warmup=10, decay=0.5, clip=1e9)
+"""By adjoint matching: long gradients are what tells modes apart, so none is shortened."""
+NOISE = 0.3
+"""That classifiers see in training, so that their gradients mean something beside the data too."""
+AT_ONCE = 2000
+
+
+@dataclass(frozen=True, eq=False)
+class Handwriting:
+    """A model, and who looks at its samples."""
+
+    base: nn.Module
+    real: Float[Tensor, "n 64"]
+    """What it learned from."""
+    rewards: nn.Module
+    """A classifier that rewards ask."""
+    judge: nn.Module
+    """Another one, that measures ask."""
+
+
+@functools.cache
+def handwriting(steps: int) -> Handwriting:
+    """Return the model after some steps of training, and its classifiers."""
+    data = read("example:digits")
+    examples = {"x_1": data.modality.encode(data.values).flatten(1), "given": data.given}
+    base = NETWORK.build((PIXELS,), {"label": CLASSES}, Draws(0))
+    learned(base, Matching(Affine(), SPACE, drop=0.3), examples, LEARNING, steps, 0)
+    judges = []
+    for seed, width in ((1, 128), (2, 192)):
+        with weights_from(Draws(seed)):
+            widths = (nn.Linear(PIXELS, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
+            judge = nn.Sequential(*widths, nn.Linear(width, CLASSES))
+        judges.append(learned(judge, Noisy(), examples, CLASSIFYING, CLASSIFIED, seed))
+    return Handwriting(base, examples["x_1"], *judges)
+
+
+def learned(
+    network: nn.Module, objective: Objective, examples: Batch, training: Training, steps: int, seed: int
+) -> nn.Module:
+    """Train a network, which stays as it is from then on."""
+    training = replace(training, steps=steps)
+    learner, feed = make_learner(network, training), shuffled(examples, training.batch, Draws(seed))
+    for _ in train(learner, objective, feed, training, draws=Draws(seed), engine=engine()):
+        pass
+    learner.average.copy_to(network)
+    return network.eval().requires_grad_(False)
+
+
+@dataclass(frozen=True)
+class Noisy(Objective):
+    """Tell the class of pictures under noise."""
+
+    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+        """Draw the noise."""
+        x = batch["x_1"]
+        return {"x": x + NOISE * draws.at("noise").normal(x.shape), "answer": batch["given"]["label"]}
+
+    def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
+        """Return -log of the probability of the right class."""
+        return nn.functional.cross_entropy(network(example["x"]), example["answer"], reduction="none")
+
+
+Labels = Callable[[int, Draws], Int64[Tensor, " n"]]
+"""(n, draws) -> the class that each sample is asked for; the number after the last: any."""
+
+
+def any_class(n: int, draws: Draws) -> Int64[Tensor, " n"]:
+    """Ask for nothing."""
+    return torch.full((n,), CLASSES)
+
+
+def each_class(n: int, draws: Draws) -> Int64[Tensor, " n"]:
+    """Ask for all classes alike, in turn."""
+    return torch.arange(n) % CLASSES
+
+
+@dataclass(frozen=True)
+class Way:
+    """How samples are drawn."""
+
+    solver: Solver = field(default_factory=Midpoint)
+    steps: int = 20
+
+
+FLOW = Way()
+
+
+@torch.no_grad()
+def drawn(
+    network: nn.Module, labels: Labels, n: int, seed: int, way: Way = FLOW
+) -> tuple[Float[Tensor, "n 64"], Int64[Tensor, " n"]]:
+    """Return samples and the labels that were asked for."""
+    draws = Draws(seed).named("samples")
+    label, ends = labels(n, draws), []
+    for start in range(0, n, AT_ONCE):
+        asked = {"label": label[start : start + AT_ONCE]}
+        here = Draws(draws.seed, start, n)
+        x_0 = here.at("source").normal((len(asked["label"]), PIXELS))
+        process = Affine().process(network, asked)
+        ends.append(endpoint(process, x_0, linear_grid(way.steps), way.solver, here))
+    return torch.cat(ends), label
+
+
+def tuned(about: Handwriting, rule: Tuning, reward: Reward, labels: Labels, training: Training, seed: int) -> nn.Module:
+    """Return the model after tuning, averaged."""
+    network = NETWORK.build((PIXELS,), {"label": CLASSES}, Draws(0))
+    network.load_state_dict(about.base.state_dict())
+
+    def sources(step: int, rows: slice) -> Batch:
+        draws = Draws(seed).named("sources", step)
+        x_0 = draws.at("source").normal((training.batch, PIXELS))
+        return {"x_0": x_0[rows], "given": {"label": labels(training.batch, draws)[rows]}}
+
+    learner = make_learner(network, training)
+    for _ in train(learner, rule.against(about.base, reward), sources, training, draws=Draws(seed), engine=engine()):
+        pass
+    learner.average.copy_to(network)
+    return network.eval()
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What is spent on adjoint matching, and how."""
+
+    rounds: int
+    batch: int = 128
+    steps: int = 20
+    """Of a roll-out."""
+    adjoint: Adjoint = field(default_factory=Lean)
+    lr: float = 4e-4
+    average: float = 0.98
+    share: float = 1.0
+    """Of the steps, those that the loss looks at."""
+    replay: int = 1
+
+    def __str__(self) -> str:
+        kind = type(self.adjoint).__name__.lower()
+        more = f", each set for {self.replay}" if self.replay > 1 else ""
+        return (
+            f"{self.rounds} rounds of {self.batch} roll-outs of {self.steps} steps at {self.lr:g}, {kind} adjoint{more}"
+        )
+
+    def tune(self, about: Handwriting, reward: Reward, strength: float, labels: Labels, seed: int) -> nn.Module:
+        """Return the model after tuning."""
+        rule = AdjointMatching(
+            path=Affine(), space=SPACE, strength=strength, steps=self.steps, share=self.share, adjoint=self.adjoint
+        )
+        training = replace(
+            TUNING, steps=self.rounds, batch=self.batch, lr=self.lr, average=self.average, replay=self.replay
+        )
+        return tuned(about, rule, reward, labels, training, seed)
+
+
+def nearest(x: Float[Tensor, "n d"], real: Float[Tensor, "m d"]) -> float:
+    """Return the mean distance to the nearest real picture."""
+    return torch.cdist(x, real).amin(1).mean().item()
+
+
+def apart(x: Float[Tensor, "n d"]) -> float:
+    """Return the mean distance of two pictures."""
+    n = len(x)
+    return torch.cdist(x, x).sum().item() / (n * (n - 1))
+
+
+def chosen(weights: Float[Tensor, " m"], n: int, seed: int) -> Int64[Tensor, " n"]:
+    """Return numbers of samples, in proportion to their weights: evenly spaced, so that few come twice."""
+    start = Draws(seed).at("start").uniform((1,), torch.float64)
+    places = (torch.arange(n, dtype=torch.float64) + start) / n
+    edges = (weights.double() / weights.double().sum()).cumsum(0)
+    return torch.searchsorted(edges, places).clamp(max=len(weights) - 1)

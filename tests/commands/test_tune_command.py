@@ -1,0 +1,191 @@
+"""feller tune, from the command line."""
+
+import json
+import pathlib
+import re
+
+import numpy as np
+import pytest
+from tests.commands.conftest import fitted
+
+from feller.cli import main
+
+QUICK = ("--objective.steps", 6, "--train.batch", 16, "--steps", 4)
+OWN = """
+def right(values): return values[:, 0]
+def shape(values): return values.mean()
+def nan(values): return values.flatten(1).mean(1) * float("nan")
+def counts(values): return values.flatten(1).round().mean(1).detach()
+def root(values): return (values.flatten(1).sum(1) * 0).sqrt()
+"""
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    file = tmp_path_factory.mktemp("own") / "r.py"
+    file.write_text(OWN)
+    return file
+
+
+def tune(*words: object) -> int:
+    return main(["tune", *map(str, words)])
+
+
+def told(capsys: pytest.CaptureFixture[str]) -> dict[str, float]:
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def righter(moons: pathlib.Path, own: pathlib.Path) -> pathlib.Path:
+    out = moons.parent / "right"
+    words = ("--reward", f"{own}:right", "--strength", 2, "--train.lr", 3e-3, "--seed", 3, *QUICK)
+    assert tune(moons, *words, "--train.batch", 64, "--steps", 40, "--out", out) == 0
+    return out
+
+
+def test_a_tuned_run_is_a_run(righter: pathlib.Path, own: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It has more of what was wished for, can be sampled, measured, steered and tuned again."""
+    report = json.loads((righter / "report.json").read_text())
+    numbers = report["numbers"]
+    assert numbers["reward_before"] + 0.1 < numbers["reward"] < numbers["reward_tilted"] + 0.3
+    assert 0 < numbers["kl"] < 2 * (numbers["reward_tilted"] - numbers["reward_before"])
+    assert report["command"].startswith("feller tune")
+    assert "Before tuning" in (righter / "report.html").read_text()
+    capsys.readouterr()
+    assert main(["evaluate", str(righter), "--json"]) == 0
+    again = told(capsys)
+    assert again["kl"] == pytest.approx(numbers["kl"], abs=1e-12)
+    assert "reward" not in again  # it is code of the user's
+    out = righter.parent / "again"
+    assert tune(righter, "--reward", f"{own}:right <= 0", *QUICK, "--out", out) == 0
+    assert json.loads((out / "recipe.json").read_text())["tuned"]["base"] == str(righter)
+    words = ("--reward", f"{own}:right", "-n", "1", "--steps", "1", "--calls", "2")
+    assert main(["steer", str(righter), *words]) == 0
+
+
+def test_resume_ends_where_one_sitting_does(moons: pathlib.Path, own: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    words = ("--reward", f"{own}:right", "--strength", 10, *QUICK, "--train.decay", 0)
+    assert tune(moons, *words, "--out", tmp_path / "whole") == 0
+    assert tune(moons, *words, "--steps", 2, "--out", tmp_path / "half") == 0
+    assert tune("--resume", "--steps", 4, "--reward", f"{own}:right", "--out", tmp_path / "half") == 0
+    first, second = ((tmp_path / name / "average.safetensors").read_bytes() for name in ("whole", "half"))
+    assert first == second
+
+
+def test_low_rank_changes_are_merged(moons: pathlib.Path, own: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """The saved weights are those of a plain network, and differ from the base by matrices of the rank."""
+    from safetensors.numpy import load_file
+
+    words = ("--reward", f"{own}:right", "--strength", 6, "--rank", 2, *QUICK)
+    assert tune(moons, *words, "--out", tmp_path / "low") == 0
+    before, after = (load_file(tmp_path / "low" / name) for name in ("base.safetensors", "weights.safetensors"))
+    assert before.keys() == after.keys()
+    ranks = [
+        np.linalg.matrix_rank(after[name] - before[name], tol=1e-6)
+        for name in before
+        if before[name].ndim == 2 and before[name].shape[0] > 2
+    ]
+    assert max(ranks) == 2
+
+
+def test_rewards_without_a_gradient(
+    digits: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert tune(digits, "--reward", "compressibility", *QUICK, "--out", tmp_path / "small") == 0
+    assert "no gradient: compressibility" in capsys.readouterr().err
+    assert json.loads((tmp_path / "small" / "recipe.json").read_text())["tuned"]["method"] == "policy-gradient"
+    words = ("--reward", "compressibility", "--method", "adjoint-matching", *QUICK)
+    assert tune(digits, *words, "--out", tmp_path / "no") == 1
+    assert "no gradient" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize("method", ["continuous-adjoint", "discrete-adjoint", "draft", "refl", "filtered"])
+def test_methods_to_compare_with(moons: pathlib.Path, own: pathlib.Path, tmp_path: pathlib.Path, method: str) -> None:
+    words = ("--reward", f"{own}:right", "--method", method, *QUICK, "--steps", 2)
+    assert tune(moons, *words, "--out", tmp_path / method) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (["--reward", "OWN:shape"], 1, r"one number for each"),
+        (["--reward", "OWN:nan"], 1, r"reward is nan"),
+        (["--reward", "OWN:root"], 1, r"gradient is not finite"),
+        (["--reward", "OWN:counts", "--method", "draft"], 1, r"no gradient"),
+        (["--reward", "inc"], 2, r"did you mean 'ink'"),
+        (["--reward", "ink", "--method", "adjoint"], 2, r"no method is called"),
+        (["--reward", "ink", "--strength", "-1"], 2, r"change the sign"),
+        (["--reward", "ink", "--rank", "0"], 2, r"rank"),
+        (["--reward", "ink", "--guidance", "nan"], 2, r"guidance"),
+        (["--reward", "ink", "--given", "label=x"], 2, r"label cannot be"),
+        (["--reward", "ink", "--steps", "1", "--minutes", "1"], 2, r"exclude"),
+        (["--reward", "ink", "--strenght", "1"], 2, r"did you mean '--strength'"),
+        ([], 2, r"expected a reward"),
+    ],
+)
+def test_wrong_words(
+    digits: pathlib.Path,
+    own: pathlib.Path,
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    status: int,
+    message: str,
+) -> None:
+    named = [word.replace("OWN", str(own)) for word in words]
+    assert tune(digits, *named, "--out", tmp_path / "out") == status
+    assert re.search(message, capsys.readouterr().err)
+    assert not (tmp_path / "out").exists()
+
+
+def test_code_is_never_taken_from_a_run(
+    moons: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The wish of a run that was tuned to a user's function is run only if it is given again, and unchanged."""
+    file, out = tmp_path / "r.py", tmp_path / "own"
+    file.write_text(OWN)
+    assert tune(moons, "--reward", f"{file}:right", *QUICK, "--steps", 2, "--out", out) == 0
+    file.write_text("raise SystemExit('executed')\n")
+    assert main(["evaluate", str(out)]) == 0
+    assert main(["sample", str(out), "-n", "2", "--calls", "2"]) == 0
+    capsys.readouterr()
+    assert tune("--resume", "--steps", 4, "--out", out) == 2
+    assert "is code of yours" in capsys.readouterr().err
+    assert tune("--resume", "--steps", 4, "--reward", f"{file}:right", "--out", out) == 1
+    assert "is not what it was" in capsys.readouterr().err
+    assert main(["fit", "--resume", "--out", str(out)]) == 2
+    assert "feller tune --resume" in capsys.readouterr().err
+
+
+def test_divergence_keeps_the_last_good_weights(
+    moons: pathlib.Path, own: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "far"
+    words = ("--reward", f"{own}:right", "--train.lr", 1.0, "--train.clip", 1e9, "--train.warmup", 20)
+    assert tune(moons, *words, *QUICK, "--steps", 200, "--out", out) == 1
+    assert "diverged" in capsys.readouterr().err
+    assert main(["sample", str(out), "-n", "8", "--calls", "8", "--out", str(tmp_path / "kept.npz")]) == 0
+    with np.load(tmp_path / "kept.npz") as arrays:
+        assert np.abs(arrays["samples"]).max() < 20
+
+
+def test_data_that_are_gone(tmp_path: pathlib.Path, own: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run without its data can be tuned; only the report needs them."""
+    table = tmp_path / "points.csv"
+    table.write_text("x,y\n" + "".join(f"{i % 7},{i % 5}\n" for i in range(60)))
+    run = fitted(tmp_path / "run", table, 5)
+    table.unlink()
+    assert tune(run, "--reward", f"{own}:right", *QUICK, "--out", tmp_path / "out") == 0
+    assert "no report" in capsys.readouterr().err
+    assert main(["sample", str(tmp_path / "out"), "-n", "2", "--calls", "2"]) == 0
+
+
+def test_data_that_cannot_be_tuned(
+    own: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "words.txt"
+    file.write_text("".join(f"word {i % 13}\n" for i in range(60)))
+    run = fitted(tmp_path / "text", file, 2)
+    assert tune(run, "--reward", f"{own}:right", "--out", tmp_path / "out") == 2
+    assert "memoryless" in capsys.readouterr().err

@@ -1,0 +1,124 @@
+"""How right answers are, and regressors that are asked about values of other models."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from feller.data import Crystals, Images, Molecules, Points, read
+from feller.data.images.labelled import Labelled
+from feller.data.modality import Modality
+from feller.data.target import Target
+from feller.description import Description
+from feller.draws import Draws
+from feller.errors import UsageError
+from feller.evaluate.estimates import Oracle, errors, explained
+from feller.model import Model
+from feller.networks import MLP, Architecture, Convolutional, Equivariant, Estimator, Symbols
+from feller.paths import Affine, Estimates
+from tests.oracle import close
+
+F64 = torch.float64
+ONE = Target(("y",), (10.0,), (2.0,))
+
+
+def model(modality: Modality, architecture: Architecture, target: Target = ONE) -> Model:
+    """Return a model whose weights are not zero."""
+    about = Description(modality, modality.space(), Estimates(target), architecture)
+    network, generator = about.build(Draws(0)), torch.Generator().manual_seed(0)
+    for weight in network.parameters():
+        nn.init.normal_(weight, std=0.2, generator=generator)
+    return Model(about, network)
+
+
+def test_errors_of_numbers() -> None:
+    told, truth = torch.tensor([[1.0], [2.0], [6.0]], dtype=F64), torch.tensor([[1.0], [4.0], [4.0]], dtype=F64)
+    found = errors(Target(("y",), (2.0,), (1.0,)), told, truth)
+    assert found == pytest.approx({"mae": 4 / 3, "mae_constant": 5 / 3, "r2": 1 - 8 / 6})
+    two = errors(Target(("a", "b"), (0.0, 2.0), (1.0, 1.0)), torch.cat([truth, told], 1), torch.cat([truth] * 2, 1))
+    assert two["mae_a"] == 0
+    assert two["r2_a"] == 1
+    assert two["mae_b"] == found["mae"]
+    assert two["mae_constant_a"] == 3
+    assert two.keys() == explained(Target(("a", "b"), (0.0, 2.0), (1.0, 1.0))).keys()
+    assert errors(ONE, told, torch.full_like(told, 3.0))["r2"] is None
+
+
+def test_errors_of_classes() -> None:
+    target = Target(("label",), classes=("x", "y", "z"))
+    logits = torch.eye(3, dtype=F64)[torch.tensor([0, 1, 2, 0])]
+    found = errors(target, logits, torch.tensor([[0], [1], [1], [1]], dtype=F64))
+    assert found == {"accuracy": 0.5, "accuracy_constant": 0.75}
+    assert found.keys() == explained(target).keys()
+
+
+def test_elements_are_seen_by_their_symbols() -> None:
+    """A model with other numbers for elements, another scale and more room says the same of the same molecules."""
+    data = read("example:molecules").subset(torch.arange(6))
+    kind: Any = data.modality
+    assert isinstance(kind, Molecules)
+    symbols = (*reversed(kind.elements), "Si")
+    other = replace(kind, elements=symbols, scale=2 * kind.scale, longest=kind.longest + 3)
+    ours = model(kind, Estimator(Equivariant({"element": Symbols(len(kind.elements), masked=False)}, width=8), 1))
+    valid = data.given["valid"]["element"]
+    places = torch.tensor([symbols.index(symbol) for symbol in kind.elements])
+    values = {
+        "element": nn.functional.pad(places[data.values["element"]], (0, 3)),
+        "place": nn.functional.pad(data.values["place"], (0, 0, 0, 3), value=5.0),
+    }
+    marks = nn.functional.pad(valid, (0, 3))
+    expected = Oracle(ours, kind)(data.values, data.given)
+    assert expected.std() > 1e-3
+    oracle = Oracle(ours, replace(other, elements=symbols[:-1]))
+    close(oracle(values, {"valid": {"element": marks, "place": marks}}), expected, 1e-5)
+    with pytest.raises(UsageError, match="it has not seen Si, which these molecules may have"):
+        Oracle(ours, other)
+
+
+def test_columns_are_seen_by_their_names_with_a_gradient() -> None:
+    kind = Points(("a", "b"), (1.0, 2.0), (3.0, 4.0))
+    oracle = Oracle(model(kind, Estimator(MLP(8, 1), 1)), Points(("c", "b", "a"), (0.0,) * 3, (1.0,) * 3))
+    values = torch.tensor([[7.0, 1.0, 2.0], [9.0, -3.0, 0.5]], dtype=F64, requires_grad=True)
+    answer = oracle(values, {})
+    close(answer, Oracle(model(kind, Estimator(MLP(8, 1), 1)), kind)(values[:, [2, 1]], {}), 1e-6)
+    (slope,) = torch.autograd.grad(answer.sum(), values)
+    assert (slope[:, 0] == 0).all()
+    h = 0.01
+    step = torch.tensor([0.0, 0.0, h], dtype=F64)
+    ratio = (oracle(values + step, {}) - oracle(values - step, {}))[:, 0] / (2 * h)
+    close(slope[:, 2], ratio.detach(), 1e-3)
+    with pytest.raises(UsageError, match="it needs the column 'b'"):
+        Oracle(model(kind, Estimator(MLP(8, 1), 1)), Points(("a",), (0.0,), (1.0,)))
+
+
+def test_answers_are_in_the_units_of_the_target() -> None:
+    kind = Points(("a",), (0.0,), (1.0,))
+    constant = model(kind, Estimator(MLP(8, 1), 1))
+    for name, weight in constant.network.named_parameters():
+        weight.data.fill_(0.5 if name == "straight.bias" else 0.0)
+    close(Oracle(constant, kind)(torch.zeros(3, 1, dtype=F64), {}), [[11.0]] * 3, 1e-6)
+
+
+def test_pictures_of_other_levels() -> None:
+    kind = Images(8, 8, 1, 16)
+    teller = model(kind, Convolutional(3), Target(("label",), classes=("x", "y", "z")))
+    values = Draws(0).at("x").uniform((4, 1, 8, 8)) * 16
+    expected = Oracle(teller, kind)(values, {})
+    close(Oracle(teller, replace(kind, levels=255, classes=("p", "q")))(values * (255 / 16), {}), expected, 1e-5)
+    both = Labelled(replace(kind, classes=("p", "q")))
+    close(Oracle(teller, both)({"image": values, "label": torch.zeros(4, dtype=torch.long)}, {}), expected, 1e-5)
+    with pytest.raises(UsageError, match="it knows pictures of 8 x 8 x 1, and these are pictures of 9 x 8 x 1"):
+        Oracle(teller, Images(8, 9, 1, 16))
+
+
+def test_other_kinds_are_refused() -> None:
+    kind = Points(("a",), (0.0,), (1.0,))
+    crystals = read("example:perovskites").modality
+    assert isinstance(crystals, Crystals)
+    with pytest.raises(UsageError, match="it knows rows of numbers, and these are crystals"):
+        Oracle(model(kind, Estimator(MLP(8, 1), 1)), crystals)
+    about = Description(kind, kind.space(), Affine(), MLP(8, 1))
+    with pytest.raises(UsageError, match="it draws rows of numbers and tells nothing of them"):
+        Oracle(Model(about, about.build(Draws(0))), kind)
