@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from feller import Affine, Draws, Euclidean, Midpoint, linear_grid
-from feller.control.adjoint_matching import AdjointMatching
+from feller.control.adjoint_matching import AdjointMatching, Landing
 from feller.networks.architecture import weights_from
 from feller.networks.conditioning import zero
 from feller.reproduce.adjoint_matching.mixture import ConstantNoise
@@ -39,19 +39,18 @@ class Changed(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         with weights_from(Draws(0)):
-            self.change = nn.Sequential(
-                nn.Linear(7, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(), zero(nn.Linear(64, 1))
-            )
+            hidden = [part for a in (13, 64, 64) for part in (nn.Linear(a, 64), nn.SiLU())]
+            self.change = nn.Sequential(*hidden, zero(nn.Linear(64, 1)))
 
     def forward(self, x: Tensor, t: Tensor, given: object) -> Tensor:
         """Return the velocity."""
-        angles = t[:, None] * torch.arange(1, 4) * torch.pi
+        angles = t[:, None] * torch.arange(1, 7) * torch.pi
         return velocity(x, t) + self.change(torch.cat([x, angles.sin(), angles.cos()], 1))
 
 
 def tuned(solver: object) -> Tensor:
     """Return ends of the flow that was tuned to the reward x / 2."""
-    rule = AdjointMatching(path=Affine(), space=Euclidean((1,)), steps=40, share=1.0, solver=solver)
+    rule = AdjointMatching(path=Affine(), space=Euclidean((1,)), steps=40, share=1.0, solver=solver, adjoint=Landing())
     training = Training(steps=ROUNDS, batch=BATCH, lr=2e-3, warmup=1, decay=1.0, clip=1e9, average=0.0)
     learner = make_learner(Changed(), training)
     objective = rule.against(Changed(), lambda x, given: SLOPE * x[:, 0])

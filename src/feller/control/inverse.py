@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from feller.control.operators import Inpaint, LinearOperator, Operator
+from feller.control.operators import LinearOperator, Operator
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.paths.affine import Affine
@@ -55,10 +55,7 @@ class Observation:
     @property
     def count(self) -> int:
         """Measurements of one example that tell something of it; those of a hole do not."""
-        whole = self.measured[0]
-        if isinstance(self.operator, Inpaint):
-            return whole.numel() - int(self.operator.hole.expand(whole.shape).sum())
-        return whole.numel()
+        return self.operator.count(self.measured[0])
 
     @property
     def enough(self) -> float:

@@ -23,6 +23,10 @@ class Operator(abc.ABC):
         """Where numbers live that the map needs and nobody knows, so that they are looked for, too; None for none."""
         return None
 
+    def count(self, measured: Float[Tensor, " *m"]) -> int:
+        """Return how many measurements of one example tell something of it; all, unless a kind says otherwise."""
+        return measured.numel()
+
     @abc.abstractmethod
     def __call__(self, values: Float[Tensor, " b *d"], unknown: Float[Tensor, " b *u"] | None = None) -> Tensor:
         """Return measurements, [b, ...]."""
@@ -89,6 +93,10 @@ class Inpaint(LinearOperator):
 
     hole: Bool[Tensor, " *d"]
     """True is to be filled."""
+
+    def count(self, measured: Float[Tensor, " *m"]) -> int:
+        """Return how many are outside of the hole."""
+        return measured.numel() - int(self.hole.expand(measured.shape).sum())
 
     def __call__(self, values: Tensor, unknown: Tensor | None = None) -> Tensor:
         """Return values with zeros in the hole."""

@@ -130,6 +130,8 @@ WITHOUT_PYMATGEN = "pymatgen is not installed"
 WITHOUT_RDKIT = "rdkit is not installed"
 NONE_WHOLE = f"no molecule is valid and in one piece, or {WITHOUT_RDKIT}"
 WHY_MISSING = {
+    "mae_constant": "there are no numbers to judge it by",
+    "r2": "the true numbers do not vary",
     "accuracy": "the data have no labels to ask for",
     "judge_accuracy": "there are no labelled data that the judge has not seen",
     "nearest_ratio": f"{HELD_OUT}, or most of them are copies of training data",
@@ -199,7 +201,7 @@ def why_missing(name: str, numbers: Numbers, reasons: Mapping[str, str]) -> str:
     if name.endswith("_floor"):
         of = next((one for one, kind in MEASURES.items() if kind.floor == name), "")
         return WHY_MISSING.get(of, HELD_OUT) if numbers.get(of, 0) is None else HELD_OUT
-    return WHY_MISSING.get(name, "it was not measured")
+    return WHY_MISSING.get("r2" if name.startswith("r2_") else name, "it was not measured")
 
 
 def facts(numbers: Numbers) -> str:

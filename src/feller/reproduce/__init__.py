@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 
 from feller.reproduce.adjoint_matching import adjoint_matching
 from feller.reproduce.claims import Claim
+from feller.reproduce.d_flow import d_flow
 from feller.reproduce.flow_matching_guide import flow_matching_guide
 from feller.reproduce.generator_matching import generator_matching
 from feller.reproduce.kinetic_optimal import kinetic_optimal
@@ -16,4 +17,5 @@ PAPERS: dict[str, Reproduction] = {
     "kinetic-optimal": kinetic_optimal,
     "generator-matching": generator_matching,
     "adjoint-matching": adjoint_matching,
+    "d-flow": d_flow,
 }

@@ -46,5 +46,5 @@ def d_flow(quick: bool, data: pathlib.Path | None, only: str = "") -> Iterator[C
     """Test the paper's claims one after the other, or only those of tests with `only` in their name."""
     setting = Setting(seeds=(0, 1, 2), base=2500, search=40, pictures=48, drawn=10_000, data=data)
     if quick:
-        setting = replace(setting, seeds=(0,), base=400, search=10, pictures=16, drawn=400)
+        setting = replace(setting, seeds=(0,), base=400, search=15, pictures=12, drawn=400)
     return tested(TESTS, setting, only, BEYOND)
