@@ -31,7 +31,7 @@ class Tune:
     """adjoint-matching (the default), which aims at the tilted law; for comparison continuous-adjoint,
     discrete-adjoint, draft, refl and filtered; policy-gradient for rewards without a gradient."""
     steps: Whole = None
-    """Rounds of roll-outs; 200 by default."""
+    """Rounds of roll-outs; 100 by default."""
     minutes: Real = None
     """How long to tune, instead of rounds."""
     rank: Whole = None

@@ -19,6 +19,8 @@ FILES = {".cif": "CIF", ".xyz": "XYZ", ".pdb": "PDB"}
 """Forms that other programs of the field read, one file a sample in a folder."""
 SIZES = {"atoms": "atoms", "length": "residues"}
 """What conditions count that are no classes."""
+MORE = 200
+"""Rounds of a tuning that goes on."""
 LOOKED = 100
 """Chains among which one with a short sequence is looked for."""
 
@@ -59,8 +61,8 @@ def again(run: Run, asked: Asked, tuned: Tuned | None) -> tuple[str, str]:
     """Return the command that goes on training, and what it does."""
     if tuned is not None:
         reward = ("--reward", *tuned.rewards) if tuned.code else ()
-        words = ("--resume", "--out", run.path, *_code(asked), *reward, "--steps", 400)
-        return _command("tune", *words), "tune longer, 400 rounds in all"
+        words = ("--resume", "--out", run.path, *_code(asked), *reward, "--steps", MORE)
+        return _command("tune", *words), f"tune longer, {MORE} rounds in all"
     own = ("--recipe", asked.recipe) if asked.code else ()
     return _command("fit", "--resume", *own, "--out", run.path, "--minutes", 10), "train longer, ten minutes in all"
 

@@ -26,7 +26,7 @@ METHODS: dict[str, Callable[..., Tuning]] = {
 }
 USUAL, WITHOUT_GRADIENT = "adjoint-matching", "policy-gradient"
 """What is chosen for rewards with a gradient, and for those without."""
-TRAINING = Training(steps=200, batch=128, lr=2e-4, warmup=10, decay=0.5, clip=100.0, average=0.98)
+TRAINING = Training(steps=100, batch=64, lr=2e-4, warmup=10, decay=0.5, clip=100.0, average=0.98)
 """Rounds of roll-outs. Long gradients are what tells modes apart, so hardly any is shortened."""
 
 

@@ -21,7 +21,8 @@ CHANGES = {
     "80 steps in a roll-out": replace(PLAIN, steps=80, share=0.5),
     "an adjoint whose noise vanishes at the optimum": replace(PLAIN, adjoint=Landing()),
     "that, and a higher rate": replace(PLAIN, adjoint=Landing(), lr=4e-4),
-    "that, and twice as many rounds and roll-outs": Effort(160, 256, adjoint=Landing()),
+    "that, in 40 steps": replace(PLAIN, adjoint=Landing(), lr=4e-4, steps=40, share=0.5),
+    "a higher rate, twice the roll-outs, each set for 4 steps": Effort(240, 256, lr=1e-3, average=0.99, replay=4),
 }
 """Of the plain effort; one at a time, but for the last."""
 

@@ -24,15 +24,17 @@ class Setting:
     """Points in a set of samples."""
     base: int = 10_000
     """Training steps of the model of digits that is tuned."""
-    lean: Effort = field(default_factory=lambda: Effort(80, lr=1e-3))
+    lean: Effort = field(default_factory=lambda: Effort(160, lr=1e-3))
     """On digits of some classes, as the paper has it."""
-    near: Effort = field(default_factory=lambda: Effort(160, 256, adjoint=Landing()))
+    near: Effort = field(
+        default_factory=lambda: Effort(120, steps=40, share=0.5, adjoint=Landing(), lr=4e-4, average=0.985)
+    )
     """On the same, to come near the tilted law."""
-    inked: Effort = field(default_factory=lambda: Effort(160, 128, steps=40, share=0.5, lr=5e-4, adjoint=Landing()))
+    inked: Effort = field(default_factory=lambda: Effort(240, 256, lr=1e-3, average=0.99, replay=4))
     """On digits with more ink."""
     collapsing: int = 150
     """Of direct gradients that nobody stops."""
-    early: tuple[int, ...] = (4, 6, 8, 10)
+    early: tuple[int, ...] = (10, 14, 18, 24)
     """Of direct gradients that are stopped."""
     most: int = 1000
     """Rounds of any tuning where one change at a time is tried."""

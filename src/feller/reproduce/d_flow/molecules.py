@@ -6,7 +6,7 @@ regressor that steers, the other the one that judges.
 """
 
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -235,10 +235,11 @@ def rows(
         yield row_of(model, guide, judge, train, like, name, how, Draws(seed).named(name))
 
 
-def told(found: Sequence[Row], n: int) -> Iterator[Claim]:
-    """Say what rows of n molecules mean."""
-    over = f"1 seed, {n} molecules"
-    for row in found:
+def told(measured: Iterable[Row], n: int) -> Iterator[Claim]:
+    """Say what rows of n molecules mean, each as it comes."""
+    over, found = f"1 seed, {n} molecules", []
+    for row in measured:
+        found.append(row)
         yield _nearer(row, over)
     better = [row.name for row in found if row.steered.error < row.unguided.error]
     yield Claim(
@@ -318,4 +319,4 @@ def properties(setting: Setting) -> Iterator[Claim]:
         Oracle(fit_recipe(regressor(half, "small"), half, TELLER * setting.base, seed + i), train.modality)
         for i, half in enumerate(halves)
     )
-    yield from told(list(rows(model, guide, judge, halves[0], like, Search(), seed)), len(like))
+    yield from told(rows(model, guide, judge, halves[0], like, Search(), seed), len(like))
