@@ -40,7 +40,7 @@ def chgnet() -> Potential:
         from chgnet.model.model import CHGNet  # pyrefly: ignore
         from pymatgen.core import Lattice, Structure
     except ImportError as error:
-        raise UsageError("chgnet=energy needs chgnet and pymatgen; install them with pip install chgnet") from error
+        raise UsageError("chgnet=energy needs chgnet: pip install 'feller[potentials]'") from error
     with contextlib.redirect_stdout(io.StringIO()):  # it greets
         model = CHGNet.load(verbose=False)
     model.graph_converter.set_isolated_atom_response("ignore")

@@ -130,6 +130,9 @@ WITHOUT_PYMATGEN = "pymatgen is not installed"
 WITHOUT_RDKIT = "rdkit is not installed"
 NONE_WHOLE = f"no molecule is valid and in one piece, or {WITHOUT_RDKIT}"
 WHY_MISSING = {
+    **dict.fromkeys(("reward", "reward_before"), "the reward is code of yours, or a model that is gone"),
+    **dict.fromkeys(("diversity", "diversity_before"), "no class has two samples"),
+    "noise": "no noise was named",
     "mae_constant": "there are no numbers to judge it by",
     "r2": "the true numbers do not vary",
     "accuracy": "the data have no labels to ask for",
