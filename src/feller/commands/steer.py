@@ -21,9 +21,9 @@ class Steer:
     folder: RunPlace = None
     """The run folder."""
     reward: Wishes = ()
-    """What is wished for: file.py:FUNCTION of samples, the run of a regressor, or by name: ink, class=7, compressibility,
-    rdkit=qed, chgnet=energy. Each may have NUMBER * before it, or <= NUMBER, >= NUMBER, == NUMBER behind it. Several
-    add up."""
+    """What is wished for: file.py:FUNCTION of samples, the run of a regressor, or by name: ink, class=7,
+    compressibility, rdkit=qed, chgnet=energy. Each may have NUMBER * before it, or <= NUMBER, >= NUMBER, == NUMBER
+    behind it. Several add up."""
     n: Annotated[Whole, short("-n")] = None
     """Number of samples, 16 by default, each with a search of its own; with --observe of each observation, 4 by
     default."""

@@ -21,9 +21,9 @@ class Tune:
     folder: RunPlace = None
     """The run folder; it stays as it is. By default the newest."""
     reward: Wishes = ()
-    """What is wished for: file.py:FUNCTION of samples, the run of a regressor, or by name: ink, class=7, compressibility,
-    rdkit=qed, chgnet=energy. Each may have NUMBER * before it, or <= NUMBER, >= NUMBER, == NUMBER behind it. Several
-    add up."""
+    """What is wished for: file.py:FUNCTION of samples, the run of a regressor, or by name: ink, class=7,
+    compressibility, rdkit=qed, chgnet=energy. Each may have NUMBER * before it, or <= NUMBER, >= NUMBER, == NUMBER
+    behind it. Several add up."""
     strength: float = 1.0
     """Factor on the reward: how many nats of likelihood one unit of it is worth."""
     out: Text = None
