@@ -6,9 +6,14 @@ import re
 
 import numpy as np
 import pytest
+import torch
 from tests.commands.conftest import fitted
 
 from feller.cli import main
+from feller.errors import InputError
+from feller.journeys.tune import Bounded
+from feller.run import Run
+from feller.train.loop import Report
 
 QUICK = ("--objective.steps", 6, "--train.batch", 16, "--steps", 4)
 OWN = """
@@ -152,6 +157,18 @@ def test_code_is_never_taken_from_a_run(
     capsys.readouterr()
     assert tune("--resume", "--steps", 4, "--out", out) == 2
     assert "is code of yours" in capsys.readouterr().err
+    record = json.loads((out / "recipe.json").read_text())  # one that lies about it
+    record["tuned"]["code"] = []
+    (out / "recipe.json").write_text(json.dumps(record))
+    assert main(["evaluate", str(out)]) == 0
+    assert tune("--resume", "--steps", 4, "--out", out) == 2
+    record["tuned"]["rewards"] = [str(moons)]  # and one that names another run
+    (out / "recipe.json").write_text(json.dumps(record))
+    assert main(["evaluate", str(out)]) == 0
+    assert tune("--resume", "--steps", 4, "--out", out) == 2
+    assert "another run" in capsys.readouterr().err
+    record["tuned"] |= {"rewards": [f"{file}:right"], "code": ["0"]}
+    (out / "recipe.json").write_text(json.dumps(record))
     assert tune("--resume", "--steps", 4, "--reward", f"{file}:right", "--out", out) == 1
     assert "is not what it was" in capsys.readouterr().err
     assert main(["fit", "--resume", "--out", str(out)]) == 2
@@ -168,6 +185,44 @@ def test_divergence_keeps_the_last_good_weights(
     assert main(["sample", str(out), "-n", "8", "--calls", "8", "--out", str(tmp_path / "kept.npz")]) == 0
     with np.load(tmp_path / "kept.npz") as arrays:
         assert np.abs(arrays["samples"]).max() < 20
+
+
+def test_a_bound_of_the_divergence_counts_the_strength(tmp_path: pathlib.Path) -> None:
+    """At strength 50 a gain of 0.1 explains 5 nats, of which ten times may be spent."""
+    check = Bounded(50.0, 1.0, Run(tmp_path))
+    one = torch.tensor(1.0)
+
+    def report(reward: float, cost: float) -> Report:
+        return Report(1, one, 1e-3, one, 0.0, 0.1, {"reward": torch.tensor(reward), "cost": torch.tensor(cost)})
+
+    assert check(report(1.1, 49.0)) == 1.0
+    for bad in (report(1.1, 51.0), report(1.0, 11.0), report(1.1, float("nan"))):
+        with pytest.raises(InputError, match="diverged"):
+            check(bad)
+
+
+def test_tuning_of_one_class_is_measured_on_it(
+    digits: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--reward", "ink", "--given", "label=7", "--guidance", 2, *QUICK, "--steps", 1, "--json")
+    assert tune(digits, *words, "--out", tmp_path / "seven") == 0
+    text = capsys.readouterr()
+    said = float(re.search(r"reward of the base ([\d.]+)", text.err)[1])
+    assert json.loads(text.out.splitlines()[-1])["reward_before"] == pytest.approx(said, abs=0.02)
+
+
+def test_what_has_no_memoryless_noise_can_be_tuned_by_examples(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Filtered samples need none; only the divergence from the base is not known."""
+    file = tmp_path / "words.txt"
+    file.write_text("".join(f"word {i % 13}\n" for i in range(60)))
+    (tmp_path / "r.py").write_text("def ones(values):\n    return (values == 1).float().mean(1)\n")
+    run, words = fitted(tmp_path / "run", file, 2), ("--method", "filtered", "--steps", 1, "--train.batch", 8)
+    assert tune(run, "--reward", f"{tmp_path}/r.py:ones", *words, "--out", tmp_path / "out", "--json") == 0
+    found = told(capsys)
+    assert "kl" not in found
+    assert "reward" in found
 
 
 def test_data_that_are_gone(tmp_path: pathlib.Path, own: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:

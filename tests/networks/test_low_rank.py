@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from torch import nn
+from tests.oracle import close
+from torch import Tensor, nn
 
 from feller.draws import Draws
 from feller.errors import UsageError
@@ -126,3 +127,24 @@ def test_draws_decide() -> None:
     one, same, other = (LowRank(network("mlp"), 2, Draws(seed)).first["enter/weight"] for seed in (0, 0, 1))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
+
+
+def test_tied_weights_are_merged_once_and_everywhere() -> None:
+    """A table that two layers share stays shared in what is saved."""
+
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.enter, self.leave = nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False)
+            self.leave.weight = self.enter.weight
+
+        def forward(self, x: Tensor, t: Tensor, given: object) -> Tensor:
+            return self.leave(self.enter(x))
+
+    torch.manual_seed(0)
+    wrapped = LowRank(Tied(), 1, Draws(0))
+    for part in wrapped.second.values():
+        nn.init.normal_(part)
+    x, alone = torch.randn(5, 3), Tied()
+    alone.load_state_dict(wrapped.plain(wrapped.state_dict()))
+    close(alone(x, x[:, 0], {}), wrapped(x, x[:, 0], {}).tolist(), 1e-5)

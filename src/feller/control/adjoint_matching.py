@@ -21,6 +21,7 @@ from feller.errors import UsageError
 from feller.objective import Batch, Example, Objective
 from feller.paths import Network
 from feller.processes import Process
+from feller.schedules import Linear
 from feller.simulate import LinearSolver, MemorylessEuler
 from feller.simulate.solver import clock
 from feller.times import linear_grid
@@ -149,6 +150,12 @@ class AdjointMatching(Tuning):
         check_memoryless(self.path)
         if self.steps < 2:
             raise UsageError(f"expected roll-outs of at least 2 steps, got {self.steps}")
+        if self.ceiling is not None and not self.ceiling > 0:
+            raise UsageError(f"expected a ceiling above 0, got {self.ceiling:g}")
+        if getattr(self.solver, "schedule", Linear()) != Linear():
+            raise UsageError("roll-outs follow straight paths, whatever the model's: leave the schedule linear")
+        if not self.solver.linear(1 - 1 / self.steps, 1.0).variance > 0:
+            raise UsageError(f"{type(self.solver).__name__} has no noise in its last step, which cannot be tuned then")
         if not 0 < self.share <= 1:
             raise UsageError(f"expected a share of the steps above 0, at most 1, got {self.share:g}")
 
@@ -178,7 +185,7 @@ class _Against(Against):
         times, solver = linear_grid(rule.steps), rule.solver
         tuned, base = (self.flow(one, given) for one in (network, self.base))
         with torch.no_grad():
-            chain = roll_out(tuned, x_0, times, solver, draws)
+            chain = roll_out(tuned, x_0, times, solver, draws, given)
         reward, gradient = reward_gradient(self.reward, chain.end, given)
         slope = tree_map(lambda leaf: rule.strength * leaf, gradient)
         cost, kept, which = torch.zeros_like(reward), [], _looked_at(rule.steps, rule.share, draws)

@@ -1,17 +1,18 @@
 """The chain of memoryless steps that fine-tuning controls: forwards under a network, and its adjoint backwards."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from feller.control.tuning import velocity, where_counted
 from feller.draws import Draws
 from feller.processes import Process
 from feller.simulate import LinearSolver, LinearStep, simulate
 from feller.simulate.solver import clock
-from feller.tree import State, leaves, tree_like, tree_map
+from feller.tree import Given, State, leaves, tree_like, tree_map
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,18 @@ class Chain:
     """Of the network that was followed, there."""
     end: State
     """At the last time, without the noise of the last step."""
+    given: Given = field(default_factory=dict)
+    """Conditions, which say what counts."""
 
 
-def roll_out(process: Process, x_0: State, times: Sequence[float], solver: LinearSolver, draws: Draws) -> Chain:
+def roll_out(
+    process: Process,
+    x_0: State,
+    times: Sequence[float],
+    solver: LinearSolver,
+    draws: Draws,
+    given: Given | None = None,
+) -> Chain:
     """Follow a flow with the noise of the solver, but in the last step, so that the reward sees what samples are."""
     velocities: list[State] = []
 
@@ -37,7 +47,7 @@ def roll_out(process: Process, x_0: State, times: Sequence[float], solver: Linea
 
     states = [x_0, *simulate(watched, x_0, times[:-1], solver, draws)]
     end, _ = solver.moments(watched, states[-1], times[-2], times[-1])
-    return Chain(states, velocities, end)
+    return Chain(states, velocities, end, given or {})
 
 
 def control_cost(base: Process, chain: Chain, times: Sequence[float], solver: LinearSolver) -> Float[Tensor, " b"]:
@@ -53,10 +63,10 @@ def control_cost(base: Process, chain: Chain, times: Sequence[float], solver: Li
         solver: Their steps, with memoryless noise.
     """
     costs = []
-    for number, (x, velocity) in enumerate(zip(chain.states, chain.velocities, strict=True)):
-        linear = solver.linear(times[number], times[number + 1])
-        step = Step(number, linear, _velocity(base, x, times[number]), velocity)
-        costs.append(step.cost(velocity))
+    for number, (x, followed) in enumerate(zip(chain.states, chain.velocities, strict=True)):
+        t = clock(x, times[number])
+        step = Step(number, solver.linear(times[number], times[number + 1]), velocity(base, x, t), followed)
+        costs.append(step.cost(where_counted(chain.given, t, followed, step.base)))
     return torch.stack(costs).sum(0)
 
 
@@ -120,9 +130,12 @@ def adjoint_steps(
         linear = solver.linear(t, s)
         with torch.enable_grad():
             x = tree_map(lambda leaf: leaf.detach().requires_grad_(), chain.states[number])
-            base_velocity = _velocity(base, x, t)
+            time = clock(x, t)
+            base_velocity = velocity(base, x, time)
             step = Step(number, linear, tree_map(Tensor.detach, base_velocity), adjoint)
-            followed = base_velocity if tuned is None else _velocity(tuned, x, t)
+            followed = base_velocity
+            if tuned is not None:
+                followed = where_counted(chain.given, time, velocity(tuned, x, time), base_velocity)
             outputs = [linear.on_velocity * part for part in leaves(followed)]
             slopes = list(leaves(adjoint))
             if tuned is not None:
@@ -131,7 +144,3 @@ def adjoint_steps(
             pulled = tree_like(x, torch.autograd.grad(outputs, list(leaves(x)), slopes))
         yield step
         adjoint = tree_map(lambda pull, a, linear=linear: torch.add(pull, a, alpha=linear.on_state), pulled, adjoint)
-
-
-def _velocity(process: Process, x: State, t: float) -> State:
-    return tree_map(lambda part: part.velocity, process(x, clock(x, t)))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from feller.control.chain import Chain, Step, squared
-from feller.control.tuning import velocity
+from feller.control.tuning import velocity, where_counted
 from feller.processes import Process
 from feller.simulate import LinearSolver
 from feller.simulate.solver import clock
@@ -41,7 +41,9 @@ def landing_steps(
         noise = tree_map(lambda y, mean, step=linear: (y - mean) / math.sqrt(step.variance), later, went)
         with torch.enable_grad():
             x = tree_map(lambda leaf: leaf.detach().requires_grad_(), chain.states[number])
-            before, followed = (velocity(flow, x, clock(x, t)) for flow in (base, tuned))
+            time = clock(x, t)
+            before = velocity(base, x, time)
+            followed = where_counted(chain.given, time, velocity(tuned, x, time), before)
             step = Step(number, linear, tree_map(Tensor.detach, before), adjoint)
             size = math.sqrt(step.weight)
             told = step.weight / 2 * squared(followed, before)

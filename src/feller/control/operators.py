@@ -77,6 +77,8 @@ class LinearOperator(Operator):
 
 MOST = 200
 """Steps of conjugate gradients."""
+WIDEST, MOST_SUMS = 1000.0, 1_000_000
+"""Pixels of a blur, and sums, beyond which memory ends before anything is learned of them."""
 
 
 def _square(y: Tensor) -> Tensor:
@@ -129,8 +131,7 @@ class Blur(LinearOperator):
     """Standard deviation, in pixels."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.width < math.inf:
-            raise UsageError(f"expected a positive width of the blur, got {self.width:g}")
+        _check_width(self.width)
 
     def __call__(self, values: Float[Tensor, "b c h w"], unknown: Tensor | None = None) -> Tensor:
         """Return pictures of the same size."""
@@ -145,6 +146,9 @@ class UnknownBlur(Operator):
     """Where the search for it starts, in pixels."""
     longest: float = 4.0
 
+    def __post_init__(self) -> None:
+        _check_width(self.width)
+
     @property
     def unknown(self) -> Euclidean:
         """Log of the width over that of the start."""
@@ -156,6 +160,11 @@ class UnknownBlur(Operator):
         if unknown is not None:
             widths = (widths * unknown[:, 0].exp()).clamp(0.05, self.longest)
         return blurred(values, widths, math.ceil(3 * self.longest))
+
+
+def _check_width(width: float) -> None:
+    if not 0 < width <= WIDEST:
+        raise UsageError(f"expected a width of the blur above 0, at most {WIDEST:g} pixels, got {width:g}")
 
 
 def blurred(values: Float[Tensor, "b c h w"], widths: Float[Tensor, " b"], radius: int | None = None) -> Tensor:
@@ -190,18 +199,18 @@ class Grey(LinearOperator):
 class RandomSums(LinearOperator):
     """Compressed sensing: few sums of all values with random weights, the same for the same seed."""
 
-    count: int
+    number: int
     """Measurements of each example."""
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.count < 1:
-            raise UsageError(f"expected one measurement or more, got {self.count}")
+        if not 1 <= self.number <= MOST_SUMS:
+            raise UsageError(f"expected 1 to {MOST_SUMS:,} measurements, got {self.number:,}")
 
     def __call__(self, values: Tensor, unknown: Tensor | None = None) -> Tensor:
-        """Return [b, count]."""
+        """Return [b, number]."""
         flat = values.flatten(1)
-        weights = Draws(self.seed).at("sums").normal((self.count, flat.shape[1]), torch.float64)
+        weights = Draws(self.seed).at("sums").normal((self.number, flat.shape[1]), torch.float64)
         return flat @ (weights / math.sqrt(flat.shape[1])).to(flat).T
 
 

@@ -2,6 +2,8 @@
 
 import inspect
 import io
+import math
+import pathlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +35,9 @@ SIDES: dict[str, Callable[[Tensor, float], Tensor]] = {
     "==": lambda found, bound: found - bound,
 }
 """How far a reward is beyond a bound of each kind."""
-_FACTOR = r"(?:(?P<factor>-?\d+(?:\.\d+)?(?:e-?\d+)?)\s*\*\s*)?"
+CODE = ".py:"
+"""In the words of a wish that is a function of the user's."""
+_FACTOR = r"(?:(?P<factor>-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*\*\s*)?"
 _TERM = re.compile(rf"\s*{_FACTOR}(?P<name>.+?)(?:\s*(?P<side><=|>=|==)\s*(?P<bound>\S+))?\s*")
 
 
@@ -120,7 +124,23 @@ class Total:
         return first
 
 
-def wish_of(texts: Sequence[str], named: Mapping[str, Named], other: Other = lambda words: None) -> Total:
+def code(words: str) -> Wish | None:
+    """Return a function of the user's as a wish, from `file.py:function`; None from other words.
+
+    Raises:
+        InputError: If the file does not run.
+    """
+    return own(load_function(words)) if CODE in words else None
+
+
+def named_file(text: str) -> pathlib.Path | None:
+    """Return the file of a wish, if it names one."""
+    found = _TERM.fullmatch(text)
+    name = found["name"] if found else text
+    return pathlib.Path(name.rpartition(":")[0]) if CODE in name else None
+
+
+def wish_of(texts: Sequence[str], named: Mapping[str, Named], other: Other = code) -> Total:
     """Return the sum of wishes in words.
 
     Each is `NAME`, `NAME=WORDS` or `file.py:function`, after `NUMBER *` if it counts more or less, before `<= NUMBER`
@@ -130,7 +150,7 @@ def wish_of(texts: Sequence[str], named: Mapping[str, Named], other: Other = lam
     Args:
         texts: Wishes, one or more.
         named: Makes those that have a name from the words behind it.
-        other: Makes those that have none, from all words; None where it knows none.
+        other: Makes those that have none, from all words; None where it knows none. By default the user's functions.
 
     Raises:
         UsageError: If one cannot be read.
@@ -150,13 +170,16 @@ def _term(text: str, named: Mapping[str, Named], other: Other) -> Term:
         limit = None if bound is None else float(bound)
     except ValueError:
         raise UsageError(f"the reward {text!r} is bounded by {bound!r}, expected a number") from None
+    if limit is not None and not math.isfinite(limit):
+        raise UsageError(f"the reward {text!r} is bounded by {bound!r}, expected a finite number")
+    times = 1.0 if factor is None else float(factor)
+    if limit is not None and times < 0:
+        raise UsageError(f"the reward {text!r} wants what is beyond its bound: turn the sign around, or the bound")
     beyond = None if limit is None else lambda found: SIDES[side](found, limit)
-    return Term(_atom(name, named, other), 1.0 if factor is None else float(factor), beyond)
+    return Term(_atom(name, named, other), times, beyond)
 
 
 def _atom(name: str, named: Mapping[str, Named], other: Other) -> Wish:
-    if ".py:" in name:
-        return own(load_function(name))
     word, _, rest = name.partition("=")
     if word in named:
         return named[word](rest)

@@ -23,7 +23,7 @@ from feller.processes import Process
 from feller.simulate import Solver, endpoint
 from feller.spaces import Euclidean, Space, geometry
 from feller.spaces.product import part
-from feller.tree import State, leaves, length, tree_like, tree_map
+from feller.tree import State, branch, leaves, length, pad_right, tree_like, tree_map
 
 Flow = Callable[[State, Tensor], State]
 """(sources of some examples, their numbers [m]) -> their ends."""
@@ -32,22 +32,25 @@ Wish = Callable[[State, Tensor], Tensor]
 
 
 class Prior(abc.ABC):
-    """What a source costs by itself, so that it stays like those that the flow knows."""
+    """What a source costs by itself, so that it stays like those that the flow knows; asked for each leaf by itself.
+
+    Numbers that mean nothing, such as padding, are zeros there and do not count.
+    """
 
     def place(self, x_0: Float[Tensor, "b d"], start: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
         """Return where a source is put that the search moved to x_0; where it is, unless a kind says otherwise."""
         return x_0
 
     @abc.abstractmethod
-    def cost(self, x_0: Float[Tensor, "b d"]) -> Float[Tensor, " b"]:
-        """Return nats, of all numbers of each example."""
+    def cost(self, x_0: Float[Tensor, "b d"], count: Int64[Tensor, " b"]) -> Float[Tensor, " b"]:
+        """Return nats, of all numbers of each example, of which so many count."""
 
 
 @dataclass(frozen=True)
 class Nothing(Prior):
     """The flow alone keeps ends like data."""
 
-    def cost(self, x_0: Float[Tensor, "b d"]) -> Float[Tensor, " b"]:
+    def cost(self, x_0: Float[Tensor, "b d"], count: Int64[Tensor, " b"]) -> Float[Tensor, " b"]:
         """Return zero."""
         return x_0.new_zeros(len(x_0))
 
@@ -56,15 +59,16 @@ class Nothing(Prior):
 class Shell(Prior):
     """Sources keep the length that they start with, as a draw of the source law has it, and turn only.
 
-    A wish without a bound then cannot lead beyond what the model knows. Sources that are no vectors are free.
+    A wish without a bound then cannot lead beyond what the model knows. Sources that are no vectors are free, and so
+    are leaves that start at zero.
     """
 
     def place(self, x_0: Float[Tensor, "b d"], start: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
         """Return the point in the same direction, as far from zero as the start."""
-        size = x_0.norm(dim=1, keepdim=True).clamp(min=1e-12)
-        return x_0 * (start.norm(dim=1, keepdim=True) / size)
+        size, begun = (x.norm(dim=1, keepdim=True) for x in (x_0, start))
+        return torch.where(begun > 0, x_0 * (begun / size.clamp(min=1e-12)), x_0)
 
-    def cost(self, x_0: Float[Tensor, "b d"]) -> Float[Tensor, " b"]:
+    def cost(self, x_0: Float[Tensor, "b d"], count: Int64[Tensor, " b"]) -> Float[Tensor, " b"]:
         """Return zero."""
         return x_0.new_zeros(len(x_0))
 
@@ -78,7 +82,7 @@ class Density(Prior):
 
     strength: float = 1.0
 
-    def cost(self, x_0: Float[Tensor, "b d"]) -> Float[Tensor, " b"]:
+    def cost(self, x_0: Float[Tensor, "b d"], count: Int64[Tensor, " b"]) -> Float[Tensor, " b"]:
         """Return half the square."""
         return self.strength / 2 * x_0.square().sum(1)
 
@@ -89,10 +93,10 @@ class Radius(Prior):
 
     strength: float = 1.0
 
-    def cost(self, x_0: Float[Tensor, "b d"]) -> Float[Tensor, " b"]:
+    def cost(self, x_0: Float[Tensor, "b d"], count: Int64[Tensor, " b"]) -> Float[Tensor, " b"]:
         """Return `|x|^2 / 2 - (d - 1) log |x|`."""
         square = x_0.square().sum(1)
-        return self.strength / 2 * (square - (x_0.shape[1] - 1) * square.clamp(min=1e-30).log())
+        return self.strength / 2 * (square - (count - 1).clamp(min=0) * square.clamp(min=1e-30).log())
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,7 @@ def find_sources(
     minimiser: Minimiser = LBFGS(),  # noqa: B008 - frozen
     prior: Prior = Nothing(),
     enough: Float[Tensor, " b"] | float = -math.inf,
+    real: State | None = None,
     tell: Callable[[float], None] = lambda share: None,
 ) -> Found:
     """Move sources until the ends that they lead to are as wished.
@@ -134,18 +139,20 @@ def find_sources(
         minimiser: How to move.
         prior: What sources cost by themselves.
         enough: Loss of an end at which its search is over.
+        real: Marks of the entries that mean something, for all leaves or under their names, as `given["valid"]`; the
+            others stay as they are. None for all.
         tell: Hears the share of the searches that are over.
 
     Raises:
         InputError: If the loss of a start is no number, has another shape, or has no gradient where the minimiser asks
             for one.
     """
-    search = _Search(flow, wish, x_0, space, prior, minimiser.gradients)
+    search = _Search(flow, wish, x_0, space, prior, minimiser.gradients, real)
     rows, before, now = torch.arange(length(x_0), device=search.start.device), None, None
     for iterate in minimiser.run(search.value, search.start):
         now = iterate
         with torch.no_grad():
-            losses = now.value - search.cost(search.sources(now.x, rows))
+            losses = now.value - search.cost(search.sources(now.x, rows), rows)
         if before is None:
             before = losses
             search.check(before)
@@ -179,7 +186,9 @@ def solved(process: Callable[[Tensor], Process], times: Sequence[float], solver:
 class _Search:
     """Losses of sources, as a function of one vector for each example."""
 
-    def __init__(self, flow: Flow, wish: Wish, x_0: State, space: Space, prior: Prior, gradients: bool) -> None:
+    def __init__(
+        self, flow: Flow, wish: Wish, x_0: State, space: Space, prior: Prior, gradients: bool, real: State | None
+    ) -> None:
         self.flow, self.wish, self.x_0, self.space, self.prior = flow, wish, x_0, space, prior
         self.gradients = gradients
         self.moving = _moving(x_0, space)
@@ -189,13 +198,16 @@ class _Search:
         self.sizes = [math.prod(shape) for shape in self.shapes]
         begun = zip(leaves(self.moving), spaces, strict=True)
         self.start = _flat(leaf if isinstance(one, Euclidean) else torch.zeros_like(leaf) for leaf, one in begun)
+        self.real = torch.cat([leaf.flatten(1) for leaf in leaves(_marks(self.moving, real))], 1)
         self.differentiable = True
 
     def sources(self, w: Tensor, rows: Tensor) -> State:
         """Return the sources at vectors, which on manifolds are ways from their starts."""
-        begun = self.start[rows]
+        begun, real = self.start[rows], self.real[rows]
+        w = torch.where(real, w, begun)
         if self.straight:  # all vectors, which the prior may put elsewhere
-            w = self.prior.place(w, begun)
+            pieces = zip(*(part.split(self.sizes, 1) for part in (w, begun, real)), strict=True)
+            w = torch.cat([torch.where(mark, self.prior.place(x * mark, b * mark), b) for x, b, mark in pieces], 1)
         flat = zip((w - begun).split(self.sizes, 1), self.shapes, strict=True)
         ways = tree_like(self.moving, (piece.reshape(len(w), *shape) for piece, shape in flat))
         return _moved(self.space, tree_map(lambda leaf: leaf[rows], self.x_0), ways)
@@ -210,13 +222,15 @@ class _Search:
                 raise InputError(f"the loss must be one number for each of {len(rows)} ends, got {list(losses.shape)}")
             losses = losses.to(w.dtype)  # wishes may see values in float64
             self.differentiable = losses.requires_grad
-            total = losses + self.cost(x_0)
+            total = losses + self.cost(x_0, rows)
             gradient = torch.autograd.grad(total.sum(), w)[0] if total.requires_grad else torch.zeros_like(w)
         return total.detach(), gradient
 
-    def cost(self, x_0: State) -> Tensor:
+    def cost(self, x_0: State, rows: Tensor) -> Tensor:
         """Return what sources cost by themselves."""
-        return self.prior.cost(_flat(leaves(_moving(x_0, self.space))))
+        flat = _flat(leaves(_moving(x_0, self.space)))
+        pieces = zip(*(part.split(self.sizes, 1) for part in (flat, self.real[rows])), strict=True)
+        return torch.stack([self.prior.cost(x * mark, mark.sum(1)) for x, mark in pieces]).sum(0)
 
     def check(self, losses: Tensor) -> None:
         """Refuse a loss that cannot be followed from the start."""
@@ -236,6 +250,15 @@ class _Search:
 def _flat(tensors: Iterable[Tensor]) -> Float[Tensor, "b d"]:
     """Return the numbers of each example in one row."""
     return torch.cat([leaf.flatten(1) for leaf in tensors], 1)
+
+
+def _marks(x: State, real: State | None) -> State:
+    """Mark the numbers of a state that mean something."""
+    if isinstance(x, dict):
+        return {name: _marks(leaf, branch(real, name)) for name, leaf in x.items()}
+    if real is None:
+        return torch.ones_like(x, dtype=torch.bool)
+    return pad_right(real, x).expand(x.shape)
 
 
 def _moving(x: State, space: Space) -> State:

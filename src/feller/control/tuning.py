@@ -1,6 +1,7 @@
 """What every way of tuning a network to a reward shares: its record, its flow, and what it tells beside the loss."""
 
 import abc
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -38,8 +39,10 @@ class Tuning(Objective):
     """Of the reward."""
 
     def __post_init__(self) -> None:
-        if self.strength < 0:
+        if not 0 <= self.strength < math.inf:
             raise UsageError(f"expected a strength of 0 or more, got {self.strength:g}; change the sign of the reward")
+        if not math.isfinite(self.guidance):
+            raise UsageError(f"expected a finite guidance, got {self.guidance:g}")
 
     @abc.abstractmethod
     def against(self, base: Network, reward: Reward) -> Objective:

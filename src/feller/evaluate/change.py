@@ -1,6 +1,5 @@
 """What tuning changed: reward, divergence from the base, and diversity."""
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,13 +9,14 @@ from torch import Tensor
 
 from feller.control.chain import control_cost, roll_out
 from feller.control.rewards import Wish, reward_of
-from feller.control.tuning import Tuning
+from feller.control.tuning import Tuning, check_memoryless
 from feller.data.modality import Dataset
 from feller.draws import Draws
+from feller.errors import UsageError
 from feller.model import Model
 from feller.simulate import MemorylessEuler
 from feller.times import linear_grid
-from feller.tree import leaves
+from feller.tree import leaves, tree_map
 
 PAIRED = 1000
 """Samples whose distances from each other are measured."""
@@ -48,7 +48,9 @@ class Change:
     notes: tuple[str, ...]
 
 
-def change(rule: Tuning, base: Model, tuned: Model, after: Dataset, wish: Wish | None, draws: Draws) -> Change:
+def change(
+    rule: Tuning, base: Model, tuned: Model, after: Dataset, wish: Wish | None, draws: Draws, given: dict[str, str]
+) -> Change:
     """Compare samples of a tuned model with those of its base.
 
     Args:
@@ -58,8 +60,9 @@ def change(rule: Tuning, base: Model, tuned: Model, after: Dataset, wish: Wish |
         after: Its samples.
         wish: What it was tuned to; None if that cannot be known here.
         draws: Those that `after` was drawn with.
+        given: Conditions that were always so while tuning, in words.
     """
-    before = base.sample(len(after), given=after.given, draws=draws)
+    before = base.sample(len(after), given=after.given, guidance=rule.guidance, draws=draws)
     numbers: dict[str, Any] = {}
     notes = []
     if wish is not None:
@@ -78,11 +81,14 @@ def change(rule: Tuning, base: Model, tuned: Model, after: Dataset, wish: Wish |
             "the reward is not measured: it is code of yours, or a model that is gone; `feller tune --resume --reward`"
             " measures it"
         )
-    numbers |= {
-        "kl": divergence(rule, base, tuned, draws.named("roll-outs")),
-        "diversity": spread(after),
-        "diversity_before": spread(before),
-    }
+    try:
+        check_memoryless(rule.path)
+        numbers["kl"] = divergence(rule, base, tuned, draws.named("roll-outs"), given)
+    except UsageError:
+        notes.append(
+            "there is no divergence from the base, since this model has no memoryless noise to measure it with"
+        )
+    numbers |= {"diversity": spread(after), "diversity_before": spread(before)}
     return Change(before, numbers, tuple(notes))
 
 
@@ -107,30 +113,30 @@ def tilt(reward: Float[Tensor, " n"], strength: float, group: Int[Tensor, " n"])
 
     Conditions keep their law, so that weights add up to one within each group.
     """
-    total, effective = 0.0, 0.0
+    total, effective, counted = 0.0, 0.0, 0
     for number in group.unique().tolist():
         some = reward[group == number]
         weights = (strength * some).softmax(0)
         total += len(some) * (weights * some).sum().item()
-        effective += 1 / weights.square().sum().item()
-    return total / len(reward), effective / len(reward)
+        if len(some) > 1:  # one alone says nothing of how alike the two laws are
+            effective, counted = effective + 1 / weights.square().sum().item(), counted + len(some)
+    return total / len(reward), effective / max(counted, 1)
 
 
-def divergence(rule: Tuning, base: Model, tuned: Model, draws: Draws) -> float:
-    """Return the mean control cost of roll-outs of the tuned model."""
+def divergence(rule: Tuning, base: Model, tuned: Model, draws: Draws, wanted: dict[str, str]) -> float:
+    """Return the mean control cost of roll-outs of the tuned model, with the conditions that are wanted."""
     about = tuned.description
     device = next(tuned.network.parameters()).device
-    given = about.modality.complete(tuned.conditions(ROLLED, {}, draws))
-    given = {name: leaf.to(device) if isinstance(leaf, Tensor) else leaf for name, leaf in given.items()}
+    given = tree_map(lambda leaf: leaf.to(device), about.modality.complete(tuned.conditions(ROLLED, wanted, draws)))
     times, solver = linear_grid(STEPS), MemorylessEuler()
     with torch.no_grad():
         x_0 = about.space.reference(ROLLED, draws.at("source"), device)
-        chain = roll_out(rule.process(tuned.network.eval(), given), x_0, times, solver, draws)
+        chain = roll_out(rule.process(tuned.network.eval(), given), x_0, times, solver, draws, given)
         return control_cost(rule.process(base.network.eval(), given), chain, times, solver).double().mean().item()
 
 
-def spread(data: Dataset) -> float:
-    """Return the mean distance between states of samples of one class; not-a-number where no class has two."""
+def spread(data: Dataset) -> float | None:
+    """Return the mean distance between states of samples of one class; None where no class has two."""
     state = data.modality.encode(data.values)
     flat = torch.cat([leaf.double().flatten(1) for leaf in leaves(state)], 1)[:PAIRED]
     group, total, count = classes(data)[:PAIRED], 0.0, 0
@@ -138,4 +144,4 @@ def spread(data: Dataset) -> float:
         some = flat[group == number]
         total += torch.cdist(some, some).sum().item()
         count += len(some) * (len(some) - 1)
-    return total / count if count else math.nan
+    return total / count if count else None

@@ -20,7 +20,7 @@ from feller.journeys.examine import examine
 from feller.journeys.findings import Judged, findings
 from feller.journeys.tell import SILENT, Tell
 from feller.journeys.tuned import Tuned, base_model, recipe_of, rule_of, tuned_of
-from feller.journeys.wishes import wish
+from feller.journeys.wishes import recorded_wish
 from feller.model import Model, load_model
 from feller.paths import Estimates
 from feller.report.page import write_report
@@ -69,7 +69,7 @@ def evaluate(
     training_data, held_out = parts(asked, read_again(asked, modality).seen_as(modality))
     if data is not None:
         held_out = read(data, size=asked.longest, like=modality)
-    draws = Draws(seed).named("evaluate")
+    draws, tuned = Draws(seed).named("evaluate"), tuned_of(run)
     if samples is not None:
         values, given = read_back(pathlib.Path(samples), modality)
         generated = Dataset(values, given, modality)
@@ -77,9 +77,9 @@ def evaluate(
         tell.task("sampling")
         most = _most(training_data)
         n = min(most, max(len(training_data), 2))
-        generated = model.sample(n, draws=draws, tell=tell.progress)
+        generated = _drawn(model, n, tuned, run, draws, tell)
         tell.done()
-    changed = _changed(run, model, generated, wanted, draws, tell) if samples is None else None
+    changed = _changed(run, model, tuned, generated, wanted, draws, tell) if samples is None and tuned else None
     judged = Judged(
         generated=generated,
         train=training_data,
@@ -114,28 +114,31 @@ def evaluate(
     return {**numbers, "report": f"{run.path / judged.name}.html"}
 
 
-def _changed(
-    run: Run, model: Model, generated: Dataset, wanted: Wish | None, draws: Draws, tell: Tell
-) -> Change | None:
-    """Return what tuning changed; None of a run that was not tuned."""
-    tuned = tuned_of(run)
+def _drawn(model: Model, n: int, tuned: Tuned | None, run: Run, draws: Draws, tell: Tell) -> Dataset:
+    """Draw samples; those of a tuned run as tuning looked at them."""
     if tuned is None:
-        return None
+        return model.sample(n, draws=draws, tell=tell.progress)
+    given, guidance = model.conditions(n, tuned.given, draws), rule_of(recipe_of(run)).guidance
+    return model.sample(n, given=given, guidance=guidance, draws=draws, tell=tell.progress)
+
+
+def _changed(
+    run: Run, model: Model, tuned: Tuned, generated: Dataset, wanted: Wish | None, draws: Draws, tell: Tell
+) -> Change:
+    """Return what tuning changed."""
     tell.task("comparing with the base")
     base = base_model(run)
     base.network.to(engine().device)
     wanted = wanted or _known_wish(run, model, tuned)
-    found = change(rule_of(recipe_of(run)), base, model, generated, wanted, draws)
+    found = change(rule_of(recipe_of(run)), base, model, generated, wanted, draws, tuned.given)
     tell.done()
     return found
 
 
 def _known_wish(run: Run, model: Model, tuned: Tuned) -> Wish | None:
-    """Return the wish of a record; None if it is code, which no record makes run, or a model that is gone."""
-    if tuned.code:
-        return None
+    """Return the wish of a record; None if it is code or another run, which no record makes run or be read."""
     try:
-        return wish(run, model.description.modality, tuned.rewards)
+        return recorded_wish(run, model.description.modality, tuned.rewards)
     except (UsageError, InputError):
         return None
 

@@ -17,7 +17,7 @@ from feller.processes import Process, stand
 from feller.sampling import VELOCITY_SOLVERS, Sampling
 from feller.spaces import Euclidean, Product, Space
 from feller.spaces.product import part as part_of
-from feller.tree import Given, State, tree_map
+from feller.tree import Given, State, branch, tree_map
 
 OVER = ("source", "condition", "both")
 """What a search moves."""
@@ -66,6 +66,8 @@ class Searched:
     flow: Flow
     start: State
     space: Space
+    real: State | None = None
+    """Marks of the entries of the start that mean something; None for all."""
 
 
 def searched(
@@ -114,7 +116,7 @@ def searched(
 
     flat: dict[str, Space] = {name: Euclidean(tuple(leaf.shape[1:])) for name, leaf in vectors.items()}
     if over == "source":
-        return Searched(lambda source, rows: flow(source, {}, rows), x_0, space)
+        return Searched(lambda source, rows: flow(source, {}, rows), x_0, space, given.get("valid"))
     if over == "condition":
         return Searched(lambda moved, rows: flow(part(rows), moved, rows), vectors, Product(flat))
     named = {f"{CONDITION}{name}": leaf for name, leaf in vectors.items()}
@@ -128,4 +130,5 @@ def searched(
     sources = {SOURCE: x_0} if alone else x_0
     spaces: dict[str, Space] = {name: part_of(space, name) for name in sources} if not alone else {SOURCE: space}
     wide: dict[str, Space] = {f"{CONDITION}{name}": one for name, one in flat.items()}
-    return Searched(both, {**sources, **named}, Product({**spaces, **wide}))
+    real = {name: branch(given.get("valid"), name) for name in sources}
+    return Searched(both, {**sources, **named}, Product({**spaces, **wide}), real)

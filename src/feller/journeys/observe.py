@@ -98,6 +98,7 @@ def observe(
     shape = tuple(modality.soften(model.description.space.reference(1, Draws(0).at("shape"))).shape[1:])
     hole = None if mask is None else read_mask(pathlib.Path(mask), shape)
     how = operator_of(operator, hole, shape)
+    _check_scales(how, modality, noise)
     measured = read_measured(pathlib.Path(file), how, modality, shape)
     if isinstance(how, Inpaint):
         measured = how(measured)  # a file may hold anything where nothing was seen
@@ -120,6 +121,18 @@ def observe(
         "seconds": time.monotonic() - begun,
     }
     return Explained(samples, mean, measured, numbers, place)
+
+
+def _check_scales(how: Operator, modality: Modality, noise: float) -> None:
+    """Refuse what would weigh columns by their units: sums of unlike numbers, and one noise for all of them."""
+    like = modality.space().reference(1, Draws(0).at("shape"))
+    scales = (modality.soften(torch.ones_like(like)) - modality.soften(torch.zeros_like(like))).abs()
+    if scales.max() <= (1 + 1e-6) * scales.min() or (isinstance(how, Inpaint) and noise == 0):
+        return
+    raise UsageError(
+        "the columns of these data have different units, so that one operator, or one noise, weighs them unlike: take"
+        " inpaint without --noise, or write a reward: feller steer RUN --reward"
+    )
 
 
 def _way(method: str, scale: float | None) -> Restoration:

@@ -66,6 +66,8 @@ def _number(kind: Callable[[float], Operator], usual: float) -> Callable[[str], 
             number = float(text) if text else usual
         except ValueError:
             raise UsageError(f"an operator takes a number behind its name, got {text!r}") from None
+        if not math.isfinite(number):
+            raise UsageError(f"an operator takes a finite number behind its name, got {text!r}")
         return kind(number)
 
     return make

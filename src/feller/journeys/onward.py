@@ -11,7 +11,7 @@ from feller.data.atoms.formula import formula, hill_formula
 from feller.data.target import Target
 from feller.description import Description
 from feller.journeys.asked import Asked
-from feller.journeys.tuned import Tuned
+from feller.journeys.tuned import Tuned, needs_again
 from feller.run import Run
 from feller.train.optimiser import Training
 
@@ -60,7 +60,7 @@ def evaluating(run: Run, asked: Asked, named: Mapping[str, str | None]) -> str:
 def again(run: Run, asked: Asked, tuned: Tuned | None) -> tuple[str, str]:
     """Return the command that goes on training, and what it does."""
     if tuned is not None:
-        reward = ("--reward", *tuned.rewards) if tuned.code else ()
+        reward = ("--reward", *tuned.rewards) if needs_again(tuned) else ()
         words = ("--resume", "--out", run.path, *_code(asked), *reward, "--steps", MORE)
         return _command("tune", *words), f"tune longer, {MORE} rounds in all"
     own = ("--recipe", asked.recipe) if asked.code else ()

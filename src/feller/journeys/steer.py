@@ -116,7 +116,14 @@ def steer(
 
         found.append(
             find_sources(
-                problem.flow, loss, problem.start, problem.space, minimiser=search(first), prior=prior, tell=told
+                problem.flow,
+                loss,
+                problem.start,
+                problem.space,
+                minimiser=search(first),
+                prior=prior,
+                real=problem.real,
+                tell=told,
             )
         )
     tell.done()

@@ -10,6 +10,7 @@ import torch
 
 from feller.control.reward import rewarded
 from feller.control.rewards import OfStates, Total
+from feller.control.tuning import Tuning
 from feller.data.batches import Batch
 from feller.draws import Draws
 from feller.errors import InputError, UsageError
@@ -18,8 +19,8 @@ from feller.journeys.asked import asked_of, read_again
 from feller.journeys.evaluate import evaluate
 from feller.journeys.learn import Prepared, learn
 from feller.journeys.tell import SILENT, Tell
-from feller.journeys.tuned import Tuned, base_model, check_again, own_code, recipe_of, rule_of, tuned_of
-from feller.journeys.wishes import wish, without_gradient
+from feller.journeys.tuned import Tuned, base_model, check_again, needs_again, own_code, recipe_of, rule_of, tuned_of
+from feller.journeys.wishes import recorded_wish, wish, without_gradient
 from feller.model import Model, load_model
 from feller.networks.architecture import parameters
 from feller.networks.low_rank import LowRank
@@ -128,7 +129,9 @@ def _continue(
         raise UsageError(f"{run.path} was not tuned; resume it with: feller fit --resume --out {run.path}")
     check_again(tuned, rewards)
     base = base_model(run)
-    return tuned, change(recipe_of(run)), base, wish(run, base.description.modality, rewards or tuned.rewards)
+    modality = base.description.modality
+    wanted = wish(run, modality, rewards) if rewards else recorded_wish(run, modality, tuned.rewards)
+    return tuned, change(recipe_of(run)), base, wanted
 
 
 def _gone(run: Run, base: Model) -> str:
@@ -168,9 +171,10 @@ def _prepare(
     feed = _sources(base, tuned, recipe.train.batch)
     few = here.place(feed(0, slice(0, 2)))
     objective.loss(learner.network, objective.draw(learner.network, few, Draws(tuned.seed).named("trial")))
-    first, notes = _before(base, tuned, rule.strength, reward)
+    first, notes = _before(base, tuned, rule, reward)
     record = source.read_record(source.recipe)
-    own = f" --reward {shlex.join(tuned.rewards)}" if tuned.code else ""
+    notes = (*notes, *_coupled(record["recipe"]))
+    own = f" --reward {shlex.join(tuned.rewards)}" if needs_again(tuned) else ""
     return Prepared(
         record={"asked": record["asked"], "recipe": to_data(recipe), "tuned": to_data(tuned)},
         about=(
@@ -190,6 +194,17 @@ def _prepare(
     )
 
 
+def _coupled(recipe: dict[str, Any]) -> list[str]:
+    """Say so if the model was fitted to sources that depend on the data: then no noise forgets them exactly."""
+    coupling = (recipe.get("objective", {}).get("coupling") or {}).get("is", "Independent")
+    if coupling == "Independent" and not recipe.get("pairs"):
+        return []
+    how = "pairs of an older model" if recipe.get("pairs") else coupling
+    return [
+        f"the model was fitted with {how}, not with independent sources: the law aimed at is reached nearly, at best"
+    ]
+
+
 def _sources(base: Model, tuned: Tuned, size: int) -> Batches:
     """Return what gives each round its source points and conditions, by the number of the round and of the row."""
     about = base.description
@@ -203,17 +218,17 @@ def _sources(base: Model, tuned: Tuned, size: int) -> Batches:
     return batch
 
 
-def _before(base: Model, tuned: Tuned, strength: float, reward: OfStates) -> tuple[float, tuple[str, ...]]:
+def _before(base: Model, tuned: Tuned, rule: Tuning, reward: OfStates) -> tuple[float, tuple[str, ...]]:
     """Return the mean reward of the base, and what is to be expected of tuning."""
     draws = Draws(tuned.seed).named("before")
     given = base.conditions(FIRST, tuned.given, draws)
-    drawn = base.sample(FIRST, given=given, draws=draws)
+    drawn = base.sample(FIRST, given=given, guidance=rule.guidance, draws=draws)
     with torch.no_grad():
         state = base.description.modality.encode(drawn.values)
         found = rewarded(reward, state, drawn.given).double()
-    mean, (tilted, share) = found.mean().item(), tilt(found, strength, classes(drawn))
+    mean, (tilted, share) = found.mean().item(), tilt(found, rule.strength, classes(drawn))
     told = f"reward of the base {mean:.4g}; of the law aimed at about {tilted:.4g}, like {share:.1%} of its samples"
-    return mean, (told, *([too_strong(strength, share)] if share < FEW else []))
+    return mean, (told, *([too_strong(rule.strength, share)] if share < FEW else []))
 
 
 def _keep(source: Run, target: Run) -> None:

@@ -1,11 +1,10 @@
 """What a tuned run began with, and what it was tuned to."""
 
-import pathlib
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from feller.code import fingerprint
+from feller.control.rewards import CODE, named_file
 from feller.control.tuning import Tuning
 from feller.errors import InputError, UsageError
 from feller.model import Model, load_model
@@ -56,14 +55,8 @@ def recipe_of(run: Run) -> Recipe:
 
 def own_code(rewards: Sequence[str]) -> tuple[str, ...]:
     """Return the hash of each file of the user's that wishes name."""
-    files = [_file(text) for text in rewards]
+    files = [named_file(text) for text in rewards]
     return tuple(fingerprint(file) for file in files if file is not None)
-
-
-def _file(wish: str) -> pathlib.Path | None:
-    """Return the file of a wish `[NUMBER *] file.py:function`, if it names one."""
-    place, is_code, _ = wish.partition(".py:")
-    return pathlib.Path(f"{place.rpartition('*')[2].strip()}.py") if is_code else None
 
 
 def base_model(run: Run) -> Model:
@@ -72,15 +65,18 @@ def base_model(run: Run) -> Model:
 
 
 def check_again(tuned: Tuned, rewards: tuple[str, ...]) -> None:
-    """Refuse to go on with other wishes, or with code that was not given again or is another by now.
+    """Refuse to go on with other wishes, or with code that is another by now.
 
     Raises:
-        UsageError: If the wishes are others, or there are none and they are code of the user's.
+        UsageError: If the wishes are others.
         InputError: If that code is not what it was.
     """
-    if not rewards and tuned.code:
-        raise UsageError(f"this run's reward is code of yours: resume it with --reward {shlex.join(tuned.rewards)}")
     if rewards and rewards != tuned.rewards:
         raise UsageError(f"this run is tuned to {' and '.join(tuned.rewards)}; leave out --resume to start a new one")
     if rewards and own_code(rewards) != tuned.code:
         raise InputError("the file of the reward is not what it was when this run began; bring it back, or tune anew")
+
+
+def needs_again(tuned: Tuned) -> bool:
+    """Tell whether wishes must be given again when a tuning goes on: a record runs no code and reads no other runs."""
+    return any(CODE in text or "/" in text for text in tuned.rewards)

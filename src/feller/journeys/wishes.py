@@ -9,7 +9,7 @@ from torch import Tensor
 from feller.control.chemistry import Chemistry
 from feller.control.potential import crystal_wish
 from feller.control.reward import rewarded
-from feller.control.rewards import Class, OfStates, Total, Wish, image_wishes, wish_of
+from feller.control.rewards import Class, Named, OfStates, Total, Wish, code, image_wishes, wish_of
 from feller.data.crystals.modality import Crystals
 from feller.data.images.modality import Images
 from feller.data.modality import Modality
@@ -25,12 +25,30 @@ from feller.tree import Given, State, tree_map
 
 
 def wish(run: Run, modality: Modality, texts: Sequence[str]) -> Total:
-    """Return the sum of what is wished for.
+    """Return the sum of what a person wishes for, who may name code and other runs.
 
     Raises:
         UsageError: If a wish cannot be read, or does not suit the data.
         InputError: If a file of the user's own does not run.
     """
+    return wish_of(texts, _named(run, modality), lambda words: code(words) or _told(modality, words))
+
+
+def recorded_wish(run: Run, modality: Modality, texts: Sequence[str]) -> Total:
+    """Return the sum of what a run's record wishes for; it cannot make code run, or other folders be read.
+
+    Raises:
+        UsageError: If it names code or another run, which the caller must give again, or as for `wish`.
+    """
+
+    def refuse(words: str) -> None:
+        raise UsageError(f"this run's reward is code of yours, or another run: give it again with --reward {words!r}")
+
+    return wish_of(texts, _named(run, modality), refuse)
+
+
+def _named(run: Run, modality: Modality) -> dict[str, Named]:
+    """Return the rewards that data have by themselves, or by the judge of their run."""
     named = image_wishes(modality)
     if isinstance(modality, Images) and modality.classes:
         named["class"] = lambda words: _class(run, modality, words)
@@ -38,7 +56,7 @@ def wish(run: Run, modality: Modality, texts: Sequence[str]) -> Total:
         named["rdkit"] = lambda words: Chemistry(modality, words)
     if isinstance(modality, Crystals):
         named["chgnet"] = lambda words: crystal_wish(modality, words)
-    return wish_of(texts, named, lambda words: _told(modality, words))
+    return named
 
 
 def without_gradient(model: Model, wanted: Total, texts: Sequence[str]) -> list[str]:

@@ -37,6 +37,9 @@ class LowRank(nn.Module):
         if rank < 1:
             raise UsageError(f"expected a rank of 1 or more, got {rank}; 4 to 16 are usual")
         self.network = network.requires_grad_(False)
+        names = {id(weight): name for name, weight in network.named_parameters()}
+        self.same = {name: names[id(weight)] for name, weight in network.named_parameters(remove_duplicate=False)}
+        """Name of each weight -> the name that its change has: tied weights have one."""
         self.nulls: dict[str, int | float] = getattr(network, "nulls", {})
         self.first, self.second = nn.ParameterDict(), nn.ParameterDict()
         with weights_from(draws):
@@ -70,7 +73,7 @@ class LowRank(nn.Module):
         for name, value in state.items():
             if name.startswith(_INSIDE):
                 plain = name.removeprefix(_INSIDE)
-                key = _key(plain)
+                key = _key(self.same.get(plain, plain))
                 if key in self.first:
                     value = _add(value, state[f"second.{key}"], state[f"first.{key}"])
                 found[plain] = value

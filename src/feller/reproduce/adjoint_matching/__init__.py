@@ -12,7 +12,7 @@ from feller.reproduce.claims import Claim, tested, untestable
 TESTS = (
     *(theory.normal, theory.modes, theory.fixed_point, theory.hidden),
     *(mixture.short, mixture.long),
-    *(digits.in_set, digits.near, digits.collapse, digits.equal, ink.thicker),
+    *(digits.in_set, digits.near, digits.collapse, digits.equal, ink.thicker, ink.possible),
 )
 """(setting) -> claims."""
 BY_NAME = (ablation.in_set, ablation.more_ink)
@@ -35,4 +35,5 @@ def adjoint_matching(quick: bool, data: pathlib.Path | None, only: str = "") -> 
         few, cells = Effort(10), 701
         setting = replace(setting, seeds=(0,), short=100, long=100, drawn=2000, fine=500, cells=cells, base=1000)
         setting = replace(setting, lean=few, near=few, inked=few, collapsing=40, early=(4, 8), most=10, weighed=2000)
+        setting = replace(setting, forked=100)
     return tested((*TESTS, *BY_NAME) if only else TESTS, setting, only, BEYOND)

@@ -26,9 +26,7 @@ class Setting:
     """Training steps of the model of digits that is tuned."""
     lean: Effort = field(default_factory=lambda: Effort(160, lr=1e-3))
     """On digits of some classes, as the paper has it."""
-    near: Effort = field(
-        default_factory=lambda: Effort(120, steps=40, share=0.5, adjoint=Landing(), lr=4e-4, average=0.985)
-    )
+    near: Effort = field(default_factory=lambda: Effort(240, 256, adjoint=Landing(), lr=4e-4, average=0.99))
     """On the same, to come near the tilted law."""
     inked: Effort = field(default_factory=lambda: Effort(240, 256, lr=1e-3, average=0.99, replay=4))
     """On digits with more ink."""
@@ -42,5 +40,7 @@ class Setting:
     """Digits in a set of samples: distances of sets of other sizes cannot be compared."""
     weighed: int = 20_000
     """Samples of the base that are weighed by their reward."""
+    forked: int = 500
+    """Roll-outs from whose states two futures go on."""
     data: pathlib.Path | None = None
     """Folder with the larger data sets, of those that are not in the package."""
