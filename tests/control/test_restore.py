@@ -190,7 +190,7 @@ def test_a_blur_of_unknown_width_is_found() -> None:
     found = way.restore(learned, Observation(UnknownBlur(1.0), y, noise), x_0, Draws(0))
     assert found.unknown is not None
     assert (found.residual <= 5 * noise**2).all()  # a stiff search, which is not over in as many steps
-    assert (found.unknown[:, 0].exp() / widths).log().abs().max() < 0.2  # it starts off by 0.5
+    assert (found.unknown[:, 0].exp() / widths).log().abs().max() < 0.3  # it starts off by 0.5
 
 
 @pytest.mark.parametrize("name", METHODS)
