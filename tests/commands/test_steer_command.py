@@ -53,16 +53,20 @@ def test_classes_and_own_functions(
 @pytest.mark.parametrize(
     ("words", "status", "told"),
     [
-        ([], 2, "expected a reward: file.py:function, the run of a regressor, ink, compressibility, class"),
+        ([], 2, "expected what to steer to: --reward WISH, or --observe FILE"),
         (["--reward", "class=x"], 2, "class cannot be 'x'"),
         (["--reward", "ink", "--over", "sources"], 2, "a search moves source, condition, both"),
         (["--reward", "ink", "--over", "both", "--guidance", "2"], 2, "takes the plain conditional model"),
-        (["--reward", "ink", "--mask", "hole.png"], 2, "go with --observe"),
+        (["--reward", "ink", "--mask", "hole.png"], 2, "--mask goes with --observe"),
+        (["--reward", "ink", "--method", "pigdm"], 2, "--method goes with --observe"),
+        (["--observe", "x.png", "--operator", "blur", "--prior", "none"], 2, "--prior goes with --reward"),
+        (["--reward", "ink", "--calls", "0"], 2, "calls must be at least 1"),
+        (["--reward", "class"], 2, "such as class=7"),
         (["--reward", "ink", "--observe", "half.png"], 2, "exclude each other"),
         (["--observe", "half.png"], 2, "--observe needs --operator"),
         (["--reward", "ink", "--solver", "dopri5"], 2, "choose one of euler, midpoint"),
         (["--reward", "ink", "-n", "0"], 2, "-n must be at least 1"),
-        (["--reward", "ink", "--steps", "0"], 2, "expected 1 step"),
+        (["--reward", "ink", "--steps", "0"], 2, "1 or more"),
         (["--reward", "ink", "--prior", "radius=-1"], 2, "--prior is shell, radius=NUMBER or none"),
         (["--reward", "nowhere.py:f"], 1, "nowhere.py, found none"),
         (["--reward", "ink", "--reward", "ink"], 2, "--reward stands twice"),
@@ -85,6 +89,9 @@ def test_what_is_refused(
     [
         ("return values", "one number for each of 2 samples"),
         ("return values.flatten(1).sum(1) / 0 * 0", "the reward is nan for 2 of 2 samples"),
+        ("return (values.flatten(1).sum(1) * 0).sqrt()", "the slope of the loss is no number for 16 of 16 starts"),
+        ("return {}['key']", "your reward bad failed: KeyError"),
+        ("return [1.0] * len(values)", "got a list"),
     ],
 )
 def test_wrong_rewards(

@@ -1,7 +1,7 @@
 """feller steer."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar
 
 from feller.commands.arguments import Real, RunPlace, Text, Whole, Wishes, Words, short, words_of
@@ -42,8 +42,8 @@ class Steer:
     """How observations are explained: source (search), or by guidance pigdm, ot-ode, dps; or red-diff."""
     scale: Real = None
     """Of guidance; the usual 1 is safe, and 3 is often nearer to the truth (10 and 20 for dps)."""
-    steps: int = 20
-    """Of each search for a reward, at most."""
+    steps: Whole = None
+    """Of each search, at most: by default 20 for a reward, 100 for an observation."""
     calls: Whole = None
     """Network calls of each solve for a reward; by default 12, which is six midpoint steps."""
     solver: Text = None
@@ -72,10 +72,13 @@ class Steer:
 
         if self.reward and self.observe is not None:
             raise UsageError("--reward and --observe exclude each other; choose one")
+        if not self.reward and self.observe is None:
+            raise UsageError("expected what to steer to: --reward WISH, or --observe FILE with --operator NAME")
+        _refuse(self, *(("method", "noise", "scale", "operator", "mask") if self.observe is None else _SEARCHED))
         if self.observe is not None and self.operator is None:
             raise UsageError("--observe needs --operator: how the measurements came about")
-        if self.observe is None and (self.operator or self.mask or self.noise or self.scale is not None):
-            raise UsageError("--operator, --mask, --noise and --scale go with --observe, which names what was measured")
+        if self.steps is not None and (self.steps < 1 or (self.observe is not None and self.method != "source")):
+            raise UsageError("--steps are of a search, 1 or more; guidance has none: leave it out")
         tell = speaker()
         run = find(self.folder, self.code, tell)
         with heard(tell):
@@ -91,7 +94,7 @@ class Steer:
 
     def _steer(self, run: Any, tell: Any) -> Any:
         """Follow the reward."""
-        from feller.journeys.steer import USUAL, steer
+        from feller.journeys.steer import STEPS, USUAL, steer
         from feller.sampling import Sampling
 
         return steer(
@@ -101,8 +104,8 @@ class Steer:
             out=self.out,
             given=pairs(self.given),
             guidance=self.guidance,
-            sampling=Sampling(self.solver or USUAL.solver, self.calls or USUAL.calls),
-            steps=self.steps,
+            sampling=Sampling(self.solver or USUAL.solver, USUAL.calls if self.calls is None else self.calls),
+            steps=STEPS if self.steps is None else self.steps,
             over=self.over,
             prior=_prior(self.prior),
             seed=self.seed,
@@ -122,12 +125,26 @@ class Steer:
             noise=self.noise,
             method=self.method,
             scale=self.scale,
+            steps=self.steps,
             out=self.out,
             given=pairs(self.given),
             guidance=self.guidance,
             seed=self.seed,
             tell=tell,
         )
+
+
+_SEARCHED = ("calls", "solver", "prior", "over")
+"""Flags of a search for a reward."""
+
+
+def _refuse(command: Steer, *names: str) -> None:
+    """Refuse flags that the other way of steering takes."""
+    usual = {field.name: field.default for field in fields(Steer)}
+    wrong = [f"--{name}" for name in names if getattr(command, name) != usual[name]]
+    if wrong:
+        other = "--reward" if command.observe is not None else "--observe"
+        raise UsageError(f"{', '.join(wrong)} goes with {other}; leave it out")
 
 
 def _prior(text: str) -> Any:

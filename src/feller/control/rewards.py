@@ -18,7 +18,7 @@ from feller.code import load_function
 from feller.control.reward import checked
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset, Modality
-from feller.errors import UsageError
+from feller.errors import InputError, UsageError
 from feller.record import nearest
 from feller.tree import Given, State, leaves, tree_map
 
@@ -191,9 +191,27 @@ def _atom(name: str, named: Mapping[str, Named], other: Other) -> Wish:
 
 
 def own(function: Callable[..., Any]) -> Wish:
-    """Return a function of the user's as a wish; it may leave the conditions out."""
+    """Return a function of the user's as a wish; it may leave the conditions out.
+
+    Raises:
+        UsageError: If it takes no samples.
+    """
+    name = getattr(function, "__name__", "reward")
+    if inspect.isclass(function) or not inspect.signature(function).parameters:
+        raise UsageError(f"the reward {name} must be a function of samples [n, ...], or of samples and conditions")
     count = len(inspect.signature(function).parameters)
-    return function if count > 1 else lambda values, given: function(values)
+
+    def wish(values: State, given: Given) -> Tensor:
+        try:
+            found = function(values, given) if count > 1 else function(values)
+        except Exception as error:  # whatever it is, it is the user's to mend
+            raise InputError(f"your reward {name} failed: {type(error).__name__}: {error}") from error
+        if not isinstance(found, Tensor):
+            kind = type(found).__name__
+            raise InputError(f"the reward must return a tensor with one number for each of the samples; got a {kind}")
+        return found
+
+    return wish
 
 
 @dataclass(frozen=True)

@@ -155,7 +155,7 @@ def find_sources(
             losses = now.value - search.cost(search.sources(now.x, rows), rows)
         if before is None:
             before = losses
-            search.check(before)
+            search.check(before, now.gradient)
         now.going.logical_and_(losses > enough)
         tell(1 - now.going.double().mean().item())
     if before is None or now is None:
@@ -232,13 +232,19 @@ class _Search:
         pieces = zip(*(part.split(self.sizes, 1) for part in (flat, self.real[rows])), strict=True)
         return torch.stack([self.prior.cost(x * mark, mark.sum(1)) for x, mark in pieces]).sum(0)
 
-    def check(self, losses: Tensor) -> None:
+    def check(self, losses: Tensor, gradient: Tensor) -> None:
         """Refuse a loss that cannot be followed from the start."""
         wrong = ~torch.isfinite(losses)
         if wrong.any():
             raise InputError(
                 f"the loss of {int(wrong.sum())} of {len(losses)} starts is no number, the first is number"
                 f" {int(wrong.nonzero()[0, 0]) + 1}; bound it, or start elsewhere"
+            )
+        steep = ~torch.isfinite(gradient).all(1)
+        if steep.any():
+            raise InputError(
+                f"the slope of the loss is no number for {int(steep.sum())} of {len(losses)} starts, the first is"
+                f" number {int(steep.nonzero()[0, 0]) + 1}; a root of 0 has none, for one: add a small number"
             )
         if self.gradients and not self.differentiable:
             raise InputError(

@@ -12,6 +12,7 @@ from jaxtyping import Float64, Int, Int64
 from PIL import Image
 from torch import Tensor
 
+from feller.data import overview
 from feller.data.found import Found
 from feller.data.target import Target
 from feller.draws import Draw
@@ -148,6 +149,16 @@ class Modality(abc.ABC):
             known = ", ".join(form for form in self.forms if form)
             raise UsageError(f"cannot write this kind of data as {ending}; choose {known}, or a folder (no ending)")
         return ending
+
+    def check_place(self, out: pathlib.Path) -> None:
+        """Refuse a place that examples cannot be written to, before they are made.
+
+        Raises:
+            UsageError: If this kind of data cannot be written so.
+            InputError: If it is a folder with files of others.
+        """
+        if not self.check_form(out):
+            overview.check(out)
 
     def write(self, values: State, given: Given, out: pathlib.Path) -> None:
         """Write examples in the form that the ending of `out` names; without an ending, a folder.

@@ -96,14 +96,13 @@ def is_ours(path: pathlib.Path) -> bool:
         return False
 
 
-def prepare(folder: pathlib.Path) -> None:
-    """Make a folder, or remove the samples that feller wrote there before, and nothing else.
+def check(folder: pathlib.Path) -> None:
+    """Refuse a folder that samples may not go to; nothing is made or removed.
 
     Raises:
         InputError: If it holds other things.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    if not any(folder.iterdir()):
+    if not folder.is_dir() or not any(folder.iterdir()):
         return
     if (folder / RUN).is_file():
         raise InputError(f"{folder} is a run, which samples would spoil; name a new folder, or leave --out away")
@@ -111,6 +110,18 @@ def prepare(folder: pathlib.Path) -> None:
         raise InputError(f"{folder} is not empty and was not written by feller; name a new folder")
     if folder.is_symlink():
         raise InputError(f"{folder} is a link to a folder that is not empty; name a new folder")
+
+
+def prepare(folder: pathlib.Path) -> None:
+    """Make a folder, or remove the samples that feller wrote there before, and nothing else.
+
+    Raises:
+        InputError: If it holds other things.
+    """
+    check(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    if not any(folder.iterdir()):
+        return
     listed = _listed(folder)
     for path in listed:
         if not path.parent.is_symlink():

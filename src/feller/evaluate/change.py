@@ -29,8 +29,8 @@ EXPLAIN = {
     " source points and conditions.",
     "reward_tilted": "Mean reward of the law that tuning aims at, the base's tilted by the reward times its strength,"
     " estimated by weighting samples of the base, within each class.",
-    "tilted_share": "Share of the base's samples that this estimate rests on; far below 1 % it means little, and the"
-    " strength asks for more than the base knows.",
+    "tilted_share": "How much of the base's samples this estimate rests on: 0 if on one of each class. Below 1 % it"
+    " means little, and the strength asks for more than the base knows.",
     "kl": "Divergence of the tuned model from its base, in nats: half the squared control along its roll-outs.",
     "diversity": "Mean distance between samples of one class, in units of the states; diversity_before is the base's.",
 }
@@ -119,7 +119,7 @@ def tilt(reward: Float[Tensor, " n"], strength: float, group: Int[Tensor, " n"])
         weights = (strength * some).softmax(0)
         total += len(some) * (weights * some).sum().item()
         if len(some) > 1:  # one alone says nothing of how alike the two laws are
-            effective, counted = effective + 1 / weights.square().sum().item(), counted + len(some)
+            effective, counted = effective + 1 / weights.square().sum().item() - 1, counted + len(some) - 1
     return total / len(reward), effective / max(counted, 1)
 
 

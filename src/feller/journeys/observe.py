@@ -11,8 +11,9 @@ from torch import Tensor
 
 from feller.control.guided import DPS, Guided, PiGDM
 from feller.control.inverse import Learned, Observation, Restoration, Restored
+from feller.control.lbfgs import LBFGS
 from feller.control.operators import Inpaint, Operator
-from feller.control.restore import METHODS
+from feller.control.restore import METHODS, Source
 from feller.data.modality import Dataset, Modality
 from feller.draws import Draws
 from feller.errors import UsageError
@@ -53,6 +54,7 @@ def observe(
     noise: float = 0.0,
     method: str = "source",
     scale: float | None = None,
+    steps: int | None = None,
     out: str | None = None,
     given: dict[str, str] | None = None,
     guidance: float = 1.0,
@@ -70,6 +72,7 @@ def observe(
         noise: Standard deviation of the measurements, in the units of the data.
         method: One of those in `feller.control.restore`.
         scale: Of guidance, where the method is one; by default its own.
+        steps: Of each search at most, where the method is one; by default its own.
         out: A file whose ending decides the form, or a folder; by default `samples` in the run.
         given: Conditions by name; others count as not given where the model can do without, else they are drawn.
         guidance: 1 is the plain conditional.
@@ -84,7 +87,7 @@ def observe(
         raise UsageError(f"-n must be at least 1, got {n}")
     if not 0 <= noise < torch.inf:
         raise UsageError(f"expected a noise of 0 or more, got {noise:g}")
-    way = _way(method, scale)
+    way = _way(method, scale, steps)
     model, begun = load_model(run), time.monotonic()
     model.network.to(engine().device)
     modality, path = model.description.modality, model.description.path
@@ -94,7 +97,7 @@ def observe(
             f" {type(path).__name__}; for others write a reward: feller steer RUN --reward"
         )
     place = pathlib.Path(out) if out else run.samples
-    modality.check_form(place)
+    modality.check_place(place)
     shape = tuple(modality.soften(model.description.space.reference(1, Draws(0).at("shape"))).shape[1:])
     hole = None if mask is None else read_mask(pathlib.Path(mask), shape)
     how = operator_of(operator, hole, shape)
@@ -135,11 +138,13 @@ def _check_scales(how: Operator, modality: Modality, noise: float) -> None:
     )
 
 
-def _way(method: str, scale: float | None) -> Restoration:
+def _way(method: str, scale: float | None, steps: int | None) -> Restoration:
     """Return the way with a name, guided as much as asked."""
     if method not in METHODS:
         raise UsageError(f"no method is called {method!r}: {nearest(method, list(METHODS))}")
     way = METHODS[method]()
+    if steps is not None and isinstance(way, Source):
+        way = replace(way, minimiser=LBFGS(steps=steps))
     if scale is None:
         return way
     if not isinstance(way, Guided) or not isinstance(way.guidance, PiGDM | DPS):

@@ -88,7 +88,7 @@ def steer(
     model.network.to(engine().device)
     modality = model.description.modality
     place = pathlib.Path(out) if out else run.samples
-    modality.check_form(place)
+    modality.check_place(place)
     wanted, draws = wish(run, modality, rewards), Draws(seed).named("sample")
     reward = OfStates(wanted, modality)
     conditions, fixed = model.asked(n, given or {}, draws)

@@ -9,6 +9,7 @@ from feller.control.tuning import Tuning
 from feller.errors import InputError, UsageError
 from feller.model import Model, load_model
 from feller.recipes import Recipe
+from feller.recipes.tuning import METHODS
 from feller.record import from_data
 from feller.run import Run
 
@@ -44,12 +45,13 @@ def rule_of(recipe: Recipe) -> Tuning:
         InputError: If it has none.
     """
     if not isinstance(recipe.objective, Tuning):
-        raise InputError(f"expected a way of tuning, got {type(recipe.objective).__name__}; copy the whole run")
+        kind = type(recipe.objective).__name__
+        raise InputError(f"expected a way of tuning ({', '.join(METHODS)}), got {kind}; copy the whole run")
     return recipe.objective
 
 
 def recipe_of(run: Run) -> Recipe:
-    """Read how a run was trained."""
+    """Read how a run was trained; records can name the methods, since they are imported here."""
     return from_data(Recipe, run.read_record(run.recipe)["recipe"])
 
 

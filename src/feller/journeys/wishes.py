@@ -121,6 +121,8 @@ def _of_classes(folder: str, oracle: Oracle, words: str) -> Class:
 def _class(run: Run, modality: Images, words: str) -> Class:
     """Return how sure the run's judge is that a picture is of one of some classes."""
     names = words.split(",")
+    if not words:
+        raise UsageError("write which class is wished for, such as class=7, or class=1,3,7")
     for name in names:
         if name not in modality.classes:
             raise UsageError(f"class cannot be {name!r}: {nearest(name, list(modality.classes))}")
