@@ -101,14 +101,14 @@ def thicker(setting: Setting) -> Iterator[Claim]:
 
 
 def possible(setting: Setting) -> Iterator[Claim]:
-    """What a weak reward would move if the regression were exact: the steps are no reason for what is missing."""
+    """What a weak reward would move if the regression were exact."""
     gained, error, variance = response(setting, 20)
     yield Claim(
-        "What tuning leaves of the shift is what the network has not learned, not what 20 steps cannot make: ink of the"
-        " untuned chain, for a weak reward and an exact regression",
+        "A smooth reward that is weak can be met in 20 steps: what tuning leaves of the shift is not for their number,"
+        " but is not learned yet",
         "not in the paper; 1 in continuous time",
-        f"{gained / variance:.3f} of the shift that the tilt makes, with a standard error of {error / variance:.3f}, by"
-        f" pairs of futures of {setting.forked} roll-outs",
+        f"{gained / variance:.3f} of the shift that the tilt makes, by pairs of futures of {setting.forked} roll-outs;"
+        f" standard error {error / variance:.3f}",
         "1 seed",
         verdict(gained / variance + 2 * error / variance >= 1 and error / variance <= 0.1),
     )
@@ -117,8 +117,8 @@ def possible(setting: Setting) -> Iterator[Claim]:
 def response(setting: Setting, steps: int) -> tuple[float, float, float]:
     """Return what the exact regression gains per unit of a weak reward, its standard error, and the variance of ink.
 
-    Of each state the mean adjoint squared is that of two independent futures multiplied: a step gains its variance times
-    that, and together they gain what the tilt does, the variance within a class, if steps of another mean can make it.
+    Of each state the mean adjoint squared is that of two independent futures multiplied: a step gains its variance
+    times that, and together they gain what the tilt does, the variance within a class, if their means can make it.
     """
     n = setting.forked
     label = each_class(n, Draws(0))
