@@ -41,7 +41,7 @@ class Prepared:
 
     record: dict[str, Any]
     """What recipe.json will hold."""
-    about: str
+    summary: str
     """What is trained on what, for people."""
     notes: tuple[str, ...]
     """What was converted or chosen, for people."""
@@ -84,7 +84,7 @@ def learn(run: Run, ready: Prepared, *, resume: bool, here: Engine, tell: Tell) 
         run.write_record(run.recipe, ready.record)
     for note in ready.notes:
         tell.say(note)
-    tell.say(f"{ready.about}, {budget(training)}; writing to {run.path}")
+    tell.say(f"{ready.summary}, {budget(training)}; writing to {run.path}")
     feed = ready.feed(tell)
     with _interrupts() as interrupted:
         _follow(

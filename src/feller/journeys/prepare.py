@@ -51,7 +51,7 @@ def prepare(run: Run, asked: Asked, dataset: Dataset, recipe: Recipe, older: Mod
     own = f"--recipe {shlex.quote(asked.recipe)} " if asked.code else ""
     return Prepared(
         record={"asked": to_data(asked), "recipe": to_data(recipe)},
-        about=(
+        summary=(
             f"{asked.data}: {len(training_data):,} to learn from, {len(held_out):,} kept back; recipe {asked.recipe}, "
             f"size {asked.size}, {parameters(network):,} weights"
         ),

@@ -177,7 +177,7 @@ def _prepare(
     own = f" --reward {shlex.join(tuned.rewards)}" if needs_again(tuned) else ""
     return Prepared(
         record={"asked": record["asked"], "recipe": to_data(recipe), "tuned": to_data(tuned)},
-        about=(
+        summary=(
             f"{tuned.base}, tuned to {' and '.join(tuned.rewards)} at a strength of {rule.strength:g} by"
             f" {tuned.method}; {parameters(network):,} weights change"
         ),
