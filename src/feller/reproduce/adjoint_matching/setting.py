@@ -26,7 +26,9 @@ class Setting:
     """Training steps of the model of digits that is tuned."""
     lean: Effort = field(default_factory=lambda: Effort(160, lr=1e-3))
     """On digits of some classes, as the paper has it."""
-    near: Effort = field(default_factory=lambda: Effort(120, steps=40, adjoint=Landing(), lr=4e-4))
+    near: Effort = field(
+        default_factory=lambda: Effort(120, steps=40, adjoint=Landing(), lr=4e-4, average=0.985, share=0.5)
+    )
     """On the same, to come near the tilted law."""
     inked: Effort = field(default_factory=lambda: Effort(240, 256, lr=1e-3, average=0.99, replay=4))
     """On digits with more ink."""
