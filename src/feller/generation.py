@@ -75,16 +75,12 @@ class Generation:
             raise UsageError("only symbols can be filled in so far, and this model's data are numbers")
         device = next(self.network.parameters()).device
         batch = batch or batch_size(self.space, device)
-        for start in range(0, n, batch):
-            rows = slice(start, min(start + batch, n))
+        for rows, share in pieces(n, batch, tell):
 
             def here(leaf: Tensor, rows: slice = rows) -> Tensor:
                 return leaf[rows].to(device)
 
-            def share(done: float, rows: slice = rows) -> None:
-                tell((rows.start + (rows.stop - rows.start) * done) / n)
-
-            size, some, draws = rows.stop - rows.start, tree_map(here, given), replace(self.draws, first=start)
+            size, some, draws = rows.stop - rows.start, tree_map(here, given), replace(self.draws, first=rows.start)
             part = None if known is None else Known(here(known.values), here(known.kept))
             if isinstance(self.path, Autoregressive):
                 yield self._decoded(size, some, part, draws, share)
@@ -148,6 +144,21 @@ class Generation:
         )
         tell(1.0)
         return x, x
+
+
+Progress = Callable[[float], None]
+"""Hears which share is done."""
+
+
+def pieces(n: int, size: int, tell: Progress) -> Iterator[tuple[slice, Progress]]:
+    """Yield the rows of one batch after the other, and who hears which share of that batch is done."""
+    for start in range(0, n, size):
+        rows = slice(start, min(start + size, n))
+
+        def share(done: float, rows: slice = rows) -> None:
+            tell((rows.start + (rows.stop - rows.start) * done) / n)
+
+        yield rows, share
 
 
 def batch_size(space: Space, device: torch.device) -> int:

@@ -15,7 +15,7 @@ from torch import Tensor
 from feller.control.chain import Chain, Step, adjoint_steps, roll_out, squared
 from feller.control.landing import landing_steps
 from feller.control.reward import Reward, reward_gradient
-from feller.control.tuning import Against, Tuning, check_memoryless, velocity, where_counted
+from feller.control.tuning import Against, Controlled, velocity, where_counted
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.objective import Batch, Example, Objective
@@ -125,15 +125,13 @@ class Landing(Adjoint):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdjointMatching(Tuning):
+class AdjointMatching(Controlled):
     """Regress the velocity on what the lean adjoint of memoryless roll-outs asks for.
 
     The only fixed point is the law p(x) exp(strength reward(x)), up to its total mass. It is no descent: the loss says
     nothing of progress, the reward and the divergence from the base do. First rounds overshoot.
     """
 
-    steps: int = 40
-    """Of a roll-out."""
     share: float = 0.5
     """Of these, those that the loss looks at: the last quarter, and others by chance."""
     solver: LinearSolver = field(default_factory=MemorylessEuler)
@@ -147,9 +145,6 @@ class AdjointMatching(Tuning):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_memoryless(self.path)
-        if self.steps < 2:
-            raise UsageError(f"expected roll-outs of at least 2 steps, got {self.steps}")
         if self.ceiling is not None and not self.ceiling > 0:
             raise UsageError(f"expected a ceiling above 0, got {self.ceiling:g}")
         if getattr(self.solver, "schedule", Linear()) != Linear():

@@ -89,11 +89,16 @@ class Step:
     @property
     def weight(self) -> float:
         """Squared control for a squared difference of velocities, times the length of the step."""
-        return self.linear.on_velocity**2 / self.linear.variance
+        return control_weight(self.linear)
 
     def cost(self, velocity: State) -> Float[Tensor, " b"]:
         """Return half the squared control of another velocity, times the length of the step."""
         return self.weight / 2 * squared(velocity, self.base)
+
+
+def control_weight(linear: LinearStep) -> float:
+    """Return the squared control for a squared difference of velocities, times the length of the step."""
+    return linear.on_velocity**2 / linear.variance
 
 
 def squared(a: State, b: State) -> Float[Tensor, " b"]:

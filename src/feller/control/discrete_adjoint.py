@@ -9,11 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.control.chain import squared
+from feller.control.chain import control_weight, squared
 from feller.control.reward import Reward, reward_gradient
-from feller.control.tuning import Against, Tuning, check_memoryless, velocity, where_counted
+from feller.control.tuning import Against, Controlled, velocity, where_counted
 from feller.draws import Draws
-from feller.errors import UsageError
 from feller.objective import Batch, Example, Objective
 from feller.paths import Network
 from feller.simulate import MemorylessEuler
@@ -23,22 +22,13 @@ from feller.tree import Given, State, tree_map
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiscreteAdjoint(Tuning):
+class DiscreteAdjoint(Controlled):
     """Descend the divergence from the base minus the reward, differentiated through all steps of memoryless roll-outs.
 
     A loss that means something, and a noisy gradient; the graph of all steps of a micro-batch is kept. The continuous
     adjoint, `AdjointMatching` with the adjoint `Full`, has the same gradient without it. Source: Domingo-Enrich et al.
     2024, "Adjoint Matching", arXiv 2409.08861, section 4.
     """
-
-    steps: int = 40
-    """Of a roll-out, with noise in each."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_memoryless(self.path)
-        if self.steps < 2:
-            raise UsageError(f"expected roll-outs of at least 2 steps, got {self.steps}")
 
     def against(self, base: Network, reward: Reward) -> Objective:
         """Return the objective with its base and reward; its cost is half the squared control along a roll-out."""
@@ -75,7 +65,7 @@ class _Against(Against):
             step, time = MemorylessEuler().linear(t, s), clock(x, t)
             followed, before = velocity(tuned, x, time), velocity(base, x, time)
             apart = squared(where_counted(given, time, followed, before), before)
-            costs.append(step.on_velocity**2 / step.variance / 2 * apart)
+            costs.append(control_weight(step) / 2 * apart)
             size = math.sqrt(step.variance)
             x = tree_map(
                 lambda mean, z, k=number, a=size: torch.add(mean, z[:, k], alpha=a), step.mean(x, followed), noise

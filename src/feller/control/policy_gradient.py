@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.control.chain import squared
+from feller.control.chain import control_weight, squared
 from feller.control.reward import Reward, rewarded
-from feller.control.tuning import Against, Tuning, check_memoryless, velocity, where_counted
+from feller.control.tuning import Against, Controlled, velocity, where_counted
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.objective import Batch, Example, Objective
@@ -23,7 +23,7 @@ from feller.tree import Given, State, length, tree_map
 
 
 @dataclass(frozen=True, kw_only=True)
-class PolicyGradient(Tuning):
+class PolicyGradient(Controlled):
     """Make steps likelier that led to more than others did: reward, less divergence from the base after the step.
 
     Its mean gradient is that of `DiscreteAdjoint`, and far noisier: use large batches, and tell the reward in numbers
@@ -31,16 +31,7 @@ class PolicyGradient(Tuning):
     Machine Learning 8, on the chains of Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
     """
 
-    steps: int = 40
-    """Of a roll-out, with noise in each."""
-
     needs_gradient: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_memoryless(self.path)
-        if self.steps < 2:
-            raise UsageError(f"expected roll-outs of at least 2 steps, got {self.steps}")
 
     def against(self, base: Network, reward: Reward) -> Objective:
         """Return the objective with its base and reward; its cost is half the squared control along a roll-out."""
@@ -97,7 +88,7 @@ class _Against(Against):
             "given": given,
             "base": before,
             "reached": where_counted(given, t, reached, before),
-            "weight": torch.full_like(t, linear.on_velocity**2 / linear.variance),
+            "weight": torch.full_like(t, control_weight(linear)),
         }
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:

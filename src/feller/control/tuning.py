@@ -84,6 +84,20 @@ class Tuning(Objective):
         return path.process(guided, given)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Controlled(Tuning):
+    """A way of tuning that rolls out with the memoryless noise."""
+
+    steps: int = 40
+    """Of a roll-out."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_memoryless(self.path)
+        if self.steps < 2:
+            raise UsageError(f"expected roll-outs of at least 2 steps, got {self.steps}")
+
+
 _UNBOUND = "tuning needs a reward and a model to start from: `feller tune` has both"
 
 

@@ -17,7 +17,7 @@ from feller.control.restore import METHODS, Source
 from feller.data.modality import Dataset, Modality
 from feller.draws import Draws
 from feller.errors import UsageError
-from feller.generation import batch_size
+from feller.generation import batch_size, pieces
 from feller.journeys.flows import process_of
 from feller.journeys.observed import operator_of, read_mask, read_measured
 from feller.journeys.steer import FEWER
@@ -128,8 +128,7 @@ def observe(
 
 def _check_scales(how: Operator, modality: Modality, noise: float) -> None:
     """Refuse what would weigh columns by their units: sums of unlike numbers, and one noise for all of them."""
-    like = modality.space().reference(1, Draws(0).at("shape"))
-    scales = (modality.soften(torch.ones_like(like)) - modality.soften(torch.zeros_like(like))).abs()
+    scales = _scales(modality)
     if scales.max() <= (1 + 1e-6) * scales.min() or (isinstance(how, Inpaint) and noise == 0):
         return
     raise UsageError(
@@ -182,17 +181,12 @@ def _restored(
     size, n = max(1, batch_size(about.space, device) // FEWER), len(measured)
     draws, found = Draws(seed).named("observe"), []
     tell.task("explaining")
-    for first in range(0, n, size):
-        rows = slice(first, min(first + size, n))
-        here = replace(draws, first=first)
+    for rows, told in pieces(n, size, tell.progress):
+        here = replace(draws, first=rows.start)
         given = tree_map(lambda leaf, rows=rows: leaf[rows].to(device), conditions)
         learned = Learned(process_of(model, given, {}, guidance), path, about.space)
-        x_0 = about.space.reference(rows.stop - first, here.at("source"), device)
+        x_0 = about.space.reference(rows.stop - rows.start, here.at("source"), device)
         problem = _observation(how, measured[rows].to(device), noise, about.modality, x_0)
-
-        def told(share: float, rows: slice = rows) -> None:
-            tell.progress((rows.start + (rows.stop - rows.start) * share) / n)
-
         found.append(way.restore(learned, problem, x_0, here, tell=told))
     tell.done()
     return found
@@ -200,19 +194,24 @@ def _restored(
 
 def _observation(how: Operator, measured: Tensor, noise: float, modality: Modality, like: Tensor) -> Observation:
     """Pose the problem: holes in the units of states, whose numbers are alike, all else in those of the data."""
-    zero, one = (modality.soften(torch.full_like(like[:1], value)) for value in (0.0, 1.0))
-    change = (one - zero).abs()
+    scales = _scales(modality).to(like.device)
+    scale = float(scales.mean())
     if isinstance(how, Inpaint):
-        return Observation(how, how(((measured - zero) / change).to(like)), noise / float(change.mean()))
-    return Observation(how, measured, noise, modality.soften, float(change.mean()))
+        zero = modality.soften(torch.zeros_like(like[:1]))
+        return Observation(how, how(((measured - zero) / scales).to(like)), noise / scale)
+    return Observation(how, measured, noise, modality.soften, scale)
 
 
 def _unit(how: Operator, modality: Modality) -> float:
     """Return what a unit of the residual is in the units of the data."""
-    if not isinstance(how, Inpaint):
-        return 1.0
+    return float(_scales(modality).mean()) if isinstance(how, Inpaint) else 1.0
+
+
+def _scales(modality: Modality) -> Float[Tensor, " 1 *d"]:
+    """Return how much values change with states, number by number."""
     like = modality.space().reference(1, Draws(0).at("shape"))
-    return float((modality.soften(torch.ones_like(like)) - modality.soften(torch.zeros_like(like))).abs().mean())
+    zero, one = (modality.soften(torch.full_like(like, number)) for number in (0.0, 1.0))
+    return (one - zero).abs()
 
 
 def _unknown(found: list[Restored]) -> dict[str, float]:

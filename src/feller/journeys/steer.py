@@ -18,7 +18,7 @@ from feller.control.source import Found, Prior, Shell, find_sources
 from feller.data.modality import Dataset
 from feller.draws import Draws
 from feller.errors import UsageError
-from feller.generation import batch_size
+from feller.generation import batch_size, pieces
 from feller.journeys.flows import CONDITION, SOURCE, check_flow, searched
 from feller.journeys.tell import SILENT, Tell
 from feller.journeys.wishes import wish, without_gradient
@@ -99,20 +99,16 @@ def steer(
     befores, found = [], []
     device = next(model.network.parameters()).device
     size = max(1, batch_size(model.description.space, device) // FEWER)
-    for first in range(0, n, size):
-        rows = slice(first, min(first + size, n))
-        here = replace(draws, first=first)
+    for rows, told in pieces(n, size, tell.progress):
+        count, here = rows.stop - rows.start, replace(draws, first=rows.start)
         some, held = (tree_map(lambda leaf, rows=rows: leaf[rows].to(device), tree) for tree in (conditions, fixed))
-        x_0 = model.description.space.reference(rows.stop - first, here.at("source"), device)
+        x_0 = model.description.space.reference(count, here.at("source"), device)
         problem = searched(model, x_0, some, held, guidance, sampling, over, here)
         with torch.no_grad():
-            befores.append(problem.flow(problem.start, torch.arange(rows.stop - first, device=device)))
+            befores.append(problem.flow(problem.start, torch.arange(count, device=device)))
 
         def loss(end: State, numbers: Tensor, some: Given = some) -> Tensor:
             return -rewarded_or_nan(reward, end, tree_map(lambda leaf: leaf[numbers], some))
-
-        def told(share: float, rows: slice = rows) -> None:
-            tell.progress((rows.start + (rows.stop - rows.start) * share) / n)
 
         found.append(
             find_sources(
@@ -120,7 +116,7 @@ def steer(
                 loss,
                 problem.start,
                 problem.space,
-                minimiser=search(first),
+                minimiser=search(rows.start),
                 prior=prior,
                 real=problem.real,
                 tell=told,
