@@ -9,7 +9,7 @@ from dataclasses import asdict
 
 import torch
 
-from benchmarks import control, geometry, learning, likelihood, products, solving, source, tokens, transport
+from benchmarks import bridges, control, geometry, learning, likelihood, products, solving, source, tokens, transport
 from benchmarks.importing import milliseconds
 from benchmarks.timing import Row, measure, settle
 
@@ -31,7 +31,7 @@ def main() -> int:
     rows = []
     groups = [
         group
-        for group in (solving, learning, transport, likelihood, geometry, tokens, products, control, source)
+        for group in (solving, learning, transport, likelihood, geometry, tokens, products, control, source, bridges)
         if not sys.argv[1:] or group.__name__[11:] in sys.argv
     ]
     for group in groups:

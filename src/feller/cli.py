@@ -16,6 +16,7 @@ COMMANDS = {
     "sample": ("Sample", "Draw samples from a run."),
     "steer": ("Steer", "Draw samples that are as wished, without training."),
     "tune": ("Tune", "Change a model so that it does what is wished for."),
+    "bridge": ("Bridge", "Join two populations, or more, by paths that cost least."),
     "evaluate": ("Evaluate", "Compare samples with real data, and write the report."),
     "data": ("Data", "List the examples inside the package, or look into data."),
     "reproduce": ("Reproduce", "Test a paper's claims at laptop scale."),

@@ -6,6 +6,7 @@ from typing import Any, cast
 from feller.errors import UsageError
 from feller.paths import Affine, Choice, Estimates, Mixture, Order, Path, TokenPath
 from feller.paths.affine import Vanishing
+from feller.paths.brownian import Brownian
 from feller.paths.product import parts, parts_map
 from feller.record import nearest
 from feller.simulate import RK4, Ancestral, DormandPrince, Euler, Heun, Midpoint, Solver
@@ -51,6 +52,11 @@ class Sampling:
             raise UsageError(
                 f"this run tells {names} of data and draws none; ask it about some with `feller evaluate --data`, or"
                 " name it as a --reward of another run"
+            )
+        if isinstance(path, Brownian):
+            raise UsageError(
+                "this run is a bridge, which begins with data and not with noise: push some through it with `feller"
+                " sample RUN --from FILE`, or make a new one with `feller bridge`"
             )
         path = path if self.jump is None else _superposed(path, self.jump)
         symbols = self.choice != Choice() or self.order is not None

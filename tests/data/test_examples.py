@@ -8,6 +8,8 @@ import torch
 
 from feller.data import EXAMPLES, Earth, examples, read
 from feller.data.examples import inside
+from feller.data.examples.jacksboro import surface
+from feller.errors import UsageError
 from feller.tree import leaves
 
 
@@ -123,3 +125,48 @@ def test_torsions_are_those_of_tryptophan() -> None:
         sheet = (phi < -45) & (psi > 90)
         assert 0.3 < helix.double().mean() < 0.6
         assert 0.3 < sheet.double().mean() < 0.6
+
+
+def test_cells_are_those_of_each_hour() -> None:
+    """Counts and means as the table of the source has them; the course leads up the third component."""
+    counts, means = {"0": 69, "24": 74, "48": 79, "72": 49}, []
+    for hour, count in counts.items():
+        data = read(f"example:cells/{hour}")
+        assert (len(data), data.modality.columns) == (count, ("pc1", "pc2", "pc3", "pc4", "pc5"))
+        assert data.given == {}
+        means.append(data.values.mean(0))
+    assert torch.stack(means)[:, 2].tolist() == pytest.approx([-9.9, -1.1, 3.2, 10.5], abs=0.05)
+    assert read("example:cells/0").values[0].tolist() == [-15.8586, 24.3948, 10.8143, 10.2946, 2.33]
+
+
+def test_cells_of_all_hours_are_labelled() -> None:
+    train, test = read("example:cells"), read("example:cells/test")
+    assert (len(train), len(test)) == (217, 54)
+    assert train.modality.conditions == {"label": ("0", "24", "48", "72")}
+    assert (train.given["label"].bincount() + test.given["label"].bincount()).tolist() == [69, 74, 79, 49]
+    early = train.given["label"] == 0
+    assert train.properties["pseudotime"][early].mean() < train.properties["pseudotime"][~early].mean() - 20
+    with pytest.raises(UsageError, match="example:cells has no part '96'"):
+        read("example:cells/96")
+
+
+def test_a_population_takes_the_columns_of_another() -> None:
+    first = read("example:cells/0")
+    assert torch.equal(read("example:cells/24", like=first.modality).values, read("example:cells/24").values)
+
+
+def test_hills_are_those_of_matplotlib() -> None:
+    """Corners and peak as the grid has them: 236 to 1,076 m, the north first."""
+    from matplotlib.cbook import get_sample_data
+
+    heights = get_sample_data("jacksboro_fault_dem.npz")["elevation"][::3, ::3]
+    points = surface()
+    assert points.min(0).tolist() == [-5, -5, 0]
+    assert points.max(0).tolist() == [5, 5, 2]
+    north_west, south_east = points[0], points[-1]
+    assert (north_west[:2].tolist(), south_east[:2].tolist()) == ([-5, 5], [5, -5])
+    low, span = heights.min(), heights.max() - heights.min()
+    assert points[:, 2] * span / 2 + low == pytest.approx(heights.reshape(-1))
+    train, test = read("example:jacksboro"), read("example:jacksboro/test")
+    assert (len(train), len(test)) == (13_973, 1_552)
+    assert sorted(map(tuple, torch.cat([train.values, test.values]).tolist())) == sorted(map(tuple, points.tolist()))

@@ -83,6 +83,7 @@ from feller.paths import (
 )
 from feller.paths import Product as ProductPath
 from feller.paths.affine import Constant, Level, Memoryless, NoiseLevel, Vanishing
+from feller.paths.brownian import Brownian
 from feller.paths.laws import AtStart, Explicit
 from feller.regression import Regression
 from feller.simulate import (
@@ -553,6 +554,7 @@ EXAMPLES: dict[type, list[Case]] = {
             (RotationLaw(), spaces.SO3(), places(spaces.SO3()), False),
         )
     ],
+    Brownian: [PathCase(Brownian(0.0), reals(2)), PathCase(Brownian(0.7), reals(2), draws=True)],
     Binned: [PathCase(Binned(), reals(2), moves=False), PathCase(Binned(share=0.5), reals(2), moves=False)],
     AtStart: [Case(AtStart(Explicit()))],
     Estimates: [

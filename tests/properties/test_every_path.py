@@ -8,6 +8,7 @@ from torch import Tensor
 
 from feller.draws import Draws
 from feller.paths import Affine, Data, Path, convert
+from feller.paths.brownian import Brownian
 from feller.processes import Characteristics
 from feller.simulate import Euler, endpoint
 from feller.spaces import Euclidean, Product, Tokens, UniformSource
@@ -53,7 +54,7 @@ def test_target_drives_the_path(case: PathCase) -> None:
 
     Tokens that are not coins are the data at t = 1; what they are before is tested by the law of the process below.
 
-    A noise level changes the drift by g^2 / 2 times the score of the conditional path, -x_0 / sigma.
+    A noise level changes the drift by g^2 / 2 times the score of the conditional path.
     """
     x_0, x_1 = ends(case)
     x_t = at(case, T)
@@ -67,8 +68,7 @@ def test_target_drives_the_path(case: PathCase) -> None:
         if now.velocity is not None:
             expected = pick(slope)
             if now.diffusion is not None:
-                sigma = torch.as_tensor(path.schedule(T).sigma)[:, None]
-                expected = expected - now.diffusion / 2 * pick(x_0) / sigma
+                expected = expected + now.diffusion / 2 * score(path, pick(x_t), pick(x_0), pick(x_1))
             close(now.velocity, expected, case.accuracy)
         if now.jumps is not None and not getattr(path, "certain", True):
             who = torch.ones_like(pick(x_t), dtype=torch.bool)
@@ -83,6 +83,14 @@ def test_target_drives_the_path(case: PathCase) -> None:
             assert torch.equal(pick(x_t)[stays], pick(x_1)[stays])
             who = torch.ones_like(pick(x_t), dtype=torch.bool)
             assert torch.equal(now.jumps.land(0.9, who, Draws(0).at("x")), pick(x_1)[who])
+
+
+def score(path: Path, x_t: Tensor, x_0: Tensor, x_1: Tensor) -> Tensor:
+    """Return the gradient of the log density of X_t given what the path is pinned to."""
+    if isinstance(path, Brownian):
+        t = T[:, None]
+        return ((1 - t) * x_0 + t * x_1 - x_t) / (path.noise**2 * t * (1 - t))
+    return -x_0 / torch.as_tensor(path.schedule(T).sigma)[:, None]
 
 
 @pytest.mark.parametrize("case", cases(Path, when=lambda case: isinstance(case.kind, Affine)))
@@ -136,7 +144,7 @@ def test_start_is_the_source_at_time_zero(case: PathCase) -> None:
     x_0, x_1 = ends(case)
     if all(leaf.is_floating_point() for leaf in leaves(x_1)):
         zero = tree_map(torch.zeros_like, x_1)
-        same(case.kind.sample(x_0, zero, torch.zeros(N, dtype=F64)), case.kind.start(x_0), 1e-12)
+        same(case.kind.sample(x_0, zero, torch.zeros(N, dtype=F64), Draws(0).at("path")), case.kind.start(x_0), 1e-12)
 
 
 @pytest.mark.parametrize("case", EVERY)

@@ -1,4 +1,6 @@
+import base64
 import dataclasses
+import io
 import json
 import os
 import pathlib
@@ -11,6 +13,7 @@ from PIL import Image
 
 from feller.errors import InputError
 from feller.report import Findings, write_report
+from feller.report.animation import animated
 from feller.report.page import page
 from tests.report.reader import Node, read
 
@@ -247,3 +250,18 @@ def test_text_has_contrast_in_light_and_dark() -> None:
             assert (high + 0.05) / (low + 0.05) >= 4.5, (ink, back)
         bar, paper = sorted((luminance(colours["real"]), luminance(colours["paper"])))
         assert (paper + 0.05) / (bar + 0.05) >= 3  # a graphic, not a text
+
+
+def test_what_moves_is_embedded_with_a_still_for_those_who_want_none() -> None:
+    frames = [Image.new("RGB", (64, 48), colour) for colour in ("red", "blue")]
+    root = changed(pictures=[("Paths", animated(frames, [50, 50], frames[1]))], seen="On the way")
+    (moving,) = root.all("picture")
+    (image,), (still,) = moving.all("img"), moving.all("source")
+    kind, data = (image.attributes["src"] or "").split(",")
+    assert kind == "data:image/webp;base64"
+    assert Image.open(io.BytesIO(base64.b64decode(data))).n_frames == 2
+    assert (image.attributes["width"], image.attributes["height"]) == ("64", "48")
+    assert "prefers-reduced-motion" in (still.attributes["media"] or "")
+    assert (still.attributes["srcset"] or "").startswith("data:image/png;base64,")
+    assert "On the way" in [heading.text for heading in root.all("h2")]
+    assert "beside the samples" not in root.text

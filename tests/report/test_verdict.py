@@ -112,3 +112,30 @@ def test_facts() -> None:
     assert plain(facts({"steps": 4000.0})) == "4,000 steps"
     assert plain(facts({"seconds": 9.0, "steps": None})) == "9 s"
     assert facts({"seconds": NAN}) == ""
+
+
+@pytest.mark.parametrize(
+    ("numbers", "text"),
+    [
+        (
+            {"objective": 440.0, "w2": 0.145, "w2_floor": 0.142, "inside_time": 0.003},
+            "The paths end as close to real members as these are to each other: distance 0.145, real members 0.142;"
+            " 0.3 % of the time, paths are inside obstacles.",
+        ),
+        (
+            {"objective": 440.0, "w2": 0.3, "w2_floor": 0.1, "inside_time": None},
+            "The paths end 3.00 times as far from real members as these are from each other: distance 0.300, real"
+            " members 0.100.",
+        ),
+        ({"objective": 440.0, "w2": None, "w2_floor": None}, "Whether the paths arrive was not measured."),
+    ],
+)
+def test_a_bridge_is_judged_by_its_ends(numbers: dict[str, float | None], text: str) -> None:
+    assert plain(verdict(numbers)) == text
+
+
+def test_ends_stand_beside_their_floor() -> None:
+    numbers = {"w2": 0.3, "w2_floor": 0.1, "objective": 2.0, "inside_time": None}
+    assert leading(numbers) == ["w2", "objective", "inside_time"]
+    assert real(measure("w2", numbers), numbers) == "real members"
+    assert why_missing("inside_time", numbers, {}) == "no cost has obstacles"

@@ -18,8 +18,11 @@ DataPlace = Positional[Annotated[str | None, tyro.conf.arg(metavar="[DATA]", hel
 RunPlace = Positional[Annotated[str | None, tyro.conf.arg(metavar="[RUN]", help_behavior_hint="")]]
 Words = Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...", help_behavior_hint="")]
 Wishes = Annotated[tuple[str, ...], tyro.conf.arg(aliases=("--rewards",), metavar="TEXT ...", help_behavior_hint="")]
+Places = Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="A B ...", help_behavior_hint="")]]
+Costs = Annotated[tuple[str, ...], tyro.conf.arg(metavar="TEXT ...", help_behavior_hint="")]
+Numbers = Annotated[tuple[float, ...], tyro.conf.arg(metavar="NUMBER ...", help_behavior_hint="")]
 Names = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...", help_behavior_hint="")]
-MANY = (("--given",), ("--reward", "--rewards"), ("--target",))
+MANY = (("--given",), ("--reward", "--rewards"), ("--target",), ("--times",), ("--cost",), ("--frame",))
 """Flags that take as many values as are given."""
 _FORM = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitSubcommandPrefixes)
 
@@ -27,6 +30,11 @@ _FORM = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitSubcommandPrefixes)
 def short(*names: str) -> Any:
     """Give a flag other names, such as -n."""
     return tyro.conf.arg(aliases=names)
+
+
+def named(name: str) -> Any:
+    """Give a flag another name than its field, such as one that Python keeps for itself."""
+    return tyro.conf.arg(name=name.removeprefix("--"))
 
 
 def _check_once(words: list[str]) -> None:

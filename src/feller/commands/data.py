@@ -42,9 +42,9 @@ class Data:
         }
         for condition, classes in data.modality.conditions.items():
             about[condition] = ", ".join(classes)
-        if name.removeprefix("example:") in EXAMPLES:
-            example = EXAMPLES[name.removeprefix("example:")]
-            about |= {"source": example.source, "licence": example.licence}
+        if name.startswith("example:"):
+            example = EXAMPLES[name.removeprefix("example:").partition("/")[0]]
+            about |= {"parts": ", ".join(example.parts), "source": example.source, "licence": example.licence}
         show(about, tell)
         for note in data.notes:
             tell.say(note)

@@ -1,9 +1,9 @@
 """feller sample."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar
 
-from feller.commands.arguments import Real, RunPlace, Text, Whole, Words, short
+from feller.commands.arguments import Real, RunPlace, Text, Whole, Words, named, short
 from feller.errors import UsageError
 from feller.record import nearest
 
@@ -46,6 +46,11 @@ class Sample:
     """Which masked symbols are revealed first: confidence or entropy; by default chance decides."""
     guidance: float = 1.0
     """1 is the plain conditional model, 0 the unconditional, more sharpens."""
+    begin: Annotated[Text, named("--from")] = None
+    """Of the run of a bridge: what is pushed through it, a file or folder like those that were bridged; by default the
+    population where it begins."""
+    backward: bool = False
+    """Of the run of a bridge: go back in time."""
     seed: int = 0
     """Of all randomness."""
     code: Text = None
@@ -57,11 +62,14 @@ class Sample:
         """Do it."""
         from feller.commands.folder import find
         from feller.commands.terminal import heard, speaker
+        from feller.journeys.bridged import bridged_of
         from feller.journeys.sample import sample
         from feller.paths import Choice
 
         tell = speaker()
         run = find(self.folder, self.code, tell)
+        if self.begin is not None or self.backward or bridged_of(run) is not None:
+            return self._push(run, tell)
         with heard(tell):
             drawn, place = sample(
                 run,
@@ -82,6 +90,24 @@ class Sample:
             tell.say(line)
         tell.say(f"{self.n:,} samples: {place}")
         return {"run": str(run.path), "samples": str(place), "n": self.n}
+
+    def _push(self, run: Any, tell: Any) -> dict[str, Any]:
+        """Push data through a bridge."""
+        from feller.commands.terminal import heard
+        from feller.journeys.push import push
+
+        usual = {field.name: field.default for field in fields(Sample)}
+        wrong = [name for name in usual if name not in _PUSHED and getattr(self, name) != usual[name]]
+        if wrong:
+            raise UsageError(f"--{wrong[0].replace('_', '-')} is of samples that begin with noise; a bridge has none")
+        with heard(tell):
+            ends, place = push(run, self.begin, out=self.out, backward=self.backward, seed=self.seed, tell=tell)
+        tell.say(f"{len(ends):,} ends: {place}")
+        return {"run": str(run.path), "samples": str(place), "n": len(ends)}
+
+
+_PUSHED = ("folder", "out", "begin", "backward", "seed", "code", "json")
+"""Flags that a bridge takes."""
 
 
 def _lines(drawn: Any, most: int) -> list[str]:

@@ -24,6 +24,7 @@ from feller.data.images.pictures import find_picture
 from feller.data.interpret import find_arrays
 from feller.data.molecules import collect
 from feller.data.proteins import chains
+from feller.data.rows import las
 from feller.data.rows.tables import find_table
 from feller.data.text.files import LINES, WHOLE, find_column, find_json_lines, find_text
 from feller.data.text.sniff import holds_texts
@@ -75,6 +76,7 @@ FORMATS = (
     Format(collect.ENDINGS, _molecules, kind=FoundMolecules, folders=True),
     Format(files.ENDINGS, _crystals, kind=FoundCrystals, folders=True),
     Format(ARRAYS, find_arrays),
+    Format(las.ENDINGS, lambda path, asked: las.find_scan(path), kind=FoundRows),
     Format(PICTURES, lambda path, asked: find_picture(path, asked.size, asked.limit), kind=FoundPictures),
 )
 """All that is known, in the order in which they are tried."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from feller.data.asked import Asked
 from feller.data.crystals.modality import Crystals, crystals
-from feller.data.examples import EXAMPLES, PARTS, Example
+from feller.data.examples import EXAMPLES, Example
 from feller.data.find import find, find_texts
 from feller.data.found import (
     Found,
@@ -48,7 +48,7 @@ def read(
     project: bool = False,
     vocabulary: str | None = None,
 ) -> Dataset:
-    """Read a file, a folder, or `example:NAME`, whose held-out part is `example:NAME/test`.
+    """Read a file, a folder, or `example:NAME`, whose held-out part is `example:NAME/test`; some have other parts, too.
 
     Args:
         source: What to read.
@@ -155,9 +155,10 @@ def _example(source: str) -> tuple[Example, str]:
     name, _, part = source.removeprefix(EXAMPLE).partition("/")
     if name not in EXAMPLES:
         raise UsageError(f"there is no example {name!r}: {nearest(name, list(EXAMPLES))}")
-    if (part or PARTS[0]) not in PARTS:
-        raise UsageError(f"{EXAMPLE}{name} has no part {part!r}: {nearest(part, list(PARTS))}")
-    return EXAMPLES[name], part or PARTS[0]
+    parts = EXAMPLES[name].parts
+    if (part or parts[0]) not in parts:
+        raise UsageError(f"{EXAMPLE}{name} has no part {part!r}: {nearest(part, list(parts))}")
+    return EXAMPLES[name], part or parts[0]
 
 
 def _hint(source: str) -> str:

@@ -16,6 +16,7 @@ from feller.evaluate.flow import flow_quality
 from feller.evaluate.judge import Judge, load_judge, save_judge
 from feller.evaluate.quality import quality
 from feller.journeys.asked import asked_of, example_of, parts, read_again
+from feller.journeys.bridge import measure_again
 from feller.journeys.examine import examine
 from feller.journeys.findings import Judged, findings
 from feller.journeys.tell import SILENT, Tell
@@ -23,6 +24,7 @@ from feller.journeys.tuned import Tuned, base_model, recipe_of, rule_of, tuned_o
 from feller.journeys.wishes import recorded_wish
 from feller.model import Model, load_model
 from feller.paths import Estimates
+from feller.paths.brownian import Brownian
 from feller.report.page import write_report
 from feller.run import Run
 from feller.train.checkpoint import read_counters
@@ -62,6 +64,10 @@ def evaluate(
     """
     model = load_model(run)
     model.network.to(engine().device)
+    if isinstance(model.description.path, Brownian):
+        if data is not None or samples is not None:
+            raise UsageError("a bridge is compared with its own populations; leave out --data and --samples")
+        return measure_again(run, tell)
     if isinstance(model.description.path, Estimates):
         return examine(run, model, data=data, samples=samples, tell=tell)
     modality = model.description.modality

@@ -13,6 +13,7 @@ from feller.data.modality import Dataset
 from feller.data.read import read
 from feller.errors import InputError, UsageError
 from feller.journeys.asked import Asked, asked_of, fingerprint, read_again
+from feller.journeys.bridged import bridged_of
 from feller.journeys.evaluate import evaluate
 from feller.journeys.learn import learn
 from feller.journeys.prepare import prepare
@@ -157,6 +158,8 @@ def _continue(
     asked = asked_of(run)
     if tuned_of(run) is not None:
         raise UsageError(f"{run.path} was tuned; go on with: feller tune --resume --out {run.path}")
+    if bridged_of(run) is not None:
+        raise UsageError(f"{run.path} is a bridge; go on with: feller bridge --resume --out {run.path}")
     if recipe not in (None, "auto") and not asked.code:
         fixed = {**fixed, "recipe": recipe}
     for name, value in fixed.items():

@@ -86,7 +86,7 @@ def learn(run: Run, ready: Prepared, *, resume: bool, here: Engine, tell: Tell) 
         tell.say(note)
     tell.say(f"{ready.summary}, {budget(training)}; writing to {run.path}")
     feed = ready.feed(tell)
-    with _interrupts() as interrupted:
+    with interrupts() as interrupted:
         _follow(
             run,
             ready,
@@ -174,7 +174,7 @@ def _preview(run: Run, description: Description, learner: Learner) -> None:
 
 
 @contextlib.contextmanager
-def _interrupts() -> Iterator[threading.Event]:
+def interrupts() -> Iterator[threading.Event]:
     """Turn the first Ctrl-C, or a polite request to end, into a flag; the second Ctrl-C acts at once."""
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from xml.etree.ElementTree import Element
 
 from feller.report.html import Child, element, section
-from feller.report.measures import Measure, Numbers, leading, measure, real, tells, why_missing
+from feller.report.measures import Measure, Numbers, joins, leading, measure, real, tells, why_missing
 from feller.report.wording import MISSING, Number, capital, is_number, sentence
 
 GREY = "Grey is what real data reach when they are measured in the same way, which is as good as one can hope for."
@@ -14,7 +14,7 @@ CONSTANT = "Grey is what one answer for all examples reaches."
 def key_numbers(numbers: Numbers, explanations: Mapping[str, str], missing: Mapping[str, str]) -> Element:
     """Set each number that says how good the samples are beside what real data reach."""
     names = leading(numbers)
-    heading = "How right the answers are" if tells(numbers) else "How good the samples are"
+    heading = f"How {_judged(numbers)}"
     if not names:
         return section(heading, element("p", None, "No number was measured."))
     cards = [_card(name, numbers, explanations, missing) for name in names]
@@ -24,6 +24,13 @@ def key_numbers(numbers: Numbers, explanations: Mapping[str, str], missing: Mapp
     words += [f"Judge: {judge.removesuffix('.')}."] if isinstance(judge, str) else []
     note = element("p", {"class": "soft"}, " ".join(words)) if words else None
     return section(heading, note, element("dl", {"class": "numbers"}, *cards))
+
+
+def _judged(numbers: Numbers) -> str:
+    """Say what the numbers are to tell."""
+    if tells(numbers):
+        return "right the answers are"
+    return "good the bridge is" if joins(numbers) else "good the samples are"
 
 
 def _card(name: str, numbers: Numbers, explanations: Mapping[str, str], missing: Mapping[str, str]) -> Element:

@@ -35,6 +35,7 @@ class Measure:
         return percent(value) if self.is_share else number(value)
 
 
+MEMBERS = "real members"
 CRYSTALS, MOLECULES, CHAINS, UNSEEN = "real crystals", "real molecules", "real chains", "unseen chains"
 
 
@@ -62,6 +63,13 @@ MEASURES = {
     "kl": Measure("divergence from the base", unit="nats"),
     "diversity": Measure("diversity", "diversity_before", "before"),
     "improved": Measure("samples that got better", is_share=True),
+    "w2": Measure("distance of the end", "w2_floor", MEMBERS),
+    "sinkhorn": Measure("Sinkhorn divergence of the end", "sinkhorn_floor", MEMBERS),
+    "objective": Measure("cost of the journey"),
+    "control_cost": Measure("cost of control"),
+    "state_cost": Measure("cost of the states on the way"),
+    "inside_time": Measure("time inside obstacles", is_share=True),
+    "inside_paths": Measure("paths that meet an obstacle", is_share=True),
     "residual": Measure("left unexplained", "noise", "noise that was said"),
     "source_size": Measure("size of the sources", real="those that the model knows", level=1.0),
     "accuracy": Measure("read as asked", "judge_accuracy", "real data", is_share=True),
@@ -130,6 +138,8 @@ WITHOUT_PYMATGEN = "pymatgen is not installed"
 WITHOUT_RDKIT = "rdkit is not installed"
 NONE_WHOLE = f"no molecule is valid and in one piece, or {WITHOUT_RDKIT}"
 WHY_MISSING = {
+    **dict.fromkeys(("w2", "sinkhorn"), "there are too few members to compare with"),
+    **dict.fromkeys(("inside_time", "inside_paths"), "no cost has obstacles"),
     **dict.fromkeys(("reward", "reward_before"), "the reward is code of yours, or a model that is gone"),
     **dict.fromkeys(("diversity", "diversity_before"), "no class has two samples"),
     "noise": "no noise was named",
@@ -177,6 +187,11 @@ def measure(name: str, numbers: Numbers) -> Measure:
 def tells(numbers: Numbers) -> bool:
     """Tell whether the numbers are of a network that tells of data, instead of drawing some."""
     return any(name.startswith(("mae_constant", "accuracy_constant")) for name in numbers)
+
+
+def joins(numbers: Numbers) -> bool:
+    """Tell whether the numbers are of a bridge between populations, instead of samples."""
+    return "objective" in numbers
 
 
 def real(kind: Measure, numbers: Numbers) -> str:

@@ -9,8 +9,6 @@ from numbers import Real
 from typing import Any
 from xml.etree.ElementTree import Element
 
-from PIL import Image
-
 from feller.errors import InputError
 from feller.record import replace_file, write_json
 from feller.report import sections, tables
@@ -18,6 +16,7 @@ from feller.report.cards import key_numbers
 from feller.report.curve import Curve
 from feller.report.html import element, render, section
 from feller.report.measures import Numbers, facts
+from feller.report.pictures import Picture
 from feller.report.verdict import verdict
 from feller.report.wording import date
 
@@ -53,8 +52,10 @@ class Findings:
     """`step`, `loss`, `lr` and `seconds` of recorded steps; None where the samples are no run's."""
     loss_unit: str = ""
     """Unit of the loss, as in "nats per token"."""
-    pictures: Sequence[tuple[str, Image.Image]] = ()
+    pictures: Sequence[tuple[str, Picture]] = ()
     """Captions and pictures: the samples first, real data next."""
+    seen: str = sections.SAMPLES
+    """Heading of the pictures."""
     next_steps: Sequence[tuple[str, str]] = ()
     """Commands, quoted for a shell, and what they do."""
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -83,7 +84,7 @@ def write_report(folder: pathlib.Path, findings: Findings, name: str = "report")
 
 def record(findings: Findings) -> dict[str, Any]:
     """Return what report.json holds; numbers that are not finite are null there."""
-    names = [one.name for one in fields(findings) if one.name not in ("pictures", "curve")]
+    names = [one.name for one in fields(findings) if one.name not in ("pictures", "seen", "curve")]
     return {"verdict": verdict(findings.numbers), **{name: _plain(getattr(findings, name)) for name in names}}
 
 
@@ -96,7 +97,7 @@ def page(findings: Findings) -> str:
             "main",
             None,
             key_numbers(numbers, explanations, missing),
-            sections.pictures(findings.pictures),
+            sections.pictures(findings.pictures, findings.seen),
             None if findings.curve is None else sections.loss_curve(findings.curve, findings.loss_unit),
             sections.next_steps(findings.next_steps) if findings.next_steps else None,
             sections.notes(findings.notes),

@@ -1,12 +1,14 @@
-"""Pictures inside the page, sharp on every screen and of bounded size."""
+"""Pictures inside the page, sharp on every screen and of bounded size; some of them move."""
 
 import base64
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
 from PIL import Image
 
+from feller.report.animation import Animation
 from feller.report.html import element
 
 SHOWN = 560
@@ -17,6 +19,7 @@ LONGEST = 2000
 """Pixels on the longer side of an embedded picture, at most."""
 HEAVIEST = 2_000_000
 """Bytes of an embedded picture, at most."""
+Picture = Image.Image | Animation
 MODES = ("L", "LA", "RGB", "RGBA")
 
 
@@ -28,28 +31,50 @@ class Scale:
     file: int
 
 
-def common_scale(pictures: list[Image.Image]) -> Scale:
-    """Choose the scale for pictures that are to be compared.
+def common_scale(pictures: Sequence[Picture]) -> Scale:
+    """Choose the scale for pictures that are to be compared; animations have their own.
 
     Small pictures grow by a whole number in the file, beyond what is shown, and the browser shrinks them the rest of
     the way: at any width their pixels have sharp edges and equal sizes. Browsers that are told `image-rendering:
     pixelated` give some pixels a dot more than others.
     """
-    longest = max(max(picture.size) for picture in pictures)
+    longest = max((max(picture.size) for picture in pictures if isinstance(picture, Image.Image)), default=SHOWN)
     page = max(1, SHOWN // longest)
     return Scale(page, max(page, -(-DENSITY * SHOWN // longest)))
 
 
-def figure(caption: str, picture: Image.Image, scale: Scale) -> Element:
+def figure(caption: str, picture: Picture, scale: Scale) -> Element:
     """Make a figure of a picture and what it shows."""
-    data = base64.b64encode(_png(picture, scale)).decode()
-    image = {
-        "src": f"data:image/png;base64,{data}",
-        "width": str(picture.width * scale.page),
-        "height": str(picture.height * scale.page),
-        "alt": f"Picture: {caption}",
-    }
-    return element("figure", None, element("figcaption", None, caption), element("img", image))
+    if isinstance(picture, Animation):
+        return element("figure", None, element("figcaption", None, caption), _moving(caption, picture))
+    size = picture.width * scale.page, picture.height * scale.page
+    image = _image(caption, "png", _png(picture, scale), size)
+    return element("figure", None, element("figcaption", None, caption), image)
+
+
+def shown_width(picture: Picture, scale: Scale) -> int:
+    """Return how many pixels of the page a picture would like to have."""
+    return picture.size[0] if isinstance(picture, Animation) else picture.width * scale.page
+
+
+def _moving(caption: str, picture: Animation) -> Element:
+    """Show a still to those who asked their system for less motion, and on paper."""
+    still = f"data:image/png;base64,{base64.b64encode(_png(picture.still, Scale(1, 1))).decode()}"
+    quiet = {"media": "(prefers-reduced-motion: reduce), print", "srcset": still}
+    return element("picture", None, element("source", quiet), _image(caption, "webp", picture.data, picture.size))
+
+
+def _image(caption: str, kind: str, content: bytes, size: tuple[int, int]) -> Element:
+    data = base64.b64encode(content).decode()
+    return element(
+        "img",
+        {
+            "src": f"data:image/{kind};base64,{data}",
+            "width": str(size[0]),
+            "height": str(size[1]),
+            "alt": f"Picture: {caption}",
+        },
+    )
 
 
 def _png(picture: Image.Image, scale: Scale) -> bytes:

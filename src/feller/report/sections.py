@@ -3,25 +3,26 @@
 from collections.abc import Sequence
 from xml.etree.ElementTree import Element
 
-from PIL import Image
-
 from feller.report.curve import Curve, draw, losses
 from feller.report.html import Child, element, section
-from feller.report.pictures import SHOWN, common_scale, figure
+from feller.report.pictures import SHOWN, Picture, common_scale, figure, shown_width
 from feller.report.wording import Number, brief, is_number, number
 
+SAMPLES = "Samples"
+"""Heading of pictures of samples, which ask for real data beside them."""
 
-def pictures(shown: Sequence[tuple[str, Image.Image]]) -> Element:
-    """Set samples and real data side by side at the same scale."""
+
+def pictures(shown: Sequence[tuple[str, Picture]], heading: str) -> Element:
+    """Set pictures side by side, samples and real data at the same scale."""
     there = [(caption, picture) for caption, picture in shown if min(picture.size) > 0]
     if not there:
-        return section("Samples", element("p", None, "No samples were drawn, so there is nothing to see yet."))
+        return section(heading, element("p", None, "No samples were drawn, so there is nothing to see yet."))
     scale = common_scale([picture for _, picture in there])
     said = "There are no real data to set beside the samples."
-    alone = element("p", {"class": "soft"}, said) if len(there) == 1 else None
-    wide = any(picture.width * scale.page > 1.5 * SHOWN for _, picture in there)
+    alone = element("p", {"class": "soft"}, said) if len(there) == 1 and heading == SAMPLES else None
+    wide = any(shown_width(picture, scale) > 1.5 * SHOWN for _, picture in there)
     figures = [figure(caption, picture, scale) for caption, picture in there]
-    return section("Samples", element("div", {"class": "pictures wide" if wide else "pictures"}, *figures), alone)
+    return section(heading, element("div", {"class": "pictures wide" if wide else "pictures"}, *figures), alone)
 
 
 def loss_curve(curve: Curve, unit: str) -> Element:

@@ -1,8 +1,8 @@
 """The one sentence that says what the numbers mean."""
 
 from feller.evaluate.comparison import TRAINED
-from feller.report.measures import MEASURES, Measure, Numbers, leading, measure, real, tells
-from feller.report.wording import Number, is_number, number
+from feller.report.measures import MEASURES, Measure, Numbers, joins, leading, measure, real, tells
+from feller.report.wording import Number, is_number, number, percent
 
 SHARES = {
     "ramachandran_favoured": ("residues", "have usual torsions", "real chains"),
@@ -19,6 +19,8 @@ def verdict(numbers: Numbers) -> str:
     """Say how good the samples are, by the first number there is, and before that what tuning did."""
     if tells(numbers):
         return _of_answers(numbers)
+    if joins(numbers):
+        return _of_bridge(numbers)
     reward, before, aim = (numbers.get(name) for name in ("reward", "reward_before", "reward_tilted"))
     if is_number(reward) and is_number(before):
         aimed = f", {number(aim)} aimed at" if is_number(aim) else ""
@@ -40,6 +42,19 @@ def _of_answers(numbers: Numbers) -> str:
     if name == "accuracy":
         return f"{kind.text(value)} of the examples are told right; always the commonest class, {constant} would be."
     return f"The {kind.label} is {kind.text(value)}; telling {kind.real} would make it {constant}."
+
+
+def _of_bridge(numbers: Numbers) -> str:
+    """Say whether the paths arrive, and whether they keep out of obstacles."""
+    reached, floor, inside = (numbers.get(name) for name in ("w2", "w2_floor", "inside_time"))
+    way = f"; {percent(inside)} of the time, paths are inside obstacles." if is_number(inside) else "."
+    if not is_number(reached) or not is_number(floor) or floor <= 0:
+        return f"Whether the paths arrive was not measured{way}"
+    shown = f"distance {number(reached)}, {MEASURES['w2'].real} {number(floor)}"
+    if reached <= SAME * floor:
+        return f"The paths end as close to real members as these are to each other: {shown}{way}"
+    times = number(float(reached) / floor)
+    return f"The paths end {times} times as far from real members as these are from each other: {shown}{way}"
 
 
 def _of_samples(numbers: Numbers) -> str:

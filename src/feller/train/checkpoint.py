@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from torch import Tensor
+
 from feller.errors import InputError
 from feller.record import read_json, write_json
 from feller.run import Run
@@ -19,13 +21,7 @@ def save_checkpoint(run: Run, learner: Learner) -> None:
     that fits together; weights and average are copies for those who only sample.
     """
     counters = {name: getattr(learner, name) for name in _COUNTERS}
-    parts = {
-        "network": learner.network.state_dict(),
-        "average": learner.average.state_dict(),
-        "optimiser": optimiser_tensors(learner.optimiser),
-    }
-    tensors = {f"{part}/{name}": value for part, named in parts.items() for name, value in named.items()}
-    save_tensors(run.state, tensors, {name: str(value) for name, value in counters.items()})
+    save_tensors(run.state, learner_tensors(learner), {name: str(value) for name, value in counters.items()})
     save_tensors(run.weights, learner.weights())
     save_tensors(run.average, learner.averaged())
     write_json(run.counters, counters)
@@ -50,16 +46,37 @@ def load_checkpoint(run: Run, learner: Learner) -> None:
         InputError: If the state is missing, damaged, or that of another network.
     """
     tensors, note = load_tensors(run.state)
-    parts: dict[str, dict] = {"network": {}, "average": {}, "optimiser": {}}
     try:
-        for name, value in tensors.items():
-            part, name = name.split("/", 1)
-            parts[part][name] = value
-        learner.network.load_state_dict(parts["network"])
+        restore_learner(learner, tensors)
         counters = {name: kind(note[name]) for name, kind in _COUNTERS.items()}
+    except InputError:
+        raise
     except (KeyError, ValueError, RuntimeError) as error:
         raise InputError(f"{run.state} does not fit the model of this run; copy the whole run, or fit anew") from error
-    learner.average.load_state_dict(parts["average"])
-    restore_optimiser(learner.optimiser, parts["optimiser"])
     for name, value in counters.items():
         setattr(learner, name, value)
+
+
+def learner_tensors(learner: Learner) -> dict[str, Tensor]:
+    """Return network, average and optimiser under the names of a state."""
+    parts = {
+        "network": learner.network.state_dict(),
+        "average": learner.average.state_dict(),
+        "optimiser": optimiser_tensors(learner.optimiser),
+    }
+    return {f"{part}/{name}": value for part, named in parts.items() for name, value in named.items()}
+
+
+def restore_learner(learner: Learner, tensors: dict[str, Tensor]) -> None:
+    """Put back what `learner_tensors` returned.
+
+    Raises:
+        KeyError, ValueError, RuntimeError: If it is that of another learner.
+    """
+    parts: dict[str, dict] = {"network": {}, "average": {}, "optimiser": {}}
+    for name, value in tensors.items():
+        part, name = name.split("/", 1)
+        parts[part][name] = value
+    learner.network.load_state_dict(parts["network"])
+    learner.average.load_state_dict(parts["average"])
+    restore_optimiser(learner.optimiser, parts["optimiser"])

@@ -7,8 +7,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from feller.data.examples.backbones import protein_chains, protein_chains_with_sequences
+from feller.data.examples.cells import HOURS, cells
 from feller.data.examples.checkerboard import checkerboard, inside
 from feller.data.examples.digits import digits
+from feller.data.examples.jacksboro import jacksboro
 from feller.data.examples.molecules import small_molecules
 from feller.data.examples.moons import moons
 from feller.data.examples.perovskites import perovskites
@@ -21,7 +23,7 @@ from feller.data.modality import Dataset
 __all__ = ["EXAMPLES", "PARTS", "Example", "inside"]
 
 PARTS = ("train", "test")
-"""Parts of every example; the first is meant where none is named."""
+"""Parts that every example has."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +35,13 @@ class Example:
     source: str
     licence: str
     load: Callable[[str], Dataset]
-    """Part, `train` or `test` -> its examples; the same on every call."""
+    """Part -> its examples; the same on every call."""
     inside: Callable[[Float[Tensor, "n d"]], Bool[Tensor, " n"]] | None = None
     """Which points lie where the data can be; None where nobody can tell."""
     found: Callable[[str], Found] | None = None
     """Part -> what its file holds, for texts, which can be cut in many ways; None where the examples tell all."""
+    parts: tuple[str, ...] = PARTS
+    """What `example:NAME/PART` can name; the first is meant where none is named."""
 
 
 EXAMPLES = {
@@ -84,6 +88,21 @@ EXAMPLES = {
             "Perov-5 of CDVAE (txie-93/cdvae), from the calculations of Castelli et al. 2012",
             "MIT (repository)",
             perovskites,
+        ),
+        Example(
+            "cells",
+            "217 + 54 muscle cells at 0, 24, 48 and 72 hours: the first 5 principal components of their genes",
+            "HSMMSingleCell 1.26.0 (Bioconductor), from Trapnell et al. 2014",
+            "Artistic-2.0",
+            cells,
+            parts=(*PARTS, *HOURS),
+        ),
+        Example(
+            "jacksboro",
+            "13,973 + 1,552 points on hills, x and y in [-5, 5], height z in [0, 2]",
+            "sample data of matplotlib: heights around the Jacksboro fault, Tennessee",
+            "as matplotlib (based on that of the PSF)",
+            jacksboro,
         ),
         Example(
             "checkerboard",

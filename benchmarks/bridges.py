@@ -1,0 +1,66 @@
+"""One step of pinned control, beside the bare matrix products that turn knots into moments and gradients back."""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+
+import torch
+
+from benchmarks.timing import Case
+from feller.control.bridges.gaussian import GaussianPaths, interpolation
+from feller.control.bridges.pinned import PinnedControl, Search
+from feller.control.bridges.pinned_cost import PinnedCost
+from feller.control.costs.crowd import Congestion
+from feller.control.costs.shapes import Quadric, Smooth
+from feller.draws import Draws
+
+PAIRS, DRAWS, TIMES, KNOTS, ASKED = 512, 4, 100, (15, 30), 20.0
+STUNNEL = (
+    Smooth(Quadric((20.0, 1.0), (5.0, 6.0), 90.0), 1500.0)
+    + Smooth(Quadric((20.0, 1.0), (-5.0, -6.0), 90.0), 1500.0)
+    + 50.0 * Congestion()
+)
+
+
+def cases() -> Iterator[Case]:
+    draws = Draws(0)
+    spread = 0.5**0.5
+    x_0 = torch.tensor([-11.0, -1.0]) + spread * draws.at("x_0").normal((PAIRS, 2))
+    x_1 = torch.tensor([11.0, 1.0]) + spread * draws.at("x_1").normal((PAIRS, 2))
+    paths = GaussianPaths.straight(x_0, x_1, 1.0, *KNOTS)
+    search = Search(PinnedControl(times=TIMES, draws=DRAWS), paths, PinnedCost(STUNNEL, 1.0), 0.3)
+
+    def step() -> object:
+        return search.step(0, draws)
+
+    yield Case(
+        f"a step of pinned control, {PAIRS} pairs, {DRAWS} x {TIMES} states of each, two obstacles and congestion",
+        {"feller": step, "floor": products()},
+        note=lambda: told(step),
+        inner=3,
+    )
+
+
+def products() -> Callable[[], object]:
+    """Knots to means, deviations and their rates at some times, and the same back."""
+    t = (torch.arange(TIMES) + 0.5) / TIMES
+    (means, _), (scales, rates) = (interpolation(t, knots) for knots in KNOTS)
+    knots, levels = torch.randn(2, KNOTS[0], PAIRS), torch.randn(KNOTS[1], PAIRS)
+    slope, level = torch.randn(2, TIMES, PAIRS), torch.randn(TIMES, PAIRS)
+
+    def run() -> object:
+        ahead = means @ knots, scales @ levels, rates @ levels
+        return ahead, means.T @ slope, scales.T @ level, rates.T @ level
+
+    return run
+
+
+def told(step: Callable[[], object]) -> str:
+    """Say whether a step takes what was asked."""
+    times = []
+    for _ in range(20):
+        begin = time.process_time()
+        step()
+        times.append(1e3 * (time.process_time() - begin))
+    took = statistics.median(times)
+    return f"{took:.3g} ms, {ASKED:g} asked" + ("" if took <= ASKED else " (NOT AS ASKED)")

@@ -1,0 +1,389 @@
+"""The alternation that finds a bridge: pinned paths of pairs, a drift that is matched to them, new pairs by its steps.
+
+Source: Liu et al. 2024, "Generalized Schrödinger bridge matching", arXiv 2310.02233.
+"""
+
+import copy
+import itertools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from feller.control.bridges.crowd import Crowd
+from feller.control.bridges.gaussian import GaussianPaths
+from feller.control.bridges.in_leg import InLeg
+from feller.control.bridges.matching import Base, Explicit, ExplicitMatching, Leg, Matching
+from feller.control.bridges.path_integral import PathIntegral
+from feller.control.bridges.pinned import PinnedControl, Trace
+from feller.control.bridges.route import route
+from feller.control.bridges.walk import Box, Walk, grid, legs_of, walk
+from feller.control.costs import Cost, Function, Zero
+from feller.draws import Draws
+from feller.errors import UsageError
+from feller.networks.architecture import Architecture
+from feller.networks.drift import BothWays, Drift, TwoDrifts
+from feller.networks.mlp import MLP
+from feller.train.engine import Engine, engine
+from feller.train.loop import Learner, check_finite, make_learner, train
+from feller.train.optimiser import Training
+
+FITTED = 1024
+"""Pairs that the linear part of a drift is fitted to."""
+
+
+Members = Callable[[int, Draws], Tensor]
+"""(number, draws) -> members of a population, [number, *d]."""
+
+
+@dataclass(frozen=True, eq=False)
+class BridgeProblem:
+    """What is to be bridged: populations of one kind at two times or more, noise, and what being somewhere costs.
+
+    Wanted is the drift u that minimises E int 1/2 |u|^2 + V dt among all that carry each population to the next in
+    noise of this strength.
+    """
+
+    crowds: tuple[tuple[Members, Members], ...]
+    """Of each leg: the population where it begins, and that where it ends."""
+    noise: float
+    """Deviation of a free walk after the whole journey, in the data's units; 0 for none."""
+    cost: Cost = field(default_factory=Zero)
+    """V, in units of length squared, for a journey of time 1."""
+    times: tuple[float, ...] = (0.0, 1.0)
+    """Of the populations, increasing from 0 to 1."""
+    base: Base | None = None
+    """Drift that acts by itself, which costs nothing."""
+    refresh: Callable[[Base, Sequence[Leg]], Base] | None = None
+    """How a base drift that depends on the crowd follows new paths."""
+
+    @classmethod
+    def between(
+        cls,
+        populations: Sequence[Any],
+        noise: float,
+        cost: Cost | Callable[..., Any] | None = None,
+        times: Sequence[float] | None = None,
+    ) -> "BridgeProblem":
+        """Return the problem of populations that are known by some members.
+
+        Args:
+            populations: Arrays or tensors [n, *d], two or more, in the order of time.
+            noise: Deviation of a free walk after the whole journey, in their units.
+            cost: A function of (x, t) or (x, t, population), see `feller.control.costs.Function`, or a `Cost`.
+            times: When each was seen; by default equally far apart.
+
+        Raises:
+            UsageError: If there are fewer than two populations, or as many times as there are not populations.
+        """
+        if len(populations) < 2 or (times is not None and len(times) != len(populations)):
+            raise UsageError(
+                f"expected two populations or more, and as many times, got {len(populations)} and"
+                f" {'none' if times is None else len(times)}"
+            )
+        known = [Crowd(torch.as_tensor(members, dtype=torch.get_default_dtype())) for members in populations]
+        when = [*range(len(known))] if times is None else times
+        shares = tuple((time - when[0]) / (when[-1] - when[0]) for time in when)
+        priced = cost if isinstance(cost, Cost) else Zero() if cost is None else Function(cost)
+        return cls(tuple(itertools.pairwise(known)), noise, priced, shares)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bridging:
+    """How a bridge is looked for."""
+
+    architecture: Architecture = field(default_factory=lambda: MLP(width=128, depth=3))
+    """Of each drift; `Potential` of another for drifts that are gradients."""
+    rounds: int | None = 7
+    """Drifts that are matched, ahead and back in turn; the last is ahead."""
+    pairs: int = 1024
+    """Pairs of each round, between each two neighbouring populations."""
+    control: PinnedControl = field(default_factory=PinnedControl)
+    resampling: PathIntegral | None = None
+    """Weighs trajectories beside the pinned paths by the cost; None to trust the paths."""
+    matching: Matching = field(default_factory=Explicit)
+    train: Training = field(
+        default_factory=lambda: Training(batch=512, steps=1500, lr=1e-3, average=0.998, decay=0.0, warmup=0)
+    )
+    """Of the drift in each round: `steps` are those of one round."""
+    calls: int = 210
+    """Steps of a simulation, at least."""
+
+
+@dataclass
+class Progress:
+    """All that changes, and all that a bridge that goes on must hold."""
+
+    network: TwoDrifts
+    ahead: Learner
+    back: Learner
+    knots: list[Tensor]
+    """Of each leg: where the pairs' next pinned paths begin to be looked for, [pairs, knots, d]; none at first."""
+    done: int = 0
+    """Rounds."""
+    seconds: float = 0.0
+
+    def learner(self, *, backward: bool) -> Learner:
+        """Return that of one direction."""
+        return self.back if backward else self.ahead
+
+
+def start(network: TwoDrifts, how: Bridging) -> Progress:
+    """Begin with a fresh network."""
+    return Progress(network, make_learner(network.ahead, how.train), make_learner(network.back, how.train), [])
+
+
+@dataclass(frozen=True, eq=False)
+class Round:
+    """What one round found."""
+
+    number: int
+    """From 1."""
+    backward: bool
+    """The drift that was matched goes back in time."""
+    legs: tuple[Leg, ...]
+    """Pinned paths that it was matched to."""
+    traces: tuple[Trace, ...]
+    """How they were found, one for each leg."""
+    loss: float
+    """Mean of the last steps of matching."""
+    walks: tuple[Walk, ...]
+    """New trajectories of each leg, which give the next pairs."""
+
+
+def rounds(
+    problem: BridgeProblem,
+    how: Bridging,
+    progress: Progress,
+    draws: Draws,
+    engine: Engine,
+    *,
+    tell: Callable[[float, str], None] = lambda share, text: None,
+) -> Iterator[Round]:
+    """Alternate for ever, the caller stops; yield after each round, with `progress` changed in place.
+
+    What a round does depends on progress, the seed and its number alone, so one that goes on gives the same bits.
+
+    Args:
+        problem: What is to be bridged.
+        how: Settings.
+        progress: Network, optimisers and pairs.
+        draws: Source of all randomness.
+        engine: Device and processes; all do the same but for the batches of the matching, which they share.
+        tell: Hears which share of a round is done, and what is going on.
+
+    Raises:
+        InputError: If more than 1 % of the trajectories run away, or the loss is no number.
+    """
+    base = problem.base
+    while True:
+        here, begun = draws.named("round", progress.done), time.monotonic()
+        backward = _goes_back(progress.done, how.rounds)
+        if not progress.knots:
+            _begin(problem, how, progress, here.named("pairs"))
+        legs, traces = [], []
+        for place, knots in zip(legs_of(problem.times), progress.knots, strict=True):
+            tell(0.3 * len(legs) / len(progress.knots), "pinned paths")
+            found, trace = _pinned(
+                problem, how, base, place, engine.place(knots), here.named("control", len(legs)), backward=backward
+            )
+            legs.append(found)
+            traces.append(trace)
+        if base is not None and problem.refresh is not None:
+            base = problem.refresh(base, legs)
+        loss = _match(how, base, legs, progress, here.named("match"), engine, tell, backward=backward)
+        walks = []
+        for leg in range(len(legs)):
+            tell(0.9 + 0.1 * leg / len(legs), "new pairs")
+            walks.append(walk_leg(problem, how, base, progress, leg, here.named("walk", leg), backward=backward))
+        progress.knots = [one.states.flatten(2) for one in walks]
+        progress.done += 1
+        progress.seconds += time.monotonic() - begun
+        tell(1.0, "done")
+        yield Round(progress.done, backward, tuple(legs), tuple(traces), loss, tuple(walks))
+
+
+def _goes_back(number: int, of: int | None) -> bool:
+    """Tell whether a round, from 0, matches the drift back in time: the last of a known number never does."""
+    return (number - ((of or 1) - 1)) % 2 == 1
+
+
+def _begin(problem: BridgeProblem, how: Bridging, progress: Progress, draws: Draws) -> None:
+    """Pair members by chance, each pair along a straight line or around what is in its way."""
+    k = how.control.mean_knots
+    for leg, (begin, length) in enumerate(legs_of(problem.times)):
+        x_0, x_1 = (crowd(how.pairs, draws.named(k, leg)) for k, crowd in enumerate(problem.crowds[leg]))
+        if leg == 0:
+            ends = torch.cat([x_0, x_1])
+            progress.network.ahead.look_at(ends)
+            progress.network.back.look_at(ends)
+        a, b = x_0.flatten(1), x_1.flatten(1)
+        around = route(a, b, InLeg(problem.cost, begin, length), k) if a.shape[1] == 2 else None
+        way = torch.linspace(0, 1, k, dtype=a.dtype, device=a.device)[:, None]
+        progress.knots.append(a[:, None] + way * (b - a)[:, None] if around is None else around)
+
+
+def _pinned(
+    problem: BridgeProblem,
+    how: Bridging,
+    base: Base | None,
+    place: tuple[float, float],
+    knots: Tensor,
+    draws: Draws,
+    *,
+    backward: bool,
+) -> tuple[Leg, Trace]:
+    """Find the best pinned paths of the pairs of a leg, from where their knots are."""
+    begin, length = place
+    noise, cost = problem.noise * length**0.5, InLeg(problem.cost, begin, length)
+    paths = GaussianPaths.along(knots, noise, how.control.scale_knots)
+    own = None if base is None else lambda x, t: length * base(x, begin + length * t)
+    paths, trace = how.control.solve(paths, cost, draws, base=own, backward=backward)
+    weighted = None if how.resampling is None else how.resampling.weigh(paths, cost, draws.named("weigh"))
+    return Leg(begin, length, paths, weighted), trace
+
+
+def _match(
+    how: Bridging,
+    base: Base | None,
+    legs: Sequence[Leg],
+    progress: Progress,
+    draws: Draws,
+    engine: Engine,
+    tell: Callable[[float, str], None],
+    *,
+    backward: bool,
+) -> float:
+    """Fit the linear part of a drift to the paths, then train the rest; return the loss of the last steps."""
+    learner, steps = progress.learner(backward=backward), how.train.steps or 1
+    network: Drift = learner.network
+    shape = tuple(network.centre.shape)
+    objective = how.matching.objective(legs, shape, base, backward=backward)
+    some = torch.arange(min(FITTED, how.pairs), device=network.centre.device)
+    sees = ExplicitMatching(legs, shape, base, backward=backward)
+    seen = [sees.at(t, some, draws.at("linear", k)) for k, t in enumerate(network.times.tolist())]
+    network.fit_linear(torch.stack([x for x, _ in seen]), torch.stack([target for _, target in seen]))
+
+    def feed(step: int, rows: slice) -> dict[str, Tensor]:
+        first, last, _ = rows.indices(how.train.batch)
+        some = Draws(draws.seed, first, how.train.batch).at("pairs", step)
+        return {"x_1": some.integers(how.pairs, (last - first,))}
+
+    training = replace(how.train, steps=None, minutes=None)
+    losses: list[float] = []
+    steadily = train(learner, objective, feed, training, draws=draws, engine=engine)
+    for done, report in enumerate(itertools.islice(steadily, steps), 1):
+        if done % 50 == 0 or done == steps:
+            losses.append(check_finite(report))
+            tell(0.3 + 0.6 * done / steps, f"loss {losses[-1]:.4g}")
+    return sum(losses[-5:]) / len(losses[-5:])
+
+
+def walk_leg(
+    problem: BridgeProblem,
+    how: Bridging,
+    base: Base | None,
+    progress: Progress,
+    leg: int,
+    draws: Draws,
+    *,
+    backward: bool,
+) -> Walk:
+    """Walk a leg with the averaged weights, from fresh members of the population where it begins.
+
+    Raises:
+        InputError: If too many trajectories run away.
+    """
+    way, crowd = averaged(progress, backward=backward), problem.crowds[leg][backward]
+    times, between = grid(problem.times[leg : leg + 2], how.control.mean_knots, how.calls)
+    ends = [one(how.pairs, draws.named("box")).flatten(1) for one in problem.crowds[leg]]
+    return walk(
+        lambda x, t: way(x, t, {}),
+        lambda fresh: crowd(how.pairs, fresh).to(way.centre.device),
+        problem.noise,
+        times,
+        between,
+        draws,
+        box=Box.around(torch.cat([*ends, progress.knots[leg].flatten(0, 1)]), problem.noise),
+        base=base,
+        backward=backward,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class FoundBridge:
+    """A bridge that was found."""
+
+    problem: BridgeProblem
+    how: Bridging
+    progress: Progress
+    rounds: tuple[Round, ...]
+
+    def walk(self, begin: Float[Tensor, " n *d"], seed: int = 0, *, backward: bool = False) -> Walk:
+        """Push states of the first population through, or, backward, states of the last.
+
+        Args:
+            begin: Where the trajectories begin, in the units of the problem.
+            seed: Of the noise.
+            backward: Go from the last time to the first.
+
+        Returns:
+            Trajectories, logged at the knots of each leg.
+        """
+        way = averaged(self.progress, backward=backward)
+        times, between = grid(self.problem.times, self.how.control.mean_knots, self.how.calls)
+        draws, base = Draws(seed).named("push"), self.problem.base
+        begin = torch.as_tensor(begin, dtype=way.centre.dtype, device=way.centre.device)
+        return walk(
+            lambda x, t: way(x, t, {}),
+            lambda fresh: begin,
+            self.problem.noise,
+            times,
+            between,
+            draws,
+            base=base,
+            backward=backward,
+        )
+
+
+def solve_bridge(
+    problem: BridgeProblem,
+    how: Bridging | None = None,
+    *,
+    seed: int = 0,
+    tell: Callable[[float, str], None] = lambda share, text: None,
+) -> FoundBridge:
+    """Look for a bridge for as many rounds as the settings say.
+
+    Args:
+        problem: Populations, noise and cost.
+        how: Settings.
+        seed: Of all randomness.
+        tell: Hears which share is done, and what is going on.
+
+    Raises:
+        InputError: If trajectories run away, or a loss or the cost is no number.
+    """
+    how = how or Bridging()
+    here, number = engine(), how.rounds or Bridging().rounds or 1
+    shape = tuple(problem.crowds[0][0](1, Draws(seed)).shape[1:])
+    network = BothWays(how.architecture).build(shape, {}, Draws(seed))
+    progress = start(network.to(here.device), how)
+
+    def hear(share: float, text: str) -> None:
+        tell((progress.done + share) / number, text)
+
+    found = itertools.islice(rounds(problem, how, progress, Draws(seed), here, tell=hear), number)
+    return FoundBridge(problem, how, progress, tuple(found))
+
+
+def averaged(progress: Progress, *, backward: bool) -> Drift:
+    """Return a drift with the averaged weights."""
+    learner = progress.learner(backward=backward)
+    drift = copy.deepcopy(learner.network)
+    learner.average.copy_to(drift)
+    return drift.requires_grad_(False)

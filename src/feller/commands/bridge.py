@@ -1,0 +1,87 @@
+"""feller bridge."""
+
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+from feller.commands.arguments import Costs, Numbers, Places, Real, Text, Whole, change_fields, check_names
+from feller.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bridge:
+    """Join populations A, B, ... by paths that cost least: control, and what you say being somewhere costs.
+
+    Fields of the settings follow by their own names, such as --train.steps 3000 or --control.mean-knots 30; `feller
+    bridge A B --cost TEXT --help` shows them all.
+    """
+
+    deep: ClassVar[str] = "--cost"
+
+    data: Places = ()
+    """Two files or more with rows of numbers (.csv, .npz, .npy, .las, ...), or folders of pictures, in the order of
+    time; or example:NAME."""
+    times: Numbers = ()
+    """When each was seen, such as 0 24 48; by default equally far apart."""
+    cost: Costs = ()
+    """What being somewhere costs: file.py:FUNCTION of (x, t) or (x, t, population), a picture whose black is wall,
+    congestion, entropy, density (keep to where the data are), surface=FILE (keep to it), valleys=FILE (and low). Each
+    may have NUMBER * before it. Several add up."""
+    frame: Numbers = ()
+    """Where the picture of walls lies: LEFT RIGHT BOTTOM TOP; by default one pixel is one unit, from (0, 0) up."""
+    noise: Real = None
+    """How far a free walk strays over the whole journey, a deviation in units of the data; 0 for none. By default half
+    the deviation within the populations."""
+    rounds: Whole = None
+    """Drifts that are learned, ahead and back in turn; 7 by default."""
+    minutes: Real = None
+    """How long to go on, instead of rounds."""
+    pairs: Whole = None
+    """Pairs of each round; 1,024 by default."""
+    resample: Whole = None
+    """Weigh so many trajectories for each pair by the cost, instead of trusting round paths; by default only where the
+    cost has no gradient, then 64."""
+    growth: Real = None
+    """Let members count more or less than others, as cells that divide or die do: how much that costs, in median
+    squared distances; 1 is usual, less allows more."""
+    longest: Whole = None
+    """Longer side to bring pictures to, in pixels."""
+    max_memory: Real = None
+    """Gigabytes that looking for paths may take, about."""
+    out: Text = None
+    """The run folder; by default a new one under runs/."""
+    seed: int = 0
+    """Of all randomness."""
+    resume: bool = False
+    """Go on with the bridge in --out, or the newest run, after its last round."""
+    overwrite: bool = False
+    """Replace the run in --out."""
+    json: bool = False
+    """Print the report's numbers as one JSON object, last on standard output."""
+
+    def run(self, words: list[str]) -> dict[str, Any]:
+        """Do it; `words` set fields of the settings."""
+        from feller.bridging import Bridging
+        from feller.commands.terminal import heard, show, speaker
+        from feller.journeys.bridge import Wanted, bridge
+
+        if self.rounds is not None and self.minutes is not None:
+            raise UsageError("--rounds and --minutes exclude each other; choose one")
+        if self.resume and (self.data or (self.cost and not any(".py:" in text for text in self.cost))):
+            raise UsageError("a resumed bridge knows its populations and costs: name its run alone, with --out")
+        check_names(words, Bridge, [field.name for field in fields(Bridging)])
+
+        def change(settings: Bridging) -> Bridging:
+            return change_fields(settings, words, "bridge A B") if words else settings
+
+        tell = speaker()
+        wanted = Wanted(
+            **{field.name: getattr(self, field.name) for field in fields(Wanted) if field.name != "populations"},
+            populations=self.data,
+        )
+        with heard(tell):
+            run, numbers = bridge(
+                wanted, out=self.out, change=change, resume=self.resume, overwrite=self.overwrite, tell=tell
+            )
+        show(numbers, tell)
+        tell.say(f"paths and pairs: {run.path}; push others through it with: feller sample {run.path} --from FILE")
+        return {"run": str(run.path), **numbers}

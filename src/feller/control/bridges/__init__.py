@@ -1,0 +1,1 @@
+"""Pinned paths between the members of two populations, and drifts that follow them."""

@@ -1,0 +1,28 @@
+"""A population that is known by some of its members."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from feller.draws import Draws, categorical
+
+
+@dataclass(frozen=True, eq=False)
+class Crowd:
+    """Members of a population, of which some may stand for more than others."""
+
+    members: Float[Tensor, " n *d"]
+    weights: Float[Tensor, " n"] | None = None
+    """How much each stands for; None for all alike."""
+
+    def __call__(self, number: int, draws: Draws) -> Float[Tensor, " number *d"]:
+        """Draw members: without weights each as often as any other, to one."""
+        n = len(self.members)
+        if self.weights is not None:
+            u = draws.at("members").uniform((number,), torch.float64)
+            return self.members[categorical(self.weights.double().cpu(), u).to(self.members.device)]
+        order = draws.at("members").shared()
+        turns = [torch.randperm(n, generator=order) for _ in range(-(-number // n))]
+        return self.members[torch.cat(turns)[:number].to(self.members.device)]

@@ -1,0 +1,39 @@
+"""A cost as a leg of a journey sees it."""
+
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from feller.control.costs.cost import Cost, Inside, Population
+
+
+@dataclass(frozen=True, eq=False)
+class InLeg(Cost):
+    """L^2 V(x, start + L t): with noise times the root of L, a leg in its own time from 0 to 1 is the same problem."""
+
+    cost: Cost
+    start: float
+    length: float
+
+    @property
+    def crowd(self) -> bool:
+        """As the cost."""
+        return self.cost.crowd
+
+    @property
+    def differentiable(self) -> bool:
+        """As the cost."""
+        return self.cost.differentiable
+
+    @property
+    def obstacles(self) -> tuple[Inside, ...]:
+        """As the cost."""
+        return self.cost.obstacles
+
+    def __call__(self, x: Tensor, t: Tensor, population: Population | None = None) -> Tensor:
+        """Return it."""
+        return self.length**2 * self.cost(x, self.start + self.length * t, population)
+
+    def for_pairs(self, x_0: Tensor, x_1: Tensor) -> Cost:
+        """Return the cost as the pairs of the leg see it."""
+        return replace(self, cost=self.cost.for_pairs(x_0, x_1))

@@ -1,0 +1,183 @@
+"""The best Gaussian path between the two ends of each pair: a control problem per pair, solved for its knots.
+
+Source: Liu et al. 2024, "Generalized Schrödinger bridge matching", arXiv 2310.02233. Unlike there the energy of the
+control is known in closed form and only the cost is drawn, so that there is no noise where there is no cost.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from feller.control.bridges.gaussian import GaussianPaths
+from feller.control.bridges.pinned_cost import Base, Knots, PinnedCost, Sample
+from feller.control.costs import Cost
+from feller.draws import Draws
+from feller.errors import UsageError
+
+JUDGED = 8
+"""Samples like those of a step that the solution is judged by."""
+LOGGED = 30
+"""Steps whose objective is noted, at least."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """How pinned paths were found, and what they cost: state squared per time, relative to the Brownian bridge."""
+
+    steps: tuple[int, ...]
+    objective: tuple[float, ...]
+    """Mean over the pairs before each of these steps, by its own draws."""
+    kinetic: Float[Tensor, " n"]
+    """Energy of each pair's control at the end."""
+    state: Float[Tensor, " n"]
+    """Its cost, by draws of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PinnedControl:
+    """Finds the knots that minimise E int 1/2 |u|^2 + V dt of each pair, by Adam with a rate that falls to 0."""
+
+    mean_knots: int = 15
+    """Where the mean may bend, with both ends."""
+    scale_knots: int = 30
+    """Where the deviation may, relative to that of the Brownian bridge."""
+    steps: int = 300
+    times: int = 60
+    """Drawn in each step, one in each equal part of [0, 1]."""
+    draws: int = 2
+    """States of each pair at each time, half of them mirror images of the others."""
+    mean_rate: float = 0.02
+    """Of the mean, in units of the distance between the ends: its root mean square over pairs and entries."""
+    scale_rate: float = 0.05
+    """Of the deviation's knots."""
+    pairs: int | None = None
+    """Pairs that are solved at once, which are also the crowd that they see; None for all."""
+
+    def __post_init__(self) -> None:
+        if self.draws < 2 or self.draws % 2:
+            raise UsageError(f"expected an even number of draws, got {self.draws}: each has its mirror image")
+        pairs = 1 if self.pairs is None else self.pairs
+        if min(self.mean_knots, self.scale_knots) < 2 or min(self.steps, self.times, pairs) < 1:
+            raise UsageError(
+                "expected 2 knots or more and 1 step, time and pair or more, got"
+                f" {(self.mean_knots, self.scale_knots, self.steps, self.times, self.pairs)}"
+            )
+
+    def solve(
+        self,
+        paths: GaussianPaths,
+        cost: Cost,
+        draws: Draws,
+        *,
+        base: Base | None = None,
+        backward: bool = False,
+        tell: Callable[[float], None] = lambda share: None,
+    ) -> tuple[GaussianPaths, Trace]:
+        """Improve paths, with as many knots as they have.
+
+        A cost without gradient is followed by its values on both sides of the mean. That is as right, but takes more
+        draws; and of a crowd it sees what the others cost a pair, not what the pair costs the others.
+
+        Args:
+            paths: Where to begin.
+            cost: V.
+            draws: Source of all randomness; without a crowd, a pair's path does not depend on who is solved beside it.
+            base: Drift f that acts by itself; then the energy is 1/2 |u - f|^2, followed by the gradient of f.
+            backward: With a base, count 1/2 |v + f|^2 of the control back in time.
+            tell: Hears which share is done.
+
+        Raises:
+            UsageError: If there is neither noise nor a gradient, so that nothing tells where to go.
+        """
+        if not paths.noise and not cost.differentiable:
+            raise UsageError(
+                "expected noise above 0 for a cost without gradient: without noise nothing tells what is beside a path"
+            )
+        size = self.pairs or len(paths.means)
+        begins = range(0, len(paths.means), size)
+        rate = self.mean_rate * _unit(paths)
+        solved: list[tuple[GaussianPaths, Trace]] = []
+        for begin in begins:
+            some = paths.rows(slice(begin, begin + size))
+            objective = PinnedCost(cost.for_pairs(some.means[:, 0], some.means[:, -1]), paths.noise, base, backward)
+            here = Draws(draws.seed, draws.first + begin, draws.total)
+            done = len(solved)
+            solved.append(
+                self._solve(some, objective, rate, here, lambda share, done=done: tell((done + share) / len(begins)))
+            )
+        return _together(solved)
+
+    def _solve(
+        self, paths: GaussianPaths, objective: PinnedCost, rate: float, draws: Draws, tell: Callable[[float], None]
+    ) -> tuple[GaussianPaths, Trace]:
+        """Improve paths that are one crowd."""
+        search, logged = Search(self, paths, objective, rate), dict[int, Tensor]()
+        for step in range(self.steps):
+            value = search.step(step, draws)
+            if step % max(1, self.steps // LOGGED) == 0:
+                logged[step] = value
+                tell(step / self.steps)
+        found = search.knots.paths(paths.noise)
+        values = torch.stack([*logged.values()]).tolist()
+        return found, Trace(tuple(logged), tuple(values), *search.judge(draws.named("judge")))
+
+
+class Search:
+    """Steps of Adam from some paths on."""
+
+    def __init__(self, how: PinnedControl, paths: GaussianPaths, objective: PinnedCost, rate: float) -> None:
+        self.how, self.objective, self.rates = how, objective, (rate, how.scale_rate)
+        self.knots = Knots.of(paths)
+        self._adam = torch.optim.Adam([{"params": [one]} for one in self.knots], fused=True)
+
+    def step(self, number: int, draws: Draws) -> Tensor:
+        """Take one, and return the mean objective before it."""
+        with torch.enable_grad():
+            energy, state = self.objective.estimate(self.knots, self._sample(draws, number))
+            objective = energy + state
+            slopes = torch.autograd.grad(objective.sum(), self.knots, allow_unused=True)  # without noise no deviation
+        fall = (1 + math.cos(math.pi * number / self.how.steps)) / 2
+        for group, rate, slope in zip(self._adam.param_groups, self.rates, slopes, strict=True):
+            group["params"][0].grad, group["lr"] = slope, fall * rate
+            if slope is not None:
+                slope[..., [0, -1], :] = 0  # the ends stay
+        self._adam.step()
+        return objective.detach().mean()
+
+    def judge(self, draws: Draws) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+        """Return energy and cost of each pair."""
+        with torch.no_grad():
+            judged = [self.objective.estimate(self.knots, self._sample(draws, k)) for k in range(JUDGED)]
+            energy, state = (torch.stack(part).mean(0) for part in zip(*judged, strict=True))
+            return energy, state
+
+    def _sample(self, draws: Draws, step: int) -> Sample:
+        return Sample.draw(self.knots, self.how.times, self.how.draws // 2, draws, step)
+
+
+def _unit(paths: GaussianPaths) -> float:
+    """Return how far a mean may have to go: the distance between the ends, or what noise makes of none."""
+    squares = (paths.means[:, -1] - paths.means[:, 0]).square().mean().item()
+    return math.sqrt(squares + paths.noise**2)
+
+
+def _together(solved: Sequence[tuple[GaussianPaths, Trace]]) -> tuple[GaussianPaths, Trace]:
+    """Join what was found for parts of the pairs."""
+    paths, traces = zip(*solved, strict=True)
+    numbers = torch.tensor([len(one.means) for one in paths], dtype=torch.float64)
+    objective = numbers / numbers.sum() @ torch.tensor([one.objective for one in traces], dtype=torch.float64)
+    return (
+        GaussianPaths(
+            torch.cat([one.means for one in paths]), torch.cat([one.scales for one in paths]), paths[0].noise
+        ),
+        Trace(
+            traces[0].steps,
+            tuple(objective.tolist()),
+            torch.cat([one.kinetic for one in traces]),
+            torch.cat([one.state for one in traces]),
+        ),
+    )

@@ -1,0 +1,209 @@
+"""What pinned Gaussian paths cost by draws of their states, as a function of their knots.
+
+Tensors have the entries of a state first and pairs last, [d, ..., n]: every operation then runs over long rows.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from feller.control.bridges.gaussian import GaussianPaths, interpolation, multiplier
+from feller.control.costs import Cost, Population
+from feller.control.costs.mixture import scott
+from feller.draws import Draws
+
+Base = Callable[[Tensor, Tensor], Tensor]
+"""(x [*b, d], t that broadcasts to [*b]) -> drift that acts by itself, [*b, d], in state per time."""
+EDGE = 1e-6
+"""Nearest that a time comes to 0 and 1."""
+
+
+class Knots(NamedTuple):
+    """Knots of some paths."""
+
+    means: Float[Tensor, "d k n"]
+    scales: Float[Tensor, "l n"]
+
+    @staticmethod
+    def of(paths: GaussianPaths) -> "Knots":
+        """Return copies of those of paths, of which a gradient can be asked."""
+        turned = paths.means.permute(2, 1, 0), paths.scales.T
+        return Knots(*(one.detach().clone(memory_format=torch.contiguous_format).requires_grad_() for one in turned))
+
+    def paths(self, noise: float) -> GaussianPaths:
+        """Return the paths."""
+        means, scales = self.means.detach(), self.scales.detach()
+        return GaussianPaths(means.permute(2, 1, 0).contiguous(), scales.T.contiguous(), noise)
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """What is random about an estimate."""
+
+    t: Float[Tensor, " s"]
+    """Times, the same for all pairs."""
+    z: Float[Tensor, "d half s n"]
+    """Standard normal numbers, each of two states on opposite sides of the mean."""
+    turn: int
+    """How far along the row of pairs that member of the crowd stands whom a state meets."""
+
+    @staticmethod
+    def draw(knots: Knots, times: int, half: int, draws: Draws, step: int) -> "Sample":
+        """Draw one time in each of equal parts of [0, 1], and states there."""
+        (d, _, n), dtype, device = knots.means.shape, knots.means.dtype, knots.means.device
+        offset = torch.rand(times, dtype=torch.float64, generator=draws.at("times", step).shared())
+        t = ((torch.arange(times) + offset) / times).clamp(EDGE, 1 - EDGE).to(device, dtype)
+        each = Draws(draws.seed, half * draws.first)
+        z = each.at("states", step).normal((n * half, d, times), dtype, device)
+        turn = 1 + int(torch.randint(max(n - 1, 1), (), generator=draws.at("crowd", step).shared()))
+        return Sample(t, z.unflatten(0, (n, half)).permute(2, 1, 3, 0).contiguous(), turn)
+
+
+@dataclass(frozen=True, eq=False)
+class PinnedCost:
+    """E int 1/2 |u|^2 + V dt of pairs, relative to the Brownian bridge."""
+
+    cost: Cost
+    noise: float
+    base: Base | None = None
+    """Drift f; the energy is then 1/2 |u - f|^2."""
+    backward: bool = False
+    """Count 1/2 |v + f|^2 instead, of the drift v back in time."""
+
+    def estimate(self, knots: Knots, sample: Sample) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+        """Return energy and cost of each pair; their sum has a gradient, that of its expectation in the knots."""
+        paths = _Paths(knots, sample, self.noise)
+        energy = paths.energy()
+        if self.base is not None:
+            energy = energy + self._of_base(self.base, paths).mean((0, 1))
+        state = self._costs(paths, paths.states) if self.cost.differentiable else self._costs_by_values(paths)
+        return energy, state.mean((0, 1))
+
+    def _of_base(self, base: Base, paths: "_Paths") -> Float[Tensor, "draws s n"]:
+        """Return 1/2 |f|^2 - <u, f>, or with v for -u.
+
+        f may jump, so with noise its values give the gradient, as those of a cost do; compared with f at the mean.
+        """
+        control = paths.control(self.backward)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.noise):
+            f = self._drifts(base, paths, paths.states)
+        found = ((f / 2 - control) * f).sum(0)
+        if not self.noise:
+            return found
+        with torch.no_grad():
+            own = self._drifts(base, paths, paths.mean[:, None])
+            beyond = found - ((own / 2 - control) * own).sum(0)
+            gain, z, jump = paths.gain(self.backward), torch.cat([paths.z, -paths.z], 1), f - own
+            to_mean = (beyond * z + gain * jump) / paths.std
+            to_std = (beyond * (z.square().sum(0) - len(z)) + gain * (z * jump).sum(0)) / paths.std
+        towards = (to_mean * paths.mean[:, None]).sum(0) + to_std * paths.std
+        return found + towards - towards.detach()
+
+    def _drifts(self, base: Base, paths: "_Paths", states: Tensor) -> Float[Tensor, "d draws s n"]:
+        """Return f at states of the paths."""
+        found = base(paths.rows(states), paths.row_times(states.shape[1]))
+        return found.movedim(-1, 0).unflatten(1, states.shape[1:3])
+
+    def _costs_by_values(self, paths: "_Paths") -> Float[Tensor, "half s n"]:
+        """Return the cost, with the gradient that its values give.
+
+        d/dm E V = E V z / gamma and d/dgamma E V = E V (|z|^2 - d) / gamma, from states on opposite sides of the mean
+        and compared with the cost at the mean.
+        """
+        with torch.no_grad():
+            above, below = self._costs(paths, paths.states).chunk(2)
+            across = (above + below) / 2 - self._costs(paths, paths.mean[:, None])
+            ahead, z = (above - below) / 2, paths.z
+        towards = ahead * (z * paths.mean[:, None]).sum(0) + across * (z.square().sum(0) - len(z)) * paths.std
+        towards = towards / paths.std.detach()
+        return (above + below) / 2 + towards - towards.detach()
+
+    def _costs(self, paths: "_Paths", states: Float[Tensor, "d draws s n"]) -> Float[Tensor, "draws s n"]:
+        """Return V at states of the paths."""
+        found = self.cost(paths.rows(states), paths.row_times(states.shape[1]), self._crowd(paths, states))
+        return found.unflatten(0, states.shape[1:3])
+
+    def _crowd(self, paths: "_Paths", states: Float[Tensor, "d draws s n"]) -> Population | None:
+        """Return what a cost may know of the others at each row of states."""
+        if not self.cost.crowd:
+            return None
+        others = paths.rows(states.roll(paths.turn, -1))
+        centres = paths.rows(paths.mean[:, None]).detach()
+        widths = paths.std.detach() if self.noise else scott(centres).clamp(min=EDGE)[:, None].expand(centres.shape[:2])
+        many = states.shape[1]
+        return Population(others, centres.repeat(many, 1, 1), widths.repeat(many, 1))
+
+
+class _Paths:
+    """Paths at the times of a sample, and states of them."""
+
+    def __init__(self, knots: Knots, sample: Sample, noise: float) -> None:
+        self.knots, self.noise, self.t, self.z, self.turn = knots, noise, sample.t, sample.z, sample.turn
+        values, self._slopes = interpolation(self.t, knots.means.shape[1])
+        self.mean = values @ knots.means
+        if not noise:
+            self.states = self.mean[:, None]
+            return
+        y, slope = (matrix @ knots.scales for matrix in interpolation(self.t, len(knots.scales)))
+        self.h, self.h_rate = multiplier(y, slope)
+        self.square = (self.t * (1 - self.t))[:, None]
+        self.std = noise * self.square.sqrt() * self.h
+        self.states = _Mirrored.apply(self.mean, self.std, self.z)
+
+    def rows(self, states: Float[Tensor, "d draws s n"]) -> Float[Tensor, "rows n d"]:
+        """Return states as costs want them, where draws count as further times."""
+        return states.flatten(1, 2).movedim(0, -1)
+
+    def row_times(self, draws: int) -> Float[Tensor, "rows 1"]:
+        """Return the times of the rows."""
+        return self.t.repeat(draws)[:, None]
+
+    def energy(self) -> Float[Tensor, " n"]:
+        """Return that of each pair as `kinetic` tells it, the part of the deviation at the times of the sample."""
+        means = self.knots.means
+        whole = (means[:, -1] - means[:, 0]).square().sum(0)
+        own = ((means.shape[1] - 1) * means.diff(dim=1).square().sum((0, 1)) - whole) / 2
+        if not self.noise:
+            return own
+        spread = (self.h - 1 / self.h).square() / self.square + 4 * self.square * self.h_rate.square()
+        return own + len(means) * self.noise**2 / 8 * spread.mean(0)
+
+    def control(self, backward: bool) -> Float[Tensor, "d draws s n"]:
+        """Return u at the states, or -v."""
+        velocity = (self._slopes @ self.knots.means)[:, None]
+        if not self.noise:
+            return velocity
+        away = self.gain(backward) * self.z
+        return torch.cat([velocity + away, velocity - away], 1)
+
+    def gain(self, backward: bool) -> Float[Tensor, "s n"]:
+        """Return how steeply u, or -v, rises with the normal number of a state."""
+        turned = (1 if backward else -1) / self.h
+        gain = (1 - 2 * self.t)[:, None] * self.h + turned + 2 * self.square * self.h_rate
+        return self.noise / (2 * self.square.sqrt()) * gain
+
+
+class _Mirrored(torch.autograd.Function):
+    """Mean plus and minus deviation times normal numbers, with the gradient written out: half the time."""
+
+    @staticmethod
+    def forward(ctx: Any, mean: Tensor, std: Tensor, z: Tensor) -> Tensor:
+        half = z.shape[1]
+        states = z.new_empty(len(z), 2 * half, *z.shape[2:])
+        torch.mul(std, z, out=states[:, half:])
+        torch.add(mean[:, None], states[:, half:], out=states[:, :half])
+        torch.sub(mean[:, None], states[:, half:], out=states[:, half:])
+        ctx.save_for_backward(z)
+        return states
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *slope: Tensor) -> tuple[Tensor, Tensor, None]:  # pyrefly: ignore
+        (z,) = ctx.saved_tensors
+        above, below = slope[0].chunk(2, 1)
+        return (above + below).sum(1), (above - below).mul_(z).sum((0, 1)), None

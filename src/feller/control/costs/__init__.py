@@ -1,0 +1,38 @@
+"""What being somewhere costs: functions of state, time and crowd, and primitives that combine."""
+
+from feller.control.costs.cost import Cost, Function, Population, Scaled, Sum, Zero, check
+from feller.control.costs.crowd import Congestion, Entropy
+from feller.control.costs.density import NearData
+from feller.control.costs.latent import NearLatentPath
+from feller.control.costs.picture import Picture
+from feller.control.costs.polarise import Polarise
+from feller.control.costs.shapes import Box, Disc, Ellipse, Indicator, Neck, Quadric, Shape, SignedDistance, Smooth
+from feller.control.costs.surface import Boundary, NearSurface, Surface
+
+__all__ = [
+    "Boundary",
+    "Box",
+    "Congestion",
+    "Cost",
+    "Disc",
+    "Ellipse",
+    "Entropy",
+    "Function",
+    "Indicator",
+    "NearData",
+    "NearLatentPath",
+    "NearSurface",
+    "Neck",
+    "Picture",
+    "Polarise",
+    "Population",
+    "Quadric",
+    "Scaled",
+    "Shape",
+    "SignedDistance",
+    "Smooth",
+    "Sum",
+    "Surface",
+    "Zero",
+    "check",
+]

@@ -1,0 +1,74 @@
+"""Functions that obstacles and crowds are made of, with gradients written out: two to three times as fast.
+
+They are not to be differentiated twice. All are fastest where each entry of the states is contiguous: [d, times, n]
+whose first axis was moved to the end.
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+LOWEST = -80.0
+"""Below this the exponential is nothing beside any cost, and soon so small a number that processors become slow."""
+
+
+def softplus(z: Float[Tensor, " *b"]) -> Float[Tensor, " *b"]:
+    """Return log(1 + e^z)."""
+    return _Softplus.apply(z)
+
+
+def weighted_square(x: Float[Tensor, "*b d"], weights: Float[Tensor, " d"]) -> Float[Tensor, " *b"]:
+    """Return sum_i weight_i x_i^2."""
+    return _WeightedSquare.apply(x, weights)
+
+
+def nearness(x: Float[Tensor, "*b d"], y: Float[Tensor, "*b d"]) -> Float[Tensor, " *b"]:
+    """Return 2 / (|x - y|^2 + 1)."""
+    return _Nearness.apply(x, y)
+
+
+class _Softplus(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> Tensor:
+        z = z.clamp(min=LOWEST)
+        ctx.save_for_backward(z)
+        return F.softplus(z)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *slope: Tensor) -> Tensor:  # pyrefly: ignore
+        (z,) = ctx.saved_tensors
+        return torch.sigmoid(z).mul_(slope[0])
+
+
+class _WeightedSquare(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weights: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weights)
+        return x.square() @ weights
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *slope: Tensor) -> tuple[Tensor, None]:  # pyrefly: ignore
+        x, weights = ctx.saved_tensors
+        return (x * (2 * weights)).mul_(slope[0][..., None]), None
+
+
+class _Nearness(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:
+        away = x - y
+        near = (away.square() @ away.new_ones(away.shape[-1])).add_(1).reciprocal_()
+        ctx.save_for_backward(away, near)
+        return 2 * near
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *slope: Tensor) -> tuple[Tensor, Tensor | None]:  # pyrefly: ignore
+        away, near = ctx.saved_tensors
+        towards = near.square().mul_(-4).mul_(slope[0])[..., None] * away
+        return towards, -towards if ctx.needs_input_grad[1] else None

@@ -1,0 +1,185 @@
+"""How good a bridge is: whether its paths arrive, what they cost, and whether they keep out of obstacles."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Float64
+from torch import Tensor
+
+from feller.control.costs import Cost, Population
+from feller.control.costs.mixture import scott
+from feller.draws import Draws
+from feller.evaluate.sinkhorn_divergence import sinkhorn_divergence
+from feller.evaluate.wasserstein import wasserstein
+
+MOST = 1000
+"""Ends that are compared with members, at most: exact transport takes their number to the third power."""
+FEWEST = 10
+"""Ends and members below which no distance is told."""
+BLUR = 0.05
+"""Of the Sinkhorn divergence, in deviations of the members."""
+AT_ONCE = 2**22
+"""Numbers of states whose cost is asked for at once."""
+EXPLAIN = {
+    "w2": "How far reached ends must be moved, on average, to become as many real members (exact Wasserstein distance"
+    " of order 2, in the data's units): w2_floor is what real members are from each other.",
+    "w2_floor": "The same distance between two sets of as many real members.",
+    "sinkhorn": "The same as half a square, blurred (Sinkhorn divergence): near sinkhorn_floor the end is met.",
+    "sinkhorn_floor": "The same divergence between two sets of as many real members.",
+    "objective": "What a bridge makes least: control_cost and state_cost together, the mean over its paths.",
+    "control_cost": "Half the squared control, over the journey, in squared units of the data.",
+    "state_cost": "What the states on the way cost by --cost, over the journey.",
+    "inside_time": "Share of the time that paths spend inside obstacles.",
+    "inside_paths": "Share of the paths that are inside an obstacle at some time.",
+}
+"""What the numbers mean, for people."""
+
+
+def feasibility(
+    reached: Float[Tensor, "n d"],
+    real: Float[Tensor, "m d"],
+    draws: Draws,
+    *,
+    blur: float | None = None,
+    most: int = MOST,
+) -> dict[str, float | None]:
+    """Compare the ends that paths reached with the population that they were to reach.
+
+    All four sets have one size, half the members at most: distances between sets of other sizes do not compare. Where
+    the bridge learned from the same members, it may come nearer than the floor.
+
+    Args:
+        reached: Ends of paths.
+        real: Members of the population.
+        draws: Choose the ends and members that are compared.
+        blur: Of the divergence, in units of the data; by default a twentieth of the members' deviation.
+        most: How many are compared, at most.
+
+    Returns:
+        `sinkhorn` and `sinkhorn_floor` in squared units of the data, `w2` and `w2_floor` in its units; None where there
+        are too few.
+    """
+    size = min(len(reached), len(real) // 2, most)
+    if size < FEWEST:
+        return dict.fromkeys(("w2", "w2_floor", "sinkhorn", "sinkhorn_floor"))
+    ends = reached[_some(len(reached), size, draws.named("reached"))].double()
+    one, other = real[_some(len(real), 2 * size, draws.named("real"))].double().split(size)
+    if blur is None:
+        deviation = (real.double() - real.double().mean(0)).square().sum(1).mean().sqrt().item()
+        blur = BLUR * deviation or 1.0  # members that are all alike have no unit
+    return {
+        "w2": wasserstein(ends, one),
+        "w2_floor": wasserstein(other, one),
+        "sinkhorn": sinkhorn_divergence(ends, one, blur=blur),
+        "sinkhorn_floor": sinkhorn_divergence(other, one, blur=blur),
+    }
+
+
+def _some(n: int, size: int, draws: Draws) -> Tensor:
+    return torch.randperm(n, generator=draws.at("some").shared())[:size]
+
+
+@dataclass(frozen=True, eq=False)
+class Along:
+    """What trajectories do, time by time; means over them."""
+
+    times: Float64[Tensor, " s"]
+    """From 0 to 1."""
+    control: Float64[Tensor, " s"]
+    """Half the squared control."""
+    state: Float64[Tensor, " s"]
+    """What being there costs."""
+    inside: Float64[Tensor, " s"] | None
+    """Share that is inside an obstacle; None where there are none."""
+    touched: float | None
+    """Share of the trajectories that is inside at some of the times."""
+
+    def averages(self) -> dict[str, float | None]:
+        """Return the means over the journey, by the trapezoidal rule, under the names of `EXPLAIN`."""
+        control, state = self._over(self.control), self._over(self.state)
+        return {
+            "objective": control + state,
+            "control_cost": control,
+            "state_cost": state,
+            "inside_time": None if self.inside is None else self._over(self.inside),
+            "inside_paths": self.touched,
+        }
+
+    def logged(self, number: int = 15, *, backward: bool = False) -> tuple[float, float]:
+        """Return control and state cost as the code of the GSBM paper logs them: means over a few times.
+
+        The last control of a simulation counts as 0 there, so that the first mean is low by 1 / number.
+
+        Args:
+            number: Of equally spaced times, both ends among them.
+            backward: The simulation ended at the first time.
+
+        Raises:
+            ValueError: If these times are not among ours.
+        """
+        if (len(self.times) - 1) % (number - 1):
+            raise ValueError(f"expected some times {number - 1} steps apart, got {len(self.times)} times")
+        every = (len(self.times) - 1) // (number - 1)
+        control = self.control[::every].clone()
+        control[0 if backward else -1] = 0
+        return control.mean().item(), self.state[::every].mean().item()
+
+    def _over(self, values: Float64[Tensor, " s"]) -> float:
+        whole = (self.times[-1] - self.times[0]).item()
+        return torch.trapezoid(values, self.times).item() / whole
+
+
+def along(
+    times: Sequence[float],
+    states: Float[Tensor, "n s d"],
+    control: Float[Tensor, "n s d"],
+    cost: Cost,
+    draws: Draws,
+    *,
+    width: float | None = None,
+) -> Along:
+    """Measure trajectories.
+
+    Args:
+        times: Of the journey from 0 to 1, increasing.
+        states: Where the trajectories are then.
+        control: Their drift, without what acts by itself.
+        cost: V.
+        draws: Choose the other member of the crowd that a state meets.
+        width: Of the kernels that make up the crowd's density; by default Scott's, time by time.
+    """
+    when = torch.tensor(list(times), dtype=torch.float64)
+    moved = states.movedim(1, 0)
+    priced = cost.for_pairs(states[:, 0], states[:, -1])
+    some = max(1, AT_ONCE // states[:, 0].numel())
+    at = when.to(states)[:, None]
+    with torch.no_grad():
+        state = torch.cat(
+            [
+                priced(moved[rows], at[rows], _crowd(moved[rows], draws.named(int(rows[0])), width)).double().mean(1)
+                for rows in torch.arange(len(when)).split(some)
+            ]
+        )
+    inside = _inside(cost, moved)
+    return Along(
+        when,
+        control.double().square().sum(2).mean(0).cpu() / 2,
+        state.cpu(),
+        None if inside is None else inside.double().mean(1).cpu(),
+        None if inside is None else inside.any(0).double().mean().item(),
+    )
+
+
+def _crowd(x: Float[Tensor, "s n d"], draws: Draws, width: float | None) -> Population:
+    """Return the trajectories as a crowd: each state meets that of another trajectory."""
+    n = x.shape[1]
+    shift = 1 + int(draws.at("partner").integers(max(n - 1, 1), (1,)))
+    widths = scott(x)[:, None].expand(x.shape[:2]) if width is None else width
+    return Population(x.roll(shift, 1), x, widths)
+
+
+def _inside(cost: Cost, x: Float[Tensor, "s n d"]) -> Bool[Tensor, "s n"] | None:
+    """Tell which states are inside an obstacle; None where there are none."""
+    found = [obstacle(x) for obstacle in cost.obstacles]
+    return torch.stack(found).any(0) if found else None

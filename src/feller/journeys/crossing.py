@@ -1,0 +1,248 @@
+"""What a finished bridge leaves in its run folder: paths, pairs, numbers and a page to look at."""
+
+import datetime
+import platform
+import shlex
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from feller import __version__
+from feller.bridging import BridgeProblem, FoundBridge
+from feller.control.bridges.crowd import Crowd
+from feller.control.bridges.gaussian import GaussianPaths
+from feller.control.bridges.in_leg import InLeg
+from feller.control.bridges.path_integral import PathIntegral
+from feller.control.bridges.walk import Walk, legs_of
+from feller.control.costs import Zero
+from feller.couplings.transport import assign
+from feller.data.images.modality import Images
+from feller.draws import Draws
+from feller.evaluate.bridge import EXPLAIN, Along, along, feasibility
+from feller.journeys.bridged import Bridged, command_of
+from feller.journeys.populations import Populations
+from feller.journeys.tell import Tell
+from feller.journeys.trajectories import values_of, write_paths
+from feller.record import to_data
+from feller.report.film import film
+from feller.report.motion import motion
+from feller.report.page import Findings, write_report
+from feller.report.passage import Passed, by_round, over_time
+from feller.report.pictures import Picture
+from feller.report.view import Field, Scene, look
+from feller.run import Run
+from feller.train.engine import engine
+from feller.train.metrics import read_metrics
+
+LEAST, MOST = 500, 2000
+"""Trajectories that are followed for files and page, where the first population has fewer or more members."""
+COMPARED, WEIGHED = 64, 200
+"""Pairs whose trajectories are weighed, and how many of each."""
+STRAIGHT = 500
+"""Pairs of the plain bridge that the one found is compared with."""
+
+
+def report_bridge(
+    run: Run, bridged: Bridged, crowd: Populations, found: FoundBridge, notes: tuple[str, ...], tell: Tell
+) -> dict[str, Any]:
+    """Follow trajectories from the first population to the last, write files and the page.
+
+    Returns:
+        The numbers of the page, and where it is under `report`.
+    """
+    tell.task("following trajectories")
+    walked, which = _crossed(found, bridged, crowd)
+    draws = Draws(bridged.seed).named("report")
+    flat, control = walked.states.flatten(2), walked.control.flatten(2)
+    seen = along(walked.times, flat, control, found.problem.cost, draws)
+    numbers: dict[str, Any] = {**_arrivals(walked, found.problem, bridged, draws), **seen.averages()}
+    numbers["objective_straight"] = _straight(found.problem, crowd, walked, draws)
+    numbers |= {"ess": _ess(found, walked, draws), **_rounds(run), "noise": bridged.noise, "n": len(walked.states)}
+    numbers = {name: value for name, value in numbers.items() if value is not None}
+    if engine().is_first:
+        write_paths(run, bridged, crowd.modality, walked, which, crowd.states[-1])
+        tell.task("drawing")
+        write_report(run.path, _findings(run, bridged, crowd, found, walked, seen, numbers, notes))
+    tell.done()
+    return {**numbers, "report": str(run.path / "report.html")}
+
+
+def _crossed(found: FoundBridge, bridged: Bridged, crowd: Populations) -> tuple[Walk, Tensor]:
+    """Push members of the first population through; return trajectories, and which members began them."""
+    first = crowd.states[0]
+    number = min(max(len(first), LEAST), MOST)
+    weights = getattr(found.problem.crowds[0][0], "weights", None)
+    which = Crowd(torch.arange(len(first))[:, None], weights)(number, Draws(bridged.seed).named("cross"))[:, 0]
+    return found.walk(first[which], bridged.seed), which
+
+
+def _arrivals(walked: Walk, problem: BridgeProblem, bridged: Bridged, draws: Draws) -> dict[str, float | None]:
+    """Compare where trajectories are with each population that they should have become."""
+    numbers: dict[str, float | None] = {}
+    for leg, (begin, length) in enumerate(legs_of(problem.times)):
+        place = int(np.argmin(np.abs(np.array(walked.times) - (begin + length))))
+        real = problem.crowds[leg][1](2 * MOST, draws.named("real", leg)).flatten(1)
+        met = feasibility(walked.states[:, place].flatten(1), real[: 2 * MOST], draws.named("met", leg))
+        last = leg == len(problem.crowds) - 1
+        numbers |= {name if last else f"{name}_{bridged.times[leg + 1]:g}": value for name, value in met.items()}
+    return numbers
+
+
+def _straight(problem: BridgeProblem, crowd: Populations, walked: Walk, draws: Draws) -> float | None:
+    """Return the objective of plain Brownian bridges between members paired at the least distance."""
+    total = 0.0
+    for leg, (begin, length) in enumerate(legs_of(problem.times)):
+        size = min(STRAIGHT, *map(len, crowd.states[leg : leg + 2]))
+        x_0, x_1 = (
+            Crowd(x)(size, draws.named("straight", leg, k)).flatten(1)
+            for k, x in enumerate(crowd.states[leg : leg + 2])
+        )
+        x_0 = x_0[assign(x_0, x_1)]
+        paths = GaussianPaths.straight(x_0, x_1, problem.noise * length**0.5, 2, 2)
+        t = torch.linspace(0, 1, 29, dtype=x_0.dtype)
+        moments = paths.grid(t)
+        z = draws.at("straight", leg).normal(tuple(moments.mean.shape), x_0.dtype)
+        states = moments.mean + moments.std[..., None] * z
+        control = ((x_1 - x_0) / length)[:, None].expand(states.shape)
+        times = [begin + length * share for share in t.tolist()]
+        averages = along(times, states, control, problem.cost, draws.named("cost", leg)).averages()
+        total += length * (averages["objective"] or 0.0)
+    return total
+
+
+def _ess(found: FoundBridge, walked: Walk, draws: Draws) -> float | None:
+    """Return which share of trajectories of pinned paths counts when weighed by the cost; None without noise or cost."""
+    problem, how = found.problem, found.how
+    if not problem.noise or isinstance(problem.cost, Zero) or problem.cost.crowd:
+        return None
+    shares = []
+    knots = how.control.mean_knots
+    for leg, (begin, length) in enumerate(legs_of(problem.times)):
+        states = walked.states[:COMPARED, leg * (knots - 1) : (leg + 1) * (knots - 1) + 1].flatten(2)
+        cost = InLeg(problem.cost, begin, length)
+        paths = GaussianPaths.along(states, problem.noise * length**0.5, how.control.scale_knots)
+        paths, _ = how.control.solve(paths, cost, draws.named("pinned", leg))
+        weighted = PathIntegral(trajectories=WEIGHED).weigh(paths, cost, draws.named("weigh", leg))
+        shares.append(float(weighted.ess.mean()) / WEIGHED)
+    return min(shares)
+
+
+def _rounds(run: Run) -> dict[str, float]:
+    """Return what the rounds took."""
+    rows = read_metrics(run.metrics)
+    last = rows[-1] if rows else {}
+    return {
+        "lost": max((row.get("lost", 0.0) for row in rows), default=0.0),
+        "rounds": len(rows),
+        "seconds": last.get("seconds", 0.0),
+    }
+
+
+def _findings(
+    run: Run,
+    bridged: Bridged,
+    crowd: Populations,
+    found: FoundBridge,
+    walked: Walk,
+    seen: Along,
+    numbers: dict[str, Any],
+    notes: tuple[str, ...],
+) -> Findings:
+    """Put together what the page shows."""
+    push = shlex.join(["feller", "sample", str(run.path), "--from", bridged.populations[0], "--out", "pushed.npz"])
+    longer = shlex.join(["feller", "bridge", "--resume", "--out", str(run.path), *bridged.costs_again, "--rounds"])
+    rounds = len(read_metrics(run.metrics))
+    return Findings(
+        title=f"A bridge from {bridged.populations[0]} to {bridged.populations[-1]}",
+        command=command_of(bridged, found.how, run),
+        made=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        judged=(
+            f"Followed: {len(walked.states):,} trajectories from members of {bridged.populations[0]}; their ends are"
+            f" compared with members of {bridged.populations[-1]}."
+        ),
+        numbers=numbers,
+        explanations={**EXPLAIN, **OWN},
+        notes=(*bridged.notes, *notes),
+        settings=to_data(found.how),
+        curve=None,
+        seen="Paths",
+        pictures=_pictures(run, bridged, crowd, found, walked, seen, numbers),
+        next_steps=[
+            (push, "push others through"),
+            (f"{longer} {rounds + 4}", "go on for four more rounds"),
+        ],
+        versions={"feller": __version__, "torch": torch.__version__, "python": platform.python_version()},
+    )
+
+
+OWN = {
+    "objective_straight": "The objective of plain Brownian bridges between members paired at the least distance, which"
+    " do not mind the cost.",
+    "ess": "Share of trajectories of pinned paths that count when the cost weighs them (effective sample size): near"
+    " 1 these paths are the best there are, near 0 they are not.",
+    "lost": "Share of the trajectories that ran away and were drawn anew, in the worst round.",
+    "noise": "Deviation of a free walk after the whole journey, in units of the data.",
+}
+"""What numbers of our own mean, for people."""
+
+
+def _pictures(
+    run: Run,
+    bridged: Bridged,
+    crowd: Populations,
+    found: FoundBridge,
+    walked: Walk,
+    seen: Along,
+    numbers: dict[str, Any],
+) -> list[tuple[str, Picture]]:
+    """Draw paths as they move, what they cost along time, and how the rounds went."""
+    begin, end = bridged.times[0], bridged.times[-1]
+    times = begin + (end - begin) * np.array(walked.times)
+    paths = values_of(crowd.modality, walked.states)
+    if isinstance(crowd.modality, Images):
+        shown = [("Pictures on their way", film(_colours(paths), [f"{time:.3g}" for time in times]))]
+    else:
+        scene = Scene(
+            times=times,
+            paths=paths,
+            populations=[values_of(crowd.modality, x[:, None])[:, 0] for x in crowd.states],
+            names=bridged.populations,
+            columns=crowd.modality.columns,
+            seen=bridged.times,
+            field=_field(found.problem, crowd),
+        )
+        shown = [(f"Paths from one population to the next. {look(scene).said}".strip(), motion(scene))]
+    curves = {"control": seen.control.numpy(), "state cost": seen.state.numpy()}
+    if isinstance(found.problem.cost, Zero):
+        del curves["state cost"]
+    shown.append(("What paths cost along time", over_time(times, curves)))
+    rows = [
+        Passed(number=int(row["step"]), backward=bool(row["backward"]), objective=row["objective"], w2=row.get("w2"))
+        for row in read_metrics(run.metrics)
+    ]
+    if rows:
+        shown.append(("Rounds", by_round(rows, numbers.get("w2_floor"))))
+    return shown
+
+
+def _colours(paths: np.ndarray) -> np.ndarray:
+    """Return pictures with a last axis of colours and 256 levels."""
+    whole = paths if paths.ndim == 5 else paths[..., None]
+    top = whole.max() or 1
+    return (whole.astype(np.float64) * (255 / top)).clip(0, 255).round().astype(np.uint8)
+
+
+def _field(problem: BridgeProblem, crowd: Populations) -> Field | None:
+    """Return the cost of places in the plane, in the middle of the journey."""
+    cost = problem.cost
+    if isinstance(cost, Zero) or cost.crowd or tuple(crowd.states[0].shape[1:]) != (2,):
+        return None
+
+    def field(places: np.ndarray) -> np.ndarray:
+        x = crowd.modality.encode(torch.from_numpy(places))
+        with torch.no_grad():
+            return cost(x[None], x.new_tensor([[0.5]]))[0].double().numpy()
+
+    return field

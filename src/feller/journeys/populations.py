@@ -1,0 +1,116 @@
+"""The populations of a bridge: read, of one kind, in units of their own."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from feller.data.images.modality import Images
+from feller.data.modality import Dataset, Modality
+from feller.data.read import read
+from feller.data.rows.modality import Rows
+from feller.data.rows.places import FLAT
+from feller.data.rows.points import Points
+from feller.errors import InputError, UsageError
+from feller.journeys.asked import fingerprint
+
+FAR = 1000.0
+"""Extents of the data from zero beyond which single precision would round their places."""
+
+
+@dataclass(frozen=True, eq=False)
+class Populations:
+    """Members of each population, as they were read and as states: places that are not scaled."""
+
+    names: tuple[str, ...]
+    """Files, folders or examples."""
+    modality: Modality
+    states: tuple[Tensor, ...]
+    """Of each, [n, *d]."""
+    notes: tuple[str, ...]
+    prints: tuple[str, ...]
+    """Hashes of what was read."""
+
+    @property
+    def together(self) -> Float[Tensor, " n *d"]:
+        """All members."""
+        return torch.cat(self.states)
+
+    @property
+    def spread(self) -> float:
+        """Deviation of an entry of a state within its population, over all entries and populations."""
+        return float(torch.stack([(x - x.mean(0)).square().mean() for x in self.states]).mean().sqrt())
+
+
+def read_populations(names: Sequence[str], longest: int | None = None) -> Populations:
+    """Read populations and bring them to one kind; the first decides on columns and sizes.
+
+    Args:
+        names: Files, folders or examples.
+        longest: Longer side that pictures are brought to.
+
+    Raises:
+        InputError: If one is missing or damaged, has other columns, holds one member only, or is the same as another.
+        UsageError: If there are fewer than two, or they are neither numbers nor pictures.
+    """
+    if len(names) < 2:
+        raise UsageError(f"a bridge joins two populations or more, got {len(names)}: name A and B")
+    first = _read(names[0], longest, None)
+    sets = [first, *(_read(name, longest, first) for name in names[1:])]
+    for name, data in zip(names, sets, strict=True):
+        if len(data) < 2:
+            raise InputError(f"{name}: expected a population, got one {_member(data)}; two are the least")
+    for (one, a), (other, b) in zip(
+        zip(names, sets, strict=True), zip(names[1:], sets[1:], strict=False), strict=False
+    ):
+        if a.values.shape == b.values.shape and torch.equal(_sorted(a.values), _sorted(b.values)):
+            raise InputError(f"{one} and {other} hold the same members, so there is nothing to bridge; name another")
+    modality = _unscaled(first.modality, sets)
+    labels = [name for name, data in zip(names, sets, strict=True) if data.given]
+    notes = [note for data in sets for note in data.notes if "constant" not in note]
+    if labels:
+        notes.append(f"labels were left aside: {', '.join(labels)}")
+    return Populations(
+        tuple(names),
+        modality,
+        tuple(modality.encode(data.values) for data in sets),
+        tuple(dict.fromkeys(notes)),
+        tuple(fingerprint(data) for data in sets),
+    )
+
+
+def _read(name: str, longest: int | None, first: Dataset | None) -> Dataset:
+    """Read one population, as plain numbers where rows could mean more."""
+    if first is not None:
+        kind = first.modality
+        return replace(read(name, like=replace(kind, classes=()) if isinstance(kind, Points) else kind), given={})
+    data = read(name, size=longest)
+    if isinstance(data.modality, Rows) and not isinstance(data.modality, Points):
+        data = read(name, space=FLAT)
+    if not isinstance(data.modality, Points | Images):
+        raise UsageError(f"a bridge joins rows of numbers or pictures, and {name} holds {data.modality.called}")
+    return data
+
+
+def _member(data: Dataset) -> str:
+    return "row" if isinstance(data.modality, Points) else "picture"
+
+
+def _sorted(values: Tensor) -> Tensor:
+    """Bring members into an order that does not depend on that of the file."""
+    rows = values.flatten(1).double()
+    for column in reversed(range(min(rows.shape[1], 8))):
+        rows = rows[rows[:, column].argsort(stable=True)]
+    return rows
+
+
+def _unscaled(kind: Modality, sets: Sequence[Dataset]) -> Modality:
+    """Return the kind with places that are moved, if they are far from zero, and never scaled."""
+    if not isinstance(kind, Points):
+        return replace(kind, classes=()) if isinstance(kind, Images) else kind
+    values = torch.cat([data.values for data in sets]).double()
+    mean, extent = values.mean(0), (values.amax(0) - values.amin(0)).max().clamp(min=1e-300)
+    moved = tuple(mean.tolist()) if mean.abs().max() > FAR * extent else (0.0,) * len(kind.columns)
+    return replace(kind, mean=moved, scale=(1.0,) * len(kind.columns), classes=())

@@ -1,0 +1,77 @@
+"""Trajectories and pairs of a bridge as files."""
+
+import csv
+import io
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from feller.control.bridges.walk import Walk
+from feller.couplings.cost import SquaredDistance
+from feller.data.arrays import write_arrays
+from feller.data.images.modality import Images
+from feller.data.modality import Modality
+from feller.journeys.bridged import Bridged
+from feller.record import replace_file
+from feller.run import Run
+
+NUMBERS = 2**22
+"""Numbers of paths that are written as text, at most."""
+
+
+def write_paths(run: Run, bridged: Bridged, modality: Modality, walked: Walk, which: Tensor, last: Tensor) -> None:
+    """Write `paths.npz` and `pairs.npz`, and for rows of numbers the same as tables.
+
+    `paths` [n, times, ...] are in the units of the data, `times` as the person gave them. A pair is the row of a member
+    of the first population, from 1, the place that it reached, and the row of the nearest member of the last population
+    such that none is taken twice more often than need be.
+    """
+    begin, end = bridged.times[0], bridged.times[-1]
+    times = begin + (end - begin) * np.array(walked.times)
+    paths = values_of(modality, walked.states)
+    partners = nearest_partners(walked.states[:, -1].flatten(1), last.flatten(1))
+    pairs = {"from_row": which.numpy() + 1, "to_row": partners.numpy() + 1}
+    names = {} if isinstance(modality, Images) else {"columns": np.array(modality.columns)}
+    write_arrays({"paths": paths, "samples": paths[:, -1], "times": times, **names}, run.path / "paths.npz")
+    write_arrays({**pairs, "x_0": paths[:, 0], "x_1": paths[:, -1], **names}, run.path / "pairs.npz")
+    if isinstance(modality, Images):
+        return
+    columns = list(modality.columns)
+    ends = np.concatenate([paths[:, 0], paths[:, -1]], 1)
+    head = ["from_row", "to_row", *(f"{name}_{end}" for end in ("from", "to") for name in columns)]
+    _write_table(run.path / "pairs.csv", head, zip(*pairs.values(), *ends.T, strict=True))
+    if paths.size <= NUMBERS:
+        n, steps, d = paths.shape
+        rows = zip(np.repeat(np.arange(1, n + 1), steps), np.tile(times, n), *paths.reshape(-1, d).T, strict=True)
+        _write_table(run.path / "paths.csv", ["path", "time", *columns], rows)
+
+
+def values_of(modality: Modality, states: Float[Tensor, "n times *d"]) -> np.ndarray:
+    """Return states of trajectories in the units and the layout of the data."""
+    n, times = states.shape[:2]
+    decoded = modality.decode(states.flatten(0, 1))
+    samples = modality.arrays(decoded, {})["samples"]
+    return samples.reshape(n, times, *samples.shape[1:])
+
+
+def nearest_partners(reached: Float[Tensor, "n d"], members: Float[Tensor, "m d"]) -> Tensor:
+    """Return a member for each place that was reached, at the least squared distance, all about as often."""
+    from scipy.optimize import linear_sum_assignment  # takes longer to load than the rest of feller
+
+    turns = -(-len(reached) // len(members))
+    columns = torch.arange(len(members)).repeat(turns)
+    cost = SquaredDistance()(reached.double(), members.double(), {})
+    _, chosen = linear_sum_assignment(cost[:, columns].numpy())
+    return columns[torch.from_numpy(chosen)]
+
+
+def _write_table(path: Any, head: list[str], rows: Any) -> None:
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(head)
+    for row in rows:
+        writer.writerow([repr(float(one)) if isinstance(one, np.floating) else int(one) for one in row])
+    replace_file(path, file.getvalue())

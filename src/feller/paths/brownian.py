@@ -1,0 +1,63 @@
+"""Brownian bridges between pairs: random walks that are known to end where they should."""
+
+import math
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from feller.draws import Draw
+from feller.errors import UsageError
+from feller.paths.path import Path
+from feller.processes import Characteristics
+from feller.tree import pad_right
+
+
+@dataclass(frozen=True)
+class Brownian(Path):
+    """X_t ~ N((1 - t) x_0 + t x_1, noise^2 t (1 - t) I); the network answers with the drift of the diffusion.
+
+    Source: Peluchetti 2022, "Non-denoising forward-time diffusions"; Shi et al. 2023, "Diffusion Schrödinger bridge
+    matching", arXiv 2303.16852.
+    """
+
+    noise: float
+    """Deviation of a free walk after time 1, in the data's units; 0 for straight lines."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.noise < math.inf:
+            raise UsageError(f"expected a noise of 0 or more, got {self.noise:g}; it is in the data's own units")
+
+    def sample(
+        self, x_0: Float[Tensor, " b *d"], x_1: Float[Tensor, " b *d"], t: Float[Tensor, " b"], draw: Draw | None = None
+    ) -> Float[Tensor, " b *d"]:
+        """Draw from the bridge.
+
+        Raises:
+            TypeError: If there is noise and nothing to draw it from.
+        """
+        time = pad_right(t.to(x_0.dtype), x_0)
+        mean = (1 - time) * x_0 + time * x_1
+        if not self.noise:
+            return mean
+        if draw is None:
+            raise TypeError("a Brownian bridge draws its states: pass `draw`, such as Draws(0).at('path')")
+        return mean + self.noise * (time * (1 - time)).sqrt() * draw.normal(tuple(x_0.shape), x_0.dtype, x_0.device)
+
+    def target(
+        self,
+        x_t: Float[Tensor, " b *d"],
+        x_0: Float[Tensor, " b *d"],
+        x_1: Float[Tensor, " b *d"],
+        t: Float[Tensor, " b"],
+    ) -> Float[Tensor, " b *d"]:
+        """Return (x_1 - x_t) / (1 - t), in state per time; within 1e-6 of t = 1 it no longer grows."""
+        return (x_1 - x_t) / pad_right((1 - t).to(x_t.dtype).clamp(min=1e-6), x_t)
+
+    def characteristics(
+        self, prediction: Float[Tensor, " b *d"], x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"]
+    ) -> Characteristics:
+        """Return the prediction as drift, with noise that is the same everywhere."""
+        if not self.noise:
+            return Characteristics(velocity=prediction)
+        return Characteristics(velocity=prediction, diffusion=x_t.new_full((1,) * x_t.ndim, self.noise**2))

@@ -1,0 +1,172 @@
+"""Paths between populations, drawn: as they move, and all at once."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image
+
+from feller.report.animation import Animation, animated
+from feller.report.paper import painted, paper
+from feller.report.view import Field, Scene, View, look
+
+COLOURS = ("#1f5fa8", "#d1661b", "#2b8a57", "#8a3d8f", "#8c6d1f", "#5a5f66")
+"""Of the populations, in the order of time; those that move blend from one to the next."""
+FRAMES, TRAIL = 48, 9
+"""Of an animation, and those whose way is still seen behind a point."""
+PACE, BEGIN, END = 75, 700, 1600
+"""Milliseconds of a frame, of the first and of the last."""
+WALKERS, LINES, MEMBERS = 240, 200, 400
+"""Paths that move, paths that are drawn whole, and members of each population, at most."""
+WIDE = 5.6
+"""Inches of a picture."""
+GRID = 200
+"""Places along each axis where the cost is asked for."""
+
+
+def motion(scene: Scene) -> Animation:
+    """Draw points that move from the first population to the last, with a trail, before the cost in grey."""
+    view = look(scene)
+    figure, axes = _stage(scene, view)
+    shares = np.linspace(0, 1, FRAMES)
+    times = scene.times[0] + shares * (scene.times[-1] - scene.times[0])
+    places = along(view.paths[:WALKERS], scene.times, times)
+    colours = _blended(scene, times)
+    from matplotlib.collections import LineCollection
+
+    trails = LineCollection([], linewidths=0.9, alpha=0.22, animated=True)
+    walkers = axes.scatter([], [], s=15, linewidths=0.4, edgecolors="white", zorder=5, animated=True)
+    clock = _clock(axes)
+    axes.add_collection(trails, autolim=False)
+    canvas = figure.canvas
+    canvas.draw()
+    empty, frames = canvas.copy_from_bbox(figure.bbox), []
+    for k, time in enumerate(times):
+        canvas.restore_region(empty)
+        trails.set_segments(list(places[:, max(0, k - TRAIL) : k + 1]))
+        trails.set_color(colours[k])
+        walkers.set_offsets(places[:, k])
+        walkers.set_facecolor(colours[k])
+        clock.set_text(f"time {written(time, scene.times)}")
+        for artist in (trails, walkers, clock):
+            axes.draw_artist(artist)
+        frames.append(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
+    pace = [BEGIN, *[PACE] * (FRAMES - 2), END]
+    return animated(frames, pace, trajectories(scene))
+
+
+def trajectories(scene: Scene) -> Image.Image:
+    """Draw whole paths over the cost in grey, from the colour of where they begin to that of where they end."""
+    from matplotlib.collections import LineCollection
+
+    view = look(scene)
+    figure, axes = _stage(scene, view)
+    paths = view.paths[:LINES]
+    middles = (scene.times[:-1] + scene.times[1:]) / 2
+    for k, colour in enumerate(_blended(scene, middles)):
+        pieces = LineCollection(list(paths[:, k : k + 2]), linewidths=0.7, alpha=0.4, color=colour, capstyle="round")
+        axes.add_collection(pieces, autolim=False)
+    return painted(figure)
+
+
+def along(
+    paths: Float[np.ndarray, "n s 2"], times: Float[np.ndarray, " s"], wanted: Float[np.ndarray, " k"]
+) -> Float[np.ndarray, "n k 2"]:
+    """Return where paths are at other times, straight between those known."""
+    right = np.searchsorted(times, wanted).clip(1, len(times) - 1)
+    share = (wanted - times[right - 1]) / (times[right] - times[right - 1])
+    return paths[:, right - 1] + share[:, None] * (paths[:, right] - paths[:, right - 1])
+
+
+def written(time: float, times: Float[np.ndarray, " s"]) -> str:
+    """Write a time with as many digits as its journey needs."""
+    span = times[-1] - times[0]
+    digits = int(np.clip(2 - np.floor(np.log10(span)), 0, 6)) if span > 0 else 0
+    return f"{time:.{digits}f}"
+
+
+def _stage(scene: Scene, view: View) -> tuple[Any, Any]:
+    """Draw what stands still: axes, cost and populations."""
+    low, high = _frame(scene, view)
+    extent = high - low
+    shape = extent[1] / extent[0] if view.true and 0.25 < extent[1] / extent[0] < 4 else 0.7
+    figure = paper(WIDE, float(np.clip(WIDE * shape, 1.8, 6.2)) + 0.75)
+    axes = figure.add_subplot()
+    if view.true and 0.25 < extent[1] / extent[0] < 4:
+        axes.set_aspect("equal")
+    axes.set_xlim(low[0], high[0])
+    axes.set_ylim(low[1], high[1])
+    for name, text in zip(("x", "y"), view.labels, strict=True):
+        getattr(axes, f"set_{name}label")(text, parse_math=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    if scene.field is not None and scene.paths.shape[2] == 2:
+        _draw_field(axes, scene.field, low, high)
+    for members, name, colour in zip(view.populations, scene.names, _colours(len(view.populations)), strict=True):
+        some = members[:MEMBERS]
+        axes.scatter(some[:, 0], some[:, 1], s=7, color=colour, alpha=0.28, linewidths=0, zorder=2, label=_short(name))
+    legend = figure.legend(loc="outside upper left", ncols=3, frameon=False, markerscale=2, handletextpad=0.2)
+    for handle, text in zip(legend.legend_handles, legend.get_texts(), strict=True):
+        handle.set_alpha(1)
+        text.set_parse_math(False)
+    return figure, axes
+
+
+def _frame(scene: Scene, view: View) -> tuple[Float[np.ndarray, " 2"], Float[np.ndarray, " 2"]]:
+    """Return the corners of what is shown: all members and paths, and a margin, wider where there is a cost to see."""
+    places = np.concatenate([*view.populations, view.paths.reshape(-1, 2)])
+    low, high = places.min(0), places.max(0)
+    is_plane = scene.paths.shape[2] == 2
+    margin = (0.12 if is_plane and scene.field is not None else 0.04) * (high - low)
+    margin = np.where(margin > 0, margin, 0.5)
+    low, high = low - margin, high + margin
+    if is_plane and scene.frame is not None:
+        left, right, bottom, top = scene.frame
+        low, high = np.minimum(low, [left, bottom]), np.maximum(high, [right, top])
+    return low, high
+
+
+def _draw_field(axes: Any, field: Field, low: Float[np.ndarray, " 2"], high: Float[np.ndarray, " 2"]) -> None:
+    """Shade where being costs: white where least, grey from a cost that a twentieth of the places reach."""
+    x, y = (np.linspace(a, b, GRID) for a, b in zip(low, high, strict=True))
+    places = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
+    cost = np.nan_to_num(np.asarray(field(places), dtype=np.float64).reshape(GRID, GRID), posinf=np.inf, nan=0.0)
+    finite = cost[np.isfinite(cost)]
+    if not len(finite) or cost.max() <= finite.min():
+        return
+    least, most = finite.min(), max(np.quantile(finite, 0.95), finite.min() + 0.02 * (finite.max() - finite.min()))
+    shade = ((cost - least) / max(most - least, 1e-300)).clip(0, 1) ** (1 / 3)  # edges are seen, and slopes inside
+    axes.imshow(
+        0.55 * shade,
+        extent=(low[0], high[0], low[1], high[1]),
+        origin="lower",
+        cmap="Greys",
+        vmin=0,
+        vmax=1,
+        aspect=axes.get_aspect(),  # which imshow would change
+        interpolation="bilinear",
+        zorder=0,
+    )
+
+
+def _clock(axes: Any) -> Any:
+    """Return the text that tells the time."""
+    box = {"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 2}
+    return axes.text(0.02, 0.97, "", transform=axes.transAxes, va="top", size=12, bbox=box, zorder=6, animated=True)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 30 else f"…{name[-29:]}"
+
+
+def _colours(number: int) -> list[str]:
+    return [COLOURS[k % len(COLOURS)] for k in range(number)]
+
+
+def _blended(scene: Scene, times: Float[np.ndarray, " k"]) -> Sequence[tuple[float, float, float]]:
+    """Return a colour for each time, between those of the populations before and after."""
+    from matplotlib.colors import to_rgb
+
+    known = np.array([to_rgb(colour) for colour in _colours(len(scene.populations))])
+    red, green, blue = (np.interp(times, scene.when, known[:, c]).tolist() for c in range(3))
+    return list(zip(red, green, blue, strict=True))

@@ -1,0 +1,207 @@
+"""feller bridge, and what is pushed through it."""
+
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from feller.cli import main
+
+SHORT = ["--pairs", "64", "--train.steps", "5", "--train.batch", "64", "--control.steps", "5", "--calls", "28"]
+SHORT += ["--control.mean-knots", "5", "--control.scale-knots", "5"]
+
+
+def table(name: str, values: np.ndarray, head: str = "x,y") -> str:
+    np.savetxt(name, values, delimiter=",", header=head, comments="")
+    return name
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """Two populations on either side of a wall with two doors, and a bridge in two rounds."""
+    folder = tmp_path_factory.mktemp("bridge")
+    rng = np.random.default_rng(0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        table("a.csv", rng.normal((6, 10), 1, (60, 2)))
+        table("b.csv", rng.normal((24, 10), 1, (40, 2)))
+        room = np.full((20, 30), 255, dtype=np.uint8)
+        room[:, 14:16] = 0
+        room[3:7, 14:16] = room[13:17, 14:16] = 255
+        Image.fromarray(room).save("room.png")
+        (folder / "mine.py").write_text(
+            "def hill(x, t):\n    return 10 * (-(x - 15).square().sum(-1) / 8).exp()\n\n"
+            "def wall(x, t):\n    return 100.0 * ((x[:, 0] - 15).abs() < 1)\n\n"
+            "def broken(x, t):\n    return (x[:, 0] - 15).sqrt()\n\n"
+            "def crowd(x, t, population):\n    return population.log_density(x)\n\n"
+            "def wrong(x, t):\n    return x\n"
+        )
+        assert main(["bridge", "a.csv", "b.csv", "--cost", "room.png", "--rounds", "2", "--out", "run", *SHORT]) == 0
+    return folder
+
+
+@pytest.fixture
+def here(made: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    monkeypatch.chdir(made)
+    return made
+
+
+def test_what_a_bridge_leaves(here: pathlib.Path) -> None:
+    run = here / "run"
+    found = np.load(run / "paths.npz")
+    n = len(found["paths"])
+    assert found["paths"].shape == (n, 5, 2)
+    assert found["times"].tolist() == [0, 0.25, 0.5, 0.75, 1]
+    assert found["columns"].tolist() == ["x", "y"]
+    a, b = (np.loadtxt(name, delimiter=",", skiprows=1) for name in ("a.csv", "b.csv"))
+    pairs = np.load(run / "pairs.npz")
+    np.testing.assert_allclose(a[pairs["from_row"] - 1], pairs["x_0"], atol=1e-5)
+    assert sorted({*pairs["to_row"].tolist()}) == [*range(1, len(b) + 1)]
+    counts = np.bincount(pairs["to_row"])[1:]
+    assert counts.max() - counts.min() <= 1
+    rows = np.loadtxt(run / "paths.csv", delimiter=",", skiprows=1)
+    assert rows.shape == (5 * n, 4)
+    np.testing.assert_allclose(rows[:, 2:].reshape(n, 5, 2), found["paths"])
+    page, numbers = (run / "report.html").read_text(), json.loads((run / "report.json").read_text())["numbers"]
+    assert "image/" in page
+    wanted = {"objective", "control_cost", "state_cost", "inside_time", "inside_paths", "w2", "w2_floor", "sinkhorn"}
+    assert wanted | {"ess", "lost", "rounds", "objective_straight", "noise"} <= numbers.keys()
+    assert numbers["rounds"] == 2
+
+
+def test_others_are_pushed_through(here: pathlib.Path) -> None:
+    table("new.csv", np.array([[5.0, 9.0], [7.0, 11.0], [6.0, 10.0]]))
+    assert main(["sample", "run", "--from", "new.csv", "--out", "pushed.npz"]) == 0
+    pushed = np.load("pushed.npz")
+    assert pushed["paths"].shape[0] == 3
+    np.testing.assert_allclose(pushed["paths"][:, 0], [[5, 9], [7, 11], [6, 10]], atol=1e-6)
+    np.testing.assert_array_equal(pushed["paths"][:, -1], pushed["samples"])
+    assert main(["sample", "run", "--from", "new.csv", "--out", "again.csv"]) == 0
+    np.testing.assert_allclose(np.loadtxt("again.csv", delimiter=",", skiprows=1), pushed["samples"])
+    assert main(["sample", "run", "--backward", "--out", "back.npz"]) == 0
+    back = np.load("back.npz")
+    b = np.loadtxt("b.csv", delimiter=",", skiprows=1)
+    np.testing.assert_allclose(back["paths"][:, -1], b, atol=1e-5)
+
+
+def test_it_goes_on_as_if_there_had_been_no_break(here: pathlib.Path) -> None:
+    asked = ["bridge", "a.csv", "b.csv", "--cost", "room.png", "--rounds", "3", *SHORT]
+    assert main([*asked, "--out", "whole"]) == 0
+    first = [*asked]
+    first[first.index("--rounds") + 1] = "1"
+    assert main([*first, "--out", "part"]) == 0
+    assert main(["bridge", "--resume", "--out", "part", "--rounds", "3"]) == 0
+    assert (here / "part/average.safetensors").read_bytes() == (here / "whole/average.safetensors").read_bytes()
+
+
+def test_times_growth_and_memory(here: pathlib.Path) -> None:
+    rng = np.random.default_rng(1)
+    table("c.csv", rng.normal((24, 16), 1, (50, 2)))
+    words = ["bridge", "a.csv", "b.csv", "c.csv", "--times", "0", "24", "72", "--growth", "1", "--rounds", "1"]
+    assert main([*words, "--max-memory", "0.001", "--out", "three", *SHORT]) == 0
+    found = np.load("three/paths.npz")
+    assert found["times"][0] == 0
+    assert found["times"][-1] == 72
+    assert 24 in found["times"].round(6)
+    numbers = json.loads(pathlib.Path("three/report.json").read_text())["numbers"]
+    assert {"w2_24", "w2"} <= numbers.keys()
+
+
+@pytest.mark.parametrize("cost", ["mine.py:hill", "mine.py:wall", "mine.py:crowd", "2 * congestion", "density"])
+def test_costs(here: pathlib.Path, cost: str, capsys: pytest.CaptureFixture[str]) -> None:
+    out = f"cost-{cost.rpartition(':')[2].replace(' ', '')}"
+    assert main(["bridge", "a.csv", "b.csv", "--cost", cost, "--rounds", "1", "--out", out, *SHORT]) == 0
+    assert ("no gradient" in capsys.readouterr().err) == cost.endswith("wall")
+
+
+def test_no_noise(here: pathlib.Path) -> None:
+    words = ["bridge", "a.csv", "b.csv", "--cost", "room.png", "--noise", "0", "--rounds", "1", "--out", "still"]
+    assert main([*words, *SHORT]) == 0
+    assert main(["sample", "still", "--out", "one.csv", "--seed", "1"]) == 0
+    assert main(["sample", "still", "--out", "two.csv", "--seed", "2"]) == 0
+    assert pathlib.Path("one.csv").read_text() == pathlib.Path("two.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["a.csv", "wide.csv"], 1, "wide.csv"),
+        (["a.csv", "named.csv"], 1, "expected the columns x, y, got x, height"),
+        (["a.csv", "a.csv"], 1, "hold the same members"),
+        (["a.csv", "one.csv"], 1, "expected a population, got one row"),
+        (["a.csv"], 2, "two populations or more"),
+        (["a.csv", "b.csv", "--cost", "mine.py:broken"], 1, "at x = ("),
+        (["a.csv", "b.csv", "--cost", "mine.py:wrong"], 1, "one number for each state"),
+        (["a.csv", "b.csv", "--cost", "mine.py:nothing"], 2, "no function 'nothing'"),
+        (["a.csv", "b.csv", "--cost", "walls"], 2, "no cost is called 'walls'"),
+        (["a.csv", "b.csv", "--cost", "gone.png"], 1, "expected a picture gone.png"),
+        (["a.csv", "b.csv", "--cost", "room.png", "--frame", "0", "1"], 2, "LEFT RIGHT BOTTOM TOP"),
+        (["a.csv", "b.csv", "--cost", "room.png", "--frame", "8", "30", "0", "20"], 1, "a.csv: member 1 at ("),
+        (["a.csv", "b.csv", "--noise", "1000"], 2, "so large that no end can be met"),
+        (["a.csv", "b.csv", "--noise", "1e-9"], 2, "so small"),
+        (["a.csv", "b.csv", "--noise", "-1"], 2, "0 or more"),
+        (["a.csv", "b.csv", "--times", "0", "1", "2"], 2, "one time for each population"),
+        (["a.csv", "b.csv", "--times", "1", "0"], 2, "must increase"),
+        (["a.csv", "b.csv", "--growth", "0"], 2, "above 0"),
+        (["a.csv", "b.csv", "--max-memory", "1e-9"], 2, "--max-memory must hold"),
+        (["a.csv", "b.csv", "--rounds", "1", "--minutes", "1"], 2, "exclude each other"),
+        (["a.csv", "b.csv", "--cost", "surface=a.csv"], 2, "3 coordinates"),
+        (["a.csv", "b.csv", "--train.stepz", "3"], 2, "--train.stepz"),
+    ],
+)
+def test_wrong_use(here: pathlib.Path, words: list[str], status: int, said: str, capsys: pytest.CaptureFixture) -> None:
+    table("wide.csv", np.random.default_rng(2).normal(size=(9, 3)), "x,y,z")
+    table("named.csv", np.random.default_rng(2).normal(size=(9, 2)), "x,height")
+    table("one.csv", np.ones((1, 2)))
+    try:
+        got = main(["bridge", *words, "--out", "never", *(SHORT if "--train.stepz" not in words else [])])
+    except SystemExit as end:
+        got = end.code
+    assert got == status
+    assert said in " ".join(capsys.readouterr().err.split())
+    assert not (here / "never").exists()
+
+
+def test_runaways_stop_it_with_advice(here: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [
+        "bridge",
+        "a.csv",
+        "b.csv",
+        "--rounds",
+        "3",
+        "--out",
+        "wild",
+        *SHORT,
+        "--train.lr",
+        "50",
+        "--train.clip",
+        "1e9",
+    ]
+    assert main(words) == 1
+    assert "ran away" in capsys.readouterr().err
+
+
+def test_a_bridge_is_no_model_of_noise(here: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["steer", "run", "--reward", "mine.py:hill"], ["tune", "run", "--reward", "mine.py:hill"]):
+        assert main(words) in (1, 2)
+        assert "bridge" in capsys.readouterr().err
+    assert main(["fit", "--resume", "--out", "run", "--steps", "3"]) == 2
+    assert "bridge" in capsys.readouterr().err
+    assert main(["sample", "run", "--guidance", "2"]) == 2
+    capsys.readouterr()
+
+
+def test_a_strangers_bridge_runs_no_code(here: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree("run", "strange")
+    record = json.loads(pathlib.Path("strange/recipe.json").read_text())
+    pathlib.Path("evil.py").write_text("open('ran', 'w')\ndef f(x, t):\n    return x.sum(-1)\n")
+    record["bridged"]["costs"] = ["evil.py:f"]
+    pathlib.Path("strange/recipe.json").write_text(json.dumps(record))
+    assert main(["sample", "strange", "--from", "a.csv", "--out", "s.csv"]) == 0
+    assert main(["bridge", "--resume", "--out", "strange", "--rounds", "3"]) == 2
+    assert "code of yours" in capsys.readouterr().err
+    main(["evaluate", "strange"])
+    assert not pathlib.Path("ran").exists()

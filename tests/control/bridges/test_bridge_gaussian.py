@@ -1,0 +1,221 @@
+"""Gaussian paths between pairs: the Brownian bridge, derivatives, drifts, energies, against closed forms."""
+
+import math
+
+import pytest
+import torch
+from numpy.polynomial.hermite_e import hermegauss
+from tests.control.bridges.quadratic import ROWS, Quadratic
+from tests.oracle import close
+from torch import Tensor
+
+from feller.control.bridges.gaussian import GaussianPaths, Moments, drift, energy, kinetic, kinetic_rate
+from feller.draws import Draws
+from feller.errors import UsageError
+
+F64 = torch.float64
+T = torch.tensor([0.25, 0.5, 0.75], dtype=F64)
+INSIDE = torch.linspace(0.03, 0.97, 12, dtype=F64)
+
+
+def bent(noise: float = 0.7, n: int = 5, d: int = 3) -> GaussianPaths:
+    """Paths with knots anywhere."""
+    draws = Draws(0)
+    means = draws.at("means").normal((n, 7, d), F64)
+    scales = draws.at("scales").normal((n, 9), F64)
+    scales[:, [0, -1]] = 0
+    return GaussianPaths(means, scales, noise)
+
+
+def best(problem: Quadratic, knots: int = 401) -> GaussianPaths:
+    """The known solution through its values at many knots."""
+    t = torch.linspace(0, 1, knots, dtype=F64)
+    inner = t[1:-1]
+    h = torch.ones_like(t)
+    h[1:-1] = problem.std(inner) / (problem.noise * (inner * (1 - inner)).sqrt())
+    return GaussianPaths(
+        problem.mean(t)[None, :, None], torch.log(torch.expm1(h))[None] - math.log(math.e - 1), problem.noise
+    )
+
+
+@pytest.mark.parametrize(("problem", "means", "stds", "covariances", "cost"), ROWS)
+def test_table_of_the_quadratic_cost(problem, means, stds, covariances, cost) -> None:
+    """The oracle that other tests use is the reference's table."""
+    close(problem.mean(T), torch.tensor(means, dtype=F64), 1e-8)
+    close(problem.std(T), torch.tensor(stds, dtype=F64), 1e-8)
+    close(problem.covariance(T, torch.tensor(0.9, dtype=F64)), torch.tensor(covariances, dtype=F64), 1e-8)
+    assert abs(-problem.log_z - cost) < 1e-6
+
+
+def test_without_bends_the_path_is_the_brownian_bridge() -> None:
+    draws = Draws(1)
+    x_0, x_1 = draws.at("a").normal((4, 3), F64), draws.at("b").normal((4, 3), F64)
+    paths = GaussianPaths.straight(x_0, x_1, 0.6, 15, 30)
+    now = paths.grid(INSIDE)
+    t = INSIDE[:, None]
+    close(now.mean, (1 - t) * x_0[:, None] + t * x_1[:, None], 1e-12)
+    close(now.velocity, (x_1 - x_0)[:, None].expand(4, 12, 3), 1e-12)
+    close(now.std, (0.6 * (INSIDE * (1 - INSIDE)).sqrt()).expand(4, 12), 1e-12)
+    x = draws.at("x").normal((4, 12, 3), F64)
+    close(drift(now, x, INSIDE, 0.6), (x_1[:, None] - x) / (1 - t), 1e-10)
+    close(drift(now, x, INSIDE, 0.6, backward=True), (x_0[:, None] - x) / t, 1e-10)
+    close(kinetic(paths), torch.zeros(4, dtype=F64), 1e-12)
+    close(kinetic_rate(now, INSIDE, 0.6, x_1), torch.zeros(4, 12, dtype=F64), 1e-12)
+
+
+def test_truncated_energies_of_the_public_code() -> None:
+    """Its loss at V = 0: integral over (.001, .999), mean over its 100 times, and with its first deviation."""
+    x = torch.zeros(1, 1, dtype=F64)
+    paths = GaussianPaths.straight(x, x, 1.0, 15, 30)
+    fine = torch.linspace(0.001, 0.999, 800_001, dtype=F64)
+    whole = energy(paths.grid(fine), fine, 1.0)[0]
+    assert abs(torch.trapezoid(whole, fine) - 2.954377) < 1e-6
+    coarse = torch.linspace(0.001, 0.999, 100, dtype=F64)
+    bridge = paths.grid(coarse)
+    assert abs(energy(bridge, coarse, 1.0).mean() - 6.992887) < 1e-6
+    narrow = Moments(bridge.mean, bridge.velocity, math.log(2) * bridge.std, math.log(2) * bridge.rate)
+    assert abs(energy(narrow, coarse, 1.0).mean() - 9.357495) < 1e-6
+
+
+def test_velocity_and_rate_are_derivatives() -> None:
+    paths, h = bent(), 1e-6
+    t = INSIDE + 1e-3  # away from knots
+    now, after, before = paths.grid(t), paths.grid(t + h), paths.grid(t - h)
+    close(now.velocity, (after.mean - before.mean) / (2 * h), 1e-6)
+    close(now.rate, (after.std - before.std) / (2 * h), 1e-6)
+
+
+def test_ends_are_exact() -> None:
+    paths = bent()
+    ends = torch.tensor([0.0, 1.0], dtype=F64)
+    now = paths.grid(ends)
+    assert torch.equal(now.mean, paths.means[:, [0, -1]])
+    assert torch.equal(now.std, torch.zeros_like(now.std))
+    for backward, sign in ((False, 1), (True, -1)):
+        close(drift(now, now.mean, ends, paths.noise, backward=backward), sign * now.velocity, 1e-12)
+
+
+def test_one_time_each_is_the_grid() -> None:
+    paths = bent()
+    rows = torch.tensor([4, 0, 0, 2])
+    t = torch.tensor([0.0, 0.31, 0.5, 1.0], dtype=F64)
+    ours, whole = paths.at(rows, t), paths.grid(t)
+    some = torch.arange(4)
+    for name in ("mean", "velocity", "std"):
+        close(getattr(ours, name), getattr(whole, name)[rows, some], 1e-12)
+    close(ours.rate[1:3], whole.rate[rows, some][1:3], 1e-12)
+    close(paths.rows(rows).grid(t).mean, whole.mean[rows], 0)
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_the_drift_carries_the_gaussians(backward: bool) -> None:
+    """Forward equation of the moments: m' = E u, (gamma^2)' = 2 a gamma^2 + noise^2; backwards in reversed time."""
+    paths = bent()
+    t = INSIDE
+    now = paths.grid(t)
+    sign = -1 if backward else 1
+    close(drift(now, now.mean, t, paths.noise, backward=backward), sign * now.velocity, 1e-12)
+    step = torch.ones_like(now.mean)
+    slope = drift(now, now.mean + step, t, paths.noise, backward=backward) - sign * now.velocity
+    gain = sign * 2 * now.std * now.rate
+    close(2 * slope * now.std.square()[..., None] + paths.noise**2, gain[..., None] * step, 1e-9)
+
+
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("row", ROWS)
+def test_drift_of_the_quadratic_cost(row, backward: bool) -> None:
+    problem = row[0]
+    paths = best(problem)
+    t = T + 1 / 800  # between knots, where the slope of a line is that of the curve to second order
+    x = torch.linspace(-1, 1, 5, dtype=F64)
+    for s in t:
+        now = paths.at(torch.zeros(5, dtype=torch.long), s.expand(5))
+        ours = drift(now, x[:, None], s.expand(5), problem.noise, backward=backward)[:, 0]
+        close(ours, problem.drift(x, s, backward=backward), 1e-3)
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_objective_at_the_known_solution(row) -> None:
+    """KL to the Brownian bridge + E int V / noise^2 = -log Z, here in the problem's own units."""
+    problem = row[0]
+    t = torch.linspace(0, 1, 4001, dtype=F64)
+    v = problem.omega**2 / 2 * (problem.mean(t) ** 2 + problem.covariance(t, t))
+    whole = kinetic(best(problem)) + torch.trapezoid(v, t)
+    assert abs(whole.item() / (-problem.log_z * problem.noise**2) - 1) < 1e-4
+
+
+@pytest.mark.parametrize("noise", [0.7, 0.0])
+def test_whole_energy_is_the_integral_of_its_rate(noise: float) -> None:
+    """Exact for the mean, though the rates differ at each time; ahead and back agree."""
+    paths = bent(noise)
+    t = (torch.arange(400_000, dtype=F64) + 0.5) / 400_000
+    total = torch.zeros(5, dtype=F64)
+    back = torch.zeros(5, dtype=F64)
+    x_0, x_1 = paths.means[:, 0], paths.means[:, -1]
+    for part in t.chunk(10):
+        now = paths.grid(part)
+        total += kinetic_rate(now, part, noise, x_1).sum(1)
+        turned = Moments(now.mean, -now.velocity, now.std, -now.rate)
+        back += kinetic_rate(turned, 1 - part, noise, x_0).sum(1)
+    close(kinetic(paths), total / 400_000, 1e-3)
+    close(kinetic(paths), back / 400_000, 1e-3)
+
+
+def test_energy_is_the_mean_square_of_the_drift() -> None:
+    """By quadrature of the normal law (Gauss and Hermite), in one dimension."""
+    paths = bent(d=1)
+    nodes, weights = (torch.from_numpy(part) for part in hermegauss(5))
+    now = paths.grid(INSIDE)
+    total, relative = torch.zeros_like(now.std), torch.zeros_like(now.std)
+    for z, weight in zip(nodes, weights / weights.sum(), strict=True):
+        x = now.mean + z * now.std[..., None]
+        u = drift(now, x, INSIDE, paths.noise)
+        total += weight * u.square().sum(-1) / 2
+        bridge = (paths.means[:, -1:] - x) / (1 - INSIDE[:, None])
+        relative += weight * (u - bridge).square().sum(-1) / 2
+    close(energy(now, INSIDE, paths.noise), total, 1e-9)
+    close(kinetic_rate(now, INSIDE, paths.noise, paths.means[:, -1]), relative, 1e-9)
+
+
+def test_without_noise_there_is_only_the_mean() -> None:
+    paths = bent(0.0)
+    now = paths.grid(INSIDE)
+    assert not now.std.any()
+    assert not now.rate.any()
+    for backward, sign in ((False, 1), (True, -1)):
+        assert torch.equal(drift(now, now.mean, INSIDE, 0.0, backward=backward), sign * now.velocity)
+    close(energy(now, INSIDE, 0.0), now.velocity.square().sum(-1) / 2, 1e-12)
+
+
+def test_simulated_drift_has_the_marginals() -> None:
+    """20,000 trajectories by 400 Euler steps: mean and deviation in the middle, to 4 standard errors and O(h)."""
+    one = bent(d=1).rows(torch.tensor([3]))
+    n, steps = 20_000, 400
+    x = one.means[:, 0].expand(n, 1)
+    rows = torch.zeros(n, dtype=torch.long)
+    noise = Draws(2)
+    for k in range(steps // 2):
+        t = torch.full((n,), k / steps, dtype=F64)
+        x = x + drift(one.at(rows, t), x, t, one.noise) / steps
+        x = x + one.noise * steps**-0.5 * noise.at("step", k).normal((n, 1), F64)
+    now = one.at(rows[:1], torch.tensor([0.5], dtype=F64))
+    assert abs(x.mean() - now.mean).item() < 0.02
+    assert abs(x.std() / now.std - 1).item() < 0.03
+
+
+def test_along_a_trajectory() -> None:
+    knots = Draws(3).at("x").normal((2, 6, 4))
+    paths = GaussianPaths.along(knots, 0.3, 5)
+    assert torch.equal(paths.means, knots)
+    assert not paths.scales.any()
+    assert paths.scales.shape == (2, 5)
+
+
+@pytest.mark.parametrize(
+    ("noise", "knots", "message"),
+    [(-1.0, 5, "noise"), (math.nan, 5, "noise"), (1.0, 1, "knots"), (math.inf, 5, "noise")],
+)
+def test_wrong_use_is_told(noise: float, knots: int, message: str) -> None:
+    x: Tensor = torch.zeros(2, 1)
+    with pytest.raises(UsageError, match=message):
+        GaussianPaths.straight(x, x, noise, knots, 5)

@@ -1,0 +1,276 @@
+"""The pinned problem against its closed forms, and the parts of its gradient against finite differences."""
+
+import pytest
+import torch
+from tests.control.bridges.quadratic import ROWS, Quadratic, QuadraticCost
+from tests.oracle import close
+from torch import Tensor
+
+from feller.control.bridges.gaussian import GaussianPaths, drift, kinetic
+from feller.control.bridges.pinned import PinnedControl
+from feller.control.bridges.pinned_cost import Knots, PinnedCost, Sample, _Paths
+from feller.control.costs import Cost, Population, Zero
+from feller.control.costs.shapes import Disc, Indicator, Smooth
+from feller.draws import Draws
+from feller.errors import UsageError
+
+F64 = torch.float64
+INSIDE = torch.linspace(0.05, 0.95, 19, dtype=F64)
+
+
+class Bump(Cost):
+    """Two slopes in one: smooth, not convex, and moving."""
+
+    def __call__(self, x: Tensor, t: Tensor, population: Population | None = None) -> Tensor:
+        return 3 * torch.exp(-(x - 0.3).square().sum(-1)) + t * x.square().sum(-1)
+
+
+class Meeting(Cost):
+    """Costs that pairs make each other."""
+
+    crowd = True
+
+    def __call__(self, x: Tensor, t: Tensor, population: Population | None = None) -> Tensor:
+        assert population is not None
+        return torch.exp(-(x - population.samples).square().sum(-1)) + population.log_density(x) / 10
+
+
+class Blind(Cost):
+    """A cost that keeps its gradient to itself."""
+
+    differentiable = False
+
+    def __init__(self, cost: Cost) -> None:
+        self.cost = cost
+
+    def __call__(self, x: Tensor, t: Tensor, population: Population | None = None) -> Tensor:
+        return self.cost(x.detach(), t, population)
+
+
+def exact(problem: Quadratic, paths: GaussianPaths) -> Tensor:
+    """Return KL + E int V / noise^2 of paths for the quadratic cost, without sampling."""
+    t = (torch.arange(20_000, dtype=F64) + 0.5) / 20_000
+    paths = GaussianPaths(paths.means.double(), paths.scales.double(), paths.noise)
+    now = paths.grid(t)
+    v = problem.omega**2 / 2 * (now.mean[..., 0].square() + now.std.square())
+    return (kinetic(paths) + v.mean(1)) / problem.noise**2
+
+
+def bent(noise: float = 0.8, n: int = 6, d: int = 2) -> GaussianPaths:
+    draws = Draws(3)
+    scales = 0.5 * draws.at("scales").normal((n, 6), F64)
+    scales[:, [0, -1]] = 0
+    return GaussianPaths(draws.at("means").normal((n, 5, d), F64), scales, noise)
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_quadratic_cost(row) -> None:
+    """Objective within 0.2 % of -log Z, mean within .0035 of the ends' distance, deviation within 1 %."""
+    problem = row[0]
+    how = PinnedControl(mean_knots=30, scale_knots=30, steps=600)
+    paths = GaussianPaths.straight(*problem.pairs(8, torch.float32), problem.noise, 30, 30)
+    found, trace = how.solve(paths, QuadraticCost(problem.omega), Draws(0))
+    reached = exact(problem, found)
+    assert (reached >= -problem.log_z - 1e-6).all()
+    assert (reached.mean() / -problem.log_z - 1) < 0.002
+    now = found.grid(INSIDE)
+    assert (now.mean[..., 0] - problem.mean(INSIDE)).abs().max() < 0.01 * abs(problem.x_1 - problem.x_0) + 0.01
+    assert (now.std / problem.std(INSIDE) - 1).abs().max() < 0.01
+    told = (trace.kinetic + trace.state).mean() / problem.noise**2
+    assert abs(told / reached.mean() - 1) < 0.06  # sampled: 4 standard errors
+
+
+def test_fewer_knots_cost_what_they_must() -> None:
+    """(8, 8) knots: the reference's best objectives, to 0.3 %."""
+    for (problem, *_), best in zip(ROWS, (0.74786, 15.33490, 0.11131), strict=True):
+        paths = GaussianPaths.straight(*problem.pairs(8, torch.float32), problem.noise, 8, 8)
+        found, _ = PinnedControl(steps=400).solve(paths, QuadraticCost(problem.omega), Draws(0))
+        assert abs(exact(problem, found).mean() / best - 1) < 0.003
+
+
+def test_gradient_is_that_of_the_estimate() -> None:
+    """Autograd against differences, in all knots but the ends, with noise and without."""
+    for noise in (0.8, 0.0):
+        knots = Knots.of(bent(noise))
+        sample = Sample.draw(knots, 40, 2, Draws(0), 0)
+        objective = PinnedCost(Bump(), noise)
+        value = sum(part.sum() for part in objective.estimate(knots, sample))
+        for knot, slope in zip(knots, torch.autograd.grad(value, knots, allow_unused=True), strict=True):
+            if slope is None:
+                assert not noise
+                continue
+            way = torch.randn(knot.shape, generator=Draws(1).at("way").shared(), dtype=F64)
+            with torch.no_grad():
+                values = []
+                for h in (1e-5, -1e-5):
+                    knot += h * way
+                    values.append(sum(part.sum() for part in objective.estimate(knots, sample)))
+                    knot -= h * way
+            assert abs((values[0] - values[1]) / 2e-5 / (slope * way).sum() - 1) < 1e-6
+
+
+def test_energy_is_kinetic() -> None:
+    paths = bent()
+    knots = Knots.of(paths)
+    energy, _ = PinnedCost(Zero(), paths.noise).estimate(knots, Sample.draw(knots, 4000, 1, Draws(0), 0))
+    close(energy, kinetic(paths), 1e-3 * kinetic(paths).max().item())
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_control_is_the_drift_at_the_states(backward: bool) -> None:
+    """u, or -v, as `drift` tells it from the states."""
+    paths = bent()
+    knots = Knots.of(paths)
+    sample = Sample.draw(knots, 9, 2, Draws(0), 0)
+    met = []
+
+    def base(x: Tensor, t: Tensor) -> Tensor:
+        met.append(x)
+        return torch.zeros_like(x)
+
+    objective = PinnedCost(Zero(), paths.noise, base, backward)
+    objective.estimate(knots, sample)
+    inner = _Paths(knots, sample, paths.noise)
+    x = inner.states.permute(3, 1, 2, 0)  # [n, draws, s, d]
+    for k in range(x.shape[1]):
+        u = drift(paths.grid(sample.t), x[:, k], sample.t, paths.noise, backward=backward)
+        close(inner.control(backward)[:, k].permute(2, 1, 0), -u if backward else u, 1e-8)
+
+
+def test_mirror_images_have_the_moments_of_the_path() -> None:
+    paths = bent()
+    knots = Knots.of(paths)
+    sample = Sample.draw(knots, 7, 4000, Draws(0), 0)
+    states = _Paths(knots, sample, paths.noise).states
+    now = paths.grid(sample.t)
+    close(states.mean(1).permute(2, 1, 0), now.mean, 1e-12)
+    close(states.std(1).permute(2, 1, 0) / now.std[..., None], torch.ones_like(now.mean), 0.06)
+
+
+def test_values_alone_have_the_same_gradient_in_the_mean() -> None:
+    """Of a cost that hides its gradient: 5 standard errors of 4,000 draws for each time."""
+    paths = bent(n=3)
+    knots = Knots.of(paths)
+
+    def gradient(cost: Cost, step: int) -> Tensor:
+        _, state = PinnedCost(cost, paths.noise).estimate(knots, Sample.draw(knots, 20, 100, Draws(0), step))
+        return torch.cat([one[..., 1:-1, :].flatten() for one in torch.autograd.grad(state.sum(), knots)])
+
+    ours, theirs = (torch.stack([gradient(cost, step) for step in range(40)]) for cost in (Blind(Bump()), Bump()))
+    apart = ours - theirs
+    assert (apart.mean(0).abs() < 5 * apart.std(0) / 40**0.5).all()
+    assert (ours.mean(0) - theirs.mean(0)).norm() < 0.1 * theirs.mean(0).norm()
+
+
+def test_without_cost_the_brownian_bridge_is_best() -> None:
+    paths = bent(n=4)
+    found, trace = PinnedControl(steps=400).solve(paths, Zero(), Draws(0))
+    assert (kinetic(found) < 1e-3 * kinetic(paths)).all()
+    close(trace.kinetic, kinetic(found), 1e-3)
+    assert not trace.state.any()
+    assert trace.objective[0] > 100 * trace.objective[-1]
+
+
+@pytest.mark.parametrize("differentiable", [True, False])
+def test_walls_are_passed(differentiable: bool) -> None:
+    """A disc between the ends: the objective falls, and the mean goes around it, with a gradient and without."""
+    disc = Disc((0.0, 0.1), 0.7)
+    cost = Smooth(disc, 30.0, 0.05) if differentiable else Indicator(disc, 100.0)
+    x = torch.tensor([[2.0, 0.0]]).expand(16, 2)
+    how = PinnedControl(draws=4 if differentiable else 16)
+    found, trace = how.solve(GaussianPaths.straight(-x, x, 0.3, 15, 30), cost, Draws(0))
+    t = torch.linspace(0, 1, 101)
+    assert not disc.inside(found.grid(t).mean).any()
+    assert trace.objective[-1] < 0.1 * trace.objective[0]
+    assert (trace.kinetic + trace.state).mean() < 2
+
+
+def test_without_noise_the_mean_is_the_least_action() -> None:
+    """V quadratic: the curve of hyperbolic sines, within its knots."""
+    problem = Quadratic(1.0, 2.0, 1.0, -0.5)
+    paths = GaussianPaths.straight(*problem.pairs(3), 0.0, 30, 4)
+    found, trace = PinnedControl().solve(paths, QuadraticCost(2.0), Draws(0))
+    close(found.grid(INSIDE).mean[..., 0], problem.mean(INSIDE).expand(3, -1), 2e-3)
+    assert torch.equal(found.scales, paths.scales)
+    t = (torch.arange(10_000, dtype=F64) + 0.5) / 10_000
+    close(trace.state, 2 * problem.mean(t).square().mean().expand(3), 5e-3)
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_a_linear_base_drift_bends_as_a_quadratic_cost(backward: bool) -> None:
+    """The bridge of dX = -omega X dt + noise dW is that of V = 1/2 omega^2 x^2; ahead and back differ by a constant."""
+    problem = Quadratic(0.8, 2.0, 1.0, -0.5)
+    paths = GaussianPaths.straight(*problem.pairs(32, torch.float32), problem.noise, 15, 15)
+    found, _ = PinnedControl().solve(paths, Zero(), Draws(0), base=lambda x, t: -2 * x, backward=backward)
+    now = found.grid(INSIDE)
+    assert (now.mean[..., 0].mean(0) - problem.mean(INSIDE)).abs().max() < 0.02
+    assert (now.std.mean(0) / problem.std(INSIDE) - 1).abs().max() < 0.02
+
+
+def test_a_base_drift_may_jump() -> None:
+    """f = 2 sign(x) from -1 to 1: the least energy is 2.79, by smoothed versions of f; gradients of f give 3.69."""
+    x = torch.full((16, 1), 1.0)
+    paths = GaussianPaths.straight(-x, x, 1.0, 15, 30)
+    found, _ = PinnedControl(draws=16).solve(paths, Zero(), Draws(0), base=lambda x, t: 2 * x.sign())
+    knots = Knots.of(found)
+    energy, _ = PinnedCost(Zero(), 1.0, lambda x, t: 2 * x.sign()).estimate(
+        knots, Sample.draw(knots, 200, 200, Draws(1), 0)
+    )
+    assert abs(energy.mean() - 2.80) < 0.05
+
+
+def test_pairs_do_not_depend_on_who_is_beside_them() -> None:
+    draws = Draws(7)
+    x_0, x_1 = draws.at("a").normal((300, 2)), draws.at("b").normal((300, 2))
+    paths = GaussianPaths.straight(x_0, x_1, 0.5, 5, 6)
+    whole, trace = PinnedControl(steps=20, times=10).solve(paths, Bump(), Draws(0))
+    parts, again = PinnedControl(steps=20, times=10, pairs=70).solve(paths, Bump(), Draws(0))
+    close(parts.means, whole.means, 1e-4)
+    close(again.state, trace.state, 1e-4)
+    close(torch.tensor(again.objective), torch.tensor(trace.objective), 1e-4)
+    assert again.steps == trace.steps == tuple(range(20))
+    repeated, _ = PinnedControl(steps=20, times=10).solve(paths, Bump(), Draws(0))
+    assert torch.equal(repeated.means, whole.means)
+
+
+def test_the_crowd_is_others_at_the_same_time() -> None:
+    """The gradient of what pairs cost each other flows through both; density and members are those of the time."""
+    paths = bent(n=6, d=1)
+    met = []
+
+    class Look(Cost):
+        crowd = True
+
+        def __call__(self, x: Tensor, t: Tensor, population: Population | None = None) -> Tensor:
+            assert population is not None
+            assert x.shape == population.samples.shape
+            assert t.shape == (len(x), 1)
+            own = x.argsort(1).argsort(1)
+            met.append((x - population.samples).abs().amin().item())
+            assert torch.equal(x.sort(1).values, population.samples.sort(1).values)  # the same members, turned
+            assert population.centres.shape == x.shape
+            assert own.shape == x.shape
+            return (x - population.samples).square().sum(-1)
+
+    knots = Knots.of(paths)
+    _, state = PinnedCost(Look(), paths.noise).estimate(knots, Sample.draw(knots, 5, 2, Draws(0), 0))
+    (slope,) = torch.autograd.grad(state.sum(), knots.means)
+    assert slope.sum().abs() < 1e-12  # what one is drawn, another is drawn back
+    assert min(met) > 0
+
+
+def test_a_crowd_without_noise_has_a_density() -> None:
+    found, trace = PinnedControl(steps=50).solve(bent(0.0, 20), Meeting(), Draws(0))
+    assert found.means.isfinite().all()
+    assert trace.objective[-1] < trace.objective[0]
+
+
+def test_a_blind_cost_without_noise_is_refused() -> None:
+    with pytest.raises(UsageError, match="noise above 0"):
+        PinnedControl().solve(bent(0.0), Blind(Bump()), Draws(0))
+
+
+@pytest.mark.parametrize("wrong", [{"draws": 3}, {"draws": 0}, {"mean_knots": 1}, {"steps": 0}, {"pairs": 0}])
+def test_wrong_settings_are_told(wrong: dict[str, int]) -> None:
+    with pytest.raises(UsageError, match="expected"):
+        PinnedControl(**wrong)

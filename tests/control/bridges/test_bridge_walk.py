@@ -1,0 +1,81 @@
+"""Trajectories between two times, and the guard against those that run away."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from feller.control.bridges.walk import Box, grid, legs_of, walk
+from feller.draws import Draws
+from feller.errors import InputError
+
+N = 4000
+
+
+def begin(draws: Draws) -> Tensor:
+    return draws.at("x").normal((N, 2))
+
+
+def test_a_walk_is_logged_in_the_order_of_time() -> None:
+    times, between = grid((0.0, 0.25, 1.0), 4, 30)
+    assert len(times) == 2 * 3 * between + 1
+    assert between == math.ceil(30 * 0.75 / 3)
+    assert times[3 * between] == 0.25
+    assert legs_of((0.0, 0.25, 1.0)) == [(0.0, 0.25), (0.25, 0.75)]
+    ahead, back = (
+        walk(lambda x, t: torch.ones_like(x), begin, 0.0, times, between, Draws(0), backward=way)
+        for way in (False, True)
+    )
+    assert ahead.times == back.times == tuple(times[::between])
+    torch.testing.assert_close(ahead.states[:, -1], ahead.states[:, 0] + 1)
+    torch.testing.assert_close(back.states[:, 0], back.states[:, -1] + 1)
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_noise_and_base_drift(backward: bool) -> None:
+    """From N(0, 1) with drift t and noise .5 for time 1: mean, variance, within 5 deviations of 4,000."""
+    times = [k / 50 for k in range(51)]
+    found = walk(
+        lambda x, t: t[:, None].expand(x.shape),
+        begin,
+        0.5,
+        times,
+        50,
+        Draws(0),
+        base=lambda x, t: torch.ones_like(x),
+        backward=backward,
+    )
+    end = found.states[:, 0 if backward else -1]
+    drift = sum(t for t in (times[1:] if backward else times[:-1])) / 50 + (-1 if backward else 1)
+    assert float(end.mean()) == pytest.approx(drift, abs=5 * (1.25 / (2 * N)) ** 0.5)
+    assert float(end.var()) == pytest.approx(1.25, abs=5 * 1.25 * (2 / (2 * N)) ** 0.5)
+    torch.testing.assert_close(found.control[:, -1], torch.ones(N, 2))
+
+
+def test_runaways_are_walked_anew() -> None:
+    box = Box(torch.full((2,), -10.0), torch.full((2,), 10.0))
+
+    def way(x: Tensor, t: Tensor) -> Tensor:
+        return torch.where(x[:, :1] > 2.6, 1000.0, 0.0).expand(x.shape)  # .5 % of a normal law
+
+    found = walk(way, begin, 0.0, [0.0, 0.5, 1.0], 1, Draws(0), box=box)
+    assert 0 < found.lost < 0.01 * N
+    assert box.holds(found.states[:, -1]).all()
+    assert len(found.states) == N
+
+
+def test_more_than_a_share_of_runaways_ends_it() -> None:
+    box = Box(torch.full((2,), -10.0), torch.full((2,), 10.0))
+
+    def way(x: Tensor, t: Tensor) -> Tensor:
+        return torch.where(x[:, :1] > 1.0, math.nan, 0.0).expand(x.shape)
+
+    with pytest.raises(InputError, match=r"of 4,000 trajectories ran away.*--train.steps"):
+        walk(way, begin, 0.0, [0.0, 1.0], 1, Draws(0), box=box)
+
+
+def test_a_box_has_room_for_extent_and_noise() -> None:
+    box = Box.around(torch.tensor([[0.0, 0.0], [4.0, 1.0]]), 0.5)
+    assert box.low.tolist() == [-7.0, -7.0]
+    assert box.high.tolist() == [11.0, 8.0]

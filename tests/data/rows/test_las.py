@@ -1,0 +1,61 @@
+"""Laser scans: places in their units, ground alone, and what is said about files that are none."""
+
+import importlib.util
+import pathlib
+
+import numpy as np
+import pytest
+
+from feller.data import Points, read
+from feller.errors import InputError, UsageError
+
+PLACES = np.array([[584445.25, 5176257.94, 640.16], [584446.5, 5176260.0, 655.5], [584450.0, 5176259.99, 641.0]])
+
+
+def write(path: pathlib.Path, classes: list[int], places: np.ndarray = PLACES) -> pathlib.Path:
+    laspy = pytest.importorskip("laspy")
+    header = laspy.LasHeader(point_format=3, version="1.2")
+    header.scales, header.offsets = [0.01, 0.01, 0.01], [500000.0, 0.0, 100.0]
+    scan = laspy.LasData(header)
+    scan.x, scan.y, scan.z = places.T
+    scan.classification = np.array(classes, dtype=np.uint8)
+    scan.write(path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["scan.las", "scan.LAZ"])
+def test_ground_is_taken_in_the_units_of_the_survey(tmp_path: pathlib.Path, name: str) -> None:
+    if name.endswith("LAZ"):
+        pytest.importorskip("lazrs")
+    data = read(str(write(tmp_path / name, [2, 5, 2])))
+    assert isinstance(data.modality, Points)
+    assert data.modality.columns == ("x", "y", "z")
+    assert np.abs(data.values.numpy() - PLACES[[0, 2]]).max() < 1e-6
+    assert "2 of the 3 points are marked as ground (class 2)" in data.notes[0]
+
+
+def test_a_scan_without_classes_is_taken_whole(tmp_path: pathlib.Path) -> None:
+    data = read(str(write(tmp_path / "scan.las", [1, 1, 1])))
+    assert np.abs(data.values.numpy() - PLACES).max() < 1e-6
+    assert data.notes[0].startswith("none of the 3 points is marked as ground")
+
+
+def test_damaged_and_empty_scans(tmp_path: pathlib.Path) -> None:
+    whole = write(tmp_path / "scan.las", [2, 2, 2]).read_bytes()
+    for name, content in {"other.las": b"x,y\n1,2\n", "cut.las": whole[:100]}.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match=rf"{name}: cannot be read as a laser scan"):
+            read(str(tmp_path / name))
+    (tmp_path / "short.las").write_bytes(whole[:-34])  # a whole point
+    with pytest.raises(InputError, match=r"short.las: holds 2 of 3 points"):
+        read(str(tmp_path / "short.las"))
+    write(tmp_path / "empty.las", [], PLACES[:0])
+    with pytest.raises(InputError, match="expected points, the scan holds none"):
+        read(str(tmp_path / "empty.las"))
+
+
+def test_what_to_install(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "scan.las").write_bytes(b"LASF")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"pip install 'feller\[bridges\]'"):
+        read(str(tmp_path / "scan.las"))

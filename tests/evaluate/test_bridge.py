@@ -1,0 +1,116 @@
+"""Measures of bridges against closed forms."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from feller.control.costs import Cost, Function, Zero
+from feller.control.costs.crowd import Congestion, Entropy
+from feller.control.costs.shapes import Disc, Indicator
+from feller.draws import Draws
+from feller.evaluate.bridge import EXPLAIN, Along, along, feasibility
+
+F64 = torch.float64
+TIMES = [k / 140 for k in range(141)]
+
+
+def quadratic(x: Tensor, t: Tensor) -> Tensor:
+    return 2 * x.square().sum(-1)
+
+
+def bridge_of_normal_laws(n: int) -> tuple[Tensor, Tensor]:
+    """Return states and controls of the best bridge from N(-1, .5^2) to N(1, .8^2), noise 1, V = 2 x^2."""
+    omega, s0, s1 = 2.0, 0.5, 0.8
+    kappa = omega / math.sinh(omega)
+    shared = (math.sqrt(1 + 4 * kappa**2 * s0**2 * s1**2) - 1) / (2 * kappa)
+    t = torch.tensor(TIMES, dtype=F64).requires_grad_()
+    a, b = ((omega * s).sinh() / math.sinh(omega) for s in (1 - t, t))
+    mean = b - a
+    own = (omega * t).sinh() * (omega * (1 - t)).sinh() / (omega * math.sinh(omega))
+    variance = a**2 * s0**2 + b**2 * s1**2 + 2 * a * b * shared + own
+    speed, rate = (torch.autograd.grad(one.sum(), t, retain_graph=True)[0] for one in (mean, variance))
+    mean, variance = mean.detach(), variance.detach()
+    level = (torch.arange(n, dtype=F64) + 0.5) / n
+    z = math.sqrt(2) * torch.erfinv(2 * level - 1)  # quantiles: nearly no sampling error
+    x = mean + variance.sqrt() * (z / z.square().mean().sqrt())[:, None]
+    return x[..., None], (speed + (rate - 1) / (2 * variance) * (x - mean))[..., None]
+
+
+def test_the_objective_of_the_best_bridge_between_normal_laws() -> None:
+    """Reference: 3.546264 = 2.269706 + 1.276558."""
+    states, control = bridge_of_normal_laws(400)
+    found = along(TIMES, states, control, Function(quadratic), Draws(0)).averages()
+    assert found["control_cost"] == pytest.approx(2.269706, rel=1e-3)
+    assert found["state_cost"] == pytest.approx(1.276558, rel=1e-3)
+    assert found["objective"] == pytest.approx(3.546264, rel=1e-3)
+    assert found["inside_time"] is None
+    assert found["inside_paths"] is None
+
+
+def test_what_the_paper_logs_is_low_by_a_fifteenth() -> None:
+    """At fifteen times, the last control is taken as none."""
+    rising = torch.linspace(0, 1, 141, dtype=F64)
+    found = Along(rising, 2 + rising, 3 + 0 * rising, None, None)
+    assert found.logged() == pytest.approx(((2.5 * 15 - 3) / 15, 3.0))
+    assert found.logged(backward=True) == pytest.approx(((2.5 * 15 - 2) / 15, 3.0))
+    assert found.averages()["objective"] == pytest.approx(5.5)
+    with pytest.raises(ValueError, match="12 steps apart"):
+        found.logged(13)
+
+
+def test_what_the_crowd_costs() -> None:
+    """All at one place: congestion is 2 everywhere, and the density that of a kernel at its middle."""
+    still = torch.zeros(8, 15, 2, dtype=F64)
+    cost: Cost = Congestion()
+    assert along(TIMES[::10], still, still, cost, Draws(0)).averages()["state_cost"] == pytest.approx(2.0)
+    found = along(TIMES[::10], still, still, Entropy(), Draws(0), width=0.2)
+    assert found.averages()["state_cost"] == pytest.approx(-math.log(2 * math.pi * 0.04))
+
+
+def test_a_member_does_not_meet_itself() -> None:
+    apart = torch.tensor([[-50.0], [50.0]], dtype=F64)[:, None].expand(2, 15, 1)
+    found = along(TIMES[::10], apart, apart, Congestion(), Draws(0)).averages()
+    assert found["state_cost"] == pytest.approx(2 / 10001)
+    assert found["control_cost"] == pytest.approx(1250.0)
+
+
+def test_shares_inside_obstacles() -> None:
+    """Of two walkers through the middle and two beside it, in a disc of a quarter of the way."""
+    x = torch.linspace(-1, 1, 401, dtype=F64).expand(4, 401)
+    y = torch.tensor([0.0, 0.0, 1.0, -1.0], dtype=F64)[:, None].expand(4, 401)
+    states = torch.stack([x, y], 2)
+    cost = Indicator(Disc((0.0, 0.0), 0.25), 100.0) + Zero()
+    found = along(torch.linspace(0, 1, 401).tolist(), states, 0 * states, cost, Draws(0))
+    numbers = found.averages()
+    assert numbers["inside_paths"] == 0.5
+    assert numbers["inside_time"] == pytest.approx(0.5 * 0.25, abs=0.003)
+    assert numbers["state_cost"] == pytest.approx(100 * 0.5 * 0.25, abs=0.3)
+    assert found.inside is not None
+    assert found.inside[200] == 0.5
+
+
+@pytest.mark.parametrize("shift", [0.0, 3.0])
+def test_ends_beside_their_floor(shift: float) -> None:
+    """A shift of a large set is seen whole, and nothing but the floor where there is none."""
+    reached, real = (Draws(0).at(name).normal((n, 2), F64) for name, n in {"a": 500, "b": 900}.items())
+    found = feasibility(reached + torch.tensor([shift, 0.0]), real, Draws(0), blur=0.05, most=300)
+    assert found["w2"] == pytest.approx(math.hypot(shift, found["w2_floor"]), rel=0.2)
+    assert found["sinkhorn"] == pytest.approx(shift**2 / 2 + found["sinkhorn_floor"], rel=0.2)
+    assert 0 < found["sinkhorn_floor"] < 0.1
+    assert set(found) <= set(EXPLAIN)
+
+
+def test_the_blur_follows_the_unit() -> None:
+    reached, real = (Draws(0).at(name).normal((200, 2), F64) for name in "ab")
+    metres, millimetres = (feasibility(unit * reached, unit * real, Draws(0)) for unit in (1, 1000))
+    assert millimetres["w2"] == pytest.approx(1e3 * metres["w2"])
+    assert millimetres["sinkhorn"] == pytest.approx(1e6 * metres["sinkhorn"])
+
+
+def test_too_few_to_compare() -> None:
+    few = torch.zeros(19, 2)
+    assert set(feasibility(few, few, Draws(0)).values()) == {None}
+    alike = torch.zeros(30, 2)
+    assert feasibility(alike, alike + 1, Draws(0))["sinkhorn"] == pytest.approx(1.0)

@@ -1,0 +1,130 @@
+"""Pictures of bridges: what stands where, at which time; and that a browser can play them."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from feller.errors import UsageError
+from feller.report.animation import HEAVIEST, animated
+from feller.report.film import film
+from feller.report.motion import FRAMES, _blended, _stage, along, motion, trajectories, written
+from feller.report.passage import Passed, by_round, over_time
+from feller.report.view import Scene, look, principal
+
+TIMES = np.linspace(0, 1, 15)
+RNG = np.random.default_rng(0)
+
+
+def scene(d: int = 2, **others: object) -> Scene:
+    """A few members that go straight from around 0 to around 10 along the first axis."""
+    first = np.random.default_rng(1).normal(size=(30, d))
+    last = first + 10 * np.eye(d)[0]
+    paths = first[:, None] + TIMES[:, None] * (last - first)[:, None]
+    columns = [f"c{k}" for k in range(d)]
+    return Scene(times=TIMES, paths=paths, populations=[first, last], names=["a", "b"], columns=columns, **others)
+
+
+def test_points_move_from_the_first_population_to_the_last() -> None:
+    """What has the colour of a time lies where the walkers are then."""
+    drawn = scene()
+    made = motion(drawn)
+    film = Image.open(io.BytesIO(made.data))
+    assert (film.n_frames, film.info["loop"], film.size) == (FRAMES, 0, made.size)
+    assert len(made.data) <= HEAVIEST
+    assert made.still.size == made.size
+    figure, axes = _stage(drawn, look(drawn))
+    figure.canvas.draw()
+    shares = np.linspace(0, 1, FRAMES)
+    box = axes.get_window_extent()
+    inner = slice(int(made.size[1] - box.y1) + 45, int(made.size[1] - box.y0) - 5)  # below the clock, above the axis
+    for k in (12, 24, 36):
+        film.seek(k)
+        frame, colour = np.asarray(film.convert("RGB")).astype(np.int16), 255 * np.array(_blended(drawn, shares)[k])
+        walkers = (np.abs(frame - colour).sum(2) < 90)[inner]  # a trail is paler
+        seen, places = np.nonzero(walkers)[1], drawn.populations[0] + np.array([10 * shares[k], 0])
+        assert np.median(seen) == pytest.approx(np.median(axes.transData.transform(places)[:, 0]), abs=12)
+
+
+def test_every_dimension_is_drawn() -> None:
+    for d in (1, 2, 3, 7):
+        assert min(trajectories(scene(d)).size) > 300
+
+
+def test_a_line_is_drawn_over_time() -> None:
+    view = look(scene(1))
+    assert (view.paths[:, :, 0] == TIMES).all()
+    assert {(members[:, 0].min(), members[:, 0].max()) for members in view.populations} == {(0, 0), (1, 1)}
+
+
+def test_many_numbers_are_seen_along_their_largest_spread() -> None:
+    values = RNG.normal(size=(500, 6)) * [0.1, 5, 0.1, 3, 0.1, 0.1]
+    ways = principal(values)
+    assert np.abs(ways[[1, 3], [0, 1]]).min() > 0.99
+    assert (ways[[1, 3], [0, 1]] > 0).all()
+    view = look(
+        Scene(times=TIMES, paths=np.zeros((2, 15, 6)), populations=[values], names=["a"], columns=list("abcdef"))
+    )
+    assert "first two principal components" in view.said
+    assert view.populations[0].std(0) == pytest.approx([5, 3], rel=0.1)
+
+
+def test_space_is_seen_from_above() -> None:
+    view = look(scene(3))
+    assert view.labels == ("c0", "c1")
+    assert view.said == "Seen along c2: c0 and c1 alone are shown."
+
+
+def test_walls_are_dark_where_they_are() -> None:
+    """A wall on the upper half: the picture is darker there, but for the axes."""
+    wall = trajectories(scene(field=lambda p: 1000.0 * (p[:, 1] > 0), frame=(-5.0, 15.0, -8.0, 8.0)))
+    free = trajectories(scene(frame=(-5.0, 15.0, -8.0, 8.0)))
+    darker = np.asarray(free).astype(int).mean(2) - np.asarray(wall).astype(int).mean(2)
+    inner = darker[120:-120, 150:-20]
+    assert inner[: len(inner) // 2 - 40].mean() > 60
+    assert abs(inner[len(inner) // 2 + 40 :].mean()) < 10
+
+
+def test_infinite_costs_and_flat_ones_are_drawn() -> None:
+    for field in (lambda p: np.where(p[:, 0] > 5, np.inf, 0.0), lambda p: np.zeros(len(p)), lambda p: np.nan * p[:, 0]):
+        assert trajectories(scene(field=field)).size[0] > 300
+
+
+def test_places_between_known_times() -> None:
+    paths = np.array([[[0.0, 0.0], [1.0, 2.0], [1.0, 4.0]]])
+    found = along(paths, np.array([0.0, 1.0, 3.0]), np.array([0.0, 0.5, 2.0, 3.0]))
+    assert found[0].tolist() == [[0, 0], [0.5, 1], [1, 3], [1, 4]]
+
+
+@pytest.mark.parametrize(("time", "last", "text"), [(0.5, 1, "0.50"), (24.0, 72, "24.0"), (1960.25, 5000, "1960")])
+def test_times_have_the_digits_they_need(time: float, last: float, text: str) -> None:
+    assert written(time, np.array([0.0, last])) == text
+
+
+def test_heavy_animations_shrink(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("feller.report.animation.HEAVIEST", 8_000)
+    noise = [Image.fromarray(RNG.integers(0, 256, (120, 160, 3), dtype=np.uint8)) for _ in range(4)]
+    made = animated(noise, [50] * 4, noise[0])
+    assert len(made.data) <= 8_000
+    assert made.size[0] < 160
+    assert made.still is noise[0]
+    with pytest.raises(UsageError, match="two frames or more"):
+        animated(noise[:1], [50], noise[0])
+
+
+def test_a_film_has_a_row_for_each_path_and_a_column_for_each_time() -> None:
+    """White pictures but one: it is the second of the last column."""
+    paths = np.full((3, 4, 8, 8, 1), 255, dtype=np.uint8)
+    paths[1, 3] = 0
+    strip = np.asarray(film(paths, ["0", "1", "2", "3"]).convert("L"))[28:]
+    dark = np.argwhere(strip < 50)
+    assert dark.mean(0) / strip.shape == pytest.approx([0.5, 7 / 8], abs=0.02)
+
+
+def test_curves_and_rounds_are_drawn() -> None:
+    curves = over_time(TIMES, {"control": TIMES, "cost $x": -TIMES})
+    assert curves.size[1] > curves.size[0] / 2
+    passed = [Passed(number=k, backward=k % 2 == 0, objective=9.0 - k, w2=None if k == 1 else 0.3) for k in (1, 2, 3)]
+    tall, flat = by_round(passed, 0.1), by_round([Passed(number=1, backward=False, objective=2.0)])
+    assert tall.size[1] > flat.size[1]
