@@ -56,6 +56,17 @@ def prepare(folder: pathlib.Path, python: str) -> None:
     Image.fromarray(hole).save(folder / "hole.png")
     Image.fromarray(255 - hole).save(folder / "half.png")
     Image.fromarray(hole[:4, :4]).save(folder / "small.png")
+    walls = np.full((80, 120), 255, dtype=np.uint8)
+    walls[:, 57:63] = 0
+    walls[15:25, 57:63] = walls[55:65, 57:63] = 255
+    Image.fromarray(walls).save(folder / "room.png")
+    for name, middle in (("left", (20, 40)), ("right", (100, 40))):
+        np.savetxt(
+            folder / f"{name}.csv", generator.normal(middle, 4, (60, 2)), delimiter=",", header="x,y", comments=""
+        )
+    for name, middle in (("west", (-4.5, 0, 0.5)), ("east", (4.5, 0, 0.5))):
+        places = generator.normal(middle, 0.2, (60, 3))
+        np.savetxt(folder / f"{name}.csv", places, delimiter=",", header="x,y,z", comments="")
     (folder / "mine.py").write_text(python)
 
 
@@ -71,11 +82,17 @@ def shorten(words: list[str]) -> list[str]:
         if "--steps" in words:
             del words[words.index("--steps") : words.index("--steps") + 2]
         words += ["--steps", "2", "--train.batch", "8", "--objective.steps", "4"]
+    if words[0] == "bridge":
+        for flag in ("--rounds", "--pairs"):
+            if flag in words:
+                del words[words.index(flag) : words.index(flag) + 2]
+        words += ["--rounds", "1", "--pairs", "32", "--train.steps", "3", "--train.batch", "32", "--calls", "28"]
+        words += ["--control.steps", "3", "--control.mean-knots", "5", "--control.scale-knots", "5"]
     if words[0] == "steer" and "-n" in words:
         words[words.index("-n") + 1] = "1"
     if words[0] == "sample" and "-n" in words:
         words[words.index("-n") + 1] = "5"
-    if words[0] == "sample" and "dopri5" not in words:
+    if words[0] == "sample" and not {"dopri5", "--from", "--backward"} & {*words}:
         words += ["--calls", "4"]
     return words
 

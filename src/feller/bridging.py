@@ -131,6 +131,10 @@ class Progress:
         """Return that of one direction."""
         return self.back if backward else self.ahead
 
+    def drift(self, *, backward: bool) -> Drift:
+        """Return the network of one direction."""
+        return self.network.back if backward else self.network.ahead
+
 
 def start(network: TwoDrifts, how: Bridging) -> Progress:
     """Begin with a fresh network."""
@@ -260,7 +264,7 @@ def _match(
 ) -> float:
     """Fit the linear part of a drift to the paths, then train the rest; return the loss of the last steps."""
     learner, steps = progress.learner(backward=backward), how.train.steps or 1
-    network: Drift = learner.network
+    network = progress.drift(backward=backward)
     shape = tuple(network.centre.shape)
     objective = how.matching.objective(legs, shape, base, backward=backward)
     some = torch.arange(min(FITTED, how.pairs), device=network.centre.device)
@@ -384,6 +388,6 @@ def solve_bridge(
 def averaged(progress: Progress, *, backward: bool) -> Drift:
     """Return a drift with the averaged weights."""
     learner = progress.learner(backward=backward)
-    drift = copy.deepcopy(learner.network)
+    drift = copy.deepcopy(progress.drift(backward=backward))
     learner.average.copy_to(drift)
     return drift.requires_grad_(False)

@@ -167,7 +167,7 @@ def _new(wanted: Wanted, change: Callable[[Bridging], Bridging]) -> tuple[Bridge
     """Read what is to be bridged, and choose what was left open."""
     crowd = read_populations(wanted.populations, wanted.longest)
     noise = 0.5 * crowd.spread if wanted.noise is None else wanted.noise
-    settings = bridging(crowd.modality, noise)
+    settings = bridging(crowd.modality)
     if wanted.pairs is not None:
         settings = replace(settings, pairs=wanted.pairs)
     settings = change(settings)
@@ -418,9 +418,9 @@ def _goes_on(settings: Bridging, progress: Progress, limit: float | None) -> boo
     return progress.seconds * (1 + 2 / progress.done) <= limit
 
 
-def measured(problem: BridgeProblem, found: Round) -> dict[str, float]:
+def measured(problem: BridgeProblem, found: Round) -> dict[str, int | float]:
     """Return what a round reached, over all its legs: at the learned end, where the walks ended."""
-    rows: list[dict[str, float]] = []
+    rows: list[dict[str, Any]] = []
     for leg, walked in enumerate(found.walks):
         draws = Draws(found.number).named("measured", leg)
         at = walked.states[:, 0 if found.backward else -1].flatten(1)
@@ -441,7 +441,7 @@ def measured(problem: BridgeProblem, found: Round) -> dict[str, float]:
     return {"backward": int(found.backward), "loss": found.loss, **over, **worst}
 
 
-def _told(found: Round, row: dict[str, float]) -> str:
+def _told(found: Round, row: dict[str, int | float]) -> str:
     """Say what a round reached."""
     way = "back" if found.backward else "ahead"
     met = f"; its end is {row['w2']:.3g} from the population, {row['w2_floor']:.3g} is real" if "w2" in row else ""

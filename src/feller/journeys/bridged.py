@@ -13,7 +13,7 @@ from feller.draws import Draws
 from feller.errors import InputError
 from feller.journeys.populations import Populations, read_populations
 from feller.networks.architecture import Architecture
-from feller.networks.drift import BothWays
+from feller.networks.drift import BothWays, TwoDrifts
 from feller.paths.brownian import Brownian
 from feller.record import from_data, write_json
 from feller.run import Run
@@ -110,7 +110,10 @@ def describe(modality: Modality, architecture: Architecture, noise: float, calls
 
 def fresh(description: Description, how: Bridging, seed: int, here: Engine) -> Progress:
     """Begin with a new network."""
-    return start(description.build(Draws(seed)).to(here.device), how)
+    network = description.build(Draws(seed)).to(here.device)
+    if not isinstance(network, TwoDrifts):
+        raise InputError(f"a bridge has two drifts, and this run has a {type(network).__name__}; make a new one")
+    return start(network, how)
 
 
 def save_progress(run: Run, progress: Progress) -> None:
@@ -141,8 +144,8 @@ def load_progress(run: Run, progress: Progress) -> None:
     try:
         for way, learner in _learners(progress).items():
             own = {name.removeprefix(f"{way}/"): value for name, value in tensors.items() if name.startswith(f"{way}/")}
-            restore_learner(learner, own)
             learner.step, learner.seconds = int(note[f"{way}/step"]), float(note[f"{way}/seconds"])
+            restore_learner(learner, own, begun=learner.step > 0)
         legs = sorted(int(name.removeprefix("knots/")) for name in tensors if name.startswith("knots/"))
         progress.knots = [tensors[f"knots/{leg}"] for leg in legs]
         progress.done, progress.seconds = int(note["rounds"]), float(note["seconds"])

@@ -74,7 +74,7 @@ def _crossed(found: FoundBridge, bridged: Bridged, crowd: Populations) -> tuple[
     first = crowd.states[0]
     number = min(max(len(first), LEAST), MOST)
     weights = getattr(found.problem.crowds[0][0], "weights", None)
-    which = Crowd(torch.arange(len(first))[:, None], weights)(number, Draws(bridged.seed).named("cross"))[:, 0]
+    which = Crowd(first, weights).choose(number, Draws(bridged.seed).named("cross"))
     return found.walk(first[which], bridged.seed), which
 
 
@@ -113,7 +113,7 @@ def _straight(problem: BridgeProblem, crowd: Populations, walked: Walk, draws: D
 
 
 def _ess(found: FoundBridge, walked: Walk, draws: Draws) -> float | None:
-    """Return which share of trajectories of pinned paths counts when weighed by the cost; None without noise or cost."""
+    """Return which share of the trajectories of pinned paths counts; None without noise or cost, or with a crowd."""
     problem, how = found.problem, found.how
     if not problem.noise or isinstance(problem.cost, Zero) or problem.cost.crowd:
         return None
@@ -202,7 +202,9 @@ def _pictures(
     times = begin + (end - begin) * np.array(walked.times)
     paths = values_of(crowd.modality, walked.states)
     if isinstance(crowd.modality, Images):
-        shown = [("Pictures on their way", film(_colours(paths), [f"{time:.3g}" for time in times]))]
+        shown: list[tuple[str, Picture]] = [
+            ("Pictures on their way", film(_colours(paths), [f"{time:.3g}" for time in times]))
+        ]
     else:
         scene = Scene(
             times=times,

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from feller.data.images.modality import Images
-from feller.data.modality import Dataset, Modality
+from feller.data.modality import Dataset
 from feller.data.read import read
 from feller.data.rows.modality import Rows
 from feller.data.rows.places import FLAT
@@ -26,7 +26,7 @@ class Populations:
 
     names: tuple[str, ...]
     """Files, folders or examples."""
-    modality: Modality
+    modality: Points | Images
     states: tuple[Tensor, ...]
     """Of each, [n, *d]."""
     notes: tuple[str, ...]
@@ -58,6 +58,9 @@ def read_populations(names: Sequence[str], longest: int | None = None) -> Popula
     if len(names) < 2:
         raise UsageError(f"a bridge joins two populations or more, got {len(names)}: name A and B")
     first = _read(names[0], longest, None)
+    kind = first.modality
+    if not isinstance(kind, Points | Images):
+        raise UsageError(f"a bridge joins rows of numbers or pictures, and {names[0]} holds {kind.called}")
     sets = [first, *(_read(name, longest, first) for name in names[1:])]
     for name, data in zip(names, sets, strict=True):
         if len(data) < 2:
@@ -67,7 +70,7 @@ def read_populations(names: Sequence[str], longest: int | None = None) -> Popula
     ):
         if a.values.shape == b.values.shape and torch.equal(_sorted(a.values), _sorted(b.values)):
             raise InputError(f"{one} and {other} hold the same members, so there is nothing to bridge; name another")
-    modality = _unscaled(first.modality, sets)
+    modality = _unscaled(kind, sets)
     labels = [name for name, data in zip(names, sets, strict=True) if data.given]
     notes = [note for data in sets for note in data.notes if "constant" not in note]
     if labels:
@@ -89,8 +92,6 @@ def _read(name: str, longest: int | None, first: Dataset | None) -> Dataset:
     data = read(name, size=longest)
     if isinstance(data.modality, Rows) and not isinstance(data.modality, Points):
         data = read(name, space=FLAT)
-    if not isinstance(data.modality, Points | Images):
-        raise UsageError(f"a bridge joins rows of numbers or pictures, and {name} holds {data.modality.called}")
     return data
 
 
@@ -106,10 +107,10 @@ def _sorted(values: Tensor) -> Tensor:
     return rows
 
 
-def _unscaled(kind: Modality, sets: Sequence[Dataset]) -> Modality:
+def _unscaled(kind: Points | Images, sets: Sequence[Dataset]) -> Points | Images:
     """Return the kind with places that are moved, if they are far from zero, and never scaled."""
     if not isinstance(kind, Points):
-        return replace(kind, classes=()) if isinstance(kind, Images) else kind
+        return replace(kind, classes=())
     values = torch.cat([data.values for data in sets]).double()
     mean, extent = values.mean(0), (values.amax(0) - values.amin(0)).max().clamp(min=1e-300)
     moved = tuple(mean.tolist()) if mean.abs().max() > FAR * extent else (0.0,) * len(kind.columns)

@@ -13,13 +13,12 @@ from feller.control.costs import Cost, Function, Zero
 from feller.control.costs.crowd import Congestion, Entropy
 from feller.control.costs.density import NearData
 from feller.control.costs.of_values import OfValues
-from feller.control.costs.picture import Picture, read_grey
+from feller.control.costs.picture import Frame, Picture, read_grey
 from feller.control.costs.shapes import Smooth
 from feller.control.costs.surface import NearSurface, Surface
 from feller.data.found import about
 from feller.data.images.modality import Images
 from feller.data.images.pictures import ENDINGS as PICTURES
-from feller.data.modality import Modality
 from feller.data.read import read
 from feller.data.rows.places import FLAT
 from feller.data.rows.points import Points
@@ -51,7 +50,7 @@ class Priced:
     notes: tuple[str, ...] = ()
 
 
-def price(texts: Sequence[str], crowd: Populations, frame: Sequence[float] = ()) -> Priced:
+def price(texts: Sequence[str], crowd: Populations, frame: tuple[float, ...] = ()) -> Priced:
     """Return the sum of what a person says.
 
     Args:
@@ -91,7 +90,7 @@ def _file(name: str) -> pathlib.Path | None:
     return pathlib.Path(name)
 
 
-def _one(name: str, factor: float | None, crowd: Populations, frame: Sequence[float]) -> tuple[Cost, list[str]]:
+def _one(name: str, factor: float | None, crowd: Populations, frame: tuple[float, ...]) -> tuple[Cost, list[str]]:
     """Return one cost, with the factor that was given or one that suits it."""
     kind = crowd.modality
     if ".py:" in name:
@@ -113,7 +112,7 @@ def _one(name: str, factor: float | None, crowd: Populations, frame: Sequence[fl
         return OfValues(chosen * surface, _values(kind)), _told(name, chosen, factor)
     if pathlib.Path(name).suffix.lower() in PICTURES:
         _need_columns(crowd, name, 2)
-        walls = Picture.of(read_grey(pathlib.Path(name)), tuple(frame) or None)
+        walls = Picture.of(read_grey(pathlib.Path(name)), _frame(frame))
         chosen = HEIGHT * _usual(crowd) if factor is None else factor
         left, right, low, high = walls.frame
         width = EDGE * math.hypot(right - left, high - low)
@@ -125,6 +124,14 @@ def _one(name: str, factor: float | None, crowd: Populations, frame: Sequence[fl
         f"no cost is called {name!r}: expected file.py:FUNCTION, a picture of walls ({', '.join(PICTURES)}), or"
         f" {nearest(name.partition('=')[0], list(NAMES))}"
     )
+
+
+def _frame(frame: tuple[float, ...]) -> Frame | None:
+    """Return where a picture lies; None for its pixels."""
+    if not frame:
+        return None
+    left, right, low, high = frame
+    return left, right, low, high
 
 
 def _surface(name: str) -> NearSurface:
@@ -166,7 +173,7 @@ def _need_columns(crowd: Populations, name: str, number: int) -> None:
         raise UsageError(f"{name} is a cost of places with {number} coordinates, and the populations have {what}")
 
 
-def _values(kind: Modality) -> Callable[[Tensor], Tensor]:
+def _values(kind: Points | Images) -> Callable[[Tensor], Tensor]:
     """Return how flat states become flat values in the units of the data, with a gradient."""
     if isinstance(kind, Images):
         return lambda x: kind.soften(x.reshape(-1, *kind.shape)).reshape(*x.shape)

@@ -10,6 +10,7 @@ from feller.data.arrays import write_arrays
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset
 from feller.data.read import read
+from feller.data.rows.points import Points
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.generation import batch_size, pieces
@@ -17,6 +18,7 @@ from feller.journeys.bridged import bridged_of, bridging_of, read_again
 from feller.journeys.tell import SILENT, Tell
 from feller.journeys.trajectories import values_of
 from feller.model import load_model
+from feller.networks.drift import TwoDrifts
 from feller.paths.brownian import Brownian
 from feller.run import Run
 from feller.train.engine import engine
@@ -54,16 +56,19 @@ def push(
     bridged = bridged_of(run)
     model = load_model(run)
     about = model.description
-    if bridged is None or not isinstance(about.path, Brownian):
+    path, modality, network = about.path, about.modality, model.network
+    if bridged is None or not isinstance(path, Brownian) or not isinstance(network, TwoDrifts):
         raise UsageError(f"{run.path} is no bridge, and its samples begin with noise: leave out --from and --backward")
-    place, modality = pathlib.Path(out) if out else run.samples, about.modality
+    if not isinstance(modality, Points | Images):
+        raise UsageError(f"a bridge joins rows of numbers or pictures, and this run has {modality.called}")
+    place = pathlib.Path(out) if out else run.samples
     modality.check_place(place)
     if begin is None:
         first = read_again(bridged).states[-1 if backward else 0]
     else:
         first = modality.encode(read(begin, like=modality).values)
     settings, device = bridging_of(run), engine().device
-    drift = (model.network.back if backward else model.network.ahead).to(device).eval()
+    drift = (network.back if backward else network.ahead).to(device).eval()
     times, between = grid(bridged.shares, settings.control.mean_knots, settings.calls)
     states = []
     tell.task("following the drift")
@@ -71,7 +76,7 @@ def push(
         here = first[rows].to(device)
         draws = Draws(seed, rows.start).named("push")
         found = walk(
-            lambda x, t: drift(x, t, {}), lambda fresh, here=here: here, about.path.noise, times, between, draws,
+            lambda x, t: drift(x, t, {}), lambda fresh, here=here: here, path.noise, times, between, draws,
             backward=backward,
         )  # fmt: skip
         states.append(found.states.cpu())

@@ -14,6 +14,7 @@ from feller.couplings.cost import SquaredDistance
 from feller.data.arrays import write_arrays
 from feller.data.images.modality import Images
 from feller.data.modality import Modality
+from feller.data.rows.points import Points
 from feller.journeys.bridged import Bridged
 from feller.record import replace_file
 from feller.run import Run
@@ -22,12 +23,14 @@ NUMBERS = 2**22
 """Numbers of paths that are written as text, at most."""
 
 
-def write_paths(run: Run, bridged: Bridged, modality: Modality, walked: Walk, which: Tensor, last: Tensor) -> None:
+def write_paths(
+    run: Run, bridged: Bridged, modality: Points | Images, walked: Walk, which: Tensor, last: Tensor
+) -> None:
     """Write `paths.npz` and `pairs.npz`, and for rows of numbers the same as tables.
 
     `paths` [n, times, ...] are in the units of the data, `times` as the person gave them. A pair is the row of a member
-    of the first population, from 1, the place that it reached, and the row of the nearest member of the last population
-    such that none is taken twice more often than need be.
+    of the first population, from 1, the place that it reached, and the row of the member of the last population that is
+    nearest by exact assignment, so that none is taken more often than need be.
     """
     begin, end = bridged.times[0], bridged.times[-1]
     times = begin + (end - begin) * np.array(walked.times)
@@ -58,7 +61,7 @@ def values_of(modality: Modality, states: Float[Tensor, "n times *d"]) -> np.nda
 
 
 def nearest_partners(reached: Float[Tensor, "n d"], members: Float[Tensor, "m d"]) -> Tensor:
-    """Return a member for each place that was reached, at the least squared distance, all about as often."""
+    """Return a member for each place that was reached, at the least squared distance, none more often than need be."""
     from scipy.optimize import linear_sum_assignment  # takes longer to load than the rest of feller
 
     turns = -(-len(reached) // len(members))

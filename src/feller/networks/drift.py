@@ -70,6 +70,8 @@ class Drift(nn.Module):
 
     def scalar(self, z: Float[Tensor, " b *d"], t: Float[Tensor, " b"], given: Given) -> Float[Tensor, " b"]:
         """Return a function of scaled states whose gradient is the drift over the scale, for a `Potential`."""
+        if not isinstance(self.inner, GradientNetwork):
+            raise TypeError(f"only a Potential has a scalar, and this drift is made of {type(self.inner).__name__}")
         gain, shift = self._linear(t)
         return ((gain * z / 2 + shift) * z).flatten(1).sum(1) + self.inner.scalar(z, t, given)
 

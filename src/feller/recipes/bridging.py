@@ -2,7 +2,7 @@
 
 from feller.bridging import Bridging
 from feller.data.images.modality import Images
-from feller.data.modality import Modality
+from feller.data.rows.points import Points
 from feller.networks.mlp import MLP
 from feller.recipes.images import unet
 from feller.train.optimiser import Training
@@ -11,7 +11,7 @@ WIDE = 64
 """Numbers of a state beyond which the network is wider."""
 
 
-def bridging(modality: Modality, noise: float) -> Bridging:
+def bridging(modality: Points | Images) -> Bridging:
     """Return the settings for populations of a kind.
 
     Pictures are seen by the U-Net that also draws them; rows of numbers by a perceptron.
@@ -19,5 +19,5 @@ def bridging(modality: Modality, noise: float) -> Bridging:
     if isinstance(modality, Images):
         train = Training(batch=64, steps=1000, lr=1e-3, average=0.998, decay=0.0, warmup=50)
         return Bridging(architecture=unet(modality, "small"), pairs=512, train=train)
-    numbers = modality.space().dimension
+    numbers = len(modality.columns)
     return Bridging(architecture=MLP(width=128 if numbers <= WIDE else 256, depth=3))

@@ -17,7 +17,7 @@ class Scene:
     times: Float[np.ndarray, " s"]
     """Of the states of each path, increasing, in the person's unit of time."""
     paths: Float[np.ndarray, "n s d"]
-    populations: Sequence[Float[np.ndarray, "m d"]]
+    populations: Sequence[Float[np.ndarray, "_ d"]]
     names: Sequence[str]
     """What the populations are called."""
     columns: Sequence[str]
@@ -39,7 +39,7 @@ class View:
     """The same, flat."""
 
     paths: Float[np.ndarray, "n s 2"]
-    populations: tuple[Float[np.ndarray, "m 2"], ...]
+    populations: tuple[Float[np.ndarray, "_ 2"], ...]
     labels: tuple[str, str]
     """Of the axes."""
     said: str

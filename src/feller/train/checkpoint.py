@@ -67,8 +67,8 @@ def learner_tensors(learner: Learner) -> dict[str, Tensor]:
     return {f"{part}/{name}": value for part, named in parts.items() for name, value in named.items()}
 
 
-def restore_learner(learner: Learner, tensors: dict[str, Tensor]) -> None:
-    """Put back what `learner_tensors` returned.
+def restore_learner(learner: Learner, tensors: dict[str, Tensor], *, begun: bool = True) -> None:
+    """Put back what `learner_tensors` returned; the optimiser of one that has not begun remembers nothing.
 
     Raises:
         KeyError, ValueError, RuntimeError: If it is that of another learner.
@@ -79,4 +79,5 @@ def restore_learner(learner: Learner, tensors: dict[str, Tensor]) -> None:
         parts[part][name] = value
     learner.network.load_state_dict(parts["network"])
     learner.average.load_state_dict(parts["average"])
-    restore_optimiser(learner.optimiser, parts["optimiser"])
+    if begun:
+        restore_optimiser(learner.optimiser, parts["optimiser"])

@@ -1,62 +1,6 @@
-"""The pinned problem with V = 1/2 omega^2 |x|^2, whose best process is Gaussian and known."""
+"""The table of the pinned problem with V = 1/2 omega^2 |x|^2."""
 
-import math
-from dataclasses import dataclass
-
-import torch
-from torch import Tensor
-
-from feller.control.costs import Cost, Population
-
-F64 = torch.float64
-
-
-@dataclass(frozen=True)
-class Quadratic:
-    """One pair on the line."""
-
-    noise: float
-    omega: float
-    x_0: float
-    x_1: float
-
-    def mean(self, t: Tensor) -> Tensor:
-        w = self.omega
-        return (torch.sinh(w * (1 - t)) * self.x_0 + torch.sinh(w * t) * self.x_1) / math.sinh(w)
-
-    def std(self, t: Tensor) -> Tensor:
-        return self.covariance(t, t).sqrt()
-
-    def covariance(self, s: Tensor, t: Tensor) -> Tensor:
-        """Of X_s and X_t, s <= t."""
-        w = self.omega
-        return self.noise**2 * torch.sinh(w * s) * torch.sinh(w * (1 - t)) / (w * math.sinh(w))
-
-    def drift(self, x: Tensor, t: Tensor, *, backward: bool = False) -> Tensor:
-        left, end = (t, self.x_0) if backward else (1 - t, self.x_1)
-        w = self.omega
-        return w * end / torch.sinh(w * left) - w / torch.tanh(w * left) * x
-
-    @property
-    def log_z(self) -> float:
-        """log E exp(-int V / sigma^2 dt) over the Brownian bridge."""
-        a, b, w = self.x_0, self.x_1, self.omega
-        energy = w * ((a * a + b * b) / math.tanh(w) - 2 * a * b / math.sinh(w)) - (b - a) ** 2
-        return -(math.log(math.sinh(w) / w) / 2 + energy / (2 * self.noise**2))
-
-    def pairs(self, n: int = 1, dtype: torch.dtype = F64) -> tuple[Tensor, Tensor]:
-        return torch.full((n, 1), self.x_0, dtype=dtype), torch.full((n, 1), self.x_1, dtype=dtype)
-
-
-@dataclass(frozen=True)
-class QuadraticCost(Cost):
-    """V itself."""
-
-    omega: float
-
-    def __call__(self, x: Tensor, t: Tensor, population: Population | None = None) -> Tensor:
-        return self.omega**2 / 2 * x.square().sum(-1)
-
+from feller.reproduce.gsbm.exact import Quadratic
 
 ROWS = (
     (

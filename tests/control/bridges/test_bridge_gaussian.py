@@ -5,13 +5,14 @@ import math
 import pytest
 import torch
 from numpy.polynomial.hermite_e import hermegauss
-from tests.control.bridges.quadratic import ROWS, Quadratic
+from tests.control.bridges.quadratic import ROWS
 from tests.oracle import close
 from torch import Tensor
 
 from feller.control.bridges.gaussian import GaussianPaths, Moments, drift, energy, kinetic, kinetic_rate
 from feller.draws import Draws
 from feller.errors import UsageError
+from feller.reproduce.gsbm.exact import Quadratic
 
 F64 = torch.float64
 T = torch.tensor([0.25, 0.5, 0.75], dtype=F64)
@@ -36,15 +37,6 @@ def best(problem: Quadratic, knots: int = 401) -> GaussianPaths:
     return GaussianPaths(
         problem.mean(t)[None, :, None], torch.log(torch.expm1(h))[None] - math.log(math.e - 1), problem.noise
     )
-
-
-@pytest.mark.parametrize(("problem", "means", "stds", "covariances", "cost"), ROWS)
-def test_table_of_the_quadratic_cost(problem, means, stds, covariances, cost) -> None:
-    """The oracle that other tests use is the reference's table."""
-    close(problem.mean(T), torch.tensor(means, dtype=F64), 1e-8)
-    close(problem.std(T), torch.tensor(stds, dtype=F64), 1e-8)
-    close(problem.covariance(T, torch.tensor(0.9, dtype=F64)), torch.tensor(covariances, dtype=F64), 1e-8)
-    assert abs(-problem.log_z - cost) < 1e-6
 
 
 def test_without_bends_the_path_is_the_brownian_bridge() -> None:

@@ -4,8 +4,7 @@ import math
 
 import pytest
 import torch
-from tests.control.bridges.barrier import ENDS, Barrier, solve
-from tests.control.bridges.quadratic import ROWS, QuadraticCost
+from tests.control.bridges.quadratic import ROWS
 from tests.oracle import F64, close
 from torch import Tensor
 
@@ -15,22 +14,16 @@ from feller.control.bridges.pinned import PinnedControl
 from feller.control.costs import Cost, Population, Zero
 from feller.draws import Draws
 from feller.errors import UsageError
-
-
-def test_the_barrier_is_that_of_the_reference() -> None:
-    cost, laws = solve()
-    assert abs(cost - 2.48739) < 2e-4
-    for t, std, near in ((0.5, 0.6723, 0.2427), (0.25, 0.5025, 0.1784)):
-        assert abs(laws[t].std - std) < 2e-3
-        assert abs(laws[t].near - near) < 5e-3
+from feller.reproduce.gsbm.exact import Barrier, QuadraticCost, barrier
 
 
 def test_weights_remove_the_gaussian_bias() -> None:
     """W1 at .5 falls at least fivefold and -log of the mean weight within .01; over the steps, nothing moves."""
-    cost, laws = solve()
-    ends = (torch.full((1, 1), end) for end in ENDS)
-    paths, _ = PinnedControl(draws=32).solve(GaussianPaths.straight(*ends, 1.0, 15, 30), Barrier(), Draws(0))
-    assert abs(Barrier().exact(paths).item() / 2.754 - 1) < 0.01
+    cost, laws = barrier()
+    paths, _ = PinnedControl(draws=32).solve(
+        GaussianPaths.straight(*Barrier().pairs(), 1.0, 15, 30), Barrier(), Draws(0)
+    )
+    assert abs(Barrier().objective(paths).item() / 2.754 - 1) < 0.01
     found = PathIntegral(trajectories=20_000).weigh(paths, Barrier(), Draws(1))
     assert abs(-found.log_z.item() - cost) < 0.01
     assert 0.43 < found.ess.item() / 20_000 < 0.6
@@ -39,7 +32,7 @@ def test_weights_remove_the_gaussian_bias() -> None:
     before, after = laws[0.5].w1(x, equal), laws[0.5].w1(x, weights)
     assert 0.075 < before < 0.1
     assert after < before / 5
-    assert abs(weights[x.abs() < 0.3].sum() - laws[0.5].near) < 0.015
+    assert abs(weights[x.abs() < 0.3].sum() - laws[0.5].near(0.3)) < 0.015
     wrong = (found.log_weights[0] / 300).softmax(0)
     assert laws[0.5].w1(x, wrong) > 0.95 * before
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tests.control.bridges.quadratic import ROWS, Quadratic, QuadraticCost
+from tests.control.bridges.quadratic import ROWS
 from tests.oracle import close
 from torch import Tensor
 
@@ -13,6 +13,7 @@ from feller.control.costs import Cost, Population, Zero
 from feller.control.costs.shapes import Disc, Indicator, Smooth
 from feller.draws import Draws
 from feller.errors import UsageError
+from feller.reproduce.gsbm.exact import Quadratic, QuadraticCost
 
 F64 = torch.float64
 INSIDE = torch.linspace(0.05, 0.95, 19, dtype=F64)
@@ -47,15 +48,6 @@ class Blind(Cost):
         return self.cost(x.detach(), t, population)
 
 
-def exact(problem: Quadratic, paths: GaussianPaths) -> Tensor:
-    """Return KL + E int V / noise^2 of paths for the quadratic cost, without sampling."""
-    t = (torch.arange(20_000, dtype=F64) + 0.5) / 20_000
-    paths = GaussianPaths(paths.means.double(), paths.scales.double(), paths.noise)
-    now = paths.grid(t)
-    v = problem.omega**2 / 2 * (now.mean[..., 0].square() + now.std.square())
-    return (kinetic(paths) + v.mean(1)) / problem.noise**2
-
-
 def bent(noise: float = 0.8, n: int = 6, d: int = 2) -> GaussianPaths:
     draws = Draws(3)
     scales = 0.5 * draws.at("scales").normal((n, 6), F64)
@@ -70,7 +62,7 @@ def test_quadratic_cost(row) -> None:
     how = PinnedControl(mean_knots=30, scale_knots=30, steps=600)
     paths = GaussianPaths.straight(*problem.pairs(8, torch.float32), problem.noise, 30, 30)
     found, trace = how.solve(paths, QuadraticCost(problem.omega), Draws(0))
-    reached = exact(problem, found)
+    reached = problem.objective(found)
     assert (reached >= -problem.log_z - 1e-6).all()
     assert (reached.mean() / -problem.log_z - 1) < 0.002
     now = found.grid(INSIDE)
@@ -85,7 +77,7 @@ def test_fewer_knots_cost_what_they_must() -> None:
     for (problem, *_), best in zip(ROWS, (0.74786, 15.33490, 0.11131), strict=True):
         paths = GaussianPaths.straight(*problem.pairs(8, torch.float32), problem.noise, 8, 8)
         found, _ = PinnedControl(steps=400).solve(paths, QuadraticCost(problem.omega), Draws(0))
-        assert abs(exact(problem, found).mean() / best - 1) < 0.003
+        assert abs(problem.objective(found).mean() / best - 1) < 0.003
 
 
 def test_gradient_is_that_of_the_estimate() -> None:

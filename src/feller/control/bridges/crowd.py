@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from feller.draws import Draws, categorical
@@ -19,10 +19,14 @@ class Crowd:
 
     def __call__(self, number: int, draws: Draws) -> Float[Tensor, " number *d"]:
         """Draw members: without weights each as often as any other, to one."""
-        n = len(self.members)
+        return self.members[self.choose(number, draws)]
+
+    def choose(self, number: int, draws: Draws) -> Int[Tensor, " number"]:
+        """Draw the numbers of members."""
+        n, device = len(self.members), self.members.device
         if self.weights is not None:
             u = draws.at("members").uniform((number,), torch.float64)
-            return self.members[categorical(self.weights.double().cpu(), u).to(self.members.device)]
+            return categorical(self.weights.double().cpu(), u).to(device)
         order = draws.at("members").shared()
         turns = [torch.randperm(n, generator=order) for _ in range(-(-number // n))]
-        return self.members[torch.cat(turns)[:number].to(self.members.device)]
+        return torch.cat(turns)[:number].to(device)

@@ -15,7 +15,7 @@ EPSILON = 0.05
 """Strength of the plan's entropy, in median costs."""
 
 
-def growth(x_0: Float[Tensor, "n *d"], x_1: Float[Tensor, "m *d"], tau: float) -> tuple[Crowd, Crowd]:
+def growth(x_0: Float[Tensor, " n *d"], x_1: Float[Tensor, " m *d"], tau: float) -> tuple[Crowd, Crowd]:
     """Return two populations whose members count as an unbalanced transport plan between them says.
 
     A member far from all of the other population counts less, and the others more: cells with many descendants are
@@ -35,4 +35,5 @@ def growth(x_0: Float[Tensor, "n *d"], x_1: Float[Tensor, "m *d"], tau: float) -
     middle = a.mean(0)
     squares = (a - middle).square().sum(1)[:, None] + (b - middle).square().sum(1) - 2 * (a - middle) @ (b - middle).T
     plan = sinkhorn(relative(squares.clamp(min=0)), EPSILON, tau=tau).exp()
-    return tuple(Crowd(x, weights / weights.sum()) for x, weights in ((x_0, plan.sum(1)), (x_1, plan.sum(0))))
+    rows, columns = plan.sum(1), plan.sum(0)
+    return Crowd(x_0, rows / rows.sum()), Crowd(x_1, columns / columns.sum())

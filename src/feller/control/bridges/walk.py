@@ -115,7 +115,7 @@ def _check_lost(lost: int, total: int) -> None:
 def _advice(lost: int, total: int) -> str:
     return (
         f"{lost} of {total:,} trajectories ran away, more than {MOST_LOST:.0%}: the drift is not learned well enough to"
-        " go on. Train it longer (--train.steps), with a lower rate (--train.lr), with more pairs (--pairs), or choose a"
+        " go on. Train it longer (--train.steps), with a lower rate (--train.lr) or more pairs (--pairs), or choose a"
         " weaker cost or another --noise"
     )
 

@@ -41,6 +41,8 @@ class Setting:
     """On opinions in 1000 dimensions."""
     digits: Effort = field(default_factory=lambda: Effort(3))
     """On pictures of digits."""
+    line: Effort = field(default_factory=lambda: Effort(7, pairs=4096, control=150, steps=600))
+    """Between normal laws on the line."""
     coder: int = 3000
     """Training steps of the autoencoder of digits."""
     data: pathlib.Path | None = None
