@@ -16,6 +16,7 @@ from feller.data import read
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BRIDGE = "Bridging(rounds=1, pairs=32, train=feller.Training(steps=3, batch=32))"
 SHORT = ["--size", "tiny", "--steps", "3", "--sampling.calls", "4"]
 
 
@@ -114,4 +115,6 @@ def test_examples_run(page, tmp_path, monkeypatch):
                     except SystemExit as end:  # --help
                         status = end.code
                     assert status == 0, line
-    exec(compile(python.replace("steps=300", "steps=3"), str(page), "exec"), {"__name__": "docs"})
+    for long, short in (("steps=300", "steps=3"), ("Bridging(rounds=3)", BRIDGE)):
+        python = python.replace(long, short)
+    exec(compile(python, str(page), "exec"), {"__name__": "docs"})

@@ -68,21 +68,32 @@ class Polarise:
         """Return the drift, in state per time, of states at times that broadcast to [*b]."""
         index = (t * (self.TIMES - 1)).round().long()
         xi = self.directions.to(x)[index]
-        mean = self._of_these(x, xi, index) if self.mean is None else self.mean.to(x)
-        size = mean.norm(dim=-1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
-        pull = (mean / size.sqrt())[index] * self.damp(t)[..., None]
-        return self.strength * torch.sign((x * xi).sum(-1, keepdim=True)) * pull
+        mean = self._of_these(x, xi, index) if self.mean is None else self.mean.to(x)[index]
+        pull = mean / _length(mean).sqrt() * self.damp(t)[..., None]
+        return torch.sign(_agreement(x, xi)) * (self.strength * pull)
 
-    def _of_these(self, x: Tensor, xi: Tensor, index: Tensor) -> Float[Tensor, "500 d"]:
-        """Return M of the states of each time."""
-        d = x.shape[-1]
+    def _of_these(self, x: Tensor, xi: Tensor, index: Tensor) -> Float[Tensor, "*c d"]:
+        """Return M of the states of each state's time."""
+        agreeing = _agreeing(x, xi)
+        if index.shape[-1] == 1:  # a crowd to each time
+            return agreeing.mean(-2, keepdim=True)
         at = index.expand(x.shape[:-1]).reshape(-1)
-        agreeing = _agreeing(x, xi).reshape(-1, d)
-        total = agreeing.new_zeros(self.TIMES, d).index_add(0, at, agreeing)
-        return total / torch.bincount(at, minlength=self.TIMES).clamp(min=1)[:, None]
+        total = agreeing.new_zeros(self.TIMES, x.shape[-1]).index_add(0, at, agreeing.reshape(-1, x.shape[-1]))
+        return (total / torch.bincount(at, minlength=self.TIMES).clamp(min=1)[:, None])[index]
 
 
 def _agreeing(y: Tensor, xi: Tensor) -> Tensor:
     """Return sign<y, xi> y / |y|^(1/2)."""
-    size = y.norm(dim=-1, keepdim=True).clamp(min=torch.finfo(y.dtype).tiny)
-    return torch.sign((y * xi).sum(-1, keepdim=True)) * y / size.sqrt()
+    return y * (torch.sign(_agreement(y, xi)) / _length(y).sqrt())
+
+
+def _agreement(y: Tensor, xi: Tensor) -> Tensor:
+    """Return <y, xi>, [*b, 1]."""
+    if xi.ndim > 2 and xi.shape[-2] == 1:
+        return y @ xi.mT
+    return (y * xi).sum(-1, keepdim=True)
+
+
+def _length(y: Tensor) -> Tensor:
+    """Return |y|, [*b, 1], above 0."""
+    return y.square().sum(-1, keepdim=True).sqrt().clamp(min=torch.finfo(y.dtype).tiny)

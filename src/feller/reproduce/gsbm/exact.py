@@ -47,8 +47,8 @@ class Quadratic:
         w = self.omega
         return (torch.sinh(w * (1 - t)) * self.x_0 + torch.sinh(w * t) * self.x_1) / math.sinh(w)
 
-    def covariance(self, s: Float[Tensor, "*s"], t: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
-        """Return that of X_s and X_t, s <= t."""
+    def covariance(self, s: Tensor, t: Tensor) -> Tensor:
+        """Return that of X_s and X_t at times s <= t that broadcast to each other."""
         w = self.omega
         return self.noise**2 * torch.sinh(w * s) * torch.sinh(w * (1 - t)) / (w * math.sinh(w))
 
@@ -56,8 +56,8 @@ class Quadratic:
         """Return the deviation of X_t."""
         return self.covariance(t, t).sqrt()
 
-    def drift(self, x: Float[Tensor, "*s"], t: Float[Tensor, "*s"], *, backward: bool = False) -> Float[Tensor, "*s"]:
-        """Return the best drift, or that back in time."""
+    def drift(self, x: Tensor, t: Tensor, *, backward: bool = False) -> Tensor:
+        """Return the best drift, or that back in time, at states and times that broadcast to each other."""
         w, left, end = self.omega, t if backward else 1 - t, self.x_0 if backward else self.x_1
         return w * end / torch.sinh(w * left) - w / torch.tanh(w * left) * x
 
