@@ -67,7 +67,7 @@ def test_what_a_bridge_leaves(here: pathlib.Path) -> None:
     page, numbers = (run / "report.html").read_text(), json.loads((run / "report.json").read_text())["numbers"]
     assert "image/" in page
     wanted = {"objective", "control_cost", "state_cost", "inside_time", "inside_paths", "w2", "w2_floor", "sinkhorn"}
-    assert wanted | {"ess", "lost", "rounds", "objective_straight", "noise"} <= numbers.keys()
+    assert wanted | {"ess", "lost", "rounds", "objective_straight", "sigma"} <= numbers.keys()
     assert numbers["rounds"] == 2
 
 
@@ -106,7 +106,7 @@ def test_times_growth_and_memory(here: pathlib.Path) -> None:
     assert found["times"][-1] == 72
     assert 24 in found["times"].round(6)
     numbers = json.loads(pathlib.Path("three/report.json").read_text())["numbers"]
-    assert {"w2_24", "w2"} <= numbers.keys()
+    assert {"w2_24", "w2_24_floor", "w2"} <= numbers.keys()
 
 
 @pytest.mark.parametrize("cost", ["mine.py:hill", "mine.py:wall", "mine.py:crowd", "2 * congestion", "density"])

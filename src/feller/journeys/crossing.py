@@ -59,7 +59,7 @@ def report_bridge(
     seen = along(walked.times, flat, control, found.problem.cost, draws)
     numbers: dict[str, Any] = {**_arrivals(walked, found.problem, bridged, draws), **seen.averages()}
     numbers["objective_straight"] = _straight(found.problem, crowd, walked, draws)
-    numbers |= {"ess": _ess(found, walked, draws), **_rounds(run), "noise": bridged.noise, "n": len(walked.states)}
+    numbers |= {"ess": _ess(found, walked, draws), **_rounds(run), "sigma": bridged.noise, "n": len(walked.states)}
     numbers = {name: value for name, value in numbers.items() if value is not None}
     if engine().is_first:
         write_paths(run, bridged, crowd.modality, walked, which, crowd.states[-1])
@@ -85,8 +85,9 @@ def _arrivals(walked: Walk, problem: BridgeProblem, bridged: Bridged, draws: Dra
         place = int(np.argmin(np.abs(np.array(walked.times) - (begin + length))))
         real = problem.crowds[leg][1](2 * MOST, draws.named("real", leg)).flatten(1)
         met = feasibility(walked.states[:, place].flatten(1), real[: 2 * MOST], draws.named("met", leg))
-        last = leg == len(problem.crowds) - 1
-        numbers |= {name if last else f"{name}_{bridged.times[leg + 1]:g}": value for name, value in met.items()}
+        when = "" if leg == len(problem.crowds) - 1 else f"_{bridged.times[leg + 1]:g}"
+        floors = {name: "_floor" if name.endswith("_floor") else "" for name in met}
+        numbers |= {f"{name.removesuffix(floors[name])}{when}{floors[name]}": value for name, value in met.items()}
     return numbers
 
 
@@ -183,7 +184,7 @@ OWN = {
     "ess": "Share of trajectories of pinned paths that count when the cost weighs them (effective sample size): near"
     " 1 these paths are the best there are, near 0 they are not.",
     "lost": "Share of the trajectories that ran away and were drawn anew, in the worst round.",
-    "noise": "Deviation of a free walk after the whole journey, in units of the data.",
+    "sigma": "Deviation of a free walk after the whole journey, in units of the data.",
 }
 """What numbers of our own mean, for people."""
 

@@ -7,7 +7,7 @@ from feller.evaluate.comparison import TRAINED
 from feller.report.wording import MISSING, Number, duration, is_number, number, percent
 
 Numbers = Mapping[str, Number | str | None]
-FACTS = ("steps", "seconds", "judge", "compared_with", "n", "observations")
+FACTS = ("steps", "seconds", "judge", "compared_with", "n", "observations", "rounds")
 """What tells of the run, not of its quality."""
 AGAINST_ITSELF = "real against real"
 
@@ -65,7 +65,10 @@ MEASURES = {
     "improved": Measure("samples that got better", is_share=True),
     "w2": Measure("distance of the end", "w2_floor", MEMBERS),
     "sinkhorn": Measure("Sinkhorn divergence of the end", "sinkhorn_floor", MEMBERS),
-    "objective": Measure("cost of the journey"),
+    "objective": Measure("cost of the journey", "objective_straight", "plain bridges"),
+    "ess": Measure("trajectories that count", is_share=True),
+    "lost": Measure("trajectories that ran away", is_share=True),
+    "sigma": Measure("noise"),
     "control_cost": Measure("cost of control"),
     "state_cost": Measure("cost of the states on the way"),
     "inside_time": Measure("time inside obstacles", is_share=True),

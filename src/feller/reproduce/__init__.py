@@ -8,6 +8,7 @@ from feller.reproduce.claims import Claim
 from feller.reproduce.d_flow import d_flow
 from feller.reproduce.flow_matching_guide import flow_matching_guide
 from feller.reproduce.generator_matching import generator_matching
+from feller.reproduce.gsbm import gsbm
 from feller.reproduce.kinetic_optimal import kinetic_optimal
 
 Reproduction = Callable[[bool, pathlib.Path | None, str], Iterator[Claim]]
@@ -18,4 +19,5 @@ PAPERS: dict[str, Reproduction] = {
     "generator-matching": generator_matching,
     "adjoint-matching": adjoint_matching,
     "d-flow": d_flow,
+    "gsbm": gsbm,
 }

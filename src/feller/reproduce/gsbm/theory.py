@@ -25,7 +25,7 @@ CONTROL = PinnedControl(draws=8)
 TRAJECTORIES = 20_000
 
 BRIDGE = GaussianBridge(-1.0, 0.5, 1.0, 0.8, 1.0, 2.0)
-WALKERS = 20_000
+WALKERS = 50_000
 """Who measure a bridge that was found."""
 
 
