@@ -49,6 +49,12 @@ def here(made: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
     return made
 
 
+@pytest.fixture
+def without_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the page, which takes longer than such short rounds."""
+    monkeypatch.setattr("feller.journeys.bridge.report_bridge", lambda *_: {})
+
+
 def test_what_a_bridge_leaves(here: pathlib.Path) -> None:
     run = here / "run"
     found = np.load(run / "paths.npz")
@@ -86,6 +92,7 @@ def test_others_are_pushed_through(here: pathlib.Path) -> None:
     np.testing.assert_allclose(back["paths"][:, -1], b, atol=1e-5)
 
 
+@pytest.mark.usefixtures("without_page")
 def test_it_goes_on_as_if_there_had_been_no_break(here: pathlib.Path) -> None:
     asked = ["bridge", "a.csv", "b.csv", "--cost", "room.png", "--rounds", "3", *SHORT]
     assert main([*asked, "--out", "whole"]) == 0
@@ -109,6 +116,7 @@ def test_times_growth_and_memory(here: pathlib.Path) -> None:
     assert {"w2_24", "w2_24_floor", "w2"} <= numbers.keys()
 
 
+@pytest.mark.usefixtures("without_page")
 @pytest.mark.parametrize("cost", ["mine.py:hill", "mine.py:wall", "mine.py:crowd", "2 * congestion", "density"])
 def test_costs(here: pathlib.Path, cost: str, capsys: pytest.CaptureFixture[str]) -> None:
     out = f"cost-{cost.rpartition(':')[2].replace(' ', '')}"
@@ -116,6 +124,7 @@ def test_costs(here: pathlib.Path, cost: str, capsys: pytest.CaptureFixture[str]
     assert ("no gradient" in capsys.readouterr().err) == cost.endswith("wall")
 
 
+@pytest.mark.usefixtures("without_page")
 def test_no_noise(here: pathlib.Path) -> None:
     words = ["bridge", "a.csv", "b.csv", "--cost", "room.png", "--noise", "0", "--rounds", "1", "--out", "still"]
     assert main([*words, *SHORT]) == 0

@@ -38,7 +38,7 @@ from feller.train.metrics import read_metrics
 
 LEAST, MOST = 500, 2000
 """Trajectories that are followed for files and page, where the first population has fewer or more members."""
-COMPARED, WEIGHED = 64, 200
+COMPARED, WEIGHED = 32, 100
 """Pairs whose trajectories are weighed, and how many of each."""
 STRAIGHT = 500
 """Pairs of the plain bridge that the one found is compared with."""
@@ -125,7 +125,7 @@ def _ess(found: FoundBridge, walked: Walk, draws: Draws) -> float | None:
         cost = InLeg(problem.cost, begin, length)
         paths = GaussianPaths.along(states, problem.noise * length**0.5, how.control.scale_knots)
         paths, _ = how.control.solve(paths, cost, draws.named("pinned", leg))
-        weighted = PathIntegral(trajectories=WEIGHED).weigh(paths, cost, draws.named("weigh", leg))
+        weighted = PathIntegral(trajectories=WEIGHED, steps=150).weigh(paths, cost, draws.named("weigh", leg))
         shares.append(float(weighted.ess.mean()) / WEIGHED)
     return min(shares)
 
