@@ -64,8 +64,8 @@ class Crowd:
 
 
 STUNNEL = Crowd("Stunnel", problems.stunnel, 9, 5, 470.0, 460.88, 0.03, 18_423.0)
-VNECK = Crowd("Vneck", problems.vneck, 5, 4, 155.0, 155.53, 0.01, 237.0, grouped=True)
-GMM = Crowd("GMM", problems.gmm, 7, 7, 260.0, 229.12, 4.13, 2_708.0, grouped=True)
+VNECK = Crowd("Vneck", problems.vneck, 3, 3, 155.0, 155.53, 0.01, 237.0, grouped=True)
+GMM = Crowd("GMM", problems.gmm, 5, 5, 260.0, 229.12, 4.13, 2_708.0, grouped=True)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,95 @@
+"""The alternation, at its smallest: directions, legs, bits, and a bridge that is known."""
+
+import itertools
+from dataclasses import replace
+
+import pytest
+import torch
+
+from feller.bridging import BridgeProblem, Bridging, rounds, solve_bridge, start
+from feller.control.bridges.matching import Implicit
+from feller.control.bridges.pinned import PinnedControl
+from feller.draws import Draws
+from feller.errors import UsageError
+from feller.networks.drift import BothWays, Potential
+from feller.networks.mlp import MLP
+from feller.train.engine import engine
+from feller.train.optimiser import Training
+
+SMALL = Bridging(
+    architecture=MLP(width=32, depth=1),
+    rounds=2,
+    pairs=256,
+    control=PinnedControl(steps=20, mean_knots=5, scale_knots=5, times=20),
+    train=Training(batch=256, steps=150, lr=3e-3, average=0.98, decay=0.0, warmup=0),
+    calls=40,
+)
+
+
+def normal(n: int, mean: float, seed: int) -> torch.Tensor:
+    return mean + 0.5 * torch.randn(n, 1, generator=torch.Generator().manual_seed(seed))
+
+
+def test_the_last_round_is_ahead() -> None:
+    for number in (1, 2, 3):
+        how = replace(SMALL, rounds=number, train=replace(SMALL.train, steps=2), control=PinnedControl(steps=1))
+        found = solve_bridge(BridgeProblem.between([normal(50, -1, 0), normal(50, 1, 1)], 1.0), how)
+        assert [one.backward for one in found.rounds] == [(number - k) % 2 == 1 for k in range(1, number + 1)]
+        assert [one.number for one in found.rounds] == [*range(1, number + 1)]
+
+
+def test_a_bridge_between_normal_laws() -> None:
+    """Ends, and the middle of the closed form for quadratic cost (omega 2, deviations .5): 1,000 of each, 4 rounds."""
+    problem = BridgeProblem.between(
+        [normal(1000, -1, 0), normal(1000, 1, 1)], 1.0, cost=lambda x, t: 2 * x.square().sum(-1)
+    )
+    found = solve_bridge(problem, replace(SMALL, rounds=3, pairs=1000))
+    states = found.walk(normal(1000, -1, 0)).states[..., 0]
+    assert states[:, -1].mean().item() == pytest.approx(1, abs=0.12)
+    assert states[:, -1].std().item() == pytest.approx(0.5, abs=0.08)
+    # kappa = 2 / sinh 2; c = (-1 + sqrt(1 + 4 kappa^2 / 16)) / (2 kappa); A = B = sinh 1 / sinh 2
+    kappa, a = 2 / 3.626860, 1.175201 / 3.626860
+    c = (-1 + (1 + kappa**2 / 4) ** 0.5) / (2 * kappa)
+    middle = (2 * a**2 * 0.25 + 2 * a**2 * c + 1.175201**2 / (2 * 3.626860)) ** 0.5
+    assert states[:, 2].mean().item() == pytest.approx(0, abs=0.12)
+    assert states[:, 2].std().item() == pytest.approx(middle, rel=0.12)
+
+
+def test_legs_meet_each_population() -> None:
+    crowds = [normal(300, mean, k) for k, mean in enumerate((-1.0, 2.0, 0.0))]
+    problem = BridgeProblem.between(crowds, 0.5, times=[10.0, 12.0, 20.0])
+    assert problem.times == (0.0, 0.2, 1.0)
+    found = solve_bridge(problem, replace(SMALL, rounds=1, train=replace(SMALL.train, steps=300)))
+    walked = found.walk(crowds[0])
+    place = walked.times.index(0.2)
+    assert walked.states[:, place].mean().item() == pytest.approx(2, abs=0.25)
+    assert walked.states[:, -1].mean().item() == pytest.approx(0, abs=0.25)
+
+
+def test_the_implicit_loss_finds_it_too() -> None:
+    how = replace(SMALL, rounds=1, architecture=Potential(SMALL.architecture), matching=Implicit())
+    found = solve_bridge(BridgeProblem.between([normal(500, -1, 0), normal(500, 1, 1)], 1.0), how)
+    end = found.walk(normal(500, -1, 2)).states[:, -1]
+    assert end.mean().item() == pytest.approx(1, abs=0.15)
+    assert end.std().item() == pytest.approx(0.5, abs=0.12)
+
+
+def test_the_same_seed_gives_the_same_bits() -> None:
+    problem = BridgeProblem.between([normal(50, -1, 0), normal(50, 1, 1)], 1.0)
+    how = replace(SMALL, train=replace(SMALL.train, steps=3))
+
+    def walks(seed: int) -> list[torch.Tensor]:
+        progress = start(BothWays(how.architecture).build((1,), {}, Draws(0)), how)
+        found = itertools.islice(rounds(problem, how, progress, Draws(seed), engine()), 2)
+        return [one.walks[0].states for one in found]
+
+    for one, other in zip(walks(0), walks(0), strict=True):
+        assert torch.equal(one, other)
+    assert not torch.equal(walks(0)[0], walks(1)[0])
+
+
+def test_wrong_problems() -> None:
+    with pytest.raises(UsageError, match="two populations"):
+        BridgeProblem.between([torch.zeros(3, 1)], 1.0)
+    with pytest.raises(UsageError, match="as many times"):
+        BridgeProblem.between([torch.zeros(3, 1), torch.ones(3, 1)], 1.0, times=[0.0, 1.0, 2.0])
