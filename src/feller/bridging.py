@@ -99,7 +99,7 @@ class Bridging:
     architecture: Architecture = field(default_factory=lambda: MLP(width=128, depth=3))
     """Of each drift; `Potential` of another for drifts that are gradients."""
     rounds: int | None = 7
-    """Drifts that are matched, ahead and back in turn; the last is ahead."""
+    """Drifts that are matched, that ahead first and then back and ahead in turn; an odd number ends ahead."""
     pairs: int = 1024
     """Pairs of each round, between each two neighbouring populations."""
     control: PinnedControl = field(default_factory=PinnedControl)
@@ -112,6 +112,14 @@ class Bridging:
     """Of the drift in each round: `steps` are those of one round."""
     calls: int = 210
     """Steps of a simulation, at least."""
+
+    def __post_init__(self) -> None:
+        least = {"rounds": (self.rounds, 1), "pairs": (self.pairs, 2), "calls": (self.calls, 1)}
+        for name, (value, most) in least.items():
+            if value is not None and value < most:
+                raise UsageError(f"{name} of a bridge must be {most} or more, got {value}")
+        if not self.train.steps:
+            raise UsageError("a bridge needs the number of training steps of each round (--train.steps)")
 
 
 @dataclass
@@ -126,6 +134,8 @@ class Progress:
     done: int = 0
     """Rounds."""
     seconds: float = 0.0
+    base: Base | None = None
+    """The drift that acts by itself, as the last paths make it."""
 
     def learner(self, *, backward: bool) -> Learner:
         """Return that of one direction."""
@@ -183,52 +193,52 @@ def rounds(
     Raises:
         InputError: If more than 1 % of the trajectories run away, or the loss is no number.
     """
-    base = problem.base
+    base = progress.base = progress.base or problem.base
     while True:
         here, begun = draws.named("round", progress.done), time.monotonic()
-        backward = _goes_back(progress.done, how.rounds)
+        backward = progress.done % 2 == 1
         if not progress.knots:
             _begin(problem, how, progress, here.named("pairs"))
         legs, traces = [], []
-        for place, knots in zip(legs_of(problem.times), progress.knots, strict=True):
-            tell(0.3 * len(legs) / len(progress.knots), "pinned paths")
+        for leg, (place, knots) in enumerate(zip(legs_of(problem.times), progress.knots, strict=True)):
             found, trace = _pinned(
-                problem, how, base, place, engine.place(knots), here.named("control", len(legs)), backward=backward
+                problem,
+                how,
+                base,
+                place,
+                engine.place(knots),
+                here.named("control", leg),
+                lambda share, leg=leg: tell(0.3 * (leg + share) / len(progress.knots), "pinned paths"),
+                backward=backward,
             )
             legs.append(found)
             traces.append(trace)
         if base is not None and problem.refresh is not None:
-            base = problem.refresh(base, legs)
+            base = progress.base = problem.refresh(base, legs)
         loss = _match(how, base, legs, progress, here.named("match"), engine, tell, backward=backward)
         walks = []
         for leg in range(len(legs)):
             tell(0.9 + 0.1 * leg / len(legs), "new pairs")
             walks.append(walk_leg(problem, how, base, progress, leg, here.named("walk", leg), backward=backward))
         progress.knots = [one.states.flatten(2) for one in walks]
+        tell(1.0, "done")
         progress.done += 1
         progress.seconds += time.monotonic() - begun
-        tell(1.0, "done")
         yield Round(progress.done, backward, tuple(legs), tuple(traces), loss, tuple(walks))
-
-
-def _goes_back(number: int, of: int | None) -> bool:
-    """Tell whether a round, from 0, matches the drift back in time: the last of a known number never does."""
-    return (number - ((of or 1) - 1)) % 2 == 1
 
 
 def _begin(problem: BridgeProblem, how: Bridging, progress: Progress, draws: Draws) -> None:
     """Pair members by chance, each pair along a straight line or around what is in its way."""
-    k = how.control.mean_knots
+    k, ends = how.control.mean_knots, []
     for leg, (begin, length) in enumerate(legs_of(problem.times)):
         x_0, x_1 = (crowd(how.pairs, draws.named(k, leg)) for k, crowd in enumerate(problem.crowds[leg]))
-        if leg == 0:
-            ends = torch.cat([x_0, x_1])
-            progress.network.ahead.look_at(ends)
-            progress.network.back.look_at(ends)
+        ends += [x_0, x_1]
         a, b = x_0.flatten(1), x_1.flatten(1)
         around = route(a, b, InLeg(problem.cost, begin, length), k) if a.shape[1] == 2 else None
         way = torch.linspace(0, 1, k, dtype=a.dtype, device=a.device)[:, None]
         progress.knots.append(a[:, None] + way * (b - a)[:, None] if around is None else around)
+    for drift in (progress.network.ahead, progress.network.back):
+        drift.look_at(torch.cat(ends))
 
 
 def _pinned(
@@ -238,6 +248,7 @@ def _pinned(
     place: tuple[float, float],
     knots: Tensor,
     draws: Draws,
+    tell: Callable[[float], None],
     *,
     backward: bool,
 ) -> tuple[Leg, Trace]:
@@ -246,7 +257,7 @@ def _pinned(
     noise, cost = problem.noise * length**0.5, InLeg(problem.cost, begin, length)
     paths = GaussianPaths.along(knots, noise, how.control.scale_knots)
     own = None if base is None else lambda x, t: length * base(x, begin + length * t)
-    paths, trace = how.control.solve(paths, cost, draws, base=own, backward=backward)
+    paths, trace = how.control.solve(paths, cost, draws, base=own, backward=backward, tell=tell)
     weighted = None if how.resampling is None else how.resampling.weigh(paths, cost, draws.named("weigh"))
     return Leg(begin, length, paths, weighted), trace
 
@@ -312,7 +323,7 @@ def walk_leg(
         times,
         between,
         draws,
-        box=Box.around(torch.cat([*ends, progress.knots[leg].flatten(0, 1)]), problem.noise),
+        box=Box.around(torch.cat(ends), problem.noise),
         base=base,
         backward=backward,
     )
@@ -327,31 +338,39 @@ class FoundBridge:
     progress: Progress
     rounds: tuple[Round, ...]
 
-    def walk(self, begin: Float[Tensor, " n *d"], seed: int = 0, *, backward: bool = False) -> Walk:
+    def walk(
+        self, begin: Float[Tensor, " n *d"], seed: int = 0, *, backward: bool = False, every: int | None = None
+    ) -> Walk:
         """Push states of the first population through, or, backward, states of the last.
 
         Args:
             begin: Where the trajectories begin, in the units of the problem.
             seed: Of the noise.
             backward: Go from the last time to the first.
+            every: Steps between two logged states; by default as many as lie between two knots of a leg.
 
         Returns:
-            Trajectories, logged at the knots of each leg.
+            The trajectories.
         """
         way = averaged(self.progress, backward=backward)
         times, between = grid(self.problem.times, self.how.control.mean_knots, self.how.calls)
-        draws, base = Draws(seed).named("push"), self.problem.base
+        draws, base = Draws(seed).named("push"), self.progress.base or self.problem.base
         begin = torch.as_tensor(begin, dtype=way.centre.dtype, device=way.centre.device)
         return walk(
             lambda x, t: way(x, t, {}),
             lambda fresh: begin,
             self.problem.noise,
             times,
-            between,
+            every or between,
             draws,
             base=base,
             backward=backward,
         )
+
+    @property
+    def between(self) -> int:
+        """Return the steps between two knots of a leg."""
+        return grid(self.problem.times, self.how.control.mean_knots, self.how.calls)[1]
 
 
 def solve_bridge(

@@ -16,6 +16,7 @@ FORMAT = 1
 """Version of the folder's form; a reader refuses a later one."""
 OURS = (
     *("recipe.json", "model.json", "state.json", "report.json", "report.html", "metrics.jsonl", "preview.png", "lock"),
+    *("paths.npz", "paths.csv", "pairs.npz", "pairs.csv"),
     *(f"{name}.safetensors" for name in ("weights", "average", "state", "judge", "base")),
 )
 """Files of a run; nothing else in its folder is ever removed."""

@@ -30,7 +30,7 @@ def test_target_vector() -> None:
 
 @pytest.mark.parametrize("noise", [0.0, 0.5])
 def test_process_meets_the_end(noise: float) -> None:
-    """Each Euler step of the certain process has the law of the bridge's mean; the last one lands within its own noise of the end."""
+    """Each Euler step has the law of the bridge's mean; the last one lands within its own noise of the end."""
     path, draws = Brownian(noise), Draws(0)
     x_0, x_1 = draws.at("a").normal((500, 3), F64), draws.at("b").normal((500, 3), F64)
     process = path.process(lambda x, t, given: path.target(x, x_0, x_1, t), {})

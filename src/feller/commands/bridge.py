@@ -23,16 +23,16 @@ class Bridge:
     times: Numbers = ()
     """When each was seen, such as 0 24 48; by default equally far apart."""
     cost: Costs = ()
-    """What being somewhere costs: file.py:FUNCTION of (x, t) or (x, t, population), a picture whose black is wall,
-    congestion, entropy, density (keep to where the data are), surface=FILE (keep to it), valleys=FILE (and low). Each
-    may have NUMBER * before it. Several add up."""
+    """What being somewhere costs: file.py:FUNCTION of (x, t) or (x, t, population), t from 0 to 1, a picture whose
+    black is wall, congestion, entropy, density (keep to where the data are), surface=FILE (keep to it), valleys=FILE
+    (and low). Each may have NUMBER * before it. Several add up."""
     frame: Numbers = ()
     """Where the picture of walls lies: LEFT RIGHT BOTTOM TOP; by default one pixel is one unit, from (0, 0) up."""
     noise: Real = None
     """How far a free walk strays over the whole journey, a deviation in units of the data; 0 for none. By default half
     the deviation within the populations."""
     rounds: Whole = None
-    """Drifts that are learned, ahead and back in turn; 7 by default."""
+    """Drifts that are learned, ahead and back in turn, the last of them ahead; 7 by default."""
     minutes: Real = None
     """How long to go on, instead of rounds."""
     pairs: Whole = None
@@ -68,6 +68,10 @@ class Bridge:
             raise UsageError("--rounds and --minutes exclude each other; choose one")
         if self.resume and (self.data or (self.cost and not any(".py:" in text for text in self.cost))):
             raise UsageError("a resumed bridge knows its populations and costs: name its run alone, with --out")
+        usual = {field.name: field.default for field in fields(Bridge)}
+        wrong = [name for name in _BEGUN if getattr(self, name) != usual[name]]
+        if self.resume and wrong:
+            raise UsageError(f"a resumed bridge keeps what it began with: leave out --{wrong[0].replace('_', '-')}")
         check_names(words, Bridge, [field.name for field in fields(Bridging)])
 
         def change(settings: Bridging) -> Bridging:
@@ -85,3 +89,7 @@ class Bridge:
         show(numbers, tell)
         tell.say(f"paths and pairs: {run.path}; push others through it with: feller sample {run.path} --from FILE")
         return {"run": str(run.path), **numbers}
+
+
+_BEGUN = ("times", "frame", "noise", "pairs", "resample", "growth", "longest", "seed")
+"""Flags of what a bridge began with."""

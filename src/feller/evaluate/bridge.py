@@ -7,9 +7,11 @@ import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
+from feller.control.bridges.crowd import Crowd
 from feller.control.costs import Cost, Population
 from feller.control.costs.mixture import scott
 from feller.draws import Draws
+from feller.errors import InputError
 from feller.evaluate.sinkhorn_divergence import sinkhorn_divergence
 from feller.evaluate.wasserstein import wasserstein
 
@@ -74,6 +76,18 @@ def feasibility(
         "sinkhorn": sinkhorn_divergence(ends, one, blur=blur),
         "sinkhorn_floor": sinkhorn_divergence(other, one, blur=blur),
     }
+
+
+def arrival(
+    reached: Float[Tensor, "n d"], population: Crowd, draws: Draws, most: int = MOST
+) -> dict[str, float | None]:
+    """Compare ends with a population, as `feasibility`; where members count unlike, there is no floor."""
+    real = population.members.flatten(1)
+    if population.weights is None:
+        return feasibility(reached, real, draws, most=most)
+    size = min(len(reached), len(real), most)
+    found = feasibility(reached, real[population.choose(2 * size, draws.named("weighted"))], draws, most=size)
+    return {name: None if name.endswith("_floor") else value for name, value in found.items()}
 
 
 def _some(n: int, size: int, draws: Draws) -> Tensor:
@@ -161,6 +175,8 @@ def along(
                 for rows in torch.arange(len(when)).split(some)
             ]
         )
+    if state.isnan().any():
+        raise InputError(f"the cost is no number at some states, first at t = {when[state.isnan()][0]:.4g} of 0 to 1")
     inside = _inside(cost, moved)
     return Along(
         when,

@@ -23,7 +23,7 @@ from feller.data.found import about
 from feller.description import save_description
 from feller.draws import Draws
 from feller.errors import InputError, UsageError
-from feller.evaluate.bridge import along, feasibility
+from feller.evaluate.bridge import along, arrival
 from feller.journeys.asked import Asked
 from feller.journeys.bridged import (
     Bridged,
@@ -35,7 +35,7 @@ from feller.journeys.bridged import (
     read_again,
     save_progress,
 )
-from feller.journeys.crossing import report_bridge
+from feller.journeys.crossing import end_of, report_bridge
 from feller.journeys.learn import Interrupted, interrupts
 from feller.journeys.populations import Populations, read_populations
 from feller.journeys.priced import files_of, price
@@ -123,6 +123,8 @@ def bridge(
     else:
         bridged, crowd, settings = _new(wanted, change)
     priced = price(wanted.cost or bridged.costs, crowd, bridged.frame)
+    for note in (*bridged.notes, *priced.notes):
+        tell.say(note)
     problem = replace(pose(bridged, crowd, priced.cost), cost=_looked_at(priced.cost, bridged, crowd, tell))
     settings = _fitted(settings, wanted, problem, crowd)
     description = describe(crowd.modality, settings.architecture, bridged.noise, settings.calls)
@@ -130,17 +132,15 @@ def bridge(
     with run.claim(resume=resume, overwrite=overwrite) if here.is_first else contextlib.nullcontext():
         here.wait()
         if resume:
-            load_progress(run, progress)
+            load_progress(run, progress, len(problem.crowds))
             tell.say(f"going on after round {progress.done}")
         here.wait()
         if here.is_first:
             save_description(run, description)
             run.write_record(run.recipe, _record(bridged, settings))
-        for note in (*bridged.notes, *priced.notes):
-            tell.say(note)
         tell.say(_summary(run, bridged, crowd, settings, progress))
-        again = _again(run, bridged)
         limit = None if wanted.minutes is None else 60 * wanted.minutes
+        again = _again(run, bridged, limit)
         _alternate(run, problem, settings, progress, bridged.seed, limit, again, here, tell)
         here.wait()
         found = FoundBridge(problem, settings, progress, ())
@@ -158,7 +158,7 @@ def measure_again(run: Run, tell: Tell = SILENT) -> dict[str, Any]:
     priced = price(bridged.costs, crowd, bridged.frame)
     description = describe(crowd.modality, settings.architecture, bridged.noise, settings.calls)
     progress = fresh(description, settings, bridged.seed, engine())
-    load_progress(run, progress)
+    load_progress(run, progress, len(bridged.times) - 1)
     found = FoundBridge(pose(bridged, crowd, priced.cost), settings, progress, ())
     return report_bridge(run, bridged, crowd, found, priced.notes, tell)
 
@@ -171,6 +171,7 @@ def _new(wanted: Wanted, change: Callable[[Bridging], Bridging]) -> tuple[Bridge
     if wanted.pairs is not None:
         settings = replace(settings, pairs=wanted.pairs)
     settings = change(settings)
+    check_noise(noise, crowd, settings.calls)
     chosen = (f"--noise {noise:.4g} was chosen, half the deviation within the populations",)
     bridged = Bridged(
         populations=tuple(wanted.populations),
@@ -185,7 +186,6 @@ def _new(wanted: Wanted, change: Callable[[Bridging], Bridging]) -> tuple[Bridge
         seed=wanted.seed,
         notes=(*crowd.notes, *(chosen if wanted.noise is None else ())),
     )
-    check_noise(noise, crowd, settings.calls)
     return bridged, crowd, settings
 
 
@@ -203,7 +203,7 @@ def _continue(
         raise UsageError(f"{run.path} is no bridge; go on with: feller fit --resume --out {run.path}")
     if bridged.costs_again and not wanted.cost:
         raise UsageError(f"the cost of this bridge is code of yours, which no run makes run: {_again(run, bridged)}")
-    if wanted.cost and (tuple(wanted.cost) != bridged.costs or files_of(wanted.cost) != bridged.code):
+    if (wanted.cost and tuple(wanted.cost) != bridged.costs) or files_of(bridged.costs) != bridged.code:
         raise InputError("the cost is not what it was when this bridge began; bring it back, or make a new one")
     return bridged, read_again(bridged), change(bridging_of(run))
 
@@ -246,7 +246,8 @@ def check_noise(noise: float, crowd: Populations, calls: int) -> None:
     """
     if not 0 <= noise < math.inf:
         raise UsageError(f"--noise must be 0 or more, got {noise:g}")
-    least = min(float((x - x.mean(0)).square().mean().sqrt()) for x in crowd.states[1:])
+    spreads = [float((x - x.mean(0)).square().mean().sqrt()) for x in crowd.states]
+    least = min((spread for spread in spreads if spread > 0), default=math.inf)
     most = 0.5 * least * calls**0.5
     if noise > most:
         raise UsageError(
@@ -319,13 +320,33 @@ def _fitted(settings: Bridging, wanted: Wanted, problem: BridgeProblem, crowd: P
         settings = replace(settings, rounds=None)
     elif wanted.rounds is not None:
         settings = replace(settings, rounds=wanted.rounds)
+    for name in ("minutes", "max_memory"):
+        value = getattr(wanted, name)
+        if value is not None and not 0 < value < math.inf:
+            raise UsageError(f"--{name.replace('_', '-')} must be above 0, got {value:g}")
+    if settings.rounds is None and wanted.minutes is None:
+        raise UsageError("this bridge was made for some minutes: say how far it is to go, with --rounds or --minutes")
+    if settings.rounds is not None and settings.rounds % 2 == 0:
+        settings = replace(settings, rounds=settings.rounds + 1)
     draws = wanted.resample
+    if draws is not None and draws < 0:
+        raise UsageError(f"--resample must be 0 or more, got {draws}")
+    if not problem.noise and (draws or not problem.cost.differentiable):
+        raise UsageError("weighing trajectories needs noise, without which each pair has one: give --noise")
     if draws is None and settings.resampling is None and not problem.cost.differentiable:
         draws = WEIGHED
     if draws:
         settings = replace(settings, resampling=PathIntegral(trajectories=draws))
     if wanted.max_memory is not None:
         settings = replace(settings, control=_within(settings.control, wanted.max_memory * 2**30, crowd))
+        weighed = settings.resampling
+        if weighed is not None:
+            needs = 4 * settings.pairs * weighed.trajectories * (weighed.steps + 1) * crowd.states[0][0].numel()
+            if needs > wanted.max_memory * 2**30:
+                raise UsageError(
+                    f"--resample {weighed.trajectories} of {settings.pairs} pairs takes {needs / 2**30:.2g} gigabytes,"
+                    " more than --max-memory; take fewer, of either"
+                )
     return settings
 
 
@@ -354,16 +375,18 @@ def _summary(run: Run, bridged: Bridged, crowd: Populations, settings: Bridging,
     """Say what is going to be done."""
     sizes = " to ".join(f"{len(states):,}" for states in crowd.states)
     cost = f", cost {' + '.join(bridged.costs)}" if bridged.costs else ", no cost but that of control"
-    long = f"{settings.rounds} rounds" if settings.rounds else "as many rounds as fit"
+    many = "1 round" if settings.rounds == 1 else f"{settings.rounds} rounds"
+    long = many if settings.rounds else "as many rounds as fit"
     return (
         f"{' to '.join(bridged.populations)}: {sizes} members, noise {bridged.noise:.3g}{cost}; {long} of"
         f" {settings.pairs:,} pairs, {parameters(progress.network):,} weights; writing to {run.path}"
     )
 
 
-def _again(run: Run, bridged: Bridged) -> str:
+def _again(run: Run, bridged: Bridged, limit: float | None = None) -> str:
     """Return the command that goes on with a bridge."""
-    return shlex.join(["feller", "bridge", "--resume", "--out", str(run.path), *bridged.costs_again])
+    minutes = () if limit is None else ("--minutes", f"{limit / 60:g}")
+    return shlex.join(["feller", "bridge", "--resume", "--out", str(run.path), *bridged.costs_again, *minutes])
 
 
 def _alternate(
@@ -424,9 +447,9 @@ def measured(problem: BridgeProblem, found: Round) -> dict[str, int | float]:
     for leg, walked in enumerate(found.walks):
         draws = Draws(found.number).named("measured", leg)
         at = walked.states[:, 0 if found.backward else -1].flatten(1)
-        real = problem.crowds[leg][not found.backward](2 * SEEN, draws)
+        population = end_of(problem, leg, backward=found.backward)
         seen = along(walked.times, walked.states.flatten(2), walked.control.flatten(2), problem.cost, draws)
-        numbers = {**feasibility(at, real.flatten(1), draws, most=SEEN), **seen.averages()}
+        numbers = {**arrival(at, population, draws, SEEN), **seen.averages()}
         length = walked.times[-1] - walked.times[0]
         rows.append({**numbers, "length": length, "lost": walked.lost / len(walked.states)})
     whole = sum(row["length"] for row in rows)
@@ -444,7 +467,8 @@ def measured(problem: BridgeProblem, found: Round) -> dict[str, int | float]:
 def _told(found: Round, row: dict[str, int | float]) -> str:
     """Say what a round reached."""
     way = "back" if found.backward else "ahead"
-    met = f"; its end is {row['w2']:.3g} from the population, {row['w2_floor']:.3g} is real" if "w2" in row else ""
+    real = f", {row['w2_floor']:.3g} is real" if "w2_floor" in row else ""
+    met = f"; its end is {row['w2']:.3g} from the population{real}" if "w2" in row else ""
     stuck = f"; {row['inside_time']:.2%} of the time in obstacles" if "inside_time" in row else ""
     lost = f"; {row['lost']:.2%} ran away and were drawn anew" if row["lost"] else ""
     return (

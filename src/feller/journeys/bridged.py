@@ -1,5 +1,7 @@
 """What was asked of a bridge, and how far it is: its run folder."""
 
+import itertools
+import math
 import shlex
 from dataclasses import dataclass
 from typing import Any
@@ -49,6 +51,12 @@ class Bridged:
     notes: tuple[str, ...] = ()
     """What was converted or chosen while reading."""
 
+    def __post_init__(self) -> None:
+        apart = all(b > a for a, b in itertools.pairwise(self.times))
+        alike = len(self.times) == len(self.populations) == len(self.prints) >= 2
+        if not alike or not apart or len(self.frame) not in (0, 4) or not 0 <= self.noise < math.inf:
+            raise InputError("the record of this bridge is damaged: expected as many increasing times as populations")
+
     @property
     def shares(self) -> tuple[float, ...]:
         """Return the times of a journey from 0 to 1."""
@@ -68,8 +76,10 @@ def command_of(bridged: Bridged, how: Bridging, run: Run) -> str:
     words += ["--cost", *bridged.costs] if bridged.costs else []
     words += ["--frame", *(f"{one:g}" for one in bridged.frame)] if bridged.frame else []
     words += ["--growth", f"{bridged.growth:g}"] if bridged.growth is not None else []
+    words += ["--longest", bridged.longest] if bridged.longest is not None else []
+    words += ["--resample", how.resampling.trajectories] if how.resampling is not None else []
     words += ["--rounds", how.rounds] if how.rounds else []
-    words += ["--noise", f"{bridged.noise:.6g}", "--pairs", how.pairs, "--seed", bridged.seed, "--out", run.path]
+    words += ["--noise", repr(bridged.noise), "--pairs", how.pairs, "--seed", bridged.seed, "--out", run.path]
     return shlex.join(map(str, words))
 
 
@@ -125,6 +135,7 @@ def save_progress(run: Run, progress: Progress) -> None:
     }
     tensors |= {f"knots/{leg}": knots for leg, knots in enumerate(progress.knots)}
     counters = {"step": progress.ahead.step + progress.back.step, "seconds": progress.seconds, "rounds": progress.done}
+    counters["back"] = progress.back.step
     ways = {way: {"step": learner.step, "seconds": learner.seconds} for way, learner in _learners(progress).items()}
     note = {"rounds": str(progress.done), "seconds": str(progress.seconds)}
     note |= {f"{way}/{name}": str(value) for way, counted in ways.items() for name, value in counted.items()}
@@ -134,8 +145,8 @@ def save_progress(run: Run, progress: Progress) -> None:
     write_json(run.counters, counters)
 
 
-def load_progress(run: Run, progress: Progress) -> None:
-    """Bring a fresh bridge to where a run was after its last round.
+def load_progress(run: Run, progress: Progress, number: int) -> None:
+    """Bring a fresh bridge of so many legs to where a run was after its last round.
 
     Raises:
         InputError: If the state is missing, damaged, or that of another bridge.
@@ -149,6 +160,10 @@ def load_progress(run: Run, progress: Progress) -> None:
         legs = sorted(int(name.removeprefix("knots/")) for name in tensors if name.startswith("knots/"))
         progress.knots = [tensors[f"knots/{leg}"] for leg in legs]
         progress.done, progress.seconds = int(note["rounds"]), float(note["seconds"])
+        shape = progress.network.ahead.centre.numel()
+        right = all(knots.ndim == 3 and knots.shape[2] == shape and knots.isfinite().all() for knots in progress.knots)
+        if progress.done < 0 or not right or len(progress.knots) not in (0, number):
+            raise ValueError("knots or rounds of another bridge")
     except InputError:
         raise
     except (KeyError, ValueError, RuntimeError) as error:

@@ -20,7 +20,7 @@ from feller.control.costs import Zero
 from feller.couplings.transport import assign
 from feller.data.images.modality import Images
 from feller.draws import Draws
-from feller.evaluate.bridge import EXPLAIN, Along, along, feasibility
+from feller.evaluate.bridge import EXPLAIN, Along, along, arrival
 from feller.journeys.bridged import Bridged, command_of
 from feller.journeys.populations import Populations
 from feller.journeys.tell import Tell
@@ -40,6 +40,10 @@ LEAST, MOST = 500, 2000
 """Trajectories that are followed for files and page, where the first population has fewer or more members."""
 COMPARED, WEIGHED = 32, 100
 """Pairs whose trajectories are weighed, and how many of each."""
+STEPS, ROOM = 150, 2**28
+"""Steps of such trajectories, and bytes that they may take."""
+SMALL = 16
+"""Numbers of a state up to which all steps of trajectories are looked at."""
 STRAIGHT = 500
 """Pairs of the plain bridge that the one found is compared with."""
 
@@ -53,10 +57,10 @@ def report_bridge(
         The numbers of the page, and where it is under `report`.
     """
     tell.task("following trajectories")
-    walked, which = _crossed(found, bridged, crowd)
-    draws = Draws(bridged.seed).named("report")
-    flat, control = walked.states.flatten(2), walked.control.flatten(2)
-    seen = along(walked.times, flat, control, found.problem.cost, draws)
+    whole, which = _crossed(found, bridged, crowd)
+    draws, between = Draws(bridged.seed).named("report"), (len(whole.times) - 1) // _pieces(found)
+    seen = along(whole.times, whole.states.flatten(2), whole.control.flatten(2), found.problem.cost, draws)
+    walked = Walk(whole.times[::between], whole.states[:, ::between], whole.control[:, ::between], whole.lost)
     numbers: dict[str, Any] = {**_arrivals(walked, found.problem, bridged, draws), **seen.averages()}
     numbers["objective_straight"] = _straight(found.problem, crowd, walked, draws)
     numbers |= {"ess": _ess(found, walked, draws), **_rounds(run), "sigma": bridged.noise, "n": len(walked.states)}
@@ -70,12 +74,21 @@ def report_bridge(
 
 
 def _crossed(found: FoundBridge, bridged: Bridged, crowd: Populations) -> tuple[Walk, Tensor]:
-    """Push members of the first population through; return trajectories, and which members began them."""
+    """Push members of the first population through; return trajectories, and which members began them.
+
+    Small states are kept at every step, so that no wall between two knots is missed.
+    """
     first = crowd.states[0]
     number = min(max(len(first), LEAST), MOST)
     weights = getattr(found.problem.crowds[0][0], "weights", None)
     which = Crowd(first, weights).choose(number, Draws(bridged.seed).named("cross"))
-    return found.walk(first[which], bridged.seed), which
+    every = 1 if first[0].numel() <= SMALL else None
+    return found.walk(first[which], bridged.seed, every=every), which
+
+
+def _pieces(found: FoundBridge) -> int:
+    """Return how many pieces between knots the journey has."""
+    return (found.how.control.mean_knots - 1) * len(found.problem.crowds)
 
 
 def _arrivals(walked: Walk, problem: BridgeProblem, bridged: Bridged, draws: Draws) -> dict[str, float | None]:
@@ -83,12 +96,19 @@ def _arrivals(walked: Walk, problem: BridgeProblem, bridged: Bridged, draws: Dra
     numbers: dict[str, float | None] = {}
     for leg, (begin, length) in enumerate(legs_of(problem.times)):
         place = int(np.argmin(np.abs(np.array(walked.times) - (begin + length))))
-        real = problem.crowds[leg][1](2 * MOST, draws.named("real", leg)).flatten(1)
-        met = feasibility(walked.states[:, place].flatten(1), real[: 2 * MOST], draws.named("met", leg))
+        met = arrival(walked.states[:, place].flatten(1), end_of(problem, leg), draws.named("met", leg))
         when = "" if leg == len(problem.crowds) - 1 else f"_{bridged.times[leg + 1]:g}"
         floors = {name: "_floor" if name.endswith("_floor") else "" for name in met}
         numbers |= {f"{name.removesuffix(floors[name])}{when}{floors[name]}": value for name, value in met.items()}
     return numbers
+
+
+def end_of(problem: BridgeProblem, leg: int, *, backward: bool = False) -> Crowd:
+    """Return the population where a leg ends, or, backward, where it begins."""
+    crowd = problem.crowds[leg][not backward]
+    if not isinstance(crowd, Crowd):
+        raise TypeError("a run is of populations that are known by members")
+    return crowd
 
 
 def _straight(problem: BridgeProblem, crowd: Populations, walked: Walk, draws: Draws) -> float | None:
@@ -118,14 +138,16 @@ def _ess(found: FoundBridge, walked: Walk, draws: Draws) -> float | None:
     problem, how = found.problem, found.how
     if not problem.noise or isinstance(problem.cost, Zero) or problem.cost.crowd:
         return None
-    shares = []
-    knots = how.control.mean_knots
+    shares, knots = [], how.control.mean_knots
+    pairs = min(COMPARED, ROOM // (4 * WEIGHED * (STEPS + 1) * walked.states[0, 0].numel()))
+    if not pairs:
+        return None
     for leg, (begin, length) in enumerate(legs_of(problem.times)):
-        states = walked.states[:COMPARED, leg * (knots - 1) : (leg + 1) * (knots - 1) + 1].flatten(2)
+        states = walked.states[:pairs, leg * (knots - 1) : (leg + 1) * (knots - 1) + 1].flatten(2)
         cost = InLeg(problem.cost, begin, length)
         paths = GaussianPaths.along(states, problem.noise * length**0.5, how.control.scale_knots)
         paths, _ = how.control.solve(paths, cost, draws.named("pinned", leg))
-        weighted = PathIntegral(trajectories=WEIGHED, steps=150).weigh(paths, cost, draws.named("weigh", leg))
+        weighted = PathIntegral(trajectories=WEIGHED, steps=STEPS).weigh(paths, cost, draws.named("weigh", leg))
         shares.append(float(weighted.ess.mean()) / WEIGHED)
     return min(shares)
 
@@ -210,7 +232,7 @@ def _pictures(
         scene = Scene(
             times=times,
             paths=paths,
-            populations=[values_of(crowd.modality, x[:, None])[:, 0] for x in crowd.states],
+            populations=[values_of(crowd.modality, some[:, None])[:, 0] for some in map(_some, crowd.states)],
             names=bridged.populations,
             columns=crowd.modality.columns,
             seen=bridged.times,
@@ -220,7 +242,7 @@ def _pictures(
     curves = {"control": seen.control.numpy(), "state cost": seen.state.numpy()}
     if isinstance(found.problem.cost, Zero):
         del curves["state cost"]
-    shown.append(("What paths cost along time", over_time(times, curves)))
+    shown.append(("What paths cost along time", over_time(begin + (end - begin) * seen.times.numpy(), curves)))
     rows = [
         Passed(number=int(row["step"]), backward=bool(row["backward"]), objective=row["objective"], w2=row.get("w2"))
         for row in read_metrics(run.metrics)
@@ -228,6 +250,11 @@ def _pictures(
     if rows:
         shown.append(("Rounds", by_round(rows, numbers.get("w2_floor"))))
     return shown
+
+
+def _some(members: Tensor) -> Tensor:
+    """Return members in an order that does not depend on that of their file, of which the first are drawn."""
+    return members[Crowd(members).choose(len(members), Draws(0).named("drawn"))]
 
 
 def _colours(paths: np.ndarray) -> np.ndarray:

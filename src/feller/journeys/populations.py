@@ -71,6 +71,9 @@ def read_populations(names: Sequence[str], longest: int | None = None) -> Popula
         if a.values.shape == b.values.shape and torch.equal(_sorted(a.values), _sorted(b.values)):
             raise InputError(f"{one} and {other} hold the same members, so there is nothing to bridge; name another")
     modality = _unscaled(kind, sets)
+    for name, data in zip(names, sets, strict=True):
+        if not modality.encode(data.values).square().sum().isfinite():
+            raise InputError(f"{name}: its numbers are too large for single precision; change their unit")
     labels = [name for name, data in zip(names, sets, strict=True) if data.given]
     notes = [note for data in sets for note in data.notes if "constant" not in note]
     if labels:

@@ -96,6 +96,8 @@ def _one(name: str, factor: float | None, crowd: Populations, frame: tuple[float
     if ".py:" in name:
         function = load_function(name)
         shape = kind.shape if isinstance(kind, Images) else None
+        if shape is not None and Function(function).crowd:
+            raise UsageError(f"{name} looks at the crowd, which costs of pictures do not see; let it take (x, t)")
         return _scaled(factor, OfValues(Function(function, shape), _values(kind))), []
     if name == "congestion":
         return _scaled(factor, Congestion()), []
@@ -116,10 +118,10 @@ def _one(name: str, factor: float | None, crowd: Populations, frame: tuple[float
         chosen = HEIGHT * _usual(crowd) if factor is None else factor
         left, right, low, high = walls.frame
         width = EDGE * math.hypot(right - left, high - low)
-        told = (
-            f"walls cost {chosen:.3g} for each {width:.3g} of depth, and fade as fast outside" if factor is None else ""
-        )
-        return OfValues(Smooth(walls, chosen, width), _values(kind)), [told] if told else []
+        told = [f"the picture lies at x from {left:g} to {right:g}, y from {low:g} to {high:g}; outside is wall"]
+        if factor is None:
+            told.append(f"walls cost {chosen:.3g} for each {width:.3g} of depth (NUMBER * {name} for another cost)")
+        return OfValues(Smooth(walls, chosen, width), _values(kind)), told
     raise UsageError(
         f"no cost is called {name!r}: expected file.py:FUNCTION, a picture of walls ({', '.join(PICTURES)}), or"
         f" {nearest(name.partition('=')[0], list(NAMES))}"

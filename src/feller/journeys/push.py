@@ -21,6 +21,7 @@ from feller.model import load_model
 from feller.networks.drift import TwoDrifts
 from feller.paths.brownian import Brownian
 from feller.run import Run
+from feller.train.checkpoint import read_counters
 from feller.train.engine import engine
 
 
@@ -61,6 +62,10 @@ def push(
         raise UsageError(f"{run.path} is no bridge, and its samples begin with noise: leave out --from and --backward")
     if not isinstance(modality, Points | Images):
         raise UsageError(f"a bridge joins rows of numbers or pictures, and this run has {modality.called}")
+    if backward and not read_counters(run).get("back"):
+        raise UsageError(
+            f"{run.path} has learned no way back, with one round alone; go on with: feller bridge --resume"
+        )
     place = pathlib.Path(out) if out else run.samples
     modality.check_place(place)
     if begin is None:

@@ -19,6 +19,8 @@ from feller.journeys.bridged import Bridged
 from feller.record import replace_file
 from feller.run import Run
 
+MEMBERS = 10_000
+"""Members that may stand for a place that was reached."""
 NUMBERS = 2**22
 """Numbers of paths that are written as text, at most."""
 
@@ -64,8 +66,10 @@ def nearest_partners(reached: Float[Tensor, "n d"], members: Float[Tensor, "m d"
     """Return a member for each place that was reached, at the least squared distance, none more often than need be."""
     from scipy.optimize import linear_sum_assignment  # takes longer to load than the rest of feller
 
-    turns = -(-len(reached) // len(members))
-    columns = torch.arange(len(members)).repeat(turns)
+    some = torch.arange(
+        0, len(members), -(-len(members) // MEMBERS)
+    )  # of very many, some: the cost of all takes memory
+    columns = some.repeat(-(-len(reached) // len(some)))
     cost = SquaredDistance()(reached.double(), members.double(), {})
     _, chosen = linear_sum_assignment(cost[:, columns].numpy())
     return columns[torch.from_numpy(chosen)]

@@ -6,14 +6,15 @@ from tests.control.bridges.quadratic import ROWS
 from tests.oracle import close
 from torch import Tensor
 
+from feller.control.bridges.exact import Quadratic, QuadraticCost
 from feller.control.bridges.gaussian import GaussianPaths, drift, kinetic
-from feller.control.bridges.pinned import PinnedControl
+from feller.control.bridges.pinned import PinnedControl, stiffness_of_means, stiffness_of_scales
 from feller.control.bridges.pinned_cost import Knots, PinnedCost, Sample, _Paths
 from feller.control.costs import Cost, Population, Zero
-from feller.control.costs.shapes import Disc, Indicator, Smooth
+from feller.control.costs.crowd import Congestion
+from feller.control.costs.shapes import Disc, Indicator, Quadric, Smooth
 from feller.draws import Draws
 from feller.errors import UsageError
-from feller.reproduce.gsbm.exact import Quadratic, QuadraticCost
 
 F64 = torch.float64
 INSIDE = torch.linspace(0.05, 0.95, 19, dtype=F64)
@@ -211,6 +212,20 @@ def test_a_base_drift_may_jump() -> None:
     assert abs(energy.mean() - 2.80) < 0.05
 
 
+def test_a_base_drift_that_jumps_does_no_harm_in_many_dimensions() -> None:
+    """200 entries, one of which says which way f pushes all: the noise of its values would raise the objective."""
+    draws = Draws(0)
+    x_0, x_1 = draws.at("a").normal((8, 200)), 2 * draws.at("b").normal((8, 200))
+
+    def base(x: Tensor, t: Tensor) -> Tensor:
+        return 0.2 * x[..., :1].sign().expand(x.shape)
+
+    paths = GaussianPaths.straight(x_0, x_1, 0.5, 15, 30)
+    _, trace = PinnedControl(steps=100, times=20).solve(paths, Zero(), draws, base=base)
+    assert max(trace.objective) < trace.objective[0] + 1
+    assert trace.kinetic.mean() < trace.objective[0] - 1
+
+
 def test_pairs_do_not_depend_on_who_is_beside_them() -> None:
     draws = Draws(7)
     x_0, x_1 = draws.at("a").normal((300, 2)), draws.at("b").normal((300, 2))
@@ -266,3 +281,41 @@ def test_a_blind_cost_without_noise_is_refused() -> None:
 def test_wrong_settings_are_told(wrong: dict[str, int]) -> None:
     with pytest.raises(UsageError, match="expected"):
         PinnedControl(**wrong)
+
+
+def test_metrics_are_second_derivatives_of_the_energy() -> None:
+    """Of the closed form at the Brownian bridge, by autograd."""
+    noise, d = 0.7, 2
+    x = torch.randn(2, 1, d, generator=Draws(0).at("x").shared(), dtype=F64)
+    straight = GaussianPaths.straight(x[0], x[1], noise, 6, 7)
+
+    def energy(means: Tensor, scales: Tensor) -> Tensor:
+        knots = straight.means.index_put((torch.tensor(0), torch.arange(1, 5), torch.tensor(0)), means, accumulate=True)
+        return kinetic(GaussianPaths(knots, torch.nn.functional.pad(scales[None], (1, 1)), noise)).sum()
+
+    zeros = torch.zeros(4, dtype=F64), torch.zeros(5, dtype=F64)
+    (of_means, mixed), (_, of_scales) = torch.autograd.functional.hessian(energy, zeros)
+    close(of_means, stiffness_of_means(6), 1e-9)
+    close(of_scales, stiffness_of_scales(7, d * noise**2), 1e-9)
+    close(mixed, torch.zeros_like(mixed), 1e-12)
+
+
+def test_two_knots_are_straight_lines() -> None:
+    problem = Quadratic(0.5, 3.0, -1.0, 2.0)
+    paths = GaussianPaths.straight(*problem.pairs(2), problem.noise, 2, 2)
+    found, trace = PinnedControl(steps=3).solve(paths, QuadraticCost(3.0), Draws(0))
+    assert torch.equal(found.means, paths.means)
+    assert trace.state.min() > 0
+
+
+def test_crowded_tunnels() -> None:
+    """The reference's Stunnel with pairs by chance: 300 steps of plain Adam come to 258, twice as many to 230."""
+    draws, spread = Draws(0), 0.5**0.5
+    x_0 = torch.tensor([-11.0, -1.0]) + spread * draws.at("a").normal((128, 2))
+    x_1 = torch.tensor([11.0, 1.0]) + spread * draws.at("b").normal((128, 2))
+    sides = [Smooth(Quadric((20.0, 1.0), (s * 5.0, s * 6.0), 90.0), 1500.0) for s in (1, -1)]
+    _, trace = PinnedControl(steps=100).solve(
+        GaussianPaths.straight(x_0, x_1, 1.0, 15, 30), sides[0] + sides[1] + 50.0 * Congestion(), draws
+    )
+    assert trace.objective[0] > 15_000
+    assert (trace.kinetic + trace.state).mean() < 225

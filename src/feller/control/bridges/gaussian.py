@@ -174,7 +174,7 @@ def kinetic(paths: GaussianPaths) -> Float[Tensor, " n"]:
     own = ((k - 1) * paths.means.diff(dim=1).square().sum((1, 2)) - whole) / 2
     if not paths.noise:
         return own
-    t, weights = _quadrature(paths.scales)
+    t, weights = (part.to(paths.scales) for part in quadrature(paths.scales.shape[1]))
     y, slope = interpolation(t, paths.scales.shape[1])
     h, h_rate = multiplier(paths.scales @ y.T, paths.scales @ slope.T)
     square = t * (1 - t)
@@ -182,12 +182,11 @@ def kinetic(paths: GaussianPaths) -> Float[Tensor, " n"]:
     return own + paths.means.shape[-1] * paths.noise**2 / 8 * spread
 
 
-def _quadrature(scales: Float[Tensor, "n l"]) -> tuple[Float[Tensor, " s"], Float[Tensor, " s"]]:
-    """Return nodes and weights on [0, 1], a rule of its own between each two knots."""
-    pieces = scales.shape[1] - 1
-    nodes, weights = (torch.from_numpy(part).to(scales) for part in leggauss(NODES))
-    begins = torch.arange(pieces, dtype=scales.dtype, device=scales.device)[:, None]
-    return ((begins + (nodes + 1) / 2) / pieces).flatten(), weights.repeat(pieces) / (2 * pieces)
+def quadrature(knots: int) -> tuple[Float[Tensor, " s"], Float[Tensor, " s"]]:
+    """Return nodes and weights on [0, 1] in float64, a rule of its own between each two equally spaced knots."""
+    nodes, weights = (torch.from_numpy(part) for part in leggauss(NODES))
+    begins = torch.arange(knots - 1, dtype=torch.float64)[:, None]
+    return ((begins + (nodes + 1) / 2) / (knots - 1)).flatten(), weights.repeat(knots - 1) / (2 * (knots - 1))
 
 
 def _place(t: Tensor, knots: int) -> tuple[Tensor, Tensor]:

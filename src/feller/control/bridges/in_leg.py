@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from feller.control.costs.cost import Cost, Inside, Population
+from feller.control.costs.cost import Cost, Inside, Population, check_here
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,8 +31,16 @@ class InLeg(Cost):
         return self.cost.obstacles
 
     def __call__(self, x: Tensor, t: Tensor, population: Population | None = None) -> Tensor:
-        """Return it."""
-        return self.length**2 * self.cost(x, self.start + self.length * t, population)
+        """Return it.
+
+        Raises:
+            InputError: If it is no number somewhere, or infinite where its gradient is asked for; says where.
+        """
+        whole = self.start + self.length * t
+        found = self.cost(x, whole, population)
+        good = found.isfinite() if x.requires_grad else ~found.isnan()
+        check_here(good, found, x, whole, "the cost is {value}")
+        return self.length**2 * found
 
     def for_pairs(self, x_0: Tensor, x_1: Tensor) -> Cost:
         """Return the cost as the pairs of the leg see it."""

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.control.bridges.gaussian import GaussianPaths
+from feller.control.bridges.gaussian import GaussianPaths, interpolation, quadrature
 from feller.control.bridges.pinned_cost import Base, Knots, PinnedCost, Sample
 from feller.control.costs import Cost
 from feller.draws import Draws
@@ -20,6 +20,10 @@ from feller.errors import UsageError
 
 JUDGED = 8
 """Samples like those of a step that the solution is judged by."""
+MOMENTUM = 0.5
+"""Share of the last step in the next."""
+TINY = 1e-12
+"""The least bound of a step."""
 LOGGED = 30
 """Steps whose objective is noted, at least."""
 
@@ -39,21 +43,21 @@ class Trace:
 
 @dataclass(frozen=True, kw_only=True)
 class PinnedControl:
-    """Finds the knots that minimise E int 1/2 |u|^2 + V dt of each pair, by Adam with a rate that falls to 0."""
+    """Finds the knots that minimise E int 1/2 |u|^2 + V dt of each pair, by steps whose bound falls to 0."""
 
     mean_knots: int = 15
     """Where the mean may bend, with both ends."""
     scale_knots: int = 30
     """Where the deviation may, relative to that of the Brownian bridge."""
-    steps: int = 300
+    steps: int = 200
     times: int = 60
     """Drawn in each step, one in each equal part of [0, 1]."""
     draws: int = 2
     """States of each pair at each time, half of them mirror images of the others."""
-    mean_rate: float = 0.02
-    """Of the mean, in units of the distance between the ends: its root mean square over pairs and entries."""
-    scale_rate: float = 0.05
-    """Of the deviation's knots."""
+    mean_rate: float = 0.03
+    """Bound of the first step of a mean, in units of the distance between the ends; root mean squares over entries."""
+    scale_rate: float = 0.2
+    """Bound of the first step of a deviation's knots."""
     pairs: int | None = None
     """Pairs that are solved at once, which are also the crowd that they see; None for all."""
 
@@ -86,7 +90,8 @@ class PinnedControl:
             paths: Where to begin.
             cost: V.
             draws: Source of all randomness; without a crowd, a pair's path does not depend on who is solved beside it.
-            base: Drift f that acts by itself; then the energy is 1/2 |u - f|^2, followed by the gradient of f.
+            base: Drift f that acts by itself; then the energy is 1/2 |u - f|^2. It is followed by its values, so it may
+                jump; in more than 128 dimensions by its gradient.
             backward: With a base, count 1/2 |v + f|^2 of the control back in time.
             tell: Hears which share is done.
 
@@ -97,7 +102,7 @@ class PinnedControl:
             raise UsageError(
                 "expected noise above 0 for a cost without gradient: without noise nothing tells what is beside a path"
             )
-        size = self.pairs or len(paths.means)
+        size = _even(len(paths.means), self.pairs)
         begins = range(0, len(paths.means), size)
         rate = self.mean_rate * _unit(paths)
         solved: list[tuple[GaussianPaths, Trace]] = []
@@ -127,25 +132,37 @@ class PinnedControl:
 
 
 class Search:
-    """Steps of Adam from some paths on."""
+    """Steps downhill from some paths: gradients in the metric of the energy, of bounded length for each pair.
+
+    Without a cost one such step is Newton's. With one it bends a path as a whole, whatever the number of knots.
+    """
 
     def __init__(self, how: PinnedControl, paths: GaussianPaths, objective: PinnedCost, rate: float) -> None:
         self.how, self.objective, self.rates = how, objective, (rate, how.scale_rate)
         self.knots = Knots.of(paths)
-        self._adam = torch.optim.Adam([{"params": [one]} for one in self.knots], fused=True)
+        (d, k, _), number = self.knots.means.shape, len(self.knots.scales)
+        metrics = stiffness_of_means(k), stiffness_of_scales(number, d * (paths.noise or 1.0) ** 2)
+        self._inverses = [torch.linalg.inv(one).to(paths.means) for one in metrics]
+        self._ways = [torch.zeros_like(one[..., 1:-1, :]) for one in self.knots]
 
     def step(self, number: int, draws: Draws) -> Tensor:
         """Take one, and return the mean objective before it."""
         with torch.enable_grad():
             energy, state = self.objective.estimate(self.knots, self._sample(draws, number))
             objective = energy + state
-            slopes = torch.autograd.grad(objective.sum(), self.knots, allow_unused=True)  # without noise no deviation
+            slopes = torch.autograd.grad(objective.sum(), self.knots, allow_unused=True)
         fall = (1 + math.cos(math.pi * number / self.how.steps)) / 2
-        for group, rate, slope in zip(self._adam.param_groups, self.rates, slopes, strict=True):
-            group["params"][0].grad, group["lr"] = slope, fall * rate
-            if slope is not None:
-                slope[..., [0, -1], :] = 0  # the ends stay
-        self._adam.step()
+        with torch.no_grad():
+            for knots, slope, inverse, way, rate in zip(
+                self.knots, slopes, self._inverses, self._ways, self.rates, strict=True
+            ):
+                if slope is None:  # without noise there is no deviation
+                    continue
+                newest = inverse @ slope[..., 1:-1, :]
+                length = newest.square().reshape(-1, newest.shape[-1]).mean(0).sqrt()
+                bound = max(fall * rate, TINY)
+                way.lerp_(newest * (bound / (length + bound)), 1 - MOMENTUM)
+                knots[..., 1:-1, :] -= way / (1 - MOMENTUM ** (number + 1))
         return objective.detach().mean()
 
     def judge(self, draws: Draws) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
@@ -157,6 +174,31 @@ class Search:
 
     def _sample(self, draws: Draws, step: int) -> Sample:
         return Sample.draw(self.knots, self.how.times, self.how.draws // 2, draws, step)
+
+
+def _even(n: int, most: int | None) -> int:
+    """Return the size of equal parts of pairs, of a bounded number each: a crowd of one would meet itself."""
+    return n if most is None else -(-n // -(-n // most))
+
+
+def stiffness_of_means(knots: int) -> Float[Tensor, "k k"]:
+    """Return the second derivatives of 1/2 int |m'|^2 dt in the knots of one entry, the ends left out."""
+    inner = torch.eye(knots - 2, dtype=torch.float64)
+    return (knots - 1) * (2 * inner - inner.roll(1, 0).tril() - inner.roll(-1, 0).triu())
+
+
+def stiffness_of_scales(knots: int, size: float) -> Float[Tensor, "l l"]:
+    """Return the second derivatives of the deviation's energy at the Brownian bridge, the ends left out.
+
+    Args:
+        knots: Number of knots.
+        size: Dimensions times noise squared.
+    """
+    t, weights = quadrature(knots)
+    values, slopes = (matrix[:, 1:-1] for matrix in interpolation(t, knots))
+    square, rise = t * (1 - t), 1 - math.exp(-1)  # of softplus where it is 1
+    of_values, of_slopes = values.T * (weights / square) @ values, slopes.T * (weights * square) @ slopes
+    return size * rise**2 * (of_values + of_slopes)
 
 
 def _unit(paths: GaussianPaths) -> float:

@@ -21,6 +21,8 @@ Base = Callable[[Tensor, Tensor], Tensor]
 """(x [*b, d], t that broadcasts to [*b]) -> drift that acts by itself, [*b, d], in state per time."""
 EDGE = 1e-6
 """Nearest that a time comes to 0 and 1."""
+BY_VALUES = 128
+"""Dimensions up to which values of a base drift stand for its gradient."""
 
 
 class Knots(NamedTuple):
@@ -87,13 +89,15 @@ class PinnedCost:
     def _of_base(self, base: Base, paths: "_Paths") -> Float[Tensor, "draws s n"]:
         """Return 1/2 |f|^2 - <u, f>, or with v for -u.
 
-        f may jump, so with noise its values give the gradient, as those of a cost do; compared with f at the mean.
+        f may jump: in few dimensions its values give the gradient, as those of a cost do, compared with f at the mean.
+        In many their noise would drown it, and the gradient of f is taken, which knows of no jumps.
         """
         control = paths.control(self.backward)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.noise):
+        values = self.noise > 0 and len(control) <= BY_VALUES
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not values):
             f = self._drifts(base, paths, paths.states)
         found = ((f / 2 - control) * f).sum(0)
-        if not self.noise:
+        if not values:
             return found
         with torch.no_grad():
             own = self._drifts(base, paths, paths.mean[:, None])

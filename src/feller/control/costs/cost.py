@@ -219,13 +219,36 @@ class Function(Cost):
         wanted = asked.shape[:-1]
         if self.shape is not None:
             asked = asked.unflatten(-1, self.shape)
-        found = torch.as_tensor(self.function(asked, *arguments), device=x.device)
+        found = self._asked(asked, arguments)
         if found.shape != wanted:
             raise InputError(
                 f"the cost {self._name} must return one number for each state: {list(wanted)} of states"
                 f" {list(asked.shape)}, got {list(found.shape)}"
             )
         return found.reshape(x.shape[:-1]).to(x.dtype)
+
+    def _asked(self, x: Tensor, arguments: tuple[Any, ...]) -> Tensor:
+        """Call the person's function.
+
+        Raises:
+            InputError: If it fails, returns no real numbers, or writes into its states.
+        """
+        version = x._version
+        try:
+            found = torch.as_tensor(self.function(x, *arguments), device=x.device)
+        except InputError:
+            raise
+        except Exception as error:
+            if "requires grad" in str(error):  # what torch says to numpy, which knows no gradients
+                raise
+            raise InputError(f"the cost {self._name} fails: {type(error).__name__}: {error}") from error
+        if x._version != version:
+            raise InputError(
+                f"the cost {self._name} writes into the states that it is given; let it return new numbers"
+            )
+        if found.is_complex():
+            raise InputError(f"the cost {self._name} must return real numbers, got {found.dtype}")
+        return found
 
     def examined(self, x: Tensor, t: Tensor, population: Population | None = None) -> Cost:
         """Find out whether it has a gradient, and check that all is finite."""
@@ -281,11 +304,11 @@ def check_finite(cost: Cost, x: Float[Tensor, "*b d"], t: Tensor, population: Po
     with torch.enable_grad():
         y = x.detach().requires_grad_(cost.differentiable)
         values = cost(y, t, population)
-        _check_here(torch.isfinite(values), values, x, t, "the cost is {value}")
+        check_here(torch.isfinite(values), values, x, t, "the cost is {value}")
         if values.requires_grad:
             (slope,) = torch.autograd.grad(values.sum(), y, allow_unused=True)
             if slope is not None:
-                _check_here(
+                check_here(
                     torch.isfinite(slope).all(-1), values, x, t, "the gradient of the cost, {value}, is not finite"
                 )
 
@@ -301,8 +324,12 @@ def needed(population: Population | None, name: str) -> Population:
     return population
 
 
-def _check_here(good: Bool[Tensor, "*b"], values: Tensor, x: Tensor, t: Tensor, what: str) -> None:
-    """Say where something is not good."""
+def check_here(good: Bool[Tensor, "*b"], values: Tensor, x: Tensor, t: Tensor, what: str) -> None:
+    """Say where something is not good.
+
+    Raises:
+        InputError: If it is so anywhere.
+    """
     if good.all():
         return
     place = tuple((~good).nonzero()[0].tolist())

@@ -46,6 +46,7 @@ def gsbm(quick: bool, data: pathlib.Path | None, only: str = "") -> Iterator[Cla
             opinions=Effort(2, pairs=256, control=40, steps=150),
             digits=Effort(1, pairs=128, control=60, steps=100),
             line=Effort(3, pairs=1024, control=100, steps=300),
+            cells=Effort(1, pairs=256, control=60, steps=300),
             coder=500,
         )
     return tested(TESTS, setting, only, BEYOND)

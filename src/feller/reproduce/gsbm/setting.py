@@ -39,10 +39,12 @@ class Setting:
     """On ways over a mountain."""
     opinions: Effort = field(default_factory=lambda: Effort(5))
     """On opinions in 1000 dimensions."""
-    digits: Effort = field(default_factory=lambda: Effort(3))
+    digits: Effort = field(default_factory=lambda: Effort(3, pairs=512, control=100))
     """On pictures of digits."""
     line: Effort = field(default_factory=lambda: Effort(7, pairs=4096, control=150, steps=600))
     """Between normal laws on the line."""
+    cells: Effort = field(default_factory=lambda: Effort(3, pairs=512, control=150, steps=1000))
+    """Through the hours of cells."""
     coder: int = 3000
     """Training steps of the autoencoder of digits."""
     data: pathlib.Path | None = None

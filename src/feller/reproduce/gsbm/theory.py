@@ -7,13 +7,13 @@ import torch
 from scipy.integrate import simpson
 
 from feller.bridging import BridgeProblem, Bridging, solve_bridge
+from feller.control.bridges.exact import Barrier, GaussianBridge, Quadratic, barrier
 from feller.control.bridges.gaussian import GaussianPaths
 from feller.control.bridges.path_integral import PathIntegral
 from feller.control.bridges.pinned import PinnedControl
 from feller.draws import Draws
 from feller.networks.mlp import MLP
 from feller.reproduce.claims import Claim, mean_of, spread_of, verdict
-from feller.reproduce.gsbm.exact import Barrier, GaussianBridge, Quadratic, barrier
 from feller.reproduce.gsbm.problems import Gaussians
 from feller.reproduce.gsbm.setting import Setting
 
