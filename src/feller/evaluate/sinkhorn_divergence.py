@@ -80,7 +80,7 @@ def _sweeps(
     One exponential serves all sweeps; where it is too small for a number, one sweep in logarithms is made instead.
     """
     plan = (f[:, None] + g).sub_(cost).div_(epsilon).exp_()
-    v = torch.ones_like(g)
+    u, v = torch.ones_like(f), torch.ones_like(g)
     for _ in range(number):
         u = len(v) / (plan @ v)
         v = len(u) / (u @ plan)

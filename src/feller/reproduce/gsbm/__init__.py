@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from feller.reproduce.claims import Claim, tested, untestable
-from feller.reproduce.gsbm import cells, crowds, opinion, pictures, surface, theory
+from feller.reproduce.gsbm import cells, crowds, opinion, pictures, spider, surface, theory
 from feller.reproduce.gsbm.setting import Effort, Setting
 
 TESTS = (
@@ -15,10 +15,12 @@ TESTS = (
     crowds.ends_are_met,
     crowds.less_than_plain,
     crowds.both_losses,
+    spider.corridor,
     surface.cost_of_places,
     surface.paths_of_pairs,
     surface.crossing,
     opinion.thousand,
+    opinion.plane,
     pictures.latent,
     cells.left_out,
 )

@@ -73,7 +73,9 @@ def led(effort: Effort, d: int, seed: int) -> Led:
     begin, end = (crowd(FOLLOWED, draws.named(place)) for place, crowd in enumerate(posed.crowds[0]))
     walked = found.walk(begin, seed)
     times, between = grid(posed.times, 2, how.calls)
-    free = walk(lambda x, t: torch.zeros_like(x), lambda fresh: begin, posed.noise, times, between, draws, base=posed.base)
+    free = walk(
+        lambda x, t: torch.zeros_like(x), lambda fresh: begin, posed.noise, times, between, draws, base=posed.base
+    )
     energy = walked.control.square().sum(2).mean(0) / (2 * posed.noise**2)
     return Led(
         Spread.of(walked.states[:, -1]),
