@@ -96,7 +96,7 @@ def thousand(setting: Setting) -> Iterator[Claim]:
     yield Claim(
         "Opinions on 1000 questions: a crowd that polarises by itself is led to opinions that are spread out evenly",
         "reached, at about half the objective of DeepGSB (second-hand, no figures)",
-        f"{_words(rows, setting.opinions)} Wanted: a variance of 4 to within 5 %, a mean of at most 0.15, an eigenvalue of"
+        f"{_words(rows, setting.opinions)} Wanted: variance 4 to within 5 %, a mean of at most 0.15, an eigenvalue of"
         " at most 4",
         f"{spread_of([row.reached.variance for row in rows])}, variance",
         verdict(holds),
@@ -113,7 +113,7 @@ def plane(setting: Setting) -> Iterator[Claim]:
     yield Claim(
         "Opinions on two questions: a crowd that polarises by itself is led to opinions that are spread out evenly",
         "shown in pictures",
-        f"{_words(rows, effort)} Wanted: a variance of 3 to within 10 %, a mean of at most 0.2, an eigenvalue of at most"
+        f"{_words(rows, effort)} Wanted: variance 3 to within 10 %, a mean of at most 0.2, an eigenvalue of at most"
         " 1.2",
         f"{spread_of([row.reached.variance for row in rows])}, variance",
         verdict(holds),
@@ -129,6 +129,6 @@ def _words(rows: Sequence[Led], effort: Effort) -> str:
     lost = sum(row.lost for row in rows)
     return (
         f"of {FOLLOWED} at the end, of as many without control and of as many of the wanted population:"
-        f" {'; '.join(parts)}, in mean ones. Control {mean_of([row.control for row in rows])}; {lost} trajectories lost;"
+        f" {'; '.join(parts)}, in mean ones. Control {mean_of([row.control for row in rows])}; {lost} walks lost;"
         f" {effort.rounds} rounds of {effort.pairs} pairs, {mean_of([row.seconds for row in rows], 3)} CPU-seconds."
     )

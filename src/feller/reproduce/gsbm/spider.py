@@ -63,9 +63,9 @@ def corridor(setting: Setting) -> Iterator[Claim]:
     yield Claim(
         "Drunken spider: a crowd goes through the corridor between two boxes, and arrives",
         "no figures: the problem is in the paper's code alone",
-        f"inside a box {_percent(shares)} of the time, Brownian bridges {_percent([row.straight for row in rows])}; ends"
+        f"inside a box {_percent(shares)} of the time, plain bridges {_percent([row.straight for row in rows])}; ends"
         f" reached to a W2 of {mean_of([row.reached for row in rows], 3)}, members from each other"
-        f" {mean_of([row.floor for row in rows], 3)}; state cost and control {mean_of([row.objective for row in rows])}."
+        f" {mean_of([row.floor for row in rows], 3)}; objective {mean_of([row.objective for row in rows])}."
         f" Wanted: a tenth of the time of Brownian bridges, W2 at most {ARRIVED:g}",
         f"{spread_of(shares)}, share of the time",
         verdict(all(row.inside <= row.straight / 10 and row.reached <= ARRIVED for row in rows)),
