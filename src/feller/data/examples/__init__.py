@@ -41,7 +41,7 @@ class Example:
     found: Callable[[str], Found] | None = None
     """Part -> what its file holds, for texts, which can be cut in many ways; None where the examples tell all."""
     parts: tuple[str, ...] = PARTS
-    """What `example:NAME/PART` can name; the first is meant where none is named."""
+    """Names of the parts that there are; the first is meant where none is named."""
 
 
 EXAMPLES = {
