@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from feller.bridging import BridgeProblem, Bridging, averaged, rounds, start
@@ -273,7 +272,7 @@ def seconds_of_a_step(setting: Setting) -> tuple[float, float]:
 def _steps(objective: Objective, learner: Learner, how: Bridging) -> Iterator[object]:
     """Train for ever."""
 
-    def feed(step: int, rows: slice) -> dict[str, Float[Tensor, " b"]]:
+    def feed(step: int, rows: slice) -> dict[str, Tensor]:
         first, last, _ = rows.indices(how.train.batch)
         return {"x_1": Draws(0, first, how.train.batch).at("pairs", step).integers(how.pairs, (last - first,))}
 
