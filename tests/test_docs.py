@@ -66,7 +66,7 @@ def prepare(folder: pathlib.Path, python: str) -> None:
             folder / f"{name}.csv", generator.normal(middle, 4, (60, 2)), delimiter=",", header="x,y", comments=""
         )
     for name, middle in (("west", (-4.5, 0, 0.5)), ("east", (4.5, 0, 0.5))):
-        places = generator.normal(middle, 0.2, (60, 3))
+        places = generator.normal(middle, 0.4, (60, 3))
         np.savetxt(folder / f"{name}.csv", places, delimiter=",", header="x,y,z", comments="")
     (folder / "mine.py").write_text(python)
 

@@ -143,7 +143,7 @@ NONE_WHOLE = f"no molecule is valid and in one piece, or {WITHOUT_RDKIT}"
 WHY_MISSING = {
     **dict.fromkeys(("w2", "sinkhorn"), "there are too few members to compare with"),
     **dict.fromkeys(("inside_time", "inside_paths"), "no cost has obstacles"),
-    "objective": "plain bridges were not measured",
+    "objective_straight": "plain bridges were not followed",
     **dict.fromkeys(("reward", "reward_before"), "the reward is code of yours, or a model that is gone"),
     **dict.fromkeys(("diversity", "diversity_before"), "no class has two samples"),
     "noise": "no noise was named",
