@@ -87,7 +87,18 @@ def shorten(words: list[str]) -> list[str]:
         for flag in ("--rounds", "--pairs"):
             if flag in words:
                 del words[words.index(flag) : words.index(flag) + 2]
-        words += ["--rounds", "3", "--pairs", "32", "--train.steps", "3", "--train.batch", "32", "--calls", "28"]
+        words += [
+            "--rounds",
+            "3" if "runs/room" in words else "1",
+            "--pairs",
+            "32",
+            "--train.steps",
+            "3",
+            "--train.batch",
+            "32",
+            "--calls",
+            "28",
+        ]
         words += ["--control.steps", "3", "--control.mean-knots", "5", "--control.scale-knots", "5"]
     if words[0] == "steer" and "-n" in words:
         words[words.index("-n") + 1] = "1"

@@ -5,6 +5,7 @@ from feller.networks.average import Average
 from feller.networks.captioned import Captioned
 from feller.networks.classifier import Convolutional
 from feller.networks.decoder import Decoder
+from feller.networks.drift import BothWays, Potential
 from feller.networks.equivariant import Equivariant
 from feller.networks.estimator import Estimator
 from feller.networks.leaves import Angles, Leaf, Numbers, Rotations, Symbols
@@ -21,6 +22,7 @@ __all__ = [
     "Angles",
     "Architecture",
     "Average",
+    "BothWays",
     "Captioned",
     "Convolutional",
     "Decoder",
@@ -29,6 +31,7 @@ __all__ = [
     "Estimator",
     "Leaf",
     "Numbers",
+    "Potential",
     "Rotations",
     "Sites",
     "Symbols",

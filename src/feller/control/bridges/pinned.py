@@ -22,6 +22,8 @@ JUDGED = 8
 """Samples like those of a step that the solution is judged by."""
 MOMENTUM = 0.5
 """Share of the last step in the next."""
+MEMORY = 0.9
+"""Share of what is remembered of the lengths of steps."""
 TINY = 1e-12
 """The least bound of a step."""
 LOGGED = 30
@@ -126,7 +128,7 @@ class PinnedControl:
             if step % max(1, self.steps // LOGGED) == 0:
                 logged[step] = value
                 tell(step / self.steps)
-        found = search.knots.paths(paths.noise)
+        found = search.finish().paths(paths.noise)
         values = torch.stack([*logged.values()]).tolist()
         return found, Trace(tuple(logged), tuple(values), *search.judge(draws.named("judge")))
 
@@ -134,16 +136,20 @@ class PinnedControl:
 class Search:
     """Steps downhill from some paths: gradients in the metric of the energy, of bounded length for each pair.
 
-    Without a cost one such step is Newton's. With one it bends a path as a whole, whatever the number of knots.
+    Without a cost one such step is Newton's. With one it bends a path as a whole, whatever the number of knots. Steps
+    are bounded by lengths of earlier ones: by their own, that of a rare long one would count for less, and so would
+    what it says. What is found is the mean over the second half of the steps.
     """
 
     def __init__(self, how: PinnedControl, paths: GaussianPaths, objective: PinnedCost, rate: float) -> None:
-        self.how, self.objective, self.rates = how, objective, (rate, how.scale_rate)
+        self.how, self.objective = how, objective
         self.knots = Knots.of(paths)
         (d, k, _), number = self.knots.means.shape, len(self.knots.scales)
-        metrics = stiffness_of_means(k), stiffness_of_scales(number, d * (paths.noise or 1.0) ** 2)
-        self._inverses = [torch.linalg.inv(one).to(paths.means) for one in metrics]
-        self._ways = [torch.zeros_like(one[..., 1:-1, :]) for one in self.knots]
+        stiffness = stiffness_of_means(k), stiffness_of_scales(number, d * (paths.noise or 1.0) ** 2)
+        self._descents = [
+            _Descent(knots, torch.linalg.inv(metric).to(knots), bound)
+            for knots, metric, bound in zip(self.knots, stiffness, (rate, how.scale_rate), strict=True)
+        ]
 
     def step(self, number: int, draws: Draws) -> Tensor:
         """Take one, and return the mean objective before it."""
@@ -152,18 +158,16 @@ class Search:
             objective = energy + state
             slopes = torch.autograd.grad(objective.sum(), self.knots, allow_unused=True)
         fall = (1 + math.cos(math.pi * number / self.how.steps)) / 2
-        with torch.no_grad():
-            for knots, slope, inverse, way, rate in zip(
-                self.knots, slopes, self._inverses, self._ways, self.rates, strict=True
-            ):
-                if slope is None:  # without noise there is no deviation
-                    continue
-                newest = inverse @ slope[..., 1:-1, :]
-                length = newest.square().reshape(-1, newest.shape[-1]).mean(0).sqrt()
-                bound = max(fall * rate, TINY)
-                way.lerp_(newest * (bound / (length + bound)), 1 - MOMENTUM)
-                knots[..., 1:-1, :] -= way / (1 - MOMENTUM ** (number + 1))
+        for descent, slope in zip(self._descents, slopes, strict=True):
+            if slope is not None:  # without noise there is no deviation
+                descent.step(slope, fall, average=2 * number >= self.how.steps)
         return objective.detach().mean()
+
+    def finish(self) -> Knots:
+        """Return the mean over the steps since half of them were done."""
+        for descent in self._descents:
+            descent.finish()
+        return self.knots
 
     def judge(self, draws: Draws) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
         """Return energy and cost of each pair."""
@@ -179,6 +183,34 @@ class Search:
 def _even(n: int, most: int | None) -> int:
     """Return the size of equal parts of pairs, of a bounded number each: a crowd of one would meet itself."""
     return n if most is None else -(-n // -(-n // most))
+
+
+class _Descent:
+    """Steps of one kind of knots."""
+
+    def __init__(self, knots: Tensor, inverse: Tensor, bound: float) -> None:
+        self.knots, self.inverse, self.bound = knots.detach()[..., 1:-1, :], inverse, bound  # the ends stay
+        self.way, self.total = torch.zeros_like(self.knots), torch.zeros_like(self.knots)
+        self.square = self.knots.new_zeros(self.knots.shape[-1])
+        self.steps = self.averaged = 0
+
+    def step(self, slope: Tensor, fall: float, *, average: bool) -> None:
+        """Take one; `fall` scales the bound."""
+        newest = self.inverse @ slope[..., 1:-1, :]
+        self.steps += 1
+        self.way.lerp_(newest, 1 - MOMENTUM)
+        self.square.lerp_(newest.square().reshape(-1, newest.shape[-1]).mean(0), 1 - MEMORY)
+        length = (self.square / (1 - MEMORY**self.steps)).sqrt()
+        bound = max(fall * self.bound, TINY)
+        self.knots -= self.way * (bound / (1 - MOMENTUM**self.steps) / (length + bound))
+        if average:
+            self.total += self.knots
+            self.averaged += 1
+
+    def finish(self) -> None:
+        """Put the mean in place."""
+        if self.averaged:
+            self.knots.copy_(self.total / self.averaged)
 
 
 def stiffness_of_means(knots: int) -> Float[Tensor, "k k"]:
