@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from feller.control.bridges.crowd import Crowd
@@ -338,13 +337,11 @@ class FoundBridge:
     progress: Progress
     rounds: tuple[Round, ...]
 
-    def walk(
-        self, begin: Float[Tensor, " n *d"], seed: int = 0, *, backward: bool = False, every: int | None = None
-    ) -> Walk:
+    def walk(self, begin: Any, seed: int = 0, *, backward: bool = False, every: int | None = None) -> Walk:
         """Push states of the first population through, or, backward, states of the last.
 
         Args:
-            begin: Where the trajectories begin, in the units of the problem.
+            begin: Where the trajectories begin, an array or tensor [n, *d] in the units of the problem.
             seed: Of the noise.
             backward: Go from the last time to the first.
             every: Steps between two logged states; by default as many as lie between two knots of a leg.

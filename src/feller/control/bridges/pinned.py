@@ -22,8 +22,10 @@ JUDGED = 8
 """Samples like those of a step that the solution is judged by."""
 MOMENTUM = 0.5
 """Share of the last step in the next."""
-MEMORY = 0.9
+MEMORY = 0.8
 """Share of what is remembered of the lengths of steps."""
+AVERAGED = 0.25
+"""Share of the steps, the last ones, whose mean is what is found."""
 TINY = 1e-12
 """The least bound of a step."""
 LOGGED = 30
@@ -86,7 +88,8 @@ class PinnedControl:
         """Improve paths, with as many knots as they have.
 
         A cost without gradient is followed by its values on both sides of the mean. That is as right, but takes more
-        draws; and of a crowd it sees what the others cost a pair, not what the pair costs the others.
+        draws; and of a crowd it sees what the others cost a pair, not what the pair costs the others. In more than 128
+        dimensions the noise of that would drown it: only parts that have a gradient are followed then.
 
         Args:
             paths: Where to begin.
@@ -138,7 +141,7 @@ class Search:
 
     Without a cost one such step is Newton's. With one it bends a path as a whole, whatever the number of knots. Steps
     are bounded by lengths of earlier ones: by their own, that of a rare long one would count for less, and so would
-    what it says. What is found is the mean over the second half of the steps.
+    what it says. What is found is the mean over the last steps.
     """
 
     def __init__(self, how: PinnedControl, paths: GaussianPaths, objective: PinnedCost, rate: float) -> None:
@@ -160,11 +163,11 @@ class Search:
         fall = (1 + math.cos(math.pi * number / self.how.steps)) / 2
         for descent, slope in zip(self._descents, slopes, strict=True):
             if slope is not None:  # without noise there is no deviation
-                descent.step(slope, fall, average=2 * number >= self.how.steps)
+                descent.step(slope, fall, average=number >= (1 - AVERAGED) * self.how.steps)
         return objective.detach().mean()
 
     def finish(self) -> Knots:
-        """Return the mean over the steps since half of them were done."""
+        """Return the mean over the last steps."""
         for descent in self._descents:
             descent.finish()
         return self.knots

@@ -22,7 +22,7 @@ Base = Callable[[Tensor, Tensor], Tensor]
 EDGE = 1e-6
 """Nearest that a time comes to 0 and 1."""
 BY_VALUES = 128
-"""Dimensions up to which values of a base drift stand for its gradient."""
+"""Dimensions up to which values may stand for gradients; in more their noise leads upwards."""
 
 
 class Knots(NamedTuple):
@@ -83,14 +83,15 @@ class PinnedCost:
         energy = paths.energy()
         if self.base is not None:
             energy = energy + self._of_base(self.base, paths).mean((0, 1))
-        state = self._costs(paths, paths.states) if self.cost.differentiable else self._costs_by_values(paths)
+        follow = self.cost.differentiable or len(knots.means) > BY_VALUES
+        state = self._costs(paths, paths.states) if follow else self._costs_by_values(paths)
         return energy, state.mean((0, 1))
 
     def _of_base(self, base: Base, paths: "_Paths") -> Float[Tensor, "draws s n"]:
         """Return 1/2 |f|^2 - <u, f>, or with v for -u.
 
-        f may jump: in few dimensions its values give the gradient, as those of a cost do, compared with f at the mean.
-        In many their noise would drown it, and the gradient of f is taken, which knows of no jumps.
+        f may jump: in few dimensions its values give the gradient, as those of a cost do, compared with f at the mean;
+        in many the gradient of f is taken, which knows of no jumps.
         """
         control = paths.control(self.backward)
         values = self.noise > 0 and len(control) <= BY_VALUES

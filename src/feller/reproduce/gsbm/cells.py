@@ -1,6 +1,7 @@
 """Claims about a course of single cells: what a bridge says of a time that was left out, beside straight transport."""
 
 import importlib.util
+import itertools
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,15 +11,19 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from feller.bridging import BridgeProblem, Bridging, solve_bridge
+from feller.bridging import BridgeProblem, Bridging, Progress, averaged, rounds, start
 from feller.control.bridges.crowd import Crowd
+from feller.control.bridges.walk import grid, walk
 from feller.control.costs.density import NearData
+from feller.couplings.transport import assign
 from feller.data.examples.cells import HOURS
 from feller.data.read import read
 from feller.draws import Draws
 from feller.evaluate.wasserstein import wasserstein
+from feller.networks.drift import BothWays
 from feller.reproduce.claims import Claim, spread_of, untestable, verdict
 from feller.reproduce.gsbm.setting import Setting
+from feller.train.engine import engine
 
 LEFT_OUT = ("24", "48")
 """Hours in between."""
@@ -54,6 +59,11 @@ class Course:
         kept = [(one, cells) for one, cells in zip(self.hours, self.cells, strict=True) if one != hour]
         return Course(tuple(one for one, _ in kept), tuple(cells for _, cells in kept))
 
+    def share(self, hour: str) -> float:
+        """Return the time of an hour, of a journey from 0 to 1."""
+        first, last = float(self.hours[0]), float(self.hours[-1])
+        return (float(hour) - first) / (last - first)
+
     def around(self, hour: str) -> tuple[str, str]:
         """Return the hours before and after."""
         place = self.hours.index(hour)
@@ -82,16 +92,47 @@ def posed(course: Course) -> BridgeProblem:
     return BridgeProblem.between(populations, NOISE * within.item(), cost, [float(hour) for hour in course.hours])
 
 
+def begun(problem: BridgeProblem, how: Bridging, seed: int) -> Progress:
+    """Begin with pairs at the least distance instead of any: by chance they would need many rounds to find together."""
+    draws = Draws(seed)
+    progress = start(BothWays(how.architecture).build((5,), {}, draws), how)
+    way = torch.linspace(0, 1, how.control.mean_knots)[:, None]
+    for leg, crowds in enumerate(problem.crowds):
+        x_0, x_1 = (crowd(how.pairs, draws.named("begin", leg, k)) for k, crowd in enumerate(crowds))
+        x_0 = x_0[assign(x_0, x_1)]
+        progress.knots.append(x_0[:, None] + way * (x_1 - x_0)[:, None])
+    for drift in (progress.network.ahead, progress.network.back):
+        drift.look_at(torch.cat(progress.knots)[:, [0, -1]].flatten(0, 1))
+    return progress
+
+
 def bridged(course: Course, hour: str, setting: Setting, seed: int) -> Cells:
-    """Return where trajectories are at an hour whose cells were left out."""
-    kept = course.without(hour)
-    found = solve_bridge(posed(kept), setting.cells.of(Bridging()), seed=seed)
-    begin = Crowd(kept.cells[0])(FOLLOWED, Draws(seed).named("cells"))
-    walked = found.walk(begin, seed)
-    first, last = float(course.hours[0]), float(course.hours[-1])
-    share = (float(hour) - first) / (last - first)
-    place = int(np.abs(np.array(walked.times) - share).argmin())
-    return walked.states[:, place].double()
+    """Return where trajectories are at an hour whose cells were left out.
+
+    Half of them go ahead from the cells of the hour before, half back from those of the hour after.
+    """
+    kept, (before, after) = course.without(hour), course.around(hour)
+    problem, how, draws = posed(kept), setting.cells.of(Bridging()), Draws(seed)
+    progress = begun(problem, how, seed)
+    for _ in itertools.islice(rounds(problem, how, progress, draws, engine()), how.rounds):
+        pass
+    leg, share = kept.hours.index(before), course.share(hour)
+    times, _ = grid(problem.times[leg : leg + 2], how.control.mean_knots, how.calls)
+    found = []
+    for backward, near in ((False, before), (True, after)):
+        way, cells = averaged(progress, backward=backward), course.at(near).float()
+        walked = walk(
+            lambda x, t, way=way: way(x, t, {}),
+            lambda fresh, cells=cells: Crowd(cells)(FOLLOWED // 2, fresh),
+            problem.noise,
+            times,
+            1,
+            draws.named("cells", near),
+            backward=backward,
+        )
+        place = int(np.abs(np.array(walked.times) - share).argmin())
+        found.append(walked.states[:, place].double())
+    return torch.cat(found)
 
 
 def left_out(setting: Setting) -> Iterator[Claim]:
