@@ -16,10 +16,10 @@ from benchmarks.timing import Row, measure, settle
 
 def show(row: Row) -> str:
     others = "  ".join(f"{name} {row.milliseconds[name]:.4g} ms (x{ratio:.2f})" for name, ratio in row.ratios.items())
-    ours = next(iter(row.milliseconds.values()))
     limit = f"  allowed x{row.within:g} of the floor" if row.within else ""
     limit += f"  asked x{row.asked:g} of a peer" if row.asked < 1 else ""
-    lines = [f"{'pass' if row.passed else 'FAIL'}  {row.name}: feller {ours:.4g} ms; {others}{limit}"]
+    limit += f"  allowed {row.most:g} ms" if row.most else ""
+    lines = [f"{'pass' if row.passed else 'FAIL'}  {row.name}: feller {row.ours:.4g} ms; {others}{limit}"]
     return "\n".join([*lines, f"      {row.note}"] if row.note else lines)
 
 

@@ -1,7 +1,5 @@
 """One step of pinned control, beside the bare matrix products that turn knots into moments and gradients back."""
 
-import statistics
-import time
 from collections.abc import Callable, Iterator
 
 import torch
@@ -36,7 +34,7 @@ def cases() -> Iterator[Case]:
     yield Case(
         f"a step of pinned control, {PAIRS} pairs, {DRAWS} x {TIMES} states of each, two obstacles and congestion",
         {"feller": step, "floor": products()},
-        note=lambda: told(step),
+        most=ASKED,
         inner=3,
     )
 
@@ -53,14 +51,3 @@ def products() -> Callable[[], object]:
         return ahead, means.T @ slope, scales.T @ level, rates.T @ level
 
     return run
-
-
-def told(step: Callable[[], object]) -> str:
-    """Say whether a step takes what was asked."""
-    times = []
-    for _ in range(20):
-        begin = time.process_time()
-        step()
-        times.append(1e3 * (time.process_time() - begin))
-    took = statistics.median(times)
-    return f"{took:.3g} ms, {ASKED:g} asked" + ("" if took <= ASKED else " (NOT AS ASKED)")

@@ -23,6 +23,8 @@ class Case:
     """Times the floor that we allow ourselves."""
     asked: float = 1.0
     """Times a peer that we allow ourselves."""
+    most: float | None = None
+    """Milliseconds that we allow ourselves."""
     note: Callable[[], str] = field(default=lambda: "")
 
 
@@ -37,14 +39,21 @@ class Row:
     """feller over each other: median of the ratios of each round."""
     within: float | None
     asked: float
+    most: float | None
     note: str
 
     @property
+    def ours(self) -> float:
+        """Milliseconds of feller."""
+        return next(iter(self.milliseconds.values()))
+
+    @property
     def passed(self) -> bool:
-        """Whether all peers are slower by what was asked, to 5 % of noise, and the floor is near enough."""
+        """Whether all peers are slower by what was asked, to 5 % of noise, and floor and limit are kept."""
         peers = all(ratio <= 1.05 * self.asked for name, ratio in self.ratios.items() if not name.startswith("floor"))
         floors = [ratio for name, ratio in self.ratios.items() if name.startswith("floor")]
-        return peers and (self.within is None or all(ratio <= self.within for ratio in floors))
+        near = self.within is None or all(ratio <= self.within for ratio in floors)
+        return peers and near and (self.most is None or self.ours <= self.most)
 
 
 def settle() -> None:
@@ -75,5 +84,6 @@ def measure(case: Case) -> Row:
         ratios,
         case.within,
         case.asked,
+        case.most,
         case.note(),
     )

@@ -6,6 +6,7 @@ from feller.paths.answers import Answer, Cavity, Posterior
 from feller.paths.autoregressive import Autoregressive
 from feller.paths.betas import Beta, ConstantSpeed, Power
 from feller.paths.binned import Binned
+from feller.paths.brownian import Brownian
 from feller.paths.choice import Choice
 from feller.paths.correctors import BackAndForth, Corrector, Odds, Resample
 from feller.paths.costs import Cost, Embedded, Levels, Table
@@ -35,6 +36,7 @@ __all__ = [
     "BackAndForth",
     "Beta",
     "Binned",
+    "Brownian",
     "Cavity",
     "Choice",
     "Circle",
