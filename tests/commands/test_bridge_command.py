@@ -6,9 +6,11 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from feller.cli import main
+from feller.control.bridges.growth import growth
 
 SHORT = ["--pairs", "64", "--train.steps", "5", "--train.batch", "64", "--control.steps", "5", "--calls", "28"]
 SHORT += ["--control.mean-knots", "5", "--control.scale-knots", "5"]
@@ -103,6 +105,39 @@ def test_it_goes_on_as_if_there_had_been_no_break(here: pathlib.Path) -> None:
     assert (here / "part/average.safetensors").read_bytes() == (here / "whole/average.safetensors").read_bytes()
 
 
+def test_those_who_begin_in_walls_are_told(here: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table("stuck.csv", np.array([[5.0, 9.0], [15.0, 10.0], [-3.0, 10.0], [6.0, 10.0]]))
+    assert main(["sample", "run", "--from", "stuck.csv", "--out", "stuck.npz"]) == 0
+    assert "50.0\u202f% of the members of stuck.csv begin inside a wall" in capsys.readouterr().err
+    assert np.load("stuck.npz")["times"].tolist() == [0, 0.25, 0.5, 0.75, 1]
+    table("free.csv", np.array([[5.0, 9.0], [6.0, 10.0]]))
+    assert main(["sample", "run", "--from", "free.csv", "--out", "free.npz"]) == 0
+    assert "begin inside a wall" not in capsys.readouterr().err
+    before = pathlib.Path("room.png").read_bytes()
+    pathlib.Path("room.png").unlink()
+    try:
+        assert main(["sample", "run", "--from", "stuck.csv", "--out", "gone.npz"]) == 0
+    finally:
+        pathlib.Path("room.png").write_bytes(before)
+    assert "room.png is not what it was, or gone" in capsys.readouterr().err
+    np.testing.assert_array_equal(np.load("gone.npz")["paths"], np.load("stuck.npz")["paths"])
+
+
+def test_a_room_without_a_way_through_is_told(here: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    room = np.full((20, 30), 255, dtype=np.uint8)
+    room[:, 14:16] = 0
+    Image.fromarray(room).save("closed.png")
+    words = ["bridge", "a.csv", "b.csv", "--cost", "closed.png", "--rounds", "1", "--out", "closed", *SHORT]
+    assert main(words) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.index("there is no way but through walls for 100 % of the members") < said.index("round 1, ahead")
+    assert "of the paths meet a wall" in said
+    report = json.loads(pathlib.Path("closed/report.json").read_text())
+    assert report["numbers"]["inside_paths"] > 0.9
+    assert "Warning: from a.csv to b.csv there is no way but through walls" in report["judged"]
+    assert "there is no way" not in json.loads(pathlib.Path("run/report.json").read_text())["judged"]
+
+
 def test_times_growth_and_memory(here: pathlib.Path) -> None:
     rng = np.random.default_rng(1)
     table("c.csv", rng.normal((24, 16), 1, (50, 2)))
@@ -112,8 +147,52 @@ def test_times_growth_and_memory(here: pathlib.Path) -> None:
     assert found["times"][0] == 0
     assert found["times"][-1] == 72
     assert 24 in found["times"].round(6)
-    numbers = json.loads(pathlib.Path("three/report.json").read_text())["numbers"]
-    assert {"w2_24", "w2"} <= numbers.keys()
+    report = json.loads(pathlib.Path("three/report.json").read_text())
+    assert {"w2_24", "w2"} <= report["numbers"].keys()
+    assert report["title"] == "A bridge from a.csv to b.csv to c.csv"
+    assert "b.csv at time 24, c.csv at time 72" in report["judged"]
+    assert "time 24" in report["explanations"]["w2_24"]
+    page = pathlib.Path("three/report.html").read_text()
+    assert "Distance at time 24" in page
+    assert "members count unlike by --growth" in page
+    assert "no held-out data" not in page
+    pairs, place = np.load("three/pairs.npz"), found["times"].round(6).tolist().index(24)
+    np.testing.assert_array_equal(pairs["x_at_24"], found["paths"][:, place])
+    b = np.loadtxt("b.csv", delimiter=",", skiprows=1)
+    nearest = b[pairs["row_at_24"] - 1]
+    assert np.bincount(pairs["row_at_24"]).max() <= -(-len(nearest) // len(b))
+    others = b[np.random.default_rng(0).permutation(pairs["row_at_24"]) - 1]
+    apart, chance = (np.square(one - pairs["x_at_24"]).sum() for one in (nearest, others))
+    assert apart < chance
+    with open("three/pairs.csv") as file:
+        assert file.readline() == "from_row,row_at_24,to_row,x_from,y_from,x_at_24,y_at_24,x_to,y_to\n"
+    rows = np.loadtxt("three/pairs.csv", delimiter=",", skiprows=1)
+    np.testing.assert_array_equal(rows[:, 1], pairs["row_at_24"])
+    np.testing.assert_allclose(rows[:, 5:7], pairs["x_at_24"])
+
+
+def test_growth_begins_at_members_as_often_as_they_count(
+    here: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a population of two clumps, that far from all of the next counts less; without growth each counts alike."""
+    rng = np.random.default_rng(3)
+    near, far = rng.normal((0, 0), 0.3, (40, 2)), rng.normal((-9, 0), 0.3, (40, 2))
+    table("clumps.csv", np.concatenate([near, far]))
+    table("next.csv", rng.normal((2, 0), 0.3, (50, 2)))
+    words = ["bridge", "clumps.csv", "next.csv", "--growth", "0.3", "--noise", "0.3"]
+    assert main([*words, "--rounds", "1", "--out", "grown", *SHORT]) == 0
+    assert main(["sample", "grown", "--out", "weighed.npz"]) == 0
+    assert "each as often as it counts" in capsys.readouterr().err
+    begins = np.load("weighed.npz")["paths"][:, 0]
+    a = torch.from_numpy(np.concatenate([near, far])).float()
+    b = torch.from_numpy(np.loadtxt("next.csv", delimiter=",", skiprows=1)).float()
+    weights = growth(a, b, 0.3)[0].weights
+    share = weights[40:].sum().item()
+    assert share < 0.35
+    assert (begins[:, 0] < -5).mean() == pytest.approx(share, abs=4 * (share * (1 - share) / 80) ** 0.5)
+    assert main(["sample", "grown", "--from", "clumps.csv", "--out", "each.npz"]) == 0
+    assert "counts" not in capsys.readouterr().err
+    assert (np.load("each.npz")["paths"][:, 0, 0] < -5).mean() == 0.5
 
 
 @pytest.mark.usefixtures("without_page")
@@ -145,6 +224,8 @@ def test_no_noise(here: pathlib.Path) -> None:
         (["a.csv", "b.csv", "--cost", "mine.py:wrong"], 1, "one number for each state"),
         (["a.csv", "b.csv", "--cost", "mine.py:nothing"], 2, "no function 'nothing'"),
         (["a.csv", "b.csv", "--cost", "walls"], 2, "no cost is called 'walls'"),
+        (["a.csv", "b.csv", "--cost", "b.csv"], 2, "surface=b.csv"),
+        (["a.csv", "b.csv", "--cost", "room.png 50 * congestion"], 2, "--cost room.png '50 * congestion'"),
         (["a.csv", "b.csv", "--cost", "gone.png"], 1, "expected a picture gone.png"),
         (["a.csv", "b.csv", "--cost", "room.png", "--frame", "0", "1"], 2, "LEFT RIGHT BOTTOM TOP"),
         (["a.csv", "b.csv", "--cost", "room.png", "--frame", "8", "30", "0", "20"], 1, "a.csv: member 1 at ("),

@@ -1,6 +1,7 @@
 """Pictures of bridges: what stands where, at which time; and that a browser can play them."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,9 @@ from PIL import Image
 from feller.errors import UsageError
 from feller.report.animation import HEAVIEST, animated
 from feller.report.film import film
+from feller.report.ground import _heights
 from feller.report.motion import FRAMES, _blended, _stage, along, motion, trajectories, written
+from feller.report.paper import painted
 from feller.report.passage import Passed, by_round, over_time
 from feller.report.view import Scene, look, principal
 
@@ -86,6 +89,65 @@ def test_walls_are_dark_where_they_are() -> None:
     assert abs(inner[len(inner) // 2 + 40 :].mean()) < 10
 
 
+def test_obstacles_have_an_edge_and_what_is_outside_of_the_picture_is_told_apart() -> None:
+    """White up to the outline, dark at once behind it, the picture whole, and paler beyond it than a wall."""
+    drawn = scene(walls=lambda p: (p[:, 0] > 4) & (p[:, 0] < 6) & (np.abs(p[:, 1]) > 2), frame=(-10.0, 20.0, -9.0, 9.0))
+    figure, axes = _stage(drawn, look(drawn))
+    figure.canvas.draw()
+    picture = np.asarray(figure.canvas.buffer_rgba())[..., :3].astype(int).mean(2)
+    assert axes.get_xlim()[0] < -10 < 20 < axes.get_xlim()[1]
+    assert axes.get_ylim()[0] < -9 < 9 < axes.get_ylim()[1]
+
+    def shade(x: float, y: float, size: int = 0) -> float:
+        column, row = axes.transData.transform((x, y))
+        rows, columns = (slice(round(k) - size, round(k) + size + 1) for k in (len(picture) - 1 - row, column))
+        return float(picture[rows, columns].mean())
+
+    pixel = 1 / (axes.transData.transform((1, 0))[0] - axes.transData.transform((0, 0))[0])
+    for y in (-5.0, 5.0, 8.5):
+        assert min(shade(4 + k * pixel, y) for k in range(-2, 3)) < 100  # the outline
+        assert shade(4 - 4 * pixel, y) > 250  # no blur before it
+        assert shade(4 + 4 * pixel, y) == shade(5, y) < 180
+    assert shade(5, 0) > 250
+    beyond = shade(-10.45, 5, 5)
+    assert shade(5, 5) + 40 < beyond < 250
+    assert "Dark is wall" in look(drawn).said
+    assert "outside of the picture" in look(drawn).said
+
+
+def test_a_detour_between_two_frames_is_drawn() -> None:
+    """All that is known of a path is drawn, so that none seems to cut a corner."""
+    times = np.linspace(0, 1, 201)
+    paths = np.stack([10 * times, 8 * np.exp(-(((times - 0.51) / 0.004) ** 2))], 1)[None]
+    ends = [np.array([[0.0, -9.0]]), np.array([[10.0, 9.0]])]
+    whole = Scene(times=times, paths=paths, populations=ends, names=["a", "b"], columns=["x", "y"])
+    kept = trajectories(whole), trajectories(replace(whole, times=times[::10], paths=paths[:, ::10]))
+    reach = [np.nonzero((np.asarray(each).min(2) < 230)[120:, 200:-60].any(1))[0].min() for each in kept]
+    assert reach[0] + 50 < reach[1]
+
+
+def test_heights_are_those_of_the_surface() -> None:
+    """A plane is met inside of its points, and nothing is told far from them."""
+    x, y = np.meshgrid(np.linspace(0, 4, 41), np.linspace(0, 4, 41))
+    cloud = np.stack([x, y, 2 * x - y], -1).reshape(-1, 3)
+    places = np.array([[1.0, 1.0], [2.03, 3.01], [3.5, 0.52]])
+    np.testing.assert_allclose(_heights(cloud, places), 2 * places[:, 0] - places[:, 1], atol=0.1)
+    assert np.isnan(_heights(cloud, np.array([[7.0, 1.0]]))).all()
+    assert np.isfinite(_heights(cloud[:1], cloud[:1, :2])).all()
+
+
+def test_a_mountain_is_seen_from_above() -> None:
+    """Higher is darker, behind the paths of states of three numbers."""
+    x, y = np.meshgrid(np.linspace(-5, 15, 81), np.linspace(-8, 8, 65))
+    cloud = np.stack([x, y, np.where(y > 0, 5.0, 0.0)], -1).reshape(-1, 3)
+    high, bare = trajectories(scene(3, surface=cloud)), trajectories(scene(3))
+    assert "higher" in look(scene(3, surface=cloud)).said
+    shade = np.asarray(high).astype(int).mean(2)[120:-120, 150:-60]
+    upper, lower = np.quantile(shade[: len(shade) // 3], 0.9), np.quantile(shade[-len(shade) // 3 :], 0.9)
+    assert lower - upper > 60
+    assert np.quantile(np.asarray(bare).astype(int).mean(2)[120:-120, 150:-60], 0.9) > 250
+
+
 def test_infinite_costs_and_flat_ones_are_drawn() -> None:
     for field in (lambda p: np.where(p[:, 0] > 5, np.inf, 0.0), lambda p: np.zeros(len(p)), lambda p: np.nan * p[:, 0]):
         assert trajectories(scene(field=field)).size[0] > 300
@@ -128,3 +190,18 @@ def test_curves_and_rounds_are_drawn() -> None:
     passed = [Passed(number=k, backward=k % 2 == 0, objective=9.0 - k, w2=None if k == 1 else 0.3) for k in (1, 2, 3)]
     tall, flat = by_round(passed, 0.1), by_round([Passed(number=1, backward=False, objective=2.0)])
     assert tall.size[1] > flat.size[1]
+
+
+@pytest.mark.parametrize("numbers", [[1], [1, 2], [1, 2, 3, 4, 5, 6, 7]])
+def test_rounds_are_counted_in_whole_numbers(numbers: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = []
+    monkeypatch.setattr("feller.report.passage.painted", lambda figure: figures.append(figure) or painted(figure))
+    passed = [Passed(number=k, backward=k % 2 == 0, objective=4169.0 + k, w2=3.7) for k in numbers]
+    by_round(passed, 0.1)
+    (figure,) = figures
+    axes = figure.axes[-1]
+    low, high = axes.get_xlim()
+    assert [tick for tick in axes.get_xticks() if low <= tick <= high] == numbers
+    assert not any(one.yaxis.get_offset_text().get_text() for one in figure.axes)
+    assert axes.get_ylim()[0] == 0
+    assert axes.get_ylim()[1] > 3.8

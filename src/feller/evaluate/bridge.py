@@ -25,7 +25,8 @@ AT_ONCE = 2**22
 """Numbers of states whose cost is asked for at once."""
 EXPLAIN = {
     "w2": "How far reached ends must be moved, on average, to become as many real members (exact Wasserstein distance"
-    " of order 2, in the data's units): w2_floor is what real members are from each other.",
+    " of order 2, in the data's units): w2_floor is what real members are from each other. If it is well above, train"
+    " longer (--train.steps) or go on for more rounds.",
     "w2_floor": "The same distance between two sets of as many real members.",
     "sinkhorn": "The same as half a square, blurred (Sinkhorn divergence): near sinkhorn_floor the end is met.",
     "sinkhorn_floor": "The same divergence between two sets of as many real members.",
@@ -36,6 +37,18 @@ EXPLAIN = {
     "inside_paths": "Share of the paths that are inside an obstacle at some time.",
 }
 """What the numbers mean, for people."""
+
+
+def explain_between(time: float) -> dict[str, str]:
+    """Return what the numbers of a population at a time between the first and the last mean, for people."""
+    when = f"{time:g}"
+    return {
+        f"w2_{when}": f"How far those on their way are at time {when} from the population seen then, as w2 is at the"
+        " end.",
+        f"w2_{when}_floor": f"What real members seen at time {when} are from each other.",
+        f"sinkhorn_{when}": f"The same at time {when}, blurred, as half a square.",
+        f"sinkhorn_{when}_floor": f"The same divergence among real members seen at time {when}.",
+    }
 
 
 def feasibility(

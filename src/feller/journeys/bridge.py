@@ -25,6 +25,7 @@ from feller.draws import Draws
 from feller.errors import InputError, UsageError
 from feller.evaluate.bridge import along, arrival
 from feller.journeys.asked import Asked
+from feller.journeys.bridge_noise import check_noise, usual_noise
 from feller.journeys.bridged import (
     Bridged,
     bridged_of,
@@ -35,10 +36,11 @@ from feller.journeys.bridged import (
     read_again,
     save_progress,
 )
+from feller.journeys.cost_words import files_of
 from feller.journeys.crossing import end_of, report_bridge
 from feller.journeys.learn import Interrupted, interrupts
 from feller.journeys.populations import Populations, read_populations
-from feller.journeys.priced import files_of, price
+from feller.journeys.priced import price
 from feller.journeys.tell import SILENT, Tell
 from feller.networks.architecture import parameters
 from feller.recipes.bridging import bridging
@@ -166,13 +168,13 @@ def measure_again(run: Run, tell: Tell = SILENT) -> dict[str, Any]:
 def _new(wanted: Wanted, change: Callable[[Bridging], Bridging]) -> tuple[Bridged, Populations, Bridging]:
     """Read what is to be bridged, and choose what was left open."""
     crowd = read_populations(wanted.populations, wanted.longest)
-    noise = 0.5 * crowd.spread if wanted.noise is None else wanted.noise
     settings = bridging(crowd.modality)
     if wanted.pairs is not None:
         settings = replace(settings, pairs=wanted.pairs)
     settings = change(settings)
+    noise = usual_noise(crowd, settings.calls) if wanted.noise is None else wanted.noise
     check_noise(noise, crowd, settings.calls)
-    chosen = (f"--noise {noise:.4g} was chosen, half the deviation within the populations",)
+    chosen = (f"--noise {noise:.4g} was chosen, by the deviations within the populations",)
     bridged = Bridged(
         populations=tuple(wanted.populations),
         prints=crowd.prints,
@@ -236,29 +238,6 @@ def _frame(frame: Sequence[float], costs: Sequence[str]) -> tuple[float, ...]:
     if len(frame) != 4 or not (frame[0] < frame[1] and frame[2] < frame[3]):
         raise UsageError(f"--frame needs LEFT RIGHT BOTTOM TOP, got {' '.join(f'{one:g}' for one in frame)}")
     return tuple(frame)
-
-
-def check_noise(noise: float, crowd: Populations, calls: int) -> None:
-    """Refuse a noise with which no end can be met.
-
-    Raises:
-        UsageError: If it is negative, drowned by rounding, or so large that the last step alone blurs a population.
-    """
-    if not 0 <= noise < math.inf:
-        raise UsageError(f"--noise must be 0 or more, got {noise:g}")
-    spreads = [float((x - x.mean(0)).square().mean().sqrt()) for x in crowd.states]
-    least = min((spread for spread in spreads if spread > 0), default=math.inf)
-    most = 0.5 * least * calls**0.5
-    if noise > most:
-        raise UsageError(
-            f"--noise {noise:g} is so large that no end can be met: the last of {calls} steps would blur a population"
-            f" whose deviation is {least:.3g}; take {most:.2g} or less, or more steps (--calls)"
-        )
-    if 0 < noise < 1e-4 * crowd.spread:
-        raise UsageError(
-            f"--noise {noise:g} is so small beside a deviation of {crowd.spread:.3g} within the populations that"
-            " rounding drowns it; take 0, which is without noise, or more"
-        )
 
 
 def pose(bridged: Bridged, crowd: Populations, cost: Cost) -> BridgeProblem:

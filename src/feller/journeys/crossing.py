@@ -3,6 +3,7 @@
 import datetime
 import platform
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,22 +17,25 @@ from feller.control.bridges.gaussian import GaussianPaths
 from feller.control.bridges.in_leg import InLeg
 from feller.control.bridges.path_integral import PathIntegral
 from feller.control.bridges.walk import Walk, legs_of
-from feller.control.costs import Zero
+from feller.control.costs import Sum, Zero
 from feller.couplings.transport import assign
 from feller.data.images.modality import Images
 from feller.draws import Draws
-from feller.evaluate.bridge import EXPLAIN, Along, along, arrival
+from feller.evaluate.bridge import EXPLAIN, Along, along, arrival, explain_between
 from feller.journeys.bridged import Bridged, command_of
+from feller.journeys.cost_words import frame_of, surface_of
 from feller.journeys.populations import Populations
 from feller.journeys.tell import Tell
 from feller.journeys.trajectories import values_of, write_paths
+from feller.journeys.ways_through import WARNING
 from feller.record import to_data
 from feller.report.film import film
 from feller.report.motion import motion
 from feller.report.page import Findings, write_report
 from feller.report.passage import Passed, by_round, over_time
 from feller.report.pictures import Picture
-from feller.report.view import Field, Scene, look
+from feller.report.view import Field, Scene, Walls, look
+from feller.report.wording import percent, sentence
 from feller.run import Run
 from feller.train.engine import engine
 from feller.train.metrics import read_metrics
@@ -46,6 +50,8 @@ SMALL = 16
 """Numbers of a state up to which all steps of trajectories are looked at."""
 STRAIGHT = 500
 """Pairs of the plain bridge that the one found is compared with."""
+MET = 0.05
+"""Share of the paths that may meet an obstacle before people are warned."""
 
 
 def report_bridge(
@@ -65,11 +71,14 @@ def report_bridge(
     numbers["objective_straight"] = _straight(found.problem, crowd, walked, draws)
     numbers |= {"ess": _ess(found, walked, draws), **_rounds(run), "sigma": bridged.noise, "n": len(walked.states)}
     numbers = {name: value for name, value in numbers.items() if value is not None}
+    notes = (*notes, *_met(numbers, notes))
     if engine().is_first:
-        write_paths(run, bridged, crowd.modality, walked, which, crowd.states[-1])
+        write_paths(run, bridged, crowd.modality, walked, which, crowd.states)
         tell.task("drawing")
-        write_report(run.path, _findings(run, bridged, crowd, found, walked, seen, numbers, notes))
+        write_report(run.path, _findings(run, bridged, crowd, found, whole, seen, numbers, notes))
     tell.done()
+    for warning in _warnings(notes):
+        tell.say(warning)
     return {**numbers, "report": str(run.path / "report.html")}
 
 
@@ -84,6 +93,18 @@ def _crossed(found: FoundBridge, bridged: Bridged, crowd: Populations) -> tuple[
     which = Crowd(first, weights).choose(number, Draws(bridged.seed).named("cross"))
     every = 1 if first[0].numel() <= SMALL else None
     return found.walk(first[which], bridged.seed, every=every), which
+
+
+def _met(numbers: dict[str, Any], notes: Sequence[str]) -> list[str]:
+    """Warn of paths that meet an obstacle, with advice where there is a way around it."""
+    share, time = numbers.get("inside_paths") or 0.0, numbers.get("inside_time") or 0.0
+    if share <= MET:
+        return []
+    told = f"{WARNING}{percent(share)} of the paths meet a wall; {percent(time)} of the time of all paths is in walls"
+    advice = (
+        ": wider doors, a smaller --noise, a higher price of walls (NUMBER * before the picture) or more rounds help"
+    )
+    return [told if any(note.startswith(WARNING) for note in notes) else told + advice]
 
 
 def _pieces(found: FoundBridge) -> int:
@@ -177,16 +198,16 @@ def _findings(
     push = shlex.join(["feller", "sample", str(run.path), "--from", bridged.populations[0], "--out", "pushed.npz"])
     longer = shlex.join(["feller", "bridge", "--resume", "--out", str(run.path), *bridged.costs_again, "--rounds"])
     rounds = len(read_metrics(run.metrics))
+    between = bridged.times[1:-1]
+    explained = {name: text for time in between for name, text in explain_between(time).items()}
     return Findings(
-        title=f"A bridge from {bridged.populations[0]} to {bridged.populations[-1]}",
+        title=f"A bridge from {' to '.join(bridged.populations)}",
         command=command_of(bridged, found.how, run),
         made=datetime.datetime.now(datetime.UTC).date().isoformat(),
-        judged=(
-            f"Followed: {len(walked.states):,} trajectories from members of {bridged.populations[0]}; their ends are"
-            f" compared with members of {bridged.populations[-1]}."
-        ),
+        judged=" ".join([_followed(bridged, len(walked.states)), *_warnings(notes)]),
         numbers=numbers,
-        explanations={**EXPLAIN, **OWN},
+        explanations={**EXPLAIN, **OWN, **explained},
+        missing=_unknown(bridged),
         notes=(*bridged.notes, *notes),
         settings=to_data(found.how),
         curve=None,
@@ -200,11 +221,38 @@ def _findings(
     )
 
 
+def _followed(bridged: Bridged, number: int) -> str:
+    """Say what the numbers are about."""
+    first, *between, last = bridged.populations
+    met = [f"{name} at time {time:g}" for name, time in zip(between, bridged.times[1:], strict=False)]
+    met.append(f"{last} at time {bridged.times[-1]:g}" if between else last)
+    where = "where they are then is" if between else "their ends are"
+    return f"Followed: {number:,} trajectories from members of {first}; {where} compared with members of" + (
+        f" {', '.join(met)}."
+    )
+
+
+def _warnings(notes: Sequence[str]) -> list[str]:
+    """Return those notes that warn, as sentences."""
+    return [sentence(note) for note in notes if note.startswith(WARNING)]
+
+
+def _unknown(bridged: Bridged) -> dict[str, str]:
+    """Say why distances between real members are not told where these count unlike."""
+    if bridged.growth is None:
+        return {}
+    whens = ["", *(f"_{time:g}" for time in bridged.times[1:-1])]
+    why = "members count unlike by --growth, so they have no distance among themselves"
+    return {f"{name}{when}_floor": why for name in ("w2", "sinkhorn") for when in whens}
+
+
 OWN = {
     "objective_straight": "The objective of plain Brownian bridges between members paired at the least distance, which"
     " do not mind the cost.",
-    "ess": "Share of trajectories of pinned paths that count when the cost weighs them (effective sample size): near"
-    " 1 these paths are the best there are, near 0 they are not.",
+    "ess": "Of the trajectories around the path of a pair, the share that still counts once each is weighed by what it"
+    " costs (effective sample size). From about 30 % there is nothing to do. 5 to 30 % is usual beside walls: the best"
+    " paths are of another shape than these, and --resample 64 learns from weighed trajectories instead. Below, few"
+    " trajectories carry all the weight: more noise (--noise) or a softer cost (a smaller NUMBER *) raise it.",
     "lost": "Share of the trajectories that ran away and were drawn anew, in the worst round.",
     "sigma": "Deviation of a free walk after the whole journey, in units of the data.",
 }
@@ -237,6 +285,9 @@ def _pictures(
             columns=crowd.modality.columns,
             seen=bridged.times,
             field=_field(found.problem, crowd),
+            walls=_walls(found.problem, crowd),
+            frame=frame_of(bridged.costs, bridged.frame),
+            surface=_surface(bridged, crowd),
         )
         shown = [(f"Paths from one population to the next. {look(scene).said}".strip(), motion(scene))]
     curves = {"control": seen.control.numpy(), "state cost": seen.state.numpy()}
@@ -248,7 +299,8 @@ def _pictures(
         for row in read_metrics(run.metrics)
     ]
     if rows:
-        shown.append(("Rounds", by_round(rows, numbers.get("w2_floor"))))
+        floors = [value for name, value in numbers.items() if name.startswith("w2") and name.endswith("_floor")]
+        shown.append(("Rounds", by_round(rows, max(floors, default=None))))
     return shown
 
 
@@ -264,15 +316,40 @@ def _colours(paths: np.ndarray) -> np.ndarray:
     return (whole.astype(np.float64) * (255 / top)).clip(0, 255).round().astype(np.uint8)
 
 
+def _is_plane(crowd: Populations) -> bool:
+    return tuple(crowd.states[0].shape[1:]) == (2,)
+
+
 def _field(problem: BridgeProblem, crowd: Populations) -> Field | None:
-    """Return the cost of places in the plane, in the middle of the journey."""
-    cost = problem.cost
-    if isinstance(cost, Zero) or cost.crowd or tuple(crowd.states[0].shape[1:]) != (2,):
+    """Return what places in the plane cost in the middle of the journey, but for obstacles and what the crowd costs."""
+    parts = problem.cost.parts if isinstance(problem.cost, Sum) else (problem.cost,)
+    costs = [part for part in parts if not (isinstance(part, Zero) or part.crowd or part.obstacles)]
+    if not costs or not _is_plane(crowd):
         return None
 
     def field(places: np.ndarray) -> np.ndarray:
         x = crowd.modality.encode(torch.from_numpy(places))
         with torch.no_grad():
-            return cost(x[None], x.new_tensor([[0.5]]))[0].double().numpy()
+            found = torch.stack([cost(x[None], x.new_tensor([[0.5]]))[0] for cost in costs])
+        return found.sum(0).double().numpy()
 
     return field
+
+
+def _walls(problem: BridgeProblem, crowd: Populations) -> Walls | None:
+    """Return whether places in the plane are inside an obstacle."""
+    obstacles = problem.cost.obstacles
+    if not obstacles or not _is_plane(crowd):
+        return None
+
+    def walls(places: np.ndarray) -> np.ndarray:
+        x = crowd.modality.encode(torch.from_numpy(places))
+        return torch.stack([inside(x) for inside in obstacles]).any(0).numpy()
+
+    return walls
+
+
+def _surface(bridged: Bridged, crowd: Populations) -> np.ndarray | None:
+    """Return the points of a surface that paths keep to."""
+    found = surface_of(bridged.costs) if tuple(crowd.states[0].shape[1:]) == (3,) else None
+    return None if found is None else found.numpy()

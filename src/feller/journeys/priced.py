@@ -2,44 +2,41 @@
 
 import math
 import pathlib
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from feller.code import fingerprint, load_function
+from feller.code import load_function
 from feller.control.costs import Cost, Function, Zero
 from feller.control.costs.crowd import Congestion, Entropy
 from feller.control.costs.density import NearData
 from feller.control.costs.of_values import OfValues
-from feller.control.costs.picture import Frame, Picture, read_grey
+from feller.control.costs.picture import Picture, read_grey
 from feller.control.costs.shapes import Smooth
 from feller.control.costs.surface import NearSurface, Surface
 from feller.data.found import about
 from feller.data.images.modality import Images
-from feller.data.images.pictures import ENDINGS as PICTURES
 from feller.data.read import read
 from feller.data.rows.places import FLAT
 from feller.data.rows.points import Points
 from feller.draws import Draws
 from feller.errors import UsageError
+from feller.journeys.cost_words import NAMES, PICTURES, SURFACES, check_kind, frame_at, split
 from feller.journeys.populations import Populations
+from feller.journeys.ways_through import closed
 from feller.record import nearest
 
-NAMES = ("congestion", "density", "entropy", "surface=FILE", "valleys=FILE")
 HEIGHT = 50.0
 """What a width of depth in a wall costs, in mean squared distances of what is to be joined."""
 EDGE = 0.005
 """Width of the edge of a wall, in diagonals of the picture."""
-SURFACES = ("surface=", "valleys=")
 SHARP = 5.0
 """How much nearer points count for the planes of a surface."""
 ON_SURFACE = 100.0
 """What a deviation of the populations off a surface costs, in mean squared distances of what is to be joined."""
 LOW = 0.01
 """What the lowest place costs, in squared heights of the surface; the highest costs e^2 times as much."""
-_TERM = re.compile(r"\s*(?:(?P<factor>-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*\*\s*)?(?P<name>.+?)\s*")
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,28 +63,11 @@ def price(texts: Sequence[str], crowd: Populations, frame: tuple[float, ...] = (
     cost: Cost = Zero()
     notes: list[str] = []
     for text in texts:
-        match = _TERM.fullmatch(text)
-        if match is None:
-            raise UsageError(f"expected a cost such as room.png, walls.py:FUNCTION or 2 * congestion, got {text!r}")
-        factor = None if match["factor"] is None else float(match["factor"])
-        one, told = _one(match["name"], factor, crowd, frame)
+        factor, name = split(text)
+        one, told = _one(name, factor, crowd, frame)
         notes += told
         cost = one if isinstance(cost, Zero) else cost + one
-    return Priced(cost, tuple(notes))
-
-
-def files_of(texts: Sequence[str]) -> tuple[str, ...]:
-    """Return the hash of each file that costs name."""
-    names = [_file(match["name"]) for match in map(_TERM.fullmatch, texts) if match is not None]
-    return tuple(fingerprint(name) for name in names if name is not None and name.is_file())
-
-
-def _file(name: str) -> pathlib.Path | None:
-    if ".py:" in name:
-        return pathlib.Path(name.rpartition(":")[0])
-    if name.startswith(SURFACES):
-        return pathlib.Path(name.partition("=")[2])
-    return pathlib.Path(name)
+    return Priced(cost, (*notes, *closed(texts, cost, crowd, frame, _values(crowd.modality))))
 
 
 def _one(name: str, factor: float | None, crowd: Populations, frame: tuple[float, ...]) -> tuple[Cost, list[str]]:
@@ -114,7 +94,7 @@ def _one(name: str, factor: float | None, crowd: Populations, frame: tuple[float
         return OfValues(chosen * surface, _values(kind)), _told(name, chosen, factor)
     if pathlib.Path(name).suffix.lower() in PICTURES:
         _need_columns(crowd, name, 2)
-        walls = Picture.of(read_grey(pathlib.Path(name)), _frame(frame))
+        walls = Picture.of(read_grey(pathlib.Path(name)), frame_at(frame))
         chosen = HEIGHT * _usual(crowd) if factor is None else factor
         left, right, low, high = walls.frame
         width = EDGE * math.hypot(right - left, high - low)
@@ -122,18 +102,11 @@ def _one(name: str, factor: float | None, crowd: Populations, frame: tuple[float
         if factor is None:
             told.append(f"walls cost {chosen:.3g} for each {width:.3g} of depth (NUMBER * {name} for another cost)")
         return OfValues(Smooth(walls, chosen, width), _values(kind)), told
+    check_kind(name)
     raise UsageError(
         f"no cost is called {name!r}: expected file.py:FUNCTION, a picture of walls ({', '.join(PICTURES)}), or"
         f" {nearest(name.partition('=')[0], list(NAMES))}"
     )
-
-
-def _frame(frame: tuple[float, ...]) -> Frame | None:
-    """Return where a picture lies; None for its pixels."""
-    if not frame:
-        return None
-    left, right, low, high = frame
-    return left, right, low, high
 
 
 def _surface(name: str) -> NearSurface:

@@ -4,8 +4,12 @@ import pathlib
 
 import numpy as np
 import torch
+from jaxtyping import Bool
+from torch import Tensor
 
+from feller.control.bridges.growth import growth
 from feller.control.bridges.walk import grid, walk
+from feller.control.costs.picture import Picture
 from feller.data.arrays import write_arrays
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset
@@ -14,12 +18,15 @@ from feller.data.rows.points import Points
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.generation import batch_size, pieces
-from feller.journeys.bridged import bridged_of, bridging_of, read_again
+from feller.journeys.bridged import Bridged, bridged_of, bridging_of, read_again
+from feller.journeys.cost_words import changed, walls_of
 from feller.journeys.tell import SILENT, Tell
 from feller.journeys.trajectories import values_of
+from feller.journeys.ways_through import WARNING
 from feller.model import load_model
 from feller.networks.drift import TwoDrifts
 from feller.paths.brownian import Brownian
+from feller.report.wording import percent
 from feller.run import Run
 from feller.train.checkpoint import read_counters
 from feller.train.engine import engine
@@ -37,11 +44,12 @@ def push(
     """Take what a file holds along a bridge's drift, and write where it goes.
 
     An .npz holds the ends in `samples`, and all trajectories in `paths` [n, times, ...] with their `times`; other forms
-    hold the ends.
+    hold the ends. People hear which share begins in a wall of a picture, or goes through one.
 
     Args:
         run: Holds the bridge.
-        begin: A file or folder like those that were bridged; None for the first population itself, or the last.
+        begin: A file or folder like those that were bridged; None for the first population itself, or the last, each
+            member as often as it counts (`--growth`).
         out: A file whose ending decides the form, or a folder; by default `samples` in the run.
         backward: Go back in time, from the last population to the first.
         seed: Of the noise.
@@ -69,24 +77,30 @@ def push(
     place = pathlib.Path(out) if out else run.samples
     modality.check_place(place)
     if begin is None:
-        first = read_again(bridged).states[-1 if backward else 0]
+        first = _population(bridged, seed, tell, backward=backward)
     else:
         first = modality.encode(read(begin, like=modality).values)
     settings, device = bridging_of(run), engine().device
     drift = (network.back if backward else network.ahead).to(device).eval()
     times, between = grid(bridged.shares, settings.control.mean_knots, settings.calls)
-    states = []
+    walls = _walls(bridged, tell)
+    every = 1 if walls else between  # no wall between two knots is missed
+    states, met = [], []
     tell.task("following the drift")
     for rows, share in pieces(len(first), batch_size(about.space, device), tell.progress):
         here = first[rows].to(device)
         draws = Draws(seed, rows.start).named("push")
         found = walk(
-            lambda x, t: drift(x, t, {}), lambda fresh, here=here: here, path.noise, times, between, draws,
+            lambda x, t: drift(x, t, {}), lambda fresh, here=here: here, path.noise, times, every, draws,
             backward=backward,
         )  # fmt: skip
-        states.append(found.states.cpu())
+        seen = found.states.cpu()
+        met += [_inside(walls, modality, seen)] if walls else []
+        states.append(seen[:, :: between // every].clone())
         share(1.0)
     tell.done()
+    if met:
+        _warn(torch.cat(met), begin or bridged.populations[-1 if backward else 0], tell, backward=backward)
     paths = torch.cat(states)
     ends = modality.decode(paths[:, 0 if backward else -1])
     if place.suffix.lower() == ".npz":
@@ -96,7 +110,7 @@ def push(
             {
                 "samples": modality.arrays(ends, {})["samples"],
                 "paths": values_of(modality, paths),
-                "times": begin_time + (end_time - begin_time) * np.array(found.times),
+                "times": begin_time + (end_time - begin_time) * np.array(found.times[:: between // every]),
                 **names,
             },
             place,
@@ -104,3 +118,43 @@ def push(
     else:
         modality.write(ends, {}, place)
     return Dataset(ends, {}, modality), place
+
+
+def _population(bridged: Bridged, seed: int, tell: Tell, *, backward: bool) -> Tensor:
+    """Return the states of the population where the way begins, each as often as it counts."""
+    populations = read_again(bridged).states
+    if bridged.growth is None:
+        return populations[-1 if backward else 0]
+    a, b = populations[-2:] if backward else populations[:2]
+    crowd = growth(a, b, bridged.growth)[backward]
+    n = len(crowd.members)
+    tell.say(
+        f"members count unlike (--growth {bridged.growth:g}), so {n:,} were drawn, each as often as it counts; to begin"
+        " at each one once, name the file with --from"
+    )
+    return crowd(n, Draws(seed).named("push", "members"))
+
+
+def _walls(bridged: Bridged, tell: Tell) -> tuple[Picture, ...]:
+    """Return the pictures of walls of a bridge, if they are what they were."""
+    other = changed(bridged.costs, bridged.code)
+    if other:
+        tell.say(f"{', '.join(other)} is not what it was, or gone: whether paths go through walls is not told")
+        return ()
+    return walls_of(bridged.costs, bridged.frame)
+
+
+def _inside(walls: tuple[Picture, ...], modality: Points | Images, states: Tensor) -> Bool[Tensor, "n times"]:
+    """Tell which states of trajectories are in a wall."""
+    places = torch.from_numpy(values_of(modality, states))
+    return torch.stack([wall.inside(places) for wall in walls]).any(0)
+
+
+def _warn(inside: Bool[Tensor, "n times"], begin: str, tell: Tell, *, backward: bool) -> None:
+    """Say which share of the members begins in a wall, and of the paths goes through one."""
+    stuck = inside[:, -1 if backward else 0].double().mean().item()
+    met = inside.any(1).double().mean().item()
+    if stuck:
+        tell.say(f"{WARNING}{percent(stuck)} of the members of {begin} begin inside a wall, or outside of the picture")
+    if met > stuck:
+        tell.say(f"{WARNING}{percent(met)} of the paths are in a wall at some time")

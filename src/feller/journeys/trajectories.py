@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,28 +27,42 @@ NUMBERS = 2**22
 
 
 def write_paths(
-    run: Run, bridged: Bridged, modality: Points | Images, walked: Walk, which: Tensor, last: Tensor
+    run: Run, bridged: Bridged, modality: Points | Images, walked: Walk, which: Tensor, members: Sequence[Tensor]
 ) -> None:
     """Write `paths.npz` and `pairs.npz`, and for rows of numbers the same as tables.
 
     `paths` [n, times, ...] are in the units of the data, `times` as the person gave them. A pair is the row of a member
     of the first population, from 1, the place that it reached, and the row of the member of the last population that is
-    nearest by exact assignment, so that none is taken more often than need be.
+    nearest by exact assignment, so that none is taken more often than need be. For each population between, at 24 for
+    example, there are place and row, too: `x_at_24` and `row_at_24`.
+
+    Args:
+        run: Where they go.
+        bridged: What was asked.
+        modality: Of the data.
+        walked: The trajectories.
+        which: Members of the first population that they begin at.
+        members: Of each population.
     """
     begin, end = bridged.times[0], bridged.times[-1]
     times = begin + (end - begin) * np.array(walked.times)
     paths = values_of(modality, walked.states)
-    partners = nearest_partners(walked.states[:, -1].flatten(1), last.flatten(1))
-    pairs = {"from_row": which.numpy() + 1, "to_row": partners.numpy() + 1}
+    who, where = {"from_row": which.numpy() + 1}, {"x_0": paths[:, 0]}
+    called = {"x_0": "from", "x_1": "to"}
+    for time, share, population in list(zip(bridged.times, bridged.shares, members, strict=True))[1:]:
+        place = int(np.argmin(np.abs(np.array(walked.times) - share)))
+        partners = nearest_partners(walked.states[:, place].flatten(1), population.flatten(1)).numpy() + 1
+        is_last = time == bridged.times[-1]
+        who["to_row" if is_last else f"row_at_{time:g}"] = partners
+        where["x_1" if is_last else f"x_at_{time:g}"] = paths[:, place]
     names = {} if isinstance(modality, Images) else {"columns": np.array(modality.columns)}
     write_arrays({"paths": paths, "samples": paths[:, -1], "times": times, **names}, run.path / "paths.npz")
-    write_arrays({**pairs, "x_0": paths[:, 0], "x_1": paths[:, -1], **names}, run.path / "pairs.npz")
+    write_arrays({**who, **where, **names}, run.path / "pairs.npz")
     if isinstance(modality, Images):
         return
     columns = list(modality.columns)
-    ends = np.concatenate([paths[:, 0], paths[:, -1]], 1)
-    head = ["from_row", "to_row", *(f"{name}_{end}" for end in ("from", "to") for name in columns)]
-    _write_table(run.path / "pairs.csv", head, zip(*pairs.values(), *ends.T, strict=True))
+    head = [*who, *(f"{name}_{called.get(when, when[2:])}" for when in where for name in columns)]
+    _write_table(run.path / "pairs.csv", head, zip(*who.values(), *np.concatenate([*where.values()], 1).T, strict=True))
     if paths.size <= NUMBERS:
         n, steps, d = paths.shape
         rows = zip(np.repeat(np.arange(1, n + 1), steps), np.tile(times, n), *paths.reshape(-1, d).T, strict=True)

@@ -135,6 +135,8 @@ MEASURES = {
     "straightness": Measure("straightness", real="a straight line", level=1.0),
     "bits_per_token": Measure("code length", unit="bits per token"),
 }
+OF_THE_END, BETWEEN = " of the end", ("w2", "sinkhorn")
+"""Numbers of a bridge that, with a time behind their name, are of a population between the first and the last."""
 HELD_OUT = "there are no held-out data, or too few"
 TABLE = "the table has bonds of H, C, N, O and F only"
 WITHOUT_PYMATGEN = "pymatgen is not installed"
@@ -181,6 +183,12 @@ def measure(name: str, numbers: Numbers) -> Measure:
     if kind in ("mae", "r2") and tells(numbers) and not of.startswith("constant"):
         short = MEASURES[kind]
         return replace(short, label=f"{short.label}, {of}", floor=short.floor and f"{short.floor}_{of}")
+    if kind in BETWEEN and of not in ("", "floor"):
+        when, short = of.removesuffix("_floor"), MEASURES[kind]
+        label = f"{short.label.removesuffix(OF_THE_END)} at time {when}"
+        is_floor = of != when
+        floor = "" if is_floor else f"{kind}_{when}_floor"
+        return replace(short, label=f"{label}, {short.real}" if is_floor else label, floor=floor)
     for kind in MEASURES.values():
         if name == kind.floor:
             return replace(kind, label=f"{kind.label}, {kind.real}", floor="")
@@ -221,9 +229,16 @@ def why_missing(name: str, numbers: Numbers, reasons: Mapping[str, str]) -> str:
     if numbers.get(name) is not None:
         return "it came out as no finite number, so something diverged"
     if name.endswith("_floor"):
-        of = next((one for one, kind in MEASURES.items() if kind.floor == name), "")
-        return WHY_MISSING.get(of, HELD_OUT) if numbers.get(of, 0) is None else HELD_OUT
-    return WHY_MISSING.get("r2" if name.startswith("r2_") else name, "it was not measured")
+        of = next((one for one, value in numbers.items() if measure(one, numbers).floor == name), "")
+        of = of or next((one for one, kind in MEASURES.items() if kind.floor == name), "")
+        return WHY_MISSING.get(_kind(of), HELD_OUT) if numbers.get(of, 0) is None else HELD_OUT
+    return WHY_MISSING.get(_kind(name), "it was not measured")
+
+
+def _kind(name: str) -> str:
+    """Return the name of a number without the column or the time that it is of."""
+    kind = name.partition("_")[0]
+    return kind if kind in ("r2", *BETWEEN) else name
 
 
 def facts(numbers: Numbers) -> str:

@@ -8,13 +8,14 @@ from jaxtyping import Float
 from PIL import Image
 
 from feller.report.animation import Animation, animated
+from feller.report.ground import draw_heights, draw_plane
 from feller.report.paper import painted, paper
-from feller.report.view import Field, Scene, View, look
+from feller.report.view import Scene, View, look
 
 COLOURS = ("#1f5fa8", "#d1661b", "#2b8a57", "#8a3d8f", "#8c6d1f", "#5a5f66")
 """Of the populations, in the order of time; those that move blend from one to the next."""
-FRAMES, TRAIL = 48, 9
-"""Of an animation, and those whose way is still seen behind a point."""
+FRAMES, TRAIL, BETWEEN = 48, 9, 5
+"""Of an animation; those whose way is still seen behind a point; pieces of that way from each to the next."""
 PACE, BEGIN, END = 75, 700, 1600
 """Milliseconds of a frame, of the first and of the last."""
 WALKERS, LINES, MEMBERS = 240, 200, 400
@@ -25,17 +26,18 @@ NAME, ROW, SPACE = 20, 64, 5
 """Letters of a population's name, at most, of which the last ones tell files apart; of a row of names; between two."""
 BEYOND = 0.001
 """Share of the states of paths that may lie beyond each edge, unless members do, too."""
-GRID = 200
-"""Places along each axis where the cost is asked for."""
+COLOURED = 48
+"""Pieces of a whole path that have a colour each, at most."""
 
 
 def motion(scene: Scene) -> Animation:
-    """Draw points that move from the first population to the last, with a trail, before the cost in grey."""
+    """Draw points that move from the first population to the last, with a trail, before cost and walls."""
     view = look(scene)
     figure, axes = _stage(scene, view)
     shares = np.linspace(0, 1, FRAMES)
     times = scene.times[0] + shares * (scene.times[-1] - scene.times[0])
-    places = along(view.paths[:WALKERS], scene.times, times)
+    often = np.linspace(scene.times[0], scene.times[-1], (FRAMES - 1) * BETWEEN + 1)
+    places = along(view.paths[:WALKERS], scene.times, often)
     colours = _blended(scene, times)
     from matplotlib.collections import LineCollection
 
@@ -48,9 +50,9 @@ def motion(scene: Scene) -> Animation:
     empty, frames = canvas.copy_from_bbox(figure.bbox), []
     for k, time in enumerate(times):
         canvas.restore_region(empty)
-        trails.set_segments(list(places[:, max(0, k - TRAIL) : k + 1]))
+        trails.set_segments(list(places[:, max(0, k - TRAIL) * BETWEEN : k * BETWEEN + 1]))
         trails.set_color(colours[k])
-        walkers.set_offsets(places[:, k])
+        walkers.set_offsets(places[:, k * BETWEEN])
         walkers.set_facecolor(colours[k])
         clock.set_text(f"time {written(time, scene.times)}")
         for artist in (trails, walkers, clock):
@@ -61,15 +63,16 @@ def motion(scene: Scene) -> Animation:
 
 
 def trajectories(scene: Scene) -> Image.Image:
-    """Draw whole paths over the cost in grey, from the colour of where they begin to that of where they end."""
+    """Draw whole paths over cost and walls, from the colour of where they begin to that of where they end."""
     from matplotlib.collections import LineCollection
 
     view = look(scene)
     figure, axes = _stage(scene, view)
     paths = view.paths[:LINES]
-    middles = (scene.times[:-1] + scene.times[1:]) / 2
-    for k, colour in enumerate(_blended(scene, middles)):
-        pieces = LineCollection(list(paths[:, k : k + 2]), linewidths=0.7, alpha=0.4, color=colour, capstyle="round")
+    ends = np.unique(np.linspace(0, len(scene.times) - 1, COLOURED + 1).round().astype(int))
+    middles = (scene.times[ends[:-1]] + scene.times[ends[1:]]) / 2
+    for begin, end, colour in zip(ends[:-1], ends[1:], _blended(scene, middles), strict=True):
+        pieces = LineCollection(list(paths[:, begin : end + 1]), linewidths=0.7, alpha=0.4, color=colour)
         axes.add_collection(pieces, autolim=False)
     return painted(figure)
 
@@ -99,13 +102,15 @@ def _stage(scene: Scene, view: View) -> tuple[Any, Any]:
     axes = figure.add_subplot()
     if view.true and 0.25 < extent[1] / extent[0] < 4:
         axes.set_aspect("equal")
-    axes.set_xlim(low[0], high[0])
-    axes.set_ylim(low[1], high[1])
     for name, text in zip(("x", "y"), view.labels, strict=True):
         getattr(axes, f"set_{name}label")(text, parse_math=False)
     axes.spines[["top", "right"]].set_visible(False)
-    if scene.field is not None and scene.paths.shape[2] == 2:
-        _draw_field(axes, scene.field, low, high)
+    if scene.paths.shape[2] == 2:
+        draw_plane(axes, scene, low, high)
+    elif scene.paths.shape[2] == 3 and scene.surface is not None:
+        draw_heights(axes, scene.surface, low, high)
+    axes.set_xlim(low[0], high[0])
+    axes.set_ylim(low[1], high[1])
     for members, name, colour in zip(view.populations, scene.names, _colours(len(view.populations)), strict=True):
         some = members[:MEMBERS]
         axes.scatter(some[:, 0], some[:, 1], s=7, color=colour, alpha=0.28, linewidths=0, zorder=2, label=_short(name))
@@ -128,41 +133,19 @@ def _name(figure: Any, axes: Any) -> None:
 
 
 def _frame(scene: Scene, view: View) -> tuple[Float[np.ndarray, " 2"], Float[np.ndarray, " 2"]]:
-    """Return the corners of what is shown: members, nearly all of the paths, and a margin, wider round a cost."""
+    """Return the corners of what is shown: members, nearly all of the paths, all of a picture, and a margin."""
     usual = np.quantile(view.paths.reshape(-1, 2), (BEYOND, 1 - BEYOND), axis=0)
     places = np.concatenate([*view.populations, usual])
     low, high = places.min(0), places.max(0)
     is_plane = scene.paths.shape[2] == 2
-    margin = (0.12 if is_plane and scene.field is not None else 0.04) * (high - low)
-    margin = np.where(margin > 0, margin, 0.5)
-    low, high = low - margin, high + margin
+    has_ground = (is_plane and (scene.field is not None or scene.walls is not None)) or scene.surface is not None
+    share = 0.12 if has_ground else 0.04
     if is_plane and scene.frame is not None:
         left, right, bottom, top = scene.frame
-        low, high = np.minimum(low, [left, bottom]), np.maximum(high, [right, top])
-    return low, high
-
-
-def _draw_field(axes: Any, field: Field, low: Float[np.ndarray, " 2"], high: Float[np.ndarray, " 2"]) -> None:
-    """Shade where being costs: white where least, grey from a cost that a twentieth of the places reach."""
-    x, y = (np.linspace(a, b, GRID) for a, b in zip(low, high, strict=True))
-    places = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
-    cost = np.nan_to_num(np.asarray(field(places), dtype=np.float64).reshape(GRID, GRID), posinf=np.inf, nan=0.0)
-    finite = cost[np.isfinite(cost)]
-    if not len(finite) or cost.max() <= finite.min():
-        return
-    least, most = finite.min(), max(np.quantile(finite, 0.95), finite.min() + 0.02 * (finite.max() - finite.min()))
-    shade = ((cost - least) / max(most - least, 1e-300)).clip(0, 1) ** (1 / 3)  # edges are seen, and slopes inside
-    axes.imshow(
-        0.55 * shade,
-        extent=(low[0], high[0], low[1], high[1]),
-        origin="lower",
-        cmap="Greys",
-        vmin=0,
-        vmax=1,
-        aspect=axes.get_aspect(),  # which imshow would change
-        interpolation="bilinear",
-        zorder=0,
-    )
+        low, high, share = np.minimum(low, [left, bottom]), np.maximum(high, [right, top]), 0.03
+    margin = share * (high - low)
+    margin = np.where(margin > 0, margin, 0.5)
+    return low - margin, high + margin
 
 
 def _clock(axes: Any) -> Any:

@@ -69,13 +69,17 @@ def by_round(passed: Sequence[Passed], floor: float | None = None) -> Image.Imag
                 axes.plot(*zip(*known, strict=True), color=colour, marker=mark, markersize=4.5, label=called)
         axes.set_title(name, loc="left", fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
+        axes.ticklabel_format(axis="y", useOffset=False)
+        if len(passed) == 1 and axes.get_ylim()[0] > 0:
+            axes.set_ylim(bottom=0)
     if measured:
-        panels[1].set_ylim(bottom=0)
         if floor is not None:
             panels[1].axhline(floor, color=REAL, linestyle="--", linewidth=1.2, label="real members")
+        panels[1].set_ylim(0, panels[1].get_ylim()[1])
     from matplotlib.ticker import MaxNLocator
 
-    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    panels[-1].set_xlim(passed[0].number - 0.5, passed[-1].number + 0.5)
+    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     panels[-1].set_xlabel("round")
     figure.legend(*panels[-1].get_legend_handles_labels(), loc="outside lower left", ncols=3, frameon=False)
     return painted(figure)

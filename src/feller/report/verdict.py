@@ -1,5 +1,7 @@
 """The one sentence that says what the numbers mean."""
 
+from collections.abc import Iterator
+
 from feller.evaluate.comparison import TRAINED
 from feller.report.measures import MEASURES, Measure, Numbers, joins, leading, measure, real, tells
 from feller.report.wording import Number, is_number, number, percent
@@ -48,13 +50,24 @@ def _of_bridge(numbers: Numbers) -> str:
     """Say whether the paths arrive, and whether they keep out of obstacles."""
     reached, floor, inside = (numbers.get(name) for name in ("w2", "w2_floor", "inside_time"))
     way = f"; {percent(inside)} of the time, paths are inside obstacles." if is_number(inside) else "."
-    if not is_number(reached) or not is_number(floor) or floor <= 0:
+    if not is_number(reached):
         return f"Whether the paths arrive was not measured{way}"
+    if not is_number(floor) or floor <= 0:
+        return f"The paths end at distance {number(reached)} from real members, whose own is not known{way}"
     shown = f"distance {number(reached)}, {MEASURES['w2'].real} {number(floor)}"
+    shown += "".join(_between(numbers))
     if reached <= SAME * floor:
         return f"The paths end as close to real members as these are to each other: {shown}{way}"
     times = number(float(reached) / floor)
     return f"The paths end {times} times as far from real members as these are from each other: {shown}{way}"
+
+
+def _between(numbers: Numbers) -> Iterator[str]:
+    """Say how far paths are from each population between the first and the last."""
+    for name, value in numbers.items():
+        when, floor = name.removeprefix("w2_"), numbers.get(f"{name}_floor")
+        if name.startswith("w2_") and is_number(value) and is_number(floor):
+            yield f"; at time {when}, {number(value)}, {MEASURES['w2'].real} {number(floor)}"
 
 
 def _of_samples(numbers: Numbers) -> str:

@@ -4,10 +4,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
+
+from feller.report.wording import capital
 
 Field = Callable[[Float[np.ndarray, "k 2"]], Float[np.ndarray, " k"]]
 """Places -> what being there costs."""
+Walls = Callable[[Float[np.ndarray, "k 2"]], Bool[np.ndarray, " k"]]
+"""Places -> whether there is an obstacle."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -24,9 +28,13 @@ class Scene:
     seen: Sequence[float] = ()
     """When each population was; by default equally far apart."""
     field: Field | None = None
-    """Cost in the plane, for states of two numbers."""
+    """Cost in the plane, but for that of obstacles, for states of two numbers."""
+    walls: Walls | None = None
+    """Obstacles in the plane, for states of two numbers."""
     frame: tuple[float, float, float, float] | None = None
-    """Left, right, bottom and top of what is to be seen in the plane in any case, as a picture of walls."""
+    """Left, right, bottom and top of a picture of walls, which is seen whole; beyond it there is wall."""
+    surface: Float[np.ndarray, "m 3"] | None = None
+    """Points x, y and height of a surface, for states of three numbers."""
 
     @property
     def when(self) -> Float[np.ndarray, " populations"]:
@@ -43,7 +51,7 @@ class View:
     labels: tuple[str, str]
     """Of the axes."""
     said: str
-    """Which directions are seen, for a caption; empty where these are all there are."""
+    """Which directions are seen, and what lies behind the paths, for a caption."""
     true: bool
     """Both axes have one unit."""
 
@@ -62,7 +70,7 @@ def look(scene: Scene) -> View:
         return View(np.concatenate([times, scene.paths], 2), populations, ("time", columns[0]), "", False)
     if d <= 3:
         flat = tuple(np.asarray(members)[:, :2] for members in scene.populations)
-        said = f"Seen along {columns[2]}: {columns[0]} and {columns[1]} alone are shown." if d == 3 else ""
+        said = _said_of_space(scene) if d == 3 else _said_of_plane(scene)
         return View(scene.paths[..., :2], flat, (columns[0], columns[1]), said, True)
     together = np.concatenate(scene.populations).astype(np.float64)
     middle, ways = together.mean(0), principal(together)
@@ -74,6 +82,22 @@ def look(scene: Scene) -> View:
         f"Seen along the first two principal components of all members, {share:.0%} of their variance.",
         True,
     )
+
+
+def _said_of_plane(scene: Scene) -> str:
+    """Say what the ground of a plane shows."""
+    shown = ["grey is what being there costs"] if scene.field is not None else []
+    shown += ["dark is wall"] if scene.walls is not None else []
+    shown += ["hatched is outside of the picture, where all is wall"] if scene.frame is not None else []
+    return f"{capital('; '.join(shown))}." if shown else ""
+
+
+def _said_of_space(scene: Scene) -> str:
+    """Say from where space is seen, and what its ground shows."""
+    x, y, z = scene.columns
+    if scene.surface is None:
+        return f"Seen along {z}: {x} and {y} alone are shown."
+    return f"Seen from above: the darker, the higher is the surface, and lines join what is at one height ({z})."
 
 
 def principal(values: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "d 2"]:
