@@ -1,6 +1,7 @@
 """The alternation, at its smallest: directions, legs, bits, and a bridge that is known."""
 
 import itertools
+import math
 from dataclasses import replace
 
 import pytest
@@ -9,10 +10,12 @@ import torch
 from feller.bridging import BridgeProblem, Bridging, rounds, solve_bridge, start
 from feller.control.bridges.matching import Implicit
 from feller.control.bridges.pinned import PinnedControl
+from feller.couplings import Independent, MinibatchTransport, assign
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.networks.drift import BothWays, Potential
 from feller.networks.mlp import MLP
+from feller.record import from_data, to_data
 from feller.train.engine import engine
 from feller.train.optimiser import Training
 
@@ -36,6 +39,24 @@ def test_rounds_go_ahead_and_back_in_turn() -> None:
         found = solve_bridge(BridgeProblem.between([normal(50, -1, 0), normal(50, 1, 1)], 1.0), how)
         assert [one.backward for one in found.rounds] == [k % 2 == 0 for k in range(1, number + 1)]
         assert [one.number for one in found.rounds] == [*range(1, number + 1)]
+
+
+def test_first_pairs_may_be_those_of_the_least_distance() -> None:
+    """Of each leg by itself, in the plane too, where ways go around what is between."""
+    problem = BridgeProblem.between(
+        [torch.randn(64, 2, generator=torch.Generator().manual_seed(k)) for k in range(3)], 1.0
+    )
+    how = replace(SMALL, rounds=1, pairs=64, train=replace(SMALL.train, steps=2), control=PinnedControl(steps=1))
+    for pairing, nearest in ((MinibatchTransport(block=None), True), (Independent(), False)):
+        found = solve_bridge(problem, replace(how, pairing=pairing))
+        for leg in found.rounds[0].legs:
+            x_0, x_1 = leg.paths.means[:, 0], leg.paths.means[:, -1]
+            assert torch.equal(assign(x_0, x_1), torch.arange(64)) == nearest
+
+
+def test_how_pairs_begin_is_recorded() -> None:
+    how = replace(SMALL, pairing=MinibatchTransport(block=None))
+    assert from_data(Bridging, to_data(how)) == how
 
 
 def test_a_bridge_between_normal_laws() -> None:
@@ -64,6 +85,19 @@ def test_legs_meet_each_population() -> None:
     place = walked.times.index(0.2)
     assert walked.states[:, place].mean().item() == pytest.approx(2, abs=0.25)
     assert walked.states[:, -1].mean().item() == pytest.approx(0, abs=0.25)
+
+
+def test_what_happens_by_itself_costs_nothing() -> None:
+    """In dX = -2 X dt + dW a crowd N(0, 1) has variance v = e^-4 + (1 - e^-4) / 4 at time 1, and covariance e^-2."""
+    v = math.exp(-4) + (1 - math.exp(-4)) / 4
+    problem = BridgeProblem.between([2 * normal(1000, 0, 0), 2 * v**0.5 * normal(1000, 0, 1)], 1.0, cost=None)
+    problem = replace(problem, base=lambda x, t: -2 * x)
+    found = solve_bridge(problem, replace(SMALL, rounds=5, pairs=1000))
+    walked = found.walk(2 * normal(1000, 0, 2))
+    begin, end = walked.states[:, 0, 0], walked.states[:, -1, 0]
+    assert end.std().item() == pytest.approx(v**0.5, rel=0.08)
+    assert (begin * end).mean().item() == pytest.approx(math.exp(-2), abs=0.06)
+    assert walked.control.square().mean().item() / 2 < 0.1  # of 1/2 (2 X)^2, about 1, that the drift is
 
 
 def test_the_implicit_loss_finds_it_too() -> None:

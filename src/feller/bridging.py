@@ -22,6 +22,7 @@ from feller.control.bridges.pinned import PinnedControl, Trace
 from feller.control.bridges.route import route
 from feller.control.bridges.walk import Box, Walk, grid, legs_of, walk
 from feller.control.costs import Cost, Function, Zero
+from feller.couplings import Coupling, Independent
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.networks.architecture import Architecture
@@ -101,6 +102,9 @@ class Bridging:
     """Drifts that are matched, that ahead first and then back and ahead in turn; an odd number ends ahead."""
     pairs: int = 1024
     """Pairs of each round, between each two neighbouring populations."""
+    pairing: Coupling = field(default_factory=Independent)
+    """Which members are the first pairs: any two, or those that `MinibatchTransport` finds near each other, where
+    places lie so far apart in the noise that pairs by chance would need many rounds to become those of the bridge."""
     control: PinnedControl = field(default_factory=PinnedControl)
     resampling: PathIntegral | None = None
     """Weighs trajectories beside the pinned paths by the cost; None to trust the paths."""
@@ -227,12 +231,13 @@ def rounds(
 
 
 def _begin(problem: BridgeProblem, how: Bridging, progress: Progress, draws: Draws) -> None:
-    """Pair members by chance, each pair along a straight line or around what is in its way."""
+    """Pair members, each pair along a straight line or around what is in its way."""
     k, ends = how.control.mean_knots, []
     for leg, (begin, length) in enumerate(legs_of(problem.times)):
         x_0, x_1 = (crowd(how.pairs, draws.named(k, leg)) for k, crowd in enumerate(problem.crowds[leg]))
         ends += [x_0, x_1]
         a, b = x_0.flatten(1), x_1.flatten(1)
+        a = how.pairing(a, b, {}, draws.at("pairing", leg))
         around = route(a, b, InLeg(problem.cost, begin, length), k) if a.shape[1] == 2 else None
         way = torch.linspace(0, 1, k, dtype=a.dtype, device=a.device)[:, None]
         progress.knots.append(a[:, None] + way * (b - a)[:, None] if around is None else around)
@@ -278,7 +283,7 @@ def _match(
     shape = tuple(network.centre.shape)
     objective = how.matching.objective(legs, shape, base, backward=backward)
     some = torch.arange(min(FITTED, how.pairs), device=network.centre.device)
-    sees = ExplicitMatching(legs, shape, base, backward=backward)
+    sees = ExplicitMatching(legs, shape, backward=backward)
     seen = [sees.at(t, some, draws.at("linear", k)) for k, t in enumerate(network.times.tolist())]
     network.fit_linear(torch.stack([x for x, _ in seen]), torch.stack([target for _, target in seen]))
 

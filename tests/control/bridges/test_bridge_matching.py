@@ -92,7 +92,7 @@ def bridges(n: int, noise: float) -> GaussianPaths:
 def test_explicit_target_regresses_to_the_drift_of_the_mixture(backward: bool) -> None:
     """Independent ends m0, s0, m1, s1: X_t is normal, and so are both; slope and mean by 20,000 pairs, 5 deviations."""
     paths, t = bridges(20_000, 1.0), 0.3
-    objective = ExplicitMatching([Leg(0.0, 1.0, paths)], (1,), None, backward=backward)
+    objective = ExplicitMatching([Leg(0.0, 1.0, paths)], (1,), backward=backward)
     x, target = objective.at(t, torch.arange(20_000), Draws(1).at("x"))
     var = (0.7**2) * 0.25 + 0.09 * 0.64 + t * (1 - t)
     middle = -0.7 + 0.3
@@ -115,7 +115,7 @@ def test_legs_share_a_journey() -> None:
         Leg(0.0, 0.5, GaussianPaths.straight(x_0, middle, noise, 3, 3)),
         Leg(0.5, 0.5, GaussianPaths.straight(middle, x_1, noise, 3, 3)),
     ]
-    objective = ExplicitMatching(legs, (2,), None, backward=False)
+    objective = ExplicitMatching(legs, (2,), backward=False)
     example = objective.draw(None, {"x_1": torch.zeros(64, dtype=torch.long)}, Draws(0))
     t, x = example["t"], example["x_t"]
     end = torch.where(t < 0.5, 0.5, 1.0)
@@ -125,20 +125,9 @@ def test_legs_share_a_journey() -> None:
     torch.testing.assert_close((x[:32] + x[32:]) / 2, x_1 * t[:32, None])  # opposite of their mean
 
 
-def test_base_drift_is_not_learned() -> None:
-    paths = bridges(8, 1.0)
-    rows, draw = torch.arange(8), Draws(0)
-    plain, based = (
-        ExplicitMatching([Leg(0.0, 1.0, paths)], (1,), base, backward=back).at(0.4, rows, draw.at("x"))[1]
-        for base, back in ((None, True), (lambda x, t: 3 * x + t[:, None], True))
-    )
-    x, _ = ExplicitMatching([Leg(0.0, 1.0, paths)], (1,), None, backward=True).at(0.4, rows, draw.at("x"))
-    torch.testing.assert_close(based, plain + 3 * x + 0.4)
-
-
 def test_times_of_a_batch_fill_the_journey() -> None:
     """Also where several processes share it, and where a batch is odd."""
-    objective = ExplicitMatching([Leg(0.0, 1.0, bridges(8, 1.0))], (1,), None, backward=False)
+    objective = ExplicitMatching([Leg(0.0, 1.0, bridges(8, 1.0))], (1,), backward=False)
     t = []
     for first, last in ((0, 32), (32, 63)):
         example = objective.draw(None, {"x_1": torch.zeros(last - first, dtype=torch.long)}, Draws(0, first, 63))

@@ -71,11 +71,14 @@ class Matching(abc.ABC):
 
 @dataclass(frozen=True)
 class Explicit(Matching):
-    """Regress the drift on the pinned paths' own: the drift of their mixture, the same for every use of the paths."""
+    """Regress the drift on the pinned paths' own: the drift of their mixture, the same for every use of the paths.
+
+    A base drift is a part of it. What is left without it need not be learned: where the base jumps it would jump too.
+    """
 
     def objective(self, legs: Sequence[Leg], shape: tuple[int, ...], base: Base | None, *, backward: bool) -> Objective:
         """Return the regression."""
-        return ExplicitMatching(legs, shape, base, backward=backward)
+        return ExplicitMatching(legs, shape, backward=backward)
 
 
 @dataclass(frozen=True)
@@ -99,8 +102,8 @@ class Implicit(Matching):
 class ExplicitMatching(Objective):
     """The objective of `Explicit`; the loss is in units of the network's scaled states."""
 
-    def __init__(self, legs: Sequence[Leg], shape: tuple[int, ...], base: Base | None, *, backward: bool) -> None:
-        self.legs, self.shape, self.base, self.backward = legs, shape, base, backward
+    def __init__(self, legs: Sequence[Leg], shape: tuple[int, ...], *, backward: bool) -> None:
+        self.legs, self.shape, self.backward = legs, shape, backward
 
     def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
         """Draw states of the pairs' paths."""
@@ -123,9 +126,8 @@ class ExplicitMatching(Objective):
         """Return states and drifts at one time, [2 b, *shape] each, as the linear part of a network is fitted to."""
         leg = next(leg for leg in self.legs if t <= leg.start + leg.length or leg is self.legs[-1])
         local = torch.full((len(pairs),), (t - leg.start) / leg.length, dtype=leg.paths.means.dtype)
-        times, x, target = leg.draw(pairs % len(leg.paths.means), local.to(pairs.device), draw, backward=self.backward)
-        x, target = x.reshape(len(x), *self.shape), target.reshape(len(x), *self.shape)
-        return x, self._without_base(x, target, times)
+        _, x, target = leg.draw(pairs % len(leg.paths.means), local.to(pairs.device), draw, backward=self.backward)
+        return x.reshape(len(x), *self.shape), target.reshape(len(x), *self.shape)
 
     def _on_legs(self, pairs: Tensor, u: Tensor, draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
         """Draw from the leg that each time is in; the halves of a pair stay a half of the batch apart."""
@@ -145,14 +147,8 @@ class ExplicitMatching(Objective):
             made.append((torch.cat([rows, rows + len(pairs)]), torch.cat([times[:, None], x, target], 1)))
         order = torch.cat([rows for rows, _ in made]).argsort()
         whole = torch.cat([part for _, part in made])[order]
-        t, (x, target) = whole[:, 0], whole[:, 1:].chunk(2, 1)
-        return t, x, self._without_base(x, target, t)
-
-    def _without_base(self, x: Tensor, target: Tensor, t: Tensor) -> Tensor:
-        if self.base is None:
-            return target
-        own = self.base(x.flatten(1), t).reshape(target.shape)
-        return target + own if self.backward else target - own
+        x, target = whole[:, 1:].chunk(2, 1)
+        return whole[:, 0], x, target
 
 
 class ImplicitMatching(Objective):

@@ -20,7 +20,7 @@ MOST_LOST = 0.01
 AGAIN = 5
 """Times that those that ran away are walked anew."""
 Way = Callable[[Tensor, Tensor], Tensor]
-"""(x [n, *d], t [n]) -> drift of the control, in state per time of the journey."""
+"""(x [n, *d], t [n]) -> drift, in state per time of the journey."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +32,7 @@ class Walk:
     states: Float[Tensor, " n times *d"]
     """In the order of the times, also where the drift goes back."""
     control: Float[Tensor, " n times *d"]
-    """The drift there, without what acts by itself."""
+    """The drift there, less what acts by itself."""
     lost: int
     """Trajectories that ran away and were walked anew."""
 
@@ -79,7 +79,7 @@ def walk(
         logged: Every so many steps a state is kept; divides their number.
         draws: Source of all randomness.
         box: Where trajectories may be; None for everywhere.
-        base: Drift that acts by itself.
+        base: What of the drift acts by itself, in state per time ahead, and is no control.
         backward: Walk from the last time to the first.
 
     Raises:
@@ -133,14 +133,13 @@ def _simulated(
 ) -> Walk:
     """Follow the drift, and note states and drifts."""
     seen = [*times[::logged]]
-    process = Brownian(noise).process(lambda y, r, given: drifted(y, r), {})
+    process = Brownian(noise).process(lambda y, r, given: way(y, 1 - r if backward else r), {})
 
-    def drifted(y: Tensor, r: Tensor) -> Tensor:
-        t = 1 - r if backward else r
+    def control(y: Tensor, t: Tensor) -> Tensor:
         if base is None:
             return way(y, t)
         own = base(y.flatten(1), t).reshape(y.shape)
-        return way(y, t) - own if backward else way(y, t) + own
+        return way(y, t) + own if backward else way(y, t) - own
 
     states = [x]
     with torch.no_grad():
@@ -149,10 +148,11 @@ def _simulated(
             if number % logged == 0:
                 states.append(state)
         states = states[::-1] if backward else states
-        control = [
-            way(y, torch.full((len(y),), t, dtype=y.dtype, device=y.device)) for y, t in zip(states, seen, strict=True)
+        controls = [
+            control(y, torch.full((len(y),), t, dtype=y.dtype, device=y.device))
+            for y, t in zip(states, seen, strict=True)
         ]
-    return Walk(tuple(seen), torch.stack(states, 1), torch.stack(control, 1), 0)
+    return Walk(tuple(seen), torch.stack(states, 1), torch.stack(controls, 1), 0)
 
 
 def grid(times: Sequence[float], knots: int, calls: int) -> tuple[list[float], int]:

@@ -25,6 +25,7 @@ KINDS = ("reached", "alone", "wanted")
 MANY = Bridging(
     architecture=MLP(width=256, depth=3),
     control=PinnedControl(mean_knots=15, scale_knots=15, times=5, draws=2, pairs=128),
+    train=replace(Bridging().train, lr=2e-4),  # nearly all is linear; faster, a network learns who the pairs are
 )
 FEW = Bridging(architecture=MLP(width=128, depth=3), control=PinnedControl(times=30))
 
@@ -73,9 +74,8 @@ def led(effort: Effort, d: int, seed: int) -> Led:
     begin, end = (crowd(FOLLOWED, draws.named(place)) for place, crowd in enumerate(posed.crowds[0]))
     walked = found.walk(begin, seed)
     times, between = grid(posed.times, 2, how.calls)
-    free = walk(
-        lambda x, t: torch.zeros_like(x), lambda fresh: begin, posed.noise, times, between, draws, base=posed.base
-    )
+    alone = posed.base or (lambda x, t: torch.zeros_like(x))
+    free = walk(alone, lambda fresh: begin, posed.noise, times, between, draws)
     energy = walked.control.square().sum(2).mean(0) / (2 * posed.noise**2)
     return Led(
         Spread.of(walked.states[:, -1]),

@@ -37,7 +37,7 @@ class Setting:
     """On crowds in the plane."""
     mountain: Effort = field(default_factory=lambda: Effort(5, pairs=256, control=200))
     """On ways over a mountain."""
-    opinions: Effort = field(default_factory=lambda: Effort(5, control=60, steps=400))
+    opinions: Effort = field(default_factory=lambda: Effort(3, control=40, steps=400))
     """On opinions in 1000 dimensions."""
     digits: Effort = field(default_factory=lambda: Effort(3, pairs=512, control=100))
     """On pictures of digits."""
