@@ -9,7 +9,19 @@ from dataclasses import asdict
 
 import torch
 
-from benchmarks import bridges, control, geometry, learning, likelihood, products, solving, source, tokens, transport
+from benchmarks import (
+    bridges,
+    control,
+    geometry,
+    learning,
+    likelihood,
+    privacy,
+    products,
+    solving,
+    source,
+    tokens,
+    transport,
+)
 from benchmarks.importing import milliseconds
 from benchmarks.timing import Row, measure, settle
 
@@ -31,7 +43,10 @@ def main() -> int:
     rows = []
     groups = [
         group
-        for group in (solving, learning, transport, likelihood, geometry, tokens, products, control, source, bridges)
+        for group in (
+            *(solving, learning, transport, likelihood, geometry),
+            *(tokens, products, control, source, bridges, privacy),
+        )
         if not sys.argv[1:] or group.__name__[11:] in sys.argv
     ]
     for group in groups:

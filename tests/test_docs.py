@@ -25,7 +25,8 @@ def blocks(page: pathlib.Path) -> list[tuple[str, str]]:
 
 
 def prepare(folder: pathlib.Path, python: str) -> None:
-    """Put there what the pages speak of: photographs, tables of points and crystals, texts, code of one's own."""
+    """Put there what the pages speak of: photographs, tables of points, crystals and people, texts, one's own code."""
+    people(folder)
     crystals = read("example:perovskites").subset(torch.arange(12))
     crystals.modality.write(crystals.values, crystals.given, folder / "crystals.csv")
     generator = np.random.default_rng(0)
@@ -71,6 +72,22 @@ def prepare(folder: pathlib.Path, python: str) -> None:
     (folder / "mine.py").write_text(python)
 
 
+def people(folder: pathlib.Path) -> None:
+    """Write tables of people, of whom nobody is real."""
+    generator = np.random.default_rng(1)
+    schools = ("School", "Bachelors", "Masters", "Doctorate")
+    for name, first, n in (("people", 1, 600), ("held_out", 601, 200), ("census", 801, 300)):
+        rows = ["person,age,education,married,income,joined"]
+        for i in range(first, first + n):
+            age = int(generator.integers(16, 80))
+            school = min(int(generator.integers(0, 4)), age // 8 - 1)
+            married = "yes" if age >= 18 and generator.random() < age / 100 else "no"
+            income = "" if generator.random() < 0.05 else min(round(generator.gamma(2, 90 + 40 * school)), 600) * 100
+            joined = np.datetime64("2015-01-01") + int(generator.integers(0, 3650))
+            rows.append(f"C-{i:06d},{age},{schools[school]},{married},{income},{joined}")
+        (folder / f"{name}.csv").write_text("\n".join(rows) + "\n")
+
+
 def shorten(words: list[str]) -> list[str]:
     """Give a fit a small budget, and a sampling few samples; all else stays."""
     if words[0] == "fit" and "--help" not in words:
@@ -112,6 +129,7 @@ def shorten(words: list[str]) -> list[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_examples_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
     found = blocks(page)
     python = "\n".join(code for language, code in found if language == "python")
     uses = [i for i, (language, code) in enumerate(found) if language == "sh" and "mine.py" in code]

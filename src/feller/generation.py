@@ -12,11 +12,12 @@ from torch import Tensor
 from feller.draws import Draws
 from feller.errors import InputError, UsageError
 from feller.guidance import cfg
-from feller.paths import Autoregressive, Network, Path, TokenPath
+from feller.paths import AnyOrder, Autoregressive, Network, Path, TokenPath
 from feller.processes import hold, stand
 from feller.sampling import Sampling
 from feller.simulate import simulate
 from feller.simulate.decode import decode
+from feller.simulate.fill import fill
 from feller.spaces import Space
 from feller.tree import Given, State, leaves, tree_map
 
@@ -29,6 +30,8 @@ class Known:
     """A state; what is to be drawn means nothing."""
     kept: Bool[Tensor, " n *d"]
     """True is kept."""
+    ways: int = 0
+    """Of rows whose columns have one order: weigh so many ways of filling each, instead of drawing until it fits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +84,10 @@ class Generation:
                 return leaf[rows].to(device)
 
             size, some, draws = rows.stop - rows.start, tree_map(here, given), replace(self.draws, first=rows.start)
-            part = None if known is None else Known(here(known.values), here(known.kept))
-            if isinstance(self.path, Autoregressive):
+            part = None if known is None else Known(here(known.values), here(known.kept), known.ways)
+            if isinstance(self.path, AnyOrder):
+                yield self._filled(size, part, draws, share)
+            elif isinstance(self.path, Autoregressive):
                 yield self._decoded(size, some, part, draws, share)
             else:
                 yield self._simulated(size, some, part, tree_map(here, fixed or {}), draws, share)
@@ -125,11 +130,7 @@ class Generation:
         self, n: int, given: Given, known: Known | None, draws: Draws, tell: Callable[[float], None]
     ) -> tuple[State, State]:
         """Draw token after token; there is no source."""
-        if self.sampling.order is not None or self.sampling.solver != "euler":
-            raise UsageError(
-                "this model writes token after token, so that its order is fixed and there is nothing to solve; leave"
-                " out order and solver"
-            )
+        self._check_solves_nothing("token after token")
         (length,) = self.space.reference(0, draws.at("shape")).shape[1:]
         x = decode(
             self.network,
@@ -144,6 +145,29 @@ class Generation:
         )
         tell(1.0)
         return x, x
+
+    def _filled(self, n: int, known: Known | None, draws: Draws, tell: Callable[[float], None]) -> tuple[State, State]:
+        """Draw column after column; there is no source."""
+        self._check_solves_nothing("column after column")
+        x = fill(
+            self.network,
+            n,
+            draws,
+            choice=self.sampling.choice,
+            known=None if known is None else (known.values, known.kept),
+            anyhow=isinstance(self.path, AnyOrder) and self.path.anyhow,
+            ways=0 if known is None else known.ways,
+        )
+        tell(1.0)
+        return x, x
+
+    def _check_solves_nothing(self, how: str) -> None:
+        """Refuse what means something to a process in time alone."""
+        if self.sampling.order is not None or self.sampling.solver != "euler":
+            raise UsageError(
+                f"this model writes {how}, so that its order is fixed and there is nothing to solve; leave out order"
+                " and solver"
+            )
 
 
 Progress = Callable[[float], None]

@@ -121,10 +121,12 @@ class Model:
             raise UsageError(f"the number of samples must be at least 1, got {n}")
         modality = self.description.modality
         given = modality.complete(self.conditions(n, {}, draws) if given is None else given)
+        chosen = known is None and (sampling or self.description.sampling).rake
         ends = self._generation(draws, guidance, sampling).ends(
-            n, given, known=known, fixed=fixed, batch=batch, tell=tell
+            n * (chosen or 1), given, known=known, fixed=fixed, batch=batch, tell=tell
         )
-        return Dataset(concatenate(*(modality.decode(x_1) for _, x_1 in ends)), given, modality, ())
+        values = concatenate(*(modality.decode(x_1) for _, x_1 in ends))
+        return Dataset(modality.taken(values, n, draws.named("rake")) if chosen else values, given, modality, ())
 
     def pairs(self, n: int, draws: Draws, tell: Callable[[float], None] = lambda share: None) -> Batch:
         """Draw n pairs of source and end, as states, with conditions as often as in the training data."""

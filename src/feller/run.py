@@ -16,6 +16,7 @@ FORMAT = 1
 """Version of the folder's form; a reader refuses a later one."""
 OURS = (
     *("recipe.json", "model.json", "state.json", "report.json", "report.html", "metrics.jsonl", "preview.png", "lock"),
+    "ledger.json",
     *("paths.npz", "paths.csv", "pairs.npz", "pairs.csv"),
     *(f"{name}.safetensors" for name in ("weights", "average", "state", "judge", "base")),
 )
@@ -72,6 +73,11 @@ class Run:
     def metrics(self) -> pathlib.Path:
         """Loss and rate, one JSON object a line."""
         return self.path / "metrics.jsonl"
+
+    @property
+    def ledger(self) -> pathlib.Path:
+        """What a private run has spent."""
+        return self.path / "ledger.json"
 
     @property
     def preview(self) -> pathlib.Path:

@@ -32,6 +32,8 @@ class Sampling:
     jump: float | None = None
     """Share of the jumps in a superposition of flow and jumps, 0 to 1, for models that can do both; by default that of
     their training."""
+    rake: int = 0
+    """Rows of a table that are drawn for each one that is taken, so that its columns have the shares that are known."""
 
     def __post_init__(self) -> None:
         if self.solver not in SOLVERS:
@@ -40,6 +42,8 @@ class Sampling:
             raise UsageError(f"calls must be at least 1 and at most 100,000, got {self.calls}")
         if self.jump is not None and not 0 <= self.jump <= 1:
             raise UsageError(f"the share of jumps must be from 0 to 1, got {self.jump:g}")
+        if not 0 <= self.rake <= 100:
+            raise UsageError(f"rake must be from 0, which takes rows as they come, to 100, got {self.rake}")
 
     def choose(self, path: Path, space: Space) -> tuple[Path, Solver, list[float]]:
         """Return the path with the noise that the solver wants, the solver, and its times.

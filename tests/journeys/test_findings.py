@@ -12,7 +12,8 @@ from tests.report.reader import read as read_page
 from feller.cli import main
 from feller.data import Dataset, read
 from feller.data.images.labelled import Labelled
-from feller.journeys.findings import Judged, side_by_side
+from feller.journeys.findings import side_by_side
+from feller.journeys.judged import Judged
 from feller.journeys.onward import wishes
 from feller.recipes import find_recipe
 

@@ -48,7 +48,7 @@ def test_folder_that_fills_while_data_are_read_is_kept(monkeypatch):
         pathlib.Path("r/model.json").write_text("of another process")
         return read(*words, **more)
 
-    monkeypatch.setattr("feller.journeys.fit.read", slow)
+    monkeypatch.setattr("feller.journeys.begin.read", slow)
     with pytest.raises(UsageError, match="exists"):
         fit("example:moons", size="tiny", out="r", change=small())
     assert pathlib.Path("r/model.json").read_text() == "of another process"

@@ -32,11 +32,13 @@ from feller.evaluate.classifier import ClassifyLabel, ClassifyRotation
 from feller.gradient import Gradient
 from feller.maximum_likelihood import MaximumLikelihood
 from feller.networks.classifier import Classifier
+from feller.networks.rows import RowTransformer
 from feller.next_token import NextToken
 from feller.objective import Matching, Objective
 from feller.paths import (
     Affine,
     Answer,
+    AnyOrder,
     Autoregressive,
     BackAndForth,
     Beta,
@@ -85,7 +87,9 @@ from feller.paths import Product as ProductPath
 from feller.paths.affine import Constant, Level, Memoryless, NoiseLevel, Vanishing
 from feller.paths.brownian import Brownian
 from feller.paths.laws import AtStart, Explicit
+from feller.privacy import Private, Repeatable
 from feller.regression import Regression
+from feller.row_likelihood import RowLikelihood
 from feller.simulate import (
     RK4,
     Ancestral,
@@ -98,13 +102,14 @@ from feller.simulate import (
     Midpoint,
     Solver,
 )
+from feller.spaces import Digits, Rows, Single, Tokens
 from feller.spaces import Product as ProductSpace
-from feller.spaces import Tokens
 from feller.spaces.tokens import LawSource, MaskSource, TokenSource
 from feller.tree import State
 from tests.spaces.solids import sphere
 
 F64 = torch.float64
+ROWS = Rows((Digits(3, 14), Single(3)))
 TOKEN_SOURCES = (spaces.UniformSource(), MaskSource(), LawSource((1.0, 2.0, 3.0, 4.0)))
 
 
@@ -444,6 +449,7 @@ EXAMPLES: dict[type, list[Case]] = {
     schedules.VE: [ScheduleCase(schedules.VE(0.1, 5.0), meets_source=False, meets_data=False)],
     schedules.GreatCircle: [ScheduleCase(schedules.GreatCircle(mass)) for mass in (0.0, 1 / 17, 0.5, 0.9)],
     schedules.Formula: [ScheduleCase(schedules.Formula(arc, fall))],
+    Private: [Case(Private(sigma=1.0, noise=Repeatable(0)))],
     times.LogitNormal: [Case(times.LogitNormal()), Case(times.LogitNormal(1.2, 1.2))],
     times.Shifted: [Case(times.Shifted(3.0)), Case(times.Shifted(0.5, times.LogitNormal()))],
     times.Stratified: [Case(times.Stratified()), Case(times.Stratified(times.LogitNormal()))],
@@ -493,6 +499,7 @@ EXAMPLES: dict[type, list[Case]] = {
         Case(Tokens(4, (3,), source))
         for source in (spaces.UniformSource(), MaskSource(), LawSource((1.0, 2.0, 3.0, 4.0)))
     ],
+    Rows: [Case(ROWS), Case(Rows(ROWS.fields, shares=((), (0.5, 0.0, 0.5))))],
     ProductSpace: [Case(ProductSpace({"real": spaces.Euclidean((2,)), "token": Tokens(4, (3,))}))],
     LawSource: [Case(LawSource((1.0, 0.0, 2.0, 5.0)))],
     Affine: [
@@ -560,6 +567,7 @@ EXAMPLES: dict[type, list[Case]] = {
     Estimates: [
         PathCase(Estimates(Target(("a",), (0.0,), (1.0,))), reals(2), meets_ends=False, moves=False, mixes=False)
     ],
+    AnyOrder: [PathCase(AnyOrder(), tokens(4, 3), certain(4), meets_ends=False, moves=False)],
     Autoregressive: [PathCase(Autoregressive(), tokens(4, 3), certain(4), meets_ends=False, moves=False)],
     schedules.PerToken: [Case(schedules.PerToken(SHARES))],
     LeastEnergy: [Case(LeastEnergy(((1.0, 1.0, 5.0), (1.0, 1.0, 1.0), (5.0, 1.0, 1.0))))],
@@ -680,6 +688,15 @@ EXAMPLES: dict[type, list[Case]] = {
     ],
     NextToken: [
         ObjectiveCase(NextToken(Tokens(4, (3,)), drop=0.5, end=3), batch_of(tokens(4, 3)), lambda: Small(3, 4)),
+    ],
+    RowLikelihood: [
+        ObjectiveCase(
+            RowLikelihood(ROWS, shuffled, several),
+            lambda n, draw: {"x_1": ROWS.reference(n, draw), "given": {}},
+            lambda: RowTransformer(ROWS, width=16).build((3,), {}, Draws(0)).double(),
+            random=shuffled > 0,
+        )
+        for shuffled, several in ((0.0, 1), (1.0, 1), (0.5, 3))
     ],
     ClassifyLabel: [
         ObjectiveCase(ClassifyLabel(), pictures, lambda: Classifier((1, 8, 8), 3, Draws(0)).double()),

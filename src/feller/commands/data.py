@@ -3,17 +3,27 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from feller.commands.arguments import DataPlace, Text
+from feller.commands.arguments import DataPlace, FilePlace, Text
+from feller.errors import UsageError
+
+SCHEMA = "schema"
+"""The word that is no data."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """List the examples inside the package, or say what is in DATA."""
+    """List the examples inside the package, or say what is in DATA; `feller data schema FILE` describes a table."""
 
     deep: ClassVar[str] = ""
 
     name: DataPlace = None
-    """An example's name, or a file or folder to look into."""
+    """An example's name, or a file or folder to look into; or schema, to write down what the columns of a table are."""
+    file: FilePlace = None
+    """The table to describe, behind schema: .csv, .tsv, .parquet, or example:adult."""
+    out: Text = None
+    """Where to write the schema; by default schema.json."""
+    schema: Text = None
+    """What the columns of a table are: a file that `feller data schema` wrote."""
     space: Text = None
     """Where rows of numbers lie, as for `feller fit`."""
     project: bool = False
@@ -32,8 +42,12 @@ class Data:
             listing = {f"example:{name}": example.summary for name, example in EXAMPLES.items()}
             show(dict(listing), tell)
             return {"examples": listing}
+        if self.name == SCHEMA:
+            return self._describe(tell)
+        if self.file is not None or self.out is not None:
+            raise UsageError("--out and a second file belong to `feller data schema FILE`; leave them out")
         name = self.name if self.name.startswith("example:") or self.name not in EXAMPLES else f"example:{self.name}"
-        data = read(name, space=self.space, project=self.project)
+        data = read(name, space=self.space, project=self.project, schema=self.schema)
         about: dict[str, Any] = {
             "data": name,
             "kind": type(data.modality).__name__,
@@ -48,6 +62,23 @@ class Data:
         show(about, tell)
         for note in data.notes:
             tell.say(note)
+        return about
+
+    def _describe(self, tell: Any) -> dict[str, Any]:
+        """Write down what the columns of a table are."""
+        from feller.commands.terminal import show
+        from feller.journeys.describe import describe
+
+        if self.file is None:
+            raise UsageError("expected the table to describe: feller data schema FILE --out schema.json")
+        if self.schema is not None or self.space is not None or self.project:
+            raise UsageError("feller data schema takes a FILE and --out; leave other flags out")
+        about = describe(self.file, self.out or "schema.json")
+        show({key: value for key, value in about.items() if key not in ("warnings", "columns", "note")}, tell)
+        show(dict(about["columns"]), tell)
+        for warning in about["warnings"]:
+            tell.say(f"look at this: {warning}")
+        tell.say(about["note"])
         return about
 
 

@@ -1,10 +1,13 @@
 """feller fit."""
 
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from feller.commands.arguments import DataPlace, Names, Real, Text, Whole, change_fields, check_names
 from feller.errors import UsageError
+
+if TYPE_CHECKING:
+    from feller.journeys.guard import Wish
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,19 @@ class Fit:
     table or those beside one of CIF give; or label, the class."""
     project: bool = False
     """Move points beside --space to the nearest on it, instead of refusing them."""
+    schema: Text = None
+    """File that says what is public about a table: its columns, and which cells they may have; `feller data schema`
+    writes one."""
+    epsilon: Real = None
+    """Protect each row: what the model tells depends on no single one but by a factor of e^EPSILON."""
+    delta: Text = None
+    """Chance that --epsilon does not cover, or auto: min(1e-5, 1 / rows^1.1)."""
+    noise: Real = None
+    """Noise of private training in clip norms, instead of --epsilon."""
+    stop_at_epsilon: Real = None
+    """With --noise: train no further than this epsilon."""
+    unsafe_seed: Whole = None
+    """Draw private noise from a seed, so that it can be repeated, and taken away by whoever knows it: for tests."""
     start_from: Text = None
     """Run of an older model: its weights are the first; `reflow` and `distil` learn from it."""
     seed: int = 0
@@ -53,6 +69,25 @@ class Fit:
     """Replace the run in --out."""
     json: bool = False
     """Print the report's numbers as one JSON object, last on standard output."""
+
+    def _wish(self) -> "Wish | None":
+        """Return the privacy that is asked for."""
+        from feller.journeys.guard import Wish
+
+        given = (self.epsilon, self.delta, self.noise, self.stop_at_epsilon, self.unsafe_seed)
+        if all(value is None for value in given):
+            return None
+        try:
+            delta = None if self.delta in (None, "auto") else float(self.delta)
+        except ValueError as error:
+            raise UsageError(f"--delta is a chance such as 1e-6, or auto, got {self.delta!r}") from error
+        return Wish(
+            epsilon=self.epsilon,
+            delta=delta,
+            noise=self.noise,
+            stop_at=self.stop_at_epsilon,
+            unsafe_seed=self.unsafe_seed,
+        )
 
     def run(self, words: list[str]) -> dict[str, Any]:
         """Do it; `words` set fields of the recipe."""
@@ -72,7 +107,9 @@ class Fit:
 
         tell = speaker()
         run, numbers = fit(
-            self.data,
+            self.data
+            if self.data not in ([], "[]")
+            else None,  # which tyro makes of no DATA before a field of the recipe
             recipe=self.recipe,
             out=self.out,
             size=self.size,
@@ -82,6 +119,8 @@ class Fit:
             project=self.project,
             vocabulary=self.vocabulary,
             target=self.target,
+            schema=self.schema,
+            wish=self._wish(),
             start_from=self.start_from,
             change=change,
             resume=self.resume,

@@ -36,6 +36,9 @@ class Sample:
     known: Text = None
     """Text to fill in: ___ stands for what is missing, one underscore a symbol, as does all that follows; \\n is a new
     line."""
+    complete: Text = None
+    """Table whose gaps are filled, in place of -n new rows: cells that are empty, or ? or *, unless their column can be
+    that."""
     temperature: float = 1.0
     """Divides what the network says of symbols: below 1 is safer, above 1 is bolder."""
     top_k: Whole = None
@@ -82,14 +85,15 @@ class Sample:
                 choice=Choice(self.temperature, self.top_k, self.top_p),
                 order=_order(self.order),
                 jump=_share(self.superpose),
+                complete=self.complete,
                 known=None if self.known is None else self.known.replace("\\n", "\n"),
                 seed=self.seed,
                 tell=tell,
             )
         for line in _lines(drawn, MOST_LINES):
             tell.say(line)
-        tell.say(f"{self.n:,} samples: {place}")
-        return {"run": str(run.path), "samples": str(place), "n": self.n}
+        tell.say(f"{len(drawn):,} samples: {place}")
+        return {"run": str(run.path), "samples": str(place), "n": len(drawn)}
 
     def _push(self, run: Any, tell: Any) -> dict[str, Any]:
         """Push data through a bridge."""

@@ -16,6 +16,8 @@ from feller.data.rows.modality import Rows
 from feller.data.rows.points import Points
 from feller.data.rows.torsions import Torsions
 from feller.data.split import split
+from feller.data.table.modality import Table
+from feller.data.table.schema import Schema
 from feller.data.text.modality import Text
 from feller.data.text.subwords import Subwords
 from feller.data.text.vocabulary import Bytes, Characters, Vocabulary
@@ -40,7 +42,9 @@ __all__ = [
     "Points",
     "Proteins",
     "Rows",
+    "Schema",
     "Subwords",
+    "Table",
     "Text",
     "Torsions",
     "Vocabulary",

@@ -21,7 +21,7 @@ def read_back(path: pathlib.Path, modality: Modality) -> tuple[State, Given]:
     with about(path):
         if modality.holds is FoundTexts:
             return modality.accept(find_texts(path))
-        return modality.accept(find(path, Asked(limit=None, choose=modality.choose)))
+        return modality.accept(find(path, Asked(limit=None, choose=modality.choose, kind=modality.holds)))
 
 
 def give(modality: Modality, leaf: str, text: str) -> tuple[Tensor | dict[str, Tensor], dict[str, int]]:

@@ -15,7 +15,9 @@ from feller.data.found import (
     FoundMolecules,
     FoundPictures,
     FoundRows,
+    FoundTable,
     FoundTexts,
+    expect,
 )
 from feller.data.images import idx
 from feller.data.images.folders import find_pictures
@@ -26,6 +28,7 @@ from feller.data.molecules import collect
 from feller.data.proteins import chains
 from feller.data.rows import las
 from feller.data.rows.tables import find_table
+from feller.data.table.find import find_cells, holds_words, names_of
 from feller.data.text.files import LINES, WHOLE, find_column, find_json_lines, find_text
 from feller.data.text.sniff import holds_texts
 from feller.errors import InputError
@@ -68,10 +71,20 @@ def _molecules(path: pathlib.Path, asked: Asked) -> Found:
     return collect.find_molecules(path, asked.most(collect.LONGEST))
 
 
+def _table(path: pathlib.Path, asked: Asked) -> Found:
+    """Read a table of cells if that is wanted, or if it has columns of words and no others that count alone."""
+    if asked.kind is FoundTable:
+        return find_cells(path)
+    if issubclass(FoundTable, asked.kind) and not asked.choose(names_of(path)) and holds_words(path):
+        return find_cells(path)
+    asked.check(FoundRows)
+    return find_table(path, asked.choose)
+
+
 FORMATS = (
     Format(files.TABLES, _crystals, files.holds_crystals, FoundCrystals),
     Format(tuple(TEXTS), lambda path, asked: TEXTS[_ending(path)](path), holds_texts, FoundTexts),
-    Format(TABLES, lambda path, asked: find_table(path, asked.choose), kind=FoundRows),
+    Format(TABLES, _table),
     Format(chains.ENDINGS, _chains, kind=FoundChains, folders=True),
     Format(collect.ENDINGS, _molecules, kind=FoundMolecules, folders=True),
     Format(files.ENDINGS, _crystals, kind=FoundCrystals, folders=True),
@@ -92,6 +105,15 @@ def find(path: pathlib.Path, asked: Asked) -> Found:
         return _find_in_folder(path, asked) if path.is_dir() else _find_in_file(path, asked)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def table_cells(path: pathlib.Path) -> FoundTable:
+    """Read a table of any kind as cells.
+
+    Raises:
+        InputError: If nothing is there, or no table.
+    """
+    return expect(find(path, Asked(limit=None, kind=FoundTable)), FoundTable)
 
 
 def find_texts(path: pathlib.Path) -> Found:
@@ -123,6 +145,8 @@ def _find_in_file(path: pathlib.Path, asked: Asked) -> Found:
     if idx.ANY.fullmatch(path.name):
         return idx.find_idx(path, asked.size, asked.limit)
     ending = _ending(path)
+    if asked.kind is FoundTable and ending in TABLES:  # whatever else it could hold
+        return find_cells(path)
     for kind in FORMATS:
         if ending in kind.endings and kind.holds(path):
             asked.check(kind.kind)
@@ -143,7 +167,7 @@ def _find_in_folder(folder: pathlib.Path, asked: Asked) -> Found:
         found = idx.find_idx(chosen[0], asked.size, asked.limit)
         return replace(found, notes=(*chosen[1], *found.notes))
     if overview.is_ours(folder / overview.NAME) and (folder / overview.TABLE).is_file():
-        return find_table(folder / overview.TABLE, asked.choose)
+        return _table(folder / overview.TABLE, asked)
     if overview.is_ours(folder / overview.NAME) and (folder / LINES).is_file():
         return find_json_lines(folder / WHOLE) if (folder / WHOLE).is_file() else find_text(folder / LINES)
     inside = sorted(folder.iterdir())

@@ -60,6 +60,26 @@ class FoundRows(Found):
 
 
 @dataclass(frozen=True, eq=False)
+class FoundTable(Found):
+    """Cells of a table as text, object [n, columns]; an empty cell is an empty text."""
+
+    name = "a table"
+    columns: tuple[str, ...] = field(kw_only=True)
+    """Names of the columns."""
+    dtypes: tuple[str, ...] = ()
+    """Types of the columns where the table was a data frame, as pandas writes them."""
+
+    @property
+    def told(self) -> str:
+        """How many columns there are."""
+        return f"a table with {len(self.columns)} columns"
+
+    def column(self, name: str) -> list[str]:
+        """Return the cells of a column."""
+        return self.values[:, self.columns.index(name)].tolist()
+
+
+@dataclass(frozen=True, eq=False)
 class FoundPictures(Found):
     """Pictures, uint8 [n, h, w, c]."""
 

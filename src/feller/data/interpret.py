@@ -15,6 +15,7 @@ from feller.data.found import (
     FoundMolecules,
     FoundPictures,
     FoundRows,
+    FoundTable,
     FoundTexts,
     about,
 )
@@ -72,6 +73,12 @@ def interpret(arrays: dict[str, np.ndarray], path: str, asked: Asked) -> Found:
         return FoundTexts(
             samples.astype(object), labels, classes, documents=True, tokens=_tokens(arrays, len(samples), path)
         )
+    if samples.dtype.kind == "U" and samples.ndim == 2 and len(samples) and "columns" in arrays:
+        asked.check(FoundTable)
+        columns = _words(arrays, "columns", path)
+        if len(columns) != samples.shape[1]:
+            raise InputError(f"{path}: expected {samples.shape[1]} names in columns, got {len(columns)}")
+        return FoundTable(samples.astype(object), columns=columns)
     if samples.dtype.kind not in "biuf" or samples.ndim not in (2, 3, 4) or 0 in samples.shape:
         raise InputError(
             f"{where}: expected numbers, points [n, d] or pictures [n, h, w] or [n, h, w, c], got"

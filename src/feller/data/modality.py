@@ -15,7 +15,7 @@ from torch import Tensor
 from feller.data import overview
 from feller.data.found import Found
 from feller.data.target import Target
-from feller.draws import Draw
+from feller.draws import Draw, Draws
 from feller.errors import InputError, UsageError
 from feller.record import nearest
 from feller.spaces import Space
@@ -105,6 +105,14 @@ class Modality(abc.ABC):
         Raises:
             InputError: If it is not finite.
         """
+
+    def taken(self, values: Any, n: int, draws: Draws) -> Any:
+        """Return n of more values than that, so that what is known of all of them together holds better.
+
+        Raises:
+            UsageError: If nothing is known.
+        """
+        raise UsageError(f"nothing is known of the shares of {self.called}; leave rake at 0")
 
     def soften(self, state: Any) -> Any:
         """Turn a state into values that are not rounded and have a gradient, as wishes see them.

@@ -15,6 +15,7 @@ from feller.data.found import (
     FoundMolecules,
     FoundPictures,
     FoundRows,
+    FoundTable,
     FoundTexts,
     about,
 )
@@ -31,6 +32,9 @@ from feller.data.rows.places import ANGLES, FLAT, check_space, place_of
 from feller.data.rows.points import points
 from feller.data.rows.tables import Choose
 from feller.data.rows.torsions import torsions
+from feller.data.table.modality import tables
+from feller.data.table.schema import Schema
+from feller.data.table.written import read_schema
 from feller.data.text.dataset import texts
 from feller.data.text.modality import Text
 from feller.errors import InputError, UsageError
@@ -47,6 +51,7 @@ def read(
     space: str | None = None,
     project: bool = False,
     vocabulary: str | None = None,
+    schema: Schema | str | None = None,
 ) -> Dataset:
     """Read a file, a folder, or `example:NAME`, whose held-out part is `example:NAME/test`; some have other parts, too.
 
@@ -62,10 +67,12 @@ def read(
         project: Move points beside the space to the nearest on it.
         vocabulary: Symbols of texts: characters, bytes, subwords or subwords:N; without it characters, or bytes if
             there are more than 256 different ones.
+        schema: Description of a table's columns, or the file that holds it; without it, tables with columns of words
+            are described by their cells, and other tables are rows of numbers.
 
     Raises:
         InputError: If the data are missing, damaged, unlike the modality, or beside the space.
-        UsageError: If there is no such example or space, or if `size`, `space` or `project` does not apply.
+        UsageError: If there is no such example or space, or if an argument does not apply.
     """
     if size is not None and size < 1:
         raise UsageError(f"expected a size of at least 1, got {size}")
@@ -73,6 +80,9 @@ def read(
         raise UsageError("moving points onto a space needs its name; give --space with --project")
     if space is not None:
         check_space(space)
+    if schema is not None and any(asked is not None for asked in (size, like, space, vocabulary)):
+        raise UsageError("a schema describes all of a table; leave out size, space, vocabulary and a model to follow")
+    described = read_schema(pathlib.Path(schema)) if isinstance(schema, str) else schema
     if isinstance(like, Images):
         size = max(like.height, like.width)
     if isinstance(like, Crystals | Molecules):
@@ -80,7 +90,7 @@ def read(
     with about(source):
         if source.startswith(EXAMPLE):
             example, part = _example(source)
-            if all(asked is None for asked in (size, like, space, vocabulary)):
+            if all(asked is None for asked in (size, like, space, vocabulary, schema)):
                 return example.load(part)
             found = _found(example, part, source, size)
         else:
@@ -88,14 +98,20 @@ def read(
             path = pathlib.Path(source)
             if ":" in source and not path.exists():
                 raise InputError(f"there is no file {source}; {_hint(source)}")
-            kind = Found if like is None else like.holds
+            kind = FoundTable if described else Found if like is None else like.holds
             found = find_texts(path) if known else find(path, Asked(size, choose=_choose(like, space), kind=kind))
+        if described is not None and not isinstance(found, FoundTable):
+            raise UsageError(f"a schema describes a table, and {source} holds {found.told}; leave --schema out")
         if isinstance(found, FoundTexts) and space is None and (like is None or isinstance(like, Text)):
             return texts(found, size, vocabulary, like)
         if vocabulary is not None:
             raise UsageError(f"{source} holds no text, and only text has a vocabulary; leave it out")
         if like is not None:
             return Dataset(*like.accept(found), like, found.notes, properties=told(found))
+        if isinstance(found, FoundTable):
+            if size is not None or space is not None:
+                raise UsageError(f"{source} holds a table with words, which has neither size nor space; leave them out")
+            return tables(found, described)
         if isinstance(found, FoundRows):
             if size is not None:
                 raise UsageError(f"{source} holds points, which have no size; leave it out")

@@ -12,8 +12,8 @@ FEWEST = 10
 FIXED = Draws(0)
 
 
-def split(dataset: Dataset, share: float = 0.1, draws: Draws = FIXED) -> tuple[Dataset, Dataset]:
-    """Set a share of the examples aside, of each class alike; returns (train, held out).
+def split(dataset: Dataset, share: float = 0.1, draws: Draws = FIXED, *, alike: bool = True) -> tuple[Dataset, Dataset]:
+    """Set a share of the examples aside, of each class alike where that is asked; returns (train, held out).
 
     With 10 examples or more at least one is set aside, with fewer none. Both parts keep the order of the data. Groups
     stay whole: as many are set aside as come nearest to the share, at least one if there are two or more.
@@ -28,7 +28,7 @@ def split(dataset: Dataset, share: float = 0.1, draws: Draws = FIXED) -> tuple[D
     if groups is None:
         order = torch.randperm(n, generator=draws.at("split").shared())
         aside = torch.zeros(n, dtype=torch.bool)
-        aside[order[_place(dataset, order).argsort(stable=True)[:wanted]]] = True
+        aside[(order[_place(dataset, order).argsort(stable=True)] if alike else order)[:wanted]] = True
     else:
         aside = _some_groups(groups, wanted, draws)
     return dataset.subset((~aside).nonzero()[:, 0]), dataset.subset(aside.nonzero()[:, 0])

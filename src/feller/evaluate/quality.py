@@ -21,6 +21,7 @@ from feller.data import (
     Torsions,
 )
 from feller.data.images.labelled import plain
+from feller.data.table.modality import Table
 from feller.data.text.modality import Text
 from feller.draws import Draws
 from feller.errors import InputError
@@ -39,6 +40,8 @@ from feller.evaluate import (
 )
 from feller.evaluate.comparison import HELD_OUT, LEAST, RESIDUES, TRAINED, compared, enough, residues
 from feller.evaluate.judge import Judge, as_seen, train_judge
+from feller.evaluate.tables.quality import EXPLAIN as OF_TABLES
+from feller.evaluate.tables.samples import samples_quality
 from feller.train.engine import Engine
 
 Measure = Callable[[Dataset, Dataset, Dataset, Draws], dict[str, float | str | None]]
@@ -51,6 +54,7 @@ MEASURES: dict[type[Modality], Measure] = {
     Molecules: molecules.molecules_quality,
     Points: points.points_quality,
     Proteins: proteins.proteins_quality,
+    Table: samples_quality,
     Text: text.text_quality,
     Torsions: geometric.geometric_quality,
 }
@@ -65,6 +69,7 @@ EXPLAIN = {
     **points.EXPLAIN,
     **geometric.EXPLAIN,
     **text.EXPLAIN,
+    **OF_TABLES,
     **comparison.EXPLAIN,
     **flow.EXPLAIN,
     "compared_with": "What samples were set beside, and what floors were measured on: held-out data where there are"

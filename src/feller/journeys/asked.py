@@ -10,8 +10,11 @@ from feller.data.examples import EXAMPLES, Example
 from feller.data.modality import Dataset, Modality
 from feller.data.read import read
 from feller.data.split import split
+from feller.data.table.modality import Table
 from feller.draws import Draws
 from feller.errors import InputError
+from feller.journeys.guarantee import Guarantee
+from feller.journeys.keyed import fits, key_path, keyed
 from feller.record import from_data
 from feller.run import Run
 from feller.tree import leaves
@@ -35,6 +38,10 @@ class Asked:
     """Points off their space were moved to it."""
     vocabulary: str | None = None
     """Symbols of a text, where that was asked."""
+    schema: str | None = None
+    """File that says what is public about a table, where one was given."""
+    private: Guarantee | None = None
+    """What privacy was planned, where that was asked."""
     target: tuple[str, ...] = ()
     """What is to be told of the data, where that was asked."""
     start_from: str | None = None
@@ -61,6 +68,19 @@ def fingerprint(data: Dataset) -> str:
     return digest.hexdigest()[:16]
 
 
+def print_of(data: Dataset, salt: str | None) -> str:
+    """Return the fingerprint of data; that of private ones has a salt, and needs a key to be made again."""
+    return fingerprint(data) if salt is None else keyed(fingerprint(data), salt)
+
+
+def same_data(asked: Asked, data: Dataset) -> bool:
+    """Tell whether data are those of a run; of a run without a fingerprint they are taken for that."""
+    if not asked.fingerprint:
+        return True
+    now = fingerprint(data)
+    return now == asked.fingerprint if asked.private is None else fits(now, asked.fingerprint)
+
+
 def asked_of(run: Run) -> Asked:
     """Read what was asked of a run."""
     return from_data(Asked, run.read_record(run.recipe).get("asked", {}))
@@ -73,11 +93,19 @@ def example_of(asked: Asked) -> Example | None:
 
 def parts(asked: Asked, data: Dataset) -> tuple[Dataset, Dataset]:
     """Return the training data and those kept back: an example's own test part, or a share that the seed picks."""
+    return parted(asked, data, private=asked.private is not None)
+
+
+def parted(asked: Asked, data: Dataset, *, private: bool) -> tuple[Dataset, Dataset]:
+    """Return the same where it is not yet known what privacy is planned.
+
+    In a private run the class of one row must not decide about another: classes are not set aside alike.
+    """
     if example_of(asked) and data.target is not None:
         return data, read_aimed(f"{asked.data}/test", data.modality, data.target)
     if example_of(asked):
         return data, read(f"{asked.data}/test", like=data.modality)
-    return split(data, asked.held_out, Draws(asked.seed))
+    return split(data, asked.held_out, Draws(asked.seed), alike=not private)
 
 
 def read_again(asked: Asked, modality: Modality | None) -> Dataset:
@@ -86,7 +114,7 @@ def read_again(asked: Asked, modality: Modality | None) -> Dataset:
     Raises:
         InputError: If they are gone, or are others by now.
     """
-    like = modality if asked.start_from else None
+    like = modality if asked.start_from or isinstance(modality, Table) else None
     data = read(
         asked.data,
         size=asked.longest,
@@ -96,8 +124,10 @@ def read_again(asked: Asked, modality: Modality | None) -> Dataset:
         vocabulary=asked.vocabulary,
     )
     data = aimed(data, asked.target) if asked.target else data
-    if asked.fingerprint and fingerprint(data) != asked.fingerprint:
+    if not same_data(asked, data):
+        key = f", or the key in {key_path()} is another" if asked.private is not None else ""
         raise InputError(
-            f"{asked.data} is not what it was when this run was fitted; bring it back, or judge with `evaluate --data`"
+            f"{asked.data} is not what it was when this run was fitted{key}; bring it back, or judge with"
+            " `evaluate --data`"
         )
     return data

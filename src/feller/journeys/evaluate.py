@@ -7,6 +7,7 @@ from feller.control.rewards import Wish
 from feller.data.back import read_back
 from feller.data.modality import Dataset
 from feller.data.read import read
+from feller.data.table.modality import Table
 from feller.data.text.modality import Text
 from feller.draws import Draws
 from feller.errors import InputError, UsageError
@@ -18,7 +19,10 @@ from feller.evaluate.quality import quality
 from feller.journeys.asked import asked_of, example_of, parts, read_again
 from feller.journeys.bridge import measure_again
 from feller.journeys.examine import examine
-from feller.journeys.findings import Judged, findings
+from feller.journeys.findings import findings
+from feller.journeys.judged import Judged
+from feller.journeys.promise import promised
+from feller.journeys.purse import ledger_of
 from feller.journeys.tell import SILENT, Tell
 from feller.journeys.tuned import Tuned, base_model, recipe_of, rule_of, tuned_of
 from feller.journeys.wishes import recorded_wish
@@ -31,9 +35,9 @@ from feller.train.checkpoint import read_counters
 from feller.train.engine import engine
 from feller.tree import leaves
 
-MOST_SAMPLES, MOST_LARGE, MOST_TEXTS = 1000, 300, 100
-"""Drawn for the numbers, of states up to 1,024 numbers, of larger ones, and of texts; not more than the training set
-holds, so that the floor is measured at the same size."""
+MOST_SAMPLES, MOST_LARGE, MOST_TEXTS, MOST_ROWS = 1000, 300, 100, 50_000
+"""Drawn for the numbers, of states up to 1,024 numbers, of larger ones, of texts, of rows of a table; not more than the
+training set holds, so that the floor is measured at the same size."""
 
 
 def evaluate(
@@ -110,7 +114,8 @@ def evaluate(
     example = example_of(asked)
     if example and example.inside:
         numbers["inside"] = example.inside(generated.values).double().mean().item()
-    numbers |= {"steps": trained["step"], "seconds": trained["seconds"]}
+    ledger = ledger_of(run)
+    numbers |= {**(promised(ledger) if ledger else {}), "steps": trained["step"], "seconds": trained["seconds"]}
     if engine().is_first:
         if found.judge is not None:
             save_judge(run.judge, found.judge)
@@ -153,6 +158,8 @@ def _most(data: Dataset) -> int:
     """Return how many examples are drawn, at most."""
     if isinstance(data.modality, Text):
         return MOST_TEXTS
+    if isinstance(data.modality, Table):
+        return MOST_ROWS
     numbers = sum(leaf[0].numel() for leaf in leaves(data.values))
     return MOST_SAMPLES if numbers <= 1024 else MOST_LARGE
 

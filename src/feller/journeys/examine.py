@@ -16,7 +16,7 @@ from feller.errors import UsageError
 from feller.evaluate.comparison import HELD_OUT, TRAINED
 from feller.evaluate.estimates import Oracle, errors, explained
 from feller.journeys.asked import asked_of, parts, read_again
-from feller.journeys.findings import stem
+from feller.journeys.judged import stem
 from feller.journeys.onward import again, evaluating, fitting, rewarding
 from feller.journeys.tell import Tell
 from feller.model import Model

@@ -1,9 +1,7 @@
 """What an evaluation found, put together for its page."""
 
 import datetime
-import pathlib
 import platform
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,12 +16,16 @@ from feller.data.molecules.balls import balls
 from feller.data.proteins.frames import CA
 from feller.data.proteins.modality import structures
 from feller.data.proteins.trace import traces
+from feller.data.table.modality import Table
 from feller.description import Description
 from feller.evaluate import change
-from feller.evaluate.comparison import enough, real_data
 from feller.evaluate.quality import EXPLAIN
 from feller.journeys.asked import asked_of
+from feller.journeys.beside import tables_beside
+from feller.journeys.judged import Judged
 from feller.journeys.onward import again, evaluating, fitting, onward, tuning
+from feller.journeys.promise import OWNER, sentence
+from feller.journeys.purse import ledger_of
 from feller.journeys.tuned import recipe_of, rule_of, tuned_of
 from feller.record import from_data
 from feller.report.page import Findings
@@ -37,49 +39,12 @@ MOST_SHOWN = {False: 100, True: 5000}
 """Pictures, and points."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Judged:
-    """What was compared with what."""
-
-    generated: Dataset
-    train: Dataset
-    held_out: Dataset
-    """What a fit kept back, or `data`."""
-    samples: str | None
-    """Where the samples were read; None if the run drew them."""
-    data: str | None
-    """What the user named to compare with; None for what was kept back."""
-    before: Dataset | None = None
-    """Samples of the base of a tuned run, from the same source points."""
-
-    @property
-    def name(self) -> str:
-        """Name of the report: a run's own is `report`, others are called after what was named."""
-        return "-".join(["report", *map(stem, filter(None, (self.samples, self.data)))])
-
-    @property
-    def sentence(self) -> str:
-        """Say what was judged, and beside what."""
-        drawn = f"{len(self.generated):,} samples " + (f"in {self.samples}" if self.samples else "drawn for this page")
-        real, whose = len(real_data(self.train, self.held_out)), "held out" if self.data is None else f"in {self.data}"
-        if enough(self.held_out):
-            return f"Judged: {drawn}, beside {real:,} real examples {whose}."
-        why = f"since only {len(self.held_out):,} are {whose}" if len(self.held_out) else f"since none are {whose}"
-        return f"Judged: {drawn}, beside {real:,} training examples, {why}."
-
-
-def stem(place: str) -> str:
-    """Return a word for a file with its ending, a folder or an example."""
-    short = place.removeprefix("example:") if place.startswith("example:") else pathlib.Path(place).name
-    return "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in short)
-
-
 def findings(run: Run, about: Description, judged: Judged, numbers: dict[str, Any], notes: tuple[str, ...]) -> Findings:
     """Put together what the page shows; samples that no run drew here have neither training nor settings."""
     asked, recipe = asked_of(run), run.read_record(run.recipe)["recipe"]
     training, counters = from_data(Training, recipe["train"]), read_counters(run)
     own = judged.samples is None
-    tuned = tuned_of(run)
+    tuned, ledger = tuned_of(run), ledger_of(run)
     kind = f"fitted with the recipe {asked.recipe}" if tuned is None else f"tuned to {' and '.join(tuned.rewards)}"
     title = f"{asked.data}, {kind}" if own else f"Samples in {judged.samples}"
     is_done = training.share(counters["step"], counters["seconds"]) >= 1
@@ -98,10 +63,13 @@ def findings(run: Run, about: Description, judged: Judged, numbers: dict[str, An
         judged=judged.sentence,
         numbers=shown,
         explanations={**change.EXPLAIN, **EXPLAIN, "inside": INSIDE},
+        promise=sentence(ledger, asked, about.modality) if ledger else "",
+        spent=ledger.lines() if ledger else (),
+        beware=OWNER if ledger else "",
         notes=(*(asked.notes if own else ()), *notes),
         settings=recipe if own else {},
         curve=read_metrics(run.metrics) if own else None,
-        pictures=_pictures(judged),
+        pictures=tables_beside(judged, numbers) if isinstance(judged.generated.modality, Table) else _pictures(judged),
         next_steps=[
             *(onward(run, asked, about, judged.train) if own else ()),
             (evaluating(run, asked, named), "measure again"),

@@ -8,26 +8,24 @@ from typing import Any
 
 from feller.code import fingerprint as file_hash
 from feller.code import load_function
-from feller.data.aim import aimed
-from feller.data.modality import Dataset
-from feller.data.read import read
+from feller.data.table.modality import Table
+from feller.description import Description
 from feller.errors import InputError, UsageError
-from feller.journeys.asked import Asked, asked_of, fingerprint, read_again
+from feller.journeys.asked import Asked, asked_of, read_again
+from feller.journeys.begin import Begun, Opening, begin
 from feller.journeys.bridged import bridged_of
 from feller.journeys.evaluate import evaluate
+from feller.journeys.guard import Wish, check_goes_on
 from feller.journeys.learn import learn
 from feller.journeys.prepare import prepare
+from feller.journeys.purse import ledger_of
 from feller.journeys.tell import SILENT, Tell
 from feller.journeys.tuned import tuned_of
 from feller.model import Model, load_model
-from feller.paths import Estimates
-from feller.recipes import Recipe, find_recipe
+from feller.recipes import Recipe
 from feller.record import from_data
 from feller.run import Run, new_run, open_run
 from feller.train.engine import engine
-
-FEW = 10
-"""Examples below which a model learns them by heart and nothing else."""
 
 
 def fit(
@@ -43,6 +41,8 @@ def fit(
     vocabulary: str | None = None,
     target: tuple[str, ...] = (),
     start_from: str | None = None,
+    schema: str | None = None,
+    wish: Wish | None = None,
     change: Callable[[Recipe], Recipe] = lambda recipe: recipe,
     resume: bool = False,
     overwrite: bool = False,
@@ -64,6 +64,8 @@ def fit(
             where there are more than 256 different ones.
         target: What a regressor is to tell of the data, by name.
         start_from: Run of an older model whose weights are the first, and from which some recipes learn.
+        schema: File that says what is public about a table; by default it is guessed, or found privately.
+        wish: Privacy of each row; none by default.
         change: Last word on the recipe, such as other steps or rates.
         resume: Go on with the run in `out`.
         overwrite: Replace the run in `out`.
@@ -89,40 +91,34 @@ def fit(
             "space": space,
             "vocabulary": vocabulary,
             "target": target or None,
+            "schema": schema,
         }
-        asked, dataset, chosen, older = _continue(run, fixed, recipe, change)
+        if wish is not None:
+            raise UsageError("a resumed run keeps its privacy; leave --epsilon, --delta and --noise out")
+        begun = _continue(run, fixed, recipe, change)
     else:
         if not data:
             raise UsageError("expected DATA: a file, a folder, or example:NAME; `feller data` lists the examples")
-        start = open_run(start_from) if start_from else None
-        older = load_model(start) if start else None
-        like = older.description.modality if older else None
-        dataset = read(data, size=longest, like=like, space=space, project=project, vocabulary=vocabulary)
-        dataset = aimed(dataset, target) if target else dataset
-        name, chosen = find_recipe(recipe or "auto", dataset, size or "small", older)
-        chosen = change(chosen)
-        _check_target(chosen, name, target, older)
-        asked = Asked(
-            data=data,
-            recipe=name,
-            size=size or (asked_of(start).size if start else "small"),
-            seed=seed,
-            longest=longest,
-            space=space,
-            project=project,
-            vocabulary=vocabulary,
-            target=target,
-            start_from=str(start.path) if start else None,
-            start_hash=file_hash(start.average) if start else "",
-            held_out=chosen.held_out,
-            fingerprint=fingerprint(dataset),
-            code=file_hash(pathlib.Path(name.rpartition(":")[0])) if ":" in name else "",
-            notes=(*dataset.notes, *_few(dataset)),
+        begun = begin(
+            Opening(
+                data=data,
+                recipe=recipe or "auto",
+                size=size,
+                seed=seed,
+                longest=longest,
+                space=space,
+                project=project,
+                vocabulary=vocabulary,
+                target=target,
+                start_from=start_from,
+                schema=schema,
+            ),
+            wish,
+            change,
         )
-        dataset = dataset.seen_as(chosen.modality or dataset.modality)
-    if chosen.train.steps is None and chosen.train.minutes is None:
+    if begun.recipe.train.steps is None and begun.recipe.train.minutes is None:
         raise UsageError("expected a budget: --steps or --minutes")
-    ready = prepare(run, asked, dataset, chosen, older, here)  # before anything is written
+    ready = prepare(run, begun, here)  # before anything is written
     with run.claim(resume=resume, overwrite=overwrite) if here.is_first else contextlib.nullcontext():
         here.wait()
         learn(run, ready, resume=resume, here=here, tell=tell)
@@ -131,29 +127,7 @@ def fit(
     return run, numbers
 
 
-def _check_target(recipe: Recipe, name: str, target: tuple[str, ...], older: Model | None) -> None:
-    """Refuse what a regressor cannot be, or a recipe that would take no notice of a target.
-
-    Raises:
-        UsageError: Then.
-    """
-    tells = isinstance(recipe.objective.path, Estimates)
-    if target and not tells:
-        raise UsageError(f"the recipe {name} draws data and tells no {target[0]}; use --recipe regressor")
-    if older is not None and (tells or isinstance(older.description.path, Estimates)):
-        raise UsageError("a regressor starts from fresh weights, and nothing starts from one; leave out --start-from")
-
-
-def _few(dataset: Dataset) -> list[str]:
-    """Warn of data that are too few to learn from."""
-    if len(dataset) >= FEW:
-        return []
-    return [f"examples to learn from: {len(dataset)}, fewer than {FEW}; the model can do little but repeat them"]
-
-
-def _continue(
-    run: Run, fixed: dict[str, Any], recipe: str | None, change: Callable[[Recipe], Recipe]
-) -> tuple[Asked, Dataset, Recipe, Model | None]:
+def _continue(run: Run, fixed: dict[str, Any], recipe: str | None, change: Callable[[Recipe], Recipe]) -> Begun:
     """Return what a run was asked for, with its data, its recipe, and the model that it started from."""
     asked = asked_of(run)
     if tuned_of(run) is not None:
@@ -170,14 +144,20 @@ def _continue(
                 " a new run"
             )
     older = _older(asked)
-    dataset = read_again(asked, older.description.modality if older else None)
+    about = from_data(Description, run.read_record(run.model))
+    like = about.modality if older is None or isinstance(about.modality, Table) else older.description.modality
+    dataset = read_again(asked, like)
     if asked.code:
         _load_code(asked, recipe)
     before = from_data(Recipe, run.read_record(run.recipe)["recipe"])
     after = change(before)
     if replace(after, train=before.train, sampling=before.sampling) != before:
         raise UsageError("a resumed run keeps its recipe, but for --train.* and --sampling.*; start a new run for more")
-    return asked, dataset.seen_as(after.modality or dataset.modality), after, older
+    if asked.private is not None:
+        check_goes_on(asked.private, after)
+    dataset = dataset.seen_as(after.modality or dataset.modality)
+    noisy = None if asked.private is None else about.frequencies
+    return Begun(asked, dataset, after, older, ledger_of(run), noisy)
 
 
 def _older(asked: Asked) -> Model | None:

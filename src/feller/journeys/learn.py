@@ -11,6 +11,7 @@ from typing import Any
 
 from feller.description import Description, save_description
 from feller.draws import Draws
+from feller.gradient import Gradient
 from feller.journeys.tell import Tell
 from feller.model import Model
 from feller.objective import Objective
@@ -56,6 +57,16 @@ class Prepared:
     """Command that goes on."""
     check: Callable[[Report], float] = check_finite
     """Returns the loss of a step that is logged; refuses one that must not be saved."""
+    gradient: Gradient | None = None
+    """How losses become gradients; the mean by default."""
+    tells_loss: bool = True
+    """Whether the loss may be told; that of a private training is of its rows."""
+    spent: Callable[[], bool] = lambda: False
+    """Whether no further step may be taken."""
+    open: Callable[[], None] = lambda: None
+    """Called before the first step of a sitting, where the folder may be written to."""
+    close: Callable[[], None] = lambda: None
+    """Called after the last step of a sitting."""
     careful: bool = False
     """Save after every check, so that a training that fails leaves the last good weights."""
 
@@ -79,6 +90,7 @@ def learn(run: Run, ready: Prepared, *, resume: bool, here: Engine, tell: Tell) 
         load_checkpoint(run, learner)
         tell.say(_going_on(learner, training))
     here.wait()  # until all have read what the first will write
+    ready.open()
     if here.is_first:
         save_description(run, ready.description)
         run.write_record(run.recipe, ready.record)
@@ -90,12 +102,15 @@ def learn(run: Run, ready: Prepared, *, resume: bool, here: Engine, tell: Tell) 
         _follow(
             run,
             ready,
-            train(learner, ready.objective, feed, training, draws=Draws(ready.seed), engine=here),
+            train(
+                learner, ready.objective, feed, training, draws=Draws(ready.seed), engine=here, gradient=ready.gradient
+            ),
             interrupted=lambda: bool(here.agree(float(interrupted.is_set()))),
             writes=here.is_first,
             tell=tell,
         )
-    if here.agree(learner.share(training)) < 1:
+    ready.close()
+    if here.agree(learner.share(training)) < 1 and not ready.spent():
         raise Interrupted(ready.again)
 
 
@@ -132,24 +147,25 @@ def _follow(
             if metrics:
                 metrics.add(
                     step=report.step,
-                    loss=loss,
+                    **({"loss": loss} if ready.tells_loss else {}),
                     lr=report.lr,
                     gradient=report.gradient.item(),
                     seconds=round(report.seconds, 3),
                     **notes,
                 )
-            told = ", ".join(f"{name} {value:.4g}" for name, value in {"loss": loss, **notes}.items())
-            tell.progress(report.share, f"step {report.step:,}, {told}")
+            known = {"loss": loss, **notes} if ready.tells_loss else notes
+            told = "".join(f", {name} {value:.4g}" for name, value in known.items())
+            tell.progress(report.share, f"step {report.step:,}{told}")
         due = time.monotonic() - saved > CHECKPOINT_SECONDS or (ready.careful and logged)
         if writes and (report.step == 1 or due):
-            check_finite(report)  # a broken state must not replace a good one
+            ready.check(report)  # a broken state must not replace a good one
             save_checkpoint(run, learner)
             saved = time.monotonic()
         if writes and time.monotonic() - seen > CHECKPOINT_SECONDS:
             _preview(run, ready.description, learner)
             seen = time.monotonic()
         last = report
-        if interrupted():
+        if interrupted() or ready.spent():
             break
     if last is not None:
         ready.check(last)

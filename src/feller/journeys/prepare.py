@@ -8,9 +8,11 @@ import torch
 from feller.data.batches import batches, shuffled
 from feller.data.modality import Dataset
 from feller.draws import Draws
-from feller.errors import UsageError
-from feller.journeys.asked import Asked, parts
+from feller.errors import InputError, UsageError
+from feller.journeys.asked import parts
+from feller.journeys.begin import Begun
 from feller.journeys.learn import Prepared
+from feller.journeys.privately import privately
 from feller.journeys.tell import Tell
 from feller.model import Model
 from feller.networks.architecture import parameters
@@ -21,26 +23,26 @@ from feller.train.engine import Engine
 from feller.train.loop import Batches, make_learner
 
 
-def prepare(run: Run, asked: Asked, dataset: Dataset, recipe: Recipe, older: Model | None, here: Engine) -> Prepared:
+def prepare(run: Run, begun: Begun, here: Engine) -> Prepared:
     """Split the data, build the network, and try both on two examples.
 
     Args:
         run: Where all will be kept.
-        asked: By whom the run was fitted.
-        dataset: What was read.
-        recipe: What is learned.
-        older: Where the weights start, and what a recipe of two stages learns from.
+        begun: What was asked, read and chosen.
         here: Device and processes.
 
     Raises:
         InputError: If the data lack a condition of their modality.
         UsageError: If recipe and data do not fit.
     """
-    training_data, held_out = parts(asked, dataset)
+    asked, recipe, older = begun.asked, begun.recipe, begun.older
+    training_data, held_out = parts(asked, begun.dataset)
     if older is not None:
         older.network.to(here.device).eval()
     objective = recipe.objective if older is None else recipe.objective.taught(older.network)
     description = replace(recipe, objective=objective).describe(training_data)
+    if begun.frequencies is not None:
+        description = replace(description, frequencies=begun.frequencies)
     network = description.build(Draws(asked.seed))
     if older is not None:
         network.load_state_dict(older.network.state_dict())
@@ -49,7 +51,8 @@ def prepare(run: Run, asked: Asked, dataset: Dataset, recipe: Recipe, older: Mod
     two = here.place(batches(some, len(some), draws)(0, slice(None)))
     objective.loss(learner.network, objective.draw(learner.network, two, draws))
     own = f"--recipe {shlex.quote(asked.recipe)} " if asked.code else ""
-    return Prepared(
+    draws = Draws(asked.seed)
+    ready = Prepared(
         record={"asked": to_data(asked), "recipe": to_data(recipe)},
         summary=(
             f"{asked.data}: {len(training_data):,} to learn from, {len(held_out):,} kept back; recipe {asked.recipe}, "
@@ -58,12 +61,19 @@ def prepare(run: Run, asked: Asked, dataset: Dataset, recipe: Recipe, older: Mod
         notes=asked.notes,
         training=recipe.train,
         seed=asked.seed,
-        feed=lambda tell: _feed(training_data, recipe, older, Draws(asked.seed), tell),
+        feed=lambda tell: _feed(training_data, recipe, older, draws, tell),
         objective=objective,
         description=description,
         learner=learner,
         again=f"feller fit --resume {own}--out {shlex.quote(str(run.path))}",
     )
+    if asked.private is None:
+        return ready
+    if begun.ledger is None:
+        raise InputError(
+            f"{run.ledger} is missing, so nobody knows what this run has spent; bring it back, or start a new run"
+        )
+    return privately(run, ready, asked.private, begun.ledger, training_data, here)
 
 
 def _feed(data: Dataset, recipe: Recipe, older: Model | None, draws: Draws, tell: Tell) -> Batches:

@@ -4,10 +4,12 @@ import pathlib
 from dataclasses import replace
 
 from feller.data.modality import Dataset
+from feller.data.table.modality import Table
 from feller.data.text.modality import Text
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.generation import Known
+from feller.journeys.sample_rows import sample_rows
 from feller.journeys.tell import SILENT, Tell
 from feller.model import Model, load_model
 from feller.paths import Autoregressive, Choice, Order
@@ -28,6 +30,7 @@ def sample(
     order: Order | None = None,
     jump: float | None = None,
     known: str | None = None,
+    complete: str | None = None,
     seed: int = 0,
     tell: Tell = SILENT,
 ) -> tuple[Dataset, pathlib.Path]:
@@ -45,6 +48,7 @@ def sample(
         order: Which masked symbols are revealed first; by default chance decides.
         jump: Share of the jumps in a superposition of flow and jumps, for models that can do both.
         known: Text to fill in: `___` stands for what is missing, an underscore a symbol, as does all after its end.
+        complete: Table whose gaps are filled, in place of n new rows.
         seed: Of all randomness.
         tell: Hears how it goes.
 
@@ -77,6 +81,10 @@ def sample(
         used = method.calls * (len(times) - 1)
         if used < calls:
             tell.say(f"{sampling.solver} takes {method.calls} calls a step, so that {used} of {calls} are used")
+    if isinstance(model.description.modality, Table):
+        return sample_rows(model, n, place, given or {}, complete, sampling, draws, tell)
+    if complete is not None:
+        raise UsageError("--complete fills the gaps of a table, and this model's data are no table; leave it out")
     conditions, fixed = model.asked(n, given or {}, draws)
     tell.task("sampling")
     drawn = model.sample(

@@ -10,6 +10,7 @@ from feller.networks.equivariant import Equivariant
 from feller.networks.estimator import Estimator
 from feller.networks.leaves import Angles, Leaf, Numbers, Rotations, Symbols
 from feller.networks.mlp import MLP
+from feller.networks.rows import RowTransformer
 from feller.networks.sites import Sites
 from feller.networks.text import TextTransformer
 from feller.networks.together import Together
@@ -33,6 +34,7 @@ __all__ = [
     "Numbers",
     "Potential",
     "Rotations",
+    "RowTransformer",
     "Sites",
     "Symbols",
     "TextTransformer",

@@ -23,7 +23,7 @@ class Average:
         self.updates = 0
         """Updates so far."""
         self.weights = {name: _wide(weight).clone() for name, weight in network.named_parameters()}
-        self.buffers = {name: buffer.detach().clone() for name, buffer in network.named_buffers()}
+        self.buffers = {name: buffer.detach().clone() for name, buffer in _buffers(network)}
         self._followed: tuple[nn.Module, list[Tensor]] = network, [*network.parameters()]
 
     @torch.no_grad()
@@ -37,7 +37,7 @@ class Average:
             weights = [_wide(weight) for weight in weights]
         torch._foreach_lerp_(averages, weights, 1 - keep)
         if self.buffers:
-            for name, buffer in network.named_buffers():
+            for name, buffer in _buffers(network):
                 self.buffers[name].copy_(buffer)
         self.updates += 1
 
@@ -46,7 +46,7 @@ class Average:
         """Give a network of the same architecture the averaged weights."""
         for name, weight in network.named_parameters():
             weight.copy_(self.weights[name])
-        for name, buffer in network.named_buffers():
+        for name, buffer in _buffers(network):
             buffer.copy_(self.buffers[name])
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -70,6 +70,12 @@ class Average:
         for name, value in {**self.weights, **self.buffers}.items():
             value.copy_(state[name])
         self.updates = int(state[UPDATES])
+
+
+def _buffers(network: nn.Module) -> list[tuple[str, Tensor]]:
+    """Return the buffers that a state of the network holds; others follow from its settings."""
+    saved = network.state_dict()
+    return [(name, buffer) for name, buffer in network.named_buffers() if name in saved]
 
 
 def _wide(weight: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from feller.paths.absorbed import Absorbed
 from feller.paths.affine import Affine, NoiseLevel
 from feller.paths.answers import Answer, Cavity, Posterior
+from feller.paths.any_order import AnyOrder
 from feller.paths.autoregressive import Autoregressive
 from feller.paths.betas import Beta, ConstantSpeed, Power
 from feller.paths.binned import Binned
@@ -32,6 +33,7 @@ __all__ = [
     "Affine",
     "Ahead",
     "Answer",
+    "AnyOrder",
     "Autoregressive",
     "BackAndForth",
     "Beta",

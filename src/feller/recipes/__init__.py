@@ -16,6 +16,7 @@ from feller.data.rows.earth import Earth
 from feller.data.rows.geometric import Geometric
 from feller.data.rows.points import Points
 from feller.data.rows.torsions import Torsions
+from feller.data.table.modality import Table
 from feller.data.text.modality import Text
 from feller.errors import InputError, UsageError
 from feller.model import Model
@@ -31,6 +32,7 @@ from feller.recipes.proteins import proteins
 from feller.recipes.recipe import SIZES, Recipe
 from feller.recipes.regressor import regressor
 from feller.recipes.stages import distil, onwards, reflow
+from feller.recipes.table import table
 from feller.recipes.text import text, text_autoregressive, text_uniform
 from feller.record import nearest
 
@@ -49,6 +51,7 @@ RECIPES: dict[str, Callable[[Dataset, str], Recipe]] = {
     "points": points,
     "proteins": proteins,
     "regressor": regressor,
+    "table": table,
     "text": text,
     "text-autoregressive": text_autoregressive,
     "text-uniform": text_uniform,
@@ -65,6 +68,7 @@ _SUITS: dict[type[Modality], str] = {
     Molecules: "molecules",
     Points: "points",
     Proteins: "proteins",
+    Table: "table",
     Text: "text",
     Torsions: "manifold",
 }

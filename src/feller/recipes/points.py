@@ -1,6 +1,7 @@
 """Points in R^d."""
 
 from feller.data.modality import Dataset
+from feller.data.table.modality import Table
 from feller.data.text.modality import Text
 from feller.errors import UsageError
 from feller.networks.mlp import MLP
@@ -13,7 +14,7 @@ from feller.train.optimiser import Training
 
 def points(data: Dataset, size: str) -> Recipe:
     """Straight paths and a residual perceptron that sees each coordinate in several frequencies."""
-    if isinstance(data.modality, Text):
+    if isinstance(data.modality, Text | Table):
         raise UsageError(
             f"the recipe `points` needs numbers, and these data are {data.modality.called}; use --recipe auto"
         )

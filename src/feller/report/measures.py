@@ -1,40 +1,16 @@
 """What the numbers of a report are called, and what real data reach on the same scale."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from feller.evaluate.comparison import TRAINED
-from feller.report.wording import MISSING, Number, duration, is_number, number, percent
+from feller.report import table_measures
+from feller.report.reading import HELD_OUT, Measure
+from feller.report.wording import Number, duration, is_number, number
 
 Numbers = Mapping[str, Number | str | None]
 FACTS = ("steps", "seconds", "judge", "compared_with", "n", "observations", "rounds")
 """What tells of the run, not of its quality."""
-AGAINST_ITSELF = "real against real"
-
-
-@dataclass(frozen=True)
-class Measure:
-    """One number and how to read it."""
-
-    label: str
-    floor: str = ""
-    """Name of the number that real data reach; empty if there is none."""
-    real: str = AGAINST_ITSELF
-    """What real data were compared with."""
-    level: float | None = None
-    """What real data reach by the definition of the number."""
-    unit: str = ""
-    is_share: bool = False
-
-    def text(self, value: object) -> str:
-        """Write a value in the form of this measure."""
-        if isinstance(value, str):
-            return value
-        if not is_number(value):
-            return MISSING
-        return percent(value) if self.is_share else number(value)
-
-
 MEMBERS = "real members"
 CRYSTALS, MOLECULES, CHAINS, UNSEEN = "real crystals", "real molecules", "real chains", "unseen chains"
 
@@ -132,12 +108,12 @@ MEASURES = {
     "bits_per_dimension": Measure("code length", unit="bits per number"),
     "trigram_distance": Measure("unlike triples of characters", "trigram_floor", is_share=True),
     **_share("passages from the training text", "copied", "unseen text"),
+    **table_measures.MEASURES,
     "straightness": Measure("straightness", real="a straight line", level=1.0),
     "bits_per_token": Measure("code length", unit="bits per token"),
 }
 OF_THE_END, BETWEEN = " of the end", ("w2", "sinkhorn")
 """Numbers of a bridge that, with a time behind their name, are of a population between the first and the last."""
-HELD_OUT = "there are no held-out data, or too few"
 TABLE = "the table has bonds of H, C, N, O and F only"
 WITHOUT_PYMATGEN = "pymatgen is not installed"
 WITHOUT_RDKIT = "rdkit is not installed"
@@ -169,6 +145,7 @@ WHY_MISSING = {
     **dict.fromkeys(("composition_distance", "bigram_perplexity"), "no residue is known"),
     "glycine_left": "no residue that is known has a positive phi",
     "sequence_perplexity": "no held-out residue is known, or the model takes no structures as given",
+    **table_measures.WHY_MISSING,
     **dict.fromkeys(("nll", "bits_per_dimension", "bits_per_token"), "no data are held out that the model could read"),
 }
 
@@ -218,7 +195,7 @@ def leading(numbers: Numbers) -> list[str]:
     return [
         name
         for name, value in numbers.items()
-        if name not in floors and name not in FACTS and not isinstance(value, str)
+        if name not in floors and name not in (*FACTS, *table_measures.ASIDE) and not isinstance(value, str)
     ]
 
 

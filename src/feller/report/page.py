@@ -44,6 +44,12 @@ class Findings:
     """One plain sentence for a number."""
     missing: Mapping[str, str] = field(default_factory=dict)
     """Why a number is None or not finite; words of the page's own where there is no entry."""
+    promise: str = ""
+    """What is guaranteed about the rows, to be quoted; empty of a run that is not private."""
+    spent: Sequence[str] = ()
+    """What was paid for in privacy, line by line."""
+    beware: str = ""
+    """What is not covered by the promise."""
     notes: Sequence[str] = ()
     """What was converted, chosen or left out."""
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -96,6 +102,7 @@ def page(findings: Findings) -> str:
         element(
             "main",
             None,
+            sections.promise(findings.promise, findings.spent, findings.beware) if findings.promise else None,
             key_numbers(numbers, explanations, missing),
             sections.pictures(findings.pictures, findings.seen),
             None if findings.curve is None else sections.loss_curve(findings.curve, findings.loss_unit),

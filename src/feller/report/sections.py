@@ -61,6 +61,16 @@ def next_steps(steps: Sequence[tuple[str, str]]) -> Element:
     return section("How to go on", element("ul", {"class": "steps"}, *items))
 
 
+def promise(text: str, spent: Sequence[str], beware: str) -> Element:
+    """Say what is guaranteed, what it cost, and what it does not cover."""
+    return section(
+        "What is guaranteed",
+        element("blockquote", None, text),
+        element("p", None, element("strong", None, beware)) if beware else None,
+        element("ul", {"class": "notes"}, *(element("li", None, line) for line in spent)) if spent else None,
+    )
+
+
 def notes(texts: Sequence[str]) -> Element:
     """List what was converted and chosen."""
     title = "What was converted and chosen"

@@ -13,6 +13,8 @@ SHARES = {
     "bonds_sane": ("molecules", "are valid", "real ones"),
 }
 """What a share counts, what it says, and of whom the floor is: the first that there is says how good samples are."""
+TABLE = ("tv2_test", "tv2", "tv1_test", "tv1")
+"""Distances of tables, the most telling first."""
 SAME = 1.05
 """Up to this multiple of the floor, samples count as close as real data."""
 
@@ -83,7 +85,7 @@ def _of_samples(numbers: Numbers) -> str:
             seen = real(MEASURES[name], numbers).removeprefix(MEASURES[name].real)
             of_real = f"; of {whose}{seen}, {share(floor)}" if is_number(floor) else ""
             return f"{share(value)} of the {what} {are}{of_real}."
-    for name in ("fd_cnn", "sliced_w", "energy", "energy_geodesic", "trigram_distance"):
+    for name in (*("fd_cnn", "sliced_w", "energy", "energy_geodesic", "trigram_distance"), *TABLE):
         value, kind = numbers.get(name), MEASURES[name]
         if is_number(value):
             return _distance(kind, value, numbers)

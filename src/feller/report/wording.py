@@ -81,3 +81,12 @@ def capital(text: str) -> str:
 def sentence(text: str) -> str:
     """Make a sentence of its own."""
     return f"{capital(text)}."
+
+
+def shortened(name: str, letters: int) -> str:
+    """Leave out the middle of a long name, so that names which begin or end alike still differ."""
+    name = " ".join(name.split())
+    if len(name) <= letters:
+        return name
+    end = (letters - 1) // 3
+    return f"{name[: letters - 1 - end].rstrip()}…{name[-end:].lstrip()}"

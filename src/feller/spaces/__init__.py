@@ -6,6 +6,7 @@ from feller.spaces.manifold import Manifold
 from feller.spaces.mesh import Mesh
 from feller.spaces.product import Product, geometry
 from feller.spaces.rotations import SO3, se3
+from feller.spaces.rows import Digits, Field, Rows, Rule, Single
 from feller.spaces.simplex import Simplex
 from feller.spaces.space import Space
 from feller.spaces.spd import SPD
@@ -16,14 +17,19 @@ from feller.spaces.torus import Torus
 __all__ = [
     "SO3",
     "SPD",
+    "Digits",
     "Euclidean",
+    "Field",
     "LawSource",
     "Manifold",
     "MaskSource",
     "Mesh",
     "Poincare",
     "Product",
+    "Rows",
+    "Rule",
     "Simplex",
+    "Single",
     "Space",
     "Sphere",
     "TokenSource",

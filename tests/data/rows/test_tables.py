@@ -62,7 +62,7 @@ def test_labels_are_sorted_as_numbers_where_they_are(tmp_path: pathlib.Path, nam
         ("1,2\n-inf,3\n", "row 2, column 1 holds -inf"),
         ("x,y\n1,\n", r"row 2, column 2 \(y\) holds nan"),
         ("x,y\n1,1e999\n", r"row 2, column 2 \(y\) holds inf"),
-        ("x,city\n1,Oslo\n", "number in column 'city', row 2, got 'Oslo'"),
+        ("x,y\n1,2\n3,Oslo\n", "number in column 'y', row 3, got 'Oslo'"),
         ("x,y\n1,1_000\n", "number in column 'y', row 2, got '1_000'"),
         ("1,2\n3,a\n", "number in column 2, row 2, got 'a'"),
         (",y\n1,2\n", "column 1 has no name"),

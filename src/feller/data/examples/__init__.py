@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from feller.data.examples.adult import adult, adult_cells
 from feller.data.examples.backbones import protein_chains, protein_chains_with_sequences
 from feller.data.examples.cells import HOURS, cells
 from feller.data.examples.checkerboard import checkerboard, inside
@@ -39,7 +40,7 @@ class Example:
     inside: Callable[[Float[Tensor, "n d"]], Bool[Tensor, " n"]] | None = None
     """Which points lie where the data can be; None where nobody can tell."""
     found: Callable[[str], Found] | None = None
-    """Part -> what its file holds, for texts, which can be cut in many ways; None where the examples tell all."""
+    """Part -> what its file holds, for texts and tables, which can be read in many ways; else None."""
     parts: tuple[str, ...] = PARTS
     """Names of the parts that there are; the first is meant where none is named."""
 
@@ -53,6 +54,14 @@ EXAMPLES = {
             "scikit-learn's load_digits, from UCI Optical Recognition of Handwritten Digits (Alpaydin, Kaynak 1998)",
             "BSD-3-Clause (scikit-learn); the UCI set is CC BY 4.0",
             digits,
+        ),
+        Example(
+            "adult",
+            "32,561 + 16,281 people of the US census of 1994, 15 columns, income above or below 50,000 dollars",
+            "UCI Adult (Becker, Kohavi 1996)",
+            "CC BY 4.0",
+            adult,
+            found=adult_cells,
         ),
         Example(
             "moons",

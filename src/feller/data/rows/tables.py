@@ -1,29 +1,23 @@
 """Tables of numbers as text: one row a line, a header or none, one column that may name a class."""
 
-import csv
-import gzip
-import importlib.util
 import io
 import itertools
 import pathlib
-import re
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from feller.data.delimited import Row, check_header, check_width, need_pyarrow, open_rows, quoted
 from feller.data.found import FoundRows
 from feller.data.labels import LABEL_NAMES, classify
 from feller.data.numbers import all_numbers, number
 from feller.data.rows.columns import check_finite
 from feller.data.rows.missing import complete
 from feller.data.rows.names import torsions_among
-from feller.errors import InputError, UsageError
+from feller.errors import InputError
 from feller.record import replace_file
 
-Row = tuple[int, list[str]]
-"""Number of a line in the file, and its cells."""
 Choose = Callable[[Sequence[str]], tuple[str, ...]]
 """Names of a header -> the angles to read, where cells may be missing; none for all columns, which must be complete."""
 
@@ -34,51 +28,8 @@ def find_table(path: pathlib.Path, choose: Choose = torsions_among) -> FoundRows
     Raises:
         InputError: If rows differ in length, a cell is no finite number, or nothing is there.
     """
-    if path.suffix.lower() == ".parquet":
-        return _parse(_parquet(path), str(path), choose)
-    try:
-        with _open(path) as file:
-            return _parse(_rows(file), str(path), choose)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: expected text in UTF-8, got byte {error.object[error.start]:#04x}") from error
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InputError(f"{path}: cannot be unpacked ({error}); it was damaged or cut off") from error
-    except csv.Error as error:
-        raise InputError(f"{path}: is no table of text ({error})") from error
-
-
-def _open(path: pathlib.Path) -> io.TextIOWrapper:
-    raw = gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")  # noqa: SIM115 - closed with its wrapper
-    return io.TextIOWrapper(raw, newline="", encoding="utf-8-sig")
-
-
-def _rows(file: io.TextIOWrapper) -> Iterator[Row]:
-    first = re.sub(r'"[^"]*("|$)', "", file.readline())  # what is quoted separates nothing
-    delimiter = "\t" if "\t" in first else ";" if ";" in first else ","
-    file.seek(0)
-    reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True, strict=True)
-    for cells in reader:
-        if any(cells) or len(cells) > 1:  # an empty line is no row
-            yield reader.line_num, [cell.strip() for cell in cells]
-
-
-def _parquet(path: pathlib.Path) -> Iterator[Row]:
-    _need_pyarrow("reading")
-    import pandas as pd
-
-    try:
-        frame = pd.read_parquet(path)
-    except Exception as error:  # pyarrow raises many kinds on damaged files
-        raise InputError(f"{path}: cannot be read as parquet ({' '.join(str(error).split())})") from error
-    yield 1, list(map(str, frame.columns))
-    filled = frame.astype(object).where(frame.notna(), "")
-    for i, row in enumerate(filled.itertuples(index=False), start=2):
-        yield i, list(map(str, row))
-
-
-def _need_pyarrow(purpose: str) -> None:
-    if importlib.util.find_spec("pyarrow") is None:
-        raise UsageError(f"{purpose} .parquet needs pyarrow: pip install pyarrow, or use .csv")
+    with open_rows(path) as rows:
+        return _parse(rows, str(path), choose)
 
 
 def _has_header(first: list[str], second: list[str] | None, where: str) -> bool:
@@ -86,12 +37,7 @@ def _has_header(first: list[str], second: list[str] | None, where: str) -> bool:
     if all_numbers(first):
         counts = len(first) > 1 and first == [str(i) for i in range(len(first))]
         return counts and any("." in cell for cell in second or ())
-    if "" in first:
-        column = first.index("") + 1
-        raise InputError(f"{where}: column {column} has no name; give it one, or write without row numbers")
-    twice = next((name for name in first if first.count(name) > 1), None)
-    if twice is not None:
-        raise InputError(f"{where}: two columns are called {twice!r}; rename one")
+    check_header(first, where)
     return True
 
 
@@ -121,10 +67,7 @@ def _parse(rows: Iterator[Row], where: str, choose: Choose) -> FoundRows:
     labels: list[str] = []
     lines: list[int] = []
     for line, cells in itertools.chain(start[has_header:], rows):
-        if len(cells) != len(first):
-            raise InputError(
-                f"{where}: row {line} has {len(cells)} cells, expected {len(first)} as in the first; mend or drop it"
-            )
+        check_width(cells, len(first), line, where)
         lines.append(line)
         if label is not None:
             labels.append(cells[label])
@@ -162,7 +105,7 @@ def write_table(columns: tuple[str, ...], values: np.ndarray, labels: list[str] 
     """Write numbers [n, d] under their names, labels last; tabs between cells in .tsv and .txt, else commas."""
     names = [*columns, LABEL_NAMES[0]] if labels is not None else list(columns)
     if path.suffix.lower() == ".parquet":
-        _need_pyarrow("writing")
+        need_pyarrow("writing")
         import pandas as pd
 
         data = {name: values[:, i] for i, name in enumerate(columns)}
@@ -171,13 +114,8 @@ def write_table(columns: tuple[str, ...], values: np.ndarray, labels: list[str] 
         replace_file(path, packed.getvalue())
         return
     between = "\t" if path.suffix.lower() in (".tsv", ".txt") else ","
-    lines = [[_quoted(name) for name in names], *([repr(value) for value in row] for row in values.tolist())]
+    lines = [[quoted(name) for name in names], *([repr(value) for value in row] for row in values.tolist())]
     if labels is not None:
         for line, label in zip(lines[1:], labels, strict=True):
-            line.append(_quoted(label))
+            line.append(quoted(label))
     replace_file(path, "".join(between.join(line) + "\n" for line in lines))
-
-
-def _quoted(word: str) -> str:
-    """Quote a word that would otherwise be cut, or not be read as it is."""
-    return '"' + word.replace('"', '""') + '"' if re.search(r'[,;\t"\r\n]', word) else word

@@ -1,0 +1,118 @@
+"""Tables as text, one row a line with commas, semicolons or tabs between cells, and as .parquet: rows of cells."""
+
+import contextlib
+import csv
+import gzip
+import importlib.util
+import io
+import pathlib
+import re
+import zlib
+from collections.abc import Generator, Iterator
+from typing import Any
+
+from feller.errors import InputError, UsageError
+
+Row = tuple[int, list[str]]
+"""Number of a line in the file, and its cells."""
+
+
+@contextlib.contextmanager
+def open_rows(path: pathlib.Path) -> Generator[Iterator[Row], None, None]:
+    """Yield the rows of .csv, .tsv, .txt, also packed as .gz, or of .parquet; blanks around cells are no part of them.
+
+    Raises:
+        InputError: If the file is damaged; also while rows are read.
+    """
+    if path.suffix.lower() == ".parquet":
+        yield _rows_of_frame(path)
+        return
+    try:
+        with _open(path) as file:
+            yield _rows(file)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: expected text in UTF-8, got byte {error.object[error.start]:#04x}") from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InputError(f"{path}: cannot be unpacked ({error}); it was damaged or cut off") from error
+    except csv.Error as error:
+        raise InputError(f"{path}: is no table of text ({error})") from error
+
+
+def _open(path: pathlib.Path) -> io.TextIOWrapper:
+    raw = gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")  # noqa: SIM115 - closed with its wrapper
+    return io.TextIOWrapper(raw, newline="", encoding="utf-8-sig")
+
+
+def _rows(file: io.TextIOWrapper) -> Iterator[Row]:
+    first = re.sub(r'"[^"]*("|$)', "", file.readline())  # what is quoted separates nothing
+    delimiter = "\t" if "\t" in first else ";" if ";" in first else ","
+    file.seek(0)
+    reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True, strict=True)
+    for cells in reader:
+        if any(cells) or len(cells) > 1:  # an empty line is no row
+            yield reader.line_num, [cell.strip() for cell in cells]
+
+
+def _rows_of_frame(path: pathlib.Path) -> Iterator[Row]:
+    frame = read_parquet(path)
+    yield 1, list(map(str, frame.columns))
+    filled = frame.astype(object).where(frame.notna(), "")
+    for i, row in enumerate(filled.itertuples(index=False), start=2):
+        yield i, list(map(str, row))
+
+
+def read_parquet(path: pathlib.Path) -> Any:
+    """Return the data frame that a .parquet holds.
+
+    Raises:
+        InputError: If it is damaged.
+        UsageError: If what reads it is not installed.
+    """
+    need_pyarrow("reading")
+    import pandas as pd
+
+    try:
+        return pd.read_parquet(path)
+    except Exception as error:  # pyarrow raises many kinds on damaged files
+        raise InputError(f"{path}: cannot be read as parquet ({' '.join(str(error).split())})") from error
+
+
+def need_pyarrow(purpose: str) -> None:
+    """Refuse .parquet where nothing can read or write it.
+
+    Raises:
+        UsageError: Then.
+    """
+    if importlib.util.find_spec("pyarrow") is None:
+        raise UsageError(f"{purpose} .parquet needs pyarrow: pip install pyarrow, or use .csv")
+
+
+def check_header(first: list[str], where: str) -> None:
+    """Refuse names of columns of which one is empty, or two are the same.
+
+    Raises:
+        InputError: Then.
+    """
+    if "" in first:
+        column = first.index("") + 1
+        raise InputError(f"{where}: column {column} has no name; give it one, or write without row numbers")
+    twice = next((name for name in first if first.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"{where}: two columns are called {twice!r}; rename one")
+
+
+def check_width(cells: list[str], width: int, line: int, where: str) -> None:
+    """Refuse a row that is longer or shorter than the first.
+
+    Raises:
+        InputError: Then.
+    """
+    if len(cells) != width:
+        raise InputError(
+            f"{where}: row {line} has {len(cells)} cells, expected {width} as in the first; mend or drop it"
+        )
+
+
+def quoted(word: str) -> str:
+    """Quote a word that would otherwise be cut, or not be read as it is."""
+    return '"' + word.replace('"', '""') + '"' if re.search(r'[,;\t"\r\n]', word) else word

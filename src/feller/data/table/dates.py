@@ -1,0 +1,168 @@
+"""Columns of dates and times."""
+
+import datetime
+import re
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+from feller.data.table.bins import Bins, equal_starts
+from feller.data.table.column import WITHOUT_NAME, Modelled, check_words
+from feller.data.table.comparison import compared
+from feller.errors import InputError
+
+BINS = 20
+"""Bins of equal width, where nothing else is said."""
+ZERO = datetime.datetime(1, 1, 1)
+SECONDS = {"day": 86_400, "hour": 3_600, "minute": 60, "second": 1}
+_FINEST = (("%f", "microsecond"), ("%S", "second"), ("%M", "minute"), ("%H", "hour"), ("%I", "hour"), ("%d", "day"))
+_KNOWN = re.compile(r"%-?[YymdHIMSfpbBaA%]")
+
+
+@dataclass(frozen=True)
+class Datetime(Modelled):
+    """Times from first to last, in bins, uniform within each in steps of the finest part of the format."""
+
+    name: str  # pyrefly: ignore
+    first: str
+    last: str
+    format: str = "%Y-%m-%d"
+    """As in Python's strptime; %-d and the like are written without zeros before them."""
+    edges: tuple[str, ...] = ()
+    """Where bins meet, in the format."""
+    bins: int | None = None
+    """Number of bins of equal width, instead of edges."""
+    missing: str | None = None  # pyrefly: ignore
+    also_missing: tuple[str, ...] = ()  # pyrefly: ignore
+    dtype: str | None = None  # pyrefly: ignore
+
+    def __post_init__(self) -> None:
+        check_words(self.name, self.words_for_missing, "the word")
+        odd = re.sub(_KNOWN, "", self.format)
+        if "%" in odd or not re.search("%-?[Yy]", self.format):
+            raise InputError(
+                f"column {self.name!r}: expected a format with %Y or %y, of %Y %y %m %d %H %I %M %S %f %p %b %B %a %A,"
+                f" got {self.format!r}"
+            )
+        if self.bins is not None and (self.edges or self.bins < 1):
+            raise InputError(f"column {self.name!r}: expected edges, or a number of bins of 1 or more, not both")
+        try:
+            _ = self.levels
+        except InputError as error:
+            raise error if self.name in str(error) else InputError(f"column {self.name!r}: {error}") from None
+
+    @cached_property
+    def _unit(self) -> str:
+        """Finest part of the format."""
+        plain = self.format.replace("%-", "%")
+        for sign, unit in _FINEST:
+            if sign in plain:
+                return unit
+        return "month" if re.search("%[mbB]", plain) else "year"
+
+    @cached_property
+    def levels(self) -> Bins:
+        """The bins, in units of the finest part of the format."""
+        first, last = self._said(self.first, "first"), self._said(self.last, "last")
+        edges = tuple(self._said(edge, "the edge") for edge in self.edges)
+        if first > last:
+            raise InputError(f"expected the first time before the last, got {self.first} and {self.last}")
+        return Bins((first, *edges) if edges else equal_starts(first, last, self.bins or BINS), last)
+
+    def _said(self, text: str, what: str) -> int:
+        units = self._read(text)
+        if units is None:
+            raise InputError(f"column {self.name!r}: {what} {text!r} is no time in the format {self.format!r}")
+        return units
+
+    def _read(self, cell: str) -> int | None:
+        """Return a time in units since the year 1; None where a cell holds none."""
+        try:
+            when = in_format(cell, self.format)
+        except ValueError:
+            try:
+                when = datetime.datetime.fromisoformat(cell)
+            except ValueError:
+                return None
+        return self._units(when.replace(tzinfo=None))
+
+    def _units(self, when: datetime.datetime) -> int:
+        if self._unit in ("year", "month"):
+            return when.year if self._unit == "year" else 12 * when.year + when.month - 1
+        since = when - ZERO
+        if self._unit == "microsecond":
+            return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+        return (since.days * 86_400 + since.seconds) // SECONDS[self._unit]
+
+    def _write(self, units: int) -> str:
+        if self._unit == "year":
+            when = datetime.datetime(units, 1, 1)
+        elif self._unit == "month":
+            when = datetime.datetime(units // 12, units % 12 + 1, 1)
+        elif self._unit == "microsecond":
+            when = ZERO + datetime.timedelta(microseconds=units)
+        else:
+            when = ZERO + datetime.timedelta(seconds=units * SECONDS[self._unit])
+        return write_time(when, self.format)
+
+    @property
+    def own_count(self) -> int:
+        """Number of bins."""
+        return self.levels.count
+
+    @property
+    def own_names(self) -> tuple[str, ...]:
+        """First and last time of each bin."""
+        spans = map(self.levels.span, range(self.levels.count))
+        return tuple(self._write(a) if a == b else f"{self._write(a)} to {self._write(b)}" for a, b in spans)
+
+    @property
+    def told(self) -> str:
+        """The bounds."""
+        missing = "" if self.missing is None else f", or {self.missing or WITHOUT_NAME}"
+        return f"expected a time from {self.first} to {self.last}{missing}"
+
+    def own_code(self, cell: str) -> int | None:
+        """Return the bin of a time within the bounds."""
+        units = self._read(cell)
+        return None if units is None else self.levels.code(units)
+
+    def nearest_code(self, cell: str) -> int | None:
+        """Return the first or the last bin for a time beyond the bounds."""
+        units = self._read(cell)
+        return None if units is None else 0 if units < self.levels.starts[0] else self.levels.count - 1
+
+    def own_cells(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> list[str]:
+        """Write a time of each bin, all equally likely."""
+        return [self._write(units) for units in self.levels.draw(codes, uniforms).tolist()]
+
+    def matching(self, text: str) -> Bool[np.ndarray, " count"]:
+        """Return which codes a time or a comparison, such as >= 2020-01-01, means; bins are on one side of it."""
+        asked = compared(text)
+        if asked is None:
+            return self.levels.check_alone(super().matching(text), self.name, text)
+        spans = [self.levels.span(code) for code in range(self.own_count)]
+        return asked.over(spans, self._said(asked.bound, "the bound"), self.name, self.count)
+
+
+def in_format(cell: str, form: str) -> datetime.datetime:
+    """Read a time; %-d is read as %d.
+
+    Raises:
+        ValueError: If it is not written so.
+    """
+    return datetime.datetime.strptime(cell, form.replace("%-", "%"))
+
+
+def write_time(when: datetime.datetime, form: str) -> str:
+    """Write a time; a part with a minus, as %-d, has no zeros before it."""
+
+    def part(found: re.Match[str]) -> str:
+        if found[1] == "%":
+            return "%"
+        written = f"{when.year:04d}" if found[1] == "Y" else when.strftime(f"%{found[1]}")
+        return written.lstrip("0") or "0" if found[0].startswith("%-") else written
+
+    return re.sub("%-?([a-zA-Z%])", part, form)

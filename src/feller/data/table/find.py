@@ -1,0 +1,142 @@
+"""Tables of cells in files and data frames."""
+
+import csv
+import itertools
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from feller.data.delimited import Row, check_header, check_width, open_rows, read_parquet
+from feller.data.found import FoundTable
+from feller.data.labels import LABEL_NAMES
+from feller.data.numbers import all_numbers, number
+from feller.data.plain_text import beginning_of, rows_of
+from feller.errors import InputError
+
+LOOKED = 200
+"""Rows that are looked at, to tell words from numbers."""
+BLANK = ("", "na", "n/a", "nan", "null", "none", "?", "-", ".")
+"""Cells, in small letters, that are neither words nor numbers."""
+
+
+def find_cells(path: pathlib.Path) -> FoundTable:
+    """Read all cells of .csv, .tsv, .txt, also packed as .gz, or of .parquet, below a header.
+
+    Raises:
+        InputError: If rows differ in length, columns have no names or the same, or nothing is there.
+    """
+    if path.suffix.lower() == ".parquet":
+        return from_frame(read_parquet(path), str(path))
+    with open_rows(path) as rows:
+        return _cells(rows, str(path))
+
+
+def _cells(rows: Any, where: str) -> FoundTable:
+    first: Row | None = next(rows, None)
+    if first is None:
+        raise InputError(f"{where}: expected a table, the file is empty")
+    columns = first[1]
+    if all_numbers(columns) and any(columns):
+        raise InputError(
+            f"{where}: expected names of the columns in the first row, got {', '.join(columns[:3])}; add them"
+        )
+    check_header(columns, where)
+    lines: list[int] = []
+    cells: list[list[str]] = []
+    for line, row in rows:
+        check_width(row, len(columns), line, where)
+        lines.append(line)
+        cells.append(row)
+    if not cells:
+        raise InputError(f"{where}: expected rows below the header, there are none")
+    return FoundTable(_array(cells, len(columns)), columns=tuple(columns), lines=np.array(lines))
+
+
+def _array(cells: Sequence[Sequence[str]], width: int) -> np.ndarray:
+    array = np.empty((len(cells), width), dtype=object)
+    array[:] = cells
+    return array
+
+
+def from_frame(frame: Any, where: str = "the data frame") -> FoundTable:
+    """Read all cells of a pandas data frame, whose types are kept.
+
+    Raises:
+        InputError: If columns have no names or the same, or nothing is there.
+    """
+    columns = list(map(str, frame.columns))
+    check_header([name.strip() for name in columns], where)
+    if not len(frame) or not columns:
+        raise InputError(f"{where}: expected rows and columns, got {len(frame)} x {len(columns)}")
+    cells = np.empty((len(frame), len(columns)), dtype=object)
+    for j in range(len(columns)):
+        cells[:, j] = _texts(frame.iloc[:, j])
+    lines = np.arange(len(frame)) + 1
+    names = tuple(name.strip() for name in columns)
+    return FoundTable(cells, columns=names, dtypes=tuple(str(kind) for kind in frame.dtypes), lines=lines)
+
+
+def _texts(column: Any) -> list[str]:
+    """Return the cells of a column of a frame; an empty text where there is none."""
+    import pandas as pd
+
+    there = column.notna()
+    if pd.api.types.is_datetime64_any_dtype(column):
+        days = bool((column[there].dt.normalize() == column[there]).all())
+        column = column.dt.tz_convert("UTC").dt.tz_localize(None) if getattr(column.dt, "tz", None) else column
+        written = column.dt.strftime("%Y-%m-%d" if days else "%Y-%m-%d %H:%M:%S.%f")
+        if not days and bool((column[there].dt.microsecond == 0).all()):
+            written = column.dt.strftime("%Y-%m-%d %H:%M:%S")
+    elif pd.api.types.is_float_dtype(column):
+        written = column.map(lambda value: repr(float(value)), na_action="ignore")
+    else:
+        written = column.map(str, na_action="ignore")
+    return [str(text).strip() if known else "" for text, known in zip(written, there, strict=True)]
+
+
+def names_of(path: pathlib.Path) -> list[str]:
+    """Return the first row of a table, or the names of the columns of a .parquet."""
+    if path.suffix.lower() == ".parquet":
+        return list(map(str, read_parquet(path).columns))
+    head = _head(path)
+    return head[0] if head else []
+
+
+def _head(path: pathlib.Path) -> list[list[str]]:
+    """Return the first rows; none where there are quotes that no table has, which is told by who reads the whole."""
+    text = beginning_of(path)
+    whole = text.rpartition("\n")[0] if text.count("\n") > 1 else text
+    try:
+        return [[cell.strip() for cell in row] for _, row in itertools.islice(rows_of(whole), LOOKED + 1)]
+    except csv.Error:
+        return []
+
+
+def holds_words(path: pathlib.Path) -> bool:
+    """Tell whether a table has a column, but for the label, whose cells are words for the most part.
+
+    Misspelt numbers make no column of words; nor does a table have one if its first row has no names.
+    """
+    if path.suffix.lower() == ".parquet":
+        frame = read_parquet(path).head(LOOKED)
+        if not len(frame) or not len(frame.columns):
+            return False
+        names = list(map(str, frame.columns))
+        rows = [[_texts(frame.iloc[:, j])[i] for j in range(len(names))] for i in range(len(frame))]
+    else:
+        head = _head(path)
+        names, rows = (head[0], head[1:]) if head else ([], [])
+    if all_numbers(names):
+        return False
+    return any(_are_words([row[j] for row in rows if len(row) == len(names)]) for j in _unlabelled(names))
+
+
+def _unlabelled(names: Sequence[str]) -> list[int]:
+    return [j for j, name in enumerate(names) if name.lower() not in LABEL_NAMES]
+
+
+def _are_words(cells: Sequence[str]) -> bool:
+    there = [cell for cell in cells if cell.lower() not in BLANK]
+    return 2 * sum(number(cell.replace("_", "")) is None for cell in there) > len(there)

@@ -1,0 +1,80 @@
+"""Round bounds and edges for numbers."""
+
+import math
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+
+from feller.data.table.form import NumberForm
+from feller.data.table.numerical import Numerical
+
+SINGLE = 64
+"""Numbers between the bounds, at most, for each to have a bin of its own."""
+PARTS = 20
+"""Bins of about equal shares, otherwise."""
+HEAVY = 0.05
+"""Share from which a value has a code of its own."""
+
+
+def round_step(width: Decimal, *, up: bool) -> Decimal:
+    """Return the 1, 2 or 5 times a power of ten that is next to a width, not below it or not above it."""
+    power = Decimal(1).scaleb(width.adjusted())
+    steps = [power * i for i in (1, 2, 5, 10)]
+    return (
+        next(step for step in steps if step >= width) if up else next(step for step in reversed(steps) if step <= width)
+    )
+
+
+def bounds_around(least: Decimal, largest: Decimal, unit: Decimal) -> tuple[Decimal, Decimal]:
+    """Return round numbers beyond the least and the largest of data; on one side of zero they stay there."""
+    step = max(unit, round_step(max(largest - least, unit) / PARTS, up=True))
+    low, high = math.floor(least / step) * step, math.ceil(largest / step) * step
+    low, high = low - step if low == least != 0 else low, high + step if high == largest != 0 else high
+    return (max(low, Decimal(0)) if least >= 0 else low), (min(high, Decimal(0)) if largest <= 0 else high)
+
+
+def numerical(
+    name: str,
+    counts: Mapping[Decimal, int],
+    form: NumberForm,
+    missing: str | None = None,
+    also_missing: tuple[str, ...] = (),
+    dtype: str | None = None,
+) -> Numerical:
+    """Describe a column by how often it has each number."""
+    unit = Decimal(1).scaleb(-form.decimals)
+    n = sum(counts.values())
+    low, high = bounds_around(min(counts), max(counts), unit)
+    if (high - low) / unit < SINGLE:
+        edges, heavy, bins = (), (), int((high - low) / unit) + 1
+    else:
+        often = [value for value, count in counts.items() if count >= HEAVY * n and value % unit == 0]
+        rest = {value: count for value, count in counts.items() if value not in often}
+        edges, heavy, bins = even_edges(rest, low, high, unit), tuple(map(float, sorted(often))), None
+    settled = bins if not edges else None
+    return Numerical(name, float(low), float(high), edges, settled, heavy, False, form, missing, also_missing, dtype)
+
+
+def even_edges(counts: Mapping[Decimal, float | int], low: Decimal, high: Decimal, unit: Decimal) -> tuple[float, ...]:
+    """Return round edges between bins that hold about equal shares."""
+    values = sorted(counts)
+    total, seen, cuts = sum(counts.values()), 0.0, []
+    for value in values:
+        seen += counts[value]
+        while len(cuts) < PARTS - 1 and seen >= (len(cuts) + 1) * total / PARTS:
+            cuts.append(value)
+    ends = [low, *cuts, high]
+    edges = {_near(ends, i, unit, finest(high - low)) for i in range(1, len(ends) - 1)}
+    return tuple(float(edge) for edge in sorted(edges) if low < edge <= high)
+
+
+def _near(ends: Sequence[Decimal], i: int, unit: Decimal, fine: Decimal) -> Decimal:
+    """Return a round number within half of the way to the neighbours, of three digits or those that the range has."""
+    gap = (ends[i + 1] - ends[i - 1]) / 4
+    digits = finest(ends[i]) if ends[i] else fine
+    step = max(unit, min(fine, digits), round_step(gap, up=False) if gap > 0 else unit)
+    return round(ends[i] / step) * step
+
+
+def finest(span: Decimal) -> Decimal:
+    """Return the power of ten that edges in a range of this width are multiples of: its third digit."""
+    return Decimal(1).scaleb(span.adjusted() - 2)

@@ -1,0 +1,104 @@
+"""What is public about a table: its columns, and which cells they may have."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from feller.data.table.categorical import Boolean, Categorical
+from feller.data.table.column import Column, Modelled
+from feller.data.table.numerical import Numerical
+from feller.data.table.rules import Constraint, Pair, pairs_of
+from feller.data.table.unmodelled import Derived
+from feller.errors import InputError
+from feller.record import nearest
+
+MOST_SOURCES = 10_000
+"""Numbers from which a column may be derived, at most."""
+
+
+@dataclass(frozen=True)
+class Schema:
+    """All columns of a table in their order."""
+
+    columns: tuple[Column, ...]
+    outside: Literal["refuse", "clip"] = "refuse"
+    """What is done with a cell that its column may not hold, and a row that breaks a rule."""
+    unit: str = "row"
+    """What privacy is given to: each row is one person's, and all of theirs."""
+    rules: tuple[Constraint, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [column.name for column in self.columns]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise InputError(f"two columns are called {twice!r}; rename one")
+        if any(not name or name != name.strip() for name in names):
+            raise InputError("every column has a name, without blanks around it; give it one")
+        if self.unit != "row":
+            raise InputError(
+                f'expected the unit "row", got {self.unit!r}; where people have several rows, keep one of each person'
+            )
+        if not self.modelled:
+            raise InputError("no column is left that a model could learn; describe one as categorical or numerical")
+        for column in self.columns:
+            if isinstance(column, Derived):
+                self._check_derived(column)
+        _ = self.pairs
+
+    @cached_property
+    def modelled(self) -> tuple[Modelled, ...]:
+        """The columns with codes."""
+        return tuple(column for column in self.columns if isinstance(column, Modelled))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all columns."""
+        return tuple(column.name for column in self.columns)
+
+    @cached_property
+    def counts(self) -> tuple[int, ...]:
+        """Number of codes of each modelled column."""
+        return tuple(column.count for column in self.modelled)
+
+    @cached_property
+    def pairs(self) -> tuple[Pair, ...]:
+        """The rules as tables over codes of two modelled columns, which form a forest."""
+        return pairs_of(self.rules, self.modelled)
+
+    def place(self, name: str) -> int:
+        """Return the place of a column among those modelled.
+
+        Raises:
+            InputError: If there is none of that name.
+        """
+        known = [column.name for column in self.modelled]
+        if name not in known:
+            raise InputError(f"no model sees a column {name!r}: {nearest(name, known)}")
+        return known.index(name)
+
+    def _check_derived(self, column: Derived) -> None:
+        source = next((other for other in self.modelled if other.name == column.source), None)
+        if not isinstance(source, Categorical | Boolean | Numerical):
+            raise InputError(
+                f"column {column.name!r}: expected a source that is categorical, boolean or numerical, got"
+                f" {column.source!r}: {nearest(column.source, [other.name for other in self.modelled])}"
+            )
+        lacking = next((cell for cell in _possible_cells(source) if cell not in column.mapping), None)
+        if lacking is not None:
+            raise InputError(
+                f"column {column.name!r}: the mapping says nothing for {source.name} = {lacking!r}; add it"
+            )
+
+
+def _possible_cells(column: Categorical | Boolean | Numerical) -> Iterator[str]:
+    """Yield all cells that a column can have."""
+    if isinstance(column, Numerical):
+        first, last = column.levels.starts[0], column.levels.last
+        if last - first >= MOST_SOURCES:
+            raise InputError(f"column {column.name!r} has too many numbers for another to follow from each of them")
+        yield from map(column.form.write, range(first, last + 1))
+    else:
+        yield from column.own_names
+    if column.missing is not None:
+        yield column.missing

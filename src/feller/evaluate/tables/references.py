@@ -1,0 +1,27 @@
+"""Tables that show on which scale the numbers of a synthetic table lie; a table is codes, one row for each example."""
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from feller.draws import Draws
+
+
+def drawn_again(codes: Int64[Tensor, "n k"], size: int, draws: Draws) -> Int64[Tensor, "size k"]:
+    """Draw rows with replacement: as near to the table as rows that know its law can come, and all of them copies."""
+    return codes[draws.at("drawn again").integers(len(codes), (size,))]
+
+
+def unrelated(codes: Int64[Tensor, "n k"], draws: Draws) -> Int64[Tensor, "n k"]:
+    """Shuffle each column on its own: every column keeps its shares, and no column tells of another."""
+    columns = [codes[_order(len(codes), draws.named("column", j)), j] for j in range(codes.shape[1])]
+    return torch.stack(columns, 1)
+
+
+def some(codes: Int64[Tensor, "n k"], most: int, draws: Draws) -> Int64[Tensor, "m k"]:
+    """Return so many rows at most, each once, chosen at random."""
+    return codes if len(codes) <= most else codes[_order(len(codes), draws)[:most]]
+
+
+def _order(n: int, draws: Draws) -> Int64[Tensor, " n"]:
+    return torch.randperm(n, generator=draws.at("order").shared())

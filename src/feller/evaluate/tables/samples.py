@@ -1,0 +1,46 @@
+"""How good rows are that a model of a table made."""
+
+import torch
+
+from feller.data.modality import Dataset
+from feller.data.table.dates import Datetime
+from feller.data.table.modality import Table
+from feller.data.table.numerical import Numerical
+from feller.draws import Draws
+from feller.errors import InputError
+from feller.evaluate.tables.quality import Numbers, table_quality
+from feller.evaluate.tables.shape import Rules
+
+
+def samples_quality(samples: Dataset, train: Dataset, held_out: Dataset, draws: Draws) -> Numbers:
+    """Compare rows with those they were learned from and with held-out ones, column by column and together.
+
+    What they are worth is measured by how well the last column that is modelled is told from the others.
+
+    Raises:
+        InputError: If the data are no table.
+    """
+    kind = train.modality
+    if not isinstance(kind, Table):
+        raise InputError(f"expected a table, got {kind.called}")
+    columns = kind.schema.modelled
+    made, learned, unseen = (kind.coarse(data.values) for data in (samples, train, held_out))
+    return table_quality(
+        made,
+        learned,
+        unseen,
+        [len(column.coarse_names) for column in columns],
+        ordered=[isinstance(column, Numerical | Datetime) for column in columns],
+        target=len(columns) - 1 if len(columns) > 1 else None,
+        names=[column.name for column in columns],
+        rules=rules_of(kind),
+        draws=draws,
+    )
+
+
+def rules_of(kind: Table) -> Rules | None:
+    """Return what tells which rows keep the rules of a schema; None where there are none."""
+    pairs = [(pair.first, pair.second, torch.from_numpy(pair.allowed)) for pair in kind.schema.pairs]
+    if not pairs:
+        return None
+    return lambda codes: torch.stack([allowed[codes[:, a], codes[:, b]] for a, b, allowed in pairs]).all(0)

@@ -1,0 +1,168 @@
+"""From what is asked of a new fit to its data and its recipe."""
+
+import pathlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from feller.code import fingerprint as file_hash
+from feller.data.aim import aimed
+from feller.data.find import table_cells
+from feller.data.modality import Dataset, Modality
+from feller.data.read import EXAMPLE, read
+from feller.data.table.modality import Table
+from feller.errors import UsageError
+from feller.journeys.asked import Asked, asked_of, parted, print_of, same_data
+from feller.journeys.guard import Charged, Wish, apart, check_private, find_columns, guard, plan
+from feller.model import Model, load_model
+from feller.paths import Estimates
+from feller.privacy.ledger import Ledger
+from feller.recipes import Recipe, find_recipe
+from feller.run import Run, open_run
+from feller.train.engine import engine
+
+TABLES = (".csv", ".tsv", ".gz", ".parquet")
+"""Files whose columns are found privately."""
+FEW = 10
+"""Examples below which a model learns them by heart and nothing else."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opening:
+    """What a new fit is asked, as `fit` explains it."""
+
+    data: str
+    recipe: str
+    size: str | None
+    seed: int
+    longest: int | None
+    space: str | None
+    project: bool
+    vocabulary: str | None
+    target: tuple[str, ...]
+    start_from: str | None
+    schema: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class Begun:
+    """A fit that is about to train."""
+
+    asked: Asked
+    dataset: Dataset
+    recipe: Recipe
+    older: Model | None
+    """Where the weights start, and what a recipe of two stages learns from."""
+    ledger: Ledger | None = None
+    """What a private one has spent so far."""
+    frequencies: dict[str, tuple[float, ...]] | None = None
+    """Noisy shares of the classes of each condition; None where the exact ones may be told."""
+
+
+def begin(opening: Opening, wish: Wish | None, change: Callable[[Recipe], Recipe]) -> Begun:
+    """Read data, choose a recipe, and, where that is asked, see to it that nothing else is known of the rows.
+
+    Raises:
+        InputError: If the data are not what they must be.
+        UsageError: If an argument is wrong.
+    """
+    start = open_run(opening.start_from) if opening.start_from else None
+    older = load_model(start) if start else None
+    if wish is not None and engine().ranks > 1:
+        raise UsageError(
+            "several processes would each find other noise; begin a private run with one, --resume with more"
+        )
+    dataset, charged = _read(opening, wish, older.description.modality if older else None)
+    dataset = aimed(dataset, opening.target) if opening.target else dataset
+    if wish is None and isinstance(dataset.modality, Table):
+        dataset = dataset.seen_as(dataset.modality.with_shares_of(dataset.values))
+    size = opening.size or "small"
+    name, recipe = find_recipe(opening.recipe, dataset, size, older)
+    recipe = change(recipe)
+    _check_target(recipe, name, opening.target, older)
+    if wish is not None:
+        check_private(apart(recipe))
+        if start is not None:
+            _check_public(start, opening.data, dataset)
+    asked = Asked(
+        data=opening.data,
+        recipe=name,
+        size=opening.size or (asked_of(start).size if start else "small"),
+        seed=opening.seed,
+        longest=opening.longest,
+        space=opening.space,
+        project=opening.project,
+        vocabulary=opening.vocabulary,
+        target=opening.target,
+        schema=opening.schema,
+        start_from=str(start.path) if start else None,
+        start_hash=file_hash(start.average) if start else "",
+        held_out=recipe.held_out,
+        fingerprint=print_of(dataset, wish.source("fingerprint").take(8).hex() if wish else None),
+        code=file_hash(pathlib.Path(name.rpartition(":")[0])) if ":" in name else "",
+        notes=() if wish else (*dataset.notes, *_few(dataset)),
+    )
+    if wish is None:
+        return Begun(asked, dataset.seen_as(recipe.modality or dataset.modality), recipe, older)
+    guarded = guard(wish, dataset, parted(asked, dataset, private=True)[0], charged)
+    dataset = guarded.dataset
+    recipe, planned = plan(wish, guarded, change(find_recipe(name, dataset, size, older)[1]))
+    dataset = dataset.seen_as(recipe.modality or dataset.modality)
+    return Begun(replace(asked, private=planned), dataset, recipe, older, guarded.ledger, guarded.frequencies)
+
+
+def _read(opening: Opening, wish: Wish | None, like: Modality | None) -> tuple[Dataset, Charged]:
+    """Read the data; where privacy is asked of a table that nobody described, find its columns privately."""
+    asked: dict[str, Any] = {
+        "size": opening.longest,
+        "like": like,
+        "space": opening.space,
+        "project": opening.project,
+        "vocabulary": opening.vocabulary,
+    }
+    path = pathlib.Path(opening.data)
+    described = opening.schema is not None or like is not None or opening.data.startswith(EXAMPLE)
+    if wish is not None and not described and path.suffix.lower() in TABLES:
+        schema, charged = find_columns(wish, table_cells(path))
+        return read(opening.data, schema=schema, **asked), charged
+    dataset = read(opening.data, schema=opening.schema, **asked)
+    if wish is not None and not described and isinstance(dataset.modality, Table):
+        raise UsageError(
+            f"the columns of {opening.data} were described by its cells, which is not private; give --schema, or a"
+            f" table in a file of its own ({', '.join(TABLES)})"
+        )
+    return dataset, Charged()
+
+
+def _check_public(start: Run, data: str, dataset: Dataset) -> None:
+    """Refuse to begin with a model that saw the rows which are to be protected.
+
+    Raises:
+        UsageError: Then.
+    """
+    before = asked_of(start)
+    if before.data == data or (before.fingerprint and same_data(before, dataset)):
+        raise UsageError(
+            f"{start.path} was fitted to {before.data}, the rows that are to be protected, and what it knows of them"
+            " would not be counted; start from a model of public data, or leave --start-from out"
+        )
+
+
+def _check_target(recipe: Recipe, name: str, target: tuple[str, ...], older: Model | None) -> None:
+    """Refuse what a regressor cannot be, or a recipe that would take no notice of a target.
+
+    Raises:
+        UsageError: Then.
+    """
+    tells = isinstance(recipe.objective.path, Estimates)
+    if target and not tells:
+        raise UsageError(f"the recipe {name} draws data and tells no {target[0]}; use --recipe regressor")
+    if older is not None and (tells or isinstance(older.description.path, Estimates)):
+        raise UsageError("a regressor starts from fresh weights, and nothing starts from one; leave out --start-from")
+
+
+def _few(dataset: Dataset) -> list[str]:
+    """Warn of data that are too few to learn from."""
+    if len(dataset) >= FEW:
+        return []
+    return [f"examples to learn from: {len(dataset)}, fewer than {FEW}; the model can do little but repeat them"]

@@ -1,0 +1,60 @@
+"""From a table to a schema that its owner edits."""
+
+import pathlib
+from typing import Any
+
+from feller.data.find import table_cells
+from feller.data.found import about
+from feller.data.read import EXAMPLE, read
+from feller.data.table.detect import detect
+from feller.data.table.lint import lint
+from feller.data.table.modality import Table
+from feller.data.table.written import KINDS, write_schema
+from feller.errors import InputError, UsageError
+
+GUESSED = (
+    "this was guessed from the rows, so it is not private before somebody has gone through it: keep only bounds,"
+    " edges and values that are known without them"
+)
+KNOWN = "this is from the documentation of the data, not from their rows"
+
+
+def describe(source: str, out: str) -> dict[str, Any]:
+    """Write what the columns of a table look like, or, of an example, its public schema.
+
+    Returns:
+        The number of rows, the kind of each column, where the schema is, and what in it may betray people.
+
+    Raises:
+        InputError: If the table is damaged, or there is such a file, which somebody may have edited.
+        UsageError: If there is no such example.
+    """
+    path = pathlib.Path(out)
+    if path.exists():
+        raise InputError(
+            f"{path} is there already, and may have been edited; name another file with --out, or remove it"
+        )
+    if source.startswith(EXAMPLE):
+        modality, n = _example(source)
+        schema = modality.schema
+    else:
+        with about(source):
+            found = table_cells(pathlib.Path(source))
+            schema, n = detect(found), len(found.values)
+    write_schema(schema, path)
+    names = {cls: kind for kind, cls in KINDS.items()}
+    return {
+        "data": source,
+        "rows": n,
+        "schema": str(path),
+        "columns": {column.name: names[type(column)] for column in schema.columns},
+        "warnings": list(lint(schema, n)),
+        "note": KNOWN if source.startswith(EXAMPLE) else GUESSED,
+    }
+
+
+def _example(source: str) -> tuple[Table, int]:
+    data = read(source)
+    if not isinstance(data.modality, Table):
+        raise UsageError(f"{source} is no table with a schema; example:adult is one")
+    return data.modality, len(data)

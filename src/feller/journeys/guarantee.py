@@ -1,0 +1,36 @@
+"""What privacy was planned for a run."""
+
+from dataclasses import dataclass
+
+from feller.privacy.expense import Subsampled
+from feller.privacy.noise import Noise, Repeatable, Secret
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guarantee:
+    """What was planned; a run's record holds it."""
+
+    epsilon: float
+    """That is never spent more than."""
+    delta: float
+    n: int
+    """Rows that are learned from, which is taken for public."""
+    sigma: float
+    """Noise of the gradients, in clip norms."""
+    clip: float
+    """Longest gradient of one row."""
+    batch: int
+    """Rows of a step on average: each is in it with the chance batch / n."""
+    steps: int
+    """At most."""
+    unsafe_seed: int | None = None
+    """Seed from which anybody can tell the noise; None where nobody can."""
+
+    def source(self, *name: object) -> Noise:
+        """Return where noise comes from; a name must not come twice."""
+        return Secret() if self.unsafe_seed is None else Repeatable(self.unsafe_seed, *name)
+
+    @property
+    def step(self) -> Subsampled:
+        """What one step costs."""
+        return Subsampled("training", self.sigma, self.batch / self.n, 1)

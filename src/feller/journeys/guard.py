@@ -1,0 +1,254 @@
+"""What a private fit may know of its rows before it is trained, and what that costs."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from feller.couplings import Independent
+from feller.data.found import FoundTable
+from feller.data.images.modality import Images
+from feller.data.modality import Dataset
+from feller.data.table.modality import Table
+from feller.data.table.private import find_domain
+from feller.data.table.schema import Schema
+from feller.errors import UsageError
+from feller.journeys.guarantee import Guarantee
+from feller.objective import Bound, Objective
+from feller.paths import Estimates
+from feller.privacy.calibrate import calibrate, steps_within
+from feller.privacy.concentrated import rho_of
+from feller.privacy.expense import Expense, Gaussian
+from feller.privacy.ledger import Ledger, default_delta
+from feller.privacy.noise import Noise, Repeatable, Secret
+from feller.privacy.one_way import check_budget, one_way_sigma
+from feller.privacy.simplex import on_simplex
+from feller.recipes import Recipe
+from feller.times import Stratified
+
+CLASSES = 0.02
+"""Share of the budget, in rho, that counting classes takes, where these are all that is counted."""
+COLUMNS = 0.1
+"""Share of the budget, in rho, and of delta, that finding columns takes, where no schema says what they are."""
+ASKED = 3
+"""How often a column is counted for that, at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What a person asks of privacy."""
+
+    epsilon: float | None = None
+    """To be spent; noise is chosen so that the planned steps spend it."""
+    delta: float | None = None
+    """Chance that the guarantee does not cover; by default min(1e-5, 1 / n^1.1)."""
+    noise: float | None = None
+    """Noise of the gradients in clip norms, instead of epsilon."""
+    stop_at: float | None = None
+    """Epsilon before which training stops, with `noise`."""
+    unsafe_seed: int | None = None
+    """Seed from which anybody can tell the noise, for tests; without one it comes from the system."""
+
+    def __post_init__(self) -> None:
+        if (self.epsilon is None) == (self.noise is None):
+            raise UsageError("private training takes --epsilon, or --noise with --stop-at-epsilon; give one of both")
+        if self.epsilon is not None and self.stop_at is not None:
+            raise UsageError("--stop-at-epsilon goes with --noise; --epsilon alone is spent by the planned steps")
+        if self.noise is not None and self.stop_at is None:
+            raise UsageError("--noise needs --stop-at-epsilon, which says when to stop")
+        for name, value in (("--epsilon", self.epsilon), ("--noise", self.noise), ("--stop-at-epsilon", self.stop_at)):
+            if value is not None and not 0 < value < math.inf:
+                raise UsageError(f"{name} must be above 0 and finite, got {value:g}")
+
+    @property
+    def most(self) -> float:
+        """Epsilon that may be spent."""
+        return self.epsilon if self.epsilon is not None else self.stop_at or 0.0
+
+    def source(self, *name: object) -> Noise:
+        """Return where noise comes from."""
+        return Secret() if self.unsafe_seed is None else Repeatable(self.unsafe_seed, *name)
+
+
+@dataclass(frozen=True, eq=False)
+class Guarded:
+    """Data that tell of their rows nothing that is not paid for."""
+
+    dataset: Dataset
+    """With noisy shares, where the modality tells any."""
+    ledger: Ledger
+    """What was spent so far."""
+    frequencies: dict[str, tuple[float, ...]]
+    """Noisy shares of the classes of each condition."""
+
+
+@dataclass(frozen=True, eq=False)
+class Charged:
+    """What was paid for columns that no schema described."""
+
+    expenses: tuple[Expense, ...] = ()
+    delta: float = 0.0
+    """Chance that a word of one row alone was told."""
+
+
+def find_columns(wish: Wish, found: FoundTable) -> tuple[Schema, Charged]:
+    """Find what the columns of a table hold, with noise.
+
+    Raises:
+        UsageError: If delta does not suit so many rows.
+        InputError: If the noise leaves no column.
+    """
+    n = len(found.values)
+    delta = default_delta(n) if wish.delta is None else wish.delta
+    sigma = math.sqrt(ASKED * len(found.columns) / (2 * COLUMNS * rho_of(wish.most, delta)))
+    schema, charges = find_domain(found, sigma, COLUMNS * delta, wish.source("columns"))
+    spent = tuple(Gaussian(charge.what, charge.sigma) for charge in charges)
+    return schema, Charged(spent, sum(charge.delta for charge in charges))
+
+
+def guard(wish: Wish, dataset: Dataset, learned: Dataset, charged: Charged) -> Guarded:
+    """Replace what a modality tells of its rows by what is public or noisy.
+
+    Args:
+        wish: How private.
+        dataset: What was read.
+        learned: The part of it that is learned from, whose rows are protected.
+        charged: What finding the columns cost.
+
+    Raises:
+        UsageError: If epsilon or delta do not suit so many rows, or the kind of data has statistics of its rows.
+    """
+    n, kind = len(learned), dataset.modality
+    delta = default_delta(n) if wish.delta is None else wish.delta
+    ledger = Ledger(charged.expenses, delta, n, charged.delta)
+    if isinstance(kind, Table):
+        shares, cost = _shares(wish, kind, learned, delta)
+        return Guarded(replace(dataset, modality=replace(kind, shares=shares)), ledger.with_(cost), {})
+    if isinstance(kind, Images):
+        found, costs = _classes(wish, kind, learned, delta)
+        return Guarded(dataset, replace(ledger, expenses=costs), found)
+    raise UsageError(
+        f"these data are {kind.called}, whose model holds statistics of the rows that no noise covers; private training"
+        " takes tables with a schema (--schema), and pictures"
+    )
+
+
+def _shares(wish: Wish, kind: Table, rows: Dataset, delta: float) -> tuple[tuple[tuple[float, ...], ...], Expense]:
+    """Count the values of each column with noise, all columns at once."""
+    rooms = tuple(len(column.coarse_names) for column in kind.schema.modelled)
+    check_budget(wish.most, delta, rooms, len(rows))
+    sigma, noise = one_way_sigma(wish.most, delta, len(rooms)), wish.source("shares")
+    levels = kind.coarse(rows.values)
+    shares = []
+    for level, room in zip(levels.T, rooms, strict=True):
+        noisy = torch.bincount(level, minlength=room) + noise.discrete_normal(sigma, (room,))
+        shares.append(tuple(on_simplex(noisy.double() / len(rows)).tolist()))
+    return tuple(shares), Gaussian("counts of the values of each column", sigma / math.sqrt(len(rooms)))
+
+
+def _classes(
+    wish: Wish, kind: Images, rows: Dataset, delta: float
+) -> tuple[dict[str, tuple[float, ...]], tuple[Expense, ...]]:
+    """Count the classes with noise."""
+    found, costs = {}, []
+    for name, classes in kind.conditions.items():
+        sigma = one_way_sigma(wish.most, delta, 1, CLASSES)
+        counted = torch.bincount(rows.given[name], minlength=len(classes))
+        noisy = counted + wish.source("classes", name).discrete_normal(sigma, (len(classes),))
+        found[name] = tuple(on_simplex(noisy.double() / len(rows)).tolist())
+        costs.append(Gaussian(f"counts of each {name}", sigma))
+    return found, tuple(costs)
+
+
+def plan(wish: Wish, guarded: Guarded, recipe: Recipe, clip: float = 1.0) -> tuple[Recipe, Guarantee]:
+    """Choose the noise for the planned steps, or the steps for a noise.
+
+    Raises:
+        UsageError: If the recipe cannot be private, counts minutes, or the budget is too small for one step.
+    """
+    recipe = apart(recipe)
+    check_private(recipe)
+    ledger, train = guarded.ledger, recipe.train
+    n = ledger.n
+    if train.batch > n:
+        raise UsageError(f"a batch of {train.batch:,} is more than the {n:,} rows; take --train.batch {max(1, n // 4)}")
+    rate = train.batch / n
+    if wish.noise is None:
+        if train.steps is None:
+            raise UsageError(
+                "private training counts the steps that its noise is planned for: give --steps, not --minutes"
+            )
+        steps = train.steps
+        sigma = calibrate(wish.most, ledger.open, rate, steps, ledger.expenses)
+    else:
+        sigma = wish.noise
+        may = steps_within(wish.most, ledger.open, sigma, rate, ledger.expenses)
+        if not may:
+            raise UsageError(
+                f"with --noise {sigma:g} a single step spends more than epsilon {wish.most:g}; take more noise, or"
+                " smaller batches (--train.batch)"
+            )
+        steps = min(may, train.steps or may)
+    guarantee = Guarantee(
+        epsilon=wish.most,
+        delta=ledger.delta,
+        n=n,
+        sigma=sigma,
+        clip=clip,
+        batch=train.batch,
+        steps=steps,
+        unsafe_seed=wish.unsafe_seed,
+    )
+    return replace(recipe, train=replace(train, steps=steps, minutes=None)), guarantee
+
+
+def apart(recipe: Recipe) -> Recipe:
+    """Return a recipe whose times are drawn for each row by itself: on a comb, one row more would move all others."""
+    objective: Any = recipe.objective
+    law = getattr(objective, "law", None)
+    return replace(recipe, objective=replace(objective, law=law.law)) if isinstance(law, Stratified) else recipe
+
+
+def check_private(recipe: Recipe) -> None:
+    """Refuse what makes rows look at each other, or learns from more than the rows.
+
+    Raises:
+        UsageError: Then; names it.
+    """
+    objective: Any = recipe.objective
+    taught = isinstance(objective, Bound) or type(objective).taught is not Objective.taught
+    coupling = getattr(objective, "coupling", Independent())
+    refused: dict[str, bool] = {
+        f"the coupling {type(coupling).__name__}, by which rows choose each other's noise": not isinstance(
+            coupling, Independent
+        ),
+        "pairs of an older model": recipe.pairs > 0,
+        f"the objective {type(objective).__name__}, which learns from an older model": taught,
+        "a regressor, whose targets are scaled by the rows": isinstance(objective.path, Estimates),
+        "times on a comb, of which each row moves the others'": isinstance(getattr(objective, "law", None), Stratified),
+        "examples that serve several steps": recipe.train.replay > 1,
+    }
+    wrong = next((what for what, found in refused.items() if found), None)
+    if wrong is not None:
+        raise UsageError(f"private training refuses {wrong}; take another recipe")
+
+
+def check_goes_on(planned: Guarantee, recipe: Recipe) -> None:
+    """Refuse changes with which the ledger of a resumed run would lie.
+
+    Raises:
+        UsageError: Then.
+    """
+    check_private(recipe)
+    train = recipe.train
+    if train.batch != planned.batch:
+        raise UsageError(
+            f"this run's privacy was planned for batches of {planned.batch:,}, not {train.batch:,}: its ledger would"
+            " lie; leave --train.batch out, or start a new run"
+        )
+    if train.steps is None or train.steps > planned.steps:
+        raise UsageError(
+            f"this run's privacy was planned for {planned.steps:,} steps; more would spend more than epsilon"
+            f" {planned.epsilon:g}: start a new run"
+        )

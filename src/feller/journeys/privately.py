@@ -1,0 +1,63 @@
+"""A training in which no row shows."""
+
+import math
+from dataclasses import replace
+
+from feller.data.modality import Dataset
+from feller.errors import InputError
+from feller.journeys.guarantee import Guarantee
+from feller.journeys.learn import Prepared
+from feller.journeys.purse import Purse
+from feller.privacy.clipping import Fixed
+from feller.privacy.gradient import Private
+from feller.privacy.ledger import Ledger
+from feller.privacy.sampling import poisson_batches
+from feller.run import Run
+from feller.train.engine import Engine
+from feller.train.loop import Report
+
+
+def privately(run: Run, ready: Prepared, planned: Guarantee, ledger: Ledger, rows: Dataset, here: Engine) -> Prepared:
+    """Return the training with gradients of single rows cut and noised, and batches that are paid for.
+
+    What a row meets, such as its source point, follows from its place in the batch, and so from the other rows; the
+    guarantee is that of the average over such draws, which holds as long as nobody knows them: their seed is secret.
+
+    Args:
+        run: Where the ledger is kept.
+        ready: The same training without privacy.
+        planned: Its noise, its steps, its batches.
+        ledger: What was spent so far.
+        rows: What is learned from.
+        here: Device and processes.
+    """
+    purse = Purse(run, ledger, planned, writes=here.is_first)
+    noise = planned.source("training", here.rank, purse.steps)
+    data = {"x_1": rows.values, "given": rows.given}
+    draw = poisson_batches(data, planned.batch, planned.source("batches", here.rank, purse.steps), rows.modality.encode)
+    return replace(
+        ready,
+        seed=int(planned.source("examples", here.rank, purse.steps).integers(2**62, (1,))),
+        feed=lambda tell: purse.batches(draw),
+        gradient=Private(sigma=planned.sigma, clip=Fixed(planned.clip), noise=noise, rank=here.rank),
+        summary=f"{ready.summary}; epsilon {planned.epsilon:g} at delta {planned.delta:.3g}",
+        check=_check,
+        tells_loss=False,
+        spent=lambda: purse.empty,
+        open=lambda: purse.open(ready.learner.step),
+        close=purse.close,
+    )
+
+
+def _check(report: Report) -> float:
+    """Refuse a step that spoiled the weights; the loss is not looked at.
+
+    Raises:
+        InputError: Then.
+    """
+    if not math.isfinite(report.gradient.item()):
+        raise InputError(
+            f"the gradient became infinite at step {report.step}; a lower rate (--train.lr {report.lr / 3:.1g}) mostly"
+            " helps. What was spent stays spent"
+        )
+    return math.nan

@@ -1,0 +1,60 @@
+"""What a private run promises, in numbers and in words."""
+
+import math
+from typing import Any
+
+from feller.data.modality import Modality
+from feller.data.table.modality import Table
+from feller.journeys.asked import Asked, example_of
+from feller.privacy.ledger import Ledger
+
+OWNER = (
+    "This page and its numbers were measured on the rows themselves, and are not covered by the guarantee: they are"
+    " for the owner of the rows, and so is judge.safetensors, where there is one. What may be given away are samples,"
+    " and the model: model.json, average.safetensors, weights.safetensors, state.safetensors, ledger.json, recipe.json."
+)
+MOST = 700.0
+"""Epsilon beyond which e^epsilon is no number any more."""
+
+
+def promised(ledger: Ledger) -> dict[str, Any]:
+    """Return the numbers of a guarantee: `epsilon` is the least that is known to hold."""
+    return {
+        "epsilon": ledger.epsilon(),
+        "delta": ledger.delta,
+        "epsilon_rdp": ledger.epsilon("rdp"),
+        "rows_protected": ledger.n,
+    }
+
+
+def sentence(ledger: Ledger, asked: Asked, kind: Modality) -> str:
+    """Say what is guaranteed, so that it can be quoted."""
+    epsilon = ledger.epsilon()
+    factor = math.exp(min(epsilon, MOST))
+    seeded = (
+        " The noise was drawn from a seed that is written down, so that NOTHING is protected from who knows it."
+        if asked.private is not None and asked.private.unsafe_seed is not None
+        else ""
+    )
+    start = f" The model {asked.start_from} that it began with is taken for public, too." if asked.start_from else ""
+    return (
+        f"The model and everything drawn from it satisfy ({_up(epsilon)}, {ledger.delta:.3g})-differential privacy"
+        f" with respect to adding or removing one row of the {ledger.n:,} rows of {asked.data} that were learned from:"
+        f" whatever anybody learns from them is at most {_up(factor)} times as likely as it would be without any one"
+        f" row, but for a chance of {ledger.delta:.3g}. {_public(asked, kind)} are taken for public; who has several"
+        f" rows is protected less.{start}{seeded}"
+    )
+
+
+def _public(asked: Asked, kind: Modality) -> str:
+    if not isinstance(kind, Table):
+        return "The number of rows, the size and the levels of the pictures, and the names of their classes"
+    if asked.schema or asked.start_from or example_of(asked):
+        return "The number of rows and the description of the columns"
+    return "The number of rows, and the names, the order and the types of the columns"
+
+
+def _up(value: float) -> str:
+    """Write a number with three digits, rounded up."""
+    digits = 2 - math.floor(math.log10(value)) if value > 0 else 2
+    return f"{math.ceil(value * 10**digits - 1e-9) / 10**digits:.{max(digits, 0)}f}"

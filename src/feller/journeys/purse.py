@@ -1,0 +1,93 @@
+"""Steps of a private training are paid for before they are taken."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from feller.errors import InputError
+from feller.journeys.guarantee import Guarantee
+from feller.privacy.expense import Subsampled
+from feller.privacy.ledger import Ledger
+from feller.record import from_data, to_data
+from feller.run import Run
+
+AHEAD = 25
+"""Steps that are paid for at once: so many are lost, at most, if the process is killed."""
+Batches = Callable[[int, slice], dict[str, Any]]
+
+
+class Purse:
+    """Gives batches out, one for each step that is paid for, and never more than were planned."""
+
+    def __init__(self, run: Run, ledger: Ledger, guarantee: Guarantee, *, writes: bool) -> None:
+        self._run, self._guarantee, self._writes = run, guarantee, writes
+        self.ledger = ledger
+        self._paid = 0
+        """Steps that are in the ledger and were not taken."""
+
+    @property
+    def steps(self) -> int:
+        """Steps that the ledger counts."""
+        return sum(one.steps for one in self.ledger.expenses if isinstance(one, Subsampled))
+
+    @property
+    def empty(self) -> bool:
+        """Whether no step is left."""
+        return not self._paid and self.steps >= self._guarantee.steps
+
+    def batches(self, draw: Batches) -> Batches:
+        """Return what draws a batch once it is paid for; asking twice for a step pays twice."""
+
+        def batch(step: int, rows: slice) -> dict[str, Any]:
+            if not self._paid:
+                self._pay()
+            self._paid -= 1
+            return draw(step, rows)
+
+        return batch
+
+    def _pay(self) -> None:
+        more = min(AHEAD, self._guarantee.steps - self.steps)
+        if more < 1:
+            raise InputError(f"epsilon {self._guarantee.epsilon:g} is spent; this run can only be sampled from")
+        self.ledger = self.ledger.with_(replace(self._guarantee.step, steps=more))
+        self._paid = more
+        self.write()
+
+    def open(self, taken: int) -> None:
+        """Write the ledger before the first of some steps.
+
+        Args:
+            taken: Steps that the weights have behind them.
+
+        Raises:
+            InputError: If the ledger counts fewer, so that it is not that of these weights.
+        """
+        if taken > self.steps:
+            raise InputError(
+                f"{self._run.ledger} counts {self.steps:,} steps, and these weights took {taken:,}: it is older than"
+                " they are, or of another run; bring the right one back, or start a new run"
+            )
+        self.write()
+
+    def close(self) -> None:
+        """Take back what was paid for and not taken."""
+        *others, last = self.ledger.expenses or (None,)
+        if self._paid and isinstance(last, Subsampled):
+            kept = [replace(last, steps=last.steps - self._paid)] if last.steps > self._paid else []
+            self.ledger, self._paid = replace(self.ledger, expenses=(*others, *kept)), 0
+            self.write()
+
+    def write(self) -> None:
+        """Write the ledger."""
+        if self._writes:
+            self._run.write_record(self._run.ledger, to_data(self.ledger))
+
+
+def ledger_of(run: Run) -> Ledger | None:
+    """Return what a run has spent; None of one that is not private.
+
+    Raises:
+        InputError: If the file is damaged.
+    """
+    return from_data(Ledger, run.read_record(run.ledger)) if run.ledger.is_file() else None

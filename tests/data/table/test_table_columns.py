@@ -1,0 +1,171 @@
+"""Every kind of column: codes to cells and back, what is outside, what is missing."""
+
+import datetime
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from feller.data.table.categorical import Boolean, Categorical
+from feller.data.table.column import Modelled
+from feller.data.table.dates import Datetime
+from feller.data.table.form import NumberForm
+from feller.data.table.numerical import Numerical
+from feller.data.table.unmodelled import Derived, FreeText, Identifier
+from feller.errors import InputError, UsageError
+from feller.record import from_data, to_data
+from feller.spaces import Digits, Single
+
+AGE = Numerical("age", 17.0, 90.0, edges=(20.0, 65.0), missing="?", also_missing=("NA",))
+GAIN = Numerical("gain", 0.0, 99999.0, edges=(1000.0, 10000.0), heavy=(0.0, 5000.0))
+COLUMNS = [
+    AGE,
+    GAIN,
+    Numerical("year", 1990.0, 1995.0),
+    Numerical("price", -1.5, 20.0, bins=7, form=NumberForm(2, 0, thousands=","), missing=""),
+    Numerical("income", -40.0, 250.0, edges=(0.0, 100.0), digits=True, missing="N"),
+    Categorical("job", ("a", "b c"), other="OTHER", missing="?"),
+    Categorical("code", ("1", "2", "9")),
+    Boolean("smokes", "yes", "no", missing="-"),
+    Datetime("born", "1920-01-01", "2020-12-31"),
+    Datetime("seen", "1/2/2020", "12/31/2020", "%-m/%-d/%Y", edges=("3/1/2020",), missing=""),
+    Datetime("month", "2019-11", "2021-02", "%Y-%m", bins=5),
+    Datetime("at", "2020-01-01 00:00:00", "2020-01-03 23:59:59", "%Y-%m-%d %H:%M:%S"),
+    Datetime("grown", "1999", "2020", "%Y"),
+]
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.data())
+@pytest.mark.parametrize("column", COLUMNS, ids=lambda column: column.name)
+def test_cells_have_the_codes_that_they_were_written_for(column: Modelled, data: st.DataObject) -> None:
+    u = data.draw(st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=4))
+    codes = np.repeat(np.arange(column.count), len(u))
+    cells = column.cells(codes, np.tile(u, column.count))
+    assert [column.code(cell) for cell in cells] == codes.tolist()
+    assert len(column.names) == column.count
+    levels = column.coarse(codes)
+    assert levels.min() >= 0
+    assert levels.max() == len(column.coarse_names) - 1
+    assert (np.diff(levels) >= 0).all()
+
+
+@pytest.mark.parametrize("column", COLUMNS, ids=lambda column: column.name)
+def test_records(column: Modelled) -> None:
+    assert from_data(Modelled, to_data(column)) == column
+
+
+def test_numbers_at_their_edges() -> None:
+    cells = ["17", "19", "20", "19.9", "64", "65", "90", "?", "NA", ""]
+    assert [AGE.code(cell) for cell in cells] == [0, 0, 1, 0, 1, 2, 2, 3, 3, 3]
+    assert [AGE.code(cell) for cell in ("16.9", "90.1", "91", "x", "-")] == [None] * 5
+    assert [AGE.clipped(cell) for cell in ("3", "1e29", "x", "-1e29")] == [0, 2, 3, 0]
+    assert AGE.names == ("17 to 19", "20 to 64", "65 to 90", "?")
+    assert GAIN.names == ("0", "0 to 999", "1000 to 9999", "5000", "10000 to 99999")
+    assert [GAIN.code(cell) for cell in ("0", "1", "999", "5000", "5001", "0.0")] == [0, 1, 1, 3, 2, 0]
+    assert GAIN.clipped("x") is None
+    assert {*GAIN.cells(np.ones(500, dtype=np.int64), np.linspace(0, 0.999999, 500))}.isdisjoint({"0", "1000"})
+
+
+def test_numbers_within_a_bin_are_even() -> None:
+    """Bin 20 to 64 has 45 whole numbers, each once for 45 even uniform numbers."""
+    cells = AGE.cells(np.ones(45, dtype=np.int64), (np.arange(45) + 0.5) / 45)
+    assert cells == [str(age) for age in range(20, 65)]
+
+
+def test_digits_keep_each_number() -> None:
+    column = Numerical("n", 0.0, 250.0, edges=(100.0,), digits=True)
+    assert column.count == 251
+    assert column.code("137") == 137
+    assert column.coarse(np.array([0, 99, 100, 250])).tolist() == [0, 0, 1, 1]
+    assert column.field == Digits(0, 250)
+    assert Numerical("n", 0.0, 250.0).field == Single(20)
+
+
+def test_times_are_counted_in_their_finest_part() -> None:
+    day = Datetime("d", "2020-02-01", "2020-03-01", bins=30)
+    assert day.count == 30
+    assert day.cells(np.arange(30), np.full(30, 0.999)) == [
+        (datetime.date(2020, 2, 1) + datetime.timedelta(days=i)).isoformat() for i in range(30)
+    ]
+    assert day.code("2020-02-29 12:00:00") == 28  # as data frames write it
+    assert day.clipped("1900-01-01") == 0
+    assert day.clipped("2100-01-01") == 29
+    month = Datetime("m", "2019-11", "2020-02", "%Y-%m")
+    assert month.names == ("2019-11", "2019-12", "2020-01", "2020-02")
+    assert Datetime("y", "1999", "2001", "%Y").names == ("1999", "2000", "2001")
+
+
+def test_words() -> None:
+    job = Categorical("job", ("a", "b"), other="OTHER", missing="?")
+    assert [job.code(cell) for cell in ("a", "b", "z", "?", "")] == [0, 1, 2, 3, 3]
+    assert Categorical("job", ("a", "other"), other="other").code("z") == 1
+    assert Categorical("job", ("a", "")).code("") == 1
+    assert Categorical("job", ("a",)).code("") is None
+    assert Categorical("job", ("a",)).clipped("z") is None
+    assert Categorical("job", ("a",), missing="?").clipped("z") == 1
+    flag = Boolean("b", "yes", "no")
+    assert [flag.code(cell) for cell in ("no", "yes", "False", "True", "maybe")] == [0, 1, 0, 1, None]
+
+
+def test_columns_that_no_model_sees() -> None:
+    assert Identifier("id", "C-{####}/x").cells(3) == ["C-0001/x", "C-0002/x", "C-0003/x"]
+    assert Identifier("id", first=9).cells(2) == ["9", "10"]
+    assert FreeText("note").cells(2) == ["", ""]
+    assert Derived("e", "n", {"1": "x", "2": "y", "3": "x"}).sources("x") == ["1", "3"]
+
+
+def test_rules_take_words_and_comparisons() -> None:
+    assert AGE.matching("< 20").tolist() == [True, False, False, False]
+    assert AGE.matching(">=20").tolist() == [False, True, True, False]
+    assert AGE.matching("?").tolist() == [False, False, False, True]
+    assert GAIN.matching("0").tolist() == [True, False, False, False, False]
+    for text in ("< 15", "> 90", "40", "< 30", "<= 20", "x", "> x"):
+        with pytest.raises(InputError):
+            AGE.matching(text)
+    day = Datetime("d", "2020-01-01", "2020-12-31", edges=("2020-07-01",))
+    assert day.matching("< 2020-07-01").tolist() == [True, False]
+    with pytest.raises(InputError, match="edge there"):
+        day.matching("< 2020-06-01")
+    income = Numerical("i", 0.0, 30.0, digits=True)
+    assert income.matching("> 12").nonzero()[0].tolist() == [*range(13, 31)]
+
+
+def test_what_people_give() -> None:
+    assert AGE.asked("34") == 1
+    with pytest.raises(UsageError, match="age cannot be '200': expected a number from 17 to 90, or \\?"):
+        AGE.asked("200")
+    with pytest.raises(UsageError, match="there are: a, b c, OTHER"):
+        Boolean("x").asked("a") if False else Categorical("j", ("a", "b c", "OTHER")).asked("d")
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Numerical("x", 2.0, 1.0), "column 'x': expected low below high"),
+        (lambda: Numerical("x", 0.0, 9.0, edges=(3.0,), bins=2), "not both"),
+        (lambda: Numerical("x", 0.0, 9.0, bins=0), "1 or more"),
+        (lambda: Numerical("x", 0.0, 9.0, edges=(5.0, 3.0)), "ascending order"),
+        (lambda: Numerical("x", 0.0, 9.0, edges=(0.0,)), "ascending order"),
+        (lambda: Numerical("x", 0.0, 9.0, heavy=(10.0,)), "heavy values inside"),
+        (lambda: Numerical("x", 0.5, 9.0), "low 0.5 has more than 0 decimals"),
+        (lambda: Numerical("x", 0.0, float("inf")), "too large or no number"),
+        (lambda: Numerical("x", 0.0, float("nan")), "expected low below high"),
+        (lambda: Categorical("x", ()), "expected values, got none"),
+        (lambda: Categorical("x", ("a", "a")), "'a' stands twice"),
+        (lambda: Categorical("x", ("a ",)), "blanks around"),
+        (lambda: Categorical("x", ("a",), missing="a"), "'a' stands twice"),
+        (lambda: Boolean("x", "a", "a"), "'a' stands twice"),
+        (lambda: Datetime("x", "2020-13-01", "2021-01-01"), "first '2020-13-01' is no time"),
+        (lambda: Datetime("x", "2022-01-01", "2021-01-01"), "first time before the last"),
+        (lambda: Datetime("x", "1", "2", "%d"), "expected a format with %Y"),
+        (lambda: Datetime("x", "2020", "2021", "%Y%z"), "expected a format with %Y"),
+        (lambda: Identifier("x", "C-1"), "expected a format with one number"),
+        (lambda: Identifier("x", "{#}-{#}"), "expected a format with one number"),
+        (lambda: Derived("x", "y", {}), "expected a mapping"),
+    ],
+)
+def test_wrong_columns(make, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        make()

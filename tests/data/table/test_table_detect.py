@@ -1,0 +1,128 @@
+"""Schemas guessed from cells, and what a lint says of them."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from feller.data.found import FoundTable
+from feller.data.table.categorical import Boolean, Categorical
+from feller.data.table.coding import encode
+from feller.data.table.column import Column
+from feller.data.table.dates import Datetime
+from feller.data.table.detect import detect
+from feller.data.table.form import NumberForm
+from feller.data.table.lint import lint
+from feller.data.table.numerical import Numerical
+from feller.data.table.schema import Schema
+from feller.data.table.unmodelled import FreeText, Identifier
+from feller.errors import InputError
+
+N = 400
+
+
+def column(*cells: str, name: str = "x") -> Column:
+    """Guess a column beside one of yes and no."""
+    values = np.array([[cell, ("yes", "no")[i % 2]] for i, cell in enumerate(cells)], dtype=object)
+    return detect(FoundTable(values, columns=(name, "other"))).columns[0]
+
+
+def many(make) -> list[str]:
+    return [make(i) for i in range(N)]
+
+
+def test_kinds() -> None:
+    assert column("yes", "no", "?", "yes") == Boolean("x", "yes", "no", "?")
+    assert column("1", "0") == Boolean("x", "1", "0")
+    assert column(*"abca") == Categorical("x", ("a", "b", "c"))
+    assert column("a", "NA", "", "", "b") == Categorical("x", ("a", "b"), missing="", also_missing=("NA",))
+    assert column("1", "5", "3") == Numerical("x", 0.0, 6.0, bins=7)
+    assert column("1.50", "null", "2.25").form == NumberForm(2)  # pyrefly: ignore
+    assert column("3", "4", "5", "6", "7", "N").missing == "N"  # pyrefly: ignore
+    assert column("02139", "02140", "10001") == Categorical("x", ("02139", "02140", "10001"))
+    assert column("2019-05-01", "2021-07-09") == Datetime("x", "2018-01-01", "2022-12-31")
+    assert column("2020-01-03", "2020-01-09") == Datetime("x", "2020-01-02", "2020-01-10")
+    assert column(*many(str)) == Identifier("x")
+    assert column(*many(lambda i: f"C-{i * 7:05d}")) == Identifier("x", "C-{#####}")
+    assert column(*many(lambda i: f"{i * 7:04d}-QWX")) == Identifier("x", "ID-{###}")
+    assert column(*many(lambda i: f"Jane Doe the {i}th")) == FreeText("x")
+    assert column(*many(lambda i: f"word {i % 150} and so on, a text that is longer than forty letters")) == FreeText(
+        "x"
+    )
+    assert isinstance(column(*many(lambda i: repr(i * 0.37))), Numerical)
+    assert column(*(["a"] * 3000), *(f"v{i}" for i in range(1400)), *(f"v{i}" for i in range(1400))).other == "OTHER"  # pyrefly: ignore
+
+
+def test_bounds_and_edges_are_round_and_none_of_the_data() -> None:
+    rng = np.random.default_rng(0)
+    skewed = [f"{value:.3f}" for value in np.exp(rng.normal(size=2000) * 2)]
+    guessed = column(*skewed, *["0"] * 500)
+    assert isinstance(guessed, Numerical)
+    values = np.array([*map(float, skewed)])
+    assert guessed.low == 0
+    assert guessed.high > values.max()
+    assert guessed.heavy == (0.0,)
+    assert lint(Schema((guessed,)), 2500) == ()
+    shares = np.histogram(values, [0, *guessed.edges, guessed.high])[0] / 2000
+    assert shares.max() < 0.3
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.integers(-(10**7), 10**7), min_size=2, max_size=60), st.integers(0, 3))
+def test_all_numbers_fit_within_what_was_guessed(numbers: list[int], decimals: int) -> None:
+    cells = [NumberForm(decimals).write(number) for number in numbers]
+    values = np.array([[cell, "ab"[i % 2]] for i, cell in enumerate(cells)], dtype=object)
+    found = FoundTable(values, columns=("x", "y"))
+    schema = detect(found)
+    encode(found, schema)
+    guessed = schema.columns[0]
+    if isinstance(guessed, Numerical):
+        scaled = [number / 10**decimals for number in numbers if number]
+        assert not {guessed.low, guessed.high} & {*scaled}
+
+
+def test_a_column_that_is_all_missing() -> None:
+    with pytest.raises(InputError, match="column 'x' is all missing \\('NA', ''\\); drop it"):
+        column("NA", "")
+    with pytest.raises(InputError, match="no column is left"):
+        detect(FoundTable(np.array([[str(i)] for i in range(30)], dtype=object), columns=("i",)))
+
+
+def test_types_of_frames_are_kept() -> None:
+    found = FoundTable(
+        np.array([["1", "a"], ["2", "b"]], dtype=object), columns=("n", "w"), dtypes=("int32", "category")
+    )
+    assert [each.dtype for each in detect(found).columns] == ["int32", "category"]
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        (Numerical("x", 17.000342, 90.0, form=NumberForm(6)), "has 17.000342 among"),
+        (Numerical("x", 0.0, 1000.0, edges=(123.45,), form=NumberForm(2)), "has 123.45 among"),
+        (Numerical("x", 0.0, 1000.0, edges=tuple(map(float, range(1, 300)))), "has 299 edges"),
+        (Categorical("x", tuple(f"v{i}" for i in range(600))), "lists 600 values for 1,000 rows"),
+        (Categorical("x", ("a@b.org", "c@d.com", "e@f.net")), "looks like addresses, such as 'a@b.org'"),
+        (Categorical("x", tuple(f"Jane D{c}e" for c in "abcdefghijklmnop")), "looks like names of people"),
+        (Categorical("x", tuple(f"0171-{i:06d}" for i in range(15))), "looks like numbers of people"),
+        (Categorical("last_name", ("a", "b")), "sounds like people's names"),
+        (FreeText("x", "-"), "each cell will be '-'"),
+    ],
+)
+def test_a_lint_warns(bad: Column, said: str) -> None:
+    warnings = lint(Schema((bad, Boolean("b"))), 1000)
+    assert any(said in warning and bad.name in warning for warning in warnings), warnings
+
+
+def test_a_lint_is_silent_where_all_is_well() -> None:
+    good = Schema(
+        (
+            Numerical("age", 17.0, 90.0, edges=(20.0, 65.0)),
+            Numerical("gain", 0.0, 99999.0, edges=(1.0, 1500.0, 10000.0)),
+            Numerical("lat", 32.5, 42.0, edges=(33.88, 37.0), form=NumberForm(2)),
+            Categorical("state", ("New York", "New Jersey", "Texas")),
+            Datetime("d", "1990-01-01", "2020-12-31"),
+            Identifier("id"),
+        )
+    )
+    assert lint(good, 10_000) == ()

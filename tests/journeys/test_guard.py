@@ -1,0 +1,263 @@
+"""What a private fit may know of its rows, and what it costs, against dp-accounting and plain counting."""
+
+import math
+import re
+from dataclasses import replace
+from typing import Any
+
+import dp_accounting as dp
+import numpy as np
+import pytest
+import torch
+from dp_accounting.pld import PLDAccountant
+
+from feller.couplings import MinibatchTransport
+from feller.data import Dataset, read
+from feller.data.images.modality import Images
+from feller.data.table.categorical import Categorical
+from feller.data.table.modality import Table
+from feller.data.table.schema import Schema
+from feller.distillation import Distillation
+from feller.draws import Draws
+from feller.errors import UsageError
+from feller.journeys import guard as guarding
+from feller.journeys.asked import Asked
+from feller.journeys.guard import Charged, Wish, apart, check_goes_on, check_private, guard, plan
+from feller.journeys.promise import sentence
+from feller.objective import Matching
+from feller.privacy.expense import Concentrated, Expense, Gaussian, Subsampled
+from feller.privacy.ledger import Ledger
+from feller.recipes import Recipe, find_recipe
+from feller.times import Stratified
+
+DELTA = 1e-5
+SCHEMA = Schema(
+    (
+        Categorical("sex", ("F", "M")),
+        Categorical("job", ("clerk", "nurse", "smith")),
+    ),
+    "clip",
+)
+
+
+def people(n: int = 300) -> Dataset:
+    codes = np.stack([np.arange(n) % 2, np.arange(n) % 7 % 3], 1)
+    return Dataset(torch.from_numpy(codes), {}, Table(SCHEMA))
+
+
+def pictures() -> Dataset:
+    values = (torch.arange(40 * 16).reshape(40, 1, 4, 4) % 17).to(torch.uint8)
+    return Dataset(values, {"label": torch.arange(40) % 4 % 3}, Images(4, 4, 1, 16, ("a", "b", "c")))
+
+
+def guarded(wish: Wish, data: Dataset | None = None) -> guarding.Guarded:
+    data = data or people()
+    return guard(wish, data, data, Charged())
+
+
+def planned(wish: Wish, data: Dataset, **train: Any) -> tuple[Recipe, Ledger]:
+    """Return the recipe, and the ledger after all its steps."""
+    found = guarded(wish, data)
+    recipe = find_recipe("auto", found.dataset, "tiny")[1]
+    recipe, promised = plan(wish, found, replace(recipe, train=replace(recipe.train, **train)))
+    steps = recipe.train.steps
+    assert steps == promised.steps
+    return recipe, found.ledger.with_(replace(promised.step, steps=steps))
+
+
+def spent(ledger: Ledger) -> float:
+    """Return epsilon by dp-accounting, at the grid of its default, straight from what was drawn."""
+    accountant = PLDAccountant(value_discretization_interval=1e-4)
+    for one in ledger.expenses:
+        if isinstance(one, Gaussian):
+            accountant.compose(dp.GaussianDpEvent(one.sigma / math.sqrt(one.times)))
+        elif isinstance(one, Subsampled):
+            accountant.compose(dp.PoissonSampledDpEvent(one.rate, dp.GaussianDpEvent(one.sigma)), one.steps)
+    return accountant.get_epsilon(ledger.delta)
+
+
+def test_epsilon_of_the_ledger_on_the_reference_vector() -> None:
+    """14 one-way counts and 400 steps of Adult: 0.99951."""
+    counts = Gaussian("counts of the values of each column", 47.863 / math.sqrt(14))
+    ledger = Ledger((counts, Subsampled("training", 2.6282, 1024 / 32561, 400)), DELTA, 32561)
+    assert ledger.epsilon() == pytest.approx(0.99951, abs=2e-5)
+
+
+@pytest.mark.parametrize(("epsilon", "steps"), [(1.0, 8), (2.5, 20)])
+def test_planned_steps_spend_what_was_asked_and_no_more(epsilon: float, steps: int) -> None:
+    _, ledger = planned(Wish(epsilon=epsilon), people(), steps=steps)
+    told, truth = ledger.epsilon(), spent(ledger)
+    assert truth - 1e-9 <= told <= truth + 1e-3
+    assert epsilon - 2e-3 <= told <= epsilon
+
+
+def test_steps_of_a_given_noise_are_the_most_within_epsilon() -> None:
+    _, ledger = planned(Wish(noise=3.0, stop_at=1.0), people(), steps=10**6, batch=30)
+    assert spent(ledger) <= 1.0
+    more = ledger.with_(replace(ledger.expenses[-1], steps=1))  # pyrefly: ignore
+    assert spent(more) > 1.0
+
+
+def test_a_noise_of_which_no_step_is_within_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"a single step spends more than epsilon 0\.5"):
+        planned(Wish(noise=0.5, stop_at=0.5), people(), steps=5)
+
+
+def test_an_epsilon_that_is_too_small_is_refused_with_the_smallest_that_works() -> None:
+    with pytest.raises(UsageError, match=r"epsilon 0\.01 is too small for 300 rows of 2 columns") as refused:
+        guarded(Wish(epsilon=0.01))
+    found = re.search(r"smallest that works is ([\d.e-]+);", str(refused.value))
+    assert found is not None
+    with pytest.warns(UserWarning, match="wrong by about"):
+        guarded(Wish(epsilon=float(found[1])))
+    with pytest.raises(UsageError, match="too small"):
+        guarded(Wish(epsilon=0.9 * float(found[1])))
+
+
+@pytest.mark.parametrize(
+    ("delta", "told"), [(1 / 300, "between 0 and 1 / 300"), (0.5, "between 0 and 1 / 300"), (0.0, "delta must lie")]
+)
+def test_delta_must_be_below_the_share_of_a_row(delta: float, told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        guarded(Wish(epsilon=4.0, delta=delta))
+
+
+@pytest.mark.parametrize(("n", "delta"), [(300, 1e-5), (100_000, 100_000**-1.1)])
+def test_delta_by_default(n: int, delta: float) -> None:
+    assert guarded(Wish(epsilon=4.0), people(n)).ledger.delta == pytest.approx(delta)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},
+        {"epsilon": 1.0, "noise": 1.0},
+        {"epsilon": 1.0, "stop_at": 1.0},
+        {"noise": 1.0},
+        {"delta": 1e-6},
+        {"unsafe_seed": 1},
+        {"epsilon": 0.0},
+        {"epsilon": math.nan},
+        {"epsilon": math.inf},
+        {"noise": -1.0, "stop_at": 1.0},
+        {"noise": 1.0, "stop_at": 0.0},
+    ],
+)
+def test_wishes_that_mean_nothing_are_refused(asked: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        Wish(**asked)
+
+
+def test_counts_carry_the_noise_that_the_ledger_charges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """2,460 noisy counts of known mean: their variance is off by 12 % with a chance of 0.0001."""
+    monkeypatch.setattr(guarding, "on_simplex", lambda shares: shares)
+    wide = Schema((SCHEMA.columns[0], Categorical("town", tuple(map(str, range(80))))), "clip")
+    data, drawn = replace(people(3000), modality=Table(wide)), []
+    exact = [1500, 1500, *torch.bincount(data.values[:, 1], minlength=80).tolist()]
+    for seed in range(30):
+        found = guarded(Wish(epsilon=4.0, unsafe_seed=seed), data)
+        assert isinstance(found.dataset.modality, Table)
+        counts = [round(3000 * share) for column in found.dataset.modality.shares for share in column]
+        drawn.append([count - truth for count, truth in zip(counts, exact, strict=True)])
+    (charged,) = found.ledger.expenses
+    assert isinstance(charged, Gaussian)
+    sigma = charged.sigma * math.sqrt(2)  # a row is in a cell of each of two columns
+    assert np.var(drawn) == pytest.approx(sigma**2, rel=0.12)
+    assert abs(np.mean(drawn)) < 4 * sigma / math.sqrt(len(drawn) * 82)
+
+
+def test_classes_of_pictures_are_counted_with_noise_and_charged() -> None:
+    data = pictures()
+    one, other = (guarded(Wish(epsilon=8.0, unsafe_seed=seed), data) for seed in (1, 2))
+    assert one.frequencies["label"] != other.frequencies["label"]
+    assert sum(one.frequencies["label"]) == pytest.approx(1)
+    assert [type(cost) for cost in one.ledger.expenses] == [Gaussian]
+
+
+def test_noise_is_secret_unless_a_seed_is_asked_for() -> None:
+    def shares(seed: int | None) -> Any:
+        modality = guarded(Wish(epsilon=4.0, unsafe_seed=seed)).dataset.modality
+        assert isinstance(modality, Table)
+        return modality.shares
+
+    assert shares(3) == shares(3) != shares(4)
+    assert shares(None) != shares(None)
+
+
+def test_data_with_statistics_of_their_rows_are_refused() -> None:
+    for name in ("example:moons", "example:shakespeare"):
+        with pytest.raises(UsageError, match="statistics of the rows that no noise covers"):
+            guarded(Wish(epsilon=4.0), read(name))
+
+
+def recipe_of(data: Dataset) -> Recipe:
+    return apart(find_recipe("auto", data, "tiny")[1])
+
+
+def test_times_of_a_private_fit_are_drawn_for_each_row_by_itself() -> None:
+    recipe = find_recipe("auto", pictures(), "tiny")[1]
+    assert isinstance(recipe.objective, Matching)
+    assert isinstance(recipe.objective.law, Stratified)
+    with pytest.raises(UsageError, match="times on a comb"):
+        check_private(recipe)
+    mine = apart(recipe)
+    check_private(mine)
+    assert isinstance(mine.objective, Matching)
+    steps = mine.objective.law(64, Draws(0).at("time")).diff().abs()
+    assert steps.std() > 0.1  # those of a comb are all alike
+
+
+def test_what_lets_rows_look_at_each_other_is_refused_by_name() -> None:
+    recipe = recipe_of(pictures())
+    objective: Any = recipe.objective
+    wrong = {
+        "the coupling MinibatchTransport": replace(recipe, objective=replace(objective, coupling=MinibatchTransport())),
+        "pairs of an older model": replace(recipe, pairs=10),
+        "the objective Distillation": replace(recipe, objective=Distillation(objective.path, objective.space)),
+        "examples that serve several steps": replace(recipe, train=replace(recipe.train, replay=2)),
+    }
+    for told, one in wrong.items():
+        with pytest.raises(UsageError, match=told):
+            check_private(one)
+
+
+def test_a_resumed_run_keeps_what_its_noise_was_planned_for() -> None:
+    found = guarded(Wish(epsilon=4.0))
+    recipe = find_recipe("auto", found.dataset, "tiny")[1]
+    recipe, promised = plan(Wish(epsilon=4.0), found, replace(recipe, train=replace(recipe.train, steps=8)))
+    check_goes_on(promised, recipe)
+    check_goes_on(promised, replace(recipe, train=replace(recipe.train, steps=3, lr=1e-4)))
+    wrong = {
+        "batches of 75, not 80": {"batch": 80},
+        "planned for 8 steps": {"steps": 9},
+        "planned for 8 steps; more": {"steps": None, "minutes": 1.0},
+        "examples that serve several steps": {"replay": 4},
+    }
+    for told, train in wrong.items():
+        with pytest.raises(UsageError, match=told):
+            check_goes_on(promised, replace(recipe, train=replace(recipe.train, **train)))
+
+
+def test_a_batch_of_more_than_all_rows_is_refused() -> None:
+    with pytest.raises(UsageError, match="a batch of 301 is more than the 300 rows"):
+        planned(Wish(epsilon=4.0), people(), steps=5, batch=301)
+
+
+def test_minutes_say_nothing_about_how_much_is_spent() -> None:
+    with pytest.raises(UsageError, match="give --steps, not --minutes"):
+        planned(Wish(epsilon=4.0), people(), steps=None, minutes=1.0)
+
+
+@pytest.mark.parametrize("expense", [Gaussian("counts", 10.0), Concentrated("counts", 700.0)])
+def test_the_sentence_rounds_up_and_bears_any_epsilon(expense: Expense) -> None:
+    ledger = Ledger((expense,), DELTA, 300)
+    told = sentence(
+        ledger, Asked(data="p.csv", recipe="table", size="tiny", seed=0, start_from="runs/a"), Table(SCHEMA)
+    )
+    value = re.search(r"satisfy \(([\d.]+), 1e-05\)", told)
+    factor = re.search(r"at most ([\d.]+) times as likely", told)
+    assert value is not None
+    assert factor is not None
+    assert ledger.epsilon() <= float(value[1]) <= 1.01 * ledger.epsilon()
+    assert min(math.exp(min(ledger.epsilon(), 700)), 1e300) <= float(factor[1])
+    assert "The model runs/a that it began with is taken for public, too." in told

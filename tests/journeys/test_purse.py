@@ -1,0 +1,130 @@
+"""No step is taken before it is in the ledger."""
+
+import pathlib
+from typing import Any
+
+import pytest
+
+from feller.errors import InputError
+from feller.journeys.guarantee import Guarantee
+from feller.journeys.purse import AHEAD, Purse, ledger_of
+from feller.privacy.expense import Gaussian, Subsampled
+from feller.privacy.ledger import Ledger
+from feller.run import Run
+
+COUNTED = Gaussian("counts", 12.0)
+
+
+def planned(steps: int) -> Guarantee:
+    return Guarantee(epsilon=4.0, delta=1e-5, n=270, sigma=1.3, clip=1.0, batch=75, steps=steps)
+
+
+def purse(folder: pathlib.Path, steps: int, *, writes: bool = True) -> Purse:
+    run = Run(folder)
+    ledger = ledger_of(run) or Ledger((COUNTED,), 1e-5, 270)
+    return Purse(run, ledger, planned(steps), writes=writes)
+
+
+def written(folder: pathlib.Path) -> int:
+    ledger = ledger_of(Run(folder))
+    assert ledger is not None
+    assert ledger.expenses[0] == COUNTED
+    return sum(one.steps for one in ledger.expenses if isinstance(one, Subsampled))
+
+
+def drawn(step: int, rows: slice) -> dict[str, Any]:
+    return {"step": step}
+
+
+def test_the_file_counts_a_step_before_its_batch_is_drawn(tmp_path: pathlib.Path) -> None:
+    taken = []
+
+    def draw(step: int, rows: slice) -> dict[str, Any]:
+        assert written(tmp_path) > step
+        taken.append(step)
+        return {}
+
+    batch = purse(tmp_path, 2 * AHEAD + 3).batches(draw)
+    for step in range(2 * AHEAD + 3):
+        batch(step, slice(None))
+    assert taken == list(range(2 * AHEAD + 3))
+    assert written(tmp_path) == 2 * AHEAD + 3
+
+
+def test_no_step_beyond_those_planned(tmp_path: pathlib.Path) -> None:
+    one = purse(tmp_path, 3)
+    batch = one.batches(drawn)
+    assert not one.empty
+    for step in range(3):
+        batch(step, slice(None))
+    assert one.empty
+    with pytest.raises(InputError, match="epsilon 4 is spent"):
+        batch(3, slice(None))
+    assert written(tmp_path) == 3
+
+
+def test_asking_twice_for_a_step_pays_twice(tmp_path: pathlib.Path) -> None:
+    one = purse(tmp_path, 10)
+    batch = one.batches(drawn)
+    batch(0, slice(None))
+    batch(0, slice(None))
+    one.close()
+    assert written(tmp_path) == 2
+
+
+def test_a_stop_gives_back_what_was_not_taken_and_a_kill_does_not(tmp_path: pathlib.Path) -> None:
+    for folder, closes, kept in ((tmp_path / "stopped", True, 4), (tmp_path / "killed", False, AHEAD)):
+        folder.mkdir()
+        one = purse(folder, 100)
+        batch = one.batches(drawn)
+        for step in range(4):
+            batch(step, slice(None))
+        if closes:
+            one.close()
+            one.close()  # gives nothing back twice
+        assert written(folder) == kept
+        again = purse(folder, 100)
+        assert again.steps == kept
+        batch, more = again.batches(drawn), 0
+        while not again.empty:
+            batch(4 + more, slice(None))
+            more += 1
+        assert kept + more == 100
+        assert written(folder) == 100
+
+
+def test_a_stop_before_the_first_step_leaves_the_other_expenses(tmp_path: pathlib.Path) -> None:
+    one = purse(tmp_path, 5)
+    one.open(0)
+    one.close()
+    assert written(tmp_path) == 0
+
+
+def test_weights_that_took_more_steps_than_the_ledger_counts_are_refused(tmp_path: pathlib.Path) -> None:
+    one = purse(tmp_path, 50)
+    batch = one.batches(drawn)
+    batch(0, slice(None))
+    one.close()
+    purse(tmp_path, 50).open(1)
+    with pytest.raises(InputError, match="counts 1 steps, and these weights took 2"):
+        purse(tmp_path, 50).open(2)
+
+
+def test_only_the_first_process_writes(tmp_path: pathlib.Path) -> None:
+    one = purse(tmp_path, 5, writes=False)
+    one.open(0)
+    one.batches(drawn)(0, slice(None))
+    assert ledger_of(Run(tmp_path)) is None
+    assert one.steps == 5
+
+
+def test_other_noise_is_another_expense(tmp_path: pathlib.Path) -> None:
+    """The ledger of a run whose plan changed adds, and does not rewrite what was spent before."""
+    ledger = Ledger((COUNTED, Subsampled("training", 1.0, 0.5, 7)), 1e-5, 270)
+    one = Purse(Run(tmp_path), ledger, planned(10), writes=True)
+    one.batches(drawn)(0, slice(None))
+    assert one.ledger.expenses[1] == Subsampled("training", 1.0, 0.5, 7)
+    assert one.ledger.expenses[2].steps == 3
+    one.close()
+    assert one.ledger.expenses[1] == Subsampled("training", 1.0, 0.5, 7)
+    assert one.steps == 8

@@ -1,0 +1,120 @@
+"""A law of rows: it sums to one over the rows that can be, in any order, and its steps are those of the whole."""
+
+import itertools
+
+import pytest
+import torch
+from tests.oracle import F64
+from torch import Tensor
+
+from feller.draws import Draws
+from feller.errors import UsageError
+from feller.networks.rows import RowTransformer
+from feller.privacy.book_keeping import clipped_by_book
+from feller.privacy.one_by_one import clipped_by_loop
+from feller.row_likelihood import RowLikelihood
+from feller.spaces.rows import Digits, Rows, Rule, Single
+
+ROWS = Rows(
+    (Single(3), Digits(7, 22, missing=True), Single(2), Single(4)),
+    (Rule(0, 2, ("10", "01", "11")), Rule(3, 2, ("10", "10", "01", "01"))),
+    shares=((0.5, 0.2, 0.3), (), (0.9, 0.1), (0.1, 0.2, 0.3, 0.4)),
+)
+CODES = torch.tensor([*itertools.product(range(3), range(17), range(2), range(4))])
+VALID = ROWS.rules[0].table()[CODES[:, 0], CODES[:, 2]] & ROWS.rules[1].table()[CODES[:, 3], CODES[:, 2]]
+ORDERS = [None, *(torch.tensor(order) for order in ([3, 1, 0, 2], [2, 0, 3, 1], [1, 3, 2, 0], [0, 3, 1, 2]))]
+
+
+def network(rows: Rows = ROWS, *, noise: float = 0.3) -> torch.nn.Module:
+    made = RowTransformer(rows, width=16).build((len(rows.counts),), {}, Draws(0)).double()
+    with torch.no_grad():
+        for number, weight in enumerate(made.parameters()):
+            weight += noise * Draws(0).at("weights", number).normal(tuple(weight.shape), F64)
+    return made
+
+
+def chances(made: torch.nn.Module, tokens: Tensor, order: Tensor | None) -> Tensor:
+    given = {} if order is None else {"order": order.expand(len(tokens), len(order))}
+    logits = made(tokens, torch.zeros(len(tokens)), given)
+    return logits.softmax(-1).gather(-1, tokens[..., None])[..., 0].nan_to_num(0.0).prod(1)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_rows_that_can_be_share_all_probability(order: Tensor | None) -> None:
+    found = chances(network(), ROWS.write(CODES), order)
+    assert abs(found.sum().item() - 1) < 1e-12
+    assert torch.equal(found > 0, VALID)
+
+
+def test_a_new_network_is_independent_columns() -> None:
+    rows = Rows(ROWS.fields, shares=ROWS.shares)
+    found = chances(network(rows, noise=0.0), rows.write(CODES), None)
+    shares = [torch.tensor(own, dtype=F64) for own in ROWS.shares if own]
+    wanted = shares[0][CODES[:, 0]] * shares[1][CODES[:, 2]] * shares[2][CODES[:, 3]]
+    by_row = found.reshape(3, 17, 2, 4)
+    assert torch.allclose(by_row.sum(1).flatten(), wanted.reshape(3, 17, 2, 4)[:, 0].flatten(), rtol=1e-6)
+    tens = by_row.sum((0, 2, 3))
+    each = [*[1 / 4 / 3] * 3, *[1 / 4 / 10] * 10, *[1 / 4 / 3] * 3, 1 / 4]  # 0, 1, 2 or missing, then what may follow
+    assert torch.allclose(tens, torch.tensor(each, dtype=F64))
+
+
+@pytest.mark.parametrize("order", [order for order in ORDERS if order is not None])
+def test_steps_see_what_the_whole_sees(order: Tensor) -> None:
+    made, tokens = network(), ROWS.write(CODES[VALID][::7])
+    turn = ROWS.in_turn(order.expand(len(tokens), 4))
+    whole = made(tokens, torch.zeros(len(tokens)), {"order": order.expand(len(tokens), 4)})
+    cache, last, before, everyone = made.begin(len(tokens)), None, None, torch.arange(len(tokens))
+    for number in range(tokens.shape[1]):
+        place = turn[:, number]
+        logits, cache = made.next(last, before, place, cache)
+        may = made.grammar.allowed_at(tokens, turn.argsort(1), place)
+        assert torch.allclose(logits.masked_fill(~may, -torch.inf), whole[everyone, place], atol=1e-12)
+        last, before = tokens[everyone, place], place
+
+
+def test_the_loss_is_the_likelihood_averaged_over_serialisations() -> None:
+    made, tokens = network(), ROWS.write(CODES[VALID][::5])
+    plain = RowLikelihood(ROWS, shuffled=0.0)
+    example = plain.draw(made, {"x_1": tokens}, Draws(1))
+    assert torch.allclose(plain.loss(made, example).exp().reciprocal(), chances(made, tokens, None))
+    several = RowLikelihood(ROWS, shuffled=0.5, serialisations=3)
+    example = several.draw(made, {"x_1": tokens}, Draws(1))
+    orders = example["given"]["order"]
+    alone = [
+        -torch.stack([chances(made, row[None], order)[0].log() for order in own]).mean()
+        for row, own in zip(tokens, orders, strict=True)
+    ]
+    assert torch.allclose(several.loss(made, example), torch.stack(alone))
+
+
+def test_orders_are_drawn_as_often_as_asked() -> None:
+    tokens = ROWS.write(CODES)
+    for share in (0.0, 0.25, 1.0):
+        orders = RowLikelihood(ROWS, shuffled=share).draw(None, {"x_1": tokens.repeat(10, 1)}, Draws(0))["given"]
+        if not share:
+            assert not orders
+            continue
+        in_turn = (orders["order"] == torch.arange(4)).all(-1).double().mean().item()
+        assert abs(in_turn - (1 - share + share / 24)) < 0.02
+
+
+def test_wrong_settings_are_refused() -> None:
+    with pytest.raises(UsageError, match="the heads divide"):
+        RowTransformer(ROWS, width=10, heads=4)
+    with pytest.raises(UsageError, match="rows of 5 tokens"):
+        RowTransformer(ROWS).build((4,), {}, Draws(0))
+    with pytest.raises(UsageError, match="a share from 0 to 1"):
+        RowLikelihood(ROWS, shuffled=1.5)
+
+
+@pytest.mark.parametrize("serialisations", [1, 3])
+def test_gradients_of_rows_by_one_pass(serialisations: int) -> None:
+    made, tokens = network(), ROWS.write(CODES[VALID][::20])
+    objective = RowLikelihood(ROWS, shuffled=0.5, serialisations=serialisations)
+    example = objective.draw(made, {"x_1": tokens}, Draws(1))
+    found = clipped_by_book(objective.loss, made, example, 0.5)
+    wanted = clipped_by_loop(objective.loss, made, example, 0.5)
+    assert torch.allclose(found.norms, wanted.norms, rtol=1e-10)
+    assert found.norms.max() > 0.5
+    for name, value in wanted.sums.items():
+        assert torch.allclose(found.sums[name], value, rtol=1e-9, atol=1e-12), name

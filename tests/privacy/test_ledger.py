@@ -1,0 +1,81 @@
+"""Ledgers, their records, and budgets that are told to be too small."""
+
+import math
+
+import pytest
+
+from feller.errors import UsageError
+from feller.privacy import Concentrated, Gaussian, Ledger, Pure, Subsampled, check_budget, default_delta, epsilon
+from feller.privacy.one_way import one_way_error, one_way_sigma
+from feller.record import from_data, to_data
+
+N = 32_561
+COUNTS = (12,) * 12 + (13,) * 2  # 170 values in 14 columns
+WHOLE = Ledger(
+    (
+        Gaussian("one-way counts", 47.863 / math.sqrt(14)),
+        Concentrated("choice of pairs", 0.001),
+        Pure("rows", 0.01),
+        Subsampled("training", 3.0, 1024 / N, 100),
+    ),
+    1e-5,
+    N,
+)
+
+
+def test_a_ledger_comes_back_from_its_record() -> None:
+    data = to_data(WHOLE)
+    assert [each["is"] for each in data["expenses"]] == ["Gaussian", "Concentrated", "Pure", "Subsampled"]
+    assert from_data(Ledger, data) == WHOLE
+
+
+def test_a_resumed_run_goes_on_in_its_ledger() -> None:
+    """Step by step is the same as at once; other noise is another line."""
+    ledger = Ledger((), 1e-5, N)
+    for _ in range(3):
+        ledger = ledger.with_(Subsampled("training", 3.0, 0.01, 5))
+    assert ledger.expenses == (Subsampled("training", 3.0, 0.01, 15),)
+    assert ledger.epsilon() == epsilon((Subsampled("training", 3.0, 0.01, 15),), 1e-5)
+    other = ledger.with_(Subsampled("training", 2.0, 0.01, 5))
+    assert len(other.expenses) == 2
+    assert other.epsilon() > ledger.epsilon()
+    again = Ledger((), 1e-5, N).with_(Gaussian("counts", 5.0)).with_(Gaussian("counts", 5.0))
+    assert again.expenses == (Gaussian("counts", 5.0, times=2),)
+
+
+def test_all_expenses_are_on_one_page() -> None:
+    lines = WHOLE.lines()
+    assert len(lines) == 5
+    assert all(expense.what in line for expense, line in zip(WHOLE.expenses, lines, strict=False))
+    assert f"epsilon {WHOLE.epsilon():.4g} at delta 1e-05, of 32,561 rows" in lines[-1]
+    assert WHOLE.epsilon() <= WHOLE.epsilon("rdp")
+
+
+def test_delta_by_default() -> None:
+    assert default_delta(N) == 1e-5
+    assert default_delta(10**6) == pytest.approx(10**-6.6)
+    with pytest.raises(UsageError, match=r"1 / 32,561.*1e-05 is usual"):
+        Ledger((), 1 / N, N)
+    with pytest.raises(UsageError):
+        Ledger((), 1e-5, 0)
+
+
+@pytest.mark.parametrize(("wanted", "error"), [(1.0, 0.0071), (0.1, 0.060), (0.01, 0.49)])
+def test_error_of_one_way_counts(wanted: float, error: float) -> None:
+    sigma = one_way_sigma(wanted, 1e-5, 14)
+    assert one_way_error(sigma, COUNTS, N) == pytest.approx(error, rel=0.02)
+    if wanted == 1:
+        assert sigma == pytest.approx(47.863, rel=1e-4)
+
+
+def test_a_budget_that_would_drown_the_table_is_refused_with_one_that_would_not(recwarn) -> None:
+    assert check_budget(1.0, 1e-5, COUNTS, N) == pytest.approx(0.0071, rel=0.02)
+    assert not recwarn.list
+    with pytest.raises(UsageError, match="the smallest that works is") as caught:
+        check_budget(0.01, 1e-5, COUNTS, N)
+    enough = float(str(caught.value).split("the smallest that works is ")[1].split(";")[0])
+    with pytest.warns(UserWarning, match="wrong by about 0"):
+        assert 0.25 < check_budget(enough, 1e-5, COUNTS, N) <= 0.3
+    for wrong in ((0.0, 1e-5, N), (1.0, 1 / N, N), (1.0, 1e-5, 1)):
+        with pytest.raises(UsageError):
+            check_budget(wrong[0], wrong[1], COUNTS, wrong[2])

@@ -1,0 +1,332 @@
+"""Gradients of single examples: one pass against `vmap` and a plain loop, for each layer and for whole networks."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from feller.draws import Draws
+from feller.errors import UsageError
+from feller.networks import MLP, Decoder, TextTransformer, Transformer, UNet
+from feller.networks.low_rank import LowRank
+from feller.privacy import Call, Rule, register, self_check
+from feller.privacy.book_keeping import clipped_by_book
+from feller.privacy.layers import rule_of
+from feller.privacy.one_by_one import clipped_by_loop, clipped_by_map
+from feller.privacy.rule import outer_squares
+from feller.privacy.weights import NotHereError, factors
+from tests.oracle import close
+from tests.privacy.layers_here import (
+    F64,
+    Placed,
+    Scaled,
+    Tied,
+    answer_loss,
+    normal,
+    shaken,
+    symbols,
+    tell_apart,
+)
+
+PICTURE, LINE, TEXT = normal(5, 4, 6, 7), normal(5, 4, 9), symbols(7, 5, 5)
+
+
+def frozen(layer: nn.Module, name: str) -> nn.Module:
+    getattr(layer, name).requires_grad_(False)
+    return layer
+
+
+def padded_table() -> nn.Embedding:
+    return nn.Embedding(7, 3, padding_idx=2)
+
+
+LAYERS = {
+    "linear of vectors": (lambda: nn.Linear(4, 3), normal(5, 4)),
+    "linear of few places": (lambda: nn.Linear(40, 30), normal(5, 6, 40)),
+    "linear of many places": (lambda: nn.Linear(4, 3), normal(5, 2, 8, 4)),
+    "linear without bias": (lambda: nn.Linear(4, 3, bias=False), normal(5, 6, 4)),
+    "linear, bias alone": (lambda: frozen(nn.Linear(4, 3), "weight"), normal(5, 6, 4)),
+    "linear, weight alone": (lambda: frozen(nn.Linear(4, 3), "bias"), normal(5, 6, 4)),
+    "table": (lambda: nn.Embedding(7, 3), TEXT),
+    "table of one symbol each": (lambda: nn.Embedding(7, 3), TEXT[:, 0]),
+    "table with padding": (padded_table, TEXT),
+    "layer norm": (lambda: nn.LayerNorm(4), normal(5, 6, 4)),
+    "layer norm of two axes": (lambda: nn.LayerNorm((6, 4)), normal(5, 3, 6, 4)),
+    "layer norm without bias": (lambda: nn.LayerNorm(4, bias=False), normal(5, 4)),
+    "RMS norm": (lambda: nn.RMSNorm(4), normal(5, 6, 4)),
+    "group norm": (lambda: nn.GroupNorm(2, 4), PICTURE),
+    "group norm of vectors": (lambda: nn.GroupNorm(2, 4), normal(5, 4)),
+    "convolution": (lambda: nn.Conv2d(4, 6, 3, padding=1), PICTURE),
+    "convolution with all settings": (
+        lambda: nn.Conv2d(4, 6, (3, 2), stride=(2, 1), padding=(2, 1), dilation=(1, 2), groups=2),
+        PICTURE,
+    ),
+    "convolution, stride that leaves a rest": (lambda: nn.Conv2d(4, 3, 3, stride=2), PICTURE),
+    "convolution of its own channel": (lambda: nn.Conv2d(4, 4, 3, groups=4, bias=False), PICTURE),
+    "convolution round about": (lambda: nn.Conv2d(4, 2, 3, padding=1, padding_mode="circular"), PICTURE),
+    "convolution, same": (lambda: nn.Conv1d(4, 3, 4, padding="same"), LINE),
+    "convolution, one axis": (lambda: nn.Conv1d(4, 6, 3, stride=2, padding=1, groups=2), LINE),
+    "convolution, valid": (lambda: nn.Conv1d(4, 6, 3, padding="valid"), LINE),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (F64, 1e-10)])
+def test_each_layer_tells_what_a_loop_finds(name: str, dtype: torch.dtype, tolerance: float) -> None:
+    make, x = LAYERS[name]
+    layer = shaken(make()).to(dtype)
+    example = {"x": x.to(dtype) if x.is_floating_point() else x}
+    clip = clipped_by_loop(answer_loss, layer, example, math.inf).norms.median().item()
+    slow = clipped_by_loop(answer_loss, layer, example, clip)
+    assert 0 < (slow.norms > clip).sum() < 5
+    assert tell_apart(clipped_by_book(answer_loss, layer, example, clip), slow) < tolerance
+    assert tell_apart(clipped_by_map(answer_loss, layer, example, clip), slow) < tolerance
+
+
+@pytest.mark.parametrize("network", [Placed, Tied], ids=["one layer twice, in place, expanded", "tied weights"])
+def test_weights_used_twice_are_summed_before_the_norm(network: type[nn.Module]) -> None:
+    network, example = shaken(network()), {"x": TEXT}
+    clip = clipped_by_loop(answer_loss, network, example, math.inf).norms.median().item()
+    slow = clipped_by_loop(answer_loss, network, example, clip)
+    assert tell_apart(clipped_by_book(answer_loss, network, example, clip), slow) < 1e-10
+    assert tell_apart(clipped_by_map(answer_loss, network, example, clip), slow) < 1e-10
+
+
+def test_both_formulas_of_outer_products_agree() -> None:
+    for t, p, d in ((3, 40, 50), (60, 4, 5), (1, 4, 5)):
+        slopes, x = normal(4, t, p), normal(4, t, d, seed=5)
+        close(outer_squares(slopes, x), torch.einsum("btp,btd->bpd", slopes, x).square().sum((1, 2)), 1e-8)
+
+
+def networks() -> dict[str, tuple]:
+    given = {"label": symbols(4, 4)}
+    build = {"label": 3}
+    picture, text = normal(4, 3, 7, 6), symbols(6, 4, 9)
+    seen = {"valid": torch.arange(9).expand(4, 9) < torch.tensor([[9], [4], [9], [1]])}
+    return {
+        "MLP": (MLP(width=16, depth=2).build((5,), build, Draws(0)), normal(4, 5), given, True),
+        "UNet": (UNet(channels=8, multipliers=(1, 2), heads=2).build((3, 7, 6), build, Draws(0)), picture, given, True),
+        "Transformer": (
+            Transformer(width=16, depth=2, heads=2).build((3, 7, 6), build, Draws(0)),
+            picture,
+            given,
+            True,
+        ),
+        "TextTransformer": (
+            TextTransformer(6, masked=False, width=16, depth=2, heads=2).build((9,), build, Draws(0)),
+            text,
+            given | seen,
+            False,
+        ),
+        "Decoder": (Decoder(6, width=16, depth=2, heads=2).build((9,), build, Draws(0)), text, given, False),
+        "LowRank": (LowRank(MLP(width=16, depth=1).build((5,), build, Draws(0)), 2, Draws(1)), normal(4, 5), given, 0),
+    }
+
+
+def network_loss(network: nn.Module, example: dict) -> Tensor:
+    answer = network(example["x"], example["t"], example["given"])
+    return (answer * answer.cos()).flatten(1).sum(1)
+
+
+@pytest.mark.parametrize("name", networks())
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [pytest.param(torch.float32, 1e-5, marks=pytest.mark.slow), (F64, 1e-10)]
+)
+def test_networks_of_the_product(name: str, dtype: torch.dtype, tolerance: float) -> None:
+    """One pass where all trained weights are in calls of layers, `vmap` for the others; both against a loop."""
+    network, x, given, fast = networks()[name]
+    network = shaken(network).to(dtype)
+    t = Draws(4).at("t").uniform((len(x),), dtype)
+    example = {"x": x.to(dtype) if x.is_floating_point() else x, "t": t, "given": given}
+    clip = clipped_by_loop(network_loss, network, example, math.inf).norms.median().item()
+    slow = clipped_by_loop(network_loss, network, example, clip)
+    assert tell_apart(clipped_by_map(network_loss, network, example, clip), slow) < tolerance
+    if fast:
+        assert tell_apart(clipped_by_book(network_loss, network, example, clip), slow) < tolerance
+    else:
+        with pytest.raises(NotHereError):
+            clipped_by_book(network_loss, network, example, clip)
+    verdict = self_check(network_loss, network, example)
+    assert verdict.fast == bool(fast)
+    assert verdict.error < 10 * tolerance
+
+
+class Outside(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(self.layer(x), self.layer.weight)
+
+
+class BehindALayer(nn.Module):
+    """A bare use of a weight that lies below the call of another layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(F.linear(x, self.first.weight))
+
+
+class TimeFirst(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x.transpose(0, 1)).transpose(0, 1)
+
+
+class Keyword(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(input=x)
+
+
+@pytest.mark.parametrize(
+    ("network", "x"),
+    [
+        (Scaled, normal(3, 4)),
+        (Outside, normal(3, 4)),
+        (BehindALayer, normal(3, 4)),
+        (TimeFirst, normal(3, 5, 4)),
+        (Keyword, normal(3, 4)),
+        (lambda: Placed(expanded=False), TEXT[:3]),
+        (lambda: nn.Bilinear(4, 4, 2), None),
+        (lambda: nn.Embedding(7, 3, scale_grad_by_freq=True), None),
+    ],
+)
+def test_what_one_pass_cannot_tell_is_never_told_wrongly(network, x: Tensor | None) -> None:
+    network = shaken(network())
+    if x is None:
+        with pytest.raises(NotHereError, match="no rule for the weight"):
+            clipped_by_book(answer_loss, network, {"x": normal(3, 4)}, 1.0)
+        return
+    with pytest.raises(NotHereError):
+        clipped_by_book(answer_loss, network, {"x": x}, 1.0)
+    slow = clipped_by_loop(answer_loss, network, {"x": x}, 1.0)
+    assert tell_apart(clipped_by_map(answer_loss, network, {"x": x}, 1.0), slow) < 1e-10
+
+
+def test_a_gradient_of_a_gradient_is_not_taken_for_a_plain_one() -> None:
+    def slope_loss(network: nn.Module, example: dict[str, Tensor]) -> Tensor:
+        x = example["x"].requires_grad_()
+        slope = torch.autograd.grad(network(x).square().sum(), x, create_graph=True)[0]
+        return slope.square().sum(1)
+
+    network, example = shaken(nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 1))), {"x": normal(3, 4)}
+    with pytest.raises(NotHereError, match="outside of the call"):
+        clipped_by_book(slope_loss, network, example, 1.0)
+
+
+class Branches(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside = Halving()
+        self.scale = nn.Parameter(torch.ones(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inside(self.scale * x)
+
+
+class Halving(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x / 2 if x.sum() > 0 else x
+
+
+def test_networks_that_cannot_be_taken_apart_are_refused_by_name() -> None:
+    x = {"x": normal(3, 4)}
+    with pytest.raises(UsageError, match=r"1 is a BatchNorm1d.*GroupNorm"):
+        clipped_by_map(answer_loss, nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)), x, 1.0)
+    with pytest.raises(UsageError, match="0 is a Dropout"):
+        clipped_by_loop(answer_loss, nn.Sequential(nn.Dropout(0.5), nn.Linear(4, 4)), x, 1.0)
+    with pytest.raises(UsageError, match=r"at inside \(Halving\)"):
+        clipped_by_map(answer_loss, shaken(Branches()), x, 1.0)
+
+
+def test_rows_that_look_at_each_other_are_found() -> None:
+    """A loss that compares with the batch's mean, and a network that turns the batch round."""
+
+    def relative(network: nn.Module, example: dict[str, Tensor]) -> Tensor:
+        answer = network(example["x"])
+        return (answer - answer.mean(0)).square().sum(1)
+
+    def turned(network: nn.Module, example: dict[str, Tensor]) -> Tensor:
+        return network(example["x"].flip(0)).square().sum(1)
+
+    for loss in (relative, turned):
+        with pytest.raises(UsageError, match="depends on the rest of the batch"):
+            self_check(loss, nn.Linear(4, 3).double(), {"x": normal(3, 4)})
+
+
+class PlaceHeads(nn.Module):
+    """Each place of a row has a matrix of its own: a layer that tells by itself."""
+
+    def __init__(self, wrong: float = 1.0) -> None:
+        super().__init__()
+        self.heads, self.wrong = nn.Parameter(torch.zeros(5, 3, 4)), wrong
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.einsum("bmd,mkd->bmk", x, self.heads)
+
+    def per_example(self, inputs: Tensor, slopes: Tensor) -> Tensor:
+        return self.wrong * (inputs.square().sum(2) * slopes.square().sum(2)).sum(1)
+
+    def weighted(self, inputs: Tensor, slopes: Tensor, factors: Tensor) -> dict[str, Tensor]:
+        return {"heads": torch.einsum("bmd,bmk,b->mkd", inputs, slopes, factors)}
+
+
+class Thrice(nn.Module):
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.enter, self.layer = nn.Linear(4, 4), layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(self.enter(x)) + self.layer(x) + self.layer(x.sin())
+
+
+@pytest.mark.parametrize("wrap", [lambda layer: nn.Sequential(nn.Linear(4, 4), layer), Thrice])
+def test_a_layer_may_tell_by_itself(wrap) -> None:
+    network, example = shaken(wrap(PlaceHeads())), {"x": normal(4, 5, 4)}
+    slow = clipped_by_loop(answer_loss, network, example, 3.0)
+    assert tell_apart(clipped_by_book(answer_loss, network, example, 3.0), slow) < 1e-10
+
+
+def test_a_wrong_rule_is_found() -> None:
+    network = nn.Sequential(nn.Linear(4, 4), PlaceHeads(wrong=1.1)).double()
+    with pytest.raises(UsageError, match="rule is wrong"):
+        self_check(answer_loss, network, {"x": normal(3, 5, 4)})
+
+
+def test_kinds_of_layers_join_by_a_rule() -> None:
+    class Shift(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.by = nn.Parameter(torch.zeros(4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.by
+
+    class OfShift(Rule):
+        def weighted(self, layer: Shift, call: Call, factors: Tensor) -> dict[str, Tensor]:
+            return {"by": factors @ call.slopes}
+
+    assert rule_of(Shift()) is None
+    register(Shift, OfShift())
+    network, example = shaken(nn.Sequential(nn.Linear(4, 4), Shift())), {"x": normal(4, 4)}
+    slow = clipped_by_loop(answer_loss, network, example, 1.0)
+    assert tell_apart(clipped_by_book(answer_loss, network, example, 1.0), slow) < 1e-10
+
+
+def test_factors_shorten_and_never_lengthen() -> None:
+    norms = torch.tensor([0.0, 0.5, 2.0, math.inf, 1e-40], dtype=F64)
+    assert factors(norms, 1.0).tolist() == [1, 1, 0.5, 0, 1]
+    assert factors(norms[:3], math.inf).tolist() == [1, 1, 1]

@@ -1,0 +1,103 @@
+"""Rows are drawn from the network's law, exactly given what is known, and none that the table cannot have."""
+
+import pytest
+import torch
+from scipy.stats import chisquare
+
+from feller.draws import Draws
+from feller.errors import UsageError
+from feller.simulate.fill import fill
+from tests.networks.test_row_network import CODES, ROWS, VALID, chances, network
+
+N = 20_000
+
+
+def counted(tokens: torch.Tensor) -> torch.Tensor:
+    codes = ROWS.read(tokens)
+    number = ((codes[:, 0] * 17 + codes[:, 1]) * 2 + codes[:, 2]) * 4 + codes[:, 3]
+    return torch.bincount(number, minlength=len(CODES))
+
+
+def agrees(found: torch.Tensor, law: torch.Tensor) -> bool:
+    assert found[law == 0].sum() == 0
+    some = law * found.sum() >= 5
+    law = law.detach()
+    seen, wanted = found[some].double(), law[some] * found.sum()
+    rest = found[~some].sum().double(), law[~some].sum() * found.sum()
+    seen, wanted = (torch.cat([a, b[None]]) for a, b in ((seen, rest[0]), (wanted, rest[1])))
+    return chisquare(seen[wanted > 0], wanted[wanted > 0]).pvalue > 1e-3
+
+
+def test_rows_come_as_often_as_the_network_says() -> None:
+    made = network()
+    law = chances(made, ROWS.write(CODES), None)
+    assert agrees(counted(fill(made, N, Draws(0))), law)
+
+
+@pytest.mark.parametrize("known", [{3: 2}, {1: 5, 2: 0}, {0: 2, 3: 1}])
+def test_what_is_known_comes_first(known: dict[int, int]) -> None:
+    made = network()
+    kept_columns = torch.zeros(4, dtype=torch.bool)
+    codes = torch.zeros(N, 4, dtype=torch.long)
+    for column, value in known.items():
+        kept_columns[column], codes[:, column] = True, value
+    order = (~kept_columns).long().argsort(dim=0, stable=True)
+    law = chances(made, ROWS.write(CODES), order)
+    fits = torch.stack([CODES[:, column] == value for column, value in known.items()]).all(0) & VALID
+    law = torch.where(fits, law, 0.0) / law[fits].sum()
+    kept = torch.repeat_interleave(kept_columns, torch.tensor(ROWS.places)).expand(N, -1)
+    assert agrees(counted(fill(made, N, Draws(1), known=(ROWS.write(codes), kept))), law)
+
+
+def test_each_row_may_know_other_columns() -> None:
+    made, some = network(), CODES[VALID][::3]
+    tokens = ROWS.write(some)
+    columns = Draws(0).at("kept").uniform((len(some), 4)) < 0.5
+    kept = columns.repeat_interleave(torch.tensor(ROWS.places), 1)
+    found = fill(made, len(some), Draws(1), known=(tokens, kept))
+    assert torch.equal(found[kept], tokens[kept])
+    assert (chances(made, found, None) > 0).all()
+    part = fill(made, 10, Draws(1, first=30), known=(tokens[30:40], kept[30:40]))
+    assert torch.equal(part, found[30:40])
+
+
+@pytest.mark.parametrize(("known", "ways"), [({3: 2}, 0), ({0: 1, 2: 1}, 0), ({3: 2}, 400)])
+def test_a_network_of_one_order_knows_any_columns(known: dict[int, int], ways: int) -> None:
+    """Exactly by drawing until it fits, nearly by weighing 400 ways."""
+    made, codes, kept_columns = network(), torch.zeros(N, 4, dtype=torch.long), torch.zeros(4, dtype=torch.bool)
+    for column, value in known.items():
+        kept_columns[column], codes[:, column] = True, value
+    n = 1000 if ways else N
+    law = chances(made, ROWS.write(CODES), None)
+    fits = torch.stack([CODES[:, column] == value for column, value in known.items()]).all(0) & VALID
+    law = torch.where(fits, law, 0.0) / law[fits].sum()
+    kept = torch.repeat_interleave(kept_columns, torch.tensor(ROWS.places)).expand(n, -1)
+    given = (ROWS.write(codes[:n]), kept)
+    found = fill(made, n, Draws(1), known=given, anyhow=False, ways=ways)
+    assert agrees(counted(found), law)
+    part = fill(made, 40, Draws(1, first=300), known=tuple(one[300:340] for one in given), anyhow=False, ways=ways)
+    assert torch.equal(part, found[300:340])
+
+
+def test_what_hardly_ever_comes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("feller.simulate.fill.MOST", 3)
+    tokens = ROWS.write(torch.tensor([[0, 3, 0, 0]] * 50))
+    kept = torch.tensor([False, True, True, False, True]).expand(50, -1)
+    with pytest.raises(UsageError, match=r"not found among 3 drawn for each.*--objective.shuffled 1"):
+        fill(network(), 50, Draws(0), known=(tokens, kept), anyhow=False)
+
+
+def test_what_cannot_be_known_is_refused() -> None:
+    made, tokens = network(), ROWS.write(CODES[VALID][:6])
+    with pytest.raises(UsageError, match="as a whole or not at all"):
+        fill(made, 6, Draws(0), known=(tokens, torch.tensor([False, True, False, False, False]).expand(6, -1)))
+    with pytest.raises(UsageError, match=r"row 0: expected a token from 0 to 2 at place 0, got 9"):
+        fill(made, 6, Draws(0), known=(tokens + 9, torch.tensor([True, False, False, False, False]).expand(6, -1)))
+    wrong = ROWS.write(torch.tensor([[0, 3, 0, 3]]))
+    with pytest.raises(UsageError, match="no valid row has all that is given"):
+        fill(made, 1, Draws(0), known=(wrong, torch.tensor([[True, False, False, False, True]])))
+
+
+def test_a_known_row_of_a_whole_table_is_kept() -> None:
+    made, tokens = network(), ROWS.write(CODES[VALID][:20])
+    assert torch.equal(fill(made, 20, Draws(0), known=(tokens, torch.ones_like(tokens, dtype=torch.bool))), tokens)

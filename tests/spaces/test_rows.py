@@ -1,0 +1,91 @@
+"""Rows of tokens: every value of a column is written and read, and a column's automaton admits these and no others."""
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from feller.draws import Draws
+from feller.errors import UsageError
+from feller.spaces.rows import Digits, Rows, Rule, Single
+
+
+def words(field) -> list[tuple[int, ...]]:
+    """Walk through the automaton."""
+    found = [((), 0)]
+    for table in field.follow():
+        found = [
+            ((*word, token), int(table[state, token]))
+            for word, state in found
+            for token in range(table.shape[1])
+            if table[state, token] >= 0
+        ]
+    return [word for word, _ in found]
+
+
+@given(st.integers(-200, 400), st.integers(-200, 400), st.booleans())
+def test_digits_write_what_lies_between(a: int, b: int, missing: bool) -> None:
+    low, high = sorted((a, b))
+    field = Digits(low, high, missing)
+    codes = torch.arange(field.count)
+    tokens = field.write(codes)
+    assert torch.equal(field.read(tokens), codes)
+    base = min(low, 0)
+    width = len(str(high - base))
+    wanted = [tuple(map(int, f"{value - base:0{width}d}")) for value in range(low, high + 1)]
+    wanted += [(10, *[0] * (width - 1))] * missing
+    assert [*map(tuple, tokens.tolist())] == wanted
+    assert sorted(words(field)) == wanted
+
+
+def test_levels_are_tokens() -> None:
+    assert words(Single(3)) == [(0,), (1,), (2,)]
+    assert Single(3).write(torch.tensor([2, 0])).tolist() == [[2], [0]]
+
+
+ROWS = Rows((Single(3), Digits(7, 123), Single(2)), shares=((0.2, 0.0, 0.8), (), (0.5, 0.5)))
+
+
+def test_rows_are_written_and_read() -> None:
+    codes = torch.tensor([*itertools.product(range(3), (0, 1, 92, 93, 116), range(2))])
+    tokens = ROWS.write(codes)
+    assert tokens[codes[:, 1] == 93][0].tolist() == [0, 1, 0, 0, 0]
+    assert torch.equal(ROWS.read(tokens), codes)
+    assert ROWS.counts == (3, 10, 10, 10, 2)
+
+
+def test_the_source_is_independent_columns_by_their_shares() -> None:
+    codes = ROWS.read(ROWS.reference(20_000, Draws(0).at("x")))
+    assert torch.bincount(codes[:, 0], minlength=3).div(20_000).sub(torch.tensor([0.2, 0.0, 0.8])).abs().max() < 0.012
+    assert codes[:, 1].min() == 0
+    assert codes[:, 1].max() == 116
+    assert torch.corrcoef(codes.T.double())[0, 2].abs() < 0.03
+
+
+def test_places_in_turn() -> None:
+    order = torch.tensor([[2, 1, 0], [1, 0, 2]])
+    assert ROWS.in_turn(order).tolist() == [[4, 1, 2, 3, 0], [1, 2, 3, 0, 4]]
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: Single(0), "1 value or more"),
+        (lambda: Digits(5, 4), "low <= high"),
+        (lambda: Rows(()), "one column or more"),
+        (lambda: Rows((Single(2),), shares=((1.0,),)), "one share for each value"),
+        (lambda: Rows((Single(2), Single(2)), (Rule(0, 1, ("10",)),)), "2 words of 2 marks"),
+        (lambda: Rows((Single(2), Single(2)), (Rule(0, 1, ("00", "00")),)), "admits nothing"),
+        (lambda: Rows((Single(2), Digits(0, 99)), (Rule(0, 1, ("10", "01")),)), "one token"),
+        (lambda: Rows((Single(2), Single(2)), (Rule(0, 2, ("10", "01")),)), "from 0 to 1"),
+        (
+            lambda: Rows((Single(1),) * 3, (Rule(0, 1, ("1",)), Rule(1, 2, ("1",)), Rule(2, 0, ("1",)))),
+            "form a circle",
+        ),
+    ],
+)
+def test_wrong_rows_are_refused(make, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        make()
