@@ -217,14 +217,6 @@ def test_a_seed_repeats_a_run_and_without_one_none_is_repeated(blind: None, caps
     assert tables[1] != tables[2]
 
 
-def test_a_finished_run_that_is_resumed_changes_nothing(blind: None, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = fit(capsys, "r", "--epsilon", 4)
-    before = {name: (folder / name).read_bytes() for name in (*PAID, "recipe.json", "ledger.json")}
-    fit(capsys, "r", "--resume")
-    for name, content in before.items():
-        assert (folder / name).read_bytes() == content, name
-
-
 def test_resuming_with_another_batch_steps_data_or_wish_is_refused(
     blind: None, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
 ) -> None:
