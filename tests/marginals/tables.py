@@ -10,6 +10,7 @@ from torch import Tensor
 
 from feller.draws import Draws
 from feller.marginals import MarginalModel
+from feller.privacy.noise import Noise
 
 COUNTS = (2, 3, 4, 3, 2)
 LOOP = ((0, 1, 2), (1, 3), (3, 0), (2,), (4, 3), (1, 0))
@@ -51,7 +52,7 @@ def table_of(codes: Tensor, counts: Sequence[int], columns: Sequence[int] | None
 
 
 @dataclass
-class Numbers:
+class Numbers(Noise):
     """Noise from a seed, rounded where it shall be whole; remembers what it was asked for."""
 
     seed: int = 0
@@ -61,6 +62,9 @@ class Numbers:
 
     def __post_init__(self) -> None:
         self.generator = np.random.default_rng(self.seed)
+
+    def take(self, count: int) -> bytes:
+        raise AssertionError("numbers are drawn whole")
 
     def uniform(self, shape: Sequence[int]) -> Tensor:
         self.asked.append((0.0, tuple(shape)))

@@ -1,6 +1,6 @@
 """From words to commands; the only place that knows tyro."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Annotated, Any, TypeVar
 
 import tyro
@@ -25,6 +25,8 @@ Numbers = Annotated[tuple[float, ...], tyro.conf.arg(metavar="NUMBER ...", help_
 Names = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...", help_behavior_hint="")]
 MANY = (("--given",), ("--reward", "--rewards"), ("--target",), ("--times",), ("--cost",), ("--frame",))
 """Flags that take as many values as are given."""
+NOTHING = "[]"
+"""What tyro makes of a place that is left out, where words are left over."""
 _FORM = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitSubcommandPrefixes)
 
 
@@ -56,7 +58,10 @@ def parse(command: type[T], name: str, words: list[str], *, deep: bool = False) 
     """
     _check_once(words)
     if deep:
-        return tyro.cli(command, prog=f"feller {name}", args=words, config=_FORM, return_unknown_args=True)
+        both: Any = tyro.cli(command, prog=f"feller {name}", args=words, config=_FORM, return_unknown_args=True)
+        found, rest = both
+        absent = {one.name: one.default for one in fields(found) if getattr(found, one.name) == NOTHING}
+        return replace(found, **absent), rest
     return tyro.cli(command, prog=f"feller {name}", args=words, config=_FORM), []
 
 

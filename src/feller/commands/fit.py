@@ -107,9 +107,7 @@ class Fit:
 
         tell = speaker()
         run, numbers = fit(
-            self.data
-            if self.data not in ([], "[]")
-            else None,  # which tyro makes of no DATA before a field of the recipe
+            self.data,
             recipe=self.recipe,
             out=self.out,
             size=self.size,

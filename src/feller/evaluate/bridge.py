@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from feller.control.bridges.crowd import Crowd
@@ -190,7 +190,7 @@ def along(
         )
     if state.isnan().any():
         raise InputError(f"the cost is no number at some states, first at t = {when[state.isnan()][0]:.4g} of 0 to 1")
-    inside = _inside(cost, moved)
+    inside = cost.blocked(moved) if cost.obstacles else None
     return Along(
         when,
         control.double().square().sum(2).mean(0).cpu() / 2,
@@ -206,9 +206,3 @@ def _crowd(x: Float[Tensor, "s n d"], draws: Draws, width: float | None) -> Popu
     shift = 1 + int(draws.at("partner").integers(max(n - 1, 1), (1,)))
     widths = scott(x)[:, None].expand(x.shape[:2]) if width is None else width
     return Population(x.roll(shift, 1), x, widths)
-
-
-def _inside(cost: Cost, x: Float[Tensor, "s n d"]) -> Bool[Tensor, "s n"] | None:
-    """Tell which states are inside an obstacle; None where there are none."""
-    found = [obstacle(x) for obstacle in cost.obstacles]
-    return torch.stack(found).any(0) if found else None

@@ -17,6 +17,7 @@ from feller.journeys.guard import Charged, Wish, apart, check_private, find_colu
 from feller.model import Model, load_model
 from feller.paths import Estimates
 from feller.privacy.ledger import Ledger
+from feller.privacy.noise import source
 from feller.recipes import Recipe, find_recipe
 from feller.run import Run, open_run
 from feller.train.engine import engine
@@ -25,23 +26,6 @@ TABLES = (".csv", ".tsv", ".gz", ".parquet")
 """Files whose columns are found privately."""
 FEW = 10
 """Examples below which a model learns them by heart and nothing else."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Opening:
-    """What a new fit is asked, as `fit` explains it."""
-
-    data: str
-    recipe: str
-    size: str | None
-    seed: int
-    longest: int | None
-    space: str | None
-    project: bool
-    vocabulary: str | None
-    target: tuple[str, ...]
-    start_from: str | None
-    schema: str | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,46 +43,44 @@ class Begun:
     """Noisy shares of the classes of each condition; None where the exact ones may be told."""
 
 
-def begin(opening: Opening, wish: Wish | None, change: Callable[[Recipe], Recipe]) -> Begun:
+def begin(asked: Asked, wish: Wish | None, change: Callable[[Recipe], Recipe]) -> Begun:
     """Read data, choose a recipe, and, where that is asked, see to it that nothing else is known of the rows.
+
+    Args:
+        asked: What a person says; the recipe may be auto, and the size empty for the usual one.
+        wish: Privacy of each row; None without.
+        change: Last word on the recipe.
 
     Raises:
         InputError: If the data are not what they must be.
         UsageError: If an argument is wrong.
     """
-    start = open_run(opening.start_from) if opening.start_from else None
+    start = open_run(asked.start_from) if asked.start_from else None
     older = load_model(start) if start else None
     if wish is not None and engine().ranks > 1:
         raise UsageError(
             "several processes would each find other noise; begin a private run with one, --resume with more"
         )
-    dataset, charged = _read(opening, wish, older.description.modality if older else None)
-    dataset = aimed(dataset, opening.target) if opening.target else dataset
+    dataset, charged = _read(asked, wish, older.description.modality if older else None)
+    dataset = aimed(dataset, asked.target) if asked.target else dataset
     if wish is None and isinstance(dataset.modality, Table):
         dataset = dataset.seen_as(dataset.modality.with_shares_of(dataset.values))
-    size = opening.size or "small"
-    name, recipe = find_recipe(opening.recipe, dataset, size, older)
+    size = asked.size or "small"
+    name, recipe = find_recipe(asked.recipe, dataset, size, older)
     recipe = change(recipe)
-    _check_target(recipe, name, opening.target, older)
+    _check_target(recipe, name, asked.target, older)
     if wish is not None:
         check_private(apart(recipe))
         if start is not None:
-            _check_public(start, opening.data, dataset)
-    asked = Asked(
-        data=opening.data,
+            _check_public(start, asked.data, dataset)
+    asked = replace(
+        asked,
         recipe=name,
-        size=opening.size or (asked_of(start).size if start else "small"),
-        seed=opening.seed,
-        longest=opening.longest,
-        space=opening.space,
-        project=opening.project,
-        vocabulary=opening.vocabulary,
-        target=opening.target,
-        schema=opening.schema,
+        size=asked.size or (asked_of(start).size if start else "small"),
         start_from=str(start.path) if start else None,
         start_hash=file_hash(start.average) if start else "",
         held_out=recipe.held_out,
-        fingerprint=print_of(dataset, wish.source("fingerprint").take(8).hex() if wish else None),
+        fingerprint=print_of(dataset, source(wish.unsafe_seed, "fingerprint").take(8).hex() if wish else None),
         code=file_hash(pathlib.Path(name.rpartition(":")[0])) if ":" in name else "",
         notes=() if wish else (*dataset.notes, *_few(dataset)),
     )
@@ -111,24 +93,24 @@ def begin(opening: Opening, wish: Wish | None, change: Callable[[Recipe], Recipe
     return Begun(replace(asked, private=planned), dataset, recipe, older, guarded.ledger, guarded.frequencies)
 
 
-def _read(opening: Opening, wish: Wish | None, like: Modality | None) -> tuple[Dataset, Charged]:
+def _read(asked: Asked, wish: Wish | None, like: Modality | None) -> tuple[Dataset, Charged]:
     """Read the data; where privacy is asked of a table that nobody described, find its columns privately."""
-    asked: dict[str, Any] = {
-        "size": opening.longest,
+    how: dict[str, Any] = {
+        "size": asked.longest,
         "like": like,
-        "space": opening.space,
-        "project": opening.project,
-        "vocabulary": opening.vocabulary,
+        "space": asked.space,
+        "project": asked.project,
+        "vocabulary": asked.vocabulary,
     }
-    path = pathlib.Path(opening.data)
-    described = opening.schema is not None or like is not None or opening.data.startswith(EXAMPLE)
+    path = pathlib.Path(asked.data)
+    described = asked.schema is not None or like is not None or asked.data.startswith(EXAMPLE)
     if wish is not None and not described and path.suffix.lower() in TABLES:
         schema, charged = find_columns(wish, table_cells(path))
-        return read(opening.data, schema=schema, **asked), charged
-    dataset = read(opening.data, schema=opening.schema, **asked)
+        return read(asked.data, schema=schema, **how), charged
+    dataset = read(asked.data, schema=asked.schema, **how)
     if wish is not None and not described and isinstance(dataset.modality, Table):
         raise UsageError(
-            f"the columns of {opening.data} were described by its cells, which is not private; give --schema, or a"
+            f"the columns of {asked.data} were described by its cells, which is not private; give --schema, or a"
             f" table in a file of its own ({', '.join(TABLES)})"
         )
     return dataset, Charged()

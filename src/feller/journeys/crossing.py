@@ -338,13 +338,12 @@ def _field(problem: BridgeProblem, crowd: Populations) -> Field | None:
 
 def _walls(problem: BridgeProblem, crowd: Populations) -> Walls | None:
     """Return whether places in the plane are inside an obstacle."""
-    obstacles = problem.cost.obstacles
-    if not obstacles or not _is_plane(crowd):
+    if not problem.cost.obstacles or not _is_plane(crowd):
         return None
 
     def walls(places: np.ndarray) -> np.ndarray:
         x = crowd.modality.encode(torch.from_numpy(places))
-        return torch.stack([inside(x) for inside in obstacles]).any(0).numpy()
+        return problem.cost.blocked(x).numpy()
 
     return walls
 

@@ -12,7 +12,7 @@ from feller.data.table.modality import Table
 from feller.description import Description
 from feller.errors import InputError, UsageError
 from feller.journeys.asked import Asked, asked_of, read_again
-from feller.journeys.begin import Begun, Opening, begin
+from feller.journeys.begin import Begun, begin
 from feller.journeys.bridged import bridged_of
 from feller.journeys.evaluate import evaluate
 from feller.journeys.guard import Wish, check_goes_on
@@ -100,10 +100,10 @@ def fit(
         if not data:
             raise UsageError("expected DATA: a file, a folder, or example:NAME; `feller data` lists the examples")
         begun = begin(
-            Opening(
+            Asked(
                 data=data,
                 recipe=recipe or "auto",
-                size=size,
+                size=size or "",
                 seed=seed,
                 longest=longest,
                 space=space,

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from feller.privacy.expense import Subsampled
-from feller.privacy.noise import Noise, Repeatable, Secret
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,10 +24,6 @@ class Guarantee:
     """At most."""
     unsafe_seed: int | None = None
     """Seed from which anybody can tell the noise; None where nobody can."""
-
-    def source(self, *name: object) -> Noise:
-        """Return where noise comes from; a name must not come twice."""
-        return Secret() if self.unsafe_seed is None else Repeatable(self.unsafe_seed, *name)
 
     @property
     def step(self) -> Subsampled:

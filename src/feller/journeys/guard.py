@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from jaxtyping import Int64
+from torch import Tensor
 
 from feller.couplings import Independent
 from feller.data.found import FoundTable
@@ -21,7 +23,7 @@ from feller.privacy.calibrate import calibrate, steps_within
 from feller.privacy.concentrated import rho_of
 from feller.privacy.expense import Expense, Gaussian
 from feller.privacy.ledger import Ledger, default_delta
-from feller.privacy.noise import Noise, Repeatable, Secret
+from feller.privacy.noise import Noise, source
 from feller.privacy.one_way import check_budget, one_way_sigma
 from feller.privacy.simplex import on_simplex
 from feller.recipes import Recipe
@@ -66,9 +68,9 @@ class Wish:
         """Epsilon that may be spent."""
         return self.epsilon if self.epsilon is not None else self.stop_at or 0.0
 
-    def source(self, *name: object) -> Noise:
-        """Return where noise comes from."""
-        return Secret() if self.unsafe_seed is None else Repeatable(self.unsafe_seed, *name)
+    def chance(self, n: int) -> float:
+        """Return delta for n rows."""
+        return default_delta(n) if self.delta is None else self.delta
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,9 +102,9 @@ def find_columns(wish: Wish, found: FoundTable) -> tuple[Schema, Charged]:
         InputError: If the noise leaves no column.
     """
     n = len(found.values)
-    delta = default_delta(n) if wish.delta is None else wish.delta
+    delta = wish.chance(n)
     sigma = math.sqrt(ASKED * len(found.columns) / (2 * COLUMNS * rho_of(wish.most, delta)))
-    schema, charges = find_domain(found, sigma, COLUMNS * delta, wish.source("columns"))
+    schema, charges = find_domain(found, sigma, COLUMNS * delta, source(wish.unsafe_seed, "columns"))
     spent = tuple(Gaussian(charge.what, charge.sigma) for charge in charges)
     return schema, Charged(spent, sum(charge.delta for charge in charges))
 
@@ -120,7 +122,7 @@ def guard(wish: Wish, dataset: Dataset, learned: Dataset, charged: Charged) -> G
         UsageError: If epsilon or delta do not suit so many rows, or the kind of data has statistics of its rows.
     """
     n, kind = len(learned), dataset.modality
-    delta = default_delta(n) if wish.delta is None else wish.delta
+    delta = wish.chance(n)
     ledger = Ledger(charged.expenses, delta, n, charged.delta)
     if isinstance(kind, Table):
         shares, cost = _shares(wish, kind, learned, delta)
@@ -138,13 +140,10 @@ def _shares(wish: Wish, kind: Table, rows: Dataset, delta: float) -> tuple[tuple
     """Count the values of each column with noise, all columns at once."""
     rooms = tuple(len(column.coarse_names) for column in kind.schema.modelled)
     check_budget(wish.most, delta, rooms, len(rows))
-    sigma, noise = one_way_sigma(wish.most, delta, len(rooms)), wish.source("shares")
-    levels = kind.coarse(rows.values)
-    shares = []
-    for level, room in zip(levels.T, rooms, strict=True):
-        noisy = torch.bincount(level, minlength=room) + noise.discrete_normal(sigma, (room,))
-        shares.append(tuple(on_simplex(noisy.double() / len(rows)).tolist()))
-    return tuple(shares), Gaussian("counts of the values of each column", sigma / math.sqrt(len(rooms)))
+    sigma, noise = one_way_sigma(wish.most, delta, len(rooms)), source(wish.unsafe_seed, "shares")
+    levels = kind.coarse(rows.values).T
+    shares = tuple(_noisy(level, room, sigma, noise) for level, room in zip(levels, rooms, strict=True))
+    return shares, Gaussian("counts of the values of each column", sigma / math.sqrt(len(rooms)))
 
 
 def _classes(
@@ -154,11 +153,15 @@ def _classes(
     found, costs = {}, []
     for name, classes in kind.conditions.items():
         sigma = one_way_sigma(wish.most, delta, 1, CLASSES)
-        counted = torch.bincount(rows.given[name], minlength=len(classes))
-        noisy = counted + wish.source("classes", name).discrete_normal(sigma, (len(classes),))
-        found[name] = tuple(on_simplex(noisy.double() / len(rows)).tolist())
+        found[name] = _noisy(rows.given[name], len(classes), sigma, source(wish.unsafe_seed, "classes", name))
         costs.append(Gaussian(f"counts of each {name}", sigma))
     return found, tuple(costs)
+
+
+def _noisy(codes: Int64[Tensor, " n"], room: int, sigma: float, noise: Noise) -> tuple[float, ...]:
+    """Return the shares of codes by counts with noise."""
+    counts = torch.bincount(codes, minlength=room) + noise.discrete_normal(sigma, (room,))
+    return tuple(on_simplex(counts.double() / len(codes)).tolist())
 
 
 def plan(wish: Wish, guarded: Guarded, recipe: Recipe, clip: float = 1.0) -> tuple[Recipe, Guarantee]:

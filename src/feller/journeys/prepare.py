@@ -51,7 +51,6 @@ def prepare(run: Run, begun: Begun, here: Engine) -> Prepared:
     two = here.place(batches(some, len(some), draws)(0, slice(None)))
     objective.loss(learner.network, objective.draw(learner.network, two, draws))
     own = f"--recipe {shlex.quote(asked.recipe)} " if asked.code else ""
-    draws = Draws(asked.seed)
     ready = Prepared(
         record={"asked": to_data(asked), "recipe": to_data(recipe)},
         summary=(
@@ -61,7 +60,7 @@ def prepare(run: Run, begun: Begun, here: Engine) -> Prepared:
         notes=asked.notes,
         training=recipe.train,
         seed=asked.seed,
-        feed=lambda tell: _feed(training_data, recipe, older, draws, tell),
+        feed=lambda tell: _feed(training_data, recipe, older, Draws(asked.seed), tell),
         objective=objective,
         description=description,
         learner=learner,

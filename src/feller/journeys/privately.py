@@ -11,6 +11,7 @@ from feller.journeys.purse import Purse
 from feller.privacy.clipping import Fixed
 from feller.privacy.gradient import Private
 from feller.privacy.ledger import Ledger
+from feller.privacy.noise import Noise, source
 from feller.privacy.sampling import poisson_batches
 from feller.run import Run
 from feller.train.engine import Engine
@@ -32,14 +33,17 @@ def privately(run: Run, ready: Prepared, planned: Guarantee, ledger: Ledger, row
         here: Device and processes.
     """
     purse = Purse(run, ledger, planned, writes=here.is_first)
-    noise = planned.source("training", here.rank, purse.steps)
+
+    def noise(what: str) -> Noise:
+        return source(planned.unsafe_seed, what, here.rank, purse.steps)
+
     data = {"x_1": rows.values, "given": rows.given}
-    draw = poisson_batches(data, planned.batch, planned.source("batches", here.rank, purse.steps), rows.modality.encode)
+    draw = poisson_batches(data, planned.batch, noise("batches"), rows.modality.encode)
     return replace(
         ready,
-        seed=int(planned.source("examples", here.rank, purse.steps).integers(2**62, (1,))),
+        seed=int(noise("examples").integers(2**62, (1,))),
         feed=lambda tell: purse.batches(draw),
-        gradient=Private(sigma=planned.sigma, clip=Fixed(planned.clip), noise=noise, rank=here.rank),
+        gradient=Private(sigma=planned.sigma, clip=Fixed(planned.clip), noise=noise("training"), rank=here.rank),
         summary=f"{ready.summary}; epsilon {planned.epsilon:g} at delta {planned.delta:.3g}",
         check=_check,
         tells_loss=False,

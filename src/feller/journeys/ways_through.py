@@ -54,8 +54,7 @@ def _parts(texts: Sequence[str], cost: Cost, crowd: Populations, frame: Frame) -
     x, y = (a + (b - a) * (np.arange(n) + 0.5) / n for a, b, n in ((left, right, w), (low, high, h)))
     places = torch.from_numpy(np.stack(np.meshgrid(x, y), -1).reshape(-1, 2))
     states = crowd.modality.encode(places)
-    inside = torch.stack([one(states) for one in cost.obstacles]).any(0).reshape(h, w)
-    return np.asarray(label(~inside.numpy())[0])
+    return np.asarray(label(~cost.blocked(states).reshape(h, w).numpy())[0])
 
 
 def _parted(parts: Int[np.ndarray, "h w"], a: Tensor, b: Tensor, frame: Frame) -> float:

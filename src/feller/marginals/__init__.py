@@ -1,7 +1,7 @@
 """Private tables by graphical models: noisy counts of few columns, and the most random rows that agree with them."""
 
 from feller.marginals.aim import aim
-from feller.marginals.curator import Curator, Release, Secrecy
+from feller.marginals.curator import Curator, Release
 from feller.marginals.draw import Spread, apart, evenly
 from feller.marginals.elimination import Clique, Elimination, eliminate
 from feller.marginals.estimate import Measurement, estimate
@@ -16,7 +16,6 @@ __all__ = [
     "MarginalModel",
     "Measurement",
     "Release",
-    "Secrecy",
     "Spread",
     "aim",
     "apart",

@@ -8,10 +8,11 @@ from jaxtyping import Int
 from torch import Tensor
 
 from feller.errors import UsageError
-from feller.marginals.curator import Curator, Release, Secrecy, epsilon_for, sigma_for
+from feller.marginals.curator import Curator, Release, epsilon_for, sigma_for
 from feller.marginals.elimination import Clique, eliminate
 from feller.marginals.estimate import estimate
 from feller.marginals.model import MarginalModel
+from feller.privacy.noise import Noise
 
 ONE_WAY, CHOICE, TABLES = "counts of each column", "choice of tables", "counts of the tables"
 MEASURING = 0.9
@@ -26,7 +27,7 @@ def aim(
     codes: Int[Tensor, "n k"],
     counts: Sequence[int],
     rho: float,
-    noise: Secrecy,
+    noise: Noise,
     *,
     degree: int = 2,
     size: float = 1.0,

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -12,19 +12,7 @@ from feller.errors import InputError, UsageError
 from feller.marginals.elimination import Clique
 from feller.marginals.estimate import Measurement
 from feller.marginals.model import MarginalModel, check_codes
-
-
-@runtime_checkable
-class Secrecy(Protocol):
-    """What a mechanism draws from: numbers that nobody can foretell."""
-
-    def uniform(self, shape: Sequence[int]) -> Tensor:
-        """Draw from (0, 1), in float64."""
-        ...
-
-    def discrete_normal(self, sigma: float, shape: Sequence[int]) -> Tensor:
-        """Draw whole numbers from the discrete normal distribution, in int64."""
-        ...
+from feller.privacy.noise import Noise
 
 
 class Release(NamedTuple):
@@ -47,7 +35,7 @@ class Curator:
     Rogers 2021, "Bounding, concentrating, and truncating", arXiv 2004.07223.
     """
 
-    def __init__(self, codes: Int[Tensor, "n k"], counts: Sequence[int], rho: float, noise: Secrecy) -> None:
+    def __init__(self, codes: Int[Tensor, "n k"], counts: Sequence[int], rho: float, noise: Noise) -> None:
         check_codes(codes, counts)
         if not len(codes):
             raise InputError("expected a table of at least one row, got none")

@@ -8,15 +8,16 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from feller.marginals.curator import Curator, Release, Secrecy, epsilon_for, sigma_for
+from feller.marginals.curator import Curator, Release, epsilon_for, sigma_for
 from feller.marginals.elimination import Clique
 from feller.marginals.estimate import estimate
+from feller.privacy.noise import Noise
 
 ONE_WAY, CHOICE, PAIRS = "counts of each column", "choice of pairs of columns", "counts of the pairs"
 
 
 def mst(
-    codes: Int[Tensor, "n k"], counts: Sequence[int], rho: float, noise: Secrecy, *, cells: int = 1_000_000
+    codes: Int[Tensor, "n k"], counts: Sequence[int], rho: float, noise: Noise, *, cells: int = 1_000_000
 ) -> Release:
     """Fit a maximum spanning tree: fast, robust, and blind to what is no tree.
 

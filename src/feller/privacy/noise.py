@@ -148,3 +148,8 @@ class Repeatable(Noise):
     def take(self, count: int) -> bytes:
         """Return the next bytes."""
         return self._stream.take(count)
+
+
+def source(seed: int | None, *name: object) -> Noise:
+    """Return secret noise, or, where a seed is given, noise that can be repeated; a name must not come twice."""
+    return Secret() if seed is None else Repeatable(seed, *name)

@@ -94,11 +94,12 @@ class _Filling:
         turn = torch.arange(x.shape[1], device=x.device).expand(x.shape) if turn is None else turn
         step, x, likely = turn.argsort(1), x.clone(), x.new_zeros(len(x), dtype=torch.float64)
         cache, last, before = network.begin(len(x)), None, None
+        narrowed = bool(grammar.ruled) and bool(kept.any())
         for number in range(x.shape[1]):
             place = turn[:, number]
             logits, cache = network.next(last, before, place, cache)
             may, token, given = grammar.allowed_at(x, step, place), x[everyone, place], kept[everyone, place]
-            fits = grammar.allowed_at(x, step, place, kept)
+            fits = grammar.allowed_at(x, step, place, kept) if narrowed else may
             _check_fits(grammar.columns, fits, token, given, place)
             logits = logits.double().masked_fill(~may, -torch.inf).log_softmax(1)
             narrow = logits.masked_fill(~fits, -torch.inf)

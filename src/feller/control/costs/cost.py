@@ -55,6 +55,11 @@ class Cost(abc.ABC):
         """What it keeps states out of, for reports."""
         return ()
 
+    def blocked(self, x: Float[Tensor, "*b d"]) -> Bool[Tensor, "*b"]:
+        """Tell which states are inside an obstacle."""
+        nowhere = torch.zeros(x.shape[:-1], dtype=torch.bool, device=x.device)
+        return torch.stack([nowhere, *(inside(x) for inside in self.obstacles)]).any(0)
+
     @abc.abstractmethod
     def __call__(
         self, x: Float[Tensor, "*b d"], t: Tensor, population: Population | None = None

@@ -4,6 +4,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
@@ -114,6 +115,20 @@ class Bins:
                 drawn += drawn >= value
             numbers[which] = drawn
         return numbers
+
+
+def check_binned(column: Any) -> None:
+    """Refuse a column with both `edges` and `bins`, or with `levels` that there cannot be.
+
+    Raises:
+        InputError: Then; names the column.
+    """
+    if column.bins is not None and (column.edges or column.bins < 1):
+        raise InputError(f"column {column.name!r}: expected edges, or a number of bins of 1 or more, not both")
+    try:
+        _ = column.levels
+    except InputError as error:
+        raise error if column.name in str(error) else InputError(f"column {column.name!r}: {error}") from None
 
 
 def equal_starts(first: int, last: int, bins: int) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from feller.data.table.bins import Bins, equal_starts
+from feller.data.table.bins import Bins, check_binned, equal_starts
 from feller.data.table.column import WITHOUT_NAME, Modelled, check_words
 from feller.data.table.comparison import compared
 from feller.errors import InputError
@@ -46,12 +46,7 @@ class Datetime(Modelled):
                 f"column {self.name!r}: expected a format with %Y or %y, of %Y %y %m %d %H %I %M %S %f %p %b %B %a %A,"
                 f" got {self.format!r}"
             )
-        if self.bins is not None and (self.edges or self.bins < 1):
-            raise InputError(f"column {self.name!r}: expected edges, or a number of bins of 1 or more, not both")
-        try:
-            _ = self.levels
-        except InputError as error:
-            raise error if self.name in str(error) else InputError(f"column {self.name!r}: {error}") from None
+        check_binned(self)
 
     @cached_property
     def _unit(self) -> str:

@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from feller.data.table.bins import Bins, equal_starts
+from feller.data.table.bins import Bins, check_binned, equal_starts
 from feller.data.table.column import WITHOUT_NAME, Modelled, check_words
 from feller.data.table.comparison import compared
 from feller.data.table.form import NumberForm
@@ -44,12 +44,7 @@ class Numerical(Modelled):
         check_words(self.name, self.words_for_missing, "the word")
         if not self.low <= self.high:
             raise InputError(f"column {self.name!r}: expected low below high, got {self.low:g} and {self.high:g}")
-        if self.bins is not None and (self.edges or self.bins < 1):
-            raise InputError(f"column {self.name!r}: expected edges, or a number of bins of 1 or more, not both")
-        try:
-            _ = self.levels
-        except InputError as error:
-            raise error if self.name in str(error) else InputError(f"column {self.name!r}: {error}") from None
+        check_binned(self)
 
     @cached_property
     def levels(self) -> Bins:

@@ -50,7 +50,7 @@ def passed(setting: Setting, seed: int) -> Passed:
     ends = feasibility(walked.states[:, -1], posed.crowds[0][1](2 * FOLLOWED, draws.named("members")), draws)
     moments = GaussianPaths.straight(begin, end, posed.noise, 2, 2).grid(torch.linspace(0, 1, BETWEEN))
     x = moments.mean + moments.std[..., None] * draws.at("straight").normal(tuple(moments.mean.shape))
-    stuck = torch.stack([inside(x) for inside in posed.cost.obstacles]).any(0).double().mean().item()
+    stuck = posed.cost.blocked(x).double().mean().item()
     return Passed(
         measured["objective"] or 0.0, measured["inside_time"] or 0.0, stuck, ends["w2"] or 0.0, ends["w2_floor"] or 0.0
     )
