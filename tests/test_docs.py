@@ -86,6 +86,7 @@ def people(folder: pathlib.Path) -> None:
             joined = np.datetime64("2015-01-01") + int(generator.integers(0, 3650))
             rows.append(f"C-{i:06d},{age},{schools[school]},{married},{income},{joined}")
         (folder / f"{name}.csv").write_text("\n".join(rows) + "\n")
+    (folder / "partial.csv").write_text("person,age,education,married\nC-000001,,Masters,yes\nC-000002,30,?,\n")
 
 
 def shorten(words: list[str]) -> list[str]:
@@ -95,7 +96,8 @@ def shorten(words: list[str]) -> list[str]:
             if flag in words:
                 del words[words.index(flag) : words.index(flag) + 2]
         recipe = words[words.index("--recipe") + 1] if "--recipe" in words else ""
-        words += ["--steps", "3"] if "--resume" in words or ":" in recipe else SHORT
+        if recipe != "table-marginals":
+            words += ["--steps", "3"] if "--resume" in words or ":" in recipe else SHORT
     if words[0] == "tune":
         if "--steps" in words:
             del words[words.index("--steps") : words.index("--steps") + 2]

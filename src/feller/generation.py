@@ -12,7 +12,9 @@ from torch import Tensor
 from feller.draws import Draws
 from feller.errors import InputError, UsageError
 from feller.guidance import cfg
-from feller.paths import AnyOrder, Autoregressive, Network, Path, TokenPath
+from feller.marginals.network import MarginalNetwork
+from feller.paths import AnyOrder, Autoregressive, Graphical, Network, Path, TokenPath
+from feller.paths.choice import Choice
 from feller.processes import hold, stand
 from feller.sampling import Sampling
 from feller.simulate import simulate
@@ -74,7 +76,7 @@ class Generation:
             UsageError: If parts are known of states that are not symbols, or a solver does not suit the path.
             InputError: If samples become infinite.
         """
-        if known is not None and not isinstance(self.path, TokenPath | Autoregressive):
+        if known is not None and not isinstance(self.path, TokenPath | Autoregressive | Graphical):
             raise UsageError("only symbols can be filled in so far, and this model's data are numbers")
         device = next(self.network.parameters()).device
         batch = batch or batch_size(self.space, device)
@@ -87,6 +89,8 @@ class Generation:
             part = None if known is None else Known(here(known.values), here(known.kept), known.ways)
             if isinstance(self.path, AnyOrder):
                 yield self._filled(size, part, draws, share)
+            elif isinstance(self.path, Graphical):
+                yield self._whole(size, part, draws, share)
             elif isinstance(self.path, Autoregressive):
                 yield self._decoded(size, some, part, draws, share)
             else:
@@ -158,6 +162,16 @@ class Generation:
             anyhow=isinstance(self.path, AnyOrder) and self.path.anyhow,
             ways=0 if known is None else known.ways,
         )
+        tell(1.0)
+        return x, x
+
+    def _whole(self, n: int, known: Known | None, draws: Draws, tell: Callable[[float], None]) -> tuple[State, State]:
+        """Draw whole rows; there is no source."""
+        self._check_solves_nothing("whole rows")
+        if self.sampling.choice != Choice():
+            raise UsageError("this model knows no choice among single symbols; leave temperature, top-k and top-p out")
+        network: MarginalNetwork = self.network
+        x = network.draw(n, draws, None if known is None else (known.values, known.kept))
         tell(1.0)
         return x, x
 

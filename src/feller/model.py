@@ -16,7 +16,7 @@ from feller.description import Description
 from feller.draws import Draws, categorical
 from feller.errors import InputError, UsageError
 from feller.generation import Generation, Known, batch_size
-from feller.paths import Autoregressive, TokenPath
+from feller.paths import Autoregressive, Graphical, TokenPath
 from feller.record import from_data, nearest
 from feller.run import Run
 from feller.sampling import Sampling
@@ -226,7 +226,7 @@ class Model:
     ) -> Float64[Tensor, " n"]:
         """Return how many nats examples of symbols take, [n]: minus their log probability, or a bound on it from above.
 
-        It is exact for a law that goes token after token.
+        It is exact for a law that goes token after token, and for one of whole rows.
 
         Args:
             data: Examples like those of the fit. A condition that they lack counts as not given.
@@ -238,13 +238,15 @@ class Model:
             UsageError: If the data are no symbols.
         """
         about, network = self.description, self.network.eval()
-        if not isinstance(about.path, TokenPath | Autoregressive):
+        if not isinstance(about.path, TokenPath | Autoregressive | Graphical):
             raise UsageError("only symbols have a code length; ask numbers for their log density")
         device = next(network.parameters()).device
         parts = [torch.empty(0, dtype=torch.float64, device=device)]
         for some, given, here in self._pieces(data, device, draws):
             x_1 = about.modality.encode(some.values).to(device)
-            if isinstance(about.path, Autoregressive):
+            if isinstance(about.path, Graphical):
+                parts.append(-network(x_1, torch.zeros(len(x_1), device=device), given))
+            elif isinstance(about.path, Autoregressive):
                 valid = None if about.modality.end is None else until_end(x_1, about.modality.end)
                 with torch.no_grad():
                     parts.append(-log_likelihood(network, x_1, given, valid))

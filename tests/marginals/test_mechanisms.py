@@ -6,11 +6,13 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from scipy.stats import poisson
 from torch import Tensor
 
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.marginals import Curator, Measurement, Release, aim, eliminate, independent, mst
+from feller.marginals.greedy import mean_deviation
 from tests.marginals.tables import COUNTS, Numbers, model_of, sum_to, table_of
 
 TRUTH = model_of(COUNTS, [(0, 1), (1, 2), (2, 3), (3, 4)])
@@ -86,9 +88,9 @@ def test_aim_of_degree_three_knows_every_three() -> None:
 def test_more_budget_is_nearer(mechanism: Mechanism) -> None:
     """And both are nearer than independent columns, where there is something to be found."""
     far, near = (distance(mechanism(CODES, COUNTS, rho, Numbers(3)), CODES) for rho in (1e-3, 1.0))
-    floor = independent(COUNTS, [table_of(CODES, COUNTS, [j]) for j in range(5)], 1e-3, 3000.0)
+    floor = independent(CODES, COUNTS, math.inf, Numbers())
     assert near < 0.5 * far
-    assert near < 0.5 * distance(Release(floor, (), ()), CODES)
+    assert near < 0.5 * distance(floor, CODES)
 
 
 @BOTH
@@ -108,7 +110,7 @@ def test_only_noisy_answers_reach_the_result(mechanism: Mechanism, monkeypatch: 
     monkeypatch.setattr(Curator, "choose", choose)
     one, two = (mechanism(codes, COUNTS, 0.02, Numbers(4)) for codes in (CODES, OTHER))
     assert one.expenses == two.expenses
-    assert one.model.structure() == two.model.structure()
+    assert one.model.cliques == two.model.cliques
     assert all(map(torch.equal, one.model.potentials, two.model.potentials))
     assert all(map(torch.equal, one.one_way, two.one_way))
 
@@ -121,7 +123,7 @@ def test_a_neighbour_is_asked_for_the_same_noise() -> None:
     for codes in (CODES, neighbour):
         numbers = Numbers(scale=0.0)
         release = mst(codes, COUNTS, 0.5, numbers)
-        asked.append((numbers.asked, release.expenses, release.model.structure()))
+        asked.append((numbers.asked, release.expenses, release.model.cliques))
     assert asked[0] == asked[1]
 
 
@@ -173,7 +175,48 @@ def test_wrong_use() -> None:
         aim(CODES, COUNTS, 1.0, Numbers(), workload=[(0, 9)])
 
 
-def test_independent_columns_have_the_counts_they_were_given() -> None:
-    one_way = [torch.tensor([10.0, 30.0]).double(), torch.tensor([0.0, 25.0, 15.0]).double()]
-    model = independent((2, 3), one_way, 1e-3, 40.0)
-    assert (model.marginal([0, 1]) - torch.outer(one_way[0], one_way[1]) / 1600).abs().max() < 1e-3
+@pytest.mark.parametrize("rho", [1e-3, 1.0])
+def test_independent_columns_take_the_whole_budget(rho: float) -> None:
+    numbers = Numbers(1)
+    release = independent(CODES, COUNTS, rho, numbers)
+    assert {*release.model.cliques} == {(j,) for j in range(5)}
+    ((_, spent),) = release.expenses
+    assert rho * (1 - 1e-6) < spent <= rho
+    assert spent == pytest.approx(math.fsum(0.5 / sigma**2 for sigma, _ in numbers.asked), rel=1e-12)
+    one_way = [release.model.marginal([j]) for j in (0, 4)]
+    assert (release.model.marginal([0, 4]) - torch.outer(*one_way)).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("mechanism", [mst, aim, independent])
+def test_an_infinite_budget_is_exact_and_draws_nothing(mechanism: Mechanism) -> None:
+    """Every table that was counted is that of the rows, to the grain of a row; of a tree, the heaviest."""
+    numbers = Numbers(1)
+    release = mechanism(CODES, COUNTS, math.inf, numbers)
+    assert not numbers.asked
+    for clique in release.model.cliques:
+        assert (3000 * release.model.marginal(clique) - table_of(CODES, COUNTS, clique)).abs().max() < 3
+    tree = mst(CODES, COUNTS, 1e4, Numbers(scale=0.0)).model.cliques
+    assert mechanism is not mst or {*release.model.cliques} == {*tree}
+
+
+def test_without_noise_tables_are_counted_until_all_differ_by_chance_alone() -> None:
+    codes = model_of(COUNTS, [(0, 1), (1, 2), (2, 3), (3, 4)], 3).draw(3000, Draws(0))
+    release = aim(codes, COUNTS, math.inf, Numbers())
+    model, counted = release.model, {*release.model.cliques}
+    assert {clique for clique in counted if len(clique) == 2} == {(0, 1), (1, 2), (2, 3), (3, 4)}
+    for pair in {*itertools.combinations(range(5), 2)} - counted:
+        expected = 3000 * model.marginal(pair)
+        apart = (table_of(codes, COUNTS, pair) - expected).abs().sum()
+        assert apart <= 1.02 * mean_deviation(expected).sum()
+
+
+def test_mean_deviation_is_that_of_poisson() -> None:
+    means = torch.tensor([0.0, 1e-9, 0.01, 0.5, 1.0, 2.3, 7.0, 40.2], dtype=torch.float64)
+    counts = torch.arange(400)
+    for m, found in zip(means.tolist(), mean_deviation(means).tolist(), strict=True):
+        assert found == pytest.approx(float(poisson(m).pmf(counts) @ abs(counts.numpy() - m)), rel=1e-6, abs=1e-12)
+
+
+def test_a_finite_budget_cannot_buy_exact_counts() -> None:
+    with pytest.raises(UsageError, match="at most rho 1, got inf"):
+        Curator(CODES, COUNTS, 1.0, Numbers()).measure((0,), 0.0, "all")

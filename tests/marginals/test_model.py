@@ -1,9 +1,7 @@
 """Graphical models against sums over all rows (M5)."""
 
 import itertools
-import json
 import math
-import pathlib
 
 import pytest
 import torch
@@ -11,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feller.errors import InputError, UsageError
-from feller.marginals import MarginalModel, restore
-from feller.tensors import load_tensors, save_tensors
+from feller.marginals import MarginalModel
 from tests.marginals.tables import COUNTS, LOOP, joint_of, model_of, sum_to
 
 EVERY_ROW = torch.tensor(list(itertools.product(*map(range, COUNTS))))
@@ -91,22 +88,12 @@ def test_many_columns_need_no_sum_over_rows() -> None:
     assert abs(model.marginal([0, 20, 59]).sum().item() - 1) < 1e-12
 
 
-def test_a_model_comes_back_from_a_folder(tmp_path: pathlib.Path) -> None:
+def test_tables_of_another_model_are_refused() -> None:
     model = model_of(COUNTS, LOOP)
-    save_tensors(tmp_path / "weights.safetensors", model.tensors())
-    tensors, _ = load_tensors(tmp_path / "weights.safetensors")
-    again = restore(json.loads(json.dumps(model.structure())), tensors)
-    assert (again.counts, again.cliques, again.total) == (model.counts, model.cliques, model.total)
-    assert torch.equal(again.log_likelihood(EVERY_ROW), model.log_likelihood(EVERY_ROW))
-
-
-def test_a_damaged_model_is_refused() -> None:
-    model = model_of(COUNTS, LOOP)
-    some = dict(list(model.tensors().items())[1:])
-    with pytest.raises(InputError, match="damaged or mixed"):
-        restore(model.structure(), some)
     with pytest.raises(InputError, match="shapes"):
-        restore(model.structure(), {name: tensor[:1] for name, tensor in model.tensors().items()})
+        MarginalModel(COUNTS, LOOP, tuple(table[:1] for table in model.potentials), 1.0)
+    with pytest.raises(InputError, match="shapes"):
+        MarginalModel(COUNTS, LOOP, model.potentials, 1.0, (((0, 1), torch.ones(3, 2, dtype=torch.bool)),))
 
 
 @pytest.mark.parametrize("columns", [[], [0, 0], [5], [-1]])

@@ -25,11 +25,14 @@ from feller.control.direct import DirectGradient, OneStep
 from feller.control.discrete_adjoint import DiscreteAdjoint
 from feller.control.filtered import Filtered
 from feller.control.policy_gradient import PolicyGradient
+from feller.data.table.categorical import Categorical
 from feller.data.target import Target
 from feller.distillation import Distillation
 from feller.draws import Draw, Draws
 from feller.evaluate.classifier import ClassifyLabel, ClassifyRotation
 from feller.gradient import Gradient
+from feller.marginals.counting import Counting
+from feller.marginals.network import MarginalNetwork, Marginals
 from feller.maximum_likelihood import MaximumLikelihood
 from feller.networks.classifier import Classifier
 from feller.networks.rows import RowTransformer
@@ -57,6 +60,7 @@ from feller.paths import (
     GaussianLaw,
     Geodesic,
     Geometric,
+    Graphical,
     Jump,
     Law,
     LeastEnergy,
@@ -111,6 +115,20 @@ from tests.spaces.solids import sphere
 F64 = torch.float64
 ROWS = Rows((Digits(3, 14), Single(3)))
 TOKEN_SOURCES = (spaces.UniformSource(), MaskSource(), LawSource((1.0, 2.0, 3.0, 4.0)))
+
+
+WORDS = spaces.Rows(
+    tuple(Categorical(name, tuple("xyz"[:size])).field for name, size in (("a", 3), ("b", 2), ("c", 3)))
+)
+
+
+def graphical() -> MarginalNetwork:
+    """Return a graphical model with potentials that have a gradient."""
+    network = Marginals(WORDS, ((0, 1), (2, 1), (0,))).build((3,), {}, Draws(0))
+    for i, potential in enumerate(network.parameters()):
+        potential.data.copy_(Draws(0).at("potential", i).normal(potential.shape, F64))
+        potential.requires_grad_()
+    return network
 
 
 @dataclass(frozen=True)
@@ -569,6 +587,7 @@ EXAMPLES: dict[type, list[Case]] = {
     ],
     AnyOrder: [PathCase(AnyOrder(), tokens(4, 3), certain(4), meets_ends=False, moves=False)],
     Autoregressive: [PathCase(Autoregressive(), tokens(4, 3), certain(4), meets_ends=False, moves=False)],
+    Graphical: [PathCase(Graphical(), tokens(4, 3), meets_ends=False, moves=False)],
     schedules.PerToken: [Case(schedules.PerToken(SHARES))],
     LeastEnergy: [Case(LeastEnergy(((1.0, 1.0, 5.0), (1.0, 1.0, 1.0), (5.0, 1.0, 1.0))))],
     Levels: [Case(Levels(4)), Case(Levels(17, 3.0))],
@@ -697,6 +716,14 @@ EXAMPLES: dict[type, list[Case]] = {
             random=shuffled > 0,
         )
         for shuffled, several in ((0.0, 1), (1.0, 1), (0.5, 3))
+    ],
+    Counting: [
+        ObjectiveCase(
+            Counting(WORDS),
+            lambda n, draw: {"x_1": WORDS.reference(n, draw), "given": {}},
+            graphical,
+            random=False,
+        ),
     ],
     ClassifyLabel: [
         ObjectiveCase(ClassifyLabel(), pictures, lambda: Classifier((1, 8, 8), 3, Draws(0)).double()),

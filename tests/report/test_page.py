@@ -215,7 +215,7 @@ def test_a_disk_that_refuses_is_told(tmp_path: pathlib.Path) -> None:
 
 
 def test_samples_of_no_run_have_no_training(tmp_path: pathlib.Path) -> None:
-    root = changed(curve=None, judged="40 samples in new.npz, beside 360 held-out examples")
+    root = changed(curve=None, settings={}, judged="40 samples in new.npz, beside 360 held-out examples")
     titles = [title.text for title in root.all("h2")]
     assert "Training" not in titles
     assert "Settings" not in [title.text for title in root.all("summary")]

@@ -16,6 +16,7 @@ from feller.data.rows.modality import Rows
 from feller.data.rows.points import Points
 from feller.data.rows.torsions import Torsions
 from feller.data.split import split
+from feller.data.table.mixed import Mixed
 from feller.data.table.modality import Table
 from feller.data.table.schema import Schema
 from feller.data.text.modality import Text
@@ -37,6 +38,7 @@ __all__ = [
     "Given",
     "Images",
     "Labelled",
+    "Mixed",
     "Modality",
     "Molecules",
     "Points",

@@ -10,7 +10,7 @@ from feller.draws import Draws
 from feller.evaluate.comparison import pick
 from feller.evaluate.sequences import sequence_perplexity
 from feller.model import MOST_EXACT, Model
-from feller.paths import AnyOrder, Autoregressive, TokenPath
+from feller.paths import AnyOrder, Autoregressive, Graphical, TokenPath
 from feller.processes import Characteristics, Process
 from feller.sampling import Sampling
 from feller.simulate import Midpoint, simulate
@@ -38,7 +38,7 @@ def flow_quality(model: Model, held_out: Dataset, draws: Draws) -> dict[str, flo
 
     Nothing where the model has no flow.
     """
-    if isinstance(model.description.path, AnyOrder):
+    if isinstance(model.description.path, AnyOrder | Graphical):
         return surprise(model, held_out, draws.named("rows"))
     if isinstance(model.description.path, TokenPath | Autoregressive):
         return code_length(model, held_out, draws.named("code"))

@@ -21,6 +21,7 @@ from feller.data import (
     Torsions,
 )
 from feller.data.images.labelled import plain
+from feller.data.table.mixed import as_table
 from feller.data.table.modality import Table
 from feller.data.text.modality import Text
 from feller.draws import Draws
@@ -111,7 +112,7 @@ def quality(
     Raises:
         InputError: If there are no samples or no training data, or if the three are not of one kind.
     """
-    samples, train, held_out = plain(samples), plain(train), plain(held_out)
+    samples, train, held_out = (as_table(plain(data)) for data in (samples, train, held_out))
     modality = train.modality
     if not len(samples) or not len(train):
         raise InputError(f"expected samples and training data, got {len(samples)} and {len(train)}")

@@ -10,10 +10,11 @@ from feller.data.examples import EXAMPLES, Example
 from feller.data.modality import Dataset, Modality
 from feller.data.read import read
 from feller.data.split import split
+from feller.data.table.mixed import Mixed
 from feller.data.table.modality import Table
 from feller.draws import Draws
 from feller.errors import InputError
-from feller.journeys.guarantee import Guarantee
+from feller.journeys.guarantee import Allowance, Guarantee
 from feller.journeys.keyed import fits, key_path, keyed
 from feller.record import from_data
 from feller.run import Run
@@ -40,7 +41,7 @@ class Asked:
     """Symbols of a text, where that was asked."""
     schema: str | None = None
     """File that says what is public about a table, where one was given."""
-    private: Guarantee | None = None
+    private: Guarantee | Allowance | None = None
     """What privacy was planned, where that was asked."""
     target: tuple[str, ...] = ()
     """What is to be told of the data, where that was asked."""
@@ -114,7 +115,7 @@ def read_again(asked: Asked, modality: Modality | None) -> Dataset:
     Raises:
         InputError: If they are gone, or are others by now.
     """
-    like = modality if asked.start_from or isinstance(modality, Table) else None
+    like = modality if asked.start_from or isinstance(modality, Table | Mixed) else None
     data = read(
         asked.data,
         size=asked.longest,

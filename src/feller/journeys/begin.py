@@ -12,8 +12,10 @@ from feller.data.modality import Dataset, Modality
 from feller.data.read import EXAMPLE, read
 from feller.data.table.modality import Table
 from feller.errors import UsageError
+from feller.journeys.allow import allow, check_counts
 from feller.journeys.asked import Asked, asked_of, parted, print_of, same_data
 from feller.journeys.guard import Charged, Wish, apart, check_private, find_columns, guard, plan
+from feller.marginals.counting import Counting
 from feller.model import Model, load_model
 from feller.paths import Estimates
 from feller.privacy.ledger import Ledger
@@ -69,6 +71,7 @@ def begin(asked: Asked, wish: Wish | None, change: Callable[[Recipe], Recipe]) -
     name, recipe = find_recipe(asked.recipe, dataset, size, older)
     recipe = change(recipe)
     _check_target(recipe, name, asked.target, older)
+    check_counts(recipe, older)
     if wish is not None:
         check_private(apart(recipe))
         if start is not None:
@@ -80,13 +83,20 @@ def begin(asked: Asked, wish: Wish | None, change: Callable[[Recipe], Recipe]) -
         start_from=str(start.path) if start else None,
         start_hash=file_hash(start.average) if start else "",
         held_out=recipe.held_out,
-        fingerprint=print_of(dataset, source(wish.unsafe_seed, "fingerprint").take(8).hex() if wish else None),
+        fingerprint=print_of(
+            as_read(dataset, recipe), source(wish.unsafe_seed, "fingerprint").take(8).hex() if wish else None
+        ),
         code=file_hash(pathlib.Path(name.rpartition(":")[0])) if ":" in name else "",
         notes=() if wish else (*dataset.notes, *_few(dataset)),
     )
     if wish is None:
         return Begun(asked, dataset.seen_as(recipe.modality or dataset.modality), recipe, older)
-    guarded = guard(wish, dataset, parted(asked, dataset, private=True)[0], charged)
+    learned = parted(asked, dataset, private=True)[0]
+    if isinstance(recipe.objective, Counting):
+        ledger, allowance = allow(wish, recipe.objective, learned, charged)
+        dataset = dataset.seen_as(recipe.modality or dataset.modality)
+        return Begun(replace(asked, private=allowance), dataset, recipe, None, ledger)
+    guarded = guard(wish, dataset, learned, charged)
     dataset = guarded.dataset
     recipe, planned = plan(wish, guarded, change(find_recipe(name, dataset, size, older)[1]))
     dataset = dataset.seen_as(recipe.modality or dataset.modality)
@@ -128,6 +138,11 @@ def _check_public(start: Run, data: str, dataset: Dataset) -> None:
             f"{start.path} was fitted to {before.data}, the rows that are to be protected, and what it knows of them"
             " would not be counted; start from a model of public data, or leave --start-from out"
         )
+
+
+def as_read(dataset: Dataset, recipe: Recipe) -> Dataset:
+    """Return data as later commands will read them: a table by the schema that the model has."""
+    return dataset.seen_as(recipe.modality) if isinstance(recipe.modality, Table) else dataset
 
 
 def _check_target(recipe: Recipe, name: str, target: tuple[str, ...], older: Model | None) -> None:

@@ -7,6 +7,7 @@ from feller.control.rewards import Wish
 from feller.data.back import read_back
 from feller.data.modality import Dataset
 from feller.data.read import read
+from feller.data.table.mixed import as_table
 from feller.data.table.modality import Table
 from feller.data.text.modality import Text
 from feller.draws import Draws
@@ -91,9 +92,9 @@ def evaluate(
         tell.done()
     changed = _changed(run, model, tuned, generated, wanted, draws, tell) if samples is None and tuned else None
     judged = Judged(
-        generated=generated,
-        train=training_data,
-        held_out=held_out,
+        generated=as_table(generated),
+        train=as_table(training_data),
+        held_out=as_table(held_out),
         samples=samples,
         data=data,
         before=changed.before if changed else None,
@@ -158,7 +159,7 @@ def _most(data: Dataset) -> int:
     """Return how many examples are drawn, at most."""
     if isinstance(data.modality, Text):
         return MOST_TEXTS
-    if isinstance(data.modality, Table):
+    if isinstance(as_table(data).modality, Table):
         return MOST_ROWS
     numbers = sum(leaf[0].numel() for leaf in leaves(data.values))
     return MOST_SAMPLES if numbers <= 1024 else MOST_LARGE

@@ -1,6 +1,7 @@
 """From data to a run folder."""
 
 import contextlib
+import functools
 import pathlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,18 +15,21 @@ from feller.errors import InputError, UsageError
 from feller.journeys.asked import Asked, asked_of, read_again
 from feller.journeys.begin import Begun, begin
 from feller.journeys.bridged import bridged_of
+from feller.journeys.count import check_counted, counting
 from feller.journeys.evaluate import evaluate
+from feller.journeys.guarantee import Guarantee
 from feller.journeys.guard import Wish, check_goes_on
 from feller.journeys.learn import learn
 from feller.journeys.prepare import prepare
 from feller.journeys.purse import ledger_of
 from feller.journeys.tell import SILENT, Tell
 from feller.journeys.tuned import tuned_of
+from feller.marginals.counting import Counting
 from feller.model import Model, load_model
 from feller.recipes import Recipe
 from feller.record import from_data
 from feller.run import Run, new_run, open_run
-from feller.train.engine import engine
+from feller.train.engine import Engine, engine
 
 
 def fit(
@@ -116,15 +120,23 @@ def fit(
             wish,
             change,
         )
-    if begun.recipe.train.steps is None and begun.recipe.train.minutes is None:
-        raise UsageError("expected a budget: --steps or --minutes")
-    ready = prepare(run, begun, here)  # before anything is written
+    make = _maker(run, begun, here, tell, resume=resume)  # before anything is written
     with run.claim(resume=resume, overwrite=overwrite) if here.is_first else contextlib.nullcontext():
         here.wait()
-        learn(run, ready, resume=resume, here=here, tell=tell)
+        make()
         here.wait()  # until the first process has written what all will read
         numbers = evaluate(run, tell=tell)
     return run, numbers
+
+
+def _maker(run: Run, begun: Begun, here: Engine, tell: Tell, *, resume: bool) -> Callable[[], None]:
+    """Return what makes the model: a training, or counts, which the first process takes alone."""
+    objective, train = begun.recipe.objective, begun.recipe.train
+    if isinstance(objective, Counting):
+        return counting(run, begun, objective, tell) if here.is_first else lambda: None
+    if train.steps is None and train.minutes is None:
+        raise UsageError("expected a budget: --steps or --minutes")
+    return functools.partial(learn, run, prepare(run, begun, here), resume=resume, here=here, tell=tell)
 
 
 def _continue(run: Run, fixed: dict[str, Any], recipe: str | None, change: Callable[[Recipe], Recipe]) -> Begun:
@@ -150,10 +162,12 @@ def _continue(run: Run, fixed: dict[str, Any], recipe: str | None, change: Calla
     if asked.code:
         _load_code(asked, recipe)
     before = from_data(Recipe, run.read_record(run.recipe)["recipe"])
+    if isinstance(before.objective, Counting):
+        check_counted(run)
     after = change(before)
     if replace(after, train=before.train, sampling=before.sampling) != before:
         raise UsageError("a resumed run keeps its recipe, but for --train.* and --sampling.*; start a new run for more")
-    if asked.private is not None:
+    if isinstance(asked.private, Guarantee):
         check_goes_on(asked.private, after)
     dataset = dataset.seen_as(after.modality or dataset.modality)
     noisy = None if asked.private is None else about.frequencies

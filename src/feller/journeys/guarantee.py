@@ -22,6 +22,8 @@ class Guarantee:
     """Rows of a step on average: each is in it with the chance batch / n."""
     steps: int
     """At most."""
+    by_noise: bool = False
+    """Whether the noise was given, and not chosen for epsilon."""
     unsafe_seed: int | None = None
     """Seed from which anybody can tell the noise; None where nobody can."""
 
@@ -29,3 +31,18 @@ class Guarantee:
     def step(self) -> Subsampled:
         """What one step costs."""
         return Subsampled("training", self.sigma, self.batch / self.n, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Allowance:
+    """What was planned for rows that are counted and not trained on; a run's record holds it."""
+
+    epsilon: float
+    """That is never spent more than."""
+    delta: float
+    n: int
+    """Rows that are counted, which is taken for public."""
+    rho: float
+    """What the counts may cost, in zero-concentrated privacy."""
+    unsafe_seed: int | None = None
+    """Seed from which anybody can tell the noise; None where nobody can."""

@@ -12,6 +12,7 @@ from feller.couplings import Independent
 from feller.data.found import FoundTable
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset
+from feller.data.table.mixed import as_table
 from feller.data.table.modality import Table
 from feller.data.table.private import find_domain
 from feller.data.table.schema import Schema
@@ -121,6 +122,7 @@ def guard(wish: Wish, dataset: Dataset, learned: Dataset, charged: Charged) -> G
     Raises:
         UsageError: If epsilon or delta do not suit so many rows, or the kind of data has statistics of its rows.
     """
+    dataset, learned = as_table(dataset), as_table(learned)
     n, kind = len(learned), dataset.modality
     delta = wish.chance(n)
     ledger = Ledger(charged.expenses, delta, n, charged.delta)
@@ -201,6 +203,7 @@ def plan(wish: Wish, guarded: Guarded, recipe: Recipe, clip: float = 1.0) -> tup
         clip=clip,
         batch=train.batch,
         steps=steps,
+        by_noise=wish.noise is not None,
         unsafe_seed=wish.unsafe_seed,
     )
     return replace(recipe, train=replace(train, steps=steps, minutes=None)), guarantee

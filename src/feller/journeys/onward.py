@@ -8,9 +8,12 @@ import torch
 from feller.control.tuning import Tuning
 from feller.data import Crystals, Dataset, Labelled, Molecules, Proteins
 from feller.data.atoms.formula import formula, hill_formula
+from feller.data.table.mixed import Mixed
+from feller.data.table.modality import Table
 from feller.data.target import Target
 from feller.description import Description
 from feller.journeys.asked import Asked
+from feller.journeys.guarantee import Guarantee
 from feller.journeys.tuned import Tuned, needs_again
 from feller.run import Run
 from feller.train.optimiser import Training
@@ -21,6 +24,8 @@ SIZES = {"atoms": "atoms", "length": "residues"}
 """What conditions count that are no classes."""
 MORE = 200
 """Rounds of a tuning that goes on."""
+READ = ("schema", "longest", "space", "vocabulary", "start_from")
+"""Flags of `fit` that say how data are read, or what the model begins with, as they are recorded."""
 LOOKED = 100
 """Chains among which one with a short sequence is looked for."""
 
@@ -36,10 +41,25 @@ def _code(asked: Asked) -> tuple[str, ...]:
 
 def fitting(run: Run, asked: Asked, training: Training) -> str:
     """Return the command that makes such a run; deeper fields stand in the settings."""
-    budget = ("--steps", training.steps) if training.steps else ("--minutes", training.minutes)
+    steps, minutes = training.steps, training.minutes
+    budget = ("--steps", steps) if steps else ("--minutes", minutes) if minutes else ()
     target = ("--target", *asked.target) if asked.target else ()
-    words = ("--recipe", asked.recipe, *target, "--size", asked.size, *budget, "--seed", asked.seed, "--out", run.path)
-    return _command("fit", asked.data, *words)
+    named = {name.replace("_", "-"): getattr(asked, name) for name in READ}
+    how = [word for flag, value in named.items() if value is not None for word in (f"--{flag}", value)]
+    how += ["--project"] if asked.project else []
+    words = ("--recipe", asked.recipe, *target, *how, "--size", asked.size, *_private(asked), *budget)
+    return _command("fit", asked.data, *words, "--seed", asked.seed, "--out", run.path)
+
+
+def _private(asked: Asked) -> tuple[object, ...]:
+    """Name what protects the rows; a seed of the noise is no part of it."""
+    planned = asked.private
+    if planned is None:
+        return ()
+    rest = (f"{planned.epsilon:g}", "--delta", f"{planned.delta:.6g}")
+    if isinstance(planned, Guarantee) and planned.by_noise:
+        return ("--noise", planned.sigma, "--stop-at-epsilon", *rest)
+    return ("--epsilon", *rest)
 
 
 def tuning(run: Run, asked: Asked, tuned: Tuned, rule: Tuning, training: Training) -> str:
@@ -63,13 +83,20 @@ def again(run: Run, asked: Asked, tuned: Tuned | None) -> tuple[str, str]:
         reward = ("--reward", *tuned.rewards) if needs_again(tuned) else ()
         words = ("--resume", "--out", run.path, *_code(asked), *reward, "--steps", MORE)
         return _command("tune", *words), f"tune longer, {MORE} rounds in all"
-    own = ("--recipe", asked.recipe) if asked.code else ()
-    return _command("fit", "--resume", *own, "--out", run.path, "--minutes", 10), "train longer, ten minutes in all"
+    words = ("fit", "--resume", *(("--recipe", asked.recipe) if asked.code else ()), "--out", run.path)
+    if asked.private is not None:
+        return _command(*words), "go on, within what was planned"
+    return _command(*words, "--minutes", 10), "train longer, ten minutes in all"
 
 
 def onward(run: Run, asked: Asked, about: Description, train: Dataset) -> Iterator[tuple[str, str]]:
     """Yield commands that draw samples, and what they do."""
     sample = ("sample", run.path, *_code(asked))
+    if isinstance(about.modality, Table | Mixed):
+        yield _command(*sample, "-n", len(train), "--out", "synthetic.csv"), "draw a table as long as the one learned"
+        if isinstance(about.modality, Table):
+            yield _command(*sample, "--complete", "partial.csv", "--out", "whole.csv"), "fill the gaps of a table"
+        return
     files = next((name for ending, name in FILES.items() if ending in about.modality.forms), None)
     if files:
         yield _command(*sample, "-n", 100, "--out", "samples"), f"draw samples into a folder of {files} files"

@@ -11,6 +11,7 @@ from feller.draws import Draws
 from feller.errors import InputError, UsageError
 from feller.journeys.asked import parts
 from feller.journeys.begin import Begun
+from feller.journeys.guarantee import Guarantee
 from feller.journeys.learn import Prepared
 from feller.journeys.privately import privately
 from feller.journeys.tell import Tell
@@ -66,7 +67,7 @@ def prepare(run: Run, begun: Begun, here: Engine) -> Prepared:
         learner=learner,
         again=f"feller fit --resume {own}--out {shlex.quote(str(run.path))}",
     )
-    if asked.private is None:
+    if not isinstance(asked.private, Guarantee):
         return ready
     if begun.ledger is None:
         raise InputError(

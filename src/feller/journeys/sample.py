@@ -12,7 +12,7 @@ from feller.generation import Known
 from feller.journeys.sample_rows import sample_rows
 from feller.journeys.tell import SILENT, Tell
 from feller.model import Model, load_model
-from feller.paths import Autoregressive, Choice, Order
+from feller.paths import Autoregressive, Choice, Graphical, Order
 from feller.run import Run
 from feller.train.engine import engine
 
@@ -76,7 +76,7 @@ def sample(
     )
     draws, place = Draws(seed).named("sample"), pathlib.Path(out) if out else run.samples
     model.description.modality.check_form(place)
-    if calls is not None and not isinstance(model.description.path, Autoregressive):
+    if calls is not None and not isinstance(model.description.path, Autoregressive | Graphical):
         _, method, times = sampling.choose(model.description.path, model.description.space)
         used = method.calls * (len(times) - 1)
         if used < calls:

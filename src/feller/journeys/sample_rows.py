@@ -12,7 +12,7 @@ from feller.errors import UsageError
 from feller.generation import Known
 from feller.journeys.tell import Tell
 from feller.model import Model
-from feller.paths import AnyOrder
+from feller.paths import AnyOrder, Graphical
 from feller.sampling import Sampling
 
 WAYS = 200
@@ -70,7 +70,7 @@ def sample_rows(
 
 def _knows_any_order(model: Model) -> bool:
     path = model.description.path
-    return isinstance(path, AnyOrder) and path.anyhow
+    return isinstance(path, Graphical) or (isinstance(path, AnyOrder) and path.anyhow)
 
 
 def _drawn(model: Model, n: int, known: Known | None, sampling: Sampling, draws: Draws, tell: Tell) -> Dataset:

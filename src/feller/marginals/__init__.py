@@ -6,10 +6,11 @@ from feller.marginals.draw import Spread, apart, evenly
 from feller.marginals.elimination import Clique, Elimination, eliminate
 from feller.marginals.estimate import Measurement, estimate
 from feller.marginals.independent import independent
-from feller.marginals.model import MarginalModel, restore
+from feller.marginals.model import Admitted, MarginalModel
 from feller.marginals.mst import mst
 
 __all__ = [
+    "Admitted",
     "Clique",
     "Curator",
     "Elimination",
@@ -24,5 +25,4 @@ __all__ = [
     "evenly",
     "independent",
     "mst",
-    "restore",
 ]

@@ -11,7 +11,8 @@ from feller.errors import UsageError
 from feller.marginals.curator import Curator, Release, epsilon_for, sigma_for
 from feller.marginals.elimination import Clique, eliminate
 from feller.marginals.estimate import estimate
-from feller.marginals.model import MarginalModel
+from feller.marginals.greedy import greedy
+from feller.marginals.model import Admitted, MarginalModel
 from feller.privacy.noise import Noise
 
 ONE_WAY, CHOICE, TABLES = "counts of each column", "choice of tables", "counts of the tables"
@@ -33,23 +34,26 @@ def aim(
     size: float = 1.0,
     cells: int = 100_000,
     workload: Sequence[Clique] | None = None,
+    rules: Admitted = (),
 ) -> Release:
     """Fit an adaptive graphical model: of low-order tables the most exact known.
 
     Each round chooses a table by the exponential mechanism, with more weight where it shares columns with more of the
-    workload, measures it and fits the model anew. Noise halves when a round taught no more than its noise. Source:
-    McKenna, Mullins, Sheldon and Miklau 2022, "AIM: an adaptive and iterative mechanism for differentially private
-    synthetic data", arXiv 2201.12677.
+    workload, measures it and fits the model anew. Noise halves when a round taught no more than its noise. With an
+    infinite budget the worst table is known, and counted exactly: see `greedy`.
+    Source: McKenna, Mullins, Sheldon and Miklau 2022, "AIM: an adaptive and iterative mechanism for differentially
+    private synthetic data", arXiv 2201.12677.
 
     Args:
         codes: The rows.
         counts: Levels of each column, public.
-        rho: Budget, zero-concentrated.
+        rho: Budget, zero-concentrated; infinite for exact counts, which protect nobody.
         noise: Source of the noise.
         degree: Columns of each table of the workload.
         size: Memory of the model in MiB; it is allowed in proportion to the budget spent.
         cells: Larger tables are left out.
         workload: Columns of the tables that shall be right; by default all of `degree` columns.
+        rules: What rows must keep, public.
 
     Raises:
         UsageError: If the degree or the workload does not fit the table.
@@ -62,23 +66,26 @@ def aim(
     if not weights:
         sigma = sigma_for(rho, max(1, len(columns)))
     one_way = {j: curator.measure((j,), sigma, ONE_WAY) for j in columns}
-    measured = [*one_way.values()]
-    model = estimate(counts, measured, total)
+    measured, whole = [*one_way.values()], size * 2**20 / 8
+    if math.isinf(rho):
+        found = greedy(curator, measured, weights, lambda model: _candidates(model, weights, whole), TABLES, rules)
+        return curator.release(found, one_way)
+    model = estimate(counts, measured, total, rules=rules)
     last = not weights
     while not last:
         left = rho - curator.spent
         last = left < 2 * (0.5 / sigma**2 + epsilon**2 / 8)
         if last:
             sigma, epsilon = sigma_for(MEASURING * left), epsilon_for((1 - MEASURING) * left)
-        room = size * 2**20 / 8 * min(1.0, (rho - left + 0.5 / sigma**2 + epsilon**2 / 8) / rho)
+        room = whole * min(1.0, (rho - left + 0.5 / sigma**2 + epsilon**2 / 8) / rho)
         expected = {table: total * model.marginal(table) for table in _candidates(model, weights, room)}
         noisy = {table: MISFIT * sigma * model_cells.numel() for table, model_cells in expected.items()}
         chosen = curator.choose(expected, weights, noisy, epsilon, CHOICE)
         measured.append(curator.measure(chosen, sigma, TABLES))
-        model = estimate(counts, measured, total, model, tolerance=0.1)
+        model = estimate(counts, measured, total, model, rules=rules, tolerance=0.1)
         if float((total * model.marginal(chosen) - expected[chosen]).abs().sum()) <= noisy[chosen]:
             sigma, epsilon = sigma / 2, epsilon * 2
-    return curator.release(estimate(counts, measured, total, model), one_way)
+    return curator.release(estimate(counts, measured, total, model, rules=rules), one_way)
 
 
 def _workload(
@@ -108,7 +115,7 @@ def _weights(counts: Sequence[int], workload: Sequence[Clique]) -> dict[Clique, 
 
 def _candidates(model: MarginalModel, weights: dict[Clique, float], room: float) -> list[Clique]:
     """Return the tables that the model has anyway, and those with which its cells stay within some room."""
-    have = model.cliques
+    have = model.scopes
     return [
         table
         for table in weights

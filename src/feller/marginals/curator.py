@@ -14,6 +14,9 @@ from feller.marginals.estimate import Measurement
 from feller.marginals.model import MarginalModel, check_codes
 from feller.privacy.noise import Noise
 
+GRAIN = 1.0
+"""Noise, in rows, that exact counts are taken to have, so that what was not seen is not held for impossible."""
+
 
 class Release(NamedTuple):
     """What a mechanism gives away, and what that cost."""
@@ -39,7 +42,7 @@ class Curator:
         check_codes(codes, counts)
         if not len(codes):
             raise InputError("expected a table of at least one row, got none")
-        if not 0 < rho < math.inf:
+        if not rho > 0:
             raise UsageError(f"expected a budget rho above 0, got {rho:g}")
         self._codes, self._noise, self._seen = codes, noise, dict[Clique, Tensor]()
         self.counts = tuple(counts)
@@ -63,9 +66,11 @@ class Curator:
         return tuple(self._spent.items())
 
     def measure(self, columns: Clique, sigma: float, what: str) -> Measurement:
-        """Count rows in each cell, with noise of standard deviation sigma."""
-        self._charge(what, 0.5 / sigma**2)
+        """Count rows in each cell, with noise of standard deviation sigma; 0 is for an infinite budget alone."""
+        self._charge(what, 0.5 / sigma**2 if sigma else math.inf)
         exact = self._count(columns)
+        if not sigma:
+            return Measurement(columns, exact.double(), GRAIN)
         return Measurement(columns, (exact + self._noise.discrete_normal(sigma, exact.shape)).double(), sigma)
 
     def choose(
@@ -85,6 +90,8 @@ class Curator:
             weights[columns] * (float((self._count(columns) - table).abs().sum()) - allowance[columns])
             for columns, table in expected.items()
         ]
+        if math.isinf(epsilon):
+            return list(expected)[scores.index(max(scores))]
         gumbel = -(-self._noise.uniform((len(scores),)).log()).log()
         sensitivity = max(weights[columns] for columns in expected)
         noisy = epsilon / (2 * sensitivity) * torch.tensor(scores, dtype=torch.float64) + gumbel

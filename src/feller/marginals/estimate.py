@@ -12,7 +12,7 @@ from torch import Tensor
 
 from feller.errors import UsageError
 from feller.marginals.elimination import Clique, eliminate
-from feller.marginals.model import MarginalModel
+from feller.marginals.model import Admitted, MarginalModel
 from feller.marginals.passes import Passes
 
 
@@ -45,6 +45,7 @@ def estimate(
     total: float,
     start: MarginalModel | None = None,
     *,
+    rules: Admitted = (),
     caution: float = 0.3,
     steps: int = 400,
     tolerance: float = 1e-3,
@@ -65,6 +66,7 @@ def estimate(
         measurements: Noisy counts.
         total: Rows of the table, public.
         start: A model of some of the same tables, to begin from.
+        rules: Rows that break one are impossible, whatever was measured.
         caution: Weight of the entropy; small trusts the noise more.
         steps: Quasi-Newton steps, at most.
         tolerance: Largest slope of the dual that is left, where each cell is in units of the root of its count.
@@ -76,9 +78,11 @@ def estimate(
         raise UsageError(f"expected a total above 0 rows, got {total:g}; an empty table has nothing to be fitted")
     tables = merge(measurements)
     if not tables:
-        return MarginalModel(counts, (), (), float(total))
+        return MarginalModel(counts, (), (), float(total), rules)
     cliques = tuple(table.columns for table in tables)
-    passes = Passes(counts, cliques, eliminate(counts, cliques))
+    scopes = (*cliques, *(columns for columns, _ in rules))
+    passes = Passes(counts, scopes, eliminate(counts, scopes))
+    fixed = [allowed.double().log()[None] for _, allowed in rules]
     shapes = [tuple(table.values.shape) for table in tables]
     sizes = [math.prod(shape) for shape in shapes]
     goal = torch.cat([table.values.double().flatten() for table in tables])
@@ -94,8 +98,9 @@ def estimate(
 
     def dual(x: np.ndarray) -> tuple[float, np.ndarray]:
         potentials = torch.from_numpy(x) * scale
-        conditionals, log_z = passes.up(parts(potentials))
-        expected = torch.cat([part.flatten() for part in passes.marginals(passes.down(conditionals))])
+        conditionals, log_z = passes.up([*parts(potentials), *fixed])
+        marginals = passes.marginals(passes.down(conditionals))[: len(cliques)]
+        expected = torch.cat([part.flatten() for part in marginals])
         value = total * log_z.item() + float(potentials @ (0.5 * ridge * potentials - goal))
         return value, ((total * expected - goal + ridge * potentials) * scale).numpy()
 
@@ -103,4 +108,4 @@ def estimate(
     limits = {"maxiter": steps, "maxfun": 2 * steps, "maxcor": 20, "ftol": 0.0, "gtol": tolerance}
     found = minimize(dual, begin, jac=True, method="L-BFGS-B", options=limits)
     potentials = parts(torch.from_numpy(found.x) * scale)
-    return MarginalModel(counts, cliques, tuple(part[0] for part in potentials), float(total))
+    return MarginalModel(counts, cliques, tuple(part[0] for part in potentials), float(total), rules)

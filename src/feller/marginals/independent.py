@@ -2,19 +2,30 @@
 
 from collections.abc import Sequence
 
+from jaxtyping import Int
 from torch import Tensor
 
-from feller.marginals.estimate import Measurement, estimate
-from feller.marginals.model import MarginalModel
+from feller.marginals.curator import Curator, Release, sigma_for
+from feller.marginals.estimate import estimate
+from feller.marginals.model import Admitted
+from feller.privacy.noise import Noise
+
+ONE_WAY = "counts of each column"
 
 
-def independent(counts: Sequence[int], one_way: Sequence[Tensor], sigma: float, total: float) -> MarginalModel:
-    """Fit each column alone to its noisy counts.
+def independent(
+    codes: Int[Tensor, "n k"], counts: Sequence[int], rho: float, noise: Noise, *, rules: Admitted = ()
+) -> Release:
+    """Fit each column alone to its noisy counts, which take the whole budget.
 
     Args:
-        counts: Levels of each column.
-        one_way: Rows of each level, with noise.
-        sigma: Standard deviation of the noise, in rows; a very small one for exact counts.
-        total: Rows of the table, public.
+        codes: The rows.
+        counts: Levels of each column, public.
+        rho: Budget, zero-concentrated; infinite for exact counts, which protect nobody.
+        noise: Source of the noise.
+        rules: What rows must keep, public.
     """
-    return estimate(tuple(counts), [Measurement((j,), values, sigma) for j, values in enumerate(one_way)], total)
+    curator = Curator(codes, counts, rho, noise)
+    sigma = sigma_for(rho, max(1, len(curator.columns)))
+    one_way = {j: curator.measure((j,), sigma, ONE_WAY) for j in curator.columns}
+    return curator.release(estimate(curator.counts, [*one_way.values()], curator.total, rules=rules), one_way)

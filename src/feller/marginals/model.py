@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -14,16 +13,9 @@ from feller.errors import InputError, UsageError
 from feller.marginals.draw import Spread, apart, fill
 from feller.marginals.elimination import Clique, eliminate
 from feller.marginals.passes import Passes
-from feller.record import from_data, to_data
 
-
-@dataclass(frozen=True)
-class Structure:
-    """What a model is besides its tables, in a form that JSON can hold."""
-
-    counts: tuple[int, ...]
-    cliques: tuple[tuple[int, ...], ...]
-    total: float
+Admitted = tuple[tuple[Clique, Bool[Tensor, "..."]], ...]
+"""Columns, and which of their values may stand together, [*levels]; public."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,32 +34,49 @@ class MarginalModel:
     """Logarithms [*levels], float64; -inf forbids."""
     total: float
     """Rows of the table that it describes."""
+    rules: Admitted = ()
+    """Rows that break one have the probability 0."""
 
     def __post_init__(self) -> None:
         if min(self.counts, default=0) < 1:
             raise UsageError(f"expected columns of 1 level or more, got levels {self.counts}; drop empty columns")
-        for clique in self.cliques:
-            self._check(clique)
-        expected = [tuple(self.counts[column] for column in clique) for clique in self.cliques]
-        shapes = [tuple(potential.shape) for potential in self.potentials]
+        for scope in self.scopes:
+            self._check(scope)
+        expected = [tuple(self.counts[column] for column in scope) for scope in self.scopes]
+        shapes = [tuple(table.shape) for table in (*self.potentials, *(allowed for _, allowed in self.rules))]
         if shapes != expected:
             raise InputError(f"expected potentials of shapes {expected}, got {shapes}; take both from one model")
+
+    @property
+    def scopes(self) -> tuple[Clique, ...]:
+        """Columns of each factor: of potentials, then of rules."""
+        return (*self.cliques, *(columns for columns, _ in self.rules))
+
+    @property
+    def factors(self) -> tuple[Tensor, ...]:
+        """Logarithms of all that is multiplied: potentials, then rules."""
+        return (*self.potentials, *(allowed.double().log() for _, allowed in self.rules))
 
     def _check(self, columns: Sequence[int]) -> None:
         if not columns or len({*columns}) < len(columns) or not {*columns} <= {*range(len(self.counts))}:
             raise UsageError(f"expected different columns of 0 to {len(self.counts) - 1}, got {tuple(columns)}")
 
     @functools.cached_property
-    def _passed(self) -> tuple[Passes, list[Tensor], list[Tensor], float]:
-        """The elimination, conditionals and marginals of its buckets, and log Z."""
-        passes = Passes(self.counts, self.cliques, eliminate(self.counts, self.cliques))
-        conditionals, log_z = passes.up([potential[None] for potential in self.potentials])
-        return passes, conditionals, passes.down(conditionals), log_z.item()
+    def _up(self) -> tuple[Passes, list[Tensor], Tensor]:
+        """The elimination, the conditionals of its buckets, and log Z, [1]."""
+        passes = Passes(self.counts, self.scopes, eliminate(self.counts, self.scopes))
+        return passes, *passes.up([factor[None] for factor in self.factors])
+
+    @functools.cached_property
+    def _beliefs(self) -> list[Tensor]:
+        """The marginals of its buckets."""
+        passes, conditionals, _ = self._up
+        return passes.down(conditionals)
 
     @property
     def log_z(self) -> float:
         """Logarithm of the sum over all rows."""
-        return self._passed[-1]
+        return self._up[-1].item()
 
     def marginal(self, columns: Sequence[int]) -> Float[Tensor, "..."]:
         """Return the joint probabilities of some columns, [*levels]; only what these columns come from is summed.
@@ -76,12 +85,12 @@ class MarginalModel:
             UsageError: If a column comes twice or does not exist.
         """
         self._check(columns)
-        passes, conditionals, beliefs, _ = self._passed
+        passes, conditionals, _ = self._up
         number = {bucket.column: i for i, bucket in enumerate(passes.buckets)}
         first = min(number[column] for column in columns)
         scope = passes.buckets[first].scope
         if {*columns} <= {*scope}:
-            return _sum_to([(scope, beliefs[first][0])], columns)
+            return _sum_to([(scope, self._beliefs[first][0])], columns)
         needed, ancestors = list(columns), set(columns)
         while needed:
             new = {*passes.buckets[number[needed.pop()]].parents} - ancestors
@@ -100,9 +109,13 @@ class MarginalModel:
     def log_likelihood(self, codes: Int[Tensor, "n k"]) -> Float[Tensor, " n"]:
         """Return the logarithm of the probability of each row."""
         check_codes(codes, self.counts)
-        value = torch.full((len(codes),), -self.log_z, dtype=torch.float64)
-        for clique, potential in zip(self.cliques, self.potentials, strict=True):
-            value += potential[codes[:, list(clique)].unbind(1)]
+        return self.weigh(codes)
+
+    def weigh(self, codes: Int[Tensor, "n k"]) -> Float[Tensor, " n"]:
+        """Return the same, of codes that are not looked at first, so that a gradient can be taken and mapped."""
+        value = -self._up[-1].expand(len(codes))
+        for scope, factor in zip(self.scopes, self.factors, strict=True):
+            value = value + factor[codes[:, list(scope)].unbind(1)]
         return value
 
     def draw(
@@ -127,7 +140,7 @@ class MarginalModel:
             if not 0 <= code < self.counts[column]:
                 raise UsageError(f"expected a code of 0 to {self.counts[column] - 1} in column {column}, got {code}")
             codes[:, column], kept[:, column] = code, True
-        return fill(self.counts, self.cliques, self.potentials, codes, kept, draws, spread)
+        return fill(self.counts, self.scopes, self.factors, codes, kept, draws, spread)
 
     def complete(
         self, codes: Int[Tensor, "n k"], kept: Bool[Tensor, "n k"], draws: Draws, spread: Spread = apart
@@ -139,28 +152,7 @@ class MarginalModel:
         """
         codes = codes.masked_fill(~kept, 0)
         check_codes(codes, self.counts)
-        return fill(self.counts, self.cliques, self.potentials, codes, kept, draws, spread)
-
-    def structure(self) -> dict[str, Any]:
-        """Return all but the potentials, for JSON."""
-        return to_data(Structure(self.counts, self.cliques, self.total))
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return the potentials by name."""
-        return {_name(clique): potential for clique, potential in zip(self.cliques, self.potentials, strict=True)}
-
-
-def restore(structure: dict[str, Any], tensors: Mapping[str, Tensor]) -> MarginalModel:
-    """Build a model from what `structure` and `tensors` gave.
-
-    Raises:
-        InputError: If they do not fit together.
-    """
-    data = from_data(Structure, structure)
-    names = [_name(clique) for clique in data.cliques]
-    if {*names} != {*tensors}:
-        raise InputError(f"expected potentials {sorted(names)}, got {sorted(tensors)}; the run is damaged or mixed")
-    return MarginalModel(data.counts, data.cliques, tuple(tensors[name].double() for name in names), data.total)
+        return fill(self.counts, self.scopes, self.factors, codes, kept, draws, spread)
 
 
 def check_codes(codes: Int[Tensor, "n k"], counts: Sequence[int]) -> None:
@@ -178,10 +170,6 @@ def check_codes(codes: Int[Tensor, "n k"], counts: Sequence[int]) -> None:
             f"expected codes of 0 to {counts[column] - 1} in column {column}, got {int(codes[row, column])} in row "
             f"{row}; code the table by the schema of the model"
         )
-
-
-def _name(clique: Clique) -> str:
-    return "potential." + "-".join(map(str, clique))
 
 
 def _sum_to(factors: Sequence[tuple[Clique, Tensor]], columns: Sequence[int]) -> Tensor:

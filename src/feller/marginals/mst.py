@@ -4,20 +4,26 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 
-import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from feller.marginals.curator import Curator, Release, epsilon_for, sigma_for
 from feller.marginals.elimination import Clique
 from feller.marginals.estimate import estimate
+from feller.marginals.model import Admitted
 from feller.privacy.noise import Noise
 
 ONE_WAY, CHOICE, PAIRS = "counts of each column", "choice of pairs of columns", "counts of the pairs"
 
 
 def mst(
-    codes: Int[Tensor, "n k"], counts: Sequence[int], rho: float, noise: Noise, *, cells: int = 1_000_000
+    codes: Int[Tensor, "n k"],
+    counts: Sequence[int],
+    rho: float,
+    noise: Noise,
+    *,
+    cells: int = 1_000_000,
+    rules: Admitted = (),
 ) -> Release:
     """Fit a maximum spanning tree: fast, robust, and blind to what is no tree.
 
@@ -28,9 +34,10 @@ def mst(
     Args:
         codes: The rows.
         counts: Levels of each column, public.
-        rho: Budget, zero-concentrated.
+        rho: Budget, zero-concentrated; infinite for exact counts, which protect nobody.
         noise: Source of the noise.
         cells: Larger pairs are left out; parts of the tree may then stay apart.
+        rules: What rows must keep, public.
     """
     curator = Curator(codes, counts, rho, noise)
     columns, counts, total = curator.columns, curator.counts, curator.total
@@ -39,13 +46,12 @@ def mst(
     share, edges = rho / 3 if pairs else rho, max(1, len(columns) - 1)
     sigma = sigma_for(share, max(1, len(columns)))
     one_way = {j: curator.measure((j,), sigma, ONE_WAY) for j in columns}
-    alone = estimate(counts, list(one_way.values()), total)
-    single = {j: alone.marginal((j,)) for j in columns}
-    expected = {pair: total * torch.outer(*(single[j] for j in pair)) for pair in pairs}
+    alone = estimate(counts, list(one_way.values()), total, rules=rules)
+    expected = {pair: total * alone.marginal(pair) for pair in pairs}
     weights, allowance = dict.fromkeys(pairs, 1.0), dict.fromkeys(pairs, 0.0)
     part, measured = {j: j for j in columns}, [*one_way.values()]
     while expected := {pair: table for pair, table in expected.items() if part[pair[0]] != part[pair[1]]}:
         i, j = pair = curator.choose(expected, weights, allowance, epsilon_for(share, edges), CHOICE)
         part = {column: part[i] if number == part[j] else number for column, number in part.items()}
         measured.append(curator.measure(pair, sigma_for(share, edges), PAIRS))
-    return curator.release(estimate(counts, measured, total, alone), one_way)
+    return curator.release(estimate(counts, measured, total, alone, rules=rules), one_way)

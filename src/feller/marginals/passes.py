@@ -65,10 +65,10 @@ class Passes:
             for term in terms[1:]:
                 total = total + term
             most = total.amax(-1, keepdim=True).clamp(min=-1e300)
-            weights = (total - most).exp_()
+            weights = (total - most).exp()
             weight = weights.sum(-1, keepdim=True)
             message = (most + weight.log()).squeeze(-1)
-            conditionals.append(weights.div_(weight.clamp_(min=1.0)))  # the largest weight is 1 unless all are 0
+            conditionals.append(weights / weight.clamp(min=1.0))  # the largest weight is 1 unless all are 0
             messages.append(message)
             if not bucket.parents:
                 log_z = log_z + message

@@ -17,6 +17,7 @@ from feller.networks.together import Together
 from feller.networks.tokens import Embedded, TokenMLP
 from feller.networks.transformer import Transformer
 from feller.networks.unet import UNet
+from feller.networks.words import Words
 
 __all__ = [
     "MLP",
@@ -42,5 +43,6 @@ __all__ = [
     "TokenMLP",
     "Transformer",
     "UNet",
+    "Words",
     "parameters",
 ]

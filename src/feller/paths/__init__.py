@@ -15,6 +15,7 @@ from feller.paths.ends import Circle, DrawEnd, Ends, Finish, Interval, Lattice, 
 from feller.paths.estimates import Estimates
 from feller.paths.geodesic import Geodesic
 from feller.paths.geometric import Geometric
+from feller.paths.graphical import Graphical
 from feller.paths.jump import Jump
 from feller.paths.laws import GaussianLaw, Growth, Law, Overlap, RotationLaw, Survival, VonMisesLaw
 from feller.paths.metric import Metric
@@ -57,6 +58,7 @@ __all__ = [
     "GaussianLaw",
     "Geodesic",
     "Geometric",
+    "Graphical",
     "Growth",
     "Increment",
     "Instant",

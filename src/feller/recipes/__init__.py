@@ -16,6 +16,7 @@ from feller.data.rows.earth import Earth
 from feller.data.rows.geometric import Geometric
 from feller.data.rows.points import Points
 from feller.data.rows.torsions import Torsions
+from feller.data.table.mixed import Mixed
 from feller.data.table.modality import Table
 from feller.data.text.modality import Text
 from feller.errors import InputError, UsageError
@@ -33,6 +34,8 @@ from feller.recipes.recipe import SIZES, Recipe
 from feller.recipes.regressor import regressor
 from feller.recipes.stages import distil, onwards, reflow
 from feller.recipes.table import table
+from feller.recipes.table_flow import table_flow
+from feller.recipes.table_marginals import table_marginals
 from feller.recipes.text import text, text_autoregressive, text_uniform
 from feller.record import nearest
 
@@ -52,6 +55,8 @@ RECIPES: dict[str, Callable[[Dataset, str], Recipe]] = {
     "proteins": proteins,
     "regressor": regressor,
     "table": table,
+    "table-flow": table_flow,
+    "table-marginals": table_marginals,
     "text": text,
     "text-autoregressive": text_autoregressive,
     "text-uniform": text_uniform,
@@ -65,6 +70,7 @@ _SUITS: dict[type[Modality], str] = {
     Geometric: "manifold",
     Images: "images",
     Labelled: "image-label",
+    Mixed: "table-flow",
     Molecules: "molecules",
     Points: "points",
     Proteins: "proteins",

@@ -55,7 +55,7 @@ class Findings:
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Nested as in the recipe."""
     curve: Curve | None = ()
-    """`step`, `loss`, `lr` and `seconds` of recorded steps; None where the samples are no run's."""
+    """`step`, `loss`, `lr` and `seconds` of recorded steps; None where there were none, or the samples are no run's."""
     loss_unit: str = ""
     """Unit of the loss, as in "nats per token"."""
     pictures: Sequence[tuple[str, Picture]] = ()
@@ -111,7 +111,7 @@ def page(findings: Findings) -> str:
             section(
                 "Details",
                 tables.all_numbers(numbers, explanations, missing) if numbers else None,
-                None if findings.curve is None else tables.settings(findings.settings),
+                None if findings.curve is None and not findings.settings else tables.settings(findings.settings),
                 tables.versions(findings.versions) if findings.versions else None,
             ),
         ),

@@ -32,6 +32,7 @@ WHOLE = Schema(
     ),
     "clip",
     rules=(Constraint("age", ("< 15",), "smokes", ("no",)), Constraint("age", ("N", ">= 30"), "job", ("OTHER",))),
+    target="smokes",
 )
 
 
@@ -148,3 +149,13 @@ def test_units_and_twins() -> None:
         Schema((Boolean("a"),), unit="household")
     with pytest.raises(InputError, match="too many numbers"):
         Schema((Numerical("n", 0.0, 1e6), Derived("m", "n", {"1": "a"})))
+
+
+def test_the_target_is_a_column_that_is_learned() -> None:
+    columns = WHOLE.columns
+    assert WHOLE.modelled[WHOLE.aim].name == "smokes"
+    assert Schema(columns).modelled[Schema(columns).aim].name == "seen"
+    with pytest.raises(InputError, match="no model sees a column 'note'"):
+        Schema(columns, target="note")
+    with pytest.raises(InputError, match="target: expected the name of a column, got 3"):
+        parse_schema('{"target": 3, "columns": {"a": {"kind": "boolean", "true": "y", "false": "n"}}}')

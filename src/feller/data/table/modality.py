@@ -19,6 +19,7 @@ from feller.data.modality import Dataset, Modality, Write
 from feller.data.table.coding import completed, decode, encode, partly_known
 from feller.data.table.detect import detect
 from feller.data.table.frames import write_cells
+from feller.data.table.numerical import Numerical
 from feller.data.table.picture import bars
 from feller.data.table.rake import raked
 from feller.data.table.schema import Schema
@@ -107,6 +108,14 @@ class Table(Modality):
         if not self.shares:
             return super().taken(values, n, draws)
         return values[raked(self.coarse(values), self.shares, n, draws)]
+
+    def checked(self, values: Int64[Tensor, "n k"]) -> Int64[Tensor, "n k"]:
+        """Return codes, if all are ours.
+
+        Raises:
+            InputError: If some are not.
+        """
+        return self._check(values, self.counts, "codes")
 
     def _check(self, values: Tensor, counts: tuple[int, ...], what: str) -> Tensor:
         if values.dtype != torch.int64 or values.shape[1:] != (len(counts),):
@@ -211,6 +220,20 @@ class Table(Modality):
         rooms = [len(column.coarse_names) for column in self.schema.modelled]
         counted = [levels[:, j].bincount(minlength=room).double() / n for j, room in enumerate(rooms)]
         return replace(self, shares=tuple(tuple(share.tolist()) for share in counted))
+
+    def by_levels(self) -> "Table":
+        """Return the same with a code for each level: numbers that were written digit by digit have those of bins."""
+        columns = (
+            replace(column, digits=False) if isinstance(column, Numerical) else column for column in self.schema.columns
+        )
+        return replace(self, schema=replace(self.schema, columns=tuple(columns)))
+
+    def adopt(self, data: Dataset) -> Dataset:
+        """Return the same rows, by their levels where this one sees no others."""
+        kind = data.modality
+        if isinstance(kind, Table) and kind.schema != self.schema == kind.by_levels().schema:
+            return replace(data, values=kind.coarse(data.values), modality=self)
+        return super().adopt(data)
 
     def accept(self, found: Found) -> tuple[Tensor, Given]:
         """Take the cells of a table by the schema."""

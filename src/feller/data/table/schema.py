@@ -27,6 +27,8 @@ class Schema:
     unit: str = "row"
     """What privacy is given to: each row is one person's, and all of theirs."""
     rules: tuple[Constraint, ...] = ()
+    target: str | None = None
+    """Column that others are used to tell, by which reports judge what a table is worth; by default the last."""
 
     def __post_init__(self) -> None:
         names = [column.name for column in self.columns]
@@ -44,7 +46,7 @@ class Schema:
         for column in self.columns:
             if isinstance(column, Derived):
                 self._check_derived(column)
-        _ = self.pairs
+        _ = self.pairs, self.aim
 
     @cached_property
     def modelled(self) -> tuple[Modelled, ...]:
@@ -65,6 +67,11 @@ class Schema:
     def pairs(self) -> tuple[Pair, ...]:
         """The rules as tables over codes of two modelled columns, which form a forest."""
         return pairs_of(self.rules, self.modelled)
+
+    @cached_property
+    def aim(self) -> int:
+        """Place of the target among the modelled columns."""
+        return len(self.modelled) - 1 if self.target is None else self.place(self.target)
 
     def place(self, name: str) -> int:
         """Return the place of a column among those modelled.

@@ -27,7 +27,7 @@ KINDS: dict[str, type[Column]] = {
     "derived": Derived,
 }
 """What a schema calls each kind of column."""
-_PARTS = ("unit", "outside", "columns", "rules")
+_PARTS = ("unit", "outside", "target", "columns", "rules")
 _LISTS = ("values", "edges", "heavy", "also_missing")
 _ROOM = 116
 
@@ -69,6 +69,8 @@ def parse_schema(text: str) -> Schema:
     for part, right in (("outside", ("refuse", "clip")), ("unit", ("row",))):
         if plain.get(part, right[0]) not in right:
             raise InputError(f"{part}: expected {' or '.join(right)}, got {plain[part]!r}")
+    if not isinstance(plain.get("target", ""), str):
+        raise InputError(f"target: expected the name of a column, got {plain['target']!r}")
     rules = plain.get("rules", [])
     if not isinstance(rules, list):
         raise InputError('rules: expected a list of {"if": {COLUMN: [...]}, "then": {COLUMN: [...]}}')
@@ -77,6 +79,7 @@ def parse_schema(text: str) -> Schema:
         plain.get("outside", "refuse"),
         plain.get("unit", "row"),
         tuple(map(_rule, rules, range(1, 1 + len(rules)))),
+        plain.get("target"),
     )
 
 
@@ -162,6 +165,7 @@ def schema_text(schema: Schema) -> str:
             "{",
             f' "unit": {_json(schema.unit)},',
             f' "outside": {_json(schema.outside)},',
+            *([] if schema.target is None else [f' "target": {_json(schema.target)},']),
             ' "columns": {',
             ",\n".join(columns),
             " },",

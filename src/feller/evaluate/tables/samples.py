@@ -15,7 +15,7 @@ from feller.evaluate.tables.shape import Rules
 def samples_quality(samples: Dataset, train: Dataset, held_out: Dataset, draws: Draws) -> Numbers:
     """Compare rows with those they were learned from and with held-out ones, column by column and together.
 
-    What they are worth is measured by how well the last column that is modelled is told from the others.
+    What they are worth is measured by how well the target of the schema is told from the other columns.
 
     Raises:
         InputError: If the data are no table.
@@ -31,7 +31,7 @@ def samples_quality(samples: Dataset, train: Dataset, held_out: Dataset, draws: 
         unseen,
         [len(column.coarse_names) for column in columns],
         ordered=[isinstance(column, Numerical | Datetime) for column in columns],
-        target=len(columns) - 1 if len(columns) > 1 else None,
+        target=kind.schema.aim if len(columns) > 1 else None,
         names=[column.name for column in columns],
         rules=rules_of(kind),
         draws=draws,

@@ -1,0 +1,88 @@
+"""A fit that counts rows instead of training on them."""
+
+import functools
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from feller.data.modality import Dataset
+from feller.description import Description, save_description
+from feller.errors import UsageError
+from feller.journeys.asked import parts
+from feller.journeys.begin import Begun
+from feller.journeys.guarantee import Guarantee
+from feller.journeys.tell import Tell
+from feller.marginals.counting import Counting
+from feller.marginals.network import network_of
+from feller.privacy.expense import Concentrated
+from feller.privacy.ledger import Ledger
+from feller.privacy.noise import source
+from feller.record import to_data, write_json
+from feller.run import Run
+from feller.tensors import save_tensors
+
+
+def check_counted(run: Run) -> None:
+    """Refuse to go on with a run whose rows were counted, or were to be.
+
+    Raises:
+        UsageError: Always; says what can be done.
+    """
+    if run.counters.is_file():
+        raise UsageError(
+            f"the rows of {run.path} are counted, and once is enough; `feller evaluate {run.path}` measures it again"
+        )
+    raise UsageError(f"{run.path} was stopped before it told any counts; begin anew with --overwrite")
+
+
+def counting(run: Run, begun: Begun, objective: Counting, tell: Tell) -> Callable[[], None]:
+    """Return what counts the rows and writes the model, once it is known that recipe and data fit together.
+
+    Raises:
+        UsageError: If they do not.
+    """
+    rows, held_out = parts(begun.asked, begun.dataset)
+    description = begun.recipe.describe(rows)
+    said = f"{begun.asked.data}: {len(rows):,} to count, {len(held_out):,} kept back"
+    return functools.partial(_count, run, begun, objective, rows, description, said, tell)
+
+
+def _count(
+    run: Run, begun: Begun, objective: Counting, rows: Dataset, description: Description, said: str, tell: Tell
+) -> None:
+    """Count; what that may cost is in the ledger before a row is looked at, and what it did cost replaces it."""
+    asked, planned = begun.asked, begun.asked.private
+    if isinstance(planned, Guarantee) or (planned is None) != (begun.ledger is None):
+        raise TypeError("expected an allowance for counts with a ledger, or neither")
+    rho, noise, promise = math.inf, source(None), ""
+    save_description(run, description)
+    run.write_record(run.recipe, {"asked": to_data(asked), "recipe": to_data(begun.recipe)})
+    if planned is not None:
+        rho, noise = planned.rho, source(planned.unsafe_seed, "counts")
+        promise = f"; epsilon {planned.epsilon:g} at delta {planned.delta:.3g}"
+    _charge(run, begun.ledger, [("counts", rho)])
+    for note in asked.notes:
+        tell.say(note)
+    tell.say(f"{said}; recipe {asked.recipe}, {objective.method}{promise}; writing to {run.path}")
+    tell.task("counting")
+    start = time.monotonic()
+    release = objective.release(rows.values, rho, noise)
+    seconds = time.monotonic() - start
+    _charge(run, begun.ledger, release.expenses)
+    architecture, network = network_of(objective.space, release.model)
+    save_description(run, replace(description, architecture=architecture))
+    for file in (run.weights, run.average):
+        save_tensors(file, network.state_dict())
+    write_json(run.counters, {"step": 0, "seconds": seconds})
+    tell.done()
+    tell.say(f"{len(release.model.cliques):,} tables of potentials")
+
+
+def _charge(run: Run, ledger: Ledger | None, expenses: Sequence[tuple[str, float]]) -> None:
+    """Write the ledger of a private run, with what counts cost besides."""
+    if ledger is None:
+        return
+    for what, rho in expenses:
+        ledger = ledger.with_(Concentrated(what, rho))
+    run.write_record(run.ledger, to_data(ledger))

@@ -1,0 +1,76 @@
+"""What is asked of rows that are counted instead of learned by steps: which tables, by which way of choosing them."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from feller.draws import Draws
+from feller.errors import UsageError
+from feller.marginals.aim import MEASURING, ROUNDS, aim
+from feller.marginals.curator import Release
+from feller.marginals.independent import independent
+from feller.marginals.mst import mst
+from feller.marginals.network import admitted_by
+from feller.objective import Batch, Example, Objective
+from feller.paths.graphical import Graphical
+from feller.privacy.noise import Noise
+from feller.record import nearest
+from feller.spaces.rows import Rows
+
+SHARES = {"aim": MEASURING / ROUNDS, "mst": 1 / 3, "independent": 1.0}
+"""Ways of choosing tables, and the share of the budget, in rho, that the counts of single columns take in each."""
+
+
+@dataclass(frozen=True)
+class Counting(Objective):
+    """Noisy counts of few columns, and the most random law of rows that agrees with them."""
+
+    space: Rows
+    method: str = "aim"
+    """aim, the best; mst, a tree of pairs, quicker; independent, no pairs at all, as a floor."""
+    degree: int = 2
+    """Of aim: columns of each table that shall be right."""
+    room: float = 1.0
+    """Of aim: memory of the model in MiB; more is more exact, and slower."""
+    drop: float = 0.0
+    """There are no conditions to drop: what is known of a row are columns of its own."""
+
+    def __post_init__(self) -> None:
+        if self.method not in SHARES:
+            raise UsageError(f"no way of counting is called {self.method!r}: {nearest(self.method, list(SHARES))}")
+        if self.degree < 1 or not self.room > 0:
+            raise UsageError(f"expected a degree of 1 or more and room above 0 MiB, got {self.degree}, {self.room:g}")
+
+    @property
+    def path(self) -> Graphical:
+        """Say of which family the network is."""
+        return Graphical()
+
+    def release(self, codes: Int64[Tensor, "n k"], rho: float, noise: Noise) -> Release:
+        """Count rows and fit a model to the counts.
+
+        Args:
+            codes: The rows.
+            rho: Budget, zero-concentrated; infinite for exact counts, which protect nobody.
+            noise: Source of the noise.
+        """
+        ways: dict[str, Callable[..., Release]] = {
+            "aim": functools.partial(aim, degree=self.degree, size=self.room),
+            "mst": mst,
+            "independent": independent,
+        }
+        return ways[self.method](codes, self.space.counts, rho, noise, rules=admitted_by(self.space))
+
+    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+        """Return the rows: nothing is random."""
+        x_1 = batch["x_1"]
+        return {"x_t": x_1, "t": torch.zeros(len(x_1), device=x_1.device)}
+
+    def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
+        """Return -log p(row) in nats: what a model of exact counts has made least, among those of its tables."""
+        return -network(example["x_t"], example["t"], {})

@@ -1,0 +1,33 @@
+"""Tables whose numbers are seen by their bins, though they are written digit by digit."""
+
+import torch
+
+from feller.data.modality import Dataset
+from feller.data.table.categorical import Categorical
+from feller.data.table.modality import Table
+from feller.data.table.numerical import Numerical
+from feller.data.table.schema import Schema
+
+AGE = Numerical("age", 0.0, 99.0, edges=(20.0, 60.0), heavy=(42.0,), digits=True, missing="?")
+FINE = Table(Schema((AGE, Categorical("sex", ("F", "M")))), shares=((0.2, 0.3, 0.1, 0.3, 0.1), (0.5, 0.5)))
+CODES = torch.tensor([[0, 1], [19, 0], [20, 0], [42, 1], [99, 0], [100, 1]])
+
+
+def test_codes_become_levels_once() -> None:
+    coarse = FINE.by_levels()
+    assert FINE.counts == (101, 2)
+    assert coarse.counts == (5, 2)
+    assert coarse.shares == FINE.shares
+    seen = Dataset(CODES, {}, FINE).seen_as(coarse)
+    assert seen.modality == coarse
+    assert seen.values.tolist() == [[0, 1], [0, 0], [1, 0], [2, 1], [3, 0], [4, 1]]
+    assert torch.equal(seen.seen_as(coarse).values, seen.values)
+    assert torch.equal(coarse.accept(FINE.cells(CODES))[0], seen.values)
+
+
+def test_a_table_without_digits_stays_as_it_is() -> None:
+    coarse = FINE.by_levels()
+    assert coarse.by_levels() == coarse
+    seen = Dataset(CODES[:, 1:].repeat(1, 2), {}, coarse).seen_as(Table(coarse.schema))
+    assert torch.equal(seen.values, CODES[:, 1:].repeat(1, 2))
+    assert seen.modality.shares == ()

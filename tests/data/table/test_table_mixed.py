@@ -1,0 +1,154 @@
+"""Tables as numbers and words: there and back, on rulers that know nothing but the schema and the shares."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from feller.data.modality import Dataset, Modality
+from feller.data.table.categorical import Boolean, Categorical
+from feller.data.table.dates import Datetime
+from feller.data.table.form import NumberForm
+from feller.data.table.mixed import Mixed, as_table
+from feller.data.table.modality import Table
+from feller.data.table.numerical import Numerical
+from feller.data.table.ruler import KNOWN, Ruler
+from feller.data.table.rules import Constraint
+from feller.data.table.schema import Schema
+from feller.draws import Draws
+from feller.errors import InputError, UsageError
+from feller.record import from_data, to_data
+
+AGE = Numerical("age", 0.0, 90.0, edges=(5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 75.0))
+PAY = Numerical("pay", 0.0, 99.0, bins=5, heavy=(0.0, 3.0, 50.0), digits=True, missing="?")
+SCHEMA = Schema(
+    (
+        Categorical("job", ("a", "b", "c")),
+        AGE,
+        PAY,
+        Numerical("size", -2.0, 9.5, bins=8, form=NumberForm(1), digits=True),
+        Numerical("debt", 0.0, 9.0, bins=9, heavy=(0.0,)),
+        Numerical("rank", 1.0, 3.0, bins=3),
+        Datetime("seen", "2020-01-01", "2020-12-31", bins=12),
+        Boolean("smokes", "yes", "no", missing=""),
+    ),
+    rules=(Constraint("age", ("< 10",), "smokes", ("no",)), Constraint("job", ("a",), "age", ("< 5", ">= 75"))),
+)
+FREE = Table(Schema(SCHEMA.columns))
+MIXED = Mixed(FREE)
+
+
+def codes(n: int, table: Table = FREE, seed: int = 0) -> torch.Tensor:
+    draw = Draws(seed).at("codes")
+    return torch.stack([draw.integers(count, (n,)) for count in table.counts], 1)
+
+
+def test_what_is_a_number_and_what_a_word() -> None:
+    names = [column.name for column in SCHEMA.modelled]
+    assert [names[j] for j in MIXED.rulers] == ["age", "pay", "size", "seen"]
+    assert {names[j]: count for j, count in MIXED.words.items()} == {
+        "job": 3,
+        "pay": 9,  # five bins, three heavy values, and missing ones
+        "debt": 9,  # its first bin is its heavy value
+        "rank": 3,
+        "smokes": 3,
+    }
+    state = MIXED.encode(codes(7))
+    assert {name: (tuple(leaf.shape), leaf.dtype) for name, leaf in state.items()} == {
+        "numbers": ((7, 4), torch.float32),
+        "words": ((7, 5), torch.int64),
+    }
+    start = MIXED.space().reference(3, Draws(0).at("source"))
+    assert (start["words"] == 9).all()
+    assert from_data(Modality, json.loads(json.dumps(to_data(MIXED)))) == MIXED
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.data())
+def test_there_and_back(data: st.DataObject) -> None:
+    shares: tuple[tuple[float, ...], ...] = ()
+    if data.draw(st.booleans()):  # also where noise left levels without any share
+        rooms = [len(column.coarse_names) for column in SCHEMA.modelled]
+        counted = [data.draw(st.lists(st.integers(0, 5), min_size=room, max_size=room)) for room in rooms]
+        shares = tuple(tuple(each / max(sum(found), 1) for each in found) for found in counted)
+    kind = Mixed(Table(FREE.schema, shares))
+    rows = torch.tensor([[data.draw(st.integers(0, count - 1)) for count in FREE.counts] for _ in range(4)])
+    state = kind.encode(rows)
+    assert torch.equal(kind.decode(state), rows)
+    assert torch.equal(kind.encode(rows[1:2])["numbers"], state["numbers"][1:2])  # other rows have no say
+    noise = 1e-6 * Draws(0).at("noise").normal(tuple(state["numbers"].shape))
+    assert torch.equal(kind.decode({**state, "numbers": state["numbers"] + noise}), rows)
+
+
+def test_every_number_of_a_long_column_comes_back() -> None:
+    long = Numerical("w", 10_000.0, 160_000.0, bins=20, digits=True)
+    rows = torch.arange(0, long.count, 7)[:, None]
+    assert torch.equal(Mixed(Table(Schema((long,)))).decode(Mixed(Table(Schema((long,)))).encode(rows)), rows)
+
+
+@pytest.mark.parametrize("column", [AGE, SCHEMA.modelled[3]], ids=["bins", "digits"])
+def test_a_normal_number_falls_into_each_level_as_often_as_its_share(column: Numerical) -> None:
+    shares = (0.0, 0.4, 0.1, 0.2, 0.0, 0.05, 0.2, 0.05)
+    x = torch.from_numpy(stats.norm.ppf((np.arange(100_000) + 0.5) / 100_000)).float()
+    levels = column.coarse(Ruler(column, shares).codes(x))
+    found = np.bincount(levels, minlength=8) / len(x)
+    assert abs(found - (KNOWN * np.array(shares) + (1 - KNOWN) / 8)).max() < 3e-5
+    alike = np.bincount(column.coarse(Ruler(column).codes(x)), minlength=8) / len(x)
+    assert abs(alike - 1 / 8).max() < 3e-5
+
+
+def test_places_rise_and_are_those_of_the_middle() -> None:
+    places = Ruler(AGE).place(np.arange(8))
+    torch.testing.assert_close(places.numpy(), stats.norm.ppf((np.arange(8) + 0.5) / 8).astype(np.float32))
+    inside = Ruler(PAY, inside=True).place(np.array([1, 19, 0, 3, 50, 100]))  # in 0 to 19, without 0 and 3
+    expected = [0.5 / 18, 17.5 / 18, 0.5, 0.5, 0.5, 0.5]
+    torch.testing.assert_close(inside.numpy(), stats.norm.ppf(expected).astype(np.float32))
+
+
+def test_rows_that_break_a_rule_are_mended() -> None:
+    table = Table(SCHEMA)
+    kind, rows = Mixed(table), codes(500)
+    known = [(pair.first, pair.second, torch.from_numpy(pair.allowed)) for pair in SCHEMA.pairs]
+
+    def keeps(rows: torch.Tensor) -> torch.Tensor:
+        return torch.stack([allowed[rows[:, a], rows[:, b]] for a, b, allowed in known]).all(0)
+
+    found = kind.decode(MIXED.encode(rows))
+    assert keeps(found).all()
+    assert 0.1 < keeps(rows).double().mean() < 0.9
+    assert torch.equal(found[keeps(rows)], rows[keeps(rows)])
+    others = [j for j, column in enumerate(SCHEMA.modelled) if column.name not in ("job", "age", "smokes")]
+    assert torch.equal(found[:, others], rows[:, others])
+
+
+def test_far_numbers_are_the_ends() -> None:
+    rows = codes(2)
+    state = MIXED.encode(rows)
+    far = MIXED.decode({**state, "numbers": torch.tensor([[-40.0] * 4, [40.0] * 4])})
+    assert far[:, 1].tolist() == [0, 7]
+    assert far[:, 3].tolist() == [0, 115]
+    assert far[:, 6].tolist() == [0, 11]
+
+
+def test_damage_is_refused() -> None:
+    state = MIXED.encode(codes(2))
+    with pytest.raises(InputError, match="not finite"):
+        MIXED.decode({**state, "numbers": state["numbers"] * torch.nan})
+    with pytest.raises(InputError, match="no words"):
+        MIXED.decode({**state, "words": state["words"] + 9})
+    with pytest.raises(InputError, match="recipe `table`"):
+        Mixed(Table(Schema((Categorical("job", ("a", "b")), Numerical("n", 0.0, 20.0, heavy=(0.0,))))))
+    with pytest.raises(UsageError, match="--recipe table"):
+        MIXED.give("smokes", "yes")
+
+
+def test_it_is_written_and_judged_as_the_table() -> None:
+    data = Dataset(codes(5), {}, MIXED)
+    assert as_table(data).modality is FREE
+    assert as_table(as_table(data)).values is data.values
+    assert (MIXED.arrays(data.values, {})["samples"] == FREE.arrays(data.values, {})["samples"]).all()
+    assert MIXED.forms.keys() == FREE.forms.keys()

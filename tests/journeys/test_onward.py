@@ -1,0 +1,45 @@
+"""Commands that a report names are those that make the run again."""
+
+import pathlib
+
+import pytest
+
+from feller.journeys.asked import Asked
+from feller.journeys.guarantee import Allowance, Guarantee
+from feller.journeys.onward import again, fitting
+from feller.run import Run
+from feller.train.optimiser import Training
+
+PLANNED = Guarantee(epsilon=4.0, delta=1e-5, n=1000, sigma=1.25, clip=1.0, batch=100, steps=40, unsafe_seed=3)
+GIVEN = Guarantee(
+    epsilon=4.0, delta=1e-5, n=1000, sigma=1.25, clip=1.0, batch=100, steps=40, by_noise=True, unsafe_seed=3
+)
+COUNTED = Allowance(epsilon=0.5, delta=1e-6, n=1000, rho=0.01)
+
+
+@pytest.mark.parametrize(
+    ("asked", "training", "said"),
+    [
+        ({"private": PLANNED, "schema": "s.json"}, Training(steps=40), "--schema s.json --size tiny --epsilon 4"),
+        ({"private": PLANNED}, Training(steps=40), "--epsilon 4 --delta 1e-05 --steps 40 --seed 1 --out r"),
+        ({"private": GIVEN}, Training(steps=40), "--noise 1.25 --stop-at-epsilon 4 --delta 1e-05 --steps 40"),
+        ({"private": COUNTED}, Training(), "--epsilon 0.5 --delta 1e-06 --seed 1"),
+        (
+            {"space": "torus", "project": True},
+            Training(minutes=2.0),
+            "--space torus --project --size tiny --minutes 2.0",
+        ),
+        ({"start_from": "older", "vocabulary": "bytes"}, Training(), "--vocabulary bytes --start-from older"),
+    ],
+)
+def test_the_command_says_what_was_asked(asked: dict, training: Training, said: str) -> None:
+    about = Asked(data="people.csv", recipe="table", size="tiny", seed=1, **asked)
+    command = fitting(Run(pathlib.Path("r")), about, training)
+    assert command.startswith("feller fit people.csv --recipe table")
+    assert said in command
+    assert "unsafe" not in command
+
+
+def test_a_private_run_goes_on_within_its_plan() -> None:
+    about = Asked(data="people.csv", recipe="table", size="tiny", seed=1, private=PLANNED)
+    assert again(Run(pathlib.Path("r")), about, None)[0] == "feller fit --resume --out r"

@@ -1,0 +1,59 @@
+"""Words of columns of different sizes: of one size they are plain symbols; what a column lacks never comes."""
+
+import pytest
+import torch
+
+from feller.draws import Draws
+from feller.errors import UsageError
+from feller.losses import CrossEntropy, WhereMasked
+from feller.networks.leaves import Symbols
+from feller.networks.words import Words
+from feller.record import from_data, to_data
+
+T = torch.tensor([0.2, 0.5, 0.9])
+
+
+def test_columns_of_one_size_are_symbols() -> None:
+    words, symbols, x = Words((3, 3)), Symbols(3), Draws(0).at("x").integers(4, (3, 1, 2))
+    assert words.features((2,)) == symbols.features((2,))
+    assert words.answers((2,)) == symbols.answers((2,))
+    assert torch.equal(words.see(x, T), symbols.see(x, T))
+    answer = Draws(0).at("a").normal((3, 1, 6))
+    assert torch.equal(words.say(answer, x), symbols.say(answer, x))
+
+
+def test_each_column_has_its_own_words() -> None:
+    words, x = Words((2, 4, 1)), torch.tensor([[[1, 3, 4]], [[4, 4, 0]]])
+    assert words.features((3,)) == 3 + 5 + 2
+    seen = words.see(x, T[:2])
+    assert seen[:, 0].tolist() == [[0, 1, 0, 0, 0, 0, 1, 0, 0, 1], [0, 0, 1, 0, 0, 0, 0, 1, 1, 0]]
+    answer = torch.arange(14.0).reshape(2, 1, 7)
+    said = words.say(answer, x)
+    assert said.shape == (2, 1, 3, 4)
+    shares = said.softmax(-1)
+    for row in range(2):
+        first = answer[row, 0]
+        for column, own in enumerate((first[:2], first[2:6], first[6:])):
+            torch.testing.assert_close(shares[row, 0, column, : len(own)], own.softmax(0))
+            assert (shares[row, 0, column, len(own) :] == 0).all()
+
+
+def test_the_loss_and_its_slope_do_not_see_what_is_lacking() -> None:
+    words, target = Words((2, 4)), torch.tensor([[1, 3], [0, 2]])
+    answer = Draws(0).at("a").normal((2, 1, 6), torch.float64).requires_grad_()
+    masked = torch.full_like(target, 4)
+    said = words.say(answer, masked[:, None])[:, 0]
+    loss = WhereMasked(CrossEntropy())(said, target, masked, T[:2])
+    first, second = answer[:, 0, :2].log_softmax(1), answer[:, 0, 2:].log_softmax(1)
+    expected = -(first.gather(1, target[:, :1]) + second.gather(1, target[:, 1:]))[:, 0] / 2
+    torch.testing.assert_close(loss, expected)
+    slope, right = (torch.autograd.grad(one.sum(), answer, retain_graph=True)[0] for one in (loss, expected))
+    torch.testing.assert_close(slope, right)
+
+
+def test_record_and_wrong_use() -> None:
+    assert from_data(Words, to_data(Words((2, 3)))) == Words((2, 3))
+    with pytest.raises(UsageError, match="rows of 2 words"):
+        Words((2, 3)).features((3,))
+    with pytest.raises(UsageError, match="one word or more"):
+        Words((2, 0))
