@@ -1,5 +1,8 @@
 """Settings of the documentation."""
 
+import re
+from typing import Any
+
 from feller import __version__
 
 project = "feller"
@@ -17,3 +20,17 @@ autodoc_typehints = "none"
 autodoc_class_signature = "separated"
 autodoc_default_options = {"members": True, "exclude-members": "__init__, __new__"}
 napoleon_google_docstring = True
+suppress_warnings = ["ref.python"]  # names of axes in the types of tensors are no references
+
+
+def without_marks(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """Let bars and stars outside code be themselves: |x| is a length, [*levels] a shape."""
+    for i, line in enumerate(lines):
+        parts = line.split("`")
+        parts[::2] = [re.sub(r"(?<!\\)[|*]", r"\\\g<0>", part) for part in parts[::2]]
+        lines[i] = "`".join(parts)
+
+
+def setup(app: Any) -> None:
+    """Read docstrings as plain words."""
+    app.connect("autodoc-process-docstring", without_marks, priority=900)
