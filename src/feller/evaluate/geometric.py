@@ -16,7 +16,8 @@ EXPLAIN = {
     "energy_geodesic_floor": "The same distance between as many real points, from the training data, and the held-out"
     " ones.",
     "nll_baseline": "Negative log-likelihood of the held-out data without a network: with kernels around the training"
-    " points on the sphere, with a mixture of 50 normal laws wound around the torus. A model should be below it.",
+    " points on the sphere, with a mixture of 50 normal laws wound around the torus, with columns that tell nothing of"
+    " each other for tables. A model should be below it.",
 }
 """What the numbers mean, for people."""
 MOST = 2_000

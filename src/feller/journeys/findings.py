@@ -20,11 +20,11 @@ from feller.data.table.modality import Table
 from feller.description import Description
 from feller.evaluate import change
 from feller.evaluate.quality import EXPLAIN
+from feller.journeys import promise
 from feller.journeys.asked import asked_of
 from feller.journeys.beside import tables_beside
 from feller.journeys.judged import Judged
 from feller.journeys.onward import again, evaluating, fitting, onward, tuning
-from feller.journeys.promise import OWNER, sentence
 from feller.journeys.purse import ledger_of
 from feller.journeys.tuned import recipe_of, rule_of, tuned_of
 from feller.paths import Graphical
@@ -64,10 +64,10 @@ def findings(run: Run, about: Description, judged: Judged, numbers: dict[str, An
         unfinished="" if is_done or not own else unfinished,
         judged=judged.sentence,
         numbers=shown,
-        explanations={**change.EXPLAIN, **EXPLAIN, "inside": INSIDE},
-        promise=sentence(ledger, asked, about.modality) if ledger else "",
+        explanations={**change.EXPLAIN, **EXPLAIN, **promise.EXPLAIN, "inside": INSIDE},
+        promise=promise.sentence(ledger, asked, about.modality) if ledger else "",
         spent=ledger.lines() if ledger else (),
-        beware=OWNER if ledger else "",
+        beware=promise.OWNER if ledger else "",
         notes=(*(asked.notes if own else ()), *notes),
         settings=recipe if own else {},
         curve=read_metrics(run.metrics) if own and not counted else None,

@@ -13,6 +13,13 @@ OWNER = (
     " for the owner of the rows, and so is judge.safetensors, where there is one. What may be given away are samples,"
     " and the model: model.json, average.safetensors, weights.safetensors, state.safetensors, ledger.json, recipe.json."
 )
+EXPLAIN = {
+    "epsilon": "What was spent: one row changes how likely anything is that is told by a factor of e^epsilon at most.",
+    "delta": "The chance that this does not cover.",
+    "epsilon_rdp": "The same by Rényi divergences, an older and looser count.",
+    "rows_protected": "Rows that were learned from.",
+}
+"""What the numbers mean, for people."""
 MOST = 700.0
 """Epsilon beyond which e^epsilon is no number any more."""
 

@@ -9,7 +9,8 @@ from feller.report.reading import HELD_OUT, Measure
 from feller.report.wording import Number, duration, is_number, number
 
 Numbers = Mapping[str, Number | str | None]
-FACTS = ("steps", "seconds", "judge", "compared_with", "n", "observations", "rounds")
+GUARANTEE = ("epsilon", "delta", "epsilon_rdp", "rows_protected")
+FACTS = ("steps", "seconds", "judge", "compared_with", "n", "observations", "rounds", *GUARANTEE)
 """What tells of the run, not of its quality."""
 MEMBERS = "real members"
 CRYSTALS, MOLECULES, CHAINS, UNSEEN = "real crystals", "real molecules", "real chains", "unseen chains"
@@ -221,5 +222,5 @@ def _kind(name: str) -> str:
 def facts(numbers: Numbers) -> str:
     """Say how long the run was."""
     steps, seconds = numbers.get("steps"), numbers.get("seconds")
-    parts = [f"{number(round(steps))} steps"] if is_number(steps) else []
+    parts = [f"{number(round(steps))} steps"] if is_number(steps) and steps else []
     return " in ".join([*parts, duration(seconds)] if is_number(seconds) else parts)

@@ -43,6 +43,8 @@ def _measures() -> dict[str, Measure]:
         "dcr_share_copied": Measure("rows nearer to training rows, of a table of copies", is_share=True),
         "membership_auc": Measure("telling who was in the table (AUC)", real="guessing", level=0.5),
         "membership_auc_copied": Measure("telling who was in a table of copies (AUC)"),
+        "epsilon_rdp": Measure("epsilon by Rényi divergences"),
+        "rows_protected": Measure("rows that are protected"),
     }
 
 
@@ -50,7 +52,7 @@ MEASURES = _measures()
 ASIDE = (
     *(f"tv{size}{of}" for size in (1, 2, 3) for of in ("_max", "_independent")),
     *("tv1_test", "tv3_test", "k_marginal", "correlation_difference", "accuracy_majority", "mae_mean"),
-    *("dcr_share_copied", "membership_auc_copied"),
+    *("dcr_share_copied", "membership_auc_copied", "nll_baseline"),
 )
 """References and second looks, which stand among all numbers and not on the page's first ones."""
 ONE_VALUE = "the target has one value only in the table that was learned from, or there is no other column"

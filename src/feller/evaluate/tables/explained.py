@@ -8,10 +8,11 @@ def _marginals() -> dict[str, str]:
     told = {}
     for size, what in SET.items():
         name = f"tv{size}"
-        each = ("column", "pair", "triple")[size - 1]
+        each = ("column", "pair of columns", "triple of columns")[size - 1]
+        over = ("all columns", "all pairs of columns", "all triples of columns")[size - 1]
         told |= {
             name: f"Share of the rows that would have to change for the {what} to be as frequent as in the training"
-            f" table, on average over every {each} of columns: 0 is best, {name}_floor is what chance alone leaves.",
+            f" table, on average over {over}: 0 is best, {name}_floor is what chance alone leaves.",
             f"{name}_floor": "The same of a table of real rows, drawn from the training table with replacement: rows"
             " drawn at random come no nearer.",
             f"{name}_independent": "The same of the training table with every column shuffled on its own, so that no"
@@ -19,8 +20,8 @@ def _marginals() -> dict[str, str]:
             f"{name}_test": f"The same as {name}, but beside real rows that the model has not seen, which is the honest"
             f" comparison: {name}_test_floor is as good as real.",
             f"{name}_test_floor": "The same between the training table and those unseen rows.",
-            f"{name}_max": f"The same as {name} of the {each} of columns that fits worst.",
-            f"{name}_worst": f"The {each} of columns that fits worst.",
+            f"{name}_max": f"The same as {name} of the {each} that fits worst.",
+            f"{name}_worst": f"The {each} that fits worst.",
         }
     return told
 

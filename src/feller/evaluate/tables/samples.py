@@ -9,6 +9,7 @@ from feller.data.table.numerical import Numerical
 from feller.draws import Draws
 from feller.errors import InputError
 from feller.evaluate.tables.quality import Numbers, table_quality
+from feller.evaluate.tables.references import code_length_of_unrelated
 from feller.evaluate.tables.shape import Rules
 
 
@@ -25,7 +26,7 @@ def samples_quality(samples: Dataset, train: Dataset, held_out: Dataset, draws: 
         raise InputError(f"expected a table, got {kind.called}")
     columns = kind.schema.modelled
     made, learned, unseen = (kind.coarse(data.values) for data in (samples, train, held_out))
-    return table_quality(
+    numbers = table_quality(
         made,
         learned,
         unseen,
@@ -36,6 +37,10 @@ def samples_quality(samples: Dataset, train: Dataset, held_out: Dataset, draws: 
         rules=rules_of(kind),
         draws=draws,
     )
+    if not len(held_out):
+        return {**numbers, "nll_baseline": None}
+    alone = code_length_of_unrelated(train.values, held_out.values, kind.coarse, kind.counts)
+    return {**numbers, "nll_baseline": alone}
 
 
 def rules_of(kind: Table) -> Rules | None:
