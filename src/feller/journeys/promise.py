@@ -5,6 +5,7 @@ from typing import Any
 
 from feller.data.modality import Modality
 from feller.data.table.modality import Table
+from feller.data.table.schema import ROW
 from feller.journeys.asked import Asked, example_of
 from feller.privacy.ledger import Ledger
 
@@ -43,13 +44,16 @@ def sentence(ledger: Ledger, asked: Asked, kind: Modality) -> str:
         if asked.private is not None and asked.private.unsafe_seed is not None
         else ""
     )
+    unit = kind.schema.unit if isinstance(kind, Table) else ROW
+    several = "; who has several rows is protected less" if unit == ROW else f", one row of each {unit} was learned"
+    whose, many, one = ("one row", "rows", "row") if unit == ROW else (f"all rows of one {unit}", f"{unit}s", unit)
     start = f" The model {asked.start_from} that it began with is taken for public, too." if asked.start_from else ""
     return (
         f"The model and everything drawn from it satisfy ({_up(epsilon)}, {ledger.delta:.3g})-differential privacy"
-        f" with respect to adding or removing one row of the {ledger.n:,} rows of {asked.data} that were learned from:"
-        f" whatever anybody learns from them is at most {_up(factor)} times as likely as it would be without any one"
-        f" row, but for a chance of {ledger.delta:.3g}. {_public(asked, kind)} are taken for public; who has several"
-        f" rows is protected less.{start}{seeded}"
+        f" with respect to adding or removing {whose} of the {ledger.n:,} {many} of {asked.data} that were learned"
+        f" from: whatever anybody learns from them is at most {_up(factor)} times as likely as it would be without any"
+        f" one {one}, but for a chance of {ledger.delta:.3g}. {_public(asked, kind)} are taken for public{several}."
+        f"{start}{seeded}"
     )
 
 

@@ -95,7 +95,11 @@ def changed(**columns: object) -> str:
             '{"columns": {"a": {"kind": "boolean"}}, "outside": "ignore"}',
             "outside: expected refuse or clip, got 'ignore'",
         ),
-        ('{"columns": {"a": {"kind": "boolean"}}, "unit": "person"}', "unit: expected row"),
+        (
+            '{"columns": {"a": {"kind": "boolean", "true": "y", "false": "n"}}, "unit": "person"}',
+            'expected the unit "row", or the identifier',
+        ),
+        ('{"columns": {"a": {"kind": "boolean"}}, "unit": 1}', "unit: expected the name"),
         ('{"columns": {"a": {"kind": "boolean"}}, "rules": {}}', "rules: expected a list"),
         ('{"columns": {"a": {"kind": "boolean"}}, "rules": [1]}', "rule 1: expected"),
         (
@@ -145,8 +149,8 @@ def test_no_file(tmp_path: pathlib.Path) -> None:
 def test_units_and_twins() -> None:
     with pytest.raises(InputError, match="two columns are called 'a'"):
         Schema((Boolean("a"), Boolean("a")))
-    with pytest.raises(InputError, match="keep one of each person"):
-        Schema((Boolean("a"),), unit="household")
+    with pytest.raises(InputError, match="or the identifier that tells people apart, got 'household'"):
+        Schema((Boolean("a"), Categorical("household", ("1", "2"))), unit="household")
     with pytest.raises(InputError, match="too many numbers"):
         Schema((Numerical("n", 0.0, 1e6), Derived("m", "n", {"1": "a"})))
 

@@ -23,6 +23,7 @@ from feller.data.table.numerical import Numerical
 from feller.data.table.picture import bars
 from feller.data.table.rake import raked
 from feller.data.table.schema import Schema
+from feller.data.table.units import first_of_each
 from feller.data.table.unmodelled import Derived, FreeText, Identifier
 from feller.draws import Draws
 from feller.errors import InputError, UsageError
@@ -237,7 +238,7 @@ class Table(Modality):
 
     def accept(self, found: Found) -> tuple[Tensor, Given]:
         """Take the cells of a table by the schema."""
-        return encode(expect(found, FoundTable), self.schema).codes, {}
+        return encode(first_of_each(expect(found, FoundTable), self.schema.unit), self.schema).codes, {}
 
     def arrays(self, values: Int64[Tensor, "n k"], given: Given) -> dict[str, np.ndarray]:
         """Return `samples`, cells as words of NumPy [n, columns], their names, and the `codes` of those modelled."""
@@ -275,7 +276,10 @@ def tables(found: FoundTable, schema: Schema | None = None) -> Dataset:
     guessed = () if schema else (GUESSED,)
     schema = schema or detect(found)
     modality = Table(schema)
-    return Dataset(*modality.accept(found), modality, (*found.notes, *guessed, *_left_out(schema)))
+    codes, given = modality.accept(found)
+    fewer = (f"one row of each {schema.unit} is learned, {len(codes):,} of {len(found.values):,}",)
+    notes = (*found.notes, *guessed, *_left_out(schema), *(fewer if len(codes) < len(found.values) else ()))
+    return Dataset(codes, given, modality, notes)
 
 
 def _left_out(schema: Schema) -> tuple[str, ...]:

@@ -9,10 +9,12 @@ from feller.data.table.categorical import Boolean, Categorical
 from feller.data.table.column import Column, Modelled
 from feller.data.table.numerical import Numerical
 from feller.data.table.rules import Constraint, Pair, pairs_of
-from feller.data.table.unmodelled import Derived
+from feller.data.table.unmodelled import Derived, Identifier
 from feller.errors import InputError
 from feller.record import nearest
 
+ROW = "row"
+"""The unit of a table in which each row is one person's, and all of theirs."""
 MOST_SOURCES = 10_000
 """Numbers from which a column may be derived, at most."""
 
@@ -24,8 +26,9 @@ class Schema:
     columns: tuple[Column, ...]
     outside: Literal["refuse", "clip"] = "refuse"
     """What is done with a cell that its column may not hold, and a row that breaks a rule."""
-    unit: str = "row"
-    """What privacy is given to: each row is one person's, and all of theirs."""
+    unit: str = ROW
+    """What privacy is given to: `row`, each of which is one person's, and all of theirs; or the column that tells
+    people apart, of each of whom the first row is learned."""
     rules: tuple[Constraint, ...] = ()
     target: str | None = None
     """Column that others are used to tell, by which reports judge what a table is worth; by default the last."""
@@ -37,9 +40,10 @@ class Schema:
             raise InputError(f"two columns are called {twice!r}; rename one")
         if any(not name or name != name.strip() for name in names):
             raise InputError("every column has a name, without blanks around it; give it one")
-        if self.unit != "row":
+        if self.unit != ROW and not any(isinstance(c, Identifier) and c.name == self.unit for c in self.columns):
             raise InputError(
-                f'expected the unit "row", got {self.unit!r}; where people have several rows, keep one of each person'
+                f'expected the unit "{ROW}", or the identifier that tells people apart, got {self.unit!r}; describe'
+                " that column as an identifier"
             )
         if not self.modelled:
             raise InputError("no column is left that a model could learn; describe one as categorical or numerical")

@@ -12,7 +12,7 @@ from feller.data.table.column import Column
 from feller.data.table.dates import Datetime
 from feller.data.table.numerical import Numerical
 from feller.data.table.rules import Constraint
-from feller.data.table.schema import Schema
+from feller.data.table.schema import ROW, Schema
 from feller.data.table.unmodelled import Derived, FreeText, Identifier
 from feller.errors import InputError
 from feller.record import from_data, nearest, replace_file, to_data
@@ -66,18 +66,18 @@ def parse_schema(text: str) -> Schema:
         if part not in _PARTS:
             raise InputError(f"a schema has no part {part!r}: {nearest(part, list(_PARTS))}")
     columns = tuple(_column(name, said, text) for name, said in plain["columns"].items())
-    for part, right in (("outside", ("refuse", "clip")), ("unit", ("row",))):
-        if plain.get(part, right[0]) not in right:
-            raise InputError(f"{part}: expected {' or '.join(right)}, got {plain[part]!r}")
-    if not isinstance(plain.get("target", ""), str):
-        raise InputError(f"target: expected the name of a column, got {plain['target']!r}")
+    if plain.get("outside", "refuse") not in ("refuse", "clip"):
+        raise InputError(f"outside: expected refuse or clip, got {plain['outside']!r}")
+    for part in ("target", "unit"):
+        if not isinstance(plain.get(part, ""), str):
+            raise InputError(f"{part}: expected the name of a column, got {plain[part]!r}")
     rules = plain.get("rules", [])
     if not isinstance(rules, list):
         raise InputError('rules: expected a list of {"if": {COLUMN: [...]}, "then": {COLUMN: [...]}}')
     return Schema(
         columns,
         plain.get("outside", "refuse"),
-        plain.get("unit", "row"),
+        plain.get("unit", ROW),
         tuple(map(_rule, rules, range(1, 1 + len(rules)))),
         plain.get("target"),
     )

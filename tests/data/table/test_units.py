@@ -1,0 +1,55 @@
+"""People who have several rows: one of each is learned, and which hangs on that person's rows alone."""
+
+import pathlib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from feller.data.found import FoundTable
+from feller.data.read import read
+from feller.data.table.categorical import Categorical
+from feller.data.table.schema import Schema
+from feller.data.table.units import first_of_each
+from feller.data.table.unmodelled import Identifier
+from feller.errors import InputError
+
+SCHEMA = Schema((Identifier("who"), Categorical("drug", ("a", "b", "c"))), unit="who")
+ROWS = [("7", "a"), ("7", "b"), ("3", "c"), ("7", "a"), ("9", "b"), ("3", "b")]
+
+
+def table(rows: list[tuple[str, str]]) -> FoundTable:
+    return FoundTable(np.array(rows, dtype=object), columns=("who", "drug"), lines=np.arange(2, 2 + len(rows)))
+
+
+def test_the_first_row_of_each() -> None:
+    found = first_of_each(table(ROWS), "who")
+    assert found.values.tolist() == [["7", "a"], ["3", "c"], ["9", "b"]]
+    assert found.lines is not None
+    assert found.lines.tolist() == [2, 4, 6]
+    assert first_of_each(table(ROWS), "row").values.tolist() == [list(row) for row in ROWS]
+
+
+def test_without_one_person_the_others_are_the_same() -> None:
+    whole = first_of_each(table(ROWS), "who").values.tolist()
+    for person in ("7", "3", "9"):
+        fewer = first_of_each(table([row for row in ROWS if row[0] != person]), "who").values.tolist()
+        assert fewer == [row for row in whole if row[0] != person]
+
+
+def test_files(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "t.csv").write_text("who,drug\n" + "".join(",".join(row) + "\n" for row in ROWS))
+    data = read(str(tmp_path / "t.csv"), schema=SCHEMA)
+    assert data.values[:, 0].tolist() == [0, 2, 1]
+    assert "one row of each who is learned, 3 of 6" in data.notes
+    assert len(read(str(tmp_path / "t.csv"), schema=replace(SCHEMA, unit="row"))) == 6
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("who,drug\n7,a\n,b\n", "row 3, column 'who' does not say whose"), ("drug\na\nb\n", "no column 'who'")],
+)
+def test_rows_of_nobody(text: str, said: str, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(InputError, match=said):
+        read(str(tmp_path / "t.csv"), schema=SCHEMA)

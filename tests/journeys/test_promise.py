@@ -1,0 +1,31 @@
+"""The sentence of a guarantee: whom it protects, and by how much."""
+
+import math
+
+from feller.data.table.categorical import Categorical
+from feller.data.table.modality import Table
+from feller.data.table.schema import Schema
+from feller.data.table.unmodelled import Identifier
+from feller.journeys.asked import Asked
+from feller.journeys.promise import sentence
+from feller.privacy.expense import Gaussian
+from feller.privacy.ledger import Ledger
+
+COLUMNS = (Identifier("patient"), Categorical("drug", ("a", "b")))
+LEDGER = Ledger((Gaussian("counts", 5.0),), 1e-5, 1234)
+ASKED = Asked(data="visits.csv", recipe="table", size="tiny", seed=0, schema="schema.json")
+
+
+def test_rows() -> None:
+    said = sentence(LEDGER, ASKED, Table(Schema(COLUMNS)))
+    factor = math.ceil(100 * math.exp(LEDGER.epsilon())) / 100
+    assert "adding or removing one row of the 1,234 rows of visits.csv" in said
+    assert f"at most {factor} times as likely as it would be without any one row, but for a chance of 1e-05" in said
+    assert said.endswith("are taken for public; who has several rows is protected less.")
+
+
+def test_people_with_several_rows() -> None:
+    said = sentence(LEDGER, ASKED, Table(Schema(COLUMNS, unit="patient")))
+    assert "adding or removing all rows of one patient of the 1,234 patients of visits.csv" in said
+    assert "without any one patient," in said
+    assert said.endswith("are taken for public, one row of each patient was learned.")
