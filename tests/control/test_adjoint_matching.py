@@ -40,9 +40,9 @@ FINE = 2000
 def test_linear_reward_of_a_gaussian(t: float, adjoint: float, control: float, change: float) -> None:
     """N(1, 0.25), r = 2 x: adjoint, control and change of the velocity, which need no sample."""
     data, times, states = Normal(), linear_grid(FINE), [column(0.3)] * FINE
-    chain = Chain(states, states, states[0])
+    chain = Chain(states, states, states[0], times, MemorylessEuler())
     gradient = torch.full((1, 1), 2.0, dtype=F64)
-    steps = adjoint_steps(data.flow, chain, times, MemorylessEuler(), gradient)
+    steps = adjoint_steps(data.flow, chain, gradient)
     step = next(step for step in steps if step.number == round(t * FINE))
     assert step.adjoint.item() == pytest.approx(adjoint, rel=5e-3)
     found = (step.target() - step.base).item()
@@ -76,22 +76,9 @@ def test_padding_costs_nothing_and_asks_for_nothing(adjoint: Adjoint) -> None:
         rule.process(network(1.0), {}), batch["x_0"], linear_grid(6), rule.solver, Draws(1), batch["given"]
     )
     slope = torch.ones_like(chain.end)
-    targets = [
-        torch.stack(
-            [
-                step.target()[:, :2]
-                for step in adjoint.steps(
-                    rule.process(lambda x, t, given: 0.2 * x, {}),
-                    chain,
-                    linear_grid(6),
-                    rule.solver,
-                    slope,
-                    rule.process(network(junk), {}),
-                )
-            ]
-        )
-        for junk in (1.0, 30.0)
-    ]
+    base = rule.process(lambda x, t, given: 0.2 * x, {})
+    tuned = [rule.process(network(junk), {}) for junk in (1.0, 30.0)]
+    targets = [torch.stack([step.target()[:, :2] for step in adjoint.steps(base, chain, slope, one)]) for one in tuned]
     close(targets[0], targets[1].tolist(), 1e-12)
     example = bound.draw(network(1.0), batch, Draws(1))
     close(bound.loss(network(1.0), example), bound.loss(network(30.0), example).tolist(), 1e-12)
@@ -112,7 +99,7 @@ def test_cost_is_the_divergence() -> None:
     chain = roll_out(wanted.flow, column(*torch.linspace(-1, 1, 4).tolist()), times, MemorylessEuler(), Draws(0))
     gradient = torch.full((4, 1), 2.0, dtype=F64)
     total = torch.zeros(4, dtype=F64)
-    for step in adjoint_steps(base.flow, chain, times, MemorylessEuler(), gradient):
+    for step in adjoint_steps(base.flow, chain, gradient):
         total += step.cost(chain.velocities[step.number])
     close(total, (0.5,) * 4, 2e-3)
 
@@ -202,7 +189,7 @@ def noise_at_half(adjoint: Adjoint, flow: Process, steps: int) -> tuple[float, f
     times, solver, base = linear_grid(steps), MemorylessEuler(), Normal().flow
     x_0 = Draws(0).at("source").normal((4000, 1), F64)
     chain = roll_out(flow, x_0, times, solver, Draws(1))
-    for step in adjoint.steps(base, chain, times, solver, -3 * (chain.end - 2), flow):
+    for step in adjoint.steps(base, chain, -3 * (chain.end - 2), flow):
         if step.number == steps // 2:
             asked = step.target() - chain.velocities[step.number]
             return asked.mean().item(), asked.std().item()

@@ -18,10 +18,10 @@ from feller.times import linear_grid
 def tilt(data: Normal, steps: int, slope: float) -> tuple[list[float], list[float]]:
     """Return the times, and the change of velocity that each step asks for: all of the state, for a linear reward."""
     times, states = linear_grid(steps), [column(0.3, -1.0)] * steps
-    chain = Chain(states, states, states[0])
+    chain = Chain(states, states, states[0], times, MemorylessEuler())
     gradient = torch.full((2, 1), slope, dtype=F64)
     found = {}
-    for step in adjoint_steps(data.flow, chain, times, MemorylessEuler(), gradient):
+    for step in adjoint_steps(data.flow, chain, gradient):
         change = step.target() - step.base
         assert (change[0] - change[1]).abs() < 1e-12
         found[step.number] = change[0].item()
@@ -85,7 +85,7 @@ def test_adjoint_is_the_gradient_of_the_chain() -> None:
     x_0 = Draws(0).at("source").normal((5, 3), F64)
     chain = roll_out(base, x_0, times, solver, Draws(1))
     gradient = torch.cos(chain.end)
-    for step in adjoint_steps(base, chain, times, solver, gradient):
+    for step in adjoint_steps(base, chain, gradient):
         x = chain.states[step.number].clone().requires_grad_()
         y = x
         for k in range(step.number, 6):
@@ -112,7 +112,7 @@ def test_full_adjoint_is_the_gradient_of_cost_and_reward() -> None:
     times, solver = linear_grid(6), MemorylessEuler()
     x_0 = Draws(0).at("source").normal((5, 3), F64)
     chain = roll_out(tuned, x_0, times, solver, Draws(1))
-    for step in adjoint_steps(base, chain, times, solver, torch.cos(chain.end), tuned):
+    for step in adjoint_steps(base, chain, torch.cos(chain.end), tuned):
         y = chain.states[step.number + 1] if step.number < 5 else chain.end
         y = y.clone().requires_grad_()
         start, cost = y, 0.0

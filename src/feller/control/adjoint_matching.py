@@ -4,7 +4,7 @@ Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
 """
 
 import abc
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,15 +58,7 @@ class Adjoint(abc.ABC):
     """What is followed back from the end."""
 
     @abc.abstractmethod
-    def steps(
-        self,
-        base: Process,
-        chain: Chain,
-        times: Sequence[float],
-        solver: LinearSolver,
-        gradient: State,
-        tuned: Process,
-    ) -> Iterator[Step]:
+    def steps(self, base: Process, chain: Chain, gradient: State, tuned: Process) -> Iterator[Step]:
         """Yield the steps from the last to the first; arguments as for `landing_steps`."""
 
 
@@ -74,34 +66,18 @@ class Adjoint(abc.ABC):
 class Lean(Adjoint):
     """The base alone: what the optimum makes zero on average is left out, and with it most of the noise."""
 
-    def steps(
-        self,
-        base: Process,
-        chain: Chain,
-        times: Sequence[float],
-        solver: LinearSolver,
-        gradient: State,
-        tuned: Process,
-    ) -> Iterator[Step]:
+    def steps(self, base: Process, chain: Chain, gradient: State, tuned: Process) -> Iterator[Step]:
         """Go back through the base."""
-        return adjoint_steps(base, chain, times, solver, gradient)
+        return adjoint_steps(base, chain, gradient)
 
 
 @dataclass(frozen=True)
 class Full(Adjoint):
     """The controlled chain and its cost: the gradient of the control problem itself, known as continuous adjoint."""
 
-    def steps(
-        self,
-        base: Process,
-        chain: Chain,
-        times: Sequence[float],
-        solver: LinearSolver,
-        gradient: State,
-        tuned: Process,
-    ) -> Iterator[Step]:
+    def steps(self, base: Process, chain: Chain, gradient: State, tuned: Process) -> Iterator[Step]:
         """Go back through the tuned flow."""
-        return adjoint_steps(base, chain, times, solver, gradient, tuned)
+        return adjoint_steps(base, chain, gradient, tuned)
 
 
 @dataclass(frozen=True)
@@ -111,17 +87,9 @@ class Landing(Adjoint):
     Where the lean adjoint tells each round little about a state, as with many modes or a strong reward.
     """
 
-    def steps(
-        self,
-        base: Process,
-        chain: Chain,
-        times: Sequence[float],
-        solver: LinearSolver,
-        gradient: State,
-        tuned: Process,
-    ) -> Iterator[Step]:
+    def steps(self, base: Process, chain: Chain, gradient: State, tuned: Process) -> Iterator[Step]:
         """Go back through the tuned flow, and what each step cost with its noise."""
-        return landing_steps(base, chain, times, solver, gradient, tuned)
+        return landing_steps(base, chain, gradient, tuned)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +152,7 @@ class _Against(Against):
         reward, gradient = reward_gradient(self.reward, chain.end, given)
         slope = tree_map(lambda leaf: rule.strength * leaf, gradient)
         cost, kept, which = torch.zeros_like(reward), [], _looked_at(rule.steps, rule.share, draws)
-        for step in rule.adjoint.steps(base, chain, times, solver, slope, tuned):
+        for step in rule.adjoint.steps(base, chain, slope, tuned):
             t = clock(chain.end, times[step.number])
             cost = cost + step.cost(where_counted(given, t, chain.velocities[step.number], step.base))
             if step.number in which:

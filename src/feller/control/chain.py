@@ -25,8 +25,16 @@ class Chain:
     """Of the network that was followed, there."""
     end: State
     """At the last time, without the noise of the last step."""
+    times: Sequence[float]
+    """The grid."""
+    solver: LinearSolver
+    """What made the steps."""
     given: Given = field(default_factory=dict)
     """Conditions, which say what counts."""
+
+    def linear(self, number: int) -> LinearStep:
+        """Return what a step did to states and velocities."""
+        return self.solver.linear(self.times[number], self.times[number + 1])
 
 
 def roll_out(
@@ -47,10 +55,10 @@ def roll_out(
 
     states = [x_0, *simulate(watched, x_0, times[:-1], solver, draws)]
     end, _ = solver.moments(watched, states[-1], times[-2], times[-1])
-    return Chain(states, velocities, end, given or {})
+    return Chain(states, velocities, end, times, solver, given or {})
 
 
-def control_cost(base: Process, chain: Chain, times: Sequence[float], solver: LinearSolver) -> Float[Tensor, " b"]:
+def control_cost(base: Process, chain: Chain) -> Float[Tensor, " b"]:
     """Return half the squared control along each path: its mean is the divergence from the base, in nats.
 
     It is that of paths from one source, which bounds the divergence of their ends from above, and is that if the
@@ -58,14 +66,12 @@ def control_cost(base: Process, chain: Chain, times: Sequence[float], solver: Li
 
     Args:
         base: The flow before fine-tuning.
-        chain: Roll-outs of the other.
-        times: Their grid.
-        solver: Their steps, with memoryless noise.
+        chain: Roll-outs of the other, with memoryless noise.
     """
     costs = []
     for number, (x, followed) in enumerate(zip(chain.states, chain.velocities, strict=True)):
-        t = clock(x, times[number])
-        step = Step(number, solver.linear(times[number], times[number + 1]), velocity(base, x, t), followed)
+        t = clock(x, chain.times[number])
+        step = Step(number, chain.linear(number), velocity(base, x, t), followed)
         costs.append(step.cost(where_counted(chain.given, t, followed, step.base)))
     return torch.stack(costs).sum(0)
 
@@ -107,14 +113,7 @@ def squared(a: State, b: State) -> Float[Tensor, " b"]:
     return torch.stack(list(leaves(each))).sum(0)
 
 
-def adjoint_steps(
-    base: Process,
-    chain: Chain,
-    times: Sequence[float],
-    solver: LinearSolver,
-    gradient: State,
-    tuned: Process | None = None,
-) -> Iterator[Step]:
+def adjoint_steps(base: Process, chain: Chain, gradient: State, tuned: Process | None = None) -> Iterator[Step]:
     """Yield the steps from the last to the first, each with the adjoint of its end.
 
     The adjoint is the transpose of the steps themselves, so that it belongs to the chain for any number of them; each
@@ -122,20 +121,17 @@ def adjoint_steps(
 
     Args:
         base: The flow before fine-tuning.
-        chain: States of the roll-out.
-        times: Its grid.
-        solver: Its steps.
+        chain: The roll-out.
         gradient: Of the reward at the end, times its strength.
         tuned: The flow that was rolled out, for the adjoint of the controlled chain and its cost; None for the lean
             one, of the base alone.
     """
     adjoint = tree_map(torch.neg, gradient)
     for number in reversed(range(len(chain.states))):
-        t, s = times[number], times[number + 1]
-        linear = solver.linear(t, s)
+        linear = chain.linear(number)
         with torch.enable_grad():
             x = tree_map(lambda leaf: leaf.detach().requires_grad_(), chain.states[number])
-            time = clock(x, t)
+            time = clock(x, chain.times[number])
             base_velocity = velocity(base, x, time)
             step = Step(number, linear, tree_map(Tensor.detach, base_velocity), adjoint)
             followed = base_velocity

@@ -1,15 +1,13 @@
 """Guidance: at each step of a flow, measurements pull at the end that the model expects."""
 
 import abc
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.control.inverse import Learned, Observation, Restoration, Restored, linear, refuse_unknown
-from feller.draws import Draws
+from feller.control.inverse import Observation, Problem, Restoration, Restored, linear, refuse_unknown
 from feller.errors import UsageError
 from feller.paths.affine import Affine
 from feller.paths.predictions import Data, Velocity, convert
@@ -153,20 +151,12 @@ class Guided(Restoration):
         if self.steps < 1 or not 0 <= self.start < 1:
             raise UsageError(f"expected 1 step or more and a start in [0, 1), got {self}")
 
-    def restore(
-        self,
-        learned: Learned,
-        observation: Observation,
-        x_0: Float[Tensor, " b *d"],
-        draws: Draws,
-        *,
-        tell: Callable[[float], None] = lambda share: None,
-    ) -> Restored:
+    def explain(self, problem: Problem) -> Restored:
         """Return the ends of the guided flow; nothing but the start is random."""
+        learned, observation, rows = problem.learned, problem.observation, problem.rows
         refuse_unknown(observation.operator, "guidance")
-        rows = torch.arange(len(x_0), device=x_0.device)
         process = guided(learned.process(rows), learned.path, observation, self.guidance, rows)
-        x, times = begin(observation, learned.path, x_0, self.start, self.steps)
-        for step, x in enumerate(simulate(process, x, times, Euler(learned.space), draws), 1):  # noqa: B007, B020
-            tell(step / self.steps)
+        x, times = begin(observation, learned.path, problem.x_0, self.start, self.steps)
+        for step, x in enumerate(simulate(process, x, times, Euler(learned.space), problem.draws), 1):  # noqa: B007, B020
+            problem.tell(step / self.steps)
         return Restored(x, observation.misfit(x), torch.full_like(rows, self.steps))

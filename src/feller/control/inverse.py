@@ -117,10 +117,25 @@ class Restored:
     """What leads to the states, where it was looked for."""
 
 
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Measurements to be explained, as `Restoration.restore` tells its arguments."""
+
+    learned: Learned
+    observation: Observation
+    x_0: Float[Tensor, " b *d"]
+    draws: Draws
+    tell: Callable[[float], None]
+
+    @property
+    def rows(self) -> Int64[Tensor, " b"]:
+        """Numbers of the examples."""
+        return torch.arange(len(self.x_0), device=self.x_0.device)
+
+
 class Restoration(abc.ABC):
     """A way to states that explain measurements. Implement one method to add one."""
 
-    @abc.abstractmethod
     def restore(
         self,
         learned: Learned,
@@ -142,6 +157,11 @@ class Restoration(abc.ABC):
         Raises:
             UsageError: If this way cannot deal with the operator.
         """
+        return self.explain(Problem(learned, observation, x_0, draws, tell))
+
+    @abc.abstractmethod
+    def explain(self, problem: Problem) -> Restored:
+        """Return states that explain what was measured, as `restore` says."""
 
 
 def refuse_unknown(operator: Operator, method: str) -> None:

@@ -1,7 +1,7 @@
 """An adjoint whose noise vanishes as the control becomes optimal."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -9,14 +9,11 @@ from torch import Tensor
 from feller.control.chain import Chain, Step, squared
 from feller.control.tuning import velocity, where_counted
 from feller.processes import Process
-from feller.simulate import LinearSolver
 from feller.simulate.solver import clock
 from feller.tree import State, leaves, tree_like, tree_map
 
 
-def landing_steps(
-    base: Process, chain: Chain, times: Sequence[float], solver: LinearSolver, gradient: State, tuned: Process
-) -> Iterator[Step]:
+def landing_steps(base: Process, chain: Chain, gradient: State, tuned: Process) -> Iterator[Step]:
     """Yield the steps from the last to the first, each with the adjoint of its end, of cost, noise and reward.
 
     With the noise z of a step and its control u, the sum of u^2 / 2 + u z along a path, minus the reward, is minus
@@ -26,22 +23,19 @@ def landing_steps(
 
     Args:
         base: The flow before fine-tuning.
-        chain: States of the roll-out.
-        times: Its grid.
-        solver: Its steps.
+        chain: The roll-out.
         gradient: Of the reward at the end, times its strength.
         tuned: The flow that was rolled out.
     """
     adjoint = tree_map(torch.neg, gradient)
     for number in reversed(range(len(chain.states))):
-        t, s = times[number], times[number + 1]
-        linear = solver.linear(t, s)
+        linear = chain.linear(number)
         went = linear.mean(chain.states[number], chain.velocities[number])
         later = chain.states[number + 1] if number + 1 < len(chain.states) else went  # the last step has no noise
         noise = tree_map(lambda y, mean, step=linear: (y - mean) / math.sqrt(step.variance), later, went)
         with torch.enable_grad():
             x = tree_map(lambda leaf: leaf.detach().requires_grad_(), chain.states[number])
-            time = clock(x, t)
+            time = clock(x, chain.times[number])
             before = velocity(base, x, time)
             followed = where_counted(chain.given, time, velocity(tuned, x, time), before)
             step = Step(number, linear, tree_map(Tensor.detach, before), adjoint)

@@ -1,15 +1,12 @@
 """RED-Diff: a fit of the measurements that is regularised by the model."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from feller.control.inverse import LEAST, Learned, Observation, Restoration, Restored, refuse_unknown
+from feller.control.inverse import LEAST, Learned, Problem, Restoration, Restored, refuse_unknown
 from feller.control.minimise import Moments
-from feller.draws import Draws
 from feller.errors import UsageError
 from feller.paths.predictions import Data, Velocity, convert
 from feller.schedules import common_scales
@@ -33,28 +30,20 @@ class RedDiff(Restoration):
         if self.steps < 1 or self.lr <= 0 or self.weight < 0:
             raise UsageError(f"expected 1 step or more, a positive rate and a weight of 0 or more, got {self}")
 
-    def restore(
-        self,
-        learned: Learned,
-        observation: Observation,
-        x_0: Float[Tensor, " b *d"],
-        draws: Draws,
-        *,
-        tell: Callable[[float], None] = lambda share: None,
-    ) -> Restored:
+    def explain(self, problem: Problem) -> Restored:
         """Return the fitted states; they begin at the pseudo-inverse, and `x_0` tells their shape alone."""
+        learned, observation, x_0, rows = problem.learned, problem.observation, problem.x_0, problem.rows
         refuse_unknown(observation.operator, "a regularised fit")
-        rows = torch.arange(len(x_0), device=x_0.device)
         x, moments = observation.inverted(x_0), Moments(x_0, (0.9, 0.99))
         for step in range(self.steps):
-            noise = draws.at("noise", step).normal(x.shape, x.dtype, x.device)
+            noise = problem.draws.at("noise", step).normal(x.shape, x.dtype, x.device)
             away = self._unlikely(learned, x, noise, rows, (step + 0.5) / self.steps)
             with torch.enable_grad():
                 here = x.detach().requires_grad_()
                 fit = observation.residual(here, rows).square().sum() / (2 * observation.scale**2)
                 (slope,) = torch.autograd.grad(fit, here)
             x = x - self.lr * moments.step(slope + self.weight * away, rows)
-            tell((step + 1) / self.steps)
+            problem.tell((step + 1) / self.steps)
         return Restored(x, observation.misfit(x), torch.full_like(rows, self.steps))
 
     @torch.no_grad()

@@ -4,17 +4,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from feller.control.guided import DPS, Guided, PiGDM
-from feller.control.inverse import Learned, Observation, Restoration, Restored
+from feller.control.inverse import Problem, Restoration, Restored
 from feller.control.lbfgs import LBFGS
 from feller.control.minimise import Minimiser
 from feller.control.operators import LinearOperator
 from feller.control.red_diff import RedDiff
 from feller.control.source import Prior, Radius, find_sources, solved
-from feller.draws import Draws
 from feller.errors import UsageError
 from feller.simulate import Midpoint, Solver, endpoint
 from feller.simulate.linear_step import scales_at
@@ -48,18 +46,11 @@ class Source(Restoration):
         if self.steps < 1 or not 0 <= self.blend <= 1:
             raise UsageError(f"expected 1 step or more and a share of the observation in [0, 1], got {self}")
 
-    def restore(
-        self,
-        learned: Learned,
-        observation: Observation,
-        x_0: Float[Tensor, " b *d"],
-        draws: Draws,
-        *,
-        tell: Callable[[float], None] = lambda share: None,
-    ) -> Restored:
+    def explain(self, problem: Problem) -> Restored:
         """Return the states that the found sources lead to."""
+        learned, observation = problem.learned, problem.observation
         solver, unknown = placed(self.solver, learned.space), observation.operator.unknown
-        follow = solved(learned.process, linear_grid(self.steps), solver, draws)
+        follow = solved(learned.process, linear_grid(self.steps), solver, problem.draws)
 
         def flow(x_0: State, rows: Tensor) -> State:
             ends = follow(learned.path.start(x_0["source"]), rows)
@@ -68,10 +59,10 @@ class Source(Restoration):
         def wish(end: State, rows: Tensor) -> Tensor:
             return observation.loss(end["source"], rows, end.get("unknown"))
 
-        begun, calls = self._begun(learned, observation, x_0, solver, draws)
+        begun, calls = self._begun(problem, solver)
         start, space = {"source": begun}, {"source": learned.space}
         if unknown is not None:
-            nothing = x_0.new_zeros(len(x_0), *unknown.shape)
+            nothing = begun.new_zeros(len(begun), *unknown.shape)
             start, space = {**start, "unknown": nothing}, {**space, "unknown": unknown}
         found = find_sources(
             flow,
@@ -81,7 +72,7 @@ class Source(Restoration):
             minimiser=self.minimiser,
             prior=self.prior,
             enough=observation.enough,
-            tell=tell,
+            tell=problem.tell,
         )
         end, one = found.end, self.steps * solver.calls
         return Restored(
@@ -92,15 +83,14 @@ class Source(Restoration):
             found.source["source"],
         )
 
-    def _begun(
-        self, learned: Learned, observation: Observation, x_0: Tensor, solver: Solver, draws: Draws
-    ) -> tuple[Tensor, int]:
+    def _begun(self, problem: Problem, solver: Solver) -> tuple[Tensor, int]:
         """Return where the search begins, and the network calls that this took."""
+        learned, observation, x_0 = problem.learned, problem.observation, problem.x_0
         if self.blend == 0 or not isinstance(observation.operator, LinearOperator):
             return x_0, 0
-        process = learned.process(torch.arange(len(x_0), device=x_0.device))
+        process, times = learned.process(problem.rows), linear_grid(self.steps, 1.0, 0.0)
         with torch.no_grad():
-            back = endpoint(process, observation.inverted(x_0), linear_grid(self.steps, 1.0, 0.0), solver, draws)
+            back = endpoint(process, observation.inverted(x_0), times, solver, problem.draws)
         y_0 = back / float(scales_at(learned.path.schedule, 0.0).sigma)
         return self.blend**0.5 * y_0 + (1 - self.blend) ** 0.5 * x_0, self.steps * solver.calls
 

@@ -128,11 +128,11 @@ def divergence(rule: Tuning, base: Model, tuned: Model, draws: Draws, wanted: di
     about = tuned.description
     device = next(tuned.network.parameters()).device
     given = tree_map(lambda leaf: leaf.to(device), about.modality.complete(tuned.conditions(ROLLED, wanted, draws)))
-    times, solver = linear_grid(STEPS), MemorylessEuler()
+    times = linear_grid(STEPS)
     with torch.no_grad():
         x_0 = about.space.reference(ROLLED, draws.at("source"), device)
-        chain = roll_out(rule.process(tuned.network.eval(), given), x_0, times, solver, draws, given)
-        return control_cost(rule.process(base.network.eval(), given), chain, times, solver).double().mean().item()
+        chain = roll_out(rule.process(tuned.network.eval(), given), x_0, times, MemorylessEuler(), draws, given)
+        return control_cost(rule.process(base.network.eval(), given), chain).double().mean().item()
 
 
 def spread(data: Dataset) -> float | None:

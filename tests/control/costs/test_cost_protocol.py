@@ -92,7 +92,7 @@ def test_what_is_not_finite_is_named() -> None:
     with pytest.raises(InputError, match=r"cost is nan at x = \(.*\), t = 0.5, state number 4, and at 1 of 15 states"):
         check(Function(hole), X, T)
     with pytest.raises(InputError, match=r"gradient of the cost, 0, is not finite at x = \(0, 0\), t = 0.1"):
-        check(Scaled(3.0, Function(lambda x, t: x.square().sum(1).sqrt())), torch.zeros_like(X), T)
+        check(Scaled(Function(lambda x, t: x.square().sum(1).sqrt()), 3.0), torch.zeros_like(X), T)
 
 
 def test_wrong_functions_are_refused() -> None:

@@ -4,31 +4,15 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from feller.control.costs.cost import Cost, Inside, Population, check_here
+from feller.control.costs.cost import Cost, Population, Wrapped, check_here
 
 
 @dataclass(frozen=True, eq=False)
-class InLeg(Cost):
+class InLeg(Wrapped):
     """L^2 V(x, start + L t): with noise times the root of L, a leg in its own time from 0 to 1 is the same problem."""
 
-    cost: Cost
     start: float
     length: float
-
-    @property
-    def crowd(self) -> bool:
-        """As the cost."""
-        return self.cost.crowd
-
-    @property
-    def differentiable(self) -> bool:
-        """As the cost."""
-        return self.cost.differentiable
-
-    @property
-    def obstacles(self) -> tuple[Inside, ...]:
-        """As the cost."""
-        return self.cost.obstacles
 
     def __call__(self, x: Tensor, t: Tensor, population: Population | None = None) -> Tensor:
         """Return it.

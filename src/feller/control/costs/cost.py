@@ -89,7 +89,7 @@ class Cost(abc.ABC):
 
     def __mul__(self, factor: float) -> "Cost":
         """Return it so many times."""
-        return Scaled(factor, self)
+        return Scaled(self, factor)
 
     __rmul__ = __mul__
 
@@ -141,10 +141,9 @@ class Sum(Cost):
 
 
 @dataclass(frozen=True)
-class Scaled(Cost):
-    """A cost so many times."""
+class Wrapped(Cost):
+    """A cost as somebody else sees it, who sees a crowd, obstacles and slopes where the cost has them."""
 
-    factor: float
     cost: Cost
 
     @property
@@ -162,17 +161,24 @@ class Scaled(Cost):
         """As the cost."""
         return self.cost.obstacles
 
+
+@dataclass(frozen=True)
+class Scaled(Wrapped):
+    """A cost so many times."""
+
+    factor: float
+
     def __call__(self, x: Tensor, t: Tensor, population: Population | None = None) -> Tensor:
         """Return it."""
         return self.factor * self.cost(x, t, population)
 
     def for_pairs(self, x_0: Tensor, x_1: Tensor) -> Cost:
         """Scale the cost as the pairs see it."""
-        return Scaled(self.factor, self.cost.for_pairs(x_0, x_1))
+        return replace(self, cost=self.cost.for_pairs(x_0, x_1))
 
     def examined(self, x: Tensor, t: Tensor, population: Population | None = None) -> Cost:
         """Examine the cost."""
-        return Scaled(self.factor, self.cost.examined(x, t, population))
+        return replace(self, cost=self.cost.examined(x, t, population))
 
 
 @dataclass(frozen=True)

@@ -5,26 +5,15 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from feller.control.costs.cost import Cost, Inside, Population
+from feller.control.costs.cost import Cost, Inside, Population, Wrapped
 
 
 @dataclass(frozen=True, eq=False)
-class OfValues(Cost):
+class OfValues(Wrapped):
     """V of what states stand for: moved places, or pictures in their levels."""
 
-    cost: Cost
     values: Callable[[Tensor], Tensor]
     """States [*b, d] -> values [*b, k], with a gradient."""
-
-    @property
-    def crowd(self) -> bool:
-        """As the cost."""
-        return self.cost.crowd
-
-    @property
-    def differentiable(self) -> bool:
-        """As the cost."""
-        return self.cost.differentiable
 
     @property
     def obstacles(self) -> tuple[Inside, ...]:

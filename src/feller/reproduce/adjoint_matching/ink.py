@@ -133,7 +133,7 @@ def response(setting: Setting, steps: int) -> tuple[float, float, float]:
         with torch.no_grad():
             futures = roll_out(both, x.repeat(2, 1), later, solver, draws.named(number))
         slope = torch.full_like(futures.end, 1 / (2 * PIXELS))
-        *_, first = adjoint_steps(both, futures, later, solver, slope)
+        *_, first = adjoint_steps(both, futures, slope)
         gains.append(first.linear.variance * (first.adjoint[:n] * first.adjoint[n:]).sum(1))
     last = solver.linear(times[-2], 1.0).variance / (4 * PIXELS)  # whose adjoint is the slope of ink
     total = torch.stack(gains).sum(0) + last
