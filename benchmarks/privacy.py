@@ -40,7 +40,7 @@ class Reader(nn.Module):
         self.norm, self.leave = nn.LayerNorm(WIDTH), nn.Linear(WIDTH, SYMBOLS)
 
     def forward(self, x: Tensor) -> Tensor:
-        places = torch.arange(x.shape[1]).expand(len(x), -1)
+        places = torch.arange(x.shape[1]).expand(len(x), -1).contiguous()  # as ghost clipping of a peer wants it
         return self.leave(self.norm(self.blocks(self.tokens(x) + self.places(places))))
 
 
@@ -65,7 +65,7 @@ def cases() -> Iterator[Case]:
         f"{NUMBERS:,} private normal numbers",
         {"feller": lambda: noise.normal((NUMBERS,)), "floor, torch's": lambda: torch.randn(NUMBERS)},
         9,
-        most=10.0,
+        most=15.0,
     )
 
 
