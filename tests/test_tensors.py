@@ -48,3 +48,14 @@ def test_a_cut_off_file_is_named(tmp_path: pathlib.Path) -> None:
 def test_a_missing_file_is_named(tmp_path: pathlib.Path) -> None:
     with pytest.raises(InputError, match="found none"):
         load_tensors(tmp_path / "x.safetensors")
+
+
+def test_the_same_tensors_and_notes_make_the_same_file(tmp_path: pathlib.Path) -> None:
+    """Of eight entries in any order, two files are the same by chance once in 40,320 times."""
+    note = {name: f"{name} is ü" for name in "abcdefgh"}
+    for path in (tmp_path / "x", tmp_path / "y"):
+        save_tensors(path, {"a": torch.ones(3), "b": torch.zeros(2, dtype=torch.int64)}, note)
+    assert (tmp_path / "x").read_bytes() == (tmp_path / "y").read_bytes()
+    tensors, back = load_tensors(tmp_path / "x")
+    assert back == note
+    assert tensors["a"].tolist() == [1, 1, 1]

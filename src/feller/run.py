@@ -23,6 +23,10 @@ OURS = (
 """Files of a run; nothing else in its folder is ever removed."""
 
 
+BESIDE = ("lock", "spent")
+"""What may lie in a folder that holds no run: nobody has to replace it."""
+
+
 @dataclass(frozen=True)
 class Run:
     """A folder that holds one fitted model and all that was found about it."""
@@ -80,6 +84,19 @@ class Run:
         return self.path / "ledger.json"
 
     @property
+    def earlier(self) -> "tuple[Run, ...]":
+        """Ledgers of private runs that were here before, each with its recipe where that is known, in their order."""
+        places = [path for path in (self.path / "spent").glob("*") if path.name.isdecimal() and path.is_dir()]
+        return tuple(map(Run, sorted(places, key=lambda path: int(path.name))))
+
+    def next_earlier(self) -> "Run":
+        """Make a place for one more."""
+        last = max((int(run.path.name) for run in self.earlier), default=0)
+        place = self.path / "spent" / str(last + 1)
+        place.mkdir(parents=True)
+        return Run(place)
+
+    @property
     def preview(self) -> pathlib.Path:
         """A few samples of the model as training goes on."""
         return self.path / "preview.png"
@@ -115,7 +132,7 @@ class Run:
 
     @contextlib.contextmanager
     def claim(self, *, resume: bool, overwrite: bool) -> Iterator[None]:
-        """Hold the folder for a fit, empty of an older one's files unless it goes on; other files stay.
+        """Hold the folder for a fit, empty of an older one's files unless it goes on; other files stay, and its ledger.
 
         Raises:
             InputError: If another process holds it.
@@ -124,8 +141,13 @@ class Run:
         self.path.mkdir(parents=True, exist_ok=True)
         with self.lock():
             if not resume:
-                if not overwrite and any(path.name != "lock" for path in self.path.iterdir()):
+                if not overwrite and holds_more(self.path):
                     raise UsageError(f"{self.path} exists: continue it with --resume, or replace it with --overwrite")
+                if self.ledger.is_file():  # what was spent stays spent
+                    kept = self.next_earlier()
+                    os.replace(self.ledger, kept.ledger)
+                    if self.recipe.is_file():
+                        os.replace(self.recipe, kept.recipe)
                 old = [self.path / name for name in OURS if name != "lock"]
                 for path in (*old, *self.path.glob("report-*.html"), *self.path.glob("report-*.json")):
                     path.unlink(missing_ok=True)
@@ -150,6 +172,11 @@ class Run:
                 f"this is feller {__version__}, which reads up to format {FORMAT}: upgrade feller"
             )
         return {name: value for name, value in content.items() if name not in ("format", "version")}
+
+
+def holds_more(folder: pathlib.Path) -> bool:
+    """Tell whether a folder holds more than what runs leave that were refused."""
+    return folder.exists() and (not folder.is_dir() or any(path.name not in BESIDE for path in folder.iterdir()))
 
 
 def open_run(folder: str | pathlib.Path | None, home: pathlib.Path = pathlib.Path("runs")) -> Run:
@@ -190,7 +217,7 @@ def new_run(out: str | None, data: str, *, resume: bool, overwrite: bool) -> Run
         ).stem
         stem = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in stem) or "data"
         number = 1
-        while (path := pathlib.Path("runs") / f"{stem}-{number}").exists():
+        while holds_more(path := pathlib.Path("runs") / f"{stem}-{number}"):
             number += 1
         return Run(path)
     run = Run(pathlib.Path(out))
@@ -198,7 +225,7 @@ def new_run(out: str | None, data: str, *, resume: bool, overwrite: bool) -> Run
         raise InputError(f"{run.path} is a file; --out needs a folder")
     if resume and not run.model.is_file():
         raise InputError(f"expected a run to resume in {run.path}, found none; leave out --resume to start one")
-    if run.path.exists() and any(run.path.iterdir()) and not resume:
+    if holds_more(run.path) and not resume:
         if not overwrite:
             raise UsageError(f"{run.path} exists: continue it with --resume, or replace it with --overwrite")
         try:

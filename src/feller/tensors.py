@@ -1,5 +1,6 @@
 """Files of named tensors; the only place that knows safetensors."""
 
+import json
 import pathlib
 
 import torch
@@ -15,7 +16,17 @@ def save_tensors(path: pathlib.Path, tensors: dict[str, Tensor], note: dict[str,
     """Write tensors and a note to one file, whole or not at all."""
     # Copies, since two names may share memory, which the format refuses.
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    replace_file(path, save(plain, note))
+    packed = save(plain, note)
+    replace_file(path, _in_order(packed) if note and len(note) > 1 else packed)
+
+
+def _in_order(packed: bytes) -> bytes:
+    """Return the same file with its note sorted: the library writes one of several entries in any order."""
+    size = int.from_bytes(packed[:8], "little")
+    header = json.loads(packed[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    written = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(size)
+    return len(written).to_bytes(8, "little") + written + packed[8 + size :]
 
 
 def load_tensors(path: pathlib.Path, device: torch.device | str = "cpu") -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -17,6 +17,8 @@ from feller.privacy.expense import Concentrated, Gaussian
 from feller.run import Run
 
 N = 2000
+FAR = 67
+"""Rows by which those that are kept back, each with a chance of 0.1, are off once in two million times."""
 SCHEMA = {
     "unit": "row",
     "outside": "refuse",
@@ -83,7 +85,7 @@ def test_the_folder_holds_a_run(private: Run) -> None:
     numbers = json.loads(private.path.joinpath("report.json").read_text())["numbers"]
     assert numbers["steps"] == 0
     assert 0.99 <= numbers["epsilon"] <= 1
-    assert numbers["rows_protected"] == 1800
+    assert abs(numbers["rows_protected"] - 1800) < FAR
     assert numbers["auc_boosted"] > 0.6
 
 
@@ -92,7 +94,7 @@ def test_the_ledger_spends_what_was_asked_and_never_more(private: Run) -> None:
     assert ledger is not None
     assert all(isinstance(one, Concentrated) for one in ledger.expenses)
     assert 0.99 <= ledger.epsilon() <= 1
-    assert ledger.n == 1800
+    assert abs(ledger.n - 1800) < FAR
     assert asked_of(private).private is not None
     assert asked_of(private).private.rho == pytest.approx(sum(one.rho for one in ledger.expenses))
 
@@ -103,8 +105,10 @@ def test_nll_is_that_of_the_held_out_rows(private: Run, capsys: pytest.CaptureFi
     nll = json.loads(capsys.readouterr().out)["nll"]
     model = load_model(private)
     assert model.description.modality.counts == (4, 2, 3, 2)
-    _, held_out = parts(asked_of(private), read_again(asked_of(private), model.description.modality))
-    assert len(held_out) == 200
+    learned, held_out = parts(asked_of(private), read_again(asked_of(private), model.description.modality))
+    ledger = ledger_of(private)
+    assert ledger is not None
+    assert (len(learned), len(learned) + len(held_out)) == (ledger.n, N)
     assert nll == pytest.approx(-model.network.model().log_likelihood(held_out.values).mean().item(), abs=1e-9)
 
 

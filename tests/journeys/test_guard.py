@@ -246,6 +246,8 @@ def test_a_batch_of_more_than_all_rows_is_refused() -> None:
 def test_minutes_say_nothing_about_how_much_is_spent() -> None:
     with pytest.raises(UsageError, match="give --steps, not --minutes"):
         planned(Wish(epsilon=4.0), people(), steps=None, minutes=1.0)
+    with pytest.raises(UsageError, match="give --steps, not --minutes"):
+        planned(Wish(noise=3.0, stop_at=1.0), people(), steps=None, minutes=1.0)
 
 
 @pytest.mark.parametrize("expense", [Gaussian("counts", 10.0), Concentrated("counts", 700.0)])

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from feller.journeys.guard import Wish
 
 
+ADAPTIVE = "adaptive"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Fit:
     """Fit a model to DATA and write a run folder.
@@ -57,6 +60,9 @@ class Fit:
     """Noise of private training in clip norms, instead of --epsilon."""
     stop_at_epsilon: Real = None
     """With --noise: train no further than this epsilon."""
+    clip: Text = None
+    """Longest gradient of one row in private training, 1 by default; or adaptive, which follows the middle of their
+    lengths by a noisy count."""
     unsafe_seed: Whole = None
     """Draw private noise from a seed, so that it can be repeated, and taken away by whoever knows it: for tests."""
     start_from: Text = None
@@ -74,18 +80,18 @@ class Fit:
         """Return the privacy that is asked for."""
         from feller.journeys.guard import Wish
 
-        given = (self.epsilon, self.delta, self.noise, self.stop_at_epsilon, self.unsafe_seed)
+        given = (self.epsilon, self.delta, self.noise, self.stop_at_epsilon, self.clip, self.unsafe_seed)
         if all(value is None for value in given):
             return None
-        try:
-            delta = None if self.delta in (None, "auto") else float(self.delta)
-        except ValueError as error:
-            raise UsageError(f"--delta is a chance such as 1e-6, or auto, got {self.delta!r}") from error
+        delta = _number("--delta is a chance such as 1e-6", self.delta, "auto")
+        clip = _number("--clip is a length such as 1", self.clip, ADAPTIVE)
         return Wish(
             epsilon=self.epsilon,
             delta=delta,
             noise=self.noise,
             stop_at=self.stop_at_epsilon,
+            clip=1.0 if clip is None else clip,
+            adaptive=self.clip == ADAPTIVE,
             unsafe_seed=self.unsafe_seed,
         )
 
@@ -132,3 +138,17 @@ class Fit:
         else:
             tell.say(f"draw samples with: feller sample {run.path}{code}")
         return {"run": str(run.path), **numbers}
+
+
+def _number(what: str, text: str | None, word: str) -> float | None:
+    """Return a number; None where there is nothing, or a word that stands for none.
+
+    Raises:
+        UsageError: If it is neither.
+    """
+    if text is None or text == word:
+        return None
+    try:
+        return float(text)
+    except ValueError as error:
+        raise UsageError(f"{what}, or {word}, got {text!r}") from error

@@ -15,10 +15,24 @@ from feller.data.table.modality import Table
 from feller.draws import Draws
 from feller.errors import InputError
 from feller.journeys.guarantee import Allowance, Guarantee
+from feller.journeys.keep_back import kept_back
 from feller.journeys.keyed import fits, key_path, keyed
+from feller.journeys.white import with_white
 from feller.record import from_data
 from feller.run import Run
 from feller.tree import leaves
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Data that a model has learned from."""
+
+    data: str
+    """File, folder or example; in words where that is not known."""
+    fingerprint: str = ""
+    """Their hash; empty where nobody knows it."""
+    keyed: bool = False
+    """Whether that has a salt and a key."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +63,14 @@ class Asked:
     """Run of the model whose weights were the first."""
     start_hash: str = ""
     """Hash of that model's weights."""
+    ancestors: tuple[Seen, ...] = ()
+    """What that model and those before it learned from; empty in older records, which name `start_from` alone."""
     held_out: float = 0.1
     """Share of the data kept back."""
     fingerprint: str = ""
     """Hash of the data as read."""
+    salt: str = ""
+    """Of the hash that keeps rows of a private run back, each by itself; empty where the seed picks them."""
     code: str = ""
     """Hash of the user's recipe file."""
     notes: tuple[str, ...] = ()
@@ -76,10 +94,13 @@ def print_of(data: Dataset, salt: str | None) -> str:
 
 def same_data(asked: Asked, data: Dataset) -> bool:
     """Tell whether data are those of a run; of a run without a fingerprint they are taken for that."""
-    if not asked.fingerprint:
-        return True
+    return not asked.fingerprint or same_print(asked.fingerprint, data, keyed=asked.private is not None)
+
+
+def same_print(before: str, data: Dataset, *, keyed: bool) -> bool:
+    """Tell whether data have a fingerprint, which may be one that needs a key."""
     now = fingerprint(data)
-    return now == asked.fingerprint if asked.private is None else fits(now, asked.fingerprint)
+    return fits(now, before) if keyed else now == before
 
 
 def asked_of(run: Run) -> Asked:
@@ -93,20 +114,18 @@ def example_of(asked: Asked) -> Example | None:
 
 
 def parts(asked: Asked, data: Dataset) -> tuple[Dataset, Dataset]:
-    """Return the training data and those kept back: an example's own test part, or a share that the seed picks."""
-    return parted(asked, data, private=asked.private is not None)
+    """Return the training data and those kept back: an example's own test part, or a share.
 
-
-def parted(asked: Asked, data: Dataset, *, private: bool) -> tuple[Dataset, Dataset]:
-    """Return the same where it is not yet known what privacy is planned.
-
-    In a private run the class of one row must not decide about another: classes are not set aside alike.
+    The seed picks it, and sets classes aside alike, but in a private run, where no row must decide about another.
     """
     if example_of(asked) and data.target is not None:
         return data, read_aimed(f"{asked.data}/test", data.modality, data.target)
     if example_of(asked):
         return data, read(f"{asked.data}/test", like=data.modality)
-    return split(data, asked.held_out, Draws(asked.seed), alike=not private)
+    if asked.salt:
+        aside = kept_back(data, asked.held_out, asked.salt)
+        return data.subset((~aside).nonzero()[:, 0]), data.subset(aside.nonzero()[:, 0])
+    return split(data, asked.held_out, Draws(asked.seed), alike=asked.private is None)
 
 
 def read_again(asked: Asked, modality: Modality | None) -> Dataset:
@@ -124,6 +143,8 @@ def read_again(asked: Asked, modality: Modality | None) -> Dataset:
         project=asked.project,
         vocabulary=asked.vocabulary,
     )
+    if asked.salt:
+        data = with_white(data, asked.data, like)
     data = aimed(data, asked.target) if asked.target else data
     if not same_data(asked, data):
         key = f", or the key in {key_path()} is another" if asked.private is not None else ""

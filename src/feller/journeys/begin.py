@@ -10,18 +10,24 @@ from feller.data.aim import aimed
 from feller.data.find import table_cells
 from feller.data.modality import Dataset, Modality
 from feller.data.read import EXAMPLE, read
+from feller.data.table.lint import lint
+from feller.data.table.mixed import as_table
 from feller.data.table.modality import Table
 from feller.errors import UsageError
 from feller.journeys.allow import allow, check_counts
-from feller.journeys.asked import Asked, asked_of, parted, print_of, same_data
+from feller.journeys.ancestors import check_public, seen_by
+from feller.journeys.asked import Asked, asked_of, parts, print_of
 from feller.journeys.guard import Charged, Wish, apart, check_private, find_columns, guard, plan
+from feller.journeys.keyed import OPEN
+from feller.journeys.stand_in import check_own, stand_in
+from feller.journeys.white import with_white
 from feller.marginals.counting import Counting
 from feller.model import Model, load_model
 from feller.paths import Estimates
 from feller.privacy.ledger import Ledger
 from feller.privacy.noise import source
 from feller.recipes import Recipe, find_recipe
-from feller.run import Run, open_run
+from feller.run import open_run
 from feller.train.engine import engine
 
 TABLES = (".csv", ".tsv", ".gz", ".parquet")
@@ -45,13 +51,19 @@ class Begun:
     """Noisy shares of the classes of each condition; None where the exact ones may be told."""
 
 
-def begin(asked: Asked, wish: Wish | None, change: Callable[[Recipe], Recipe]) -> Begun:
+def begin(
+    asked: Asked,
+    wish: Wish | None,
+    change: Callable[[Recipe], Recipe],
+    paid: Callable[[Ledger], None] = lambda ledger: None,
+) -> Begun:
     """Read data, choose a recipe, and, where that is asked, see to it that nothing else is known of the rows.
 
     Args:
         asked: What a person says; the recipe may be auto, and the size empty for the usual one.
         wish: Privacy of each row; None without.
         change: Last word on the recipe.
+        paid: Hears what was spent before there is a run to keep it.
 
     Raises:
         InputError: If the data are not what they must be.
@@ -63,47 +75,52 @@ def begin(asked: Asked, wish: Wish | None, change: Callable[[Recipe], Recipe]) -
         raise UsageError(
             "several processes would each find other noise; begin a private run with one, --resume with more"
         )
-    dataset, charged = _read(asked, wish, older.description.modality if older else None)
+    dataset, charged = _read(asked, wish, older.description.modality if older else None, paid)
     dataset = aimed(dataset, asked.target) if asked.target else dataset
     if wish is None and isinstance(dataset.modality, Table):
         dataset = dataset.seen_as(dataset.modality.with_shares_of(dataset.values))
     size = asked.size or "small"
-    name, recipe = find_recipe(asked.recipe, dataset, size, older)
+    name, recipe = find_recipe(asked.recipe, _shown(asked.recipe, dataset, wish), size, older)
     recipe = change(recipe)
     _check_target(recipe, name, asked.target, older)
     check_counts(recipe, older)
     if wish is not None:
         check_private(apart(recipe))
+        check_own(name, recipe)
         if start is not None:
-            _check_public(start, asked.data, dataset)
+            check_public(start, asked.data, dataset)
     asked = replace(
         asked,
         recipe=name,
         size=asked.size or (asked_of(start).size if start else "small"),
         start_from=str(start.path) if start else None,
+        ancestors=seen_by(start) if start else (),
         start_hash=file_hash(start.average) if start else "",
         held_out=recipe.held_out,
         fingerprint=print_of(
             as_read(dataset, recipe), source(wish.unsafe_seed, "fingerprint").take(8).hex() if wish else None
         ),
+        salt=_salt(wish) if wish else "",
         code=file_hash(pathlib.Path(name.rpartition(":")[0])) if ":" in name else "",
-        notes=() if wish else (*dataset.notes, *_few(dataset)),
+        notes=_betrayed(asked, dataset) if wish else (*dataset.notes, *_few(dataset)),
     )
     if wish is None:
         return Begun(asked, dataset.seen_as(recipe.modality or dataset.modality), recipe, older)
-    learned = parted(asked, dataset, private=True)[0]
+    learned = parts(asked, as_read(dataset, recipe))[0]
     if isinstance(recipe.objective, Counting):
         ledger, allowance = allow(wish, recipe.objective, learned, charged)
         dataset = dataset.seen_as(recipe.modality or dataset.modality)
         return Begun(replace(asked, private=allowance), dataset, recipe, None, ledger)
     guarded = guard(wish, dataset, learned, charged)
     dataset = guarded.dataset
-    recipe, planned = plan(wish, guarded, change(find_recipe(name, dataset, size, older)[1]))
+    recipe, planned = plan(wish, guarded, change(find_recipe(name, _shown(name, dataset, wish), size, older)[1]))
     dataset = dataset.seen_as(recipe.modality or dataset.modality)
     return Begun(replace(asked, private=planned), dataset, recipe, older, guarded.ledger, guarded.frequencies)
 
 
-def _read(asked: Asked, wish: Wish | None, like: Modality | None) -> tuple[Dataset, Charged]:
+def _read(
+    asked: Asked, wish: Wish | None, like: Modality | None, paid: Callable[[Ledger], None]
+) -> tuple[Dataset, Charged]:
     """Read the data; where privacy is asked of a table that nobody described, find its columns privately."""
     how: dict[str, Any] = {
         "size": asked.longest,
@@ -115,9 +132,12 @@ def _read(asked: Asked, wish: Wish | None, like: Modality | None) -> tuple[Datas
     path = pathlib.Path(asked.data)
     described = asked.schema is not None or like is not None or asked.data.startswith(EXAMPLE)
     if wish is not None and not described and path.suffix.lower() in TABLES:
-        schema, charged = find_columns(wish, table_cells(path))
+        if any(how.values()):
+            raise UsageError("a private table has no size, space or vocabulary; leave them out")
+        schema, charged = find_columns(wish, table_cells(path), paid)
         return read(asked.data, schema=schema, **how), charged
     dataset = read(asked.data, schema=asked.schema, **how)
+    dataset = dataset if wish is None else with_white(dataset, asked.data, like)
     if wish is not None and not described and isinstance(dataset.modality, Table):
         raise UsageError(
             f"the columns of {asked.data} were described by its cells, which is not private; give --schema, or a"
@@ -126,18 +146,16 @@ def _read(asked: Asked, wish: Wish | None, like: Modality | None) -> tuple[Datas
     return dataset, Charged()
 
 
-def _check_public(start: Run, data: str, dataset: Dataset) -> None:
-    """Refuse to begin with a model that saw the rows which are to be protected.
+def _shown(recipe: str, dataset: Dataset, wish: Wish | None) -> Dataset:
+    """Return what a recipe may look at: of private data, code of a person's own sees their kind and number alone."""
+    own = wish is not None and ":" in recipe
+    return stand_in(dataset, len(dataset), source(0, "shown")) if own else dataset
 
-    Raises:
-        UsageError: Then.
-    """
-    before = asked_of(start)
-    if before.data == data or (before.fingerprint and same_data(before, dataset)):
-        raise UsageError(
-            f"{start.path} was fitted to {before.data}, the rows that are to be protected, and what it knows of them"
-            " would not be counted; start from a model of public data, or leave --start-from out"
-        )
+
+def _salt(wish: Wish) -> str:
+    """Return what makes the rows that are kept back others than those of other runs."""
+    salt = source(wish.unsafe_seed, "kept back").take(8).hex()
+    return salt if wish.unsafe_seed is None else f"{OPEN}{salt}"
 
 
 def as_read(dataset: Dataset, recipe: Recipe) -> Dataset:
@@ -156,6 +174,12 @@ def _check_target(recipe: Recipe, name: str, target: tuple[str, ...], older: Mod
         raise UsageError(f"the recipe {name} draws data and tells no {target[0]}; use --recipe regressor")
     if older is not None and (tells or isinstance(older.description.path, Estimates)):
         raise UsageError("a regressor starts from fresh weights, and nothing starts from one; leave out --start-from")
+
+
+def _betrayed(asked: Asked, dataset: Dataset) -> tuple[str, ...]:
+    """Warn of what an owner's schema, which is public, seems to tell of the rows; their number alone is looked at."""
+    kind = as_table(dataset).modality
+    return lint(kind.schema, len(dataset)) if asked.schema is not None and isinstance(kind, Table) else ()
 
 
 def _few(dataset: Dataset) -> list[str]:

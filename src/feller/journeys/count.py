@@ -69,6 +69,7 @@ def _count(
     start = time.monotonic()
     release = objective.release(rows.values, rho, noise)
     seconds = time.monotonic() - start
+    seconds = seconds if planned is None else 60.0 * math.ceil(seconds / 60)  # which tells less of rows
     _charge(run, begun.ledger, release.expenses)
     architecture, network = network_of(objective.space, release.model)
     save_description(run, replace(description, architecture=architecture))

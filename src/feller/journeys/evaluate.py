@@ -24,6 +24,7 @@ from feller.journeys.findings import findings
 from feller.journeys.judged import Judged
 from feller.journeys.promise import promised
 from feller.journeys.purse import ledger_of
+from feller.journeys.spent import earlier_lines
 from feller.journeys.tell import SILENT, Tell
 from feller.journeys.tuned import Tuned, base_model, recipe_of, rule_of, tuned_of
 from feller.journeys.wishes import recorded_wish
@@ -77,7 +78,8 @@ def evaluate(
         return examine(run, model, data=data, samples=samples, tell=tell)
     modality = model.description.modality
     asked = asked_of(run)
-    training_data, held_out = parts(asked, read_again(asked, modality).seen_as(modality))
+    whole = read_again(asked, modality)
+    training_data, held_out = parts(asked, whole.seen_as(modality))
     if data is not None:
         held_out = read(data, size=asked.longest, like=modality)
     draws, tuned = Draws(seed).named("evaluate"), tuned_of(run)
@@ -116,12 +118,13 @@ def evaluate(
     if example and example.inside:
         numbers["inside"] = example.inside(generated.values).double().mean().item()
     ledger = ledger_of(run)
+    earlier = earlier_lines(run, asked.data, whole) if ledger else ()
     numbers |= {**(promised(ledger) if ledger else {}), "steps": trained["step"], "seconds": trained["seconds"]}
     if engine().is_first:
         if found.judge is not None:
             save_judge(run.judge, found.judge)
         tell.task("writing the report")
-        write_report(run.path, findings(run, model.description, judged, numbers, notes), judged.name)
+        write_report(run.path, findings(run, model.description, judged, numbers, notes, earlier), judged.name)
         tell.done()
     return {**numbers, "report": f"{run.path / judged.name}.html"}
 

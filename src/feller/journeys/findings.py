@@ -40,7 +40,14 @@ MOST_SHOWN = {False: 100, True: 5000}
 """Pictures, and points."""
 
 
-def findings(run: Run, about: Description, judged: Judged, numbers: dict[str, Any], notes: tuple[str, ...]) -> Findings:
+def findings(
+    run: Run,
+    about: Description,
+    judged: Judged,
+    numbers: dict[str, Any],
+    notes: tuple[str, ...],
+    earlier: tuple[str, ...] = (),
+) -> Findings:
     """Put together what the page shows; samples that no run drew here have neither training nor settings."""
     asked, recipe = asked_of(run), run.read_record(run.recipe)["recipe"]
     training, counters = from_data(Training, recipe["train"]), read_counters(run)
@@ -66,7 +73,7 @@ def findings(run: Run, about: Description, judged: Judged, numbers: dict[str, An
         numbers=shown,
         explanations={**change.EXPLAIN, **EXPLAIN, **promise.EXPLAIN, "inside": INSIDE},
         promise=promise.sentence(ledger, asked, about.modality) if ledger else "",
-        spent=ledger.lines() if ledger else (),
+        spent=(*ledger.lines(), *earlier) if ledger else (),
         beware=promise.OWNER if ledger else "",
         notes=(*(asked.notes if own else ()), *notes),
         settings=recipe if own else {},

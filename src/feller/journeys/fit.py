@@ -13,7 +13,7 @@ from feller.data.table.modality import Table
 from feller.description import Description
 from feller.errors import InputError, UsageError
 from feller.journeys.asked import Asked, asked_of, read_again
-from feller.journeys.begin import Begun, begin
+from feller.journeys.begin import Begun, as_read, begin
 from feller.journeys.bridged import bridged_of
 from feller.journeys.count import check_counted, counting
 from feller.journeys.evaluate import evaluate
@@ -22,6 +22,7 @@ from feller.journeys.guard import Wish, check_goes_on
 from feller.journeys.learn import learn
 from feller.journeys.prepare import prepare
 from feller.journeys.purse import ledger_of
+from feller.journeys.spent import Search, earlier_lines
 from feller.journeys.tell import SILENT, Tell
 from feller.journeys.tuned import tuned_of
 from feller.marginals.counting import Counting
@@ -87,6 +88,7 @@ def fit(
     # The first process chooses the folder: what it makes there must not look like an older run to the others.
     chosen_path = new_run(out, data or "", resume=resume, overwrite=overwrite).path if here.is_first else ""
     run = Run(pathlib.Path(here.share(str(chosen_path))))
+    search = Search()
     if resume:
         fixed: dict[str, Any] = {
             "data": data,
@@ -103,25 +105,26 @@ def fit(
     else:
         if not data:
             raise UsageError("expected DATA: a file, a folder, or example:NAME; `feller data` lists the examples")
-        begun = begin(
-            Asked(
-                data=data,
-                recipe=recipe or "auto",
-                size=size or "",
-                seed=seed,
-                longest=longest,
-                space=space,
-                project=project,
-                vocabulary=vocabulary,
-                target=target,
-                start_from=start_from,
-                schema=schema,
-            ),
-            wish,
-            change,
+        wanted = Asked(
+            data=data,
+            recipe=recipe or "auto",
+            size=size or "",
+            seed=seed,
+            longest=longest,
+            space=space,
+            project=project,
+            vocabulary=vocabulary,
+            target=target,
+            start_from=start_from,
+            schema=schema,
         )
-    make = _maker(run, begun, here, tell, resume=resume)  # before anything is written
+        with search.kept(run, writes=here.is_first):
+            begun = begin(wanted, wish, change, search.paid)
+    with search.kept(run, writes=here.is_first):
+        make = _maker(run, begun, here, tell, resume=resume)  # before anything is written
     with run.claim(resume=resume, overwrite=overwrite) if here.is_first else contextlib.nullcontext():
+        for line in earlier_lines(run, begun.asked.data, None if resume else as_read(begun.dataset, begun.recipe)):
+            tell.say(line)
         here.wait()
         make()
         here.wait()  # until the first process has written what all will read

@@ -17,7 +17,9 @@ class Guarantee:
     sigma: float
     """Noise of the gradients, in clip norms."""
     clip: float
-    """Longest gradient of one row."""
+    """Longest gradient of one row; of the first step where it adapts."""
+    adaptive: bool = False
+    """Whether the clip follows the middle of the lengths."""
     batch: int
     """Rows of a step on average: each is in it with the chance batch / n."""
     steps: int

@@ -1,6 +1,7 @@
 """What a private fit may know of its rows before it is trained, and what that costs."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -50,6 +51,10 @@ class Wish:
     """Noise of the gradients in clip norms, instead of epsilon."""
     stop_at: float | None = None
     """Epsilon before which training stops, with `noise`."""
+    clip: float = 1.0
+    """Longest gradient of one row; of the first step where it adapts."""
+    adaptive: bool = False
+    """Whether the clip follows the middle of the lengths, by a noisy count that is paid for."""
     unsafe_seed: int | None = None
     """Seed from which anybody can tell the noise, for tests; without one it comes from the system."""
 
@@ -60,7 +65,8 @@ class Wish:
             raise UsageError("--stop-at-epsilon goes with --noise; --epsilon alone is spent by the planned steps")
         if self.noise is not None and self.stop_at is None:
             raise UsageError("--noise needs --stop-at-epsilon, which says when to stop")
-        for name, value in (("--epsilon", self.epsilon), ("--noise", self.noise), ("--stop-at-epsilon", self.stop_at)):
+        positive = {"--epsilon": self.epsilon, "--noise": self.noise, "--stop-at-epsilon": self.stop_at}
+        for name, value in {**positive, "--clip": self.clip}.items():
             if value is not None and not 0 < value < math.inf:
                 raise UsageError(f"{name} must be above 0 and finite, got {value:g}")
 
@@ -95,19 +101,30 @@ class Charged:
     """Chance that a word of one row alone was told."""
 
 
-def find_columns(wish: Wish, found: FoundTable) -> tuple[Schema, Charged]:
+def find_columns(
+    wish: Wish, found: FoundTable, paid: Callable[[Ledger], None] = lambda ledger: None
+) -> tuple[Schema, Charged]:
     """Find what the columns of a table hold, with noise.
+
+    Args:
+        wish: How private.
+        found: The table.
+        paid: Hears the most that it can cost before a row is looked at, and then what it did.
 
     Raises:
         UsageError: If delta does not suit so many rows.
         InputError: If the noise leaves no column.
     """
-    n = len(found.values)
+    n, k = len(found.values), len(found.columns)
     delta = wish.chance(n)
-    sigma = math.sqrt(ASKED * len(found.columns) / (2 * COLUMNS * rho_of(wish.most, delta)))
+    sigma = math.sqrt(ASKED * k / (2 * COLUMNS * rho_of(wish.most, delta)))
+    whole = Gaussian("finding the columns", sigma / math.sqrt(ASKED * k))
+    paid(Ledger((whole,), delta, n, COLUMNS * delta))
     schema, charges = find_domain(found, sigma, COLUMNS * delta, source(wish.unsafe_seed, "columns"))
     spent = tuple(Gaussian(charge.what, charge.sigma) for charge in charges)
-    return schema, Charged(spent, sum(charge.delta for charge in charges))
+    charged = Charged(spent, sum(charge.delta for charge in charges))
+    paid(Ledger(charged.expenses, delta, n, charged.delta))
+    return schema, charged
 
 
 def guard(wish: Wish, dataset: Dataset, learned: Dataset, charged: Charged) -> Guarded:
@@ -145,7 +162,8 @@ def _shares(wish: Wish, kind: Table, rows: Dataset, delta: float) -> tuple[tuple
     sigma, noise = one_way_sigma(wish.most, delta, len(rooms)), source(wish.unsafe_seed, "shares")
     levels = kind.coarse(rows.values).T
     shares = tuple(_noisy(level, room, sigma, noise) for level, room in zip(levels, rooms, strict=True))
-    return shares, Gaussian("counts of the values of each column", sigma / math.sqrt(len(rooms)))
+    k = len(rooms)
+    return shares, Gaussian("counts of the values of each column", sigma / math.sqrt(k), whole=k)
 
 
 def _classes(
@@ -156,7 +174,7 @@ def _classes(
     for name, classes in kind.conditions.items():
         sigma = one_way_sigma(wish.most, delta, 1, CLASSES)
         found[name] = _noisy(rows.given[name], len(classes), sigma, source(wish.unsafe_seed, "classes", name))
-        costs.append(Gaussian(f"counts of each {name}", sigma))
+        costs.append(Gaussian(f"counts of each {name}", sigma, whole=1))
     return found, tuple(costs)
 
 
@@ -166,7 +184,7 @@ def _noisy(codes: Int64[Tensor, " n"], room: int, sigma: float, noise: Noise) ->
     return tuple(on_simplex(counts.double() / len(codes)).tolist())
 
 
-def plan(wish: Wish, guarded: Guarded, recipe: Recipe, clip: float = 1.0) -> tuple[Recipe, Guarantee]:
+def plan(wish: Wish, guarded: Guarded, recipe: Recipe) -> tuple[Recipe, Guarantee]:
     """Choose the noise for the planned steps, or the steps for a noise.
 
     Raises:
@@ -179,12 +197,10 @@ def plan(wish: Wish, guarded: Guarded, recipe: Recipe, clip: float = 1.0) -> tup
     if train.batch > n:
         raise UsageError(f"a batch of {train.batch:,} is more than the {n:,} rows; take --train.batch {max(1, n // 4)}")
     rate = train.batch / n
+    if train.steps is None and (wish.noise is None or train.minutes is not None):
+        raise UsageError("private training counts the steps that its noise is planned for: give --steps, not --minutes")
     if wish.noise is None:
-        if train.steps is None:
-            raise UsageError(
-                "private training counts the steps that its noise is planned for: give --steps, not --minutes"
-            )
-        steps = train.steps
+        steps = train.steps or 0
         sigma = calibrate(wish.most, ledger.open, rate, steps, ledger.expenses)
     else:
         sigma = wish.noise
@@ -200,7 +216,8 @@ def plan(wish: Wish, guarded: Guarded, recipe: Recipe, clip: float = 1.0) -> tup
         delta=ledger.delta,
         n=n,
         sigma=sigma,
-        clip=clip,
+        clip=wish.clip,
+        adaptive=wish.adaptive,
         batch=train.batch,
         steps=steps,
         by_noise=wish.noise is not None,

@@ -11,6 +11,8 @@ from feller.errors import InputError
 
 LENGTH = 32
 """Bytes of a key."""
+OPEN = "open-"
+"""What a salt begins with where the noise is drawn from a seed that is written down, too."""
 
 
 def keyed(fingerprint: str, salt: str) -> str:
@@ -29,6 +31,16 @@ def keyed(fingerprint: str, salt: str) -> str:
 def fits(fingerprint: str, before: str) -> bool:
     """Tell whether a fingerprint is the one that was keyed before."""
     return hmac.compare_digest(keyed(fingerprint, before.rpartition("-")[0]), before)
+
+
+def key_for(purpose: str, salt: str) -> bytes:
+    """Return a key of 32 bytes that only the owner can make; of an open salt anybody can, as noise of a seed is.
+
+    Raises:
+        InputError: As by `keyed`.
+    """
+    key = b"" if salt.startswith(OPEN) else _key()
+    return hmac.new(key, f"{purpose}/{salt}".encode(), hashlib.sha256).digest()
 
 
 def key_path() -> pathlib.Path:

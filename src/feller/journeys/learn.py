@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 import signal
 import threading
 import time
@@ -60,7 +61,7 @@ class Prepared:
     gradient: Gradient | None = None
     """How losses become gradients; the mean by default."""
     tells_loss: bool = True
-    """Whether the loss may be told; that of a private training is of its rows."""
+    """Whether the loss may be told, with what else is of the rows: how long a step took, and what it noticed."""
     spent: Callable[[], bool] = lambda: False
     """Whether no further step may be taken."""
     open: Callable[[], None] = lambda: None
@@ -143,14 +144,15 @@ def _follow(
     for report in reports:
         logged = report.step == 1 or report.step % LOG_EVERY == 0
         if logged:
-            loss, notes = ready.check(report), {name: value.item() for name, value in report.notes.items()}
+            loss = ready.check(report)
+            notes = {name: value.item() for name, value in report.notes.items()} if ready.tells_loss else {}
             if metrics:
                 metrics.add(
                     step=report.step,
                     **({"loss": loss} if ready.tells_loss else {}),
                     lr=report.lr,
                     gradient=report.gradient.item(),
-                    seconds=round(report.seconds, 3),
+                    **({"seconds": round(report.seconds, 3)} if ready.tells_loss else {}),
                     **notes,
                 )
             known = {"loss": loss, **notes} if ready.tells_loss else notes
@@ -159,7 +161,7 @@ def _follow(
         due = time.monotonic() - saved > CHECKPOINT_SECONDS or (ready.careful and logged)
         if writes and (report.step == 1 or due):
             ready.check(report)  # a broken state must not replace a good one
-            save_checkpoint(run, learner)
+            _save(run, ready)
             saved = time.monotonic()
         if writes and time.monotonic() - seen > CHECKPOINT_SECONDS:
             _preview(run, ready.description, learner)
@@ -170,10 +172,17 @@ def _follow(
     if last is not None:
         ready.check(last)
     if writes:  # also where nothing was left to train: a file may have been lost
-        save_checkpoint(run, learner)
+        _save(run, ready)
     if metrics:
         metrics.close()
     tell.done()
+
+
+def _save(run: Run, ready: Prepared) -> None:
+    """Write the learner; of a private one its time in whole minutes, which tells of no batch how large it was."""
+    if not ready.tells_loss:
+        ready.learner.seconds = 60.0 * math.ceil(ready.learner.seconds / 60)
+    save_checkpoint(run, ready.learner)
 
 
 def _preview(run: Run, description: Description, learner: Learner) -> None:

@@ -14,6 +14,7 @@ from feller.journeys.begin import Begun
 from feller.journeys.guarantee import Guarantee
 from feller.journeys.learn import Prepared
 from feller.journeys.privately import privately
+from feller.journeys.stand_in import check_apart
 from feller.journeys.tell import Tell
 from feller.model import Model
 from feller.networks.architecture import parameters
@@ -48,6 +49,8 @@ def prepare(run: Run, begun: Begun, here: Engine) -> Prepared:
     if older is not None:
         network.load_state_dict(older.network.state_dict())
     learner, draws = make_learner(network.to(here.device), recipe.train), Draws(asked.seed).named("trial")
+    if asked.code and isinstance(asked.private, Guarantee):
+        check_apart(asked.recipe, objective, learner.network, training_data, here)
     some = training_data.subset(torch.arange(min(len(training_data), 2)))
     two = here.place(batches(some, len(some), draws)(0, slice(None)))
     objective.loss(learner.network, objective.draw(learner.network, two, draws))

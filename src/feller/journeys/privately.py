@@ -8,7 +8,7 @@ from feller.errors import InputError
 from feller.journeys.guarantee import Guarantee
 from feller.journeys.learn import Prepared
 from feller.journeys.purse import Purse
-from feller.privacy.clipping import Fixed
+from feller.privacy.clipping import Adaptive, Clip, Fixed
 from feller.privacy.gradient import Private
 from feller.privacy.ledger import Ledger
 from feller.privacy.noise import Noise, source
@@ -16,6 +16,11 @@ from feller.privacy.sampling import poisson_batches
 from feller.run import Run
 from feller.train.engine import Engine
 from feller.train.loop import Report
+
+COUNTED = 20
+"""Batch over the noise of the count by which a clip norm adapts."""
+SEED = 32
+"""Bytes of the seed of what rows meet: as many as a key of the noise has."""
 
 
 def privately(run: Run, ready: Prepared, planned: Guarantee, ledger: Ledger, rows: Dataset, here: Engine) -> Prepared:
@@ -41,9 +46,9 @@ def privately(run: Run, ready: Prepared, planned: Guarantee, ledger: Ledger, row
     draw = poisson_batches(data, planned.batch, noise("batches"), rows.modality.encode)
     return replace(
         ready,
-        seed=int(noise("examples").integers(2**62, (1,))),
+        seed=int.from_bytes(noise("examples").take(SEED)),
         feed=lambda tell: purse.batches(draw),
-        gradient=Private(sigma=planned.sigma, clip=Fixed(planned.clip), noise=noise("training"), rank=here.rank),
+        gradient=Private(sigma=planned.sigma, clip=_clip(planned), noise=noise("training"), rank=here.rank),
         summary=f"{ready.summary}; epsilon {planned.epsilon:g} at delta {planned.delta:.3g}",
         check=_check,
         tells_loss=False,
@@ -51,6 +56,13 @@ def privately(run: Run, ready: Prepared, planned: Guarantee, ledger: Ledger, row
         open=lambda: purse.open(ready.learner.step),
         close=purse.close,
     )
+
+
+def _clip(planned: Guarantee) -> Clip:
+    """Return the clip norm; one that adapts begins anew in each sitting."""
+    if not planned.adaptive:
+        return Fixed(planned.clip)
+    return Adaptive(planned.clip, count_sigma=max(planned.batch / COUNTED, planned.sigma))
 
 
 def _check(report: Report) -> float:

@@ -19,6 +19,8 @@ from feller.privacy.expense import Concentrated, Expense, Gaussian, Pure, Subsam
 FINEST = 1e-4
 """Grid of privacy losses of what is reported."""
 GRIDS = (1e-4, 1e-3, 1e-2)
+BEYOND = 50.0
+"""Epsilon by Rényi divergences from which on the coarsest grid serves: finer ones would take long, to little use."""
 MOST = 20_000_000
 """Points of a grid, at most: they take some hundred megabytes."""
 LONGEST = 1e-15
@@ -47,6 +49,7 @@ def epsilon(expenses: Sequence[Expense], delta: float, *, method: str = "pld", g
     by_renyi = epsilon_by_renyi(tuple(expenses), delta)
     if method == "rdp":
         return by_renyi
+    grid = max(grid, GRIDS[-1]) if by_renyi > BEYOND else grid
     return min(by_renyi, *_by_losses(tuple(expenses), delta, grid), math.inf)
 
 
@@ -112,10 +115,11 @@ def _by_losses(expenses: tuple[Expense, ...], delta: float, grid: float) -> Iter
 
 
 def _merged(expenses: Sequence[Expense]) -> tuple[Expense, ...]:
-    """Put together what has a closed form: all normal noise that looks at every row."""
+    """Put together what has a closed form: all continuous normal noise that looks at every row."""
     plain, rest = 0.0, []
     for expense in expenses:
-        if isinstance(expense, Gaussian) or (isinstance(expense, Subsampled) and expense.rate == 1):
+        continuous = isinstance(expense, Gaussian) and not expense.whole
+        if continuous or (isinstance(expense, Subsampled) and expense.rate == 1):
             plain += rho(expense)
         else:
             rest.append(expense)
@@ -137,9 +141,11 @@ def _part(expense: Expense, grid: float) -> Any:
     from dp_accounting.pld import common, privacy_loss_distribution
 
     match expense:
-        case Gaussian():
+        case Gaussian(whole=0):
             scale = expense.sigma / math.sqrt(expense.times)
             return privacy_loss_distribution.from_gaussian_mechanism(scale, value_discretization_interval=grid)
+        case Gaussian():
+            return _counts(expense.sigma * math.sqrt(expense.whole), expense.whole * expense.times, grid)
         case Subsampled():
             return _step(expense.sigma, expense.rate, grid).self_compose(expense.steps, LONGEST)
         case Pure():
@@ -156,6 +162,17 @@ def _step(sigma: float, rate: float, grid: float) -> Any:
     return privacy_loss_distribution.from_gaussian_mechanism(
         sigma, sampling_prob=rate, value_discretization_interval=grid
     )
+
+
+@functools.lru_cache(maxsize=4)
+def _counts(sigma: float, times: int, grid: float) -> Any:
+    """Return the losses of counts with the discrete Gaussian, each moved by one: Canonne and others 2020."""
+    from dp_accounting.pld import privacy_loss_distribution
+
+    one = privacy_loss_distribution.from_discrete_gaussian_mechanism(
+        sigma, sensitivity=1, value_discretization_interval=grid, use_connect_dots=True
+    )
+    return one.self_compose(times, LONGEST)
 
 
 def _fitting(expenses: tuple[Expense, ...], grid: float) -> float | None:

@@ -85,7 +85,7 @@ def _rounded_up(log: float, slope: float, epsilon: float, over: Callable[[float]
     sigma, found = math.exp(log), math.inf
     for digits in range(DIGITS, DIGITS + 4):
         unit = 10.0 ** (math.floor(math.log10(sigma)) + 1 - digits)
-        if unit / sigma * -slope * epsilon > SPARE:
+        if unit / sigma * -slope * epsilon > SPARE and digits < DIGITS + 3:
             continue
         rounded, step = math.ceil(sigma / unit - 1e-9), 1
         while (left := over(math.log(number := float(f"{rounded * unit:.{digits}g}")))) > 0:

@@ -33,10 +33,14 @@ class Gaussian(Expense):
     """Standard deviation of the noise, in units of the L2 sensitivity of all the numbers together."""
     times: int = 1
     """How often."""
+    whole: int = 0
+    """Of counts with whole-numbered noise, how many a row moves, each by one; 0 where the noise is continuous."""
 
     def __post_init__(self) -> None:
         _positive(self.what, "sigma", self.sigma)
         _counted(self.what, "times", self.times)
+        if self.whole < 0:
+            raise UsageError(f"counts of {self.what} that a row moves must be 0 or more, got {self.whole}")
 
     def words(self) -> str:
         """Say how it was done."""

@@ -23,7 +23,7 @@ Look = tuple[Size, str, bool, int]
 Answer = TypeVar("Answer")
 
 
-def _look(image: Image.Image) -> Look:
+def look_at(image: Image.Image) -> Look:
     """Find out what a picture is without its pixels."""
     turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # EXIF orientation: lying on its side
     colour = image.mode not in GRAY and not image.mode.startswith("I;16")
@@ -81,7 +81,7 @@ def read_pictures(files: list[pathlib.Path], size: int | None, limit: int | None
         InputError: If any cannot be read; names the first and counts them.
     """
     bad: dict[pathlib.Path, str] = {}
-    looks = _each(files, _look, bad)
+    looks = _each(files, look_at, bad)
     if looks:
         sizes = [look[0] for look in looks]
         to = target(most_common(sizes), size, limit)

@@ -67,4 +67,6 @@ def fit_arrays(values: np.ndarray, size: int | None, limit: int | None) -> tuple
     if to == own:
         return values, ()
     fitted = np.stack([pixels(fit(picture(value), to)) for value in values])
-    return np.minimum(fitted, values.max()), told([own] * len(values), to)  # resizing overshoots at edges
+    return np.minimum(fitted, values.max((1, 2, 3), keepdims=True)), told(
+        [own] * len(values), to
+    )  # resizing overshoots at edges

@@ -2,6 +2,7 @@
 
 import datetime
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,6 +19,11 @@ BINS = 20
 ZERO = datetime.datetime(1, 1, 1)
 SECONDS = {"day": 86_400, "hour": 3_600, "minute": 60, "second": 1}
 _FINEST = (("%f", "microsecond"), ("%S", "second"), ("%M", "minute"), ("%H", "hour"), ("%I", "hour"), ("%d", "day"))
+PARTS = (" 00:00:00", ".000000")
+"""What a day lacks to be a second, and a second to be a microsecond."""
+_DAY = r"\d{4}-\d{2}-\d{2}"
+EACH = tuple(re.compile(_DAY + more) for more in ("", r" \d{2}:\d{2}:\d{2}", r" \d{2}:\d{2}:\d{2}\.\d{6}"))
+"""How days, seconds and microseconds are written."""
 _KNOWN = re.compile(r"%-?[YymdHIMSfpbBaA%]")
 
 
@@ -74,14 +80,8 @@ class Datetime(Modelled):
 
     def _read(self, cell: str) -> int | None:
         """Return a time in units since the year 1; None where a cell holds none."""
-        try:
-            when = in_format(cell, self.format)
-        except ValueError:
-            try:
-                when = datetime.datetime.fromisoformat(cell)
-            except ValueError:
-                return None
-        return self._units(when.replace(tzinfo=None))
+        when = time_in(cell, self.format)
+        return None if when is None else self._units(when)
 
     def _units(self, when: datetime.datetime) -> int:
         if self._unit in ("year", "month"):
@@ -149,6 +149,32 @@ def in_format(cell: str, form: str) -> datetime.datetime:
         ValueError: If it is not written so.
     """
     return datetime.datetime.strptime(cell, form.replace("%-", "%"))
+
+
+def time_in(cell: str, form: str) -> datetime.datetime | None:
+    """Return the time in a cell, in a format or as ISO 8601 writes it; None where there is none."""
+    try:
+        when = in_format(cell, form)
+    except ValueError:
+        try:
+            when = datetime.datetime.fromisoformat(cell)
+        except ValueError:
+            return None
+    return when.replace(tzinfo=None)
+
+
+def shortest_time(cell: str) -> str:
+    """Return a time that is written to the microsecond without zeros at its end that say nothing."""
+    return cell.removesuffix(".000000").removesuffix(" 00:00:00")
+
+
+def alike(cells: Sequence[str]) -> list[str]:
+    """Return times, each of which was written as short as may be, as finely as the finest; other cells as they are."""
+    kinds = {cell: next((i for i, form in enumerate(EACH) if form.fullmatch(cell)), None) for cell in {*cells} - {""}}
+    finest = max((kind for kind in kinds.values() if kind is not None), default=0)
+    if None in kinds.values() or not finest:
+        return list(cells)
+    return [cell + "".join(PARTS[kinds[cell] or 0 : finest]) if cell else cell for cell in cells]
 
 
 def write_time(when: datetime.datetime, form: str) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from feller.data.found import FoundTable
 from feller.data.table.categorical import Boolean, Categorical
 from feller.data.table.column import Column
-from feller.data.table.dates import Datetime
+from feller.data.table.dates import Datetime, alike
 from feller.data.table.formats import date_format, first_and_last, number_form
 from feller.data.table.ranges import numerical
 from feller.data.table.schema import Schema
@@ -54,7 +54,7 @@ def detect(found: FoundTable) -> Schema:
         InputError: If a column holds nothing, or none is left that a model could learn.
     """
     dtypes = dict(zip(found.columns, found.dtypes, strict=True)) if found.dtypes else {}
-    columns = tuple(_guess(name, found.column(name), dtypes.get(name)) for name in found.columns)
+    columns = tuple(_guess(name, alike(found.column(name)), dtypes.get(name)) for name in found.columns)
     return Schema(columns)
 
 

@@ -13,10 +13,13 @@ from feller.data.found import FoundTable
 from feller.data.labels import LABEL_NAMES
 from feller.data.numbers import all_numbers, number
 from feller.data.plain_text import beginning_of, rows_of
+from feller.data.table.dates import shortest_time
 from feller.errors import InputError
 
 LOOKED = 200
 """Rows that are looked at, to tell words from numbers."""
+EXACT = 2**53 - 1
+"""Whole numbers beyond which floats leave some out."""
 BLANK = ("", "na", "n/a", "nan", "null", "none", "?", "-", ".")
 """Cells, in small letters, that are neither words nor numbers."""
 
@@ -28,7 +31,7 @@ def find_cells(path: pathlib.Path) -> FoundTable:
         InputError: If rows differ in length, columns have no names or the same, or nothing is there.
     """
     if path.suffix.lower() == ".parquet":
-        return from_frame(read_parquet(path), str(path))
+        return from_frame(_whole(read_parquet(path), path), str(path))
     with open_rows(path) as rows:
         return _cells(rows, str(path))
 
@@ -78,22 +81,40 @@ def from_frame(frame: Any, where: str = "the data frame") -> FoundTable:
     return FoundTable(cells, columns=names, dtypes=tuple(str(kind) for kind in frame.dtypes), lines=lines)
 
 
+def _whole(frame: Any, path: pathlib.Path) -> Any:
+    """Return a frame whose large whole numbers kept all digits, though a missing one turned their column to floats."""
+    import pandas as pd
+    import pyarrow.parquet as parquet
+
+    kinds = {column.name: str(column.type) for column in parquet.read_schema(path)}
+    held = [name for name, kind in kinds.items() if name in frame.columns and kind.lstrip("u").startswith("int")]
+    lossy = [name for name in held if str(frame[name].dtype) == "float64" and bool((frame[name].abs() > EXACT).any())]
+    exact = parquet.read_table(path, columns=lossy).to_pydict() if lossy else {}
+    whole = {name: pd.array(exact[name], dtype="UInt64" if kinds[name].startswith("u") else "Int64") for name in lossy}
+    return frame.assign(**whole)
+
+
 def _texts(column: Any) -> list[str]:
-    """Return the cells of a column of a frame; an empty text where there is none."""
+    """Return the cells of a column of a frame; an empty text where there is none.
+
+    Each is written by itself, as its column's type says: how one cell looks tells nothing of another.
+    """
     import pandas as pd
 
-    there = column.notna()
     if pd.api.types.is_datetime64_any_dtype(column):
-        days = bool((column[there].dt.normalize() == column[there]).all())
         column = column.dt.tz_convert("UTC").dt.tz_localize(None) if getattr(column.dt, "tz", None) else column
-        written = column.dt.strftime("%Y-%m-%d" if days else "%Y-%m-%d %H:%M:%S.%f")
-        if not days and bool((column[there].dt.microsecond == 0).all()):
-            written = column.dt.strftime("%Y-%m-%d %H:%M:%S")
-    elif pd.api.types.is_float_dtype(column):
-        written = column.map(lambda value: repr(float(value)), na_action="ignore")
+        written = column.dt.strftime("%Y-%m-%d %H:%M:%S.%f").map(shortest_time, na_action="ignore")
     else:
-        written = column.map(str, na_action="ignore")
-    return [str(text).strip() if known else "" for text, known in zip(written, there, strict=True)]
+        written = column.astype(object).map(_written, na_action="ignore")
+    return [str(text).strip() if known else "" for text, known in zip(written, column.notna(), strict=True)]
+
+
+def _written(value: Any) -> str:
+    """Write what is no time; a whole number alike in each type, since one missing cell turns integers into floats."""
+    if isinstance(value, float | np.floating):
+        text = repr(float(value))
+        return text.removesuffix(".0")
+    return str(value)
 
 
 def names_of(path: pathlib.Path) -> list[str]:

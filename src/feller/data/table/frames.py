@@ -10,7 +10,7 @@ from feller.data.delimited import need_pyarrow, quoted
 from feller.data.found import FoundTable
 from feller.data.table.categorical import Boolean, Categorical
 from feller.data.table.column import Column, Modelled
-from feller.data.table.dates import Datetime
+from feller.data.table.dates import Datetime, time_in
 from feller.data.table.numerical import Numerical
 from feller.data.table.schema import Schema
 from feller.errors import InputError
@@ -74,8 +74,8 @@ def _series(column: Column, cells: list[str]) -> Any:
         values = [None if no else cell == column.true for cell, no in zip(cells, gone, strict=True)]
         return pd.array(values, dtype="boolean" if gone.any() else kind)
     if isinstance(column, Datetime) and kind.startswith("datetime64"):
-        plain = [None if no else cell for cell, no in zip(cells, gone, strict=True)]
-        parsed = pd.to_datetime(pd.Series(plain, dtype=object), format=column.format.replace("%-", "%"))
+        plain = [None if no else time_in(cell, column.format) for cell, no in zip(cells, gone, strict=True)]
+        parsed = pd.to_datetime(pd.Series(plain, dtype=object))
         zone = kind.partition(",")[2].strip(" ]")
         if not zone:
             return parsed.astype(kind)  # pyrefly: ignore

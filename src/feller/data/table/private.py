@@ -21,7 +21,7 @@ from torch import Tensor
 from feller.data.found import FoundTable
 from feller.data.table.categorical import Boolean, Categorical
 from feller.data.table.column import Column
-from feller.data.table.dates import Datetime, in_format, write_time
+from feller.data.table.dates import Datetime, time_in, write_time
 from feller.data.table.detect import MISSING, OTHER, TWO
 from feller.data.table.form import MOST_DECIMALS, NumberForm
 from feller.data.table.formats import DATES, reads
@@ -104,7 +104,7 @@ class Noisy:
 def find_domain(found: FoundTable, sigma: float, delta: float, noise: Coins) -> tuple[Schema, tuple[Charge, ...]]:
     """Find kinds, bounds, edges and values from noisy counts, each with noise of deviation sigma.
 
-    Names, number and order of columns, and types of a data frame, are public, and so is n nowhere used.
+    Names, number and order of columns, and those types of a data frame that no cell changes, are public; n is not used.
 
     Args:
         found: The cells.
@@ -129,7 +129,7 @@ def find_domain(found: FoundTable, sigma: float, delta: float, noise: Coins) -> 
     numbers = [name for name in cells if kinds[name].startswith("number")]
     dates = [name for name in cells if kinds[name].startswith("date")]
     words = [name for name in cells if kinds[name] == "word"]
-    dtypes = dict(zip(found.columns, found.dtypes, strict=True)) if found.dtypes else {}
+    dtypes = dict(zip(found.columns, map(_sturdy, found.dtypes), strict=True)) if found.dtypes else {}
     columns: dict[str, Column] = {}
     for name in numbers:
         columns[name] = _numbers(name, cells[name], looks[name], noisy, dtypes.get(name))
@@ -150,6 +150,13 @@ def find_domain(found: FoundTable, sigma: float, delta: float, noise: Coins) -> 
         return Schema(tuple(columns.get(name, FreeText(name)) for name in cells), "clip"), tuple(charges)
     except InputError as error:
         raise InputError(f"with so much noise {error}; spend more on the domain, or write a schema") from error
+
+
+def _sturdy(dtype: str) -> str | None:
+    """Return what of a type no cell changes: of times not how fine they are; None of most, which follow from kinds."""
+    if dtype.startswith("datetime64"):
+        return re.sub(r"\[\w+", "[us", dtype)
+    return dtype if dtype == "category" else None
 
 
 def _charge(what: str, sigma: float, columns: int) -> Charge:
@@ -233,14 +240,8 @@ def _edge_of(bucket: int, *, lower: bool) -> Decimal:
 
 def _dates(name: str, cells: list[str], form: str, noisy: Noisy, dtype: str | None) -> Datetime:
     """Bound dates by years."""
-
-    def year(cell: str) -> int | None:
-        try:
-            return in_format(cell, form).year
-        except ValueError:
-            return None
-
-    counts = noisy.counts((y for cell in cells if (y := year(cell)) is not None), YEARS)
+    times = (time_in(cell, form) for cell in cells if cell not in MISSING)
+    counts = noisy.counts((when.year for when in times if when is not None), YEARS)
     filled = noisy.filled(counts) or list(YEARS)
     first, last = datetime.datetime(int(min(filled)), 1, 1), datetime.datetime(int(max(filled)), 12, 31, 23, 59, 59)
     return Datetime(name, write_time(first, form), write_time(last, form), form, (), None, "", MISSING[1:], dtype)

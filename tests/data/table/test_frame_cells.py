@@ -1,0 +1,144 @@
+"""How a cell of a data frame is written hangs on that cell and the type of its column alone, whatever else is there."""
+
+import pathlib
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from feller.data.table.dates import Datetime
+from feller.data.table.detect import detect
+from feller.data.table.find import find_cells, from_frame
+from feller.data.table.frames import to_frame
+from feller.data.table.modality import tables
+from feller.data.table.numerical import Numerical
+from feller.data.table.private import find_domain
+
+DAYS = ["2020-01-01", "2021-05-05", "2023-11-30"]
+BY_DAY = Datetime("t", "2019-01-01", "2024-12-31")
+ODD = {
+    "time of day": (DAYS, "2022-03-04 05:06:07"),
+    "microseconds": (["2020-01-01 10:00:00", "2021-05-05 11:30:00"], "2022-03-04 05:06:07.000008"),
+    "zone": (pd.to_datetime(DAYS).tz_localize("Europe/Berlin"), pd.Timestamp("2022-03-04 05:06", tz="Europe/Berlin")),
+    "missing time": (DAYS, None),
+    "missing integer": ([1, 2, 30], None),
+    "large integer": ([1, 2**60 + 1, 2**53 - 1], None),
+    "decimals": ([1.0, 2.0], 0.25),
+    "missing truth": ([True, False], None),
+    "missing word": (["a", "b"], None),
+}
+
+
+def series(values: object, *, time: bool) -> pd.Series:
+    return pd.Series(pd.to_datetime(values, format="ISO8601") if time else values)  # pyrefly: ignore
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("case", ODD)
+def test_one_row_more_leaves_the_cells_of_the_others(case: str, packed: bool, tmp_path: pathlib.Path) -> None:
+    values, odd = ODD[case]
+    time = isinstance(values, pd.DatetimeIndex) or str(values[0])[:4] == "2020"
+
+    def cells(some: object) -> list[str]:
+        frame = pd.DataFrame({"t": series(some, time=time)})
+        if not packed:
+            return from_frame(frame).column("t")
+        if "integer" in case:  # as a file that says what its columns hold
+            frame = frame.astype({"t": "Int64"}) if case != "large integer" else _exact(some)
+        frame.to_parquet(tmp_path / "t.parquet")
+        return _without_notes(tmp_path / "t.parquet")
+
+    if case == "large integer" and not packed:
+        pytest.skip("pandas itself has lost the digits")
+    alone, beside = cells(list(values)), cells([*values, odd])
+    assert beside[:-1] == alone
+
+
+def _exact(values: object) -> pd.DataFrame:
+    return pd.DataFrame({"t": pd.array(values, dtype="Int64")})  # pyrefly: ignore
+
+
+def _without_notes(path: pathlib.Path) -> list[str]:
+    """Read a file without what pandas wrote beside it, as other programs write files."""
+    import pyarrow.parquet as parquet
+
+    table = parquet.read_table(path)
+    parquet.write_table(table.replace_schema_metadata(None), path)
+    return find_cells(path).column("t")
+
+
+def test_cells_are_as_short_as_each_may_be() -> None:
+    times = pd.to_datetime(["2020-01-01", "2020-01-01 10:00", "2020-01-01 00:00:00.5", None], format="ISO8601")
+    frame = pd.DataFrame({"t": times, "f": [5.0, 0.5, np.nan, -3.0]})
+    found = from_frame(frame)
+    assert found.column("t") == ["2020-01-01", "2020-01-01 10:00:00", "2020-01-01 00:00:00.500000", ""]
+    assert found.column("f") == ["5", "0.5", "", "-3"]
+
+
+def test_a_schema_of_days_reads_a_cell_with_a_time_of_day() -> None:
+    frame = pd.DataFrame({"t": pd.to_datetime([*DAYS, "2021-05-05 23:59:59.9"], format="ISO8601")})
+    codes = [BY_DAY.code(cell) for cell in from_frame(frame).column("t")]
+    assert codes[:3] == [BY_DAY.code(day) for day in DAYS]
+    assert codes[3] == codes[1]
+
+
+def test_public_times_keep_the_finest_part_that_one_of_them_has() -> None:
+    frame = pd.DataFrame({"t": pd.to_datetime([*DAYS, None, "2022-03-04 05:06:07"], format="ISO8601")})
+    schema = detect(from_frame(frame))
+    (column,) = schema.columns
+    assert isinstance(column, Datetime)
+    assert column.format == "%Y-%m-%d %H:%M:%S"
+    data = tables(from_frame(frame), schema)
+    again = to_frame(data.modality.cells(data.values), schema)  # pyrefly: ignore
+    assert again.dtypes.astype(str).to_dict() == frame.dtypes.astype(str).to_dict()
+    assert again["t"].isna().tolist() == frame["t"].isna().tolist()
+
+
+class Still:
+    """No noise: what is told differs only where rows decide."""
+
+    def normal(self, shape, dtype=torch.float32, device="cpu") -> torch.Tensor:
+        return torch.zeros(tuple(shape), dtype=dtype)
+
+
+def told(frame: pd.DataFrame) -> object:
+    return find_domain(from_frame(frame), 2.0, 1e-6, Still())[0]
+
+
+def test_a_missing_cell_does_not_show_in_types_that_are_found_privately() -> None:
+    """Counts that barely move and no noise: the schema of both must be one, though pandas has other types."""
+    n = 400
+    full = pd.DataFrame(
+        {
+            "i": np.arange(n) % 90,
+            "b": np.arange(n) % 2 == 0,
+            "f": np.arange(n) % 9 + 0.5,
+            "s": pd.Series(["x", "y"] * (n // 2)),
+            "t": pd.to_datetime(["2020-01-01", "2021-05-05"] * (n // 2)),
+        }
+    )
+    gone = pd.concat([full, pd.DataFrame({name: [None] for name in full.columns})], ignore_index=True)
+    gone["t"] = pd.to_datetime(gone["t"]).astype(full["t"].dtype)
+    assert str(full["i"].dtype) != str(gone["i"].dtype)
+    assert str(full["b"].dtype) != str(gone["b"].dtype)
+    assert told(full) == told(gone)
+
+
+def test_types_of_what_was_found_privately_suit_the_cells() -> None:
+    n = 400
+    frame = pd.DataFrame({"i": np.arange(n, dtype=np.int32) % 90, "f": np.arange(n) % 9 + 0.5})
+    schema, _ = find_domain(from_frame(frame), 2.0, 1e-6, Still())
+    assert all(isinstance(column, Numerical) and column.dtype is None for column in schema.columns)
+    data = tables(from_frame(frame), schema)
+    again = to_frame(data.modality.cells(data.values), schema)  # pyrefly: ignore
+    assert again.dtypes.astype(str).to_dict() == {"i": "int64", "f": "float64"}
+
+
+def test_a_time_of_day_in_one_row_moves_one_count_of_dates() -> None:
+    n = 300
+    days = [f"20{10 + i % 10}-03-0{1 + i % 9}" for i in range(n)]
+    found = []
+    for each in (days, [*days[:-1], "2015-01-01 01:02:03"]):
+        found.append(told(pd.DataFrame({"t": pd.to_datetime(each, format="ISO8601")})))
+    assert found[0] == found[1]

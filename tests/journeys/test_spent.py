@@ -1,0 +1,106 @@
+"""What was spent before is never lost from a folder, and told of the same rows."""
+
+import pathlib
+
+import pytest
+import torch
+
+from feller.data.modality import Dataset
+from feller.data.table.categorical import Categorical
+from feller.data.table.modality import Table
+from feller.data.table.schema import Schema
+from feller.errors import UsageError
+from feller.journeys.asked import Asked, print_of
+from feller.journeys.guarantee import Allowance
+from feller.journeys.purse import ledger_of
+from feller.journeys.spent import Search, earlier_lines
+from feller.privacy.expense import Gaussian
+from feller.privacy.ledger import Ledger
+from feller.record import to_data
+from feller.run import Run
+
+LEDGER = Ledger((Gaussian("counts", 5.0),), 1e-5, 300)
+PLANNED = Allowance(epsilon=1.0, delta=1e-5, n=300, rho=0.02)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
+
+
+def rows(last: int) -> Dataset:
+    kind = Table(Schema((Categorical("a", tuple("pqrstuvwxyz")),)))
+    return Dataset(torch.tensor([[*range(10), last]]).T.contiguous(), {}, kind)
+
+
+def overwritten(path: pathlib.Path, asked: Asked | None) -> Run:
+    """Return a folder that held a private run."""
+    run = Run(path)
+    path.mkdir(exist_ok=True)
+    run.write_record(run.ledger, to_data(LEDGER))
+    if asked is not None:
+        run.write_record(run.recipe, {"asked": to_data(asked)})
+    with run.claim(resume=False, overwrite=True):
+        assert not run.ledger.is_file()
+    return run
+
+
+def asked(data: str, of: Dataset) -> Asked:
+    return Asked(data=data, recipe="table", size="tiny", seed=0, private=PLANNED, fingerprint=print_of(of, "salt"))
+
+
+@pytest.mark.parametrize(
+    ("before", "told"),
+    [
+        (asked, "of old.csv"),
+        (lambda data, of: asked("now.csv", rows(3)), "of now.csv"),
+        (lambda data, of: asked(data, rows(3)), ""),
+        (lambda data, of: None, "of rows that may be the same"),
+    ],
+    ids=["same rows", "same file", "other rows", "unknown"],
+)
+def test_runs_of_the_same_rows_or_of_unknown_ones_are_told(tmp_path: pathlib.Path, before, told: str) -> None:
+    run = overwritten(tmp_path / "r", before("old.csv", rows(7)))
+    lines = earlier_lines(run, "now.csv", rows(7))
+    assert len(lines) == bool(told)
+    for line in lines:
+        assert f"spent epsilon {LEDGER.epsilon():.4g} at delta 1e-05 {told}" in line
+
+
+def test_no_ledger_is_ever_replaced(tmp_path: pathlib.Path) -> None:
+    for _ in range(3):
+        run = overwritten(tmp_path / "r", None)
+    assert [before.path.name for before in run.earlier] == ["1", "2", "3"]
+    assert all(ledger_of(before) == LEDGER for before in run.earlier)
+    with run.claim(resume=False, overwrite=False):  # no run is there that one would have to replace
+        pass
+    assert len(run.earlier) == 3
+
+
+def test_a_damaged_ledger_is_told_of(tmp_path: pathlib.Path) -> None:
+    run = overwritten(tmp_path / "r", None)
+    run.earlier[0].ledger.write_text("{")
+    (line,) = earlier_lines(run, "now.csv", rows(7))
+    assert "cannot be told" in line
+
+
+@pytest.mark.parametrize("wrong", [UsageError("no"), KeyboardInterrupt(), RuntimeError("no")])
+def test_a_search_that_leads_to_no_run_is_written_down(tmp_path: pathlib.Path, wrong: BaseException) -> None:
+    run, search = Run(tmp_path / "r"), Search()
+
+    def look() -> None:
+        search.paid(Ledger((Gaussian("finding the columns", 1.0),), 1e-5, 300))
+        search.paid(LEDGER)
+        raise wrong
+
+    with pytest.raises(type(wrong)) as raised, search.kept(run, writes=True):
+        look()
+    assert ledger_of(run.earlier[0]) == LEDGER
+    if isinstance(wrong, UsageError):
+        assert f"no. Finding the columns has spent epsilon {LEDGER.epsilon():.4g} at delta 1e-05" in str(raised.value)
+
+
+def test_a_search_that_was_never_made_is_not_told_of(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(UsageError, match=r"^no$"), Search().kept(Run(tmp_path / "r"), writes=True):
+        raise UsageError("no")
+    assert not (tmp_path / "r").exists()

@@ -1,0 +1,185 @@
+"""Code of a person's own is tried on random rows: those that look at each other are refused, ours are not."""
+
+import random
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from feller.data import Dataset
+from feller.data.images.modality import Images
+from feller.data.table.categorical import Categorical
+from feller.data.table.modality import Table
+from feller.data.table.numerical import Numerical
+from feller.data.table.rules import Constraint
+from feller.data.table.schema import Schema
+from feller.draws import Draws
+from feller.errors import UsageError
+from feller.journeys.guard import apart
+from feller.journeys.stand_in import check_apart, check_own, stand_in
+from feller.marginals.counting import Counting
+from feller.objective import Bound, Objective
+from feller.privacy.noise import Repeatable
+from feller.recipes import Recipe, find_recipe
+from feller.train.engine import engine
+
+SCHEMA = Schema((Categorical("sex", ("F", "M")), Numerical("age", 0.0, 99.0, bins=10)), "clip")
+
+
+def table(n: int = 200) -> Dataset:
+    codes = torch.stack([torch.arange(n) % 2, torch.arange(n) % 10], 1)
+    shares = ((0.5, 0.5), (0.1,) * 10)
+    return Dataset(codes, {}, Table(SCHEMA, shares))
+
+
+def pictures(n: int = 40) -> Dataset:
+    values = (torch.arange(n * 64).reshape(n, 1, 8, 8) % 17).to(torch.uint8)
+    return Dataset(values, {"label": torch.arange(n) % 3}, Images(8, 8, 1, 16, ("a", "b", "c")))
+
+
+def ours(data: Dataset, name: str = "auto") -> tuple[Recipe, Dataset, nn.Module]:
+    recipe = apart(find_recipe(name, data, "tiny")[1])
+    data = data.seen_as(recipe.modality or data.modality)
+    return recipe, data, recipe.describe(data).build(Draws(0))
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (table(), "table"),
+        (table(), "table-flow"),
+        (pictures(), "auto"),
+        (pictures(), "levels-mask"),
+        (pictures(), "image-label"),
+    ],
+)
+def test_recipes_of_ours_pass(data: Dataset, name: str) -> None:
+    recipe, data, network = ours(data, name)
+    check_own(name, recipe)
+    check_apart(name, recipe.objective, network, data, engine())
+
+
+class Wrapped(Bound):
+    """An objective of ours with something wrong about it."""
+
+    def draw(self, network: Any, batch: Any, draws: Draws) -> Any:
+        return self.rule.draw(network, batch, draws)
+
+    def loss(self, network: Any, example: Any) -> Tensor:
+        return self.rule.loss(network, example)
+
+
+class Twice(Wrapped):
+    def draw(self, network: Any, batch: Any, draws: Draws) -> Any:
+        once = super().draw(network, batch, draws)
+        return {name: value if name == "given" else torch.cat([value, value]) for name, value in once.items()}
+
+
+class OneNumber(Wrapped):
+    def loss(self, network: Any, example: Any) -> Tensor:
+        return super().loss(network, example).mean()
+
+
+class Centred(Wrapped):
+    def loss(self, network: Any, example: Any) -> Tensor:
+        each = super().loss(network, example)
+        return each - each.mean()
+
+
+class Divided(Wrapped):
+    def loss(self, network: Any, example: Any) -> Tensor:
+        each = super().loss(network, example)
+        return each / len(each)
+
+
+class Neighbour(Wrapped):
+    def draw(self, network: Any, batch: Any, draws: Draws) -> Any:
+        example = super().draw(network, batch, draws)
+        return {**example, "target": example["target"].roll(1, 0)} if "target" in example else example
+
+
+class Ranked(Wrapped):
+    """Rows are drawn in an order that follows from all of them."""
+
+    def draw(self, network: Any, batch: Any, draws: Draws) -> Any:
+        order = batch["x_1"].double().flatten(1).sum(1).argsort()
+        return super().draw(network, {**batch, "x_1": batch["x_1"][order]}, draws)
+
+
+class ByChance(Wrapped):
+    def loss(self, network: Any, example: Any) -> Tensor:
+        return super().loss(network, example) * random.random()
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        (Twice, "of 6 rows it makes 12 examples"),
+        (OneNumber, r"losses of the shape \[\]"),
+        (Centred, "the losses of other rows change"),
+        (Divided, "with a row less the losses of other rows change"),
+        (Neighbour, "the losses of other rows change"),
+        (Ranked, "the losses of other rows change"),
+        (ByChance, "when they are asked again"),
+    ],
+)
+def test_rows_that_look_at_each_other_are_refused_by_name(kind: type[Wrapped], told: str) -> None:
+    recipe, data, network = ours(pictures())
+    with pytest.raises(UsageError, match=f"refuses the recipe mine.py:own: .*{told}"):
+        check_apart("mine.py:own", kind(recipe.objective), network, data, engine())
+
+
+class Remembering(nn.Module):
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, x_t: Tensor, t: Tensor, given: Any) -> Tensor:
+        self.seen += x_t.sum()
+        return self.inner(x_t, t, given)
+
+
+def test_a_network_that_keeps_numbers_of_rows_is_refused() -> None:
+    recipe, data, network = ours(pictures())
+    with pytest.raises(UsageError, match="keeps numbers of rows that no noise covers, in seen"):
+        check_apart("mine.py:own", recipe.objective, Remembering(network), data, engine())
+
+
+def test_a_way_of_counting_or_a_kind_of_data_of_ones_own_is_refused() -> None:
+    @dataclass(frozen=True)
+    class Mine(Counting):
+        pass
+
+    recipe, data, _ = ours(table())
+    counting: Objective = Mine(data.modality.space())  # pyrefly: ignore
+    with pytest.raises(UsageError, match="its way of counting"):
+        check_own("mine.py:own", replace(recipe, objective=counting))
+
+    @dataclass(frozen=True)
+    class Kind(Table):
+        pass
+
+    with pytest.raises(UsageError, match="its kind of data sees all rows"):
+        check_own("mine.py:own", replace(recipe, modality=Kind(SCHEMA)))
+
+
+def test_stand_ins_are_of_the_kind_and_hang_on_no_row() -> None:
+    for data in (table(), pictures()):
+        one = stand_in(data, 50, Repeatable(0, "x"))
+        other = stand_in(data.subset(torch.arange(3)), 50, Repeatable(0, "x"))
+        assert torch.equal(one.values, other.values)
+        assert len(one) == 50
+        assert one.given.keys() == data.given.keys()
+        assert one.modality == data.modality
+    assert stand_in(table(), 500, Repeatable(0, "x")).values.amax(0).tolist() == [1, 9]
+
+
+def test_stand_ins_keep_the_rules_of_a_schema() -> None:
+    rules = (Constraint("sex", ("M",), "age", ("< 10",)),)
+    data = replace(table(), modality=Table(replace(SCHEMA, rules=rules)))
+    codes = stand_in(data, 500, Repeatable(0, "x")).values
+    assert (codes[codes[:, 0] == 1, 1] == 0).all()
+    assert codes[:, 1].max() == 9
