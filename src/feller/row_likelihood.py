@@ -28,6 +28,9 @@ class RowLikelihood(Objective):
     """Share of the serialisations whose columns come in an order drawn by chance; the others come as in the table."""
     serialisations: int = 1
     """Of each row in each step."""
+    counted: float = 0.5
+    """Share of a private budget that is spent on counts of columns and pairs, of whose law the network is taught before
+    it sees a row; 0 counts single columns alone, and teaches nothing."""
     drop: float = 0.0
     """There are no conditions to drop: what is known of a row are columns of its own."""
 
@@ -36,6 +39,8 @@ class RowLikelihood(Objective):
             raise UsageError(
                 f"expected a share from 0 to 1 and 1 serialisation or more, got {self.shuffled}, {self.serialisations}"
             )
+        if not 0 <= self.counted < 1:
+            raise UsageError(f"expected a share of the budget from 0 to below 1 for counts, got {self.counted:g}")
 
     @property
     def path(self) -> AnyOrder:

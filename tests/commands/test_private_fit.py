@@ -22,6 +22,9 @@ from feller.cli import main
 from feller.data import read
 from feller.journeys import guard, privately
 from feller.journeys.asked import asked_of, parts
+from feller.journeys.promise import promised
+from feller.journeys.purse import ledger_of
+from feller.privacy.concentrated import rho_of
 from feller.privacy.expense import Gaussian
 from feller.privacy.ledger import Ledger
 from feller.run import Run
@@ -37,6 +40,8 @@ SCHEMA = {
     "rules": [],
 }
 TINY = ("--size", "tiny", "--steps", "8")
+ALONE = ("--objective.counted", "0")
+"""Columns are counted each by itself, so that all that is spent is normal noise."""
 SEEDED = ("--epsilon", "4", "--unsafe-seed", "1")
 PAID = ("model.json", "average.safetensors", "weights.safetensors", "state.safetensors")
 """What is made of noisy numbers alone."""
@@ -84,7 +89,11 @@ def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, s
 
 
 def fit(capsys: pytest.CaptureFixture[str], out: str, *words: object, data: str = "people.csv") -> pathlib.Path:
-    described = () if "--resume" in words else (data, "--schema", "schema.json", *TINY)
+    described = (
+        ()
+        if "--resume" in words
+        else (data, "--schema", "schema.json", *TINY, *(() if "--objective.counted" in words else ALONE))
+    )
     status, _, err = run(capsys, "fit", *described, *words, "--out", out)
     assert status == 0, err
     return pathlib.Path(out)
@@ -126,7 +135,9 @@ def without(content: Any, *names: str) -> Any:
 
 
 def test_a_report_states_what_the_accountant_says(capsys: pytest.CaptureFixture[str]) -> None:
-    status, out, err = run(capsys, "fit", "people.csv", "--schema", "schema.json", *TINY, "--epsilon", 4, "--json")
+    status, out, err = run(
+        capsys, "fit", "people.csv", "--schema", "schema.json", *TINY, *ALONE, "--epsilon", 4, "--json"
+    )
     assert status == 0, err
     numbers = json.loads(out.splitlines()[-1])
     folder = pathlib.Path(numbers["run"])
@@ -186,7 +197,7 @@ def test_where_nobody_described_the_columns_that_is_paid_for_too(
     blind: None, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
 ) -> None:
     data = write_table(tmp_path / "many.csv", {7: EXTREME}, n=3000)
-    status, _, err = run(capsys, "fit", data, *TINY, *SEEDED, "--out", "r")
+    status, _, err = run(capsys, "fit", data, *TINY, *ALONE, *SEEDED, "--out", "r")
     assert status == 0, err
     folder = pathlib.Path("r")
     check_secret(folder)
@@ -535,3 +546,29 @@ def test_wrong_clips(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--clip must be above 0" in refused(
         capsys, "people.csv", "--schema", "schema.json", *TINY, *SEEDED, "--clip", "0"
     )
+
+
+def test_counts_come_first_and_are_paid_for(capsys: pytest.CaptureFixture[str], blind: None) -> None:
+    folder = fit(capsys, "r", *SEEDED, "--objective.counted", "0.5")
+    spent = held(folder / "ledger.json")["expenses"]
+    whats = [one["what"] for one in spent]
+    assert whats == ["counts of each column", "choice of tables", "counts of the tables", "training"]
+    assert sum(one["rho"] for one in spent[:3]) == pytest.approx(0.5 * rho_of(4.0, 1e-5), rel=0.01)
+    numbers = promised(ledger_of(Run(folder)))
+    assert 3.9 < numbers["epsilon"] <= 4
+    kind = held(folder / "model.json")["modality"]
+    assert kind["rows"] == held(folder / "ledger.json")["n"]
+    assert {tuple(table["columns"]) for table in kind["told"]} >= {(0,), (1,), (2,)}
+    status, _, err = run(capsys, "sample", folder, "-n", 50, "--out", "made.csv")
+    assert status == 0, err
+    assert main(["evaluate", str(folder), "--samples", "made.csv"]) == 0
+
+
+def test_a_start_from_public_rows_is_not_taught_anew(capsys: pytest.CaptureFixture[str], blind: None) -> None:
+    write_table(pathlib.Path("census.csv"), n=200, change={0: ("30", "M", "nurse")})
+    status, _, err = run(capsys, "fit", "census.csv", "--schema", "schema.json", *TINY, "--out", "public")
+    assert status == 0, err
+    status, _, err = run(capsys, "fit", "people.csv", "--start-from", "public", "--steps", 8, *SEEDED, "--out", "r")
+    assert status == 0, err
+    assert "learning from rows of the counts" not in err
+    assert held(pathlib.Path("r") / "model.json")["modality"]["told"] == []

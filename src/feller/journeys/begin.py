@@ -22,6 +22,7 @@ from feller.journeys.keyed import OPEN
 from feller.journeys.stand_in import check_own, stand_in
 from feller.journeys.white import with_white
 from feller.marginals.counting import Counting
+from feller.marginals.model import MarginalModel
 from feller.model import Model, load_model
 from feller.paths import Estimates
 from feller.privacy.ledger import Ledger
@@ -49,6 +50,8 @@ class Begun:
     """What a private one has spent so far."""
     frequencies: dict[str, tuple[float, ...]] | None = None
     """Noisy shares of the classes of each condition; None where the exact ones may be told."""
+    law: MarginalModel | None = None
+    """Of rows of levels, from noisy counts, which the network learns before it sees a row."""
 
 
 def begin(
@@ -111,11 +114,13 @@ def begin(
         ledger, allowance = allow(wish, recipe.objective, learned, charged)
         dataset = dataset.seen_as(recipe.modality or dataset.modality)
         return Begun(replace(asked, private=allowance), dataset, recipe, None, ledger)
-    guarded = guard(wish, dataset, learned, charged)
+    counted = 0.0 if older else getattr(recipe.objective, "counted", 0.0)
+    guarded = guard(wish, dataset, learned, charged, counted)
     dataset = guarded.dataset
     recipe, planned = plan(wish, guarded, change(find_recipe(name, _shown(name, dataset, wish), size, older)[1]))
     dataset = dataset.seen_as(recipe.modality or dataset.modality)
-    return Begun(replace(asked, private=planned), dataset, recipe, older, guarded.ledger, guarded.frequencies)
+    asked = replace(asked, private=planned)
+    return Begun(asked, dataset, recipe, older, guarded.ledger, guarded.frequencies, guarded.law)
 
 
 def _read(

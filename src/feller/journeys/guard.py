@@ -13,17 +13,21 @@ from feller.couplings import Independent
 from feller.data.found import FoundTable
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset
+from feller.data.table.crosstab import Crosstab
 from feller.data.table.mixed import as_table
 from feller.data.table.modality import Table
 from feller.data.table.private import find_domain
 from feller.data.table.schema import Schema
 from feller.errors import UsageError
 from feller.journeys.guarantee import Guarantee
+from feller.marginals.counting import SHARES, Counting
+from feller.marginals.model import MarginalModel
 from feller.objective import Bound, Objective
 from feller.paths import Estimates
+from feller.privacy.accountant import rho
 from feller.privacy.calibrate import calibrate, steps_within
 from feller.privacy.concentrated import rho_of
-from feller.privacy.expense import Expense, Gaussian
+from feller.privacy.expense import Concentrated, Expense, Gaussian
 from feller.privacy.ledger import Ledger, default_delta
 from feller.privacy.noise import Noise, source
 from feller.privacy.one_way import check_budget, one_way_sigma
@@ -90,6 +94,8 @@ class Guarded:
     """What was spent so far."""
     frequencies: dict[str, tuple[float, ...]]
     """Noisy shares of the classes of each condition."""
+    law: MarginalModel | None = None
+    """Of rows of levels, from noisy counts, where these were asked for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +133,7 @@ def find_columns(
     return schema, charged
 
 
-def guard(wish: Wish, dataset: Dataset, learned: Dataset, charged: Charged) -> Guarded:
+def guard(wish: Wish, dataset: Dataset, learned: Dataset, charged: Charged, counted: float = 0.0) -> Guarded:
     """Replace what a modality tells of its rows by what is public or noisy.
 
     Args:
@@ -135,6 +141,7 @@ def guard(wish: Wish, dataset: Dataset, learned: Dataset, charged: Charged) -> G
         dataset: What was read.
         learned: The part of it that is learned from, whose rows are protected.
         charged: What finding the columns cost.
+        counted: Share of the budget that counts of a table's columns and pairs may take; 0 counts single columns alone.
 
     Raises:
         UsageError: If epsilon or delta do not suit so many rows, or the kind of data has statistics of its rows.
@@ -143,6 +150,8 @@ def guard(wish: Wish, dataset: Dataset, learned: Dataset, charged: Charged) -> G
     n, kind = len(learned), dataset.modality
     delta = wish.chance(n)
     ledger = Ledger(charged.expenses, delta, n, charged.delta)
+    if isinstance(kind, Table) and counted:
+        return _counted(wish, dataset, kind, learned, ledger, counted)
     if isinstance(kind, Table):
         shares, cost = _shares(wish, kind, learned, delta)
         return Guarded(replace(dataset, modality=replace(kind, shares=shares)), ledger.with_(cost), {})
@@ -153,6 +162,25 @@ def guard(wish: Wish, dataset: Dataset, learned: Dataset, charged: Charged) -> G
         f"these data are {kind.called}, whose model holds statistics of the rows that no noise covers; private training"
         " takes tables with a schema (--schema), and pictures"
     )
+
+
+def _counted(wish: Wish, dataset: Dataset, kind: Table, rows: Dataset, ledger: Ledger, counted: float) -> Guarded:
+    """Count columns and pairs with noise, as a model by counts would, with a share of the budget."""
+    space = kind.by_levels().space()
+    counting = Counting(space)
+    whole = rho_of(wish.most, ledger.open)
+    share = counted * (1 - sum(map(rho, ledger.expenses)) / whole)
+    check_budget(wish.most, ledger.delta, space.counts, len(rows), share * SHARES[counting.method])
+    release = counting.release(kind.coarse(rows.values), share * whole, source(wish.unsafe_seed, "shares"))
+    for what, cost in release.expenses:
+        ledger = ledger.with_(Concentrated(what, cost))
+    shares = tuple(tuple(release.model.marginal((j,)).tolist()) for j in range(len(space.counts)))
+    told = tuple(
+        Crosstab(one.columns, tuple(one.values.shape), tuple(one.values.flatten().tolist()), one.sigma)
+        for one in release.measured
+    )
+    seen = replace(kind, shares=shares, told=told, rows=len(rows))
+    return Guarded(replace(dataset, modality=seen), ledger, {}, release.model)
 
 
 def _shares(wish: Wish, kind: Table, rows: Dataset, delta: float) -> tuple[tuple[tuple[float, ...], ...], Expense]:

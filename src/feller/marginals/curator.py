@@ -10,7 +10,7 @@ from torch import Tensor
 
 from feller.errors import InputError, UsageError
 from feller.marginals.elimination import Clique
-from feller.marginals.estimate import Measurement
+from feller.marginals.estimate import Measurement, merge
 from feller.marginals.model import MarginalModel, check_codes
 from feller.privacy.noise import Noise
 
@@ -26,6 +26,8 @@ class Release(NamedTuple):
     """What for, and its rho (zero-concentrated differential privacy)."""
     one_way: tuple[Tensor, ...]
     """Noisy counts of each column, as they were measured first."""
+    measured: tuple[Measurement, ...] = ()
+    """Noisy counts of each table, all that was measured of it put together."""
 
 
 class Curator:
@@ -49,6 +51,7 @@ class Curator:
         self.total = float(len(codes))
         self.rho = rho
         self._spent: dict[str, float] = {}
+        self._measured: list[Measurement] = []
 
     @property
     def columns(self) -> tuple[int, ...]:
@@ -69,9 +72,10 @@ class Curator:
         """Count rows in each cell, with noise of standard deviation sigma; 0 is for an infinite budget alone."""
         self._charge(what, 0.5 / sigma**2 if sigma else math.inf)
         exact = self._count(columns)
-        if not sigma:
-            return Measurement(columns, exact.double(), GRAIN)
-        return Measurement(columns, (exact + self._noise.discrete_normal(sigma, exact.shape)).double(), sigma)
+        noise = self._noise.discrete_normal(sigma, exact.shape) if sigma else 0
+        found = Measurement(columns, (exact + noise).double(), sigma or GRAIN)
+        self._measured.append(found)
+        return found
 
     def choose(
         self,
@@ -101,7 +105,7 @@ class Curator:
         """Hand over what was learned; the count of a column of one level is the number of rows."""
         alone = torch.full((1,), self.total, dtype=torch.float64)
         columns = (one_way[j].values if j in one_way else alone for j in range(len(self.counts)))
-        return Release(model, self.expenses, tuple(columns))
+        return Release(model, self.expenses, tuple(columns), merge(self._measured))
 
     def _charge(self, what: str, rho: float) -> None:
         if self.spent + rho > self.rho:

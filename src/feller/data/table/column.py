@@ -135,6 +135,10 @@ class Modelled(Column):
         """Return the level of each code; the code itself but for numbers written digit by digit."""
         return codes
 
+    def fine(self, levels: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+        """Return codes of levels, evenly drawn where a level has several."""
+        return levels
+
 
 def check_words(name: str, words: Sequence[str], what: str) -> None:
     """Refuse words that are no cells, or two that are the same.

@@ -17,7 +17,9 @@ from feller.data.arrays import write_arrays
 from feller.data.found import Found, FoundTable, expect
 from feller.data.modality import Dataset, Modality, Write
 from feller.data.table.coding import completed, decode, encode, partly_known
+from feller.data.table.crosstab import Crosstab, weights_within
 from feller.data.table.detect import detect
+from feller.data.table.exchange import exchanged
 from feller.data.table.frames import write_cells
 from feller.data.table.numerical import Numerical
 from feller.data.table.picture import bars
@@ -48,11 +50,18 @@ class Table(Modality):
     schema: Schema
     shares: tuple[tuple[float, ...], ...] = ()
     """Share of the rows that has each level of each modelled column, exact or noisy; empty where nobody counted."""
+    told: tuple[Crosstab, ...] = ()
+    """Noisy counts of levels of few columns together, to which rows that are drawn are fitted; empty where none are."""
+    rows: int = 0
+    """That were counted for these."""
 
     def __post_init__(self) -> None:
         right = [len(column.coarse_names) for column in self.schema.modelled]
         if self.shares and [len(each) for each in self.shares] != right:
             raise InputError(f"expected shares of {right} levels, got {[len(each) for each in self.shares]}")
+        for table in self.told:
+            if table.levels != tuple(right[j] for j in table.columns):
+                raise InputError(f"expected counts of {right} levels, got {table.levels} of columns {table.columns}")
 
     @property
     def conditions(self) -> dict[str, tuple[str, ...]]:
@@ -106,6 +115,9 @@ class Table(Modality):
         Raises:
             UsageError: If none are.
         """
+        if self.told:
+            levels = self.coarse(values)
+            return values[exchanged(levels, weights_within(levels, self.told, float(self.rows)), n, draws)]
         if not self.shares:
             return super().taken(values, n, draws)
         return values[raked(self.coarse(values), self.shares, n, draws)]
@@ -221,6 +233,12 @@ class Table(Modality):
         rooms = [len(column.coarse_names) for column in self.schema.modelled]
         counted = [levels[:, j].bincount(minlength=room).double() / n for j, room in enumerate(rooms)]
         return replace(self, shares=tuple(tuple(share.tolist()) for share in counted))
+
+    def from_levels(self, levels: Int64[Tensor, "n k"], draws: Draws) -> Int64[Tensor, "n k"]:
+        """Return rows of such levels; numbers that are written digit by digit are drawn evenly within theirs."""
+        u = draws.at("within").uniform(levels.shape, torch.float64).numpy()
+        columns = zip(self.schema.modelled, levels.cpu().numpy().T, u.T, strict=True)
+        return torch.from_numpy(np.stack([column.fine(own, within) for column, own, within in columns], 1))
 
     def by_levels(self) -> "Table":
         """Return the same with a code for each level: numbers that were written digit by digit have those of bins."""

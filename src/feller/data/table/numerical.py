@@ -98,6 +98,14 @@ class Numerical(Modelled):
         levels = [self.levels.code(int(number) + self.levels.starts[0]) for number in numbers]
         return np.array([self.levels.count if level is None else level for level in levels], dtype=np.int64)[back]
 
+    def fine(self, levels: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+        """Return the level, or, where numbers are written digit by digit, one of its numbers."""
+        if not self.digits:
+            return levels
+        codes, there = np.full(len(levels), self.own_count, dtype=np.int64), levels < self.levels.count
+        codes[there] = self.levels.draw(levels[there], uniforms[there].clip(0, 1 - 2**-53)) - self.levels.starts[0]
+        return codes
+
     @property
     def told(self) -> str:
         """The bounds."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from feller.draws import Draws
@@ -36,6 +36,11 @@ def raked(codes: Int64[Tensor, "m k"], shares: Sequence[Sequence[float]], n: int
                 factors = (own / found.clamp(min=1e-12)).clamp(1 / FARTHEST, FARTHEST)
                 weights = weights * factors[column]
         weights = weights / weights.sum()
+    return in_steps(codes, weights, n, draws)
+
+
+def in_steps(codes: Int64[Tensor, "m k"], weights: Float64[Tensor, " m"], n: int, draws: Draws) -> Int64[Tensor, " n"]:
+    """Return n of m sorted rows, in equal steps along the sum of their weights, shuffled; see `raked`."""
     generator = draws.at("rows").shared()
     begin = torch.rand((), dtype=torch.float64, generator=generator).to(codes.device)
     steps = (torch.arange(n, dtype=torch.float64, device=codes.device) + begin) / n

@@ -60,12 +60,7 @@ class Ruler:
         if levels is None:
             levels = np.searchsorted(self._edges[1:-1], u, side="right")
             u = (u - self._edges[levels]) / np.diff(self._edges)[levels]
-        if not self._is_written_out:
-            return levels
-        codes = np.full(len(levels), self.column.own_count, dtype=np.int64)
-        there, bins = levels < self.column.levels.count, self.column.levels
-        codes[there] = bins.draw(levels[there], u[there].clip(0, 1 - 2**-53)) - bins.starts[0]
-        return codes
+        return self.column.fine(levels, u)
 
 
 def within(bins: Bins, numbers: Int64[np.ndarray, " n"], levels: Int64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:

@@ -1,0 +1,67 @@
+"""Weights of a row model that begin where noisy counts end: learned from rows that are drawn from their law.
+
+The counts are paid for, so such rows tell nothing more of anybody, and as many steps as one likes cost nothing.
+Source: "DP-2Stage", 2024, arXiv 2412.02467, for two stages; there, the rows of the first are unrelated to the
+private ones.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor, nn
+
+from feller.draws import Draws
+from feller.errors import UsageError
+from feller.objective import Batch, Objective
+from feller.train.engine import Engine
+from feller.train.loop import check_finite, make_learner, train
+from feller.train.optimiser import Training
+
+STEPS, BATCH = 400, 256
+DECAY, AVERAGE = 0.5, 0.99
+"""Long decay: the law has learned the noise of its counts, and a network that follows it that far is worse."""
+ROWS = 100_000
+"""That are drawn from the law."""
+
+
+def rehearse(
+    network: nn.Module,
+    objective: Objective,
+    tokens: Int64[Tensor, "m places"],
+    training: Training,
+    draws: Draws,
+    here: Engine,
+    tell: Callable[[float], None] = lambda share: None,
+) -> None:
+    """Train a new network on made rows, in place; its weights become their running average.
+
+    Args:
+        network: As it was built.
+        objective: What it will learn of the real rows.
+        tokens: Of rows drawn from a law that was paid for, such as `ROWS` of a release; never of real ones.
+        training: Of the real rows, whose rate is taken; sizes and steps are those above.
+        draws: Source of the batches.
+        here: Device and processes.
+        tell: Hears the share that is done.
+
+    Raises:
+        UsageError: If there are no rows.
+        InputError: If the loss stops being finite.
+    """
+    if not len(tokens):
+        raise UsageError(f"expected rows to begin with, got none; draw {ROWS:,} from the law of the counts")
+    plan = replace(
+        training, steps=STEPS, minutes=None, batch=BATCH, micro_batch=None, decay=DECAY, average=AVERAGE, replay=1
+    )
+
+    def some(step: int, rows: slice) -> Batch:
+        which = torch.randint(len(tokens), (BATCH,), generator=draws.at("rehearsal", step).shared())
+        return {"x_1": tokens[which[rows]], "given": {}}
+
+    learner = make_learner(network, plan)
+    for report in train(learner, objective, some, plan, draws=draws.named("rehearsal"), engine=here):
+        check_finite(report)
+        tell(report.share)
+    network.load_state_dict(learner.averaged(), strict=False)

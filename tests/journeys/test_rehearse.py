@@ -1,0 +1,61 @@
+"""A network that rehearsed holds the law of the rows that it saw, whatever it held before."""
+
+import pytest
+import torch
+from jaxtyping import Float64, Int64
+from torch import Tensor
+
+from feller.draws import Draws
+from feller.errors import UsageError
+from feller.journeys.rehearse import rehearse
+from feller.marginals import MarginalModel
+from feller.networks.rows import RowNetwork, RowTransformer
+from feller.row_likelihood import RowLikelihood
+from feller.spaces.rows import Rows, Single
+from feller.train.engine import engine
+from feller.train.optimiser import Training
+
+COUNTS = (3, 2, 4)
+SPACE = Rows(tuple(Single(count) for count in COUNTS))
+TRAINING = Training(lr=1e-2, warmup=20, clip=1e6, batch=1024, steps=150)
+
+
+def law() -> MarginalModel:
+    """A chain in which each column leans strongly on the one before."""
+    generator = torch.Generator().manual_seed(0)
+    tables = [2 * torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((3, 2), (2, 4))]
+    return MarginalModel(COUNTS, ((0, 1), (1, 2)), tuple(tables), 1.0)
+
+
+def every_row() -> Int64[Tensor, "24 3"]:
+    return torch.cartesian_prod(*(torch.arange(count) for count in COUNTS))
+
+
+def network() -> RowNetwork:
+    return RowTransformer(SPACE, width=16, depth=1, heads=2).build((3,), {}, Draws(0))
+
+
+@torch.no_grad()
+def apart(made: RowNetwork) -> Float64[Tensor, ""]:
+    """Return the Kullback-Leibler divergence of the network's law from the chain, exactly, in nats."""
+    codes = every_row()
+    true = law().log_likelihood(codes)
+    told = -RowLikelihood(SPACE, 0.0).loss(made, {"x_t": codes, "t": torch.zeros(len(codes)), "given": {}}).double()
+    return (true.exp() * (true - told)).sum()
+
+
+def test_the_law_is_learned_and_two_rehearsals_are_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("feller.journeys.rehearse.STEPS", 120)
+    rows = law().draw(50_000, Draws(1))
+    first, second = network(), network()
+    before = apart(first).item()
+    for one in (first, second):
+        rehearse(one, RowLikelihood(SPACE, 0.0), rows, TRAINING, Draws(2), engine())
+    assert before > 0.5
+    assert apart(first).item() < 0.01
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+def test_no_rows_are_refused() -> None:
+    with pytest.raises(UsageError, match="rows to begin with"):
+        rehearse(network(), RowLikelihood(SPACE, 0.0), every_row()[:0], TRAINING, Draws(0), engine())
