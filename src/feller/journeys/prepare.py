@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 
 from feller.data.batches import batches, shuffled
-from feller.data.modality import Dataset, Modality
+from feller.data.modality import Dataset
 from feller.data.table.modality import Table
 from feller.draws import Draws
 from feller.errors import InputError, UsageError
@@ -15,13 +15,11 @@ from feller.journeys.begin import Begun
 from feller.journeys.guarantee import Guarantee
 from feller.journeys.learn import Prepared
 from feller.journeys.privately import privately
-from feller.journeys.rehearse import ROWS, rehearse
+from feller.journeys.rehearse import teach
 from feller.journeys.stand_in import check_apart
 from feller.journeys.tell import Tell
-from feller.marginals.model import MarginalModel
 from feller.model import Model
 from feller.networks.architecture import parameters
-from feller.networks.average import Average
 from feller.recipes import Recipe
 from feller.record import to_data
 from feller.run import Run
@@ -81,22 +79,19 @@ def prepare(run: Run, begun: Begun, here: Engine) -> Prepared:
             f"{run.ledger} is missing, so nobody knows what this run has spent; bring it back, or start a new run"
         )
     ready = privately(run, ready, asked.private, begun.ledger, training_data, here)
-    if begun.law is None:
+    law, kind = begun.law, training_data.modality
+    if law is None or not isinstance(kind, Table):
         return ready
-    return replace(ready, feed=lambda tell: _taught(ready, begun.law, training_data.modality, here, tell))
 
+    def taught(tell: Tell) -> Batches:
+        if not learner.step:
+            tell.task("learning from rows of the counts")
+            lessons = Draws(asked.seed).named("rehearsal")
+            teach(learner, objective, kind, law, recipe.train, lessons, here, tell.progress)
+            tell.done()
+        return ready.feed(tell)
 
-def _taught(ready: Prepared, law: MarginalModel | None, kind: Modality, here: Engine, tell: Tell) -> Batches:
-    """Teach a new network the law of noisy counts, by rows that are drawn from it, before it sees a real one."""
-    learner = ready.learner
-    if law is not None and isinstance(kind, Table) and not learner.step:
-        tell.task("learning from rows of the counts")
-        draws = Draws(ready.seed).named("rehearsal")
-        rows = kind.encode(kind.from_levels(law.draw(ROWS, draws.named("law")), draws))
-        rehearse(learner.network, ready.objective, rows, ready.training, draws, here, tell.progress)
-        learner.average = Average(learner.network, ready.training.average)
-        tell.done()
-    return ready.feed(tell)
+    return replace(ready, feed=taught)
 
 
 def _feed(data: Dataset, recipe: Recipe, older: Model | None, draws: Draws, tell: Tell) -> Batches:

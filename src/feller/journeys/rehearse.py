@@ -12,11 +12,14 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
 
+from feller.data.table.modality import Table
 from feller.draws import Draws
 from feller.errors import UsageError
+from feller.marginals.model import MarginalModel
+from feller.networks.average import Average
 from feller.objective import Batch, Objective
 from feller.train.engine import Engine
-from feller.train.loop import check_finite, make_learner, train
+from feller.train.loop import Learner, check_finite, make_learner, train
 from feller.train.optimiser import Training
 
 STEPS, BATCH = 400, 256
@@ -24,6 +27,33 @@ DECAY, AVERAGE = 0.5, 0.99
 """Long decay: the law has learned the noise of its counts, and a network that follows it that far is worse."""
 ROWS = 100_000
 """That are drawn from the law."""
+
+
+def teach(
+    learner: Learner,
+    objective: Objective,
+    kind: Table,
+    law: MarginalModel,
+    training: Training,
+    draws: Draws,
+    here: Engine,
+    tell: Callable[[float], None] = lambda share: None,
+) -> None:
+    """Teach a new network the law of noisy counts before it sees a real row; its average begins there, too.
+
+    Args:
+        learner: Before its first step.
+        objective: What it will learn of the real rows.
+        kind: Of the table.
+        law: Of levels, that was paid for.
+        training: Of the real rows.
+        draws: Source of the rows and the batches.
+        here: Device and processes.
+        tell: Hears the share that is done.
+    """
+    rows = kind.encode(kind.from_levels(law.draw(ROWS, draws.named("law")), draws))
+    rehearse(learner.network, objective, rows, training, draws, here, tell)
+    learner.average = Average(learner.network, training.average)
 
 
 def rehearse(

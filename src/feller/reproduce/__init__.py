@@ -10,6 +10,7 @@ from feller.reproduce.flow_matching_guide import flow_matching_guide
 from feller.reproduce.generator_matching import generator_matching
 from feller.reproduce.gsbm import gsbm
 from feller.reproduce.kinetic_optimal import kinetic_optimal
+from feller.reproduce.private_tables import private_tables
 
 Reproduction = Callable[[bool, pathlib.Path | None, str], Iterator[Claim]]
 """(quick, folder of larger data, part of the names of tests) -> claims, each as it is tested."""
@@ -20,4 +21,5 @@ PAPERS: dict[str, Reproduction] = {
     "adjoint-matching": adjoint_matching,
     "d-flow": d_flow,
     "gsbm": gsbm,
+    "private-tables": private_tables,
 }

@@ -7,14 +7,23 @@ from dataclasses import replace
 from feller.data.batches import batches
 from feller.data.modality import Dataset
 from feller.draws import Draws
+from feller.gradient import Gradient
 from feller.model import Model
 from feller.recipes.recipe import Recipe
 from feller.train.engine import engine
-from feller.train.loop import Learner, make_learner, train
+from feller.train.loop import Batches, Learner, make_learner, train
 
 
 def fit_recipe(
-    recipe: Recipe, data: Dataset, steps: int | None, seed: int, after: Callable[[Learner], None] = lambda learner: None
+    recipe: Recipe,
+    data: Dataset,
+    steps: int | None,
+    seed: int,
+    after: Callable[[Learner], None] = lambda learner: None,
+    *,
+    before: Callable[[Learner], None] = lambda learner: None,
+    feed: Batches | None = None,
+    gradient: Gradient | None = None,
 ) -> Model:
     """Train a recipe's network on data; its weights are the average.
 
@@ -24,13 +33,17 @@ def fit_recipe(
         steps: How long; None for the minutes of the recipe.
         seed: Of all randomness.
         after: Called after each step.
+        before: Called before the first.
+        feed: Gives each step its examples; by default the data in batches.
+        gradient: How losses become gradients; the mean by default.
     """
     data = data if recipe.modality is None else data.seen_as(recipe.modality)
     objective, training = recipe.objective, replace(recipe.train, steps=steps)
     about = recipe.describe(data)
     learner = make_learner(about.build(Draws(seed)), training)
-    feed = batches(data, training.batch, Draws(seed))
-    for _ in train(learner, objective, feed, training, draws=Draws(seed), engine=engine()):
+    before(learner)
+    feed = feed or batches(data, training.batch, Draws(seed))
+    for _ in train(learner, objective, feed, training, draws=Draws(seed), engine=engine(), gradient=gradient):
         after(learner)
     learner.average.copy_to(learner.network)
     return Model(about, learner.network.eval())
