@@ -18,6 +18,7 @@ COMMANDS = {
     "tune": ("Tune", "Change a model so that it does what is wished for."),
     "bridge": ("Bridge", "Join two populations, or more, by paths that cost least."),
     "evaluate": ("Evaluate", "Compare samples with real data, and write the report."),
+    "audit": ("Audit", "Say what could be learned about single rows from a run."),
     "data": ("Data", "List the examples inside the package, or look into data."),
     "reproduce": ("Reproduce", "Test a paper's claims at laptop scale."),
 }

@@ -16,7 +16,7 @@ FORMAT = 1
 """Version of the folder's form; a reader refuses a later one."""
 OURS = (
     *("recipe.json", "model.json", "state.json", "report.json", "report.html", "metrics.jsonl", "preview.png", "lock"),
-    "ledger.json",
+    *("ledger.json", "exposure.safetensors"),
     *("paths.npz", "paths.csv", "pairs.npz", "pairs.csv"),
     *(f"{name}.safetensors" for name in ("weights", "average", "state", "judge", "base")),
 )
@@ -95,6 +95,11 @@ class Run:
         place = self.path / "spent" / str(last + 1)
         place.mkdir(parents=True)
         return Run(place)
+
+    @property
+    def exposure(self) -> pathlib.Path:
+        """What a private training told about some rows; for whoever holds them."""
+        return self.path / "exposure.safetensors"
 
     @property
     def preview(self) -> pathlib.Path:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from feller.commands.arguments import DataPlace, Names, Real, Text, Whole, change_fields, check_names
+from feller.commands.arguments import DataPlace, Names, Real, Text, Whole, Words, change_fields, check_names
 from feller.errors import UsageError
 
 if TYPE_CHECKING:
@@ -63,6 +63,8 @@ class Fit:
     clip: Text = None
     """Longest gradient of one row in private training, 1 by default; or adaptive, which follows the middle of their
     lengths by a noisy count."""
+    audit: Words = ()
+    """fisher=ROWS keeps account of what each step of private training tells about so many rows, for `feller audit`."""
     unsafe_seed: Whole = None
     """Draw private noise from a seed, so that it can be repeated, and taken away by whoever knows it: for tests."""
     start_from: Text = None
@@ -95,6 +97,15 @@ class Fit:
             unsafe_seed=self.unsafe_seed,
         )
 
+    def _watched(self) -> int:
+        """Return how many rows are watched."""
+        if not self.audit:
+            return 0
+        kind, _, count = self.audit[0].partition("=")
+        if len(self.audit) > 1 or kind != "fisher" or not count.isdecimal():
+            raise UsageError(f"--audit takes fisher=ROWS, such as fisher=64, got {' '.join(self.audit)}")
+        return int(count)
+
     def run(self, words: list[str]) -> dict[str, Any]:
         """Do it; `words` set fields of the recipe."""
         from feller.commands.terminal import show, speaker
@@ -125,6 +136,7 @@ class Fit:
             target=self.target,
             schema=self.schema,
             wish=self._wish(),
+            watched=self._watched(),
             start_from=self.start_from,
             change=change,
             resume=self.resume,

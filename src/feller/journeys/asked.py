@@ -57,6 +57,8 @@ class Asked:
     """File that says what is public about a table, where one was given."""
     private: Guarantee | Allowance | None = None
     """What privacy was planned, where that was asked."""
+    watched: int = 0
+    """Rows of which a private training keeps account."""
     target: tuple[str, ...] = ()
     """What is to be told of the data, where that was asked."""
     start_from: str | None = None

@@ -48,6 +48,7 @@ def fit(
     start_from: str | None = None,
     schema: str | None = None,
     wish: Wish | None = None,
+    watched: int = 0,
     change: Callable[[Recipe], Recipe] = lambda recipe: recipe,
     resume: bool = False,
     overwrite: bool = False,
@@ -71,6 +72,7 @@ def fit(
         start_from: Run of an older model whose weights are the first, and from which some recipes learn.
         schema: File that says what is public about a table; by default it is guessed, or found privately.
         wish: Privacy of each row; none by default.
+        watched: Rows of which a private training keeps account, of what each step tells about them.
         change: Last word on the recipe, such as other steps or rates.
         resume: Go on with the run in `out`.
         overwrite: Replace the run in `out`.
@@ -117,6 +119,7 @@ def fit(
             target=target,
             start_from=start_from,
             schema=schema,
+            watched=watched,
         )
         with search.kept(run, writes=here.is_first):
             begun = begin(wanted, wish, change, search.paid)

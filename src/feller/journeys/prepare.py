@@ -12,6 +12,7 @@ from feller.draws import Draws
 from feller.errors import InputError, UsageError
 from feller.journeys.asked import parts
 from feller.journeys.begin import Begun
+from feller.journeys.exposed import check_watched
 from feller.journeys.guarantee import Guarantee
 from feller.journeys.learn import Prepared
 from feller.journeys.privately import privately
@@ -73,12 +74,16 @@ def prepare(run: Run, begun: Begun, here: Engine) -> Prepared:
         again=f"feller fit --resume {own}--out {shlex.quote(str(run.path))}",
     )
     if not isinstance(asked.private, Guarantee):
+        if asked.watched:
+            check_watched(asked.watched, training_data, learner.network, asked.private)
         return ready
     if begun.ledger is None:
         raise InputError(
             f"{run.ledger} is missing, so nobody knows what this run has spent; bring it back, or start a new run"
         )
-    ready = privately(run, ready, asked.private, begun.ledger, training_data, here)
+    if asked.watched:
+        check_watched(asked.watched, training_data, learner.network, asked.private)
+    ready = privately(run, ready, asked.private, begun.ledger, training_data, here, asked.watched, asked.seed)
     law, kind = begun.law, training_data.modality
     if law is None or not isinstance(kind, Table):
         return ready

@@ -5,6 +5,8 @@ from dataclasses import replace
 
 from feller.data.modality import Dataset
 from feller.errors import InputError
+from feller.gradient import Gradient
+from feller.journeys.exposed import keep, watch_of
 from feller.journeys.guarantee import Guarantee
 from feller.journeys.learn import Prepared
 from feller.journeys.purse import Purse
@@ -13,6 +15,7 @@ from feller.privacy.gradient import Private
 from feller.privacy.ledger import Ledger
 from feller.privacy.noise import Noise, source
 from feller.privacy.sampling import poisson_batches
+from feller.privacy.watched import Watched
 from feller.run import Run
 from feller.train.engine import Engine
 from feller.train.loop import Report
@@ -23,7 +26,16 @@ SEED = 32
 """Bytes of the seed of what rows meet: as many as a key of the noise has."""
 
 
-def privately(run: Run, ready: Prepared, planned: Guarantee, ledger: Ledger, rows: Dataset, here: Engine) -> Prepared:
+def privately(
+    run: Run,
+    ready: Prepared,
+    planned: Guarantee,
+    ledger: Ledger,
+    rows: Dataset,
+    here: Engine,
+    watched: int = 0,
+    seed: int = 0,
+) -> Prepared:
     """Return the training with gradients of single rows cut and noised, and batches that are paid for.
 
     What a row meets, such as its source point, follows from its place in the batch, and so from the other rows; the
@@ -36,6 +48,8 @@ def privately(run: Run, ready: Prepared, planned: Guarantee, ledger: Ledger, row
         ledger: What was spent so far.
         rows: What is learned from.
         here: Device and processes.
+        watched: Rows of which account is kept.
+        seed: Chooses them, and what they meet in that account.
     """
     purse = Purse(run, ledger, planned, writes=here.is_first)
 
@@ -44,17 +58,27 @@ def privately(run: Run, ready: Prepared, planned: Guarantee, ledger: Ledger, row
 
     data = {"x_1": rows.values, "given": rows.given}
     draw = poisson_batches(data, planned.batch, noise("batches"), rows.modality.encode)
+    gradient: Gradient = Private(sigma=planned.sigma, clip=_clip(planned), noise=noise("training"), rank=here.rank)
+    close = purse.close
+    if watched and isinstance(gradient, Private) and here.is_first:
+        watch, which = watch_of(run, watched, rows, ready.objective, planned, seed, here.device)
+        gradient = Watched(inner=gradient, watch=watch)
+
+        def close() -> None:
+            purse.close()
+            keep(run, which, watch.leakage)
+
     return replace(
         ready,
         seed=int.from_bytes(noise("examples").take(SEED)),
         feed=lambda tell: purse.batches(draw),
-        gradient=Private(sigma=planned.sigma, clip=_clip(planned), noise=noise("training"), rank=here.rank),
+        gradient=gradient,
         summary=f"{ready.summary}; epsilon {planned.epsilon:g} at delta {planned.delta:.3g}",
         check=_check,
         tells_loss=False,
         spent=lambda: purse.empty,
         open=lambda: purse.open(ready.learner.step),
-        close=purse.close,
+        close=close,
     )
 
 

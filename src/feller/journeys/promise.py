@@ -11,8 +11,9 @@ from feller.privacy.ledger import Ledger
 
 OWNER = (
     "This page and its numbers were measured on the rows themselves, and are not covered by the guarantee: they are"
-    " for the owner of the rows, and so is judge.safetensors, where there is one. What may be given away are samples,"
-    " and the model: model.json, average.safetensors, weights.safetensors, state.safetensors, ledger.json, recipe.json."
+    " for the owner of the rows, and so are judge.safetensors and exposure.safetensors, where they are. What may be"
+    " given away are samples, and the model: model.json, average.safetensors, weights.safetensors, state.safetensors,"
+    " ledger.json, recipe.json."
 )
 EXPLAIN = {
     "epsilon": "What was spent: one row changes how likely anything is that is told by a factor of e^epsilon at most.",

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from xml.etree.ElementTree import Element
 
 from feller.report.html import Child, element, section
-from feller.report.measures import Measure, Numbers, joins, leading, measure, real, tells, why_missing
+from feller.report.measures import Measure, Numbers, audits, joins, leading, measure, real, tells, why_missing
 from feller.report.wording import MISSING, Number, capital, is_number, sentence
 
 GREY = "Grey is what real data reach when they are measured in the same way, which is as good as one can hope for."
@@ -30,6 +30,8 @@ def _judged(numbers: Numbers) -> str:
     """Say what the numbers are to tell."""
     if tells(numbers):
         return "right the answers are"
+    if audits(numbers):
+        return "much single rows show"
     return "good the bridge is" if joins(numbers) else "good the samples are"
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from feller.evaluate.comparison import TRAINED
-from feller.report import table_measures
+from feller.report import attack_measures, table_measures
 from feller.report.reading import HELD_OUT, Measure
 from feller.report.wording import Number, duration, is_number, number
 
@@ -110,6 +110,7 @@ MEASURES = {
     "trigram_distance": Measure("unlike triples of characters", "trigram_floor", is_share=True),
     **_share("passages from the training text", "copied", "unseen text"),
     **table_measures.MEASURES,
+    **attack_measures.MEASURES,
     "straightness": Measure("straightness", real="a straight line", level=1.0),
     "bits_per_token": Measure("code length", unit="bits per token"),
 }
@@ -184,6 +185,11 @@ def joins(numbers: Numbers) -> bool:
     return "objective" in numbers
 
 
+def audits(numbers: Numbers) -> bool:
+    """Tell whether the numbers are of an audit, instead of samples."""
+    return "loss_auc" in numbers or "mse_bound" in numbers
+
+
 def real(kind: Measure, numbers: Numbers) -> str:
     """Say what real data a number stands beside: floors of training data are called so."""
     of_training = kind.floor.endswith("_floor") and numbers.get("compared_with") == TRAINED
@@ -196,7 +202,9 @@ def leading(numbers: Numbers) -> list[str]:
     return [
         name
         for name, value in numbers.items()
-        if name not in floors and name not in (*FACTS, *table_measures.ASIDE) and not isinstance(value, str)
+        if name not in floors
+        and name not in (*FACTS, *table_measures.ASIDE, *attack_measures.ASIDE)
+        and not isinstance(value, str)
     ]
 
 

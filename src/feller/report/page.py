@@ -14,6 +14,7 @@ from feller.record import replace_file, write_json
 from feller.report import sections, tables
 from feller.report.cards import key_numbers
 from feller.report.curve import Curve
+from feller.report.grid import Grid, drawn
 from feller.report.html import element, render, section
 from feller.report.measures import Numbers, facts
 from feller.report.pictures import Picture
@@ -36,6 +37,8 @@ class Findings:
     """ISO date, or date and time."""
     unfinished: str = ""
     """Why the run is not complete, how far it came and how to go on; empty if it is complete."""
+    said: str = ""
+    """The one sentence on top; by default that which the numbers give."""
     judged: str = ""
     """Which samples were looked at, and beside which real data."""
     numbers: Numbers = field(default_factory=dict)
@@ -62,6 +65,8 @@ class Findings:
     """Captions and pictures: the samples first, real data next."""
     seen: str = sections.SAMPLES
     """Heading of the pictures."""
+    grids: Sequence[Grid] = ()
+    """Tables, below the pictures."""
     next_steps: Sequence[tuple[str, str]] = ()
     """Commands, quoted for a shell, and what they do."""
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -90,8 +95,14 @@ def write_report(folder: pathlib.Path, findings: Findings, name: str = "report")
 
 def record(findings: Findings) -> dict[str, Any]:
     """Return what report.json holds; numbers that are not finite are null there."""
-    names = [one.name for one in fields(findings) if one.name not in ("pictures", "seen", "curve")]
-    return {"verdict": verdict(findings.numbers), **{name: _plain(getattr(findings, name)) for name in names}}
+    names = [one.name for one in fields(findings) if one.name not in ("pictures", "seen", "curve", "said", "grids")]
+    tables = {grid.title: _plain(grid.plain()) for grid in findings.grids}
+    plain = {name: _plain(getattr(findings, name)) for name in names}
+    return {"verdict": _verdict(findings), **plain, **({"tables": tables} if tables else {})}
+
+
+def _verdict(findings: Findings) -> str:
+    return findings.said or verdict(findings.numbers)
 
 
 def page(findings: Findings) -> str:
@@ -105,6 +116,7 @@ def page(findings: Findings) -> str:
             sections.promise(findings.promise, findings.spent, findings.beware) if findings.promise else None,
             key_numbers(numbers, explanations, missing),
             sections.pictures(findings.pictures, findings.seen),
+            *map(drawn, findings.grids),
             None if findings.curve is None else sections.loss_curve(findings.curve, findings.loss_unit),
             sections.next_steps(findings.next_steps) if findings.next_steps else None,
             sections.notes(findings.notes),
@@ -143,7 +155,7 @@ def _header(findings: Findings) -> Element:
         "header",
         None,
         element("h1", None, findings.title),
-        element("p", {"class": "verdict"}, verdict(findings.numbers)),
+        element("p", {"class": "verdict"}, _verdict(findings)),
         about if when is not None or run else None,
         element("p", {"class": "about"}, "Made by ", command),
         element("p", {"class": "about"}, findings.judged) if findings.judged else None,

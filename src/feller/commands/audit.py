@@ -1,0 +1,79 @@
+"""feller audit."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from feller.commands.arguments import Real, RunPlace, Text, Whole
+from feller.errors import UsageError
+
+CALCULATOR = "calculator"
+"""The word that is no run."""
+PLAN = ("noise", "rate", "steps", "delta")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """Say what could be learned about single rows from RUN, the newest by default, and what bounds it.
+
+    `feller audit calculator --noise 1.1 --rate 0.01 --steps 10000 --delta 1e-6` needs no run.
+    """
+
+    deep: ClassVar[str] = ""
+
+    folder: RunPlace = None
+    """The run folder; or calculator, for a plan."""
+    data: Text = None
+    """The rows that the run learned from; by default where the fit found them."""
+    show: int = 10
+    """So many of the most exposed rows."""
+    noise: Real = None
+    """Of the calculator: deviation of the noise of a step, in clip norms."""
+    rate: Real = None
+    """Of the calculator: chance of a row to be in a step."""
+    steps: Whole = None
+    """Of the calculator: steps."""
+    delta: Real = None
+    """Of the calculator: chance that epsilon does not cover; by default 1e-5."""
+    seed: int = 0
+    """Of all randomness."""
+    code: Text = None
+    """File of your own that defines what the run's model is made of."""
+    json: bool = False
+    """Print the numbers as one JSON object, last on standard output."""
+
+    def run(self, words: list[str]) -> dict[str, Any]:
+        """Do it."""
+        if self.folder == CALCULATOR:
+            return self._calculate()
+        given = [name for name in PLAN if getattr(self, name) is not None]
+        if given:
+            raise UsageError(f"--{given[0]} belongs to `feller audit {CALCULATOR}`; a run has a ledger of its own")
+        from feller.commands.folder import find
+        from feller.commands.terminal import show, speaker
+        from feller.journeys.audit import audit
+
+        tell = speaker()
+        run = find(self.folder, self.code, tell)
+        numbers = audit(
+            run,
+            data=self.data,
+            shown=self.show,
+            seed=self.seed,
+            tell=tell,
+        )
+        show(numbers, tell)
+        return {"run": str(run.path), **numbers}
+
+    def _calculate(self) -> dict[str, Any]:
+        """Answer without a run."""
+        from feller.commands.terminal import show, speaker
+        from feller.journeys.calculate import bounds, plan, words
+
+        if self.data is not None:
+            raise UsageError(f"--data is about a run; the calculator takes --{', --'.join(PLAN)}")
+        found = bounds((plan(self.noise, self.rate, self.steps),), 1e-5 if self.delta is None else self.delta)
+        tell = speaker()
+        show(found, tell)
+        for line in words(found):
+            tell.say(line)
+        return found

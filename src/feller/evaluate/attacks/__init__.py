@@ -1,0 +1,1 @@
+"""What somebody could learn of the training data from a model: attacks, to be set beside what bounds them."""

@@ -1,0 +1,145 @@
+"""Attacks on a run that is there: what they reach, whatever is promised."""
+
+from dataclasses import asdict, dataclass
+
+import torch
+
+from feller.data import Backbones, Crystals, Molecules, Proteins
+from feller.data.modality import Dataset
+from feller.data.table.mixed import as_table
+from feller.data.table.modality import Table
+from feller.draws import Draws
+from feller.evaluate.attacks.attribute import by_column
+from feller.evaluate.attacks.copying import copied
+from feller.evaluate.attacks.membership import by_density, losses
+from feller.evaluate.attacks.scores import Told, told
+from feller.evaluate.comparison import LEAST, pick
+from feller.journeys.tell import Tell
+from feller.model import Model
+from feller.objective import Objective
+from feller.paths import AnyOrder, Graphical
+from feller.privacy.expense import Expense
+from feller.privacy.rero import rero
+from feller.report.exposure import Guess
+
+MOST = 5_000
+"""Members, and others, that are told apart."""
+SAMPLES = 5_000
+TURNED = (Backbones, Crystals, Molecules, Proteins)
+"""Kinds whose parts have no order, or that may be turned, so that numbers cannot be set beside each other."""
+
+
+@dataclass(frozen=True, eq=False)
+class Attacked:
+    """What was tried, and what came of it."""
+
+    numbers: dict[str, float | None]
+    guesses: tuple[Guess, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What was not tried, and why."""
+
+
+def attack(
+    model: Model,
+    objective: Objective | None,
+    train: Dataset,
+    held_out: Dataset,
+    expenses: tuple[Expense, ...],
+    delta: float,
+    draws: Draws,
+    tell: Tell,
+) -> Attacked:
+    """Try what needs nothing but the model, its samples, and the data.
+
+    Args:
+        model: That is attacked.
+        objective: What it was trained by; None where that needs a teacher that is not here.
+        train: What it learned from.
+        held_out: Others of the same law.
+        expenses: What was spent, for the bounds of guesses.
+        delta: Of the guarantee, for what attacks prove.
+        draws: Source of all randomness.
+        tell: Hears how it goes.
+    """
+    notes, numbers = [], dict[str, float | None]()
+    tell.task("sampling")
+    samples = model.sample(min(SAMPLES, max(len(train), 2)), draws=draws.named("samples"), tell=tell.progress)
+    tell.done()
+    made, seen, unseen = (as_table(data) for data in (samples, train, held_out))
+    if isinstance(seen.modality, TURNED):
+        notes.append(f"copies are not looked for among {seen.modality.called}, whose report has distances of its own")
+    else:
+        tell.task("looking for copies")
+        numbers |= _copying(made, seen, unseen, draws.named("copies"))
+        tell.done()
+    if len(held_out) < LEAST:
+        notes.append(f"{len(held_out):,} examples are held out, fewer than {LEAST}: nobody can be told from others")
+        return Attacked(numbers, notes=tuple(notes))
+    members, others = (pick(data, MOST, draws.named(name)) for data, name in ((train, "members"), (held_out, "others")))
+    if objective is None:
+        notes.append(
+            "the loss of this model needs the older model that it learned from, and is not used to tell members"
+        )
+    else:
+        tell.task("telling members by losses")
+        seen_loss, unseen_loss = (
+            losses(model.network, objective, data, draws.named("loss")) for data in (members, others)
+        )
+        numbers |= _named("loss", told(-seen_loss, -unseen_loss, delta))
+        tell.done()
+    if not isinstance(seen.modality, Table):
+        return Attacked(numbers, notes=tuple(notes))
+    numbers |= _density(made, members, unseen, delta, draws.named("density"))
+    if not isinstance(model.description.path, AnyOrder | Graphical):
+        notes.append("cells are not guessed: this model tells no chances of single rows")
+        return Attacked(numbers, notes=tuple(notes))
+    tell.task("guessing cells")
+    guesses = _guesses(model, seen.modality, members, others, expenses, draws.named("guesses"))
+    tell.done()
+    return Attacked(numbers, guesses, tuple(notes))
+
+
+def _copying(made: Dataset, seen: Dataset, unseen: Dataset, draws: Draws) -> dict[str, float | None]:
+    found = copied(made, seen, unseen, draws)
+    numbers: dict[str, float | None] = {
+        "copies": found.copies,
+        "copies_held_out": found.copies_held_out,
+        "nearest_ratio": found.nearest_ratio,
+    }
+    return numbers | ({} if found.nearness is None else _named("nearness", found.nearness))
+
+
+def _named(way: str, found: Told) -> dict[str, float | None]:
+    return {f"{way}_{name}": value for name, value in asdict(found).items()}
+
+
+def _density(made: Dataset, members: Dataset, unseen: Dataset, delta: float, draws: Draws) -> dict[str, float | None]:
+    """Compare densities of synthetic rows with those of one half of the unseen rows, and judge by the other half."""
+    kind = made.modality
+    if not isinstance(kind, Table):
+        return {}
+    order = torch.randperm(len(unseen), generator=draws.at("halves").shared())
+    half = len(unseen) // 2
+    synthetic, reference = (kind.coarse(data.values) for data in (made, unseen.subset(order[:half])))
+    rooms = tuple(len(column.coarse_names) for column in kind.schema.modelled)
+    others = pick(unseen.subset(order[half:]), MOST, draws.named("others"))
+    seen, rest = (
+        by_density(synthetic, reference, kind.coarse(as_table(data).values), rooms) for data in (members, others)
+    )
+    return _named("density", told(seen, rest, delta))
+
+
+def _guesses(
+    model: Model, kind: Table, members: Dataset, others: Dataset, expenses: tuple[Expense, ...], draws: Draws
+) -> tuple[Guess, ...]:
+    """Guess each column, and say what bounds that: whoever would be right with a chance without one row."""
+    found = by_column(model, members, others, kind.counts, draws)
+    known = kind if kind.shares else kind.with_shares_of(members.values)
+    guesses = []
+    for column, one, share in zip(kind.schema.modelled, found, known.shares, strict=True):
+        if one is None:
+            continue
+        likely = max(share)
+        bound = rero(min(1.0, max(one.others, likely)), expenses) if expenses else None
+        guesses.append(Guess(column.name, likely, one.others, one.members, bound))
+    return tuple(guesses)

@@ -1,0 +1,139 @@
+"""What an audit found, put together for its page."""
+
+import datetime
+import platform
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+
+from feller import __version__
+from feller.data.modality import Modality
+from feller.evaluate.attacks.explained import EXPLAIN, WAYS
+from feller.journeys import calculate, promise
+from feller.journeys.asked import Asked
+from feller.journeys.attacked import Attacked
+from feller.privacy.ledger import Ledger
+from feller.report.exposure import bounds_picture, guesses_picture
+from feller.report.grid import Grid
+from feller.report.page import Findings
+from feller.run import Run
+
+WITHOUT = (
+    "This model was trained WITHOUT privacy: nothing bounds what it tells of single rows. What follows was measured,"
+    " and proves nothing where it finds nothing."
+)
+SEEN = "What somebody could guess"
+SUSPECT = 0.55
+"""Area under ROC from which members are told apart."""
+
+
+@dataclass(frozen=True, eq=False)
+class ToldRows:
+    """What a training told about rows that were watched."""
+
+    least: Float64[np.ndarray, " n"]
+    """Least mean squared error of an attacker without bias."""
+    line: float | None
+    """The bound for all rows from Rényi privacy, in the same units, where these are known."""
+    spread: float
+    rows: Sequence[tuple[int, float, float]]
+    """The most exposed: number, least error, and that in units of the spread."""
+
+
+def findings(
+    run: Run,
+    asked: Asked,
+    kind: Modality,
+    ledger: Ledger | None,
+    numbers: Mapping[str, Any],
+    found: Attacked,
+    watched: ToldRows | None = None,
+) -> Findings:
+    """Put together what the page shows."""
+    words = [] if ledger is None else calculate.words(dict(numbers))
+    pictures = []
+    if watched is not None:
+        caption = "How near an attacker without bias can come to each row"
+        pictures.append((caption, bounds_picture(watched.least, watched.line, watched.spread)))
+    if found.guesses:
+        pictures.append(("How often each cell is guessed right", guesses_picture(found.guesses)))
+    return Findings(
+        title=f"{asked.data}, fitted with the recipe {asked.recipe}: what could be learned about single rows",
+        command=shlex.join(["feller", "audit", str(run.path)]),
+        made=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        said=said(ledger, numbers),
+        judged=". ".join(words).capitalize(),
+        numbers=numbers,
+        explanations={**EXPLAIN, **promise.EXPLAIN, **calculate.EXPLAIN},
+        promise=WITHOUT if ledger is None else promise.sentence(ledger, asked, kind),
+        spent=ledger.lines() if ledger else (),
+        beware=promise.OWNER if ledger else "",
+        notes=found.notes,
+        curve=None,
+        pictures=pictures,
+        seen=SEEN,
+        grids=[
+            _attacks(numbers),
+            *([_columns(found)] if found.guesses else []),
+            *([_exposed(watched)] if watched is not None else []),
+        ],
+        versions={"feller": __version__, "torch": torch.__version__, "python": platform.python_version()},
+    )
+
+
+def said(ledger: Ledger | None, numbers: Mapping[str, Any]) -> str:
+    """Say in one sentence what the audit came to."""
+    worst = max((numbers.get(f"{way}_auc") or 0.5 for way in WAYS), default=0.5)
+    proven = max((numbers.get(f"{way}_epsilon") or 0.0 for way in WAYS), default=0.0)
+    tried = f"the best attack tells members from others with an area under ROC of {worst:.3f}"
+    if ledger is None:
+        return f"Trained without privacy; {tried}{'' if worst > SUSPECT else ', little better than guessing'}."
+    epsilon = numbers["epsilon"]
+    if proven > epsilon:
+        return f"ALARM: attacks prove epsilon {proven:.3g}, above the {epsilon:.3g} that the ledger states."
+    return f"Epsilon {epsilon:.3g} at delta {ledger.delta:.3g} holds against all that was tried; {tried}."
+
+
+def _attacks(numbers: Mapping[str, Any]) -> Grid:
+    """List the attacks on membership, each beside what the guarantee allows."""
+    most = numbers.get("epsilon")
+    rows = [
+        (how, numbers[f"{way}_auc"], numbers[f"{way}_caught"], numbers[f"{way}_epsilon"], most)
+        for way, how in WAYS.items()
+        if f"{way}_auc" in numbers
+    ]
+    return Grid(
+        "Who was learned from",
+        "Members of the training data and unseen examples, told apart: 0.5 and 0.01 are guessing. An attack that proves"
+        " more than the ledger states would mean that the guarantee does not hold.",
+        ("told", "area under ROC", "caught at 1 % false", "epsilon proven", "epsilon stated"),
+        rows,
+    )
+
+
+def _exposed(watched: ToldRows) -> Grid:
+    """List the rows of which most was told."""
+    return Grid(
+        "The most exposed rows",
+        "Of the rows that were watched in training, those of which most was told: least mean squared error of an"
+        " attacker who knows all other rows and answers without bias. Above 1 in the last column, answering the mean is"
+        " better. Rows are numbered as they were learned from, from 0.",
+        ("row", "least error", "over that of answering the mean"),
+        watched.rows,
+    )
+
+
+def _columns(found: Attacked) -> Grid:
+    """List what is guessed of each column."""
+    return Grid(
+        "Cells of a row, guessed by who knows all its others",
+        "Without a model the commonest value is named. With it, people that it never saw are guessed better, too: that"
+        " is knowledge of people in general. What it knows of its own rows beyond that is bounded in the last column.",
+        ("column", "commonest value", "unseen rows", "learned rows", "learned rows at most"),
+        [(one.name, one.before, one.others, one.members, one.bound) for one in found.guesses],
+    )

@@ -1,0 +1,81 @@
+"""What a plan would promise, without a run: epsilon, and what could be reconstructed."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from feller.errors import UsageError
+from feller.privacy.accountant import epsilon
+from feller.privacy.expense import Expense, Subsampled
+from feller.privacy.reconstruct import eps2_added, eps2_replaced, mse_bound
+from feller.privacy.rero import rero
+
+PRIORS = (1 / 256, 0.02, 0.1, 0.5)
+"""Chances to guess right without a model, for which the chance with it is told."""
+BLIND = 1 / 12
+"""Mean squared error of answering the middle, for numbers spread evenly from 0 to 1."""
+EXPLAIN = {
+    "epsilon": "By a factor of e^epsilon, at most, one row changes how likely anything is that is told.",
+    "epsilon_rdp": "The same by Rényi divergences, an older and looser count.",
+    "epsilon_2": "Rényi divergence of order 2 if one row is replaced by another; what bounds reconstruction.",
+    "epsilon_2_added": "The same if a row is added or removed.",
+    "mse_bound": "Least mean squared error per number, in numbers from 0 to 1, of whoever reconstructs a row from the"
+    " model and all other rows, without bias; above that of a blind guess it says that none is better.",
+    "blind": "Mean squared error of answering one half, for numbers that lie evenly from 0 to 1.",
+    "guess_0.1": "Chance, at most, to guess a value right of which one in ten is right without the model, for whoever"
+    " knows all else about the row.",
+}
+"""What the numbers mean, for people."""
+
+
+def plan(noise: float | None, rate: float | None, steps: int | None) -> Subsampled:
+    """Return the expense of a training as it is asked for.
+
+    Raises:
+        UsageError: If something is missing, or out of its range.
+    """
+    if noise is None or rate is None or steps is None:
+        raise UsageError(
+            "the calculator takes --noise, --rate and --steps, such as --noise 1.1 --rate 0.01 --steps 1000"
+        )
+    if not noise > 0:
+        raise UsageError(
+            f"--noise must be above 0, got {noise:g}: without noise everything is told, and nothing bounds it"
+        )
+    if not 0 < rate <= 1:
+        raise UsageError(f"--rate is the chance of a row to be in a step, above 0 and at most 1, got {rate:g}")
+    if steps < 1:
+        raise UsageError(f"--steps must be at least 1, got {steps}")
+    return Subsampled("training", noise, rate, steps)
+
+
+def bounds(expenses: Sequence[Expense], delta: float) -> dict[str, Any]:
+    """Return the numbers of `EXPLAIN`, and `guess_KAPPA`, the chance to guess right what was guessed with KAPPA."""
+    order2 = eps2_replaced(expenses)
+    return {
+        "epsilon": epsilon(expenses, delta),
+        "delta": delta,
+        "epsilon_rdp": epsilon(expenses, delta, method="rdp"),
+        "epsilon_2": order2,
+        "epsilon_2_added": eps2_added(expenses),
+        "mse_bound": mse_bound(order2),
+        "blind": BLIND,
+        **{f"guess_{kappa:.3g}": rero(kappa, expenses) for kappa in PRIORS},
+    }
+
+
+def words(found: dict[str, Any]) -> list[str]:
+    """Say what bounds mean, for people."""
+    if not found["mse_bound"]:
+        error = "nothing bounds the error of reconstruction from this side: e^epsilon_2 is beyond all numbers"
+    elif found["mse_bound"] > BLIND:
+        error = "reconstructing a row is no better than a blind guess, for whoever guesses without bias"
+    else:
+        error = (
+            f"numbers from 0 to 1 could be reconstructed to within about {found['mse_bound'] ** 0.5:.2g}, not nearer"
+        )
+    guess = f"guess_{PRIORS[2]:.3g}"
+    return [
+        error,
+        f"a value that is guessed right once in ten without the model is guessed right in {found[guess]:.3g} with it,"
+        " at most, by whoever knows all else about the row",
+    ]

@@ -1,0 +1,111 @@
+"""What a private training tells about some of its rows, kept beside the run for whoever holds the rows."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float64, Int64
+from torch import Tensor, nn
+
+from feller.data.modality import Dataset
+from feller.draws import Draws
+from feller.errors import InputError, UsageError
+from feller.journeys.guarantee import Guarantee
+from feller.objective import Objective
+from feller.privacy.fisher import Leakage
+from feller.privacy.kinks import kinks
+from feller.privacy.watched import Watch
+from feller.run import Run
+from feller.tensors import load_tensors, save_tensors
+from feller.tree import tree_map
+
+NUMBERS = "numbers"
+"""Leaf of a state of several that holds numbers, where others hold symbols."""
+
+
+@dataclass(frozen=True, eq=False)
+class Exposed:
+    """Rows by their places in what was learned from, and what was told about each."""
+
+    rows: Int64[Tensor, " b"]
+    leakage: Leakage
+
+    def scaled_to(self, steps: int) -> Float64[Tensor, " b"]:
+        """Return the information per number of all steps, where only some were looked at."""
+        return self.leakage.eta2 * steps / max(1, self.leakage.steps)
+
+
+def check_watched(count: int, rows: Dataset, network: nn.Module, planned: object) -> None:
+    """Refuse to watch what has no slopes.
+
+    Raises:
+        UsageError: Then; says why.
+    """
+    if not isinstance(planned, Guarantee):
+        raise UsageError("--audit watches a private training; it goes with --epsilon, and with recipes that take steps")
+    if not 0 < count <= len(rows):
+        raise UsageError(f"--audit fisher takes a number of rows from 1 to {len(rows):,}, got {count}")
+    if numbers_of(rows.modality.encode(rows.values[:1] if isinstance(rows.values, Tensor) else rows.values)) is None:
+        raise UsageError(
+            f"rows of {rows.modality.called} are symbols to this recipe, about which Fisher information says nothing;"
+            " leave --audit out: `feller audit` bounds how well each column is guessed"
+        )
+    if sharp := kinks(network):
+        raise UsageError(
+            f"{sharp[0]} jumps in its slope, so that no information bounds what is told; leave --audit out"
+        )
+
+
+def numbers_of(state: Any) -> Tensor | None:
+    """Return the numbers of a state; None where it has none."""
+    found = state.get(NUMBERS) if isinstance(state, dict) else state
+    return found if isinstance(found, Tensor) and found.is_floating_point() else None
+
+
+def watch_of(
+    run: Run, count: int, rows: Dataset, objective: Objective, planned: Guarantee, seed: int, device: torch.device
+) -> tuple[Watch, Int64[Tensor, " b"]]:
+    """Return the account of some rows, chosen by their places alone, and these; it goes on where one is there."""
+    generator = Draws(seed).named("watched").at("rows").shared()
+    which = torch.randperm(len(rows), generator=generator)[:count].sort().values
+    some = rows.subset(which)
+    state = tree_map(lambda leaf: leaf.to(device), rows.modality.encode(some.values))
+    given = tree_map(lambda leaf: leaf.to(device), some.given)
+    draws = Draws(seed).named("watched")
+
+    def build(network: nn.Module, step: int) -> Any:
+        def example(z: Tensor) -> Any:
+            x_1 = {**state, NUMBERS: z} if isinstance(state, dict) else z
+            return objective.draw(network, {"x_1": x_1, "given": given}, draws.named("example", step))
+
+        return example
+
+    z = numbers_of(state)
+    if z is None:
+        raise UsageError("these rows have no numbers to watch")
+    watch = Watch(z, build, rate=planned.batch / planned.n, draws=draws)
+    before = exposed(run)
+    if before is not None and torch.equal(before.rows, which):
+        watch.restore(before.leakage, before.leakage.steps)
+    return watch, which
+
+
+def keep(run: Run, rows: Int64[Tensor, " b"], leakage: Leakage) -> None:
+    """Write what was told so far."""
+    tensors = {"rows": rows, "traces": leakage.traces}
+    save_tensors(run.exposure, tensors, {"coordinates": str(leakage.coordinates), "steps": str(leakage.steps)})
+
+
+def exposed(run: Run) -> Exposed | None:
+    """Return what a run told about the rows that were watched; None where none were.
+
+    Raises:
+        InputError: If the file is damaged.
+    """
+    if not run.exposure.is_file():
+        return None
+    tensors, note = load_tensors(run.exposure)
+    try:
+        return Exposed(tensors["rows"], Leakage(tensors["traces"], int(note["coordinates"]), int(note["steps"])))
+    except (KeyError, ValueError) as error:
+        raise InputError(f"{run.exposure} is damaged: {error}; remove it") from error

@@ -1,0 +1,34 @@
+"""What the numbers of an audit are called, and what stands beside them."""
+
+from feller.report.reading import Measure
+
+GUESSING, NO_MORE = "guessing", "no copying"
+WAYS = {
+    "loss": "telling members by losses",
+    "nearness": "telling members by nearness",
+    "density": "telling members by densities",
+}
+MEASURES = {
+    "epsilon_2": Measure("divergence of order 2, one row replaced"),
+    "epsilon_2_added": Measure("divergence of order 2, one row more"),
+    "mse_bound": Measure("least error of reconstruction, for all rows", "blind", "a blind guess of 0 to 1"),
+    "blind": Measure("error of a blind guess of 0 to 1"),
+    "guess_0.1": Measure(
+        "right guess, one in ten without the model", real="without the model", level=0.1, is_share=True
+    ),
+    "fisher_least": Measure("least error of reconstruction, the most exposed row", "spread", "answering the mean"),
+    "fisher_median": Measure("least error of reconstruction, the row in the middle", "spread", "answering the mean"),
+    "fisher_with_prior": Measure("the same of who knows what rows look like", "spread", "answering the mean"),
+    **{f"{way}_auc": Measure(f"{label} (AUC)", real=GUESSING, level=0.5) for way, label in WAYS.items()},
+    **{
+        f"{way}_caught": Measure(f"{label}, caught", real=GUESSING, level=0.01, is_share=True)
+        for way, label in WAYS.items()
+    },
+    **{f"{way}_epsilon": Measure(f"{label}, epsilon proven") for way, label in WAYS.items()},
+}
+ASIDE = (
+    *("epsilon_2", "epsilon_2_added", "blind", "spread", "fisher_rows", "guess_0.00391", "guess_0.02", "guess_0.5"),
+    *(f"{way}_{what}" for way in WAYS for what in ("caught", "epsilon")),
+    "copies_held_out",
+)
+"""What stands among all numbers, or in a table, and not on the page's first ones."""
