@@ -20,7 +20,7 @@ from safetensors.numpy import load_file
 
 from feller.cli import main
 from feller.data import read
-from feller.journeys import guard, privately
+from feller.journeys import guard, privately, rehearse
 from feller.journeys.asked import asked_of, parts
 from feller.journeys.promise import promised
 from feller.journeys.purse import ledger_of
@@ -572,3 +572,55 @@ def test_a_start_from_public_rows_is_not_taught_anew(capsys: pytest.CaptureFixtu
     assert status == 0, err
     assert "learning from rows of the counts" not in err
     assert held(pathlib.Path("r") / "model.json")["modality"]["told"] == []
+
+
+def test_counts_of_an_older_table_are_left_behind(capsys: pytest.CaptureFixture[str], blind: None) -> None:
+    fit(capsys, "older", *SEEDED, "--objective.counted", "0.5")
+    assert held(pathlib.Path("older/model.json"))["modality"]["told"]
+    write_table(pathlib.Path("others.csv"), n=320, change=dict.fromkeys(range(320), ("30", "M", "nurse")))
+    for words in ((), SEEDED):
+        status, _, err = run(
+            capsys, "fit", "others.csv", "--start-from", "older", "--steps", 8, *words, "--out", "r", "--overwrite"
+        )
+        assert status == 0, err
+        kind = held(pathlib.Path("r/model.json"))["modality"]
+        assert (kind["told"], kind["rows"]) == ([], 0)
+        assert kind["shares"][1][1] > 0.8
+
+
+def test_a_run_that_is_killed_while_it_learns_from_counts_goes_on(
+    capsys: pytest.CaptureFixture[str], blind: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lesson, heard = rehearse.rehearse, []
+
+    def killed(*args: Any, **others: Any) -> None:
+        heard.append(len(heard))
+        if len(heard) == 1:
+            raise KeyboardInterrupt
+        lesson(*args, **others)
+
+    monkeypatch.setattr(rehearse, "rehearse", killed)
+    asked = ("people.csv", "--schema", "schema.json", *TINY, *SEEDED, "--out", "r")
+    status, _, _ = run(capsys, "fit", *asked)
+    assert status == 130
+    spent = held(pathlib.Path("r/ledger.json"))["expenses"]
+    assert [one["what"] for one in spent] == ["counts of each column", "choice of tables", "counts of the tables"]
+    status, _, err = run(capsys, "fit", "--resume", "--out", "r")
+    assert status == 0, err
+    assert heard == [0, 1]
+    after = held(pathlib.Path("r/ledger.json"))["expenses"]
+    assert after[:3] == spent
+    assert steps_in(pathlib.Path("r")) == 8
+
+
+def test_plans_that_fail_are_refused_before_rows_are_counted(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "Counting", None)
+    start = ("people.csv", "--schema", "schema.json", "--size", "tiny")
+    assert "a batch of 5,000 is more" in refused(capsys, *start, "--epsilon", 4, "--train.batch", 5000)
+    assert "give --steps, not --minutes" in refused(capsys, *start, "--epsilon", 4, "--minutes", 1)
+    assert "a single step spends more" in refused(capsys, *start, "--noise", 0.05, "--stop-at-epsilon", 2)
+    asked = ("people.csv", "--recipe", "table-flow", "--size", "tiny", "--epsilon", 4)
+    assert "give --schema" in refused(capsys, *asked)
+    assert not pathlib.Path("runs").exists()

@@ -10,7 +10,7 @@ from feller.paths import Graphical
 from feller.privacy.accountant import rho
 from feller.privacy.concentrated import rho_of
 from feller.privacy.ledger import Ledger
-from feller.privacy.one_way import check_budget
+from feller.privacy.one_way import SHARE, check_budget
 from feller.recipes import Recipe
 from feller.train.optimiser import Training
 
@@ -53,5 +53,5 @@ def allow(wish: Wish, counting: Counting, rows: Dataset, charged: Charged) -> tu
     ledger = Ledger(charged.expenses, delta, n, charged.delta)
     whole = rho_of(wish.most, ledger.open)
     left = (whole - sum(map(rho, charged.expenses))) * (1 - SPARE)
-    check_budget(wish.most, delta, counting.space.counts, n, SHARES[counting.method] * left / whole)
+    check_budget(wish.most, delta, counting.space.counts, n, max(SHARES[counting.method] * left / whole, SHARE))
     return ledger, Allowance(epsilon=wish.most, delta=delta, n=n, rho=left, unsafe_seed=wish.unsafe_seed)

@@ -17,7 +17,7 @@ from feller.errors import UsageError
 from feller.journeys.allow import allow, check_counts
 from feller.journeys.ancestors import check_public, seen_by
 from feller.journeys.asked import Asked, asked_of, parts, print_of
-from feller.journeys.guard import Charged, Wish, apart, check_private, find_columns, guard, plan
+from feller.journeys.guard import Charged, Wish, apart, check_plan, check_private, find_columns, guard, plan
 from feller.journeys.keyed import OPEN
 from feller.journeys.stand_in import check_own, stand_in
 from feller.journeys.white import with_white
@@ -33,6 +33,8 @@ from feller.train.engine import engine
 
 TABLES = (".csv", ".tsv", ".gz", ".parquet")
 """Files whose columns are found privately."""
+FLOWS = "table-flow"
+"""Recipe that has no use for columns whose numbers were found with noise: any of their cells may be missing."""
 FEW = 10
 """Examples below which a model learns them by heart and nothing else."""
 
@@ -114,6 +116,7 @@ def begin(
         ledger, allowance = allow(wish, recipe.objective, learned, charged)
         dataset = dataset.seen_as(recipe.modality or dataset.modality)
         return Begun(replace(asked, private=allowance), dataset, recipe, None, ledger)
+    check_plan(wish, apart(recipe), Ledger(charged.expenses, wish.chance(len(learned)), len(learned), charged.delta))
     counted = 0.0 if older else getattr(recipe.objective, "counted", 0.0)
     guarded = guard(wish, dataset, learned, charged, counted)
     dataset = guarded.dataset
@@ -137,6 +140,8 @@ def _read(
     path = pathlib.Path(asked.data)
     described = asked.schema is not None or like is not None or asked.data.startswith(EXAMPLE)
     if wish is not None and not described and path.suffix.lower() in TABLES:
+        if asked.recipe == FLOWS:
+            raise UsageError(f"the recipe {FLOWS} needs to know its numbers: describe the columns, and give --schema")
         if any(how.values()):
             raise UsageError("a private table has no size, space or vocabulary; leave them out")
         schema, charged = find_columns(wish, table_cells(path), paid)

@@ -22,6 +22,7 @@ from feller.journeys.guard import Wish, check_goes_on
 from feller.journeys.learn import learn
 from feller.journeys.prepare import prepare
 from feller.journeys.purse import ledger_of
+from feller.journeys.rehearse import law_of
 from feller.journeys.spent import Search, earlier_lines
 from feller.journeys.tell import SILENT, Tell
 from feller.journeys.tuned import tuned_of
@@ -177,7 +178,11 @@ def _continue(run: Run, fixed: dict[str, Any], recipe: str | None, change: Calla
         check_goes_on(asked.private, after)
     dataset = dataset.seen_as(after.modality or dataset.modality)
     noisy = None if asked.private is None else about.frequencies
-    return Begun(asked, dataset, after, older, ledger_of(run), noisy)
+    begun = Begun(asked, dataset, after, older, ledger_of(run), noisy)
+    kind = dataset.modality
+    if run.state.is_file() or older is not None or not isinstance(kind, Table):
+        return begun
+    return replace(begun, law=law_of(kind))  # a new network had not learned it yet
 
 
 def _older(asked: Asked) -> Model | None:

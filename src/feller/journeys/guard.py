@@ -30,7 +30,7 @@ from feller.privacy.concentrated import rho_of
 from feller.privacy.expense import Concentrated, Expense, Gaussian
 from feller.privacy.ledger import Ledger, default_delta
 from feller.privacy.noise import Noise, source
-from feller.privacy.one_way import check_budget, one_way_sigma
+from feller.privacy.one_way import SHARE, check_budget, one_way_sigma
 from feller.privacy.simplex import on_simplex
 from feller.recipes import Recipe
 from feller.times import Stratified
@@ -154,7 +154,7 @@ def guard(wish: Wish, dataset: Dataset, learned: Dataset, charged: Charged, coun
         return _counted(wish, dataset, kind, learned, ledger, counted)
     if isinstance(kind, Table):
         shares, cost = _shares(wish, kind, learned, delta)
-        return Guarded(replace(dataset, modality=replace(kind, shares=shares)), ledger.with_(cost), {})
+        return Guarded(replace(dataset, modality=replace(kind, shares=shares, told=(), rows=0)), ledger.with_(cost), {})
     if isinstance(kind, Images):
         found, costs = _classes(wish, kind, learned, delta)
         return Guarded(dataset, replace(ledger, expenses=costs), found)
@@ -170,8 +170,8 @@ def _counted(wish: Wish, dataset: Dataset, kind: Table, rows: Dataset, ledger: L
     counting = Counting(space)
     whole = rho_of(wish.most, ledger.open)
     share = counted * (1 - sum(map(rho, ledger.expenses)) / whole)
-    check_budget(wish.most, ledger.delta, space.counts, len(rows), share * SHARES[counting.method])
-    release = counting.release(kind.coarse(rows.values), share * whole, source(wish.unsafe_seed, "shares"))
+    check_budget(wish.most, ledger.delta, space.counts, len(rows), max(share * SHARES[counting.method], SHARE))
+    release = counting.release(kind.levels(rows), share * whole, source(wish.unsafe_seed, "shares"))
     for what, cost in release.expenses:
         ledger = ledger.with_(Concentrated(what, cost))
     shares = tuple(tuple(release.model.marginal((j,)).tolist()) for j in range(len(space.counts)))
@@ -188,7 +188,7 @@ def _shares(wish: Wish, kind: Table, rows: Dataset, delta: float) -> tuple[tuple
     rooms = tuple(len(column.coarse_names) for column in kind.schema.modelled)
     check_budget(wish.most, delta, rooms, len(rows))
     sigma, noise = one_way_sigma(wish.most, delta, len(rooms)), source(wish.unsafe_seed, "shares")
-    levels = kind.coarse(rows.values).T
+    levels = kind.levels(rows).T
     shares = tuple(_noisy(level, room, sigma, noise) for level, room in zip(levels, rooms, strict=True))
     k = len(rooms)
     return shares, Gaussian("counts of the values of each column", sigma / math.sqrt(k), whole=k)
@@ -219,26 +219,14 @@ def plan(wish: Wish, guarded: Guarded, recipe: Recipe) -> tuple[Recipe, Guarante
         UsageError: If the recipe cannot be private, counts minutes, or the budget is too small for one step.
     """
     recipe = apart(recipe)
-    check_private(recipe)
     ledger, train = guarded.ledger, recipe.train
-    n = ledger.n
-    if train.batch > n:
-        raise UsageError(f"a batch of {train.batch:,} is more than the {n:,} rows; take --train.batch {max(1, n // 4)}")
+    may = check_plan(wish, recipe, ledger)
+    n, steps = ledger.n, train.steps or may
     rate = train.batch / n
-    if train.steps is None and (wish.noise is None or train.minutes is not None):
-        raise UsageError("private training counts the steps that its noise is planned for: give --steps, not --minutes")
     if wish.noise is None:
-        steps = train.steps or 0
         sigma = calibrate(wish.most, ledger.open, rate, steps, ledger.expenses)
     else:
-        sigma = wish.noise
-        may = steps_within(wish.most, ledger.open, sigma, rate, ledger.expenses)
-        if not may:
-            raise UsageError(
-                f"with --noise {sigma:g} a single step spends more than epsilon {wish.most:g}; take more noise, or"
-                " smaller batches (--train.batch)"
-            )
-        steps = min(may, train.steps or may)
+        sigma, steps = wish.noise, min(may, steps)
     guarantee = Guarantee(
         epsilon=wish.most,
         delta=ledger.delta,
@@ -252,6 +240,32 @@ def plan(wish: Wish, guarded: Guarded, recipe: Recipe) -> tuple[Recipe, Guarante
         unsafe_seed=wish.unsafe_seed,
     )
     return replace(recipe, train=replace(train, steps=steps, minutes=None)), guarantee
+
+
+def check_plan(wish: Wish, recipe: Recipe, ledger: Ledger) -> int:
+    """Refuse a training that cannot be private for what is left, before rows are looked at for it.
+
+    Returns:
+        The most steps that a noise that is given allows; 0 where none is.
+
+    Raises:
+        UsageError: If the recipe cannot be private, counts minutes, or the budget is too small for one step.
+    """
+    check_private(recipe)
+    train, n = recipe.train, ledger.n
+    if train.batch > n:
+        raise UsageError(f"a batch of {train.batch:,} is more than the {n:,} rows; take --train.batch {max(1, n // 4)}")
+    if train.steps is None and (wish.noise is None or train.minutes is not None):
+        raise UsageError("private training counts the steps that its noise is planned for: give --steps, not --minutes")
+    if wish.noise is None:
+        return 0
+    may = steps_within(wish.most, ledger.open, wish.noise, train.batch / n, ledger.expenses)
+    if not may:
+        raise UsageError(
+            f"with --noise {wish.noise:g} a single step spends more than epsilon {wish.most:g}; take more noise, or"
+            " smaller batches (--train.batch)"
+        )
+    return may
 
 
 def apart(recipe: Recipe) -> Recipe:

@@ -87,7 +87,7 @@ def learn(run: Run, ready: Prepared, *, resume: bool, here: Engine, tell: Tell) 
         Interrupted: After Ctrl-C, with all saved.
     """
     learner, training = ready.learner, ready.training
-    if resume:
+    if resume and (run.state.is_file() or run.weights.is_file()):
         load_checkpoint(run, learner)
         tell.say(_going_on(learner, training))
     here.wait()  # until all have read what the first will write
@@ -98,8 +98,8 @@ def learn(run: Run, ready: Prepared, *, resume: bool, here: Engine, tell: Tell) 
     for note in ready.notes:
         tell.say(note)
     tell.say(f"{ready.summary}, {budget(training)}; writing to {run.path}")
-    feed = ready.feed(tell)
     with interrupts() as interrupted:
+        feed = ready.feed(tell)
         _follow(
             run,
             ready,

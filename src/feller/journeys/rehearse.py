@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from feller.data.table.modality import Table
 from feller.draws import Draws
 from feller.errors import UsageError
+from feller.marginals.estimate import Measurement, estimate
 from feller.marginals.model import MarginalModel
+from feller.marginals.network import admitted_by
 from feller.networks.average import Average
 from feller.objective import Batch, Objective
 from feller.train.engine import Engine
@@ -27,6 +29,15 @@ DECAY, AVERAGE = 0.5, 0.99
 """Long decay: the law has learned the noise of its counts, and a network that follows it that far is worse."""
 ROWS = 100_000
 """That are drawn from the law."""
+
+
+def law_of(kind: Table) -> MarginalModel | None:
+    """Return the law of the counts that a table was told; None where it was told none."""
+    if not kind.told:
+        return None
+    space = kind.by_levels().space()
+    measured = [Measurement(one.columns, torch.tensor(one.counts, dtype=torch.float64).view(one.levels), one.sigma) for one in kind.told]
+    return estimate(space.counts, measured, float(kind.rows), rules=admitted_by(space))
 
 
 def teach(

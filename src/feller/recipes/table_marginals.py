@@ -19,7 +19,7 @@ def table_marginals(data: Dataset, size: str) -> Recipe:
     `objective.method` says how tables are chosen. Numbers that other models write digit by digit are seen by bins.
     """
     table = need(data.modality, Table, "table-marginals", "a table")
-    modality = replace(table.by_levels(), shares=())
+    modality = replace(table.by_levels(), shares=(), told=(), rows=0)
     space = modality.space()
     return Recipe(
         architecture=Marginals(space),

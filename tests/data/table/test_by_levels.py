@@ -31,3 +31,11 @@ def test_a_table_without_digits_stays_as_it_is() -> None:
     seen = Dataset(CODES[:, 1:].repeat(1, 2), {}, coarse).seen_as(Table(coarse.schema))
     assert torch.equal(seen.values, CODES[:, 1:].repeat(1, 2))
     assert seen.modality.shares == ()
+
+
+def test_levels_of_rows_are_taken_once() -> None:
+    digits = Table(Schema((Numerical("pay", 0.0, 99.0, edges=(50.0,), digits=True),)))
+    rows = Dataset(torch.tensor([[3], [77]]), {}, digits)
+    by_levels = digits.by_levels().adopt(rows)
+    assert by_levels.values.tolist() == [[0], [1]]
+    assert digits.levels(rows).tolist() == digits.levels(by_levels).tolist() == [[0], [1]]

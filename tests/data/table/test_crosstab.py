@@ -100,3 +100,19 @@ def test_nothing_told_leaves_all_alike() -> None:
 def test_strange_codes_are_refused() -> None:
     with pytest.raises(InputError, match="codes of 0 to 1 in column 2"):
         weights_within(rows(20), [Crosstab((2,), (2,), (1.0, 1.0), 1.0)], TOTAL)
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        ((0,), (2,), (1.0,), 1.0),
+        ((-1,), (2,), (1.0, 2.0), 1.0),
+        ((0, 0), (1, 2), (1.0, 2.0), 1.0),
+        ((), (), (), 1.0),
+        ((0,), (2,), (1.0, float("nan")), 1.0),
+        ((0,), (2,), (1.0, 2.0), 0.0),
+    ],
+)
+def test_damage_is_refused(damaged: tuple) -> None:
+    with pytest.raises(InputError):
+        Crosstab(*damaged)

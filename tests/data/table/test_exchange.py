@@ -72,3 +72,10 @@ def test_one_column_is_taken_in_equal_steps() -> None:
     codes = rows(100)[:, :1]
     weights = torch.full((100,), 0.01, dtype=F64)
     assert torch.equal(exchanged(codes, weights, 20, Draws(3)), in_steps(codes, weights, 20, Draws(3)))
+
+
+def test_columns_of_too_many_values_are_left_as_they_are() -> None:
+    codes = torch.stack([torch.arange(900) * 71 % 60_000, torch.arange(900) * 53 % 60_000], 1)
+    codes[0] = 59_999
+    weights = torch.full((900,), 1 / 900, dtype=F64)
+    assert len(exchanged(codes, weights, 300, Draws(0)).unique()) == 300

@@ -33,6 +33,13 @@ class Crosstab:
     sigma: float
     """Standard deviation of the noise of a cell, in rows."""
 
+    def __post_init__(self) -> None:
+        fits = 0 < len({*self.columns}) == len(self.columns) == len(self.levels) and min(self.columns) >= 0
+        if not fits or math.prod(self.levels) != len(self.counts):
+            raise InputError(f"expected a count for each of {self.levels} levels of columns, got {len(self.counts)}")
+        if not (self.sigma > 0 and math.isfinite(self.sigma) and all(map(math.isfinite, self.counts))):
+            raise InputError("expected finite counts, with noise above 0; the model is damaged")
+
     def cells(self, codes: Int64[Tensor, "m k"]) -> Int64[Tensor, " m"]:
         """Return the number of the cell that each row is in.
 

@@ -14,8 +14,8 @@ SWEEPS = 80
 PART = 80
 """In the first sweep a row in so many is exchanged; in later ones fewer."""
 LEAST = 20
-PAIRS = 100
-"""Pairs of columns that are looked at, at most; of more, so many by chance."""
+PAIRS, CELLS = 100, 100_000
+"""Pairs of columns that are looked at, at most, of more, so many by chance; and cells of a pair that is."""
 
 
 def exchanged(
@@ -39,6 +39,8 @@ def exchanged(
         return which
     taken = np.bincount(which.cpu().numpy(), minlength=len(codes))
     cells, rooms = _cells(codes, draws)
+    if not rooms:
+        return which
     most = np.ceil(n * weights.cpu().numpy())
     apart = _counts(cells, taken - n * weights.cpu().numpy(), rooms)
     size, generator = max(LEAST, n // PART), draws.at("exchange").shared()
@@ -66,7 +68,9 @@ def _cells(codes: Int64[Tensor, "m k"], draws: Draws) -> tuple[Int32[np.ndarray,
     """Number the cells of all pairs of columns one after the other: each row's, and how many there are."""
     columns = codes.cpu().numpy().T
     counts = columns.max(1) + 1
-    pairs = list(itertools.combinations(range(len(columns)), 2))
+    pairs = [(a, b) for a, b in itertools.combinations(range(len(columns)), 2) if counts[a] * counts[b] <= CELLS]
+    if not pairs:
+        return np.zeros((len(codes), 0), dtype=np.int32), 0
     if len(pairs) > PAIRS:
         some = torch.randperm(len(pairs), generator=draws.at("pairs").shared())[:PAIRS].tolist()
         pairs = [pairs[number] for number in sorted(some)]

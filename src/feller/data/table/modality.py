@@ -59,8 +59,10 @@ class Table(Modality):
         right = [len(column.coarse_names) for column in self.schema.modelled]
         if self.shares and [len(each) for each in self.shares] != right:
             raise InputError(f"expected shares of {right} levels, got {[len(each) for each in self.shares]}")
+        if bool(self.told) != (self.rows > 0):
+            raise InputError(f"expected counts of some rows, or neither, got {len(self.told)} of {self.rows:,} rows")
         for table in self.told:
-            if table.levels != tuple(right[j] for j in table.columns):
+            if max(table.columns) >= len(right) or table.levels != tuple(right[j] for j in table.columns):
                 raise InputError(f"expected counts of {right} levels, got {table.levels} of columns {table.columns}")
 
     @property
@@ -222,6 +224,12 @@ class Table(Modality):
         """Return a partial table with its gaps filled from codes, and all else as it was written."""
         return completed(found, self._check(values, self.counts, "codes"), self._uniforms(values), self.schema)
 
+    def levels(self, rows: Dataset) -> Int64[Tensor, "n k"]:
+        """Return the levels of rows that are seen as this table, or by levels already."""
+        seen = rows.modality
+        by_levels = isinstance(seen, Table) and seen.schema == self.by_levels().schema
+        return rows.values if by_levels else self.coarse(rows.values)
+
     def coarse(self, values: Int64[Tensor, "n k"]) -> Int64[Tensor, "n k"]:
         """Return the level of each code, which is the code but for numbers written digit by digit."""
         columns = zip(self.schema.modelled, values.cpu().numpy().T, strict=True)
@@ -232,7 +240,7 @@ class Table(Modality):
         levels, n = self.coarse(values), max(len(values), 1)
         rooms = [len(column.coarse_names) for column in self.schema.modelled]
         counted = [levels[:, j].bincount(minlength=room).double() / n for j, room in enumerate(rooms)]
-        return replace(self, shares=tuple(tuple(share.tolist()) for share in counted))
+        return replace(self, shares=tuple(tuple(share.tolist()) for share in counted), told=(), rows=0)
 
     def from_levels(self, levels: Int64[Tensor, "n k"], draws: Draws) -> Int64[Tensor, "n k"]:
         """Return rows of such levels; numbers that are written digit by digit are drawn evenly within theirs."""
