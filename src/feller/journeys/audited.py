@@ -21,6 +21,7 @@ from feller.privacy.ledger import Ledger
 from feller.report.exposure import bounds_picture, guesses_picture
 from feller.report.grid import Grid
 from feller.report.page import Findings
+from feller.report.wording import sentence
 from feller.run import Run
 
 WITHOUT = (
@@ -67,7 +68,7 @@ def findings(
         command=shlex.join(["feller", "audit", str(run.path)]),
         made=datetime.datetime.now(datetime.UTC).date().isoformat(),
         said=said(ledger, numbers),
-        judged=". ".join(words).capitalize(),
+        judged=" ".join(sentence(line) for line in words),
         numbers=numbers,
         explanations={**EXPLAIN, **promise.EXPLAIN, **calculate.EXPLAIN},
         promise=WITHOUT if ledger is None else promise.sentence(ledger, asked, kind),

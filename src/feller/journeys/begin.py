@@ -137,6 +137,12 @@ def _read(
         "project": asked.project,
         "vocabulary": asked.vocabulary,
     }
+    if asked.schema is not None and like is not None:
+        raise UsageError(f"the columns are those of {asked.start_from}: leave --schema out")
+    if wish is not None and asked.target:
+        raise UsageError(
+            "private training refuses a regressor, whose targets are scaled by the rows; leave --target out"
+        )
     path = pathlib.Path(asked.data)
     described = asked.schema is not None or like is not None or asked.data.startswith(EXAMPLE)
     if wish is not None and not described and path.suffix.lower() in TABLES:

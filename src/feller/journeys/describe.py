@@ -7,7 +7,7 @@ from feller.data.find import table_cells
 from feller.data.found import about
 from feller.data.read import EXAMPLE, read
 from feller.data.table.detect import detect
-from feller.data.table.lint import lint
+from feller.data.table.lint import lint, rare
 from feller.data.table.modality import Table
 from feller.data.table.written import KINDS, write_schema
 from feller.errors import InputError, UsageError
@@ -29,7 +29,7 @@ def describe(source: str, out: str) -> dict[str, Any]:
         InputError: If the table is damaged, or there is such a file, which somebody may have edited.
         UsageError: If there is no such example.
     """
-    path = pathlib.Path(out)
+    path, warnings = pathlib.Path(out), ()
     if path.exists():
         raise InputError(
             f"{path} is there already, and may have been edited; name another file with --out, or remove it"
@@ -41,6 +41,7 @@ def describe(source: str, out: str) -> dict[str, Any]:
         with about(source):
             found = table_cells(pathlib.Path(source))
             schema, n = detect(found), len(found.values)
+            warnings = rare(schema, found)
     write_schema(schema, path)
     names = {cls: kind for kind, cls in KINDS.items()}
     return {
@@ -48,7 +49,7 @@ def describe(source: str, out: str) -> dict[str, Any]:
         "rows": n,
         "schema": str(path),
         "columns": {column.name: names[type(column)] for column in schema.columns},
-        "warnings": list(lint(schema, n)),
+        "warnings": [*warnings, *lint(schema, n)],
         "note": KNOWN if source.startswith(EXAMPLE) else GUESSED,
     }
 

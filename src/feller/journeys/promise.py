@@ -63,7 +63,7 @@ def _public(asked: Asked, kind: Modality) -> str:
         return "The number of rows, the size and the levels of the pictures, and the names of their classes"
     if asked.schema or asked.start_from or example_of(asked):
         return "The number of rows and the description of the columns"
-    return "The number of rows, and the names, the order and the types of the columns"
+    return "The number of rows, and the names and the order of the columns"
 
 
 def _up(value: float) -> str:

@@ -36,7 +36,10 @@ def law_of(kind: Table) -> MarginalModel | None:
     if not kind.told:
         return None
     space = kind.by_levels().space()
-    measured = [Measurement(one.columns, torch.tensor(one.counts, dtype=torch.float64).view(one.levels), one.sigma) for one in kind.told]
+    measured = [
+        Measurement(one.columns, torch.tensor(one.counts, dtype=torch.float64).view(one.levels), one.sigma)
+        for one in kind.told
+    ]
     return estimate(space.counts, measured, float(kind.rows), rules=admitted_by(space))
 
 

@@ -4,6 +4,7 @@ import pathlib
 from dataclasses import replace
 
 from feller.data.modality import Dataset
+from feller.data.table.mixed import Mixed
 from feller.data.table.modality import Table
 from feller.data.text.modality import Text
 from feller.draws import Draws
@@ -84,6 +85,8 @@ def sample(
     if isinstance(model.description.modality, Table):
         return sample_rows(model, n, place, given or {}, complete, sampling, draws, tell)
     if complete is not None:
+        if isinstance(model.description.modality, Mixed):
+            raise UsageError("this model draws all columns together, and fills no gaps; fit one with --recipe table")
         raise UsageError("--complete fills the gaps of a table, and this model's data are no table; leave it out")
     conditions, fixed = model.asked(n, given or {}, draws)
     tell.task("sampling")

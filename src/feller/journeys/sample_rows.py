@@ -15,6 +15,8 @@ from feller.model import Model
 from feller.paths import AnyOrder, Graphical
 from feller.sampling import Sampling
 
+CELLS = (".csv", ".tsv", ".parquet")
+"""Files of cells, in which what is given stands as it is written."""
 WAYS = 200
 """Of filling a row, that are weighed where a model writes columns in one order."""
 
@@ -49,7 +51,10 @@ def sample_rows(
     if complete is None:
         known = Known(*modality.states_known(*modality.asked_rows(given, n))) if given else None
         drawn = _drawn(model, n, known, sampling, draws, tell)
-        modality.write(drawn.values, drawn.given, place)
+        if given and place.suffix in CELLS:
+            modality.write_cells(modality.with_given(drawn.values, given), place)
+        else:
+            modality.write(drawn.values, drawn.given, place)
         return drawn, place
     if given:
         raise UsageError("--complete takes what is given from its table; leave --given out")

@@ -1,12 +1,15 @@
 """Tables whose numbers are seen by their bins, though they are written digit by digit."""
 
+import pytest
 import torch
 
 from feller.data.modality import Dataset
 from feller.data.table.categorical import Categorical
 from feller.data.table.modality import Table
 from feller.data.table.numerical import Numerical
+from feller.data.table.rules import Constraint
 from feller.data.table.schema import Schema
+from feller.errors import UsageError
 
 AGE = Numerical("age", 0.0, 99.0, edges=(20.0, 60.0), heavy=(42.0,), digits=True, missing="?")
 FINE = Table(Schema((AGE, Categorical("sex", ("F", "M")))), shares=((0.2, 0.3, 0.1, 0.3, 0.1), (0.5, 0.5)))
@@ -39,3 +42,18 @@ def test_levels_of_rows_are_taken_once() -> None:
     by_levels = digits.by_levels().adopt(rows)
     assert by_levels.values.tolist() == [[0], [1]]
     assert digits.levels(rows).tolist() == digits.levels(by_levels).tolist() == [[0], [1]]
+
+
+def test_given_numbers_stand_as_they_are_written() -> None:
+    schema = Schema(
+        (Numerical("age", 0.0, 99.0, edges=(50.0,)), Categorical("job", ("a", "b"), other="else")),
+        rules=(Constraint("age", ("< 50",), "job", ("a",)),),
+    )
+    table = Table(schema)
+    codes, kept = table.asked_rows({"age": "17"}, 3)
+    assert (codes[:, 0].tolist(), kept[:, 0].tolist()) == ([0, 0, 0], [True] * 3)
+    drawn = torch.tensor([[0, 0], [0, 0]])
+    assert table.with_given(drawn, {"age": "17", "job": "a"}).values.tolist() == [["17", "a"], ["17", "a"]]
+    assert table.with_given(drawn, {"job": "a"}).column("job") == ["a", "a"]
+    with pytest.raises(UsageError, match="the given age and job break a rule"):
+        table.asked_rows({"age": "17", "job": "b"}, 3)

@@ -1,9 +1,11 @@
 """What in a schema tells of the people in a table, although a schema is public."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
+from feller.data.found import FoundTable
 from feller.data.table.categorical import Categorical
 from feller.data.table.column import Column
 from feller.data.table.dates import Datetime
@@ -15,6 +17,8 @@ from feller.data.table.unmodelled import FreeText
 DIGITS = 3
 """Digits that a round number has, at most, before zeros."""
 MANY_EDGES = 200
+MOST_NAMED = 5
+"""Words of a column that are named."""
 FEW_ROWS = 10
 """Rows for each value of a column, below which its list of values looks like that of the data."""
 MANY_ROWS = 100
@@ -33,6 +37,27 @@ NAMES = re.compile(
 def lint(schema: Schema, n: int) -> tuple[str, ...]:
     """Return warnings about a schema for a table of n rows; none where nothing looks taken from the rows."""
     return tuple(warning for column in schema.columns for warning in _of(column, n))
+
+
+def rare(schema: Schema, found: FoundTable) -> tuple[str, ...]:
+    """Return warnings about words that few rows have, and edges that were put where the rows lie."""
+    warnings = []
+    for column in schema.modelled:
+        if isinstance(column, Categorical):
+            counted = Counter(found.column(column.name))
+            few = [f"{word!r} ({counted[word]})" for word in column.values if counted[word] < FEW_ROWS]
+            named = ", ".join(few[:MOST_NAMED]) + (" ..." if len(few) > MOST_NAMED else "")
+            if few:
+                warnings.append(
+                    f"column {column.name!r} lists words that fewer than {FEW_ROWS} rows have: {named}; take them out,"
+                    ' and give the column an "other"'
+                )
+    edged = [column.name for column in schema.modelled if isinstance(column, Numerical | Datetime) and column.edges]
+    if edged:
+        warnings.append(
+            f"edges and bounds of {', '.join(edged)} follow how many rows lie where; write down ones that anybody knows"
+        )
+    return tuple(warnings)
 
 
 def _of(column: Column, n: int) -> Iterator[str]:

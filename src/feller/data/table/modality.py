@@ -18,12 +18,14 @@ from feller.data.found import Found, FoundTable, expect
 from feller.data.modality import Dataset, Modality, Write
 from feller.data.table.coding import completed, decode, encode, partly_known
 from feller.data.table.crosstab import Crosstab, weights_within
+from feller.data.table.dates import Datetime
 from feller.data.table.detect import detect
 from feller.data.table.exchange import exchanged
 from feller.data.table.frames import write_cells
 from feller.data.table.numerical import Numerical
 from feller.data.table.picture import bars
 from feller.data.table.rake import raked
+from feller.data.table.rules import broken
 from feller.data.table.schema import Schema
 from feller.data.table.units import first_of_each
 from feller.data.table.unmodelled import Derived, FreeText, Identifier
@@ -211,7 +213,19 @@ class Table(Modality):
             if kept[place] and codes[place] != code:
                 raise UsageError(f"{leaf}={text} contradicts what else is given; leave one of them out")
             codes[place], kept[place] = code, True
+        for pair in self.schema.pairs:
+            if kept[pair.first] and kept[pair.second] and broken(codes[None].numpy(), pair).any():
+                names = [self.schema.modelled[j].name for j in (pair.first, pair.second)]
+                raise UsageError(f"the given {' and '.join(names)} break a rule of the schema; leave one of them out")
         return codes.expand(n, -1), kept.expand(n, -1)
+
+    def with_given(self, values: Int64[Tensor, "n k"], given: dict[str, str]) -> FoundTable:
+        """Return the cells of rows, with numbers and times that a person gives as they are written, not their bins."""
+        kinds = {column.name: column for column in self.schema.modelled}
+        exact = {leaf: text for leaf, text in given.items() if isinstance(kinds.get(leaf), Numerical | Datetime)}
+        cells = np.empty((len(values), len(exact)), dtype=object)
+        cells[:] = list(exact.values())
+        return self.completed(FoundTable(cells, columns=tuple(exact)), values)
 
     def states_known(
         self, codes: Int64[Tensor, "n k"], kept: Bool[Tensor, "n k"]
