@@ -10,7 +10,7 @@ from PIL import Image
 
 from feller.cli import main
 from feller.data import read
-from feller.journeys.exposed import exposed
+from feller.journeys.private.exposed import exposed
 from feller.run import Run
 from feller.tensors import load_tensors
 

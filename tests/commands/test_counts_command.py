@@ -10,7 +10,7 @@ import torch
 from feller.cli import main
 from feller.draws import Draws
 from feller.journeys.asked import asked_of, parts, read_again
-from feller.journeys.purse import ledger_of
+from feller.journeys.private.purse import ledger_of
 from feller.marginals.counting import Counting
 from feller.model import load_model
 from feller.privacy.expense import Concentrated, Gaussian

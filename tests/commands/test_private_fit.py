@@ -20,10 +20,10 @@ from safetensors.numpy import load_file
 
 from feller.cli import main
 from feller.data import read
-from feller.journeys import guard, privately, rehearse
 from feller.journeys.asked import asked_of, parts
-from feller.journeys.promise import promised
-from feller.journeys.purse import ledger_of
+from feller.journeys.private import guard, privately, rehearse
+from feller.journeys.private.promise import promised
+from feller.journeys.private.purse import ledger_of
 from feller.privacy.concentrated import rho_of
 from feller.privacy.expense import Gaussian
 from feller.privacy.ledger import Ledger

@@ -5,8 +5,8 @@ import pathlib
 import pytest
 
 from feller.journeys.asked import Asked
-from feller.journeys.guarantee import Allowance, Guarantee
 from feller.journeys.onward import again, fitting
+from feller.journeys.private.guarantee import Allowance, Guarantee
 from feller.run import Run
 from feller.train.optimiser import Training
 

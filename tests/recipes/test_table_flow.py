@@ -22,7 +22,7 @@ from feller.data.table.written import write_schema
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.journeys import learn
-from feller.journeys.guard import Charged, Wish, guard, plan
+from feller.journeys.private.guard import Charged, Wish, guard, plan
 from feller.objective import Matching
 from feller.privacy import Fixed, Private, Repeatable
 from feller.privacy.one_by_one import clipped_by_loop

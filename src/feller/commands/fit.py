@@ -7,7 +7,7 @@ from feller.commands.arguments import DataPlace, Names, Real, Text, Whole, Words
 from feller.errors import UsageError
 
 if TYPE_CHECKING:
-    from feller.journeys.guard import Wish
+    from feller.journeys.private.guard import Wish
 
 
 ADAPTIVE = "adaptive"
@@ -80,7 +80,7 @@ class Fit:
 
     def _wish(self) -> "Wish | None":
         """Return the privacy that is asked for."""
-        from feller.journeys.guard import Wish
+        from feller.journeys.private.guard import Wish
 
         given = (self.epsilon, self.delta, self.noise, self.stop_at_epsilon, self.clip, self.unsafe_seed)
         if all(value is None for value in given):

@@ -14,10 +14,10 @@ from feller.data.table.mixed import Mixed
 from feller.data.table.modality import Table
 from feller.draws import Draws
 from feller.errors import InputError
-from feller.journeys.guarantee import Allowance, Guarantee
-from feller.journeys.keep_back import kept_back
-from feller.journeys.keyed import fits, key_path, keyed
-from feller.journeys.white import with_white
+from feller.journeys.private.guarantee import Allowance, Guarantee
+from feller.journeys.private.keep_back import kept_back
+from feller.journeys.private.keyed import fits, key_path, keyed
+from feller.journeys.private.white import with_white
 from feller.record import from_data
 from feller.run import Run
 from feller.tree import leaves

@@ -11,9 +11,9 @@ from feller.journeys.asked import Asked, asked_of, parts, read_again, same_data
 from feller.journeys.attacked import attack
 from feller.journeys.audited import ToldRows, findings
 from feller.journeys.calculate import bounds
-from feller.journeys.exposed import exposed, numbers_of
-from feller.journeys.promise import promised
-from feller.journeys.purse import ledger_of
+from feller.journeys.private.exposed import exposed, numbers_of
+from feller.journeys.private.promise import promised
+from feller.journeys.private.purse import ledger_of
 from feller.journeys.tell import SILENT, Tell
 from feller.journeys.tuned import recipe_of, tuned_of
 from feller.model import Model, load_model

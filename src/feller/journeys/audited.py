@@ -14,9 +14,10 @@ from jaxtyping import Float64
 from feller import __version__
 from feller.data.modality import Modality
 from feller.evaluate.attacks.explained import EXPLAIN, WAYS
-from feller.journeys import calculate, promise
+from feller.journeys import calculate
 from feller.journeys.asked import Asked
 from feller.journeys.attacked import Attacked
+from feller.journeys.private import promise
 from feller.privacy.ledger import Ledger
 from feller.report.exposure import bounds_picture, guesses_picture
 from feller.report.grid import Grid

@@ -14,13 +14,13 @@ from feller.data.table.lint import lint
 from feller.data.table.mixed import as_table
 from feller.data.table.modality import Table
 from feller.errors import UsageError
-from feller.journeys.allow import allow, check_counts
-from feller.journeys.ancestors import check_public, seen_by
 from feller.journeys.asked import Asked, asked_of, parts, print_of
-from feller.journeys.guard import Charged, Wish, apart, check_plan, check_private, find_columns, guard, plan
-from feller.journeys.keyed import OPEN
-from feller.journeys.stand_in import check_own, stand_in
-from feller.journeys.white import with_white
+from feller.journeys.private.allow import allow, check_counts
+from feller.journeys.private.ancestors import check_public, seen_by
+from feller.journeys.private.guard import Charged, Wish, apart, check_plan, check_private, find_columns, guard, plan
+from feller.journeys.private.keyed import OPEN
+from feller.journeys.private.stand_in import check_own, stand_in
+from feller.journeys.private.white import with_white
 from feller.marginals.counting import Counting
 from feller.marginals.model import MarginalModel
 from feller.model import Model, load_model

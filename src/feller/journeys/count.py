@@ -11,7 +11,7 @@ from feller.description import Description, save_description
 from feller.errors import UsageError
 from feller.journeys.asked import parts
 from feller.journeys.begin import Begun
-from feller.journeys.guarantee import Guarantee
+from feller.journeys.private.guarantee import Guarantee
 from feller.journeys.tell import Tell
 from feller.marginals.counting import Counting
 from feller.marginals.network import network_of

@@ -22,9 +22,9 @@ from feller.journeys.bridge import measure_again
 from feller.journeys.examine import examine
 from feller.journeys.findings import findings
 from feller.journeys.judged import Judged
-from feller.journeys.promise import promised
-from feller.journeys.purse import ledger_of
-from feller.journeys.spent import earlier_lines
+from feller.journeys.private.promise import promised
+from feller.journeys.private.purse import ledger_of
+from feller.journeys.private.spent import earlier_lines
 from feller.journeys.tell import SILENT, Tell
 from feller.journeys.tuned import Tuned, base_model, recipe_of, rule_of, tuned_of
 from feller.journeys.wishes import recorded_wish

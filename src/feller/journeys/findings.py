@@ -20,12 +20,12 @@ from feller.data.table.modality import Table
 from feller.description import Description
 from feller.evaluate import change
 from feller.evaluate.quality import EXPLAIN
-from feller.journeys import promise
 from feller.journeys.asked import asked_of
 from feller.journeys.beside import tables_beside
 from feller.journeys.judged import Judged
 from feller.journeys.onward import again, evaluating, fitting, onward, tuning
-from feller.journeys.purse import ledger_of
+from feller.journeys.private import promise
+from feller.journeys.private.purse import ledger_of
 from feller.journeys.tuned import recipe_of, rule_of, tuned_of
 from feller.paths import Graphical
 from feller.record import from_data

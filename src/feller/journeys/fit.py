@@ -17,13 +17,13 @@ from feller.journeys.begin import Begun, as_read, begin
 from feller.journeys.bridged import bridged_of
 from feller.journeys.count import check_counted, counting
 from feller.journeys.evaluate import evaluate
-from feller.journeys.guarantee import Guarantee
-from feller.journeys.guard import Wish, check_goes_on
 from feller.journeys.learn import learn
 from feller.journeys.prepare import prepare
-from feller.journeys.purse import ledger_of
-from feller.journeys.rehearse import law_of
-from feller.journeys.spent import Search, earlier_lines
+from feller.journeys.private.guarantee import Guarantee
+from feller.journeys.private.guard import Wish, check_goes_on
+from feller.journeys.private.purse import ledger_of
+from feller.journeys.private.rehearse import law_of
+from feller.journeys.private.spent import Search, earlier_lines
 from feller.journeys.tell import SILENT, Tell
 from feller.journeys.tuned import tuned_of
 from feller.marginals.counting import Counting

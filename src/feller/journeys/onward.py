@@ -13,7 +13,7 @@ from feller.data.table.modality import Table
 from feller.data.target import Target
 from feller.description import Description
 from feller.journeys.asked import Asked
-from feller.journeys.guarantee import Guarantee
+from feller.journeys.private.guarantee import Guarantee
 from feller.journeys.tuned import Tuned, needs_again
 from feller.run import Run
 from feller.train.optimiser import Training

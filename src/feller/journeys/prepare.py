@@ -12,12 +12,12 @@ from feller.draws import Draws
 from feller.errors import InputError, UsageError
 from feller.journeys.asked import parts
 from feller.journeys.begin import Begun
-from feller.journeys.exposed import check_watched
-from feller.journeys.guarantee import Guarantee
 from feller.journeys.learn import Prepared
-from feller.journeys.privately import privately
-from feller.journeys.rehearse import teach
-from feller.journeys.stand_in import check_apart
+from feller.journeys.private.exposed import check_watched
+from feller.journeys.private.guarantee import Guarantee
+from feller.journeys.private.privately import privately
+from feller.journeys.private.rehearse import teach
+from feller.journeys.private.stand_in import check_apart
 from feller.journeys.tell import Tell
 from feller.model import Model
 from feller.networks.architecture import parameters

@@ -14,9 +14,9 @@ from feller.data.table.modality import Table
 from feller.draws import Draws
 from feller.evaluate.tables.quality import Numbers
 from feller.evaluate.tables.samples import samples_quality
-from feller.journeys.allow import allow
-from feller.journeys.guard import Charged, Wish, guard, plan
-from feller.journeys.rehearse import teach
+from feller.journeys.private.allow import allow
+from feller.journeys.private.guard import Charged, Wish, guard, plan
+from feller.journeys.private.rehearse import teach
 from feller.marginals.counting import Counting
 from feller.marginals.network import network_of
 from feller.model import Model

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from feller.data.modality import Dataset
 from feller.draws import Draws
 from feller.errors import InputError, UsageError
-from feller.journeys.guarantee import Guarantee
+from feller.journeys.private.guarantee import Guarantee
 from feller.objective import Objective
 from feller.privacy.fisher import Leakage
 from feller.privacy.kinks import kinks

@@ -5,9 +5,9 @@ from contextlib import contextmanager
 
 from feller.data.modality import Dataset
 from feller.errors import InputError, UsageError
-from feller.journeys.ancestors import same_place
 from feller.journeys.asked import Asked, asked_of, same_data
-from feller.journeys.purse import ledger_of
+from feller.journeys.private.ancestors import same_place
+from feller.journeys.private.purse import ledger_of
 from feller.privacy.ledger import Ledger
 from feller.record import to_data
 from feller.run import Run

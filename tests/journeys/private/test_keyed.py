@@ -7,7 +7,7 @@ import pathlib
 import pytest
 
 from feller.errors import InputError
-from feller.journeys.keyed import fits, key_path, keyed
+from feller.journeys.private.keyed import fits, key_path, keyed
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from feller.errors import InputError
-from feller.journeys.guarantee import Guarantee
+from feller.journeys.private.guarantee import Guarantee
 from feller.privacy.expense import Subsampled
 from feller.privacy.ledger import Ledger
 from feller.record import from_data, to_data

@@ -6,10 +6,10 @@ from dataclasses import replace
 from feller.data.modality import Dataset
 from feller.errors import InputError
 from feller.gradient import Gradient
-from feller.journeys.exposed import keep, watch_of
-from feller.journeys.guarantee import Guarantee
 from feller.journeys.learn import Prepared
-from feller.journeys.purse import Purse
+from feller.journeys.private.exposed import keep, watch_of
+from feller.journeys.private.guarantee import Guarantee
+from feller.journeys.private.purse import Purse
 from feller.privacy.clipping import Adaptive, Clip, Fixed
 from feller.privacy.gradient import Private
 from feller.privacy.ledger import Ledger

@@ -17,8 +17,8 @@ from feller.data.table.rules import Constraint
 from feller.data.table.schema import Schema
 from feller.draws import Draws
 from feller.errors import UsageError
-from feller.journeys.guard import apart
-from feller.journeys.stand_in import check_apart, check_own, stand_in
+from feller.journeys.private.guard import apart
+from feller.journeys.private.stand_in import check_apart, check_own, stand_in
 from feller.marginals.counting import Counting
 from feller.objective import Bound, Objective
 from feller.privacy.noise import Repeatable

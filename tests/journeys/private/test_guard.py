@@ -20,10 +20,10 @@ from feller.data.table.schema import Schema
 from feller.distillation import Distillation
 from feller.draws import Draws
 from feller.errors import UsageError
-from feller.journeys import guard as guarding
 from feller.journeys.asked import Asked
-from feller.journeys.guard import Charged, Wish, apart, check_goes_on, check_private, guard, plan
-from feller.journeys.promise import sentence
+from feller.journeys.private import guard as guarding
+from feller.journeys.private.guard import Charged, Wish, apart, check_goes_on, check_private, guard, plan
+from feller.journeys.private.promise import sentence
 from feller.objective import Matching
 from feller.privacy.expense import Concentrated, Expense, Gaussian, Subsampled
 from feller.privacy.ledger import Ledger

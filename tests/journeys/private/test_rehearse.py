@@ -7,7 +7,7 @@ from torch import Tensor
 
 from feller.draws import Draws
 from feller.errors import UsageError
-from feller.journeys.rehearse import rehearse
+from feller.journeys.private.rehearse import rehearse
 from feller.marginals import MarginalModel
 from feller.networks.rows import RowNetwork, RowTransformer
 from feller.row_likelihood import RowLikelihood
@@ -45,7 +45,7 @@ def apart(made: RowNetwork) -> Float64[Tensor, ""]:
 
 
 def test_the_law_is_learned_and_two_rehearsals_are_alike(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("feller.journeys.rehearse.STEPS", 120)
+    monkeypatch.setattr("feller.journeys.private.rehearse.STEPS", 120)
     rows = law().draw(50_000, Draws(1))
     first, second = network(), network()
     before = apart(first).item()

@@ -10,7 +10,7 @@ from feller.data import read
 from feller.data.images.modality import Images
 from feller.data.images.sizes import fit_arrays
 from feller.errors import InputError
-from feller.journeys.white import check_white, with_white
+from feller.journeys.private.white import check_white, with_white
 
 
 def written(path: pathlib.Path, values: np.ndarray, **more: np.ndarray) -> str:

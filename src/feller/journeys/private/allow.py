@@ -2,8 +2,8 @@
 
 from feller.data.modality import Dataset
 from feller.errors import UsageError
-from feller.journeys.guarantee import Allowance
-from feller.journeys.guard import Charged, Wish
+from feller.journeys.private.guarantee import Allowance
+from feller.journeys.private.guard import Charged, Wish
 from feller.marginals.counting import SHARES, Counting
 from feller.model import Model
 from feller.paths import Graphical

@@ -11,9 +11,9 @@ from feller.data.table.modality import Table
 from feller.data.table.schema import Schema
 from feller.errors import UsageError
 from feller.journeys.asked import Asked, print_of
-from feller.journeys.guarantee import Allowance
-from feller.journeys.purse import ledger_of
-from feller.journeys.spent import Search, earlier_lines
+from feller.journeys.private.guarantee import Allowance
+from feller.journeys.private.purse import ledger_of
+from feller.journeys.private.spent import Search, earlier_lines
 from feller.privacy.expense import Gaussian
 from feller.privacy.ledger import Ledger
 from feller.record import to_data

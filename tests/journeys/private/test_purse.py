@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from feller.errors import InputError
-from feller.journeys.guarantee import Guarantee
-from feller.journeys.purse import AHEAD, Purse, ledger_of
+from feller.journeys.private.guarantee import Guarantee
+from feller.journeys.private.purse import AHEAD, Purse, ledger_of
 from feller.privacy.expense import Gaussian, Subsampled
 from feller.privacy.ledger import Ledger
 from feller.run import Run

@@ -7,7 +7,7 @@ from feller.data.table.modality import Table
 from feller.data.table.schema import Schema
 from feller.data.table.unmodelled import Identifier
 from feller.journeys.asked import Asked
-from feller.journeys.promise import sentence
+from feller.journeys.private.promise import sentence
 from feller.privacy.expense import Gaussian
 from feller.privacy.ledger import Ledger
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from feller.data.modality import Dataset
 from feller.data.split import FEWEST
 from feller.errors import UsageError
-from feller.journeys.keyed import key_for
+from feller.journeys.private.keyed import key_for
 from feller.tree import leaves, length
 
 PURPOSE = "kept back"

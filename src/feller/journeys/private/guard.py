@@ -19,7 +19,7 @@ from feller.data.table.modality import Table
 from feller.data.table.private import find_domain
 from feller.data.table.schema import Schema
 from feller.errors import UsageError
-from feller.journeys.guarantee import Guarantee
+from feller.journeys.private.guarantee import Guarantee
 from feller.marginals.counting import SHARES, Counting
 from feller.marginals.model import MarginalModel
 from feller.objective import Bound, Objective

@@ -1,0 +1,1 @@
+"""What a private fit may know, what it spends, and what it promises."""
