@@ -315,7 +315,7 @@ def test_after_ctrl_c_the_ledger_counts_the_steps_taken_and_the_run_goes_on(
 KILLED = """
 import os, signal, sys
 from feller.cli import main
-from feller.journeys import privately
+from feller.journeys.private import privately
 real = privately.poisson_batches
 def wrapped(*args):
     draw = real(*args)

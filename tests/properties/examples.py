@@ -92,6 +92,7 @@ from feller.paths.affine import Constant, Level, Memoryless, NoiseLevel, Vanishi
 from feller.paths.brownian import Brownian
 from feller.paths.laws import AtStart, Explicit
 from feller.privacy import Private, Repeatable
+from feller.privacy.watched import Watch, Watched
 from feller.regression import Regression
 from feller.row_likelihood import RowLikelihood
 from feller.simulate import (
@@ -468,6 +469,14 @@ EXAMPLES: dict[type, list[Case]] = {
     schedules.GreatCircle: [ScheduleCase(schedules.GreatCircle(mass)) for mass in (0.0, 1 / 17, 0.5, 0.9)],
     schedules.Formula: [ScheduleCase(schedules.Formula(arc, fall))],
     Private: [Case(Private(sigma=1.0, noise=Repeatable(0)))],
+    Watched: [
+        Case(
+            Watched(
+                inner=Private(sigma=1.0, noise=Repeatable(0)),
+                watch=Watch(torch.zeros(2, 3), lambda network, step: lambda z: {"x_1": z}, rate=0.5, draws=Draws(0)),
+            )
+        )
+    ],
     times.LogitNormal: [Case(times.LogitNormal()), Case(times.LogitNormal(1.2, 1.2))],
     times.Shifted: [Case(times.Shifted(3.0)), Case(times.Shifted(0.5, times.LogitNormal()))],
     times.Stratified: [Case(times.Stratified()), Case(times.Stratified(times.LogitNormal()))],

@@ -32,3 +32,8 @@ ASIDE = (
     "copies_held_out",
 )
 """What stands among all numbers, or in a table, and not on the page's first ones."""
+WHY_MISSING = {
+    "blind": "the run is not private, and has no such bound",
+    "spread": "no row was watched in training",
+}
+"""Why a number of an audit is not there."""

@@ -148,6 +148,7 @@ WHY_MISSING = {
     "glycine_left": "no residue that is known has a positive phi",
     "sequence_perplexity": "no held-out residue is known, or the model takes no structures as given",
     **table_measures.WHY_MISSING,
+    **attack_measures.WHY_MISSING,
     **dict.fromkeys(("nll", "bits_per_dimension", "bits_per_token"), "no data are held out that the model could read"),
 }
 
