@@ -10,7 +10,7 @@ from feller.errors import InputError, UsageError
 from feller.journeys.asked import Asked, asked_of, parts, read_again, same_data
 from feller.journeys.attacked import attack
 from feller.journeys.audited import ToldRows, findings
-from feller.journeys.calculate import bounds
+from feller.journeys.calculate import reconstruction
 from feller.journeys.private.exposed import exposed, numbers_of
 from feller.journeys.private.promise import promised
 from feller.journeys.private.purse import ledger_of
@@ -20,7 +20,7 @@ from feller.model import Model, load_model
 from feller.objective import Objective
 from feller.paths import Brownian, Estimates
 from feller.privacy.ledger import Ledger
-from feller.privacy.reconstruct import eps2_replaced, mse_bound, van_trees
+from feller.privacy.reconstruct import mse_bound, van_trees
 from feller.report.page import write_report
 from feller.run import Run
 from feller.train.checkpoint import read_counters
@@ -66,10 +66,10 @@ def audit(
         tell.say("this model was trained WITHOUT privacy: nothing bounds what it tells of single rows")
     else:
         tell.task("counting")
-        numbers |= {**promised(ledger), **bounds(ledger.expenses, ledger.open), "delta": ledger.delta}
+        numbers |= {**promised(ledger), **reconstruction(ledger.expenses)}
         tell.done()
     expenses, delta = (ledger.expenses, ledger.delta) if ledger else ((), 0.0)
-    shown_rows = None if ledger is None else _told(run, train, ledger, numbers, shown)
+    shown_rows = None if ledger is None else _told(run, train, numbers, shown)
     found = attack(model, _objective(run), train, held_out, expenses, delta, draws, tell)
     numbers |= found.numbers
     for note in found.notes:
@@ -80,7 +80,7 @@ def audit(
     return {**numbers, "report": f"{run.path / f'report-{NAME}.html'}"}
 
 
-def _told(run: Run, train: Dataset, ledger: Ledger, numbers: dict[str, Any], shown: int) -> ToldRows | None:
+def _told(run: Run, train: Dataset, numbers: dict[str, Any], shown: int) -> ToldRows | None:
     """Return what the training told about rows that were watched, and add its numbers; None where none were."""
     found = exposed(run)
     if found is None:
@@ -98,7 +98,7 @@ def _told(run: Run, train: Dataset, ledger: Ledger, numbers: dict[str, Any], sho
         "fisher_with_prior": van_trees(eta2.mean().item(), spread**0.5),
         "spread": spread,
     }
-    line = mse_bound(eps2_replaced(ledger.expenses), 2.0) if isinstance(train.modality, Images) else None
+    line = mse_bound(numbers["epsilon_2"], 2.0) if isinstance(train.modality, Images) else None
     order = least.argsort()[:shown]
     rows = [(int(found.rows[i]), least[i].item(), least[i].item() / spread) for i in order.tolist()]
     return ToldRows(least.numpy(), line, spread, rows)

@@ -49,12 +49,19 @@ def plan(noise: float | None, rate: float | None, steps: int | None) -> Subsampl
 
 
 def bounds(expenses: Sequence[Expense], delta: float) -> dict[str, Any]:
-    """Return the numbers of `EXPLAIN`, and `guess_KAPPA`, the chance to guess right what was guessed with KAPPA."""
-    order2 = eps2_replaced(expenses)
+    """Return the numbers of `EXPLAIN`, and what `reconstruction` does."""
     return {
         "epsilon": epsilon(expenses, delta),
         "delta": delta,
         "epsilon_rdp": epsilon(expenses, delta, method="rdp"),
+        **reconstruction(expenses),
+    }
+
+
+def reconstruction(expenses: Sequence[Expense]) -> dict[str, Any]:
+    """Return what bounds it, and `guess_KAPPA`, the chance to guess right what was guessed with KAPPA."""
+    order2 = eps2_replaced(expenses)
+    return {
         "epsilon_2": order2,
         "epsilon_2_added": eps2_added(expenses),
         "mse_bound": mse_bound(order2),

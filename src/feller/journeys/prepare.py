@@ -73,16 +73,14 @@ def prepare(run: Run, begun: Begun, here: Engine) -> Prepared:
         learner=learner,
         again=f"feller fit --resume {own}--out {shlex.quote(str(run.path))}",
     )
+    if asked.watched:
+        check_watched(asked.watched, training_data, learner.network, asked.private)
     if not isinstance(asked.private, Guarantee):
-        if asked.watched:
-            check_watched(asked.watched, training_data, learner.network, asked.private)
         return ready
     if begun.ledger is None:
         raise InputError(
             f"{run.ledger} is missing, so nobody knows what this run has spent; bring it back, or start a new run"
         )
-    if asked.watched:
-        check_watched(asked.watched, training_data, learner.network, asked.private)
     ready = privately(run, ready, asked.private, begun.ledger, training_data, here, asked.watched, asked.seed)
     law, kind = begun.law, training_data.modality
     if law is None or not isinstance(kind, Table):

@@ -1,7 +1,5 @@
 """Tables: noisy counts of few columns, and the most random rows that agree with them."""
 
-from dataclasses import replace
-
 from feller.data.modality import Dataset
 from feller.data.table.modality import Table
 from feller.marginals.counting import Counting
@@ -19,7 +17,7 @@ def table_marginals(data: Dataset, size: str) -> Recipe:
     `objective.method` says how tables are chosen. Numbers that other models write digit by digit are seen by bins.
     """
     table = need(data.modality, Table, "table-marginals", "a table")
-    modality = replace(table.by_levels(), shares=(), told=(), rows=0)
+    modality = table.by_levels().with_shares(())
     space = modality.space()
     return Recipe(
         architecture=Marginals(space),

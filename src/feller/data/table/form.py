@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from decimal import ROUND_FLOOR, Decimal, InvalidOperation
+from decimal import ROUND_FLOOR, Decimal
 
 from feller.errors import InputError
 
@@ -74,10 +74,7 @@ class NumberForm:
             body = body.replace(",", ".")
         if re.fullmatch(r"(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?", body, re.ASCII) is None:
             return None
-        try:
-            number = Decimal(sign + body)
-        except InvalidOperation:  # pragma: no cover - the pattern admits only numbers
-            return None
+        number = Decimal(sign + body)
         return (
             number if not number or abs(number.adjusted()) <= LARGEST else Decimal(0) if number.adjusted() < 0 else None
         )

@@ -254,7 +254,11 @@ class Table(Modality):
         levels, n = self.coarse(values), max(len(values), 1)
         rooms = [len(column.coarse_names) for column in self.schema.modelled]
         counted = [levels[:, j].bincount(minlength=room).double() / n for j, room in enumerate(rooms)]
-        return replace(self, shares=tuple(tuple(share.tolist()) for share in counted), told=(), rows=0)
+        return self.with_shares(tuple(tuple(share.tolist()) for share in counted))
+
+    def with_shares(self, shares: tuple[tuple[float, ...], ...]) -> "Table":
+        """Return the same with shares of levels alone: counts of an older table are left behind."""
+        return replace(self, shares=shares, told=(), rows=0)
 
     def from_levels(self, levels: Int64[Tensor, "n k"], draws: Draws) -> Int64[Tensor, "n k"]:
         """Return rows of such levels; numbers that are written digit by digit are drawn evenly within theirs."""

@@ -154,7 +154,7 @@ def guard(wish: Wish, dataset: Dataset, learned: Dataset, charged: Charged, coun
         return _counted(wish, dataset, kind, learned, ledger, counted)
     if isinstance(kind, Table):
         shares, cost = _shares(wish, kind, learned, delta)
-        return Guarded(replace(dataset, modality=replace(kind, shares=shares, told=(), rows=0)), ledger.with_(cost), {})
+        return Guarded(replace(dataset, modality=kind.with_shares(shares)), ledger.with_(cost), {})
     if isinstance(kind, Images):
         found, costs = _classes(wish, kind, learned, delta)
         return Guarded(dataset, replace(ledger, expenses=costs), found)
