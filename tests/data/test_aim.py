@@ -12,6 +12,9 @@ from tests.oracle import close
 from feller.data import Dataset, Images, read, split
 from feller.data.aim import aimed, read_aimed
 from feller.data.batches import batches
+from feller.data.table.categorical import Categorical
+from feller.data.table.numerical import Numerical
+from feller.data.table.schema import Schema
 from feller.data.target import Target
 from feller.draws import Draws
 from feller.errors import InputError, UsageError
@@ -158,3 +161,57 @@ def test_data_that_tell_nothing(tmp_path: pathlib.Path) -> None:
         read_aimed(str(other), whole.modality, whole.target)
     with pytest.raises(UsageError, match="all columns are asked for"):
         aimed(read(table(tmp_path, "a,b\n1,2\n2,5\n")), ("a", "b"))
+
+
+def test_some_classes_may_be_chosen() -> None:
+    """Others are left out, and the classes are numbered in the order in which they are named."""
+    data = read("example:digits")
+    whole, some = aimed(data, ("label",)), aimed(data, ("label=8,3",))
+    assert some.target == Target(("label",), classes=("8", "3"), among=tuple("0123456789"))
+    labels = data.given["label"]
+    assert torch.equal(some.values, data.values[(labels == 8) | (labels == 3)])
+    assert some.wanted(some.target)[:, 0].tolist() == [
+        float(label == 3) for label in labels.tolist() if label in (3, 8)
+    ]
+    test = read_aimed("example:digits/test", some.modality, some.target)
+    theirs = read("example:digits/test").given["label"]
+    assert test.wanted(some.target)[:, 0].tolist() == [float(x == 3) for x in theirs.tolist() if x in (3, 8)]
+    assert whole.target == Target(("label",), classes=tuple("0123456789"))
+
+
+def test_a_column_of_words_is_a_class_of_a_table(tmp_path: pathlib.Path) -> None:
+    """It stays in its rows; missing cells are of no class."""
+    schema = Schema(
+        (
+            Categorical("job", ("clerk", "nurse", "smith"), missing="?"),
+            Numerical("age", 0.0, 100.0, bins=5),
+        )
+    )
+    data = read(table(tmp_path, "job,age\nnurse,20\n?,30\nclerk,40\nsmith,50\n"), schema=schema)
+    found = aimed(data, ("job",))
+    assert found.target == Target(("job",), classes=("clerk", "nurse", "smith"))
+    assert found.wanted(found.target)[:, 0].tolist() == [1, 0, 2]
+    assert torch.equal(found.values, data.values[[0, 2, 3]])
+    two = aimed(data, ("job=smith,nurse",))
+    assert two.wanted(two.target)[:, 0].tolist() == [1, 0]
+    again = read_aimed(table(tmp_path, "job,age\nsmith,20\nclerk,30\n", "u.csv"), two.modality, two.target)
+    assert again.wanted(two.target)[:, 0].tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("label=3,x",), "label has no class 'x'"),
+        (("label=3",), "two different classes of label or more, got 3"),
+        (("label=3,3",), "two different classes of label or more"),
+        (("label", "label"), "different numbers, or one that has classes alone"),
+    ],
+)
+def test_wrong_classes(names: tuple[str, ...], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        aimed(read("example:digits"), names)
+
+
+def test_of_numbers_none_is_chosen(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(UsageError, match="only of classes some can be chosen"):
+        aimed(read(table(tmp_path, "a,b\n1,2\n3,4\n5,6\n")), ("a=1",))

@@ -35,6 +35,7 @@ from feller.marginals.counting import Counting
 from feller.marginals.network import MarginalNetwork, Marginals
 from feller.maximum_likelihood import MaximumLikelihood
 from feller.networks.classifier import Classifier
+from feller.networks.linear import Linear, LinearNetwork, Pixels
 from feller.networks.rows import RowTransformer
 from feller.next_token import NextToken
 from feller.objective import Matching, Objective
@@ -91,6 +92,7 @@ from feller.paths import Product as ProductPath
 from feller.paths.affine import Constant, Level, Memoryless, NoiseLevel, Vanishing
 from feller.paths.brownian import Brownian
 from feller.paths.laws import AtStart, Explicit
+from feller.perturbation import Perturbation
 from feller.privacy import Private, Repeatable
 from feller.privacy.watched import Watch, Watched
 from feller.regression import Regression
@@ -118,6 +120,7 @@ ROWS = Rows((Digits(3, 14), Single(3)))
 TOKEN_SOURCES = (spaces.UniformSource(), MaskSource(), LawSource((1.0, 2.0, 3.0, 4.0)))
 
 
+TWO, BRIGHT = Target(("label",), classes=("red", "green")), Pixels((1, 2, 2), 1.0)
 WORDS = spaces.Rows(
     tuple(Categorical(name, tuple("xyz"[:size])).field for name, size in (("a", 3), ("b", 2), ("c", 3)))
 )
@@ -427,6 +430,18 @@ def pictures(n: int, draw: Draw) -> dict[str, Any]:
     return {"x_1": draw.normal((n, 1, 8, 8), F64), "given": {"label": draw.integers(3, (n,))}}
 
 
+def classes_of_pictures(n: int, draw: Draw) -> dict[str, Any]:
+    """Return pictures of 2 x 2 in one of two classes."""
+    return {"x_1": draw.normal((n, 1, 2, 2), F64), "target": draw.integers(2, (n, 1)).double(), "given": {}}
+
+
+def linear() -> LinearNetwork:
+    """Return a linear network with weights that are not zero."""
+    network = Linear(BRIGHT).build((1, 2, 2), {}, Draws(0))
+    network.theta.data.copy_(Draws(0).at("theta").normal((5,), F64))
+    return network
+
+
 def pair(n: int, draw: Draw) -> tuple[State, State]:
     """Return ends of a product of 2 numbers and 3 tokens."""
     real, token = reals(2)(n, draw), tokens(4, 3, mask=True)(n, draw)
@@ -713,6 +728,11 @@ EXAMPLES: dict[type, list[Case]] = {
     Regression: [
         ObjectiveCase(Regression(Estimates(about), spaces.Euclidean((2,)), noise=0.5), told, lambda: Small(2))
         for about in (Target(("a", "b"), (0.5, -1.0), (2.0, 0.5)), Target(("label",), classes=("red", "green")))
+    ],
+    Perturbation: [
+        ObjectiveCase(
+            Perturbation(Estimates(TWO), spaces.Euclidean((1, 2, 2)), BRIGHT), classes_of_pictures, linear, random=False
+        ),
     ],
     NextToken: [
         ObjectiveCase(NextToken(Tokens(4, (3,)), drop=0.5, end=3), batch_of(tokens(4, 3)), lambda: Small(3, 4)),

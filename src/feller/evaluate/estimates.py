@@ -8,6 +8,7 @@ from feller.data.modality import Dataset, Modality
 from feller.data.target import Target
 from feller.data.translate import translation
 from feller.errors import UsageError
+from feller.evaluate.attacks.scores import area
 from feller.model import Model
 from feller.paths import Estimates
 from feller.tree import Given, State, length, tree_map
@@ -63,17 +64,22 @@ def errors(
 ) -> dict[str, float | None]:
     """Return how right answers are, beside what is reached without looking at the data.
 
-    Of a class, `accuracy` and `accuracy_constant`, that of naming the class that is commonest here. Of a number,
+    Of a class, `accuracy` and `accuracy_constant`, that of naming the class that is commonest here; of two classes
+    `auc`, the area under ROC, None where there is but one of them. Of a number,
     `mae`, the mean absolute error in its units; `mae_constant`, that of the mean of the training data; and `r2`, the
     share of the variance that is explained, None where the numbers do not vary. Of several, the same with their names
     behind them, such as `mae_mu`.
     """
     if target.classes:
         right = truth[:, 0].long()
-        return {
+        found: dict[str, float | None] = {
             "accuracy": torch.eq(answers.argmax(1), right).double().mean().item(),
             "accuracy_constant": right.bincount().max().item() / len(right),
         }
+        if len(target.classes) == 2:
+            score, second = (answers[:, 1] - answers[:, 0]).cpu().numpy(), right.numpy() == 1
+            found["auc"] = area(score[second], score[~second]) if 0 < second.sum() < len(second) else None
+        return found
     numbers: dict[str, float | None] = {}
     for i, (name, mean) in enumerate(zip(target.names, target.means, strict=True)):
         behind = f"_{name}" if len(target.names) > 1 else ""
@@ -91,6 +97,8 @@ def explained(target: Target) -> dict[str, str]:
         return {
             "accuracy": f"Share of the examples whose {target.names[0]} is told right.",
             "accuracy_constant": "The share that is right if all are told to be of the commonest class.",
+            "auc": "How often an example of the second class is told to be likelier of it than one of the first: 0.5 is"
+            " guessing.",
         }
     sentences = {}
     for name in target.names:

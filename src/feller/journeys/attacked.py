@@ -76,17 +76,7 @@ def attack(
         notes.append(f"{len(held_out):,} examples are held out, fewer than {LEAST}: nobody can be told from others")
         return Attacked(numbers, notes=tuple(notes))
     members, others = (pick(data, MOST, draws.named(name)) for data, name in ((train, "members"), (held_out, "others")))
-    if objective is None:
-        notes.append(
-            "the loss of this model needs the older model that it learned from, and is not used to tell members"
-        )
-    else:
-        tell.task("telling members by losses")
-        seen_loss, unseen_loss = (
-            losses(model.network, objective, data, draws.named("loss")) for data in (members, others)
-        )
-        numbers |= _named("loss", told(-seen_loss, -unseen_loss, delta))
-        tell.done()
+    numbers |= _losses(model, objective, members, others, delta, draws, tell, notes)
     if not isinstance(seen.modality, Table):
         return Attacked(numbers, notes=tuple(notes))
     numbers |= _density(made, members, unseen, delta, draws.named("density"))
@@ -97,6 +87,46 @@ def attack(
     guesses = _guesses(model, seen.modality, members, others, expenses, draws.named("guesses"))
     tell.done()
     return Attacked(numbers, guesses, tuple(notes))
+
+
+def attack_told(
+    model: Model,
+    objective: Objective | None,
+    train: Dataset,
+    held_out: Dataset,
+    delta: float,
+    draws: Draws,
+    tell: Tell,
+) -> Attacked:
+    """Try what can be tried of a model that tells of data and draws none: its losses; as `attack`."""
+    notes = ["this model tells of data and draws none, so that nothing is copied"]
+    if len(held_out) < LEAST:
+        notes.append(f"{len(held_out):,} examples are held out, fewer than {LEAST}: nobody can be told from others")
+        return Attacked({}, notes=tuple(notes))
+    members, others = (pick(data, MOST, draws.named(name)) for data, name in ((train, "members"), (held_out, "others")))
+    return Attacked(_losses(model, objective, members, others, delta, draws, tell, notes), notes=tuple(notes))
+
+
+def _losses(
+    model: Model,
+    objective: Objective | None,
+    members: Dataset,
+    others: Dataset,
+    delta: float,
+    draws: Draws,
+    tell: Tell,
+    notes: list[str],
+) -> dict[str, float | None]:
+    """Tell members by losses; notes hear where that is not possible."""
+    if objective is None:
+        notes.append(
+            "the loss of this model needs the older model that it learned from, and is not used to tell members"
+        )
+        return {}
+    tell.task("telling members by losses")
+    seen, unseen = (losses(model.network, objective, data, draws.named("loss")) for data in (members, others))
+    tell.done()
+    return _named("loss", told(-seen, -unseen, delta))
 
 
 def _copying(made: Dataset, seen: Dataset, unseen: Dataset, draws: Draws) -> dict[str, float | None]:

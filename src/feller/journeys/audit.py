@@ -1,6 +1,10 @@
 """From a run to what could be learned about single rows, and what bounds it."""
 
+import math
 from typing import Any
+
+from jaxtyping import Float64, Int64
+from torch import Tensor
 
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset
@@ -8,17 +12,20 @@ from feller.data.read import read
 from feller.draws import Draws
 from feller.errors import InputError, UsageError
 from feller.journeys.asked import Asked, asked_of, parts, read_again, same_data
-from feller.journeys.attacked import attack
+from feller.journeys.attacked import attack, attack_told
 from feller.journeys.audited import ToldRows, findings
 from feller.journeys.calculate import reconstruction
 from feller.journeys.private.exposed import exposed, numbers_of
+from feller.journeys.private.guarantee import Allowance
 from feller.journeys.private.promise import promised
 from feller.journeys.private.purse import ledger_of
+from feller.journeys.rebuilt import rebuilt_rows
 from feller.journeys.tell import SILENT, Tell
 from feller.journeys.tuned import recipe_of, tuned_of
 from feller.model import Model, load_model
 from feller.objective import Objective
 from feller.paths import Brownian, Estimates
+from feller.perturbation import Perturbation
 from feller.privacy.ledger import Ledger
 from feller.privacy.reconstruct import mse_bound, van_trees
 from feller.report.page import write_report
@@ -69,8 +76,14 @@ def audit(
         numbers |= {**promised(ledger), **reconstruction(ledger.expenses)}
         tell.done()
     expenses, delta = (ledger.expenses, ledger.delta) if ledger else ((), 0.0)
+    objective = _objective(run)
     shown_rows = None if ledger is None else _told(run, train, numbers, shown)
-    found = attack(model, _objective(run), train, held_out, expenses, delta, draws, tell)
+    if isinstance(objective, Perturbation):
+        shown_rows = _rebuilt(objective, asked, train, numbers, shown, draws, tell)
+    if isinstance(model.description.path, Estimates):
+        found = attack_told(model, objective, train, held_out, delta, draws, tell)
+    else:
+        found = attack(model, objective, train, held_out, expenses, delta, draws, tell)
     numbers |= found.numbers
     for note in found.notes:
         tell.say(note)
@@ -90,6 +103,28 @@ def _told(run: Run, train: Dataset, numbers: dict[str, Any], shown: int) -> Told
     if values is None:
         raise InputError(f"{run.exposure} is about rows with numbers, and this run's have none; remove it")
     spread = values.flatten(1).double().var(0).mean().item()
+    line = mse_bound(numbers["epsilon_2"], 2.0) if isinstance(train.modality, Images) else None
+    return told_rows(eta2, spread, line, numbers, shown, found.rows)
+
+
+def told_rows(
+    eta2: Float64[Tensor, " n"],
+    spread: float,
+    line: float | None,
+    numbers: dict[str, Any],
+    shown: int,
+    places: Int64[Tensor, " n"] | None = None,
+) -> ToldRows:
+    """Put together what is told about some rows, and add its numbers.
+
+    Args:
+        eta2: Information per number about each.
+        spread: Mean squared error of answering the mean.
+        line: The bound for all rows, in the same units.
+        numbers: Are added to.
+        shown: So many of the most exposed are named.
+        places: Of the rows in what was learned from; by default they are all.
+    """
     least = 1 / eta2
     numbers |= {
         "fisher_rows": len(eta2),
@@ -98,10 +133,32 @@ def _told(run: Run, train: Dataset, numbers: dict[str, Any], shown: int) -> Told
         "fisher_with_prior": van_trees(eta2.mean().item(), spread**0.5),
         "spread": spread,
     }
-    line = mse_bound(numbers["epsilon_2"], 2.0) if isinstance(train.modality, Images) else None
     order = least.argsort()[:shown]
-    rows = [(int(found.rows[i]), least[i].item(), least[i].item() / spread) for i in order.tolist()]
-    return ToldRows(least.numpy(), line, spread, rows)
+    names = order if places is None else places[order]
+    rows = [(int(names[k]), least[i].item(), least[i].item() / spread) for k, i in enumerate(order.tolist())]
+    return ToldRows(least.cpu().numpy(), line, spread, rows)
+
+
+def _rebuilt(
+    objective: Perturbation, asked: Asked, train: Dataset, numbers: dict[str, Any], shown: int, draws: Draws, tell: Tell
+) -> ToldRows | None:
+    """Rebuild rows of a linear model, and add the numbers; None where no noise bounds what is told."""
+    tell.task("rebuilding rows from the weights and all others")
+    rho = asked.private.rho if isinstance(asked.private, Allowance) else math.inf
+    found = rebuilt_rows(objective, train, rho, draws.named("rebuilt"))
+    tell.done()
+    rebuilt = found.rebuilt
+    numbers |= {
+        "rebuilt_rows": len(rebuilt.which),
+        "rebuilt_error": rebuilt.error.median().item(),
+        "rebuilt_error_known": rebuilt.error_known.mean().item(),
+        "spread": found.spread,
+    }
+    if math.isinf(rho):
+        return None
+    numbers |= {"rebuilt_steady": int(rebuilt.steady.sum()), "rebuilt_below": int(rebuilt.below.sum())}
+    numbers["label_least"] = (1 / found.labels.max()).item()
+    return told_rows(found.eta2, found.spread, mse_bound(numbers["epsilon_2"]), numbers, shown)
 
 
 def _check_kind(run: Run, model: Model) -> None:
@@ -110,10 +167,8 @@ def _check_kind(run: Run, model: Model) -> None:
     Raises:
         UsageError: Then.
     """
-    path = model.description.path
-    if isinstance(path, Brownian | Estimates):
-        kind = "joins populations" if isinstance(path, Brownian) else "tells numbers of data"
-        raise UsageError(f"{run.path} {kind}; an audit is about a model that draws examples")
+    if isinstance(model.description.path, Brownian):
+        raise UsageError(f"{run.path} joins populations; an audit is about a model of one")
     if tuned_of(run) is not None:
         raise UsageError(f"{run.path} was tuned and learned from no rows itself; audit the run that it began with")
 

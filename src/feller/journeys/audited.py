@@ -14,7 +14,7 @@ from jaxtyping import Float64
 from feller import __version__
 from feller.data.modality import Modality
 from feller.evaluate.attacks.explained import EXPLAIN, WAYS
-from feller.journeys import calculate
+from feller.journeys import calculate, rebuilt
 from feller.journeys.asked import Asked
 from feller.journeys.attacked import Attacked
 from feller.journeys.private import promise
@@ -71,7 +71,7 @@ def findings(
         said=said(ledger, numbers),
         judged=" ".join(sentence(line) for line in words),
         numbers=numbers,
-        explanations={**EXPLAIN, **promise.EXPLAIN, **calculate.EXPLAIN},
+        explanations={**EXPLAIN, **promise.EXPLAIN, **calculate.EXPLAIN, **rebuilt.EXPLAIN},
         promise=WITHOUT if ledger is None else promise.sentence(ledger, asked, kind),
         spent=ledger.lines() if ledger else (),
         beware=promise.OWNER if ledger else "",
@@ -80,7 +80,8 @@ def findings(
         pictures=pictures,
         seen=SEEN,
         grids=[
-            _attacks(numbers),
+            *([_attacks(numbers)] if any(f"{way}_auc" in numbers for way in WAYS) else []),
+            *([_rebuilt(numbers)] if "rebuilt_error" in numbers else []),
             *([_columns(found)] if found.guesses else []),
             *([_exposed(watched)] if watched is not None else []),
         ],
@@ -96,6 +97,8 @@ def said(ledger: Ledger | None, numbers: Mapping[str, Any]) -> str:
     if ledger is None:
         return f"Trained without privacy; {tried}{'' if worst > SUSPECT else ', little better than guessing'}."
     epsilon = numbers["epsilon"]
+    if numbers.get("rebuilt_below"):
+        return f"ALARM: an attack rebuilds {numbers['rebuilt_below']} rows nearer than the bound that applies to it."
     if proven > epsilon:
         return f"ALARM: attacks prove epsilon {proven:.3g}, above the {epsilon:.3g} that the ledger states."
     return f"Epsilon {epsilon:.3g} at delta {ledger.delta:.3g} holds against all that was tried; {tried}."
@@ -115,6 +118,22 @@ def _attacks(numbers: Mapping[str, Any]) -> Grid:
         " more than the ledger states would mean that the guarantee does not hold.",
         ("told", "area under ROC", "caught at 1 % false", "epsilon proven", "epsilon stated"),
         rows,
+    )
+
+
+def _rebuilt(numbers: Mapping[str, Any]) -> Grid:
+    """Set an attack on single rows beside what bounds it."""
+    least, known = (numbers.get(name) for name in ("fisher_median", "fisher_with_prior"))
+    return Grid(
+        "Rows rebuilt by who knows all others",
+        "At the best weights the slopes of all rows add up to nothing, so those of the others tell the row, exactly"
+        " where no noise is added. With much noise the answers are biased: then only the error over many rows is bound,"
+        " by that of who knows what rows look like. Mean squared errors per number.",
+        ("attack", "error", "least by its bound", "answering the mean"),
+        [
+            ("as it answers, the row in the middle", numbers["rebuilt_error"], least, numbers["spread"]),
+            ("cut to 0 to 1, over all rows", numbers["rebuilt_error_known"], known, numbers["spread"]),
+        ],
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from feller.at_once import AtOnce
 from feller.code import fingerprint as file_hash
 from feller.data.aim import aimed
 from feller.data.find import table_cells
@@ -15,13 +16,12 @@ from feller.data.table.mixed import as_table
 from feller.data.table.modality import Table
 from feller.errors import UsageError
 from feller.journeys.asked import Asked, asked_of, parts, print_of
-from feller.journeys.private.allow import allow, check_counts
+from feller.journeys.private.allow import allow, check_at_once
 from feller.journeys.private.ancestors import check_public, seen_by
 from feller.journeys.private.guard import Charged, Wish, apart, check_plan, check_private, find_columns, guard, plan
 from feller.journeys.private.keyed import OPEN
 from feller.journeys.private.stand_in import check_own, stand_in
 from feller.journeys.private.white import with_white
-from feller.marginals.counting import Counting
 from feller.marginals.model import MarginalModel
 from feller.model import Model, load_model
 from feller.paths import Estimates
@@ -82,13 +82,15 @@ def begin(
         )
     dataset, charged = _read(asked, wish, older.description.modality if older else None, paid)
     dataset = aimed(dataset, asked.target) if asked.target else dataset
+    if wish is not None and dataset.target is not None and not dataset.target.classes:
+        raise UsageError("a private fit tells no numbers, which are scaled by the rows; ask for a class by --target")
     if wish is None and isinstance(dataset.modality, Table):
         dataset = dataset.seen_as(dataset.modality.with_shares_of(dataset.values))
     size = asked.size or "small"
     name, recipe = find_recipe(asked.recipe, _shown(asked.recipe, dataset, wish), size, older)
     recipe = change(recipe)
     _check_target(recipe, name, asked.target, older)
-    check_counts(recipe, older)
+    check_at_once(recipe, older)
     if wish is not None:
         check_private(apart(recipe))
         check_own(name, recipe)
@@ -112,7 +114,7 @@ def begin(
     if wish is None:
         return Begun(asked, dataset.seen_as(recipe.modality or dataset.modality), recipe, older)
     learned = parts(asked, as_read(dataset, recipe))[0]
-    if isinstance(recipe.objective, Counting):
+    if isinstance(recipe.objective, AtOnce):
         ledger, allowance = allow(wish, recipe.objective, learned, charged)
         dataset = dataset.seen_as(recipe.modality or dataset.modality)
         return Begun(replace(asked, private=allowance), dataset, recipe, None, ledger)
@@ -139,10 +141,6 @@ def _read(
     }
     if asked.schema is not None and like is not None:
         raise UsageError(f"the columns are those of {asked.start_from}: leave --schema out")
-    if wish is not None and asked.target:
-        raise UsageError(
-            "private training refuses a regressor, whose targets are scaled by the rows; leave --target out"
-        )
     path = pathlib.Path(asked.data)
     described = asked.schema is not None or like is not None or asked.data.startswith(EXAMPLE)
     if wish is not None and not described and path.suffix.lower() in TABLES:
@@ -187,7 +185,9 @@ def _check_target(recipe: Recipe, name: str, target: tuple[str, ...], older: Mod
     """
     tells = isinstance(recipe.objective.path, Estimates)
     if target and not tells:
-        raise UsageError(f"the recipe {name} draws data and tells no {target[0]}; use --recipe regressor")
+        raise UsageError(
+            f"the recipe {name} draws data and tells no {target[0]}; use --recipe regressor, or logistic-private"
+        )
     if older is not None and (tells or isinstance(older.description.path, Estimates)):
         raise UsageError("a regressor starts from fresh weights, and nothing starts from one; leave out --start-from")
 

@@ -2,6 +2,7 @@
 
 import datetime
 import platform
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,8 +19,13 @@ from feller.evaluate.estimates import Oracle, errors, explained
 from feller.journeys.asked import asked_of, parts, read_again
 from feller.journeys.judged import stem
 from feller.journeys.onward import again, evaluating, fitting, rewarding
+from feller.journeys.private import promise
+from feller.journeys.private.promise import promised
+from feller.journeys.private.purse import ledger_of
+from feller.journeys.private.spent import earlier_lines
 from feller.journeys.tell import Tell
 from feller.model import Model
+from feller.networks.linear import Linear
 from feller.record import from_data
 from feller.report.against import classes_against, numbers_against
 from feller.report.page import Findings, write_report
@@ -47,7 +53,8 @@ def examine(run: Run, model: Model, *, data: str | None, samples: str | None, te
     if samples is not None:
         raise UsageError("this run tells of data and draws none, so it judges no samples; name data with --data")
     asked, modality = asked_of(run), model.description.modality
-    train, held_out = parts(asked, read_again(asked, modality).seen_as(modality))
+    whole = read_again(asked, modality)
+    train, held_out = parts(asked, whole.seen_as(modality))
     oracle = Oracle(model, modality)
     if data is not None:
         held_out = read_aimed(data, modality, oracle.target, asked.longest)
@@ -57,13 +64,20 @@ def examine(run: Run, model: Model, *, data: str | None, samples: str | None, te
     numbers: dict[str, Any] = errors(oracle.target, told, truth)
     seen = real is train
     numbers["compared_with"] = data or (TRAINED if seen else HELD_OUT)
+    ledger = ledger_of(run)
+    earlier = earlier_lines(run, asked.data, whole) if ledger else ()
+    numbers |= promised(ledger) if ledger else {}
     numbers |= {"steps": read_counters(run)["step"], "seconds": read_counters(run)["seconds"]}
     tell.done()
     judged = f"Judged: what the network tells of {len(real):,} examples {_which(data, seen=seen)}"
     tell.say(judged)
     name = "report" if data is None else f"report-{stem(data)}"
     if engine().is_first:
-        write_report(run.path, _findings(run, oracle.target, judged, numbers, told, real, data), name)
+        page = _findings(run, model, judged, numbers, told, real, data)
+        if ledger:
+            said, spent = promise.sentence(ledger, asked, modality), (*ledger.lines(), *earlier)
+            page = replace(page, promise=said, spent=spent, beware=promise.OWNER)
+        write_report(run.path, page, name)
     return {**numbers, "report": f"{run.path / name}.html"}
 
 
@@ -75,13 +89,17 @@ def _which(data: str | None, *, seen: bool) -> str:
 
 
 def _findings(
-    run: Run, target: Target, judged: str, numbers: dict[str, Any], told: Tensor, real: Dataset, data: str | None
+    run: Run, model: Model, judged: str, numbers: dict[str, Any], told: Tensor, real: Dataset, data: str | None
 ) -> Findings:
     """Put together what the page shows."""
+    target, at_once = (
+        Oracle(model, model.description.modality).target,
+        isinstance(model.description.architecture, Linear),
+    )
     asked, recipe = asked_of(run), run.read_record(run.recipe)["recipe"]
     training, counters = from_data(Training, recipe["train"]), read_counters(run)
     title = f"{', '.join(target.names)} of {asked.data}, told by the recipe {asked.recipe}"
-    done = training.share(counters["step"], counters["seconds"]) >= 1
+    done = at_once or training.share(counters["step"], counters["seconds"]) >= 1
     measured = evaluating(run, asked, {"--data": data})
     return Findings(
         title=title if data is None else f"{title}, asked about {data}",
@@ -90,12 +108,16 @@ def _findings(
         unfinished="" if done else f"Training stopped after {counters['step']:,} steps; go on with the command below.",
         judged=judged,
         numbers=numbers,
-        explanations=explained(target),
+        explanations={**promise.EXPLAIN, **explained(target)},
         notes=asked.notes,
         settings=recipe,
-        curve=read_metrics(run.metrics),
+        curve=None if at_once else read_metrics(run.metrics),
         pictures=[("Told against true", _picture(target, told, real.wanted(target)))],
-        next_steps=[*rewarding(run, target), (measured, "measure again"), again(run, asked, None)],
+        next_steps=[
+            *rewarding(run, target),
+            (measured, "measure again"),
+            *([] if at_once else [again(run, asked, None)]),
+        ],
         versions={"feller": __version__, "torch": torch.__version__, "python": platform.python_version()},
     )
 

@@ -7,15 +7,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from feller.at_once import AtOnce
 from feller.code import fingerprint as file_hash
 from feller.code import load_function
 from feller.data.table.modality import Table
 from feller.description import Description
 from feller.errors import InputError, UsageError
 from feller.journeys.asked import Asked, asked_of, read_again
+from feller.journeys.at_once import check_found, finding
 from feller.journeys.begin import Begun, as_read, begin
 from feller.journeys.bridged import bridged_of
-from feller.journeys.count import check_counted, counting
 from feller.journeys.evaluate import evaluate
 from feller.journeys.learn import learn
 from feller.journeys.prepare import prepare
@@ -26,7 +27,6 @@ from feller.journeys.private.rehearse import law_of
 from feller.journeys.private.spent import Search, earlier_lines
 from feller.journeys.tell import SILENT, Tell
 from feller.journeys.tuned import tuned_of
-from feller.marginals.counting import Counting
 from feller.model import Model, load_model
 from feller.recipes import Recipe
 from feller.record import from_data
@@ -137,10 +137,10 @@ def fit(
 
 
 def _maker(run: Run, begun: Begun, here: Engine, tell: Tell, *, resume: bool) -> Callable[[], None]:
-    """Return what makes the model: a training, or counts, which the first process takes alone."""
+    """Return what makes the model: a training, or one look at the rows, which the first process takes alone."""
     objective, train = begun.recipe.objective, begun.recipe.train
-    if isinstance(objective, Counting):
-        return counting(run, begun, objective, tell) if here.is_first else lambda: None
+    if isinstance(objective, AtOnce):
+        return finding(run, begun, objective, tell) if here.is_first else lambda: None
     if train.steps is None and train.minutes is None:
         raise UsageError("expected a budget: --steps or --minutes")
     return functools.partial(learn, run, prepare(run, begun, here), resume=resume, here=here, tell=tell)
@@ -169,8 +169,8 @@ def _continue(run: Run, fixed: dict[str, Any], recipe: str | None, change: Calla
     if asked.code:
         _load_code(asked, recipe)
     before = from_data(Recipe, run.read_record(run.recipe)["recipe"])
-    if isinstance(before.objective, Counting):
-        check_counted(run)
+    if isinstance(before.objective, AtOnce):
+        check_found(run)
     after = change(before)
     if replace(after, train=before.train, sampling=before.sampling) != before:
         raise UsageError("a resumed run keeps its recipe, but for --train.* and --sampling.*; start a new run for more")

@@ -9,25 +9,34 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from feller.at_once import AtOnce, Told
+from feller.data.modality import Dataset
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.marginals.aim import MEASURING, ROUNDS, aim
 from feller.marginals.curator import Release
 from feller.marginals.independent import independent
 from feller.marginals.mst import mst
-from feller.marginals.network import admitted_by
-from feller.objective import Batch, Example, Objective
+from feller.marginals.network import admitted_by, network_of
+from feller.objective import Batch, Example
 from feller.paths.graphical import Graphical
+from feller.privacy.accountant import rho as rho_of_expense
+from feller.privacy.concentrated import rho_of
+from feller.privacy.expense import Concentrated
+from feller.privacy.ledger import Ledger
 from feller.privacy.noise import Noise
+from feller.privacy.one_way import SHARE, check_budget
 from feller.record import nearest
 from feller.spaces.rows import Rows
 
 SHARES = {"aim": MEASURING / ROUNDS, "mst": 1 / 3, "independent": 1.0}
 """Ways of choosing tables, and the share of the budget, in rho, that the counts of single columns take in each."""
+SPARE = 1e-9
+"""Share of the budget that is left, so that no rounding makes it more than was asked for."""
 
 
 @dataclass(frozen=True)
-class Counting(Objective):
+class Counting(AtOnce):
     """Noisy counts of few columns, and the most random law of rows that agrees with them."""
 
     space: Rows
@@ -50,6 +59,22 @@ class Counting(Objective):
     def path(self) -> Graphical:
         """Say of which family the network is."""
         return Graphical()
+
+    def afford(self, epsilon: float, ledger: Ledger) -> float:
+        """Return all that is left."""
+        whole = rho_of(epsilon, ledger.open)
+        left = (whole - sum(map(rho_of_expense, ledger.expenses))) * (1 - SPARE)
+        share = max(SHARES[self.method] * left / whole, SHARE)
+        check_budget(epsilon, ledger.delta, self.space.counts, ledger.n, share)
+        return left
+
+    def find(self, rows: Dataset, rho: float, noise: Noise) -> Told:
+        """Count rows; the network holds the potentials of the tables."""
+        found = self.release(rows.values, rho, noise)
+        architecture, network = network_of(self.space, found.model)
+        expenses = tuple(Concentrated(what, cost) for what, cost in found.expenses)
+        said = f"counted ({self.method}): {len(found.model.cliques):,} tables of potentials"
+        return Told(architecture, network, expenses, said)
 
     def release(self, codes: Int64[Tensor, "n k"], rho: float, noise: Noise) -> Release:
         """Count rows and fit a model to the counts.

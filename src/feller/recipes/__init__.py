@@ -26,6 +26,7 @@ from feller.recipes.crystals import crystals
 from feller.recipes.images import images
 from feller.recipes.labelled import labelled
 from feller.recipes.levels import levels_mask, levels_metric, levels_uniform
+from feller.recipes.logistic_private import logistic_private
 from feller.recipes.manifold import manifold
 from feller.recipes.molecules import molecules
 from feller.recipes.points import points
@@ -49,6 +50,7 @@ RECIPES: dict[str, Callable[[Dataset, str], Recipe]] = {
     "levels-mask": levels_mask,
     "levels-metric": levels_metric,
     "levels-uniform": levels_uniform,
+    "logistic-private": logistic_private,
     "manifold": manifold,
     "molecules": molecules,
     "points": points,

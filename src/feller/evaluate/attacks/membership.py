@@ -37,7 +37,9 @@ def losses(
     found = []
     for first in range(0, len(data), AT_ONCE):
         some = data.subset(torch.arange(first, min(first + AT_ONCE, len(data))))
-        batch = tree_map(lambda leaf: leaf.to(device), {"x_1": data.modality.encode(some.values), "given": some.given})
+        wanted = {} if some.target is None else {"target": some.wanted(some.target)}
+        all_of_it = {"x_1": data.modality.encode(some.values), "given": some.given, **wanted}
+        batch = tree_map(lambda leaf: leaf.to(device), all_of_it)
         total = torch.zeros(len(some), dtype=torch.float64)
         for number in range(rounds):
             example = objective.draw(network, batch, replace(draws.named("round", number), first=first))

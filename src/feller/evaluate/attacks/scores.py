@@ -44,10 +44,15 @@ def told(members: Float[Tensor, " n"], others: Float[Tensor, " m"], delta: float
     if min(len(members), len(others)) < 4:
         raise UsageError(f"expected 4 members and 4 others or more, got {len(members)} and {len(others)}")
     a, b = (scores.double().cpu().numpy() for scores in (members, others))
-    ranks = rankdata(np.concatenate([a, b]))[: len(a)]
-    auc = (ranks.sum() - len(a) * (len(a) + 1) / 2) / (len(a) * len(b))
     threshold = np.quantile(b, 1 - FALSE)
-    return Told(auc.item(), (a > threshold).mean().item(), proven(a, b, delta))
+    return Told(area(a, b), (a > threshold).mean().item(), proven(a, b, delta))
+
+
+def area(members: np.ndarray, others: np.ndarray) -> float:
+    """Return the area under ROC of scores: the chance that of one of each kind the member scores higher, ties half."""
+    ranks = rankdata(np.concatenate([members, others]))[: len(members)]
+    n = len(members)
+    return ((ranks.sum() - n * (n + 1) / 2) / (n * len(others))).item()
 
 
 def proven(members: np.ndarray, others: np.ndarray, delta: float) -> float:

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from feller.at_once import AtOnce
 from feller.couplings import Independent
 from feller.data.found import FoundTable
 from feller.data.images.modality import Images
@@ -290,7 +291,8 @@ def check_private(recipe: Recipe) -> None:
         ),
         "pairs of an older model": recipe.pairs > 0,
         f"the objective {type(objective).__name__}, which learns from an older model": taught,
-        "a regressor, whose targets are scaled by the rows": isinstance(objective.path, Estimates),
+        "a regressor that is trained by steps": isinstance(objective.path, Estimates)
+        and not isinstance(objective, AtOnce),
         "times on a comb, of which each row moves the others'": isinstance(getattr(objective, "law", None), Stratified),
         "examples that serve several steps": recipe.train.replay > 1,
     }

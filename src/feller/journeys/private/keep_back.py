@@ -48,6 +48,7 @@ def kept_back(data: Dataset, share: float, salt: str) -> Bool[Tensor, " n"]:
 
 def _contents(data: Dataset) -> list[bytes]:
     """Return the bytes of each row, with its conditions."""
-    parts = [*leaves(data.values), *(data.given[name] for name in sorted(data.given))]
+    wanted = () if data.target is None else (data.wanted(data.target),)
+    parts = [*leaves(data.values), *(data.given[name] for name in sorted(data.given)), *wanted]
     flat = [np.ascontiguousarray(part.numpy()).reshape(length(part), -1).view(np.uint8) for part in parts]
     return [row.tobytes() for row in np.concatenate(flat, 1)]

@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
+from feller.at_once import AtOnce
 from feller.data.images.labelled import Labelled
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset
@@ -15,7 +16,6 @@ from feller.data.table.modality import Table
 from feller.data.table.rules import mended
 from feller.draws import Draws
 from feller.errors import UsageError
-from feller.marginals.counting import Counting
 from feller.objective import Objective
 from feller.privacy.noise import Noise, source
 from feller.recipes import Recipe
@@ -57,10 +57,14 @@ def check_own(name: str, recipe: Recipe) -> None:
         UsageError: If a recipe has a way of counting, or a kind of data, of its own.
     """
     objective, kind = recipe.objective, recipe.modality
-    if isinstance(objective, Counting) and type(objective) is not Counting:
-        _refuse(name, "its way of counting is charged for by nobody")
-    if kind is not None and not type(kind).__module__.startswith("feller."):
+    if isinstance(objective, AtOnce) and not all(map(_ours, (objective, *vars(objective).values()))):
+        _refuse(name, "its way of looking at all rows is charged for by nobody")
+    if kind is not None and not _ours(kind):
         _refuse(name, "its kind of data sees all rows; use one of ours")
+
+
+def _ours(value: Any) -> bool:
+    return type(value).__module__.partition(".")[0] in ("builtins", "feller")
 
 
 def check_apart(name: str, objective: Objective, network: nn.Module, data: Dataset, here: Engine) -> None:

@@ -6,7 +6,7 @@ Source: Balle, Cherubin and Hayes 2022, arXiv 2201.04845, section IV.
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from feller.errors import UsageError
@@ -14,15 +14,20 @@ from feller.privacy.linear.ridge import Ridge
 
 
 def reconstructed(
-    ridge: Ridge, x: Float[Tensor, "n d"], y: Float[Tensor, " n"], theta: Float[Tensor, "k d"]
-) -> tuple[Float[Tensor, "k n d"], Float[Tensor, "k n"]]:
-    """Return each row and its label as an attacker finds them who knows all other rows, from weights told k times.
+    ridge: Ridge,
+    x: Float[Tensor, "n d"],
+    y: Float[Tensor, " n"],
+    theta: Float[Tensor, "k d"],
+    which: Int[Tensor, " m"] | None = None,
+) -> tuple[Float[Tensor, "k m d"], Float[Tensor, "k m"]]:
+    """Return rows and their labels as an attacker finds them who knows all other rows, from weights told k times.
 
     Args:
         ridge: What was made least.
         x: All rows, the first number of which is a constant 1.
         y: Labels.
         theta: Weights as they were told, with noise or without.
+        which: Rows that are looked for; all by default.
 
     Raises:
         UsageError: If rows have no constant.
@@ -32,6 +37,7 @@ def reconstructed(
     family = ridge.family
     residuals = family.mean(theta @ x.mT) - y  # [k, n]
     whole = residuals @ x + len(x) * ridge.decay * theta
-    others = whole[:, None] - residuals[..., None] * x
+    rows = slice(None) if which is None else which
+    others = whole[:, None] - residuals[:, rows, None] * x[rows]
     found = others / others[..., :1]
     return found, family.mean(torch.einsum("knd,kd->kn", found, theta)) + others[..., 0]

@@ -1,0 +1,123 @@
+"""Scores that are weighted sums of what an example shows."""
+
+import abc
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from feller.draws import Draws
+from feller.errors import UsageError
+from feller.networks.architecture import Architecture
+from feller.tree import Given, State
+
+
+class Features(abc.ABC):
+    """What a weighted sum sees of a state, known without any row. Implement three members to add one."""
+
+    @property
+    @abc.abstractmethod
+    def size(self) -> int:
+        """How many numbers that is."""
+
+    @property
+    @abc.abstractmethod
+    def length(self) -> float:
+        """How long a row of them is, at most."""
+
+    @abc.abstractmethod
+    def see(self, x_t: State) -> Float[Tensor, "b d"]:
+        """Return them for some states, in float64."""
+
+
+@dataclass(frozen=True)
+class Pixels(Features):
+    """The numbers of a picture from 0, black, to 1, white; of a longer row they are made smaller, all alike."""
+
+    shape: tuple[int, ...]
+    """Channels, height and width."""
+    longest: float
+    """Length that a row may have."""
+
+    def __post_init__(self) -> None:
+        if not self.longest > 0:
+            raise UsageError(f"the longest row must be above 0, got {self.longest:g}")
+
+    @property
+    def size(self) -> int:
+        """Count all of them."""
+        return torch.Size(self.shape).numel()
+
+    @property
+    def length(self) -> float:
+        """Return what rows are cut to."""
+        return self.longest
+
+    def see(self, x_t: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
+        """Read states from -1 to 1."""
+        bright = (x_t.flatten(1).double() + 1) / 2
+        return bright * (self.longest / bright.norm(dim=1, keepdim=True).clamp(min=self.longest))
+
+
+@dataclass(frozen=True)
+class Levels(Features):
+    """For each column of a row of symbols, but one, a number for each level: 1 where it is that, and 0 elsewhere."""
+
+    counts: tuple[int, ...]
+    """Levels of each column."""
+    without: int
+    """Column that is not seen, since it is told."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.without < len(self.counts) or len(self.counts) < 2:
+            raise UsageError(f"expected a column of several to leave out, got {self.without} of {len(self.counts)}")
+
+    @property
+    def size(self) -> int:
+        """Count the levels that are seen."""
+        return sum(self.counts) - self.counts[self.without]
+
+    @property
+    def length(self) -> float:
+        """Return the root of the number of columns: each row has one 1 in each."""
+        return float(len(self.counts) - 1) ** 0.5
+
+    def see(self, x_t: Int64[Tensor, "b k"]) -> Float[Tensor, "b d"]:
+        """Look levels up."""
+        seen = ((j, count) for j, count in enumerate(self.counts) if j != self.without)
+        return torch.cat([F.one_hot(x_t[:, j], count) for j, count in seen], 1).double()
+
+
+@dataclass(frozen=True)
+class Linear(Architecture):
+    """One score of the features and a constant; the answers are the logits of two classes, 0 and the score."""
+
+    features: Features
+
+    def build(self, shape: State, conditions: dict[str, int], draws: Draws) -> "LinearNetwork":
+        """Make a network whose weights are zero.
+
+        Raises:
+            UsageError: If there are conditions, which it would not see.
+        """
+        if conditions:
+            raise UsageError(f"a linear network sees no conditions, got {', '.join(conditions)}")
+        return LinearNetwork(self.features)
+
+
+class LinearNetwork(nn.Module):
+    """The network of `Linear`."""
+
+    def __init__(self, features: Features) -> None:
+        super().__init__()
+        self.features = features
+        self.theta = nn.Parameter(torch.zeros(1 + features.size, dtype=torch.float64))
+        """Weights, that of the constant first."""
+        self.nulls: dict[str, int] = {}
+
+    def forward(self, x_t: State, t: Tensor, given: Given) -> Float[Tensor, "b 2"]:
+        """Answer, whatever the time."""
+        score = self.theta[0] + self.features.see(x_t) @ self.theta[1:]
+        return torch.stack([torch.zeros_like(score), score], 1)

@@ -1,0 +1,125 @@
+"""Logistic models whose best weights are told with noise."""
+
+import math
+
+import pytest
+import torch
+from scipy.special import ndtr
+
+from feller.data.images.modality import Images
+from feller.data.modality import Dataset
+from feller.data.target import Target
+from feller.draws import Draws
+from feller.errors import UsageError
+from feller.networks.linear import Pixels
+from feller.paths.estimates import Estimates
+from feller.perturbation import Perturbation
+from feller.privacy.expense import Gaussian
+from feller.privacy.ledger import Ledger
+from feller.privacy.noise import Repeatable
+from feller.spaces import Euclidean
+
+TWO = Target(("label",), classes=("0", "1"))
+KIND = Images(2, 2, 1, levels=16)
+N = 400
+
+
+def rows(n: int = N, seed: int = 0) -> Dataset:
+    """Return pictures of which the second kind is brighter at the top."""
+    draws = Draws(seed)
+    label = draws.at("label").integers(2, (n,))
+    values = draws.at("values").integers(12, (n, 1, 2, 2))
+    values[:, :, 0] += 4 * label[:, None, None]
+    return Dataset(values.to(torch.uint8), {}, KIND, properties={"label": label.double()}, target=TWO)
+
+
+def objective(decay: float | None = None) -> Perturbation:
+    return Perturbation(Estimates(TWO), Euclidean((1, 2, 2)), Pixels((1, 2, 2), 1.2), decay)
+
+
+def test_the_noise_is_what_epsilon_and_delta_ask_for() -> None:
+    """Balle and Wang 2018: delta(eps) = Phi(m/2 - eps/m) - e^eps Phi(-m/2 - eps/m), m = 1 / sigma; none is wasted."""
+    delta = 1e-5
+    for epsilon in (0.3, 1.0, 5.0):
+        sigma = (0.5 / objective().afford(epsilon, Ledger((), delta, N))) ** 0.5
+
+        def at(sigma: float, epsilon: float = epsilon) -> float:
+            m = 1 / sigma
+            return ndtr(m / 2 - epsilon / m) - math.exp(epsilon) * ndtr(-m / 2 - epsilon / m)
+
+        assert at(sigma) <= delta < at(0.99 * sigma)
+
+
+def test_what_else_was_spent_is_taken_off() -> None:
+    other = Gaussian("columns", 20.0)
+    alone = objective().afford(1.0, Ledger((), 1e-5, N))
+    beside = objective().afford(1.0, Ledger((other,), 1e-5, N))
+    assert beside + other.rho == pytest.approx(alone, rel=2e-3)
+
+
+def test_a_row_moves_the_weights_by_less_than_the_noise_is_made_for() -> None:
+    """The promise is about a row more or less, while the decay counts the same number of rows."""
+    data, one = rows(60), objective(0.05)
+    whole = one.minimum(data, 1.0)
+    unit = one.scale(60, 0.5)  # of noise at sigma 1: what one row moves, at most
+    assert unit == pytest.approx(math.hypot(1, 1.2) / (60 * 0.05), rel=1e-12)
+    moved = []
+    from feller.privacy.linear import minimum_of
+
+    for i in range(60):
+        kept = torch.arange(60) != i
+        less = minimum_of(whole.ridge, whole.x[kept], whole.y[kept], n=60)
+        moved.append((less.theta - whole.theta).norm().item())
+    assert 0.02 * unit < max(moved) <= unit
+
+
+def test_what_is_told_is_the_minimum_and_its_noise() -> None:
+    data, one, rho = rows(), objective(), objective().afford(1.0, Ledger((), 1e-5, N))
+    minimum, scale = one.minimum(data, rho), one.scale(N, rho)
+    told = [one.find(data, rho, Repeatable(seed)) for seed in range(200)]
+    away = torch.stack([each.network.theta.detach() - minimum.theta for each in told])
+    assert away.std().item() == pytest.approx(scale, rel=0.1)
+    assert away.mean().abs() < 4 * scale / away.numel() ** 0.5
+    (expense,) = told[0].expenses
+    assert expense.rho == pytest.approx(rho, rel=1e-12)
+    exact = one.find(data, math.inf, Repeatable(0))
+    assert exact.expenses == ()
+    slopes = minimum.x.mT @ minimum.residuals + N * minimum.ridge.decay * minimum.theta
+    assert slopes.norm() < 1e-8
+    best = one.minimum(data, math.inf)
+    assert torch.allclose(exact.network.theta, best.theta)
+
+
+def test_the_decay_follows_from_public_numbers_alone() -> None:
+    one = objective()
+    assert one.ridge(N, 0.1) == one.ridge(N, 0.1)
+    assert one.ridge(N, 0.1).decay > one.ridge(N, 1.0).decay > one.ridge(10 * N, 1.0).decay
+    assert one.ridge(N, 0.1).decay == pytest.approx(one.ridge(N, 0.4).decay * 4 ** (1 / 3), rel=1e-9)
+    assert objective(0.5).ridge(N, 0.1).decay == 0.5
+
+
+def test_it_tells_the_classes_apart() -> None:
+    data, one = rows(8000), objective()
+    told = one.find(data, one.afford(3.0, Ledger((), 1e-5, 8000)), Repeatable(1))
+    other = rows(1000, seed=1)
+    answer = told.network(KIND.encode(other.values), torch.zeros(1000), {}).argmax(1)
+    right = (answer == other.properties["label"]).double().mean().item()
+    assert right > 0.75
+
+
+@pytest.mark.parametrize(
+    ("about", "said"),
+    [
+        (Target(("label",), classes=("a", "b", "c")), "label is 3 classes: choose two, such as --target label=a,b"),
+        (Target(("age",), (1.0,), (2.0,)), "age is a number; take --recipe regressor"),
+    ],
+)
+def test_two_classes_are_needed(about: Target, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        Perturbation(Estimates(about), Euclidean((1, 2, 2)), Pixels((1, 2, 2), 1.0))
+
+
+@pytest.mark.parametrize("decay", [0.0, -1.0, math.inf, math.nan])
+def test_a_decay_hides_rows(decay: float) -> None:
+    with pytest.raises(UsageError, match="decay must be finite and above 0"):
+        objective(decay)
