@@ -164,6 +164,12 @@ def test_ledgers_and_data_of_others(capsys) -> None:
     status, _, err = run(capsys, "audit", "r")
     assert status == 1
     assert "is of another run" in err
+    assert kept["table"].count("-") == 1
+    ledger.write_text(json.dumps({**kept, "table": kept["table"][:-1] + "x"}))
+    for words in (("audit", "r"), ("fit", "--resume", "--out", "r")):
+        status, _, err = run(capsys, *words)
+        assert status == 1
+        assert "is about a table with the hash" in err
     ledger.unlink()
     status, _, err = run(capsys, "audit", "r")
     assert status == 1

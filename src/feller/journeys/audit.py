@@ -18,7 +18,7 @@ from feller.journeys.calculate import reconstruction
 from feller.journeys.private.exposed import exposed, numbers_of
 from feller.journeys.private.guarantee import Allowance
 from feller.journeys.private.promise import promised
-from feller.journeys.private.purse import ledger_of
+from feller.journeys.private.purse import own_ledger
 from feller.journeys.rebuilt import rebuilt_rows
 from feller.journeys.tell import SILENT, Tell
 from feller.journeys.tuned import recipe_of, tuned_of
@@ -179,7 +179,7 @@ def _ledger(run: Run, asked: Asked) -> Ledger | None:
     Raises:
         InputError: If the ledger is missing, or of another run.
     """
-    ledger = ledger_of(run)
+    ledger = own_ledger(run, asked.fingerprint)
     if (ledger is None) != (asked.private is None):
         missing = "is missing" if ledger is None else "is of another run: this one was trained without privacy"
         raise InputError(f"{run.ledger} {missing}; bring the right one back")

@@ -116,6 +116,7 @@ def begin(
     learned = parts(asked, as_read(dataset, recipe))[0]
     if isinstance(recipe.objective, AtOnce):
         ledger, allowance = allow(wish, recipe.objective, learned, charged)
+        ledger = replace(ledger, table=asked.fingerprint)
         dataset = dataset.seen_as(recipe.modality or dataset.modality)
         return Begun(replace(asked, private=allowance), dataset, recipe, None, ledger)
     check_plan(wish, apart(recipe), Ledger(charged.expenses, wish.chance(len(learned)), len(learned), charged.delta))
@@ -125,7 +126,8 @@ def begin(
     recipe, planned = plan(wish, guarded, change(find_recipe(name, _shown(name, dataset, wish), size, older)[1]))
     dataset = dataset.seen_as(recipe.modality or dataset.modality)
     asked = replace(asked, private=planned)
-    return Begun(asked, dataset, recipe, older, guarded.ledger, guarded.frequencies, guarded.law)
+    ledger = replace(guarded.ledger, table=asked.fingerprint)
+    return Begun(asked, dataset, recipe, older, ledger, guarded.frequencies, guarded.law)
 
 
 def _read(

@@ -22,7 +22,7 @@ from feller.journeys.learn import learn
 from feller.journeys.prepare import prepare
 from feller.journeys.private.guarantee import Guarantee
 from feller.journeys.private.guard import Wish, check_goes_on
-from feller.journeys.private.purse import ledger_of
+from feller.journeys.private.purse import own_ledger
 from feller.journeys.private.rehearse import law_of
 from feller.journeys.private.spent import Search, earlier_lines
 from feller.journeys.tell import SILENT, Tell
@@ -178,7 +178,7 @@ def _continue(run: Run, fixed: dict[str, Any], recipe: str | None, change: Calla
         check_goes_on(asked.private, after)
     dataset = dataset.seen_as(after.modality or dataset.modality)
     noisy = None if asked.private is None else about.frequencies
-    begun = Begun(asked, dataset, after, older, ledger_of(run), noisy)
+    begun = Begun(asked, dataset, after, older, own_ledger(run, asked.fingerprint), noisy)
     kind = dataset.modality
     if run.state.is_file() or older is not None or not isinstance(kind, Table):
         return begun

@@ -1,6 +1,7 @@
 """What is asked of rows that are counted instead of learned by steps: which tables, by which way of choosing them."""
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -72,7 +73,7 @@ class Counting(AtOnce):
         """Count rows; the network holds the potentials of the tables."""
         found = self.release(rows.values, rho, noise)
         architecture, network = network_of(self.space, found.model)
-        expenses = tuple(Concentrated(what, cost) for what, cost in found.expenses)
+        expenses = () if math.isinf(rho) else tuple(Concentrated(what, cost) for what, cost in found.expenses)
         said = f"counted ({self.method}): {len(found.model.cliques):,} tables of potentials"
         return Told(architecture, network, expenses, said)
 

@@ -60,8 +60,8 @@ def delta(expenses: Sequence[Expense], epsilon: float) -> float:
         return 0.0
     if any(isinstance(expense, Concentrated) for expense in expenses):
         raise UsageError("delta at an epsilon is told of normal noise and pure privacy only; ask for epsilon instead")
-    grid = _fitting(tuple(expenses), FINEST)
-    return 1.0 if grid is None else _losses(_merged(expenses), grid).get_delta_for_epsilon(epsilon)
+    grid = fitting_grid(tuple(expenses), FINEST)
+    return 1.0 if grid is None else loss_distribution(merged(expenses), grid).get_delta_for_epsilon(epsilon)
 
 
 @functools.lru_cache(maxsize=256)
@@ -104,17 +104,17 @@ def _by_losses(expenses: tuple[Expense, ...], delta: float, grid: float) -> Iter
     """Yield bounds by loss distributions: of concentrated expenses, at shares of delta, the epsilon is added."""
     exact = tuple(expense for expense in expenses if not isinstance(expense, Concentrated))
     rho = sum(expense.rho for expense in expenses if isinstance(expense, Concentrated))
-    step = _fitting(exact, grid) if exact else None
+    step = fitting_grid(exact, grid) if exact else None
     if step is None:
         return
-    losses = _losses(_merged(exact), step)
+    losses = loss_distribution(merged(exact), step)
     if not rho:
         yield float(losses.get_epsilon_for_delta(delta))
     for share in SHARES if rho else ():
         yield epsilon_of(rho, share * delta) + float(losses.get_epsilon_for_delta((1 - share) * delta))
 
 
-def _merged(expenses: Sequence[Expense]) -> tuple[Expense, ...]:
+def merged(expenses: Sequence[Expense]) -> tuple[Expense, ...]:
     """Put together what has a closed form: all continuous normal noise that looks at every row."""
     plain, rest = 0.0, []
     for expense in expenses:
@@ -127,7 +127,7 @@ def _merged(expenses: Sequence[Expense]) -> tuple[Expense, ...]:
 
 
 @functools.lru_cache(maxsize=4)
-def _losses(expenses: tuple[Expense, ...], grid: float) -> Any:
+def loss_distribution(expenses: tuple[Expense, ...], grid: float) -> Any:
     """Return the privacy loss distribution of a composition, rounded so that it bounds from above."""
     total = None
     for expense in expenses:
@@ -175,7 +175,7 @@ def _counts(sigma: float, times: int, grid: float) -> Any:
     return one.self_compose(times, LONGEST)
 
 
-def _fitting(expenses: tuple[Expense, ...], grid: float) -> float | None:
+def fitting_grid(expenses: tuple[Expense, ...], grid: float) -> float | None:
     """Return the finest grid, from one asked for up, that has not too many points; None if there is none."""
     longest = 2 * epsilon_by_renyi(expenses, LONGEST)
     for expense in expenses:

@@ -27,6 +27,8 @@ class Ledger:
     """Rows."""
     reserved: float = 0.0
     """Of delta, what is already taken: chances that a value of one row alone was told."""
+    table: str = ""
+    """Keyed hash of the table, by which its owner tells it from others; empty in older ledgers."""
 
     def __post_init__(self) -> None:
         if self.n < 1:

@@ -18,7 +18,7 @@ from scipy.special import ndtr, ndtri
 from torch import Tensor
 
 from feller.errors import UsageError
-from feller.privacy.accountant import FINEST, _fitting, _losses, _merged, rho
+from feller.privacy.accountant import FINEST, fitting_grid, loss_distribution, merged, rho
 from feller.privacy.concentrated import epsilon_of
 from feller.privacy.expense import Concentrated, Expense, Gaussian, Subsampled
 from feller.privacy.renyi import renyi
@@ -104,10 +104,10 @@ def rero_by_losses(kappa: float, expenses: Sequence[Expense], way: Way = "presen
     _check_prior(kappa)
     exact = tuple(expense for expense in expenses if not isinstance(expense, Concentrated))
     rest = sum(expense.rho for expense in expenses if isinstance(expense, Concentrated))
-    grid = _fitting(exact, FINEST) if exact else None
+    grid = fitting_grid(exact, FINEST) if exact else None
     if grid is None:
         return 1.0
-    losses = _losses(_merged(exact), grid)
+    losses = loss_distribution(merged(exact), grid)
     masses = (losses._pmf_remove if way == "present" else losses._pmf_add).to_dense_pmf()
     if not rest:
         return _least(kappa, masses)

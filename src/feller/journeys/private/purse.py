@@ -84,6 +84,25 @@ class Purse:
             self._run.write_record(self._run.ledger, to_data(self.ledger))
 
 
+def own_ledger(run: Run, table: str) -> Ledger | None:
+    """Return what a run has spent; None of one that is not private.
+
+    Args:
+        run: Holds it.
+        table: Keyed hash of the table that it learned from.
+
+    Raises:
+        InputError: If the file is damaged, or about another table.
+    """
+    ledger = ledger_of(run)
+    if ledger is not None and ledger.table and ledger.table != table:
+        raise InputError(
+            f"{run.ledger} is of another run: it is about a table with the hash {ledger.table}, and this run's has"
+            f" {table}; bring the right one back"
+        )
+    return ledger
+
+
 def ledger_of(run: Run) -> Ledger | None:
     """Return what a run has spent; None of one that is not private.
 

@@ -18,11 +18,9 @@ from feller.journeys.private.allow import allow
 from feller.journeys.private.guard import Charged, Wish, guard, plan
 from feller.journeys.private.rehearse import teach
 from feller.marginals.counting import Counting
-from feller.marginals.network import network_of
 from feller.model import Model
 from feller.paths import AnyOrder, Graphical
 from feller.privacy.clipping import Fixed
-from feller.privacy.expense import Concentrated
 from feller.privacy.gradient import Private
 from feller.privacy.ledger import Ledger
 from feller.privacy.noise import source
@@ -103,11 +101,10 @@ def _counted(rows: Dataset, recipe: Recipe, counting: Counting, wish: Wish | Non
     if wish is not None:
         ledger, allowance = allow(wish, counting, rows, Charged())
         rho, noise = allowance.rho, source(wish.unsafe_seed, "counts")
-    release = counting.release(rows.values, rho, noise)
-    for what, cost in release.expenses if ledger else ():
-        ledger = ledger and ledger.with_(Concentrated(what, cost))
-    architecture, network = network_of(counting.space, release.model)
-    return Model(replace(recipe.describe(rows), architecture=architecture), network), ledger
+    told = counting.find(rows, rho, noise)
+    for expense in told.expenses if ledger else ():
+        ledger = ledger and ledger.with_(expense)
+    return Model(replace(recipe.describe(rows), architecture=told.architecture), told.network), ledger
 
 
 def _trained(rows: Dataset, way: Way, setting: Setting, wish: Wish, seed: int) -> tuple[Model, Ledger]:
