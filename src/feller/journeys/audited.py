@@ -123,7 +123,8 @@ def _attacks(numbers: Mapping[str, Any]) -> Grid:
 
 def _rebuilt(numbers: Mapping[str, Any]) -> Grid:
     """Set an attack on single rows beside what bounds it."""
-    least, known = (numbers.get(name) for name in ("fisher_median", "fisher_with_prior"))
+    steady = 2 * numbers.get("rebuilt_steady", 0) > numbers["rebuilt_rows"]
+    least, known = numbers.get("fisher_median") if steady else None, numbers.get("fisher_with_prior")
     return Grid(
         "Rows rebuilt by who knows all others",
         "At the best weights the slopes of all rows add up to nothing, so those of the others tell the row, exactly"
@@ -141,7 +142,7 @@ def _exposed(watched: ToldRows) -> Grid:
     """List the rows of which most was told."""
     return Grid(
         "The most exposed rows",
-        "Of the rows that were watched in training, those of which most was told: least mean squared error of an"
+        "Of the rows of which account was kept, those of which most was told: least mean squared error of an"
         " attacker who knows all other rows and answers without bias. Above 1 in the last column, answering the mean is"
         " better. Rows are numbered as they were learned from, from 0.",
         ("row", "least error", "over that of answering the mean"),

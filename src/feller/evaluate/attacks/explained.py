@@ -28,7 +28,7 @@ EXPLAIN = {
             ),
         )
     },
-    "fisher_rows": "Rows that were watched during training.",
+    "fisher_rows": "Rows of which account was kept: those that were watched in training, or all of a linear model.",
     "fisher_least": "Least mean squared error, per number, of an attacker without bias, for the most exposed of these"
     " rows.",
     "fisher_median": "The same for the row in the middle.",
