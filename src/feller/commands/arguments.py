@@ -5,6 +5,7 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
+from feller.commands.refusal import plainly
 from feller.errors import UsageError
 from feller.record import nearest
 
@@ -54,23 +55,27 @@ def _check_once(words: list[str]) -> None:
 def parse(command: type[T], name: str, words: list[str], *, deep: bool = False) -> tuple[T, list[str]]:
     """Return a command and, if it takes deeper fields, the words that are none of its flags.
 
-    Wrong words end the program with status 2, after a message that names the nearest right ones.
+    Raises:
+        UsageError: If words are wrong; names the nearest right ones.
     """
     _check_once(words)
     if deep:
-        both: Any = tyro.cli(command, prog=f"feller {name}", args=words, config=_FORM, return_unknown_args=True)
+        both: Any = plainly(
+            lambda: tyro.cli(command, prog=f"feller {name}", args=words, config=_FORM, return_unknown_args=True)
+        )
         found, rest = both
         absent = {one.name: one.default for one in fields(found) if getattr(found, one.name) == NOTHING}
         return replace(found, **absent), rest
-    return tyro.cli(command, prog=f"feller {name}", args=words, config=_FORM), []
+    return plainly(lambda: tyro.cli(command, prog=f"feller {name}", args=words, config=_FORM)), []
 
 
 def change_fields(value: T, words: list[str], command: str) -> T:
     """Set deeper fields of a frozen value, as `--train.lr 1e-4` does; `--help` shows the whole tree and ends.
 
-    A word that is no field ends the program with status 2.
+    Raises:
+        UsageError: If a word is no field, or a value is none of its.
     """
-    return tyro.cli(type(value), prog=f"feller {command}", args=words, default=value, config=_FORM)
+    return plainly(lambda: tyro.cli(type(value), prog=f"feller {command}", args=words, default=value, config=_FORM))
 
 
 def check_names(words: list[str], command: Any, deeper: list[str]) -> None:
