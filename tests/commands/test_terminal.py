@@ -67,3 +67,12 @@ def test_our_warnings_are_told_and_those_of_others_stay(monkeypatch: pytest.Monk
             warnings.warn_explicit("old", UserWarning, "/elsewhere/other.py", 7)
     assert tell.lines == ["x.sdf: 2 of 3 molecules are written without bonds"]
     assert err.getvalue() == "/elsewhere/other.py: old"
+
+
+def test_what_is_promised_stands_last(capsys: pytest.CaptureFixture[str]) -> None:
+    """Under fifty numbers nobody would see it."""
+    numbers = {"epsilon": 0.9999, "delta": 1e-5, "rows_protected": 287, "nll": 3.0, "report": "r/report.html"}
+    show(numbers, Terminal())
+    *_, promise, report = capsys.readouterr().err.splitlines()
+    assert promise.startswith("each of 287 rows is protected by epsilon 0.9999 at delta 1e-05")
+    assert report == "report: r/report.html"

@@ -7,7 +7,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -107,10 +107,15 @@ def heard(tell: Tell) -> Iterator[None]:
         yield
 
 
-def show(numbers: dict[str, object], tell: Tell) -> None:
-    """Show numbers to people, and last where the report is."""
+def show(numbers: dict[str, Any], tell: Tell) -> None:
+    """Show numbers to people, and last what is promised, if anything, and where the report is."""
     if isinstance(tell, Terminal):
         sys.stdout.flush()
         tell.table({name: value for name, value in numbers.items() if name != "report"})
+    if "rows_protected" in numbers:
+        tell.say(
+            f"each of {numbers['rows_protected']:,} rows is protected by epsilon {numbers['epsilon']:.4g} at delta"
+            f" {numbers['delta']:.3g}; samples and model may be given away, the report not"
+        )
     if "report" in numbers:
         tell.say(f"report: {numbers['report']}")
