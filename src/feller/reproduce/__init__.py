@@ -11,6 +11,7 @@ from feller.reproduce.generator_matching import generator_matching
 from feller.reproduce.gsbm import gsbm
 from feller.reproduce.kinetic_optimal import kinetic_optimal
 from feller.reproduce.private_tables import private_tables
+from feller.reproduce.reconstruction_bounds import reconstruction_bounds
 
 Reproduction = Callable[[bool, pathlib.Path | None, str], Iterator[Claim]]
 """(quick, folder of larger data, part of the names of tests) -> claims, each as it is tested."""
@@ -22,4 +23,5 @@ PAPERS: dict[str, Reproduction] = {
     "d-flow": d_flow,
     "gsbm": gsbm,
     "private-tables": private_tables,
+    "reconstruction-bounds": reconstruction_bounds,
 }
