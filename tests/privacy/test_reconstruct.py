@@ -16,6 +16,7 @@ from feller.privacy.reconstruct import (
     one_step_added,
     one_step_replaced,
     van_trees,
+    van_trees_at_best,
     van_trees_of,
 )
 from tests.oracle import F64, f64
@@ -176,3 +177,24 @@ def test_with_a_prior_it_is_what_a_normal_one_leaves() -> None:
     assert van_trees(look.trace().item() / 3, tau) <= van_trees_of(look, score).item()
     with pytest.raises(UsageError, match="spread"):
         van_trees(1.0, 0.0)
+
+
+def test_information_is_laid_where_it_serves_best() -> None:
+    """Variances 4 and 1: a trace of 0.5 brings 4 to 4 / 3, one of 7.75 both to 2 / 9."""
+    assert van_trees_at_best(0.25, f64(1.0, 4.0)) == pytest.approx((4 / 3 + 1) / 2)
+    assert van_trees_at_best(7.75 / 2, f64(4.0, 1.0)) == pytest.approx(2 / 9)
+    assert van_trees_at_best(0.0, f64(4.0, 1.0, 0.0)) == pytest.approx(5 / 3)
+    assert van_trees_at_best(3.0, f64(0.7, 0.7, 0.7)) == pytest.approx(van_trees(3.0, 0.7**0.5))
+    with pytest.raises(UsageError):
+        van_trees_at_best(1.0, f64(0.0))
+
+
+def test_no_other_information_of_the_same_sum_serves_better() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for trial in range(300):
+        variances = torch.rand(4, generator=generator, dtype=F64) ** 3 + 0.01
+        a = torch.randn(4, 4, generator=generator, dtype=F64) * torch.rand(4, generator=generator, dtype=F64) ** 4
+        look = a.T @ a * 10.0 ** (trial % 5 - 2)
+        least = van_trees_at_best(look.trace().item() / 4, variances)
+        assert least <= van_trees_of(look, torch.diag(1 / variances)).item() * (1 + 1e-9)
+        assert least <= van_trees(look.trace().item() / 4, variances.mean().item() ** 0.5) * (1 + 1e-9)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool
 from scipy.spatial import KDTree
 from scipy.spatial.distance import cdist
 from scipy.stats import wasserstein_distance
@@ -67,7 +68,7 @@ Numbers = dict[str, float | None]
 
 
 @dataclass(frozen=True)
-class _Set:
+class Looked:
     """Crystals, and what is seen of them."""
 
     crystals: list[Crystal]
@@ -97,8 +98,8 @@ def crystals_quality(
     out; the samples are then compared with the training data.
     """
     sets = compare(samples, train, held_out, draws)
-    made, real = _looked(_some(sets.samples, draws, "samples")), _looked(_some(sets.real, draws, "real"))
-    floor = None if sets.floor is None else _looked(_some(sets.floor, draws, "floor"))
+    made, real = looked(_some(sets.samples, draws, "samples")), looked(_some(sets.real, draws, "real"))
+    floor = None if sets.floor is None else looked(_some(sets.floor, draws, "floor"))
     numbers: dict[str, float | str | None] = {}
     _add(numbers, _valid(made), _valid(real))
     numbers["readable"] = _readable(made.crystals)
@@ -127,14 +128,16 @@ def _taken_apart(dataset: Dataset) -> list[Crystal]:
     return modality.crystals(dataset.values, dataset.given)
 
 
-def _looked(crystals: list[Crystal]) -> _Set:
+def looked(crystals: list[Crystal]) -> Looked:
+    """Look at the formulas of crystals and, with pymatgen, at what surrounds their atoms."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pymatgen's, about elements without some property
         around = [surroundings(crystal) for crystal in crystals] if has("pymatgen") else None
-    return _Set(crystals, [_formula(crystal) for crystal in crystals], around)
+    return Looked(crystals, [formula_of(crystal) for crystal in crystals], around)
 
 
-def _formula(crystal: Crystal) -> tuple[tuple[int, int], ...]:
+def formula_of(crystal: Crystal) -> tuple[tuple[int, int], ...]:
+    """Return atomic numbers and how many atoms of each, the smallest whole numbers."""
     numbers, counts = np.unique(crystal.numbers, return_counts=True)
     whole = math.gcd(*counts.tolist())
     return tuple(zip(numbers.tolist(), (counts // whole).tolist(), strict=True))
@@ -144,7 +147,7 @@ def _mean(values: Any) -> float:
     return float(np.mean(values))
 
 
-def _valid(some: _Set) -> Numbers:
+def _valid(some: Looked) -> Numbers:
     structure = None if some.around is None else np.array([each.valid for each in some.around])
     composition = np.array([balanced(each) for each in some.formulas]) if has("smact") and has("pymatgen") else None
     both = None if structure is None or composition is None else structure & composition
@@ -166,7 +169,7 @@ def _reads_back(crystal: Crystal) -> bool:
     return bool(same and np.array_equal(back.numbers, crystal.numbers))
 
 
-def _compared(some: _Set, real: _Set) -> Numbers:
+def _compared(some: Looked, real: Looked) -> Numbers:
     """Compare two sets: each is covered where the other has something alike."""
     elements = wasserstein_distance([len(each) for each in some.formulas], [len(each) for each in real.formulas])
     numbers: Numbers = {"covered": None, "like_real": None, "density_distance": None}
@@ -179,7 +182,7 @@ def _compared(some: _Set, real: _Set) -> Numbers:
     return {**numbers, "element_number_distance": float(elements)}
 
 
-def _unique(some: _Set) -> Numbers:
+def _unique(some: Looked) -> Numbers:
     n = len(some.formulas)
     numbers: Numbers = {"unique_formulas": len(set(some.formulas)) / n, "unique_crystals": None}
     if some.around is not None:
@@ -191,24 +194,30 @@ def _unique(some: _Set) -> Numbers:
     return numbers
 
 
-def _new(some: _Set, known: _Set) -> Numbers:
+def _new(some: Looked, known: Looked) -> Numbers:
     """Look for each crystal among the training data."""
     there = _by_formula(known.formulas)
     numbers: Numbers = {"new_formulas": _mean([each not in there for each in some.formulas]), "new_crystals": None}
     if some.around is not None:
-        distances, all_known, old = some.distances(), known.distances(), 0
-        for formula, rows in _by_formula(some.formulas).items():
-            if formula in there:
-                nearest, _ = KDTree(all_known[there[formula]]).query(distances[rows], p=math.inf)
-                old += int((nearest <= SAME).sum())
-        numbers["new_crystals"] = 1 - old / len(some.formulas)
+        numbers["new_crystals"] = 1 - _mean(seen_before(some, known))
     return numbers
 
 
-def _those_like(crystals: list[Crystal], some: list[_Set]) -> _Set:
+def seen_before(some: Looked, known: Looked) -> Bool[np.ndarray, " n"]:
+    """Tell which crystals are like one that is known: the same formula, and neighbours as far, but for 0.02 Å."""
+    there, found = _by_formula(known.formulas), np.zeros(len(some.formulas), dtype=bool)
+    distances, all_known = some.distances(), known.distances()
+    for formula, rows in _by_formula(some.formulas).items():
+        if formula in there:
+            nearest, _ = KDTree(all_known[there[formula]]).query(distances[rows], p=math.inf)
+            found[rows] = nearest <= SAME
+    return found
+
+
+def _those_like(crystals: list[Crystal], some: list[Looked]) -> Looked:
     """Look at those crystals only whose formulas occur."""
     wanted = {formula for each in some for formula in each.formulas}
-    return _looked([crystal for crystal in crystals if _formula(crystal) in wanted])
+    return looked([crystal for crystal in crystals if formula_of(crystal) in wanted])
 
 
 def _by_formula(formulas: list[tuple[tuple[int, int], ...]]) -> dict[tuple[tuple[int, int], ...], list[int]]:

@@ -4,11 +4,12 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from feller.data import Backbones, Crystals, Molecules, Proteins
 from feller.data.modality import Dataset
 from feller.data.table.mixed import as_table
 from feller.data.table.modality import Table
 from feller.draws import Draws
+from feller.evaluate.attacks.apart.choose import WHY_NOT, apart_of
+from feller.evaluate.attacks.apart.measure import Apart
 from feller.evaluate.attacks.attribute import by_column
 from feller.evaluate.attacks.copying import copied
 from feller.evaluate.attacks.membership import by_density, losses
@@ -25,8 +26,6 @@ from feller.report.exposure import Guess
 MOST = 5_000
 """Members, and others, that are told apart."""
 SAMPLES = 5_000
-TURNED = (Backbones, Crystals, Molecules, Proteins)
-"""Kinds whose parts have no order, or that may be turned, so that numbers cannot be set beside each other."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,11 +65,11 @@ def attack(
     samples = model.sample(min(SAMPLES, max(len(train), 2)), draws=draws.named("samples"), tell=tell.progress)
     tell.done()
     made, seen, unseen = (as_table(data) for data in (samples, train, held_out))
-    if isinstance(seen.modality, TURNED):
-        notes.append(f"copies are not looked for among {seen.modality.called}, whose report has distances of its own")
+    if (apart := apart_of(seen.modality)) is None:
+        notes.append(WHY_NOT)
     else:
         tell.task("looking for copies")
-        numbers |= _copying(made, seen, unseen, draws.named("copies"))
+        numbers |= _copying(made, seen, unseen, draws.named("copies"), apart)
         tell.done()
     if len(held_out) < LEAST:
         notes.append(f"{len(held_out):,} examples are held out, fewer than {LEAST}: nobody can be told from others")
@@ -129,13 +128,15 @@ def _losses(
     return _named("loss", told(-seen, -unseen, delta))
 
 
-def _copying(made: Dataset, seen: Dataset, unseen: Dataset, draws: Draws) -> dict[str, float | None]:
-    found = copied(made, seen, unseen, draws)
+def _copying(made: Dataset, seen: Dataset, unseen: Dataset, draws: Draws, apart: Apart) -> dict[str, float | None]:
+    found = copied(made, seen, unseen, draws, apart)
     numbers: dict[str, float | None] = {
         "copies": found.copies,
         "copies_held_out": found.copies_held_out,
         "nearest_ratio": found.nearest_ratio,
     }
+    if found.passages is not None:
+        numbers |= {"passages": found.passages, "passages_held_out": found.passages_held_out}
     return numbers | ({} if found.nearness is None else _named("nearness", found.nearness))
 
 

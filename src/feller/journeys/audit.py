@@ -1,9 +1,12 @@
 """From a run to what could be learned about single rows, and what bounds it."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
+import torch
 from jaxtyping import Float64, Int64
+from PIL import Image
 from torch import Tensor
 
 from feller.data.images.modality import Images
@@ -15,6 +18,7 @@ from feller.journeys.asked import Asked, asked_of, parts, read_again, same_data
 from feller.journeys.attacked import attack, attack_told
 from feller.journeys.audited import ToldRows, findings
 from feller.journeys.calculate import reconstruction
+from feller.journeys.inverted import invert
 from feller.journeys.private.exposed import exposed, numbers_of
 from feller.journeys.private.guarantee import Allowance
 from feller.journeys.private.promise import promised
@@ -27,7 +31,8 @@ from feller.objective import Objective
 from feller.paths import Brownian, Estimates
 from feller.perturbation import Perturbation
 from feller.privacy.ledger import Ledger
-from feller.privacy.reconstruct import mse_bound, van_trees
+from feller.privacy.reconstruct import mse_bound, van_trees_at_best
+from feller.report.exposed_rows import exposed_picture
 from feller.report.page import write_report
 from feller.run import Run
 from feller.train.checkpoint import read_counters
@@ -35,6 +40,8 @@ from feller.train.engine import engine
 
 NAME = "audit"
 """Of the page, behind `report-`."""
+MOST_ROWS = 2_000
+"""By which it is told in which directions rows vary."""
 
 
 def audit(
@@ -85,9 +92,14 @@ def audit(
     else:
         found = attack(model, objective, train, held_out, expenses, delta, draws, tell)
     numbers |= found.numbers
+    tells = isinstance(model.description.path, Estimates)
+    inverted = None if ledger is None or tells else invert(run, objective, train, draws.named("inversion"), tell)
+    if inverted is not None:
+        numbers |= inverted.numbers
+        found = replace(found, notes=(*found.notes, *inverted.notes))
     for note in found.notes:
         tell.say(note)
-    page = findings(run, asked, model.description.modality, ledger, numbers, found, shown_rows)
+    page = findings(run, asked, model.description.modality, ledger, numbers, found, shown_rows, inverted)
     tell.say(page.said)
     write_report(run.path, page, f"report-{NAME}")
     return {**numbers, "report": f"{run.path / f'report-{NAME}.html'}"}
@@ -104,7 +116,8 @@ def _told(run: Run, train: Dataset, numbers: dict[str, Any], shown: int) -> Told
         raise InputError(f"{run.exposure} is about rows with numbers, and this run's have none; remove it")
     spread = values.flatten(1).double().var(0).mean().item()
     line = mse_bound(numbers["epsilon_2"], 2.0) if isinstance(train.modality, Images) else None
-    return told_rows(eta2, spread, line, numbers, shown, found.rows)
+    picture = exposed_picture(train, found.rows, 1 / eta2)
+    return told_rows(eta2, spread, line, numbers, shown, _variances(values), found.rows, picture)
 
 
 def told_rows(
@@ -113,7 +126,9 @@ def told_rows(
     line: float | None,
     numbers: dict[str, Any],
     shown: int,
+    variances: Float64[Tensor, " d"],
     places: Int64[Tensor, " n"] | None = None,
+    picture: Image.Image | None = None,
 ) -> ToldRows:
     """Put together what is told about some rows, and add its numbers.
 
@@ -123,20 +138,22 @@ def told_rows(
         line: The bound for all rows, in the same units.
         numbers: Are added to.
         shown: So many of the most exposed are named.
+        variances: Of rows, in their own directions.
         places: Of the rows in what was learned from; by default they are all.
+        picture: Of the most and the least exposed.
     """
     least = 1 / eta2
     numbers |= {
         "fisher_rows": len(eta2),
         "fisher_least": least.min().item(),
         "fisher_median": least.median().item(),
-        "fisher_with_prior": van_trees(eta2.mean().item(), spread**0.5),
+        "fisher_with_prior": van_trees_at_best(eta2.mean().item(), variances),
         "spread": spread,
     }
     order = least.argsort()[:shown]
     names = order if places is None else places[order]
     rows = [(int(names[k]), least[i].item(), least[i].item() / spread) for k, i in enumerate(order.tolist())]
-    return ToldRows(least.cpu().numpy(), line, spread, rows)
+    return ToldRows(least.cpu().numpy(), line, spread, rows, picture)
 
 
 def _rebuilt(
@@ -158,7 +175,17 @@ def _rebuilt(
         return None
     numbers |= {"rebuilt_steady": int(rebuilt.steady.sum()), "rebuilt_below": int(rebuilt.below.sum())}
     numbers["label_least"] = (1 / found.labels.max()).item()
-    return told_rows(found.eta2, found.spread, mse_bound(numbers["epsilon_2"]), numbers, shown)
+    return told_rows(
+        found.eta2, found.spread, mse_bound(numbers["epsilon_2"]), numbers, shown, _variances(found.minimum.x[:, 1:])
+    )
+
+
+def _variances(values: Tensor) -> Float64[Tensor, " d"]:
+    """Return the variances of rows in their own directions, by at most MOST_ROWS of them."""
+    rows = values.flatten(1)[torch.randperm(len(values), generator=Draws(0).at("variances").shared())[:MOST_ROWS]]
+    rows = rows.double() - rows.double().mean(0)
+    found = torch.linalg.svdvals(rows).square() / len(rows)
+    return torch.cat([found, found.new_zeros(rows.shape[1] - len(found))])
 
 
 def _check_kind(run: Run, model: Model) -> None:

@@ -17,11 +17,13 @@ from feller.evaluate.attacks.explained import EXPLAIN, WAYS
 from feller.journeys import calculate, rebuilt
 from feller.journeys.asked import Asked
 from feller.journeys.attacked import Attacked
+from feller.journeys.inverted_words import ALARM, Inverted
 from feller.journeys.private import promise
 from feller.privacy.ledger import Ledger
 from feller.report.exposure import bounds_picture, guesses_picture
 from feller.report.grid import Grid
 from feller.report.page import Findings
+from feller.report.pictures import Picture
 from feller.report.wording import sentence
 from feller.run import Run
 
@@ -30,6 +32,7 @@ WITHOUT = (
     " and proves nothing where it finds nothing."
 )
 SEEN = "What somebody could guess"
+EXPOSED = "Of the rows that were watched, the most exposed above and the least exposed below: least error without bias"
 SUSPECT = 0.55
 """Area under ROC from which members are told apart."""
 
@@ -45,6 +48,8 @@ class ToldRows:
     spread: float
     rows: Sequence[tuple[int, float, float]]
     """The most exposed: number, least error, and that in units of the spread."""
+    picture: Picture | None = None
+    """Of the most and the least exposed, where rows are pictures."""
 
 
 def findings(
@@ -55,13 +60,17 @@ def findings(
     numbers: Mapping[str, Any],
     found: Attacked,
     watched: ToldRows | None = None,
+    inverted: Inverted | None = None,
 ) -> Findings:
     """Put together what the page shows."""
     words = [] if ledger is None else calculate.words(dict(numbers))
-    pictures = []
+    pictures: list[tuple[str, Picture]] = []
     if watched is not None:
         caption = "How near an attacker without bias can come to each row"
         pictures.append((caption, bounds_picture(watched.least, watched.line, watched.spread)))
+        if watched.picture is not None:
+            pictures.append((EXPOSED, watched.picture))
+    pictures += [] if inverted is None else inverted.pictures
     if found.guesses:
         pictures.append(("How often each cell is guessed right", guesses_picture(found.guesses)))
     return Findings(
@@ -84,6 +93,7 @@ def findings(
             *([_rebuilt(numbers)] if "rebuilt_error" in numbers else []),
             *([_columns(found)] if found.guesses else []),
             *([_exposed(watched)] if watched is not None else []),
+            *(inverted.grids if inverted is not None else ()),
         ],
         versions={"feller": __version__, "torch": torch.__version__, "python": platform.python_version()},
     )
@@ -99,6 +109,8 @@ def said(ledger: Ledger | None, numbers: Mapping[str, Any]) -> str:
     epsilon = numbers["epsilon"]
     if numbers.get("rebuilt_below"):
         return f"ALARM: an attack rebuilds {numbers['rebuilt_below']} rows nearer than the bound that applies to it."
+    if numbers.get("inversion_below"):
+        return ALARM
     if proven > epsilon:
         return f"ALARM: attacks prove epsilon {proven:.3g}, above the {epsilon:.3g} that the ledger states."
     return f"Epsilon {epsilon:.3g} at delta {ledger.delta:.3g} holds against all that was tried; {tried}."

@@ -157,6 +157,28 @@ def van_trees(eta2: Tensor | float, spread: float) -> Tensor | float:
     return 1 / (eta2 + spread**-2)
 
 
+def van_trees_at_best(eta2: float, variances: Float[Tensor, " d"]) -> float:
+    """Return the least mean squared error of whoever knows in which directions rows vary, wherever information lies.
+
+    Of all ways to lay a given sum of information over directions, that which serves the attacker best brings the
+    largest errors down to one level. Rows that vary alike in all directions have that of `van_trees`.
+
+    Args:
+        eta2: Fisher information per coordinate of all that is told.
+        variances: Of a normal prior in its own directions, one for each coordinate; some may be 0.
+
+    Raises:
+        UsageError: If none is above 0.
+    """
+    widths = variances[variances > 0].double().sort(descending=True).values
+    if not len(widths):
+        raise UsageError("some variance of a prior must be above 0; what is known needs no guess")
+    count = torch.arange(1, len(widths) + 1, dtype=torch.float64, device=widths.device)
+    levels = count / (eta2 * len(variances) + (1 / widths).cumsum(0))  # if so many directions are told of
+    level = levels[(levels <= widths * (1 + 1e-12)).nonzero()[-1, 0]]
+    return widths.clamp(max=level).sum().item() / len(variances)
+
+
 def van_trees_of(information: Float[Tensor, "*n d d"], score: Float[Tensor, "d d"]) -> Float[Tensor, " *n"]:
     """Return the sharper form Tr((I + S)^-1) / d, which knows directions.
 

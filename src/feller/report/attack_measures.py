@@ -19,7 +19,17 @@ MEASURES = {
     "fisher_least": Measure("least error of reconstruction, the most exposed row", "spread", "answering the mean"),
     "fisher_median": Measure("least error of reconstruction, the row in the middle", "spread", "answering the mean"),
     "fisher_with_prior": Measure("the same of who knows what rows look like", "spread", "answering the mean"),
+    "inversion_error": Measure("error of rows read from gradients", "inversion_bound", "least that is possible"),
+    "inversion_step_error": Measure("the same from one step", "inversion_step_bound", "least that is possible"),
+    "inversion_unbiased": Measure(
+        "the same without bias, from all steps", "inversion_unbiased_bound", "least that is possible"
+    ),
+    "inversion_spread": Measure("error of answering the mean row"),
     "rebuilt_error": Measure("error of rebuilding a row from the weights", "spread", "answering the mean"),
+    "copies": Measure("samples that are training examples", "copies_held_out", "unseen data", is_share=True),
+    "passages": Measure(
+        "texts with a passage from the training text", "passages_held_out", "unseen text", is_share=True
+    ),
     **{f"{way}_auc": Measure(f"{label} (AUC)", real=GUESSING, level=0.5) for way, label in WAYS.items()},
     **{
         f"{way}_caught": Measure(f"{label}, caught", real=GUESSING, level=0.01, is_share=True)
@@ -30,8 +40,9 @@ MEASURES = {
 ASIDE = (
     *("epsilon_2", "epsilon_2_added", "blind", "spread", "fisher_rows", "guess_0.00391", "guess_0.02", "guess_0.5"),
     *(f"{way}_{what}" for way in WAYS for what in ("caught", "epsilon")),
-    *("copies_held_out", "label_least"),
+    *("copies_held_out", "passages_held_out", "label_least"),
     *(f"rebuilt_{what}" for what in ("rows", "steady", "below", "error_known")),
+    *(f"inversion_{what}" for what in ("doubt", "spread", "steps", "rows", "below")),
 )
 """What stands among all numbers, or in a table, and not on the page's first ones."""
 WHY_MISSING = {

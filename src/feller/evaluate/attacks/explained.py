@@ -8,8 +8,12 @@ WAYS = {
 }
 """Ways to tell members from others."""
 EXPLAIN = {
-    "copies": "Share of samples that stand in the training data; copies_held_out is what unseen data reach.",
+    "copies": "Share of samples that are the same as one of the training data, by what counts as the same in data of"
+    " their kind, whatever their order or turn; copies_held_out is what unseen data reach.",
     "copies_held_out": "Share of unseen examples that stand in the training data, too: alike by chance.",
+    "passages": "Share of sampled texts with 50 symbols in a row, or all of a shorter text, that stand in the training"
+    " text; passages_held_out is what unseen text reaches.",
+    "passages_held_out": "Share of unseen texts with 50 symbols in a row that stand in the training text, too.",
     "nearest_ratio": "How far samples lie from the nearest training example, beside unseen data (medians): far below 1"
     " hints at copying.",
     **{
@@ -28,12 +32,27 @@ EXPLAIN = {
             ),
         )
     },
+    "inversion_error": "Mean squared error of who reads rows from the noisy gradients of all steps that hold them, and"
+    " knows all other rows and what rows look like; per direction in which rows vary, measured on a few rows.",
+    "inversion_bound": "What that error cannot be below, but by chance: van Trees' inequality, with the information of"
+    " all these gradients.",
+    "inversion_doubt": "Standard error of inversion_error.",
+    "inversion_spread": "Mean squared error of answering the mean row, in the same units.",
+    "inversion_step_error": "The same error, from the noisy gradient of one step that holds the row.",
+    "inversion_step_bound": "What that error cannot be below, but by chance.",
+    "inversion_unbiased": "Mean squared error of who is right on average, to first order: one step of Gauss and Newton"
+    " from the truth, by the gradients of all steps that hold a row.",
+    "inversion_unbiased_bound": "What that error cannot be below: one over the information.",
+    "inversion_steps": "Steps that hold a row, on average.",
+    "inversion_rows": "Rows that were looked for in gradients.",
+    "inversion_below": "Ways to read rows from gradients whose error lies below its bound by four standard errors: 0"
+    " unless the noise is less than what is charged.",
     "fisher_rows": "Rows of which account was kept: those that were watched in training, or all of a linear model.",
     "fisher_least": "Least mean squared error, per number, of an attacker without bias, for the most exposed of these"
     " rows.",
     "fisher_median": "The same for the row in the middle.",
-    "fisher_with_prior": "Least mean squared error of an attacker who knows what rows look like, over all watched rows:"
-    " never above their own spread.",
+    "fisher_with_prior": "Least mean squared error, over all watched rows, of an attacker who knows what rows look like"
+    " (a normal law with all its directions), but not in which steps a row was: never above their own spread.",
     "spread": "Mean squared error of answering the mean, which needs no model.",
 }
 """One plain sentence for each number."""

@@ -58,7 +58,7 @@ def privately(
 
     data = {"x_1": rows.values, "given": rows.given}
     draw = poisson_batches(data, planned.batch, noise("batches"), rows.modality.encode)
-    gradient: Gradient = Private(sigma=planned.sigma, clip=_clip(planned), noise=noise("training"), rank=here.rank)
+    gradient: Gradient = Private(sigma=planned.sigma, clip=clip_of(planned), noise=noise("training"), rank=here.rank)
     close = purse.close
     if watched and isinstance(gradient, Private) and here.is_first:
         watch, which = watch_of(run, watched, rows, ready.objective, planned, seed, here.device)
@@ -82,7 +82,7 @@ def privately(
     )
 
 
-def _clip(planned: Guarantee) -> Clip:
+def clip_of(planned: Guarantee) -> Clip:
     """Return the clip norm; one that adapts begins anew in each sitting."""
     if not planned.adaptive:
         return Fixed(planned.clip)
