@@ -26,6 +26,10 @@ class Audit:
     """The rows that the run learned from; by default where the fit found them."""
     show: int = 10
     """So many of the most exposed rows."""
+    shadows: Whole = None
+    """Train so many models again, each on half of all rows, to tell who was learned from; it takes as long each."""
+    canaries: Whole = None
+    """Train once more with so many planted rows, which an attacker looks for."""
     noise: Real = None
     """Of the calculator: deviation of the noise of a step, in clip norms."""
     rate: Real = None
@@ -59,6 +63,8 @@ class Audit:
             data=self.data,
             shown=self.show,
             seed=self.seed,
+            shadows=self.shadows,
+            canaries=self.canaries,
             tell=tell,
         )
         show(numbers, tell)
@@ -69,8 +75,9 @@ class Audit:
         from feller.commands.terminal import show, speaker
         from feller.journeys.calculate import bounds, plan, words
 
-        if self.data is not None:
-            raise UsageError(f"--data is about a run; the calculator takes --{', --'.join(PLAN)}")
+        for name in ("data", "shadows", "canaries"):
+            if getattr(self, name) is not None:
+                raise UsageError(f"--{name} is about a run; the calculator takes --{', --'.join(PLAN)}")
         found = bounds((plan(self.noise, self.rate, self.steps),), 1e-5 if self.delta is None else self.delta)
         tell = speaker()
         show(found, tell)

@@ -24,6 +24,7 @@ from feller.journeys.private.guarantee import Allowance
 from feller.journeys.private.promise import promised
 from feller.journeys.private.purse import own_ledger
 from feller.journeys.rebuilt import rebuilt_rows
+from feller.journeys.retrained import Retraining
 from feller.journeys.tell import SILENT, Tell
 from feller.journeys.tuned import recipe_of, tuned_of
 from feller.model import Model, load_model
@@ -50,6 +51,8 @@ def audit(
     data: str | None = None,
     shown: int = 10,
     seed: int = 0,
+    shadows: int | None = None,
+    canaries: int | None = None,
     tell: Tell = SILENT,
 ) -> dict[str, Any]:
     """Say what is promised about rows, what bounds their reconstruction, and what attacks reach; write the page.
@@ -59,6 +62,8 @@ def audit(
         data: The rows that it learned from; by default where the fit found them.
         shown: So many of the most exposed rows are named.
         seed: Of all randomness.
+        shadows: Models that are trained again, to tell members by; none by default.
+        canaries: Rows that are planted in a training of its own, to be found; none by default.
         tell: Hears how it goes.
 
     Returns:
@@ -66,13 +71,14 @@ def audit(
 
     Raises:
         InputError: If the ledger is not that of the run, or the data are not those that it learned from.
-        UsageError: If the run is of a kind that no audit knows.
+        UsageError: If the run is of a kind that no audit knows, or cannot be trained again.
     """
     model = load_model(run)
     model.network.to(engine().device)
     _check_kind(run, model)
     asked = asked_of(run)
     ledger = _ledger(run, asked)
+    retraining = Retraining.of(run, asked, model, ledger, shadows, canaries)
     train, held_out = parts(asked, _rows(asked, model, data))
     draws = Draws(seed).named("audit")
     numbers: dict[str, Any] = {}
@@ -91,6 +97,7 @@ def audit(
         found = attack_told(model, objective, train, held_out, delta, draws, tell)
     else:
         found = attack(model, objective, train, held_out, expenses, delta, draws, tell)
+    found = retraining.beside(found, model, train, held_out, draws, tell)
     numbers |= found.numbers
     tells = isinstance(model.description.path, Estimates)
     inverted = None if ledger is None or tells else invert(run, objective, train, draws.named("inversion"), tell)

@@ -13,12 +13,13 @@ from jaxtyping import Float64
 
 from feller import __version__
 from feller.data.modality import Modality
-from feller.evaluate.attacks.explained import EXPLAIN, WAYS
+from feller.evaluate.attacks.explained import EXPLAIN, PLANTED, WAYS
 from feller.journeys import calculate, rebuilt
 from feller.journeys.asked import Asked
 from feller.journeys.attacked import Attacked
 from feller.journeys.inverted_words import ALARM, Inverted
 from feller.journeys.private import promise
+from feller.journeys.retrained import candidates, flags
 from feller.privacy.ledger import Ledger
 from feller.report.exposure import bounds_picture, guesses_picture
 from feller.report.grid import Grid
@@ -75,7 +76,7 @@ def findings(
         pictures.append(("How often each cell is guessed right", guesses_picture(found.guesses)))
     return Findings(
         title=f"{asked.data}, fitted with the recipe {asked.recipe}: what could be learned about single rows",
-        command=shlex.join(["feller", "audit", str(run.path)]),
+        command=shlex.join(["feller", "audit", str(run.path), *flags(numbers)]),
         made=datetime.datetime.now(datetime.UTC).date().isoformat(),
         said=said(ledger, numbers),
         judged=" ".join(sentence(line) for line in words),
@@ -91,6 +92,7 @@ def findings(
         grids=[
             *([_attacks(numbers)] if any(f"{way}_auc" in numbers for way in WAYS) else []),
             *([_rebuilt(numbers)] if "rebuilt_error" in numbers else []),
+            *candidates(numbers),
             *([_columns(found)] if found.guesses else []),
             *([_exposed(watched)] if watched is not None else []),
             *(inverted.grids if inverted is not None else ()),
@@ -101,7 +103,7 @@ def findings(
 
 def said(ledger: Ledger | None, numbers: Mapping[str, Any]) -> str:
     """Say in one sentence what the audit came to."""
-    worst = max((numbers.get(f"{way}_auc") or 0.5 for way in WAYS), default=0.5)
+    worst = max((numbers.get(f"{way}_auc") or 0.5 for way in WAYS if way not in PLANTED), default=0.5)
     proven = max((numbers.get(f"{way}_epsilon") or 0.0 for way in WAYS), default=0.0)
     tried = f"the best attack tells members from others with an area under ROC of {worst:.3f}"
     if ledger is None:
@@ -113,6 +115,9 @@ def said(ledger: Ledger | None, numbers: Mapping[str, Any]) -> str:
         return ALARM
     if proven > epsilon:
         return f"ALARM: attacks prove epsilon {proven:.3g}, above the {epsilon:.3g} that the ledger states."
+    if (numbers.get("candidates_least") or 0.0) > (numbers.get("candidates_bound") or 1.0):
+        named, most = numbers["candidates_right"], numbers["candidates_bound"]
+        return f"ALARM: an attacker names {named:.3g} of the candidates, and the ledger allows {most:.3g}."
     return f"Epsilon {epsilon:.3g} at delta {ledger.delta:.3g} holds against all that was tried; {tried}."
 
 

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call, grad
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -55,6 +56,26 @@ def clipped_by_map(loss: LossFunction, network: nn.Module, example: dict[str, An
         for name in weights:
             sums[name] += torch.einsum("b...,b->...", gradients[f"network.{name}"], by)
     return Clipped(sums, torch.cat(norms))
+
+
+def laid_out(loss: LossFunction, network: nn.Module, example: dict[str, Any], clip: float) -> Float[Tensor, "b p"]:
+    """Return the clipped gradient of each example as one row, in the order of `trained`; zeros where it is not finite.
+
+    Raises:
+        UsageError: If `vmap` cannot take the network or the loss apart, naming the layer.
+    """
+    refuse_mixers(network)
+    whole = _Loss(loss, network)
+    values = {f"network.{name}": weight.detach() for name, weight in trained(network).items()}
+
+    def one(values: dict[str, Tensor], row: dict[str, Any]) -> Tensor:
+        return functional_call(whole, values, (row,))
+
+    with _named(network), sdpa_kernel(SDPBackend.MATH):
+        found = torch.vmap(grad(one), (None, 0))(values, example)
+    rows = torch.cat([found[name].flatten(1) for name in values], 1)
+    norms = rows.norm(dim=1)
+    return torch.where(norms.isfinite()[:, None], rows * factors(norms, clip)[:, None], 0.0)
 
 
 def clipped_by_loop(loss: LossFunction, network: nn.Module, example: dict[str, Any], clip: float) -> Clipped:

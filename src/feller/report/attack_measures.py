@@ -7,6 +7,10 @@ WAYS = {
     "loss": "telling members by losses",
     "nearness": "telling members by nearness",
     "density": "telling members by densities",
+    "shadow": "telling members by models trained again (LiRA)",
+    "relative": "telling members by losses below the usual",
+    "planted": "finding planted rows by losses",
+    "overheard": "finding planted rows by noisy gradients",
 }
 MEASURES = {
     "epsilon_2": Measure("divergence of order 2, one row replaced"),
@@ -36,6 +40,12 @@ MEASURES = {
         for way, label in WAYS.items()
     },
     **{f"{way}_epsilon": Measure(f"{label}, epsilon proven") for way, label in WAYS.items()},
+    "candidates_right": Measure(
+        "naming the right one of ten candidates", "candidates_blind", "naming any of them", is_share=True
+    ),
+    "candidates_least": Measure("the chance of that, at least", is_share=True),
+    "candidates_bound": Measure("what the guarantee allows of that, at most", is_share=True),
+    "candidates_blind": Measure("naming any of ten candidates", is_share=True),
 }
 ASIDE = (
     *("epsilon_2", "epsilon_2_added", "blind", "spread", "fisher_rows", "guess_0.00391", "guess_0.02", "guess_0.5"),
@@ -43,10 +53,12 @@ ASIDE = (
     *("copies_held_out", "passages_held_out", "label_least"),
     *(f"rebuilt_{what}" for what in ("rows", "steady", "below", "error_known")),
     *(f"inversion_{what}" for what in ("doubt", "spread", "steps", "rows", "below")),
+    *("shadows", "canaries", "candidates_places", "candidates_blind", "candidates_least", "candidates_bound"),
 )
 """What stands among all numbers, or in a table, and not on the page's first ones."""
 WHY_MISSING = {
     "blind": "the run is not private, and has no such bound",
     "spread": "no row was watched in training",
+    "candidates_blind": "no rows were planted",
 }
 """Why a number of an audit is not there."""

@@ -5,8 +5,16 @@ WAYS = {
     "nearness": "by how near the closest sample is",
     "density": "by how much likelier a row is under synthetic rows than under real ones that were not learned from"
     " (DOMIAS)",
+    "shadow": "by the likelihood ratio of its loss among those of models that were trained again with it and without it"
+    " (LiRA)",
+    "relative": "by how far its loss is below the mean of those of models that were trained again",
+    "planted": "among rows planted in a training of its own, by how far their losses are below those in the run",
+    "overheard": "among rows planted in a training of its own, by all its noisy gradients",
 }
 """Ways to tell members from others."""
+PLANTED = ("planted", "overheard")
+"""Those of them that are about planted rows: half are in a training that is made for the audit, by the flip of a coin.
+"""
 EXPLAIN = {
     "copies": "Share of samples that are the same as one of the training data, by what counts as the same in data of"
     " their kind, whatever their order or turn; copies_held_out is what unseen data reach.",
@@ -47,6 +55,14 @@ EXPLAIN = {
     "inversion_rows": "Rows that were looked for in gradients.",
     "inversion_below": "Ways to read rows from gradients whose error lies below its bound by four standard errors: 0"
     " unless the noise is less than what is charged.",
+    "shadows": "Models that were trained again, each on half of all rows.",
+    "canaries": "Rows that were planted in a training of its own, to be looked for.",
+    "candidates_places": "Of these, places that each hold one of ten candidates, for an attacker who knows all else and"
+    " sees every noisy gradient.",
+    "candidates_right": "Share of the places at which the attacker named the right candidate.",
+    "candidates_least": "Chance of that, at least; chance alone would exceed it three times in a hundred thousand.",
+    "candidates_bound": "What the guarantee allows of that, at most; below the least, it does not hold.",
+    "candidates_blind": "What naming any of the candidates reaches, without the gradients.",
     "fisher_rows": "Rows of which account was kept: those that were watched in training, or all of a linear model.",
     "fisher_least": "Least mean squared error, per number, of an attacker without bias, for the most exposed of these"
     " rows.",

@@ -1,0 +1,97 @@
+"""Attacks that make the run's model again: on other rows, or with planted ones."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from feller.data.modality import Dataset
+from feller.draws import Draws
+from feller.errors import UsageError
+from feller.journeys.again import Again, again_of
+from feller.journeys.asked import Asked
+from feller.journeys.attacked import Attacked
+from feller.journeys.planted import CANDIDATES, check_planted, planted, slower
+from feller.journeys.shadowed import shadowed
+from feller.journeys.tell import Tell
+from feller.model import Model
+from feller.privacy.ledger import Ledger
+from feller.report.grid import Grid
+from feller.run import Run
+
+
+@dataclass(frozen=True, eq=False)
+class Retraining:
+    """What is trained again for an audit."""
+
+    again: Again | None
+    """How; None where nothing is."""
+    shadows: int | None
+    canaries: int | None
+
+    @staticmethod
+    def of(
+        run: Run, asked: Asked, model: Model, ledger: Ledger | None, shadows: int | None, canaries: int | None
+    ) -> "Retraining":
+        """Refuse what cannot be, before anything is attacked.
+
+        Raises:
+            UsageError: Then.
+        """
+        if shadows is None and canaries is None:
+            return Retraining(None, None, None)
+        again = again_of(run, asked, model, ledger)
+        if shadows is not None and shadows < 2:
+            raise UsageError(f"--shadows trains 2 models or more, got {shadows}; 8 or 16 are usual")
+        if canaries is not None:
+            check_planted(again, canaries)
+        return Retraining(again, shadows, canaries)
+
+    def beside(
+        self, found: Attacked, model: Model, train: Dataset, held_out: Dataset, draws: Draws, tell: Tell
+    ) -> Attacked:
+        """Return what other attacks found, and what these add."""
+        if self.again is None:
+            return found
+        again, delta = self.again, self.again.ledger.delta if self.again.ledger else 0.0
+        if self.shadows:
+            tell.say(f"{self.shadows} models are trained again: {_about(self.shadows * again.seconds)}")
+            more = shadowed(model, again, train, held_out, self.shadows, delta, draws.named("shadows"), tell)
+            found = _both(found, more)
+        if self.canaries:
+            longer = slower(again, self.canaries)
+            tell.say(f"one model is trained again, with planted rows: {_about(longer * again.seconds)}")
+            found = _both(found, planted(model, again, train, held_out, self.canaries, draws.named("canaries"), tell))
+        return found
+
+
+def _both(found: Attacked, more: Attacked) -> Attacked:
+    return replace(found, numbers=found.numbers | more.numbers, notes=(*found.notes, *more.notes))
+
+
+def _about(seconds: float) -> str:
+    if seconds < 90:
+        return f"about {max(1, round(seconds))} seconds"
+    return f"about {seconds / 60:.0f} minutes" if seconds < 5400 else f"about {seconds / 3600:.1f} hours"
+
+
+def flags(numbers: Mapping[str, Any]) -> list[str]:
+    """Return the words with which this was asked for."""
+    asked = {name: numbers.get(name) for name in ("shadows", "canaries")}
+    return [word for name, count in asked.items() if count for word in (f"--{name}", f"{count:.0f}")]
+
+
+def candidates(numbers: Mapping[str, Any]) -> list[Grid]:
+    """List how well candidates were told apart, where that was tried."""
+    if numbers.get("candidates_right") is None:
+        return []
+    names = ("candidates_places", "candidates_right", "candidates_least", "candidates_bound", "candidates_blind")
+    return [
+        Grid(
+            f"Which of {CANDIDATES} candidates was learned from",
+            "In a training of its own, each of some places held one of several rows. An attacker who knows all else and"
+            " sees every noisy gradient named the likeliest. A chance that is at least more than what is allowed would"
+            " mean that the guarantee does not hold.",
+            ("attacker", "places", "named right", "chance of that at least", "allowed at most", "blind guess"),
+            [("knows all but the row", *(numbers[name] for name in names))],
+        )
+    ]

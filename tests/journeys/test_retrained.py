@@ -1,0 +1,206 @@
+"""`feller audit --shadows` and `--canaries`: who is caught, who is not, and that nothing of it stays in the run."""
+
+import json
+import pathlib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from feller.cli import main
+from feller.data.modality import Dataset
+from feller.data.read import read
+from feller.draws import Draws
+from feller.errors import UsageError
+from feller.journeys.again import Again, again_of
+from feller.journeys.asked import asked_of, parts, read_again
+from feller.journeys.audited import said
+from feller.journeys.planted import planted
+from feller.journeys.private.guarantee import Guarantee
+from feller.journeys.private.promise import promised
+from feller.journeys.private.purse import ledger_of
+from feller.journeys.shadowed import shadowed
+from feller.journeys.tell import SILENT
+from feller.model import Model, load_model
+from feller.privacy.expense import Subsampled
+from feller.run import Run
+
+LETTERS, COLUMNS = "abcdefgh", 8
+SCHEMA = {"columns": {f"c{j}": {"kind": "categorical", "values": list(LETTERS)} for j in range(COLUMNS)}}
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("feller.journeys.fit.evaluate", lambda run, tell: {})  # reports of samples are tested elsewhere
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, dict, str]:
+    status = main([*map(str, words), "--json"])
+    out, err = capsys.readouterr()
+    return status, json.loads(out.splitlines()[-1]) if out else {}, err
+
+
+def noise_table(path: str, n: int, seed: int = 0) -> None:
+    """Rows of letters, each drawn by itself: there is nothing to learn of others."""
+    cells = np.random.default_rng(seed).integers(0, len(LETTERS), (n, COLUMNS))
+    rows = [",".join(LETTERS[i] for i in row) for row in cells]
+    pathlib.Path(path).write_text(",".join(SCHEMA["columns"]) + "\n" + "\n".join(rows) + "\n")
+    pathlib.Path("schema.json").write_text(json.dumps(SCHEMA))
+
+
+def people(path: str, n: int) -> None:
+    """Rows of a number and a letter."""
+    rng = np.random.default_rng(0)
+    rows = [f"{rng.integers(18, 80)},{LETTERS[rng.integers(4)]}" for _ in range(n)]
+    pathlib.Path(path).write_text("age,kind\n" + "\n".join(rows) + "\n")
+    columns = {
+        "age": {"kind": "numerical", "low": 0, "high": 100, "bins": 10},
+        "kind": {"kind": "categorical", "values": list(LETTERS[:4])},
+    }
+    pathlib.Path("schema.json").write_text(json.dumps({"columns": columns}))
+
+
+def fitted(capsys, data: str, *words: object) -> None:
+    status, _, err = run(capsys, "fit", data, "--size", "tiny", "--out", "r", *words)
+    assert status == 0, err
+
+
+def opened(path: str = "r") -> tuple[Model, Again, Dataset, Dataset]:
+    here = Run(pathlib.Path(path))
+    model, asked = load_model(here), asked_of(here)
+    kind = model.description.modality
+    train, held_out = parts(asked, read_again(asked, kind).seen_as(kind))
+    return model, again_of(here, asked, model, ledger_of(here)), train, held_out
+
+
+HARD = ("--steps", 120, "--held-out", 0.5, "--train.lr", 3e-3, "--train.average", 0.9, "--schema", "schema.json")
+"""Learns 60 rows by heart."""
+
+
+def test_a_model_that_learned_by_heart_is_caught_and_one_that_never_saw_the_rows_is_not(capsys) -> None:
+    noise_table("rows.csv", 120)
+    fitted(capsys, "rows.csv", *HARD)
+    before = {path.name: path.read_bytes() for path in pathlib.Path("r").iterdir() if path.is_file()}
+    status, found, err = run(capsys, "audit", "r", "--shadows", 2, "--canaries", 40)
+    assert status == 0, err
+    for way in ("shadow", "relative", "planted"):
+        assert found[f"{way}_auc"] > 0.8
+        assert found[f"{way}_epsilon"] > 0.5
+    assert "overheard_auc" not in found  # without noise all is told
+    assert "2 models are trained again: about" in err
+    after = {path.name: path.read_bytes() for path in pathlib.Path("r").iterdir() if path.is_file()}
+    assert after.keys() - before.keys() == {"report-audit.html", "report-audit.json"}
+    assert {name: after[name] for name in before} == before
+    page = json.loads(pathlib.Path("r/report-audit.json").read_text())
+    assert len(page["tables"]["Who was learned from"]) == 6
+
+    noise_table("others.csv", 120, seed=1)
+    model, again, train, _ = opened()
+    others = read("others.csv", like=train.modality).seen_as(train.modality)
+    strange = [others.subset(torch.arange(first, first + 60)) for first in (0, 60)]
+    numbers = shadowed(model, again, strange[0], strange[1], 2, 0.0, Draws(0), SILENT).numbers
+    for way in ("shadow", "relative"):
+        assert numbers[f"{way}_auc"] == pytest.approx(0.5, abs=4 * 0.053)  # of 60 and 60
+
+
+def test_planted_rows_catch_a_private_run_of_a_quarter_of_its_noise_and_no_other(capsys) -> None:
+    noise_table("rows.csv", 500)
+    words = ("--schema", "schema.json", "--objective.counted", 0, "--train.batch", 220, "--steps", 8)
+    fitted(capsys, "rows.csv", *words, "--epsilon", 3, "--unsafe-seed", 1)
+    model, again, train, held_out = opened()
+    ledger = ledger_of(Run(pathlib.Path("r")))
+    assert ledger is not None
+    for factor, alarm in ((1.0, False), (0.25, True)):
+        found = planted(model, again, train, held_out, 160, Draws(3), SILENT, factor=factor).numbers
+        assert found["candidates_places"] == 40
+        assert 0.2 < found["candidates_bound"] < 0.4
+        assert found["overheard_epsilon"] is not None
+        words = said(ledger, {**promised(ledger), **found})
+        assert words.startswith("ALARM") == alarm, (factor, found)
+
+
+@pytest.mark.parametrize("recipe", ["table", "table-marginals", "table-flow"])
+def test_private_tables(capsys, recipe: str) -> None:
+    people("people.csv", 900)
+    budget = () if recipe == "table-marginals" else ("--steps", 4, "--train.batch", 64)
+    budget = (*budget, "--objective.counted", 0) if recipe == "table" else budget
+    fitted(capsys, "people.csv", "--schema", "schema.json", "--recipe", recipe, *budget, "--epsilon", 4)
+    model, again, train, held_out = opened()
+    ledger = ledger_of(Run(pathlib.Path("r")))
+    assert ledger is not None
+    stated = ledger.epsilon()
+    assert 3.5 < stated <= 4
+    found = shadowed(model, again, train, held_out, 2, ledger.delta, Draws(0), SILENT).numbers
+    found |= planted(model, again, train, held_out, 36, Draws(0), SILENT).numbers
+    ways = ("shadow", "relative", "planted") + (() if recipe == "table-marginals" else ("overheard",))
+    for way in ways:
+        assert 0 <= found[f"{way}_epsilon"] <= stated
+        assert 0.2 < found[f"{way}_auc"] < 0.8
+    assert ("candidates_right" in found) == ("overheard_auc" in found) == (recipe != "table-marginals")
+    assert "holds against all that was tried" in said(ledger, {**promised(ledger), **found})
+
+
+def test_a_shadow_of_fewer_rows_spends_as_much_as_the_run(capsys) -> None:
+    """The same steps at a higher rate, with more noise, cost the epsilon that was spent, and hardly less."""
+    people("people.csv", 900)
+    words = ("--steps", 4, "--train.batch", 64, "--objective.counted", 0, "--epsilon", 4)
+    fitted(capsys, "people.csv", "--schema", "schema.json", *words)
+    _, again, _, _ = opened()
+    shadow = again.smaller(450).planned
+    assert again.ledger is not None
+    assert isinstance(again.planned, Guarantee)
+    assert isinstance(shadow, Guarantee)
+    assert shadow.sigma > again.planned.sigma
+    *others, training = again.ledger.expenses
+    assert isinstance(training, Subsampled)
+    ledger = replace(again.ledger, expenses=(*others, Subsampled("training", shadow.sigma, 64 / 450, 4)))
+    assert again.ledger.epsilon() - 0.003 < ledger.epsilon() <= again.ledger.epsilon()
+    with pytest.raises(UsageError, match="fewer than this run's batch of 64"):
+        again.smaller(40)
+
+
+@pytest.mark.parametrize("data", ["example:molecules", "example:shakespeare", "example:moons", "example:digits"])
+def test_every_kind_can_be_trained_again(capsys, monkeypatch, data: str) -> None:
+    monkeypatch.setattr("feller.journeys.shadowed.MOST", 40)
+    monkeypatch.setattr("feller.evaluate.attacks.membership.ROUNDS", 1)
+    fitted(capsys, data, "--steps", 2, "--train.batch", 8)
+    model, again, train, held_out = opened()
+    numbers = shadowed(model, again, train, held_out, 2, 0.0, Draws(0), SILENT).numbers
+    assert 0.1 < numbers["relative_auc"] < 0.9
+    numbers = planted(model, again, train, held_out, 32, Draws(0), SILENT).numbers
+    assert 0.1 < numbers["planted_auc"] < 0.9
+    assert numbers["canaries"] == 32
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--shadows", 1), "--shadows trains 2 models or more, got 1"),
+        (("--shadows", -3), "--shadows trains 2 models or more, got -3"),
+        (("--canaries", 8), "--canaries takes a number of planted rows, 32 or more, got 8"),
+    ],
+)
+def test_wrong_numbers(capsys, words: tuple, said: str) -> None:
+    fitted(capsys, "example:moons", "--steps", 2)
+    status, _, err = run(capsys, "audit", "r", *words)
+    assert status == 2
+    assert said in err
+
+
+def test_runs_that_are_not_trained_again(capsys) -> None:
+    fitted(capsys, "example:moons", "--steps", 2)
+    status, _, err = run(
+        capsys, "fit", "example:moons", "--start-from", "r", "--steps", 2, "--size", "tiny", "--out", "s"
+    )
+    assert status == 0, err
+    for words in (("--shadows", 2), ("--canaries", 40)):
+        status, _, err = run(capsys, "audit", "s", *words)
+        assert status == 2
+        assert "s began with the weights of r" in err
+        assert "Traceback" not in err
+        status, _, err = run(capsys, "audit", "calculator", "--noise", 1, "--rate", 0.1, "--steps", 5, *words)
+        assert status == 2
+        assert f"{words[0]} is about a run" in err

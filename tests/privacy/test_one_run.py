@@ -1,0 +1,96 @@
+"""The bound of one run: exact in small cases, covering where a mechanism is known, and what delta adds."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from feller.draws import Draws
+from feller.errors import UsageError
+from feller.privacy.one_run import chance, lower_bound
+
+
+def keep(epsilon: float) -> float:
+    """Chance that randomised response tells a bit as it is."""
+    return math.exp(epsilon) / (1 + math.exp(epsilon))
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.7, 2.0])
+def test_randomised_response_reaches_the_bound_exactly(epsilon: float) -> None:
+    """All 2^m answers, guessed as they were told: no bound can be lower."""
+    m, p = 5, keep(epsilon)
+    for v in range(m + 1):
+        reached = sum(
+            math.prod(p if right else 1 - p for right in answer)
+            for answer in itertools.product((True, False), repeat=m)
+            if sum(answer) >= v
+        )
+        assert chance(v, m, epsilon, 0.0, m) == pytest.approx(reached, abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_mechanism_of_three_rows_exceeds_it(seed: int) -> None:
+    """Mechanisms of chance that are epsilon-private, and the best guesses of each row, over all coins and answers."""
+    epsilon, m, answers = 1.3, 3, 5
+    rng = np.random.default_rng(seed)
+    coins = np.array(list(itertools.product((0, 1), repeat=m)))
+    centre = rng.integers(0, 2, (answers, m))
+    far = (coins[:, None] != centre).sum(2) + rng.random((1, answers))  # moves by one with each coin
+    law = np.exp(-epsilon * far / 2)
+    law /= law.sum(1, keepdims=True)
+    for a, b in itertools.combinations(range(len(coins)), 2):
+        if (coins[a] != coins[b]).sum() == 1:
+            assert np.abs(np.log(law[a] / law[b])).max() <= epsilon + 1e-12
+    likely = (coins[:, :, None] * law[:, None, :]).sum(0) > law.sum(0) / 2  # [row, answer]
+    for v in range(1, m + 1):
+        reached = sum(
+            law[s, y] / len(coins)
+            for s in range(len(coins))
+            for y in range(answers)
+            if (likely[:, y] == coins[s]).sum() >= v
+        )
+        assert reached <= chance(v, m, epsilon, 0.0, m) + 1e-12
+
+
+def test_it_covers_randomised_response_and_comes_near() -> None:
+    """Above epsilon in at most 5 % of 2,000 trials, of 400 guesses each; near it where there are many."""
+    epsilon, n = 1.0, 400
+    right = (Draws(0).at("answers").uniform((2_000, n), torch.float64) < keep(epsilon)).sum(1)
+    bound = {v: lower_bound(v, n) for v in right.unique().tolist()}
+    found = np.array([bound[v] for v in right.tolist()])
+    assert 0.02 < (found > epsilon).mean() <= 0.05
+    assert 0.7 < np.median(found) < 0.9
+    many = round(200_000 * keep(epsilon))
+    assert 0.98 * epsilon < lower_bound(many, 200_000) < epsilon
+
+
+def test_the_term_of_delta_by_its_definition() -> None:
+    """2 m delta max_i P(v > B >= v - i) / i, by distribution functions."""
+    v, r, m, epsilon, delta = 17, 24, 60, 0.9, 1e-3
+    law = stats.binom(r, keep(epsilon))
+    worst = max((law.cdf(v - 1) - law.cdf(v - i - 1)) / i for i in range(1, v + 1))
+    assert chance(v, r, epsilon, delta, m) == pytest.approx(law.sf(v - 1) + 2 * m * delta * worst, rel=1e-10)
+    bounds = [lower_bound(23, 24, delta=delta, planted=m) for delta in (0.0, 1e-6, 1e-5, 1e-4, 1e-3)]
+    assert bounds == sorted(bounds, reverse=True)
+    assert bounds[0] > bounds[-1]
+    with pytest.raises(UsageError, match="planted rows or more"):
+        lower_bound(5, 6, delta=1e-5, planted=5)
+
+
+@pytest.mark.parametrize("delta", [0.001, 0.02])
+def test_delta_covers_what_sometimes_tells_all(delta: float) -> None:
+    """With a chance of delta all bits are told: (epsilon, delta)-private, and exactly enumerated."""
+    epsilon, m = 0.8, 12
+    law = stats.binom(m, keep(epsilon))
+    for v in range(1, m + 1):
+        reached = (1 - delta) * law.sf(v - 1) + delta
+        assert reached <= chance(v, m, epsilon, delta, m) + 1e-12
+    over = sum(
+        ((1 - delta) * law.pmf(v) + delta * (v == m))
+        for v in range(m + 1)
+        if lower_bound(v, m, delta=delta, planted=m) > epsilon
+    )
+    assert over <= 0.05
