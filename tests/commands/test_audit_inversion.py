@@ -11,7 +11,7 @@ from PIL import Image
 from feller.cli import main
 from feller.draws import Draws
 from feller.journeys.asked import asked_of, parts, read_again
-from feller.journeys.gradient_attack import Attack
+from feller.journeys.auditing.gradient_attack import Attack
 from feller.journeys.private.guarantee import Guarantee
 from feller.journeys.tuned import recipe_of
 from feller.model import load_model
@@ -26,9 +26,9 @@ def elsewhere(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
     monkeypatch.setattr("feller.journeys.fit.evaluate", lambda run, tell: {})  # reports of samples are tested elsewhere
-    monkeypatch.setattr("feller.journeys.inverted.ROWS", ROWS)
+    monkeypatch.setattr("feller.journeys.auditing.inverted.ROWS", ROWS)
     for name, few in (("NOISES", 2), ("STARTS", 1)):
-        monkeypatch.setattr(f"feller.journeys.gradient_attack.{name}", few)
+        monkeypatch.setattr(f"feller.journeys.auditing.gradient_attack.{name}", few)
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, dict, str]:

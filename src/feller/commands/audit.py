@@ -54,7 +54,7 @@ class Audit:
             raise UsageError(f"--{given[0]} belongs to `feller audit {CALCULATOR}`; a run has a ledger of its own")
         from feller.commands.folder import find
         from feller.commands.terminal import show, speaker
-        from feller.journeys.audit import audit
+        from feller.journeys.auditing.audit import audit
 
         tell = speaker()
         run = find(self.folder, self.code, tell)
@@ -73,7 +73,7 @@ class Audit:
     def _calculate(self) -> dict[str, Any]:
         """Answer without a run."""
         from feller.commands.terminal import show, speaker
-        from feller.journeys.calculate import bounds, plan, words
+        from feller.journeys.auditing.calculate import bounds, plan, words
 
         for name in ("data", "shadows", "canaries"):
             if getattr(self, name) is not None:

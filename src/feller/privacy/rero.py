@@ -8,7 +8,7 @@ Hayes, Ziller and Rueckert 2023, arXiv 2307.03928.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -51,11 +51,6 @@ def guess_right(shares: Float[Tensor, " k"], expenses: Sequence[Expense]) -> Gue
         raise UsageError(f"expected shares of 0 or more that add up to 1, got a sum of {shares.sum().item():g}")
     before = min(1.0, shares.max().item())
     return GuessRight(before, rero(before, expenses))
-
-
-def guesses_right(shares: Mapping[str, Float[Tensor, " k"]], expenses: Sequence[Expense]) -> dict[str, GuessRight]:
-    """Return the chances for each column of a table."""
-    return {name: guess_right(each, expenses) for name, each in shares.items()}
 
 
 def rero(kappa: float, expenses: Sequence[Expense]) -> float:

@@ -9,7 +9,8 @@ from scipy.stats import norm
 
 from feller.draws import Draws
 from feller.errors import UsageError
-from feller.evaluate.attacks.scores import calibrated, told
+from feller.evaluate.attacks.scores import told
+from feller.evaluate.attacks.shadow import calibrated
 
 
 def normal(n: int, mean: float, seed: int) -> torch.Tensor:

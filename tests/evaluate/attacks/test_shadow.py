@@ -8,8 +8,8 @@ from scipy.stats import norm
 
 from feller.draws import Draws
 from feller.errors import UsageError
-from feller.evaluate.attacks.scores import calibrated, told
-from feller.evaluate.attacks.shadow import OWN, halves, likelihood_ratio, relative
+from feller.evaluate.attacks.scores import told
+from feller.evaluate.attacks.shadow import OWN, calibrated, halves, likelihood_ratio, relative
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:

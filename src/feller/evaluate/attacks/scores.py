@@ -1,9 +1,9 @@
 """How well a score tells members of the training data from others."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from scipy.stats import beta, rankdata
 from torch import Tensor
 
@@ -24,6 +24,10 @@ class Told:
     """Share of members above the threshold that one other in a hundred passes; 0.01 is guessing."""
     epsilon: float
     """That a private model must have at least for it, wrong in one of twenty audits; 0 proves nothing."""
+
+    def under(self, way: str) -> dict[str, float | None]:
+        """Return the numbers under the name of a way to tell members."""
+        return {f"{way}_{name}": value for name, value in asdict(self).items()}
 
 
 def told(members: Float[Tensor, " n"], others: Float[Tensor, " m"], delta: float = 0.0) -> Told:
@@ -76,30 +80,3 @@ def _bound(members: np.ndarray, others: np.ndarray, threshold: float, sign: int,
     true = beta.ppf(wrong, hits, len(members) - hits + 1) if hits else 0.0
     false = beta.ppf(1 - wrong, slips + 1, len(others) - slips) if slips < len(others) else 1.0
     return float(max(0.0, np.log(max(true - delta, 1e-300) / false)))
-
-
-def calibrated(shadows: Float[Tensor, "s n"], seen: Bool[Tensor, "s n"], losses: Float[Tensor, " n"]) -> Tensor:
-    """Return the log likelihood ratio, [n], of losses of examples that were learned from, beside those that were not.
-
-    Normal laws with a mean for each example; the shift by having been learned from, and the variance, are those of all
-    examples together, as shadow models are few. Source: Carlini et al. 2022, "Membership inference attacks from first
-    principles", arXiv 2112.03570, with a law for each example of its own.
-
-    Args:
-        shadows: Losses of each example under models that were trained alike.
-        seen: Which examples each of these learned from; each example in some, and not in others.
-        losses: Of the examples under the model that is attacked.
-
-    Raises:
-        UsageError: If an example is in all shadows, or in none.
-    """
-    counts = seen.sum(0)
-    if (counts == 0).any() or (counts == len(seen)).any():
-        raise UsageError("each example must be in some shadow models and not in others; make more of them")
-    x = shadows.double()
-    shift = ((x * seen).sum(0) / counts - (x * ~seen).sum(0) / (len(seen) - counts)).mean()
-    level = x - shift * seen
-    mean = level.mean(0)
-    variance = (level - mean).square().sum() / max(1, (len(seen) - 1) * len(losses))
-    away = losses.double() - mean
-    return (away.square() - (away - shift).square()) / (2 * variance)

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from feller.draws import Draws
 from feller.errors import UsageError
-from feller.evaluate.attacks.scores import calibrated
 
 OWN = 16
 """Models with a row, and as many without it, from which its law has a mean and a deviation of its own."""
@@ -61,6 +60,33 @@ def likelihood_ratio(
         return -(y - mean).square() / (2 * variance) - variance.log() / 2
 
     return log_density(seen) - log_density(~seen)
+
+
+def calibrated(shadows: Float[Tensor, "s n"], seen: Bool[Tensor, "s n"], losses: Float[Tensor, " n"]) -> Tensor:
+    """Return the log likelihood ratio, [n], of losses of examples that were learned from, beside those that were not.
+
+    Normal laws with a mean for each example; the shift by having been learned from, and the variance, are those of all
+    examples together, as shadow models are few. Source: Carlini et al. 2022, "Membership inference attacks from first
+    principles", arXiv 2112.03570, with a law for each example of its own.
+
+    Args:
+        shadows: Losses of each example under models that were trained alike.
+        seen: Which examples each of these learned from; each example in some, and not in others.
+        losses: Of the examples under the model that is attacked.
+
+    Raises:
+        UsageError: If an example is in all shadows, or in none.
+    """
+    counts = seen.sum(0)
+    if (counts == 0).any() or (counts == len(seen)).any():
+        raise UsageError("each example must be in some shadow models and not in others; make more of them")
+    x = shadows.double()
+    shift = ((x * seen).sum(0) / counts - (x * ~seen).sum(0) / (len(seen) - counts)).mean()
+    level = x - shift * seen
+    mean = level.mean(0)
+    variance = (level - mean).square().sum() / max(1, (len(seen) - 1) * len(losses))
+    away = losses.double() - mean
+    return (away.square() - (away - shift).square()) / (2 * variance)
 
 
 def relative(shadows: Float[Tensor, "s n"], losses: Float[Tensor, " n"]) -> Float64[Tensor, " n"]:

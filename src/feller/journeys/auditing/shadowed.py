@@ -1,18 +1,16 @@
 """Members told from others by models that are trained again, each on half of all rows."""
 
-from dataclasses import asdict
-
 import torch
 from torch import Tensor
 
 from feller.data.modality import Dataset
 from feller.draws import Draws
 from feller.evaluate.attacks.membership import losses
-from feller.evaluate.attacks.scores import Told, told
+from feller.evaluate.attacks.scores import told
 from feller.evaluate.attacks.shadow import halves, likelihood_ratio, relative
 from feller.evaluate.comparison import pick
-from feller.journeys.again import Again, joined
-from feller.journeys.attacked import MOST, Attacked
+from feller.journeys.auditing.again import Again, joined
+from feller.journeys.auditing.attacked import MOST, Attacked
 from feller.journeys.tell import Tell
 from feller.model import Model
 
@@ -79,14 +77,10 @@ def shadowed(
     }
     numbers: dict[str, float | None] = {"shadows": float(shadows)}
     for way, scores in ways.items():
-        numbers |= _named(way, told(scores[: len(members)], scores[len(members) :], delta))
+        numbers |= told(scores[: len(members)], scores[len(members) :], delta).under(way)
     return Attacked(numbers)
 
 
 def _numbers(n: int, data: Dataset) -> Dataset:
     """Return the numbers of examples in the place of their values, to pick some."""
     return Dataset(torch.arange(n), {}, data.modality)
-
-
-def _named(way: str, found: Told) -> dict[str, float | None]:
-    return {f"{way}_{name}": value for name, value in asdict(found).items()}

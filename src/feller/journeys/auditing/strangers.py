@@ -35,7 +35,8 @@ def strangers(train: Dataset, held_out: Dataset, n: int, draws: Draws) -> Datase
     kind = train.modality
     made = _made_up(kind, train, n, draws)
     if made is not None:
-        return Dataset(made, kind.complete(_conditions(kind, n, draws)), kind)
+        given, told = kind.complete(_conditions(kind, n, draws)), _targets(train, n, draws)
+        return Dataset(made, given, kind, properties=told, target=train.target)
     if n > len(held_out):
         raise UsageError(
             f"held-out examples are planted of {kind.called}, and there are {len(held_out):,} of them: take --canaries"
@@ -68,3 +69,14 @@ def _cells(kind: Table, n: int, draws: Draws) -> Tensor:
 
 def _conditions(kind: Modality, n: int, draws: Draws) -> Given:
     return {name: draws.at(f"a {name}").integers(len(classes), (n,)) for name, classes in kind.conditions.items()}
+
+
+def _targets(train: Dataset, n: int, draws: Draws) -> dict[str, Tensor]:
+    """Draw what a model tells of rows: a class evenly, numbers from among those of other rows."""
+    if train.target is None:
+        return {}
+    count, drawn = len(train.target.classes), {}
+    for name in train.target.names:
+        draw, known = draws.at(f"the target {name}"), train.properties[name]
+        drawn[name] = draw.integers(count, (n,)).double() if count else known[draw.integers(len(known), (n,))]
+    return drawn

@@ -4,22 +4,20 @@ import datetime
 import platform
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Float64
 
 from feller import __version__
 from feller.data.modality import Modality
 from feller.evaluate.attacks.explained import EXPLAIN, PLANTED, WAYS
-from feller.journeys import calculate, rebuilt
 from feller.journeys.asked import Asked
-from feller.journeys.attacked import Attacked
-from feller.journeys.inverted_words import ALARM, Inverted
+from feller.journeys.auditing import calculate, rebuilt
+from feller.journeys.auditing.attacked import Attacked
+from feller.journeys.auditing.inverted_words import ALARM, Inverted
+from feller.journeys.auditing.retrained import candidates, flags
+from feller.journeys.auditing.told_rows import ToldRows
 from feller.journeys.private import promise
-from feller.journeys.retrained import candidates, flags
 from feller.privacy.ledger import Ledger
 from feller.report.exposure import bounds_picture, guesses_picture
 from feller.report.grid import Grid
@@ -38,21 +36,6 @@ SUSPECT = 0.55
 """Area under ROC from which members are told apart."""
 
 
-@dataclass(frozen=True, eq=False)
-class ToldRows:
-    """What a training told about rows that were watched."""
-
-    least: Float64[np.ndarray, " n"]
-    """Least mean squared error of an attacker without bias."""
-    line: float | None
-    """The bound for all rows from Rényi privacy, in the same units, where these are known."""
-    spread: float
-    rows: Sequence[tuple[int, float, float]]
-    """The most exposed: number, least error, and that in units of the spread."""
-    picture: Picture | None = None
-    """Of the most and the least exposed, where rows are pictures."""
-
-
 def findings(
     run: Run,
     asked: Asked,
@@ -61,6 +44,7 @@ def findings(
     numbers: Mapping[str, Any],
     found: Attacked,
     watched: ToldRows | None = None,
+    shown: int = 10,
     inverted: Inverted | None = None,
 ) -> Findings:
     """Put together what the page shows."""
@@ -94,7 +78,7 @@ def findings(
             *([_rebuilt(numbers)] if "rebuilt_error" in numbers else []),
             *candidates(numbers),
             *([_columns(found)] if found.guesses else []),
-            *([_exposed(watched)] if watched is not None else []),
+            *([_exposed(watched.most_exposed(shown))] if watched is not None else []),
             *(inverted.grids if inverted is not None else ()),
         ],
         versions={"feller": __version__, "torch": torch.__version__, "python": platform.python_version()},
@@ -155,7 +139,7 @@ def _rebuilt(numbers: Mapping[str, Any]) -> Grid:
     )
 
 
-def _exposed(watched: ToldRows) -> Grid:
+def _exposed(rows: Sequence[tuple[int, float, float]]) -> Grid:
     """List the rows of which most was told."""
     return Grid(
         "The most exposed rows",
@@ -163,7 +147,7 @@ def _exposed(watched: ToldRows) -> Grid:
         " attacker who knows all other rows and answers without bias. Above 1 in the last column, answering the mean is"
         " better. Rows are numbered as they were learned from, from 0.",
         ("row", "least error", "over that of answering the mean"),
-        watched.rows,
+        rows,
     )
 
 

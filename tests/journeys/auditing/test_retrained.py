@@ -13,14 +13,14 @@ from feller.data.modality import Dataset
 from feller.data.read import read
 from feller.draws import Draws
 from feller.errors import UsageError
-from feller.journeys.again import Again, again_of
 from feller.journeys.asked import asked_of, parts, read_again
-from feller.journeys.audited import said
-from feller.journeys.planted import planted
+from feller.journeys.auditing.again import Again, again_of
+from feller.journeys.auditing.page import said
+from feller.journeys.auditing.planted import planted
+from feller.journeys.auditing.shadowed import shadowed
 from feller.journeys.private.guarantee import Guarantee
 from feller.journeys.private.promise import promised
 from feller.journeys.private.purse import ledger_of
-from feller.journeys.shadowed import shadowed
 from feller.journeys.tell import SILENT
 from feller.model import Model, load_model
 from feller.privacy.expense import Subsampled
@@ -164,7 +164,7 @@ def test_a_shadow_of_fewer_rows_spends_as_much_as_the_run(capsys) -> None:
 
 @pytest.mark.parametrize("data", ["example:molecules", "example:shakespeare", "example:moons", "example:digits"])
 def test_every_kind_can_be_trained_again(capsys, monkeypatch, data: str) -> None:
-    monkeypatch.setattr("feller.journeys.shadowed.MOST", 40)
+    monkeypatch.setattr("feller.journeys.auditing.shadowed.MOST", 40)
     monkeypatch.setattr("feller.evaluate.attacks.membership.ROUNDS", 1)
     fitted(capsys, data, "--steps", 2, "--train.batch", 8)
     model, again, train, held_out = opened()

@@ -11,7 +11,7 @@ from feller.data.split import split
 from feller.data.table.rules import broken
 from feller.draws import Draws
 from feller.errors import UsageError
-from feller.journeys.strangers import strangers
+from feller.journeys.auditing.strangers import strangers
 
 SCHEMA = """{"columns": {
 "job": {"kind": "categorical", "values": ["none", "clerk", "smith"]},

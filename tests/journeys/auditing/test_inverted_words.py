@@ -3,7 +3,7 @@
 import torch
 
 from feller.data import EXAMPLES
-from feller.journeys.audited import said
+from feller.journeys.auditing.page import said
 from feller.privacy.expense import Subsampled
 from feller.privacy.ledger import Ledger
 from feller.report.exposed_rows import exposed_picture

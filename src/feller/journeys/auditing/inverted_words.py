@@ -9,7 +9,7 @@ from torch import Tensor
 
 from feller.data.images.modality import Images
 from feller.evaluate.attacks.reconstructed import Judged, Tried, judged
-from feller.journeys.gradient_attack import Attack, Attacks
+from feller.journeys.auditing.gradient_attack import Attack, Attacks
 from feller.report.grid import Grid
 from feller.report.pictures import Picture
 from feller.report.reconstructions import reconstructions_picture

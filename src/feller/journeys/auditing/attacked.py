@@ -1,6 +1,6 @@
 """Attacks on a run that is there: what they reach, whatever is promised."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 
@@ -13,14 +13,14 @@ from feller.evaluate.attacks.apart.measure import Apart
 from feller.evaluate.attacks.attribute import by_column
 from feller.evaluate.attacks.copying import copied
 from feller.evaluate.attacks.membership import by_density, losses
-from feller.evaluate.attacks.scores import Told, told
+from feller.evaluate.attacks.scores import told
 from feller.evaluate.comparison import LEAST, pick
 from feller.journeys.tell import Tell
 from feller.model import Model
 from feller.objective import Objective
 from feller.paths import AnyOrder, Graphical
 from feller.privacy.expense import Expense
-from feller.privacy.rero import rero
+from feller.privacy.rero import guess_right, rero
 from feller.report.exposure import Guess
 
 MOST = 5_000
@@ -80,8 +80,8 @@ def attack(
         return Attacked(numbers, notes=tuple(notes))
     numbers |= _density(made, members, unseen, delta, draws.named("density"))
     if not isinstance(model.description.path, AnyOrder | Graphical):
-        notes.append("cells are not guessed: this model tells no chances of single rows")
-        return Attacked(numbers, notes=tuple(notes))
+        notes.append("cells are not guessed, but bounded: this model tells no chances of single rows")
+        return Attacked(numbers, bounded_cells(seen, expenses), tuple(notes))
     tell.task("guessing cells")
     guesses = _guesses(model, seen.modality, members, others, expenses, draws.named("guesses"))
     tell.done()
@@ -93,17 +93,21 @@ def attack_told(
     objective: Objective | None,
     train: Dataset,
     held_out: Dataset,
+    expenses: tuple[Expense, ...],
     delta: float,
     draws: Draws,
     tell: Tell,
 ) -> Attacked:
     """Try what can be tried of a model that tells of data and draws none: its losses; as `attack`."""
-    notes = ["this model tells of data and draws none, so that nothing is copied"]
+    notes, cells = (
+        ["this model tells of data and draws none, so that nothing is copied"],
+        bounded_cells(train, expenses),
+    )
     if len(held_out) < LEAST:
         notes.append(f"{len(held_out):,} examples are held out, fewer than {LEAST}: nobody can be told from others")
-        return Attacked({}, notes=tuple(notes))
+        return Attacked({}, cells, tuple(notes))
     members, others = (pick(data, MOST, draws.named(name)) for data, name in ((train, "members"), (held_out, "others")))
-    return Attacked(_losses(model, objective, members, others, delta, draws, tell, notes), notes=tuple(notes))
+    return Attacked(_losses(model, objective, members, others, delta, draws, tell, notes), cells, tuple(notes))
 
 
 def _losses(
@@ -125,7 +129,7 @@ def _losses(
     tell.task("telling members by losses")
     seen, unseen = (losses(model.network, objective, data, draws.named("loss")) for data in (members, others))
     tell.done()
-    return _named("loss", told(-seen, -unseen, delta))
+    return told(-seen, -unseen, delta).under("loss")
 
 
 def _copying(made: Dataset, seen: Dataset, unseen: Dataset, draws: Draws, apart: Apart) -> dict[str, float | None]:
@@ -137,11 +141,7 @@ def _copying(made: Dataset, seen: Dataset, unseen: Dataset, draws: Draws, apart:
     }
     if found.passages is not None:
         numbers |= {"passages": found.passages, "passages_held_out": found.passages_held_out}
-    return numbers | ({} if found.nearness is None else _named("nearness", found.nearness))
-
-
-def _named(way: str, found: Told) -> dict[str, float | None]:
-    return {f"{way}_{name}": value for name, value in asdict(found).items()}
+    return numbers | ({} if found.nearness is None else found.nearness.under("nearness"))
 
 
 def _density(made: Dataset, members: Dataset, unseen: Dataset, delta: float, draws: Draws) -> dict[str, float | None]:
@@ -157,7 +157,19 @@ def _density(made: Dataset, members: Dataset, unseen: Dataset, delta: float, dra
     seen, rest = (
         by_density(synthetic, reference, kind.coarse(as_table(data).values), rooms) for data in (members, others)
     )
-    return _named("density", told(seen, rest, delta))
+    return told(seen, rest, delta).under("density")
+
+
+def bounded_cells(rows: Dataset, expenses: tuple[Expense, ...]) -> tuple[Guess, ...]:
+    """Say for each column of a table how often a cell is guessed right, at most, by who would name the commonest."""
+    if not expenses or not isinstance(rows.modality, Table):
+        return ()
+    known = rows.modality.with_shares_of(rows.values)
+    found = (guess_right(torch.tensor(share, dtype=torch.float64), expenses) for share in known.shares)
+    return tuple(
+        Guess(column.name, one.before, None, None, one.after)
+        for column, one in zip(known.schema.modelled, found, strict=True)
+    )
 
 
 def _guesses(

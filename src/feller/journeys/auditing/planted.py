@@ -9,12 +9,11 @@ from feller.draws import Draws
 from feller.errors import UsageError
 from feller.evaluate.attacks.membership import losses
 from feller.evaluate.attacks.planted import named, told_planted
-from feller.evaluate.attacks.scores import Told
 from feller.gradient import Gradient
-from feller.journeys.again import Again, joined
-from feller.journeys.attacked import Attacked
+from feller.journeys.auditing.again import Again, joined
+from feller.journeys.auditing.attacked import Attacked
+from feller.journeys.auditing.strangers import strangers
 from feller.journeys.private.guarantee import Guarantee
-from feller.journeys.strangers import strangers
 from feller.journeys.tell import Tell
 from feller.model import Model
 from feller.networks.architecture import parameters
@@ -123,9 +122,9 @@ def planted(
     objective, at = again.recipe.objective, draws.named("loss")
     before, after = (losses(one.network, objective, field.by_coin, at) for one in (model, found))
     numbers: dict[str, float | None] = {"canaries": float(count)}
-    numbers |= _named("planted", told_planted(before - after, field.planted.present, delta))
+    numbers |= told_planted(before - after, field.planted.present, delta).under("planted")
     for ear in ears:
-        numbers |= _named("overheard", told_planted(ear.coins, field.planted.present, delta))
+        numbers |= told_planted(ear.coins, field.planted.present, delta).under("overheard")
         allowed = rero(1 / CANDIDATES, again.ledger.expenses if again.ledger else ())
         guesses = named(ear.places, field.planted.chosen, allowed)
         numbers |= {f"candidates_{name}": value for name, value in asdict(guesses).items()}
@@ -145,10 +144,6 @@ def _examples(rows: Dataset, again: Again, draws: Draws) -> ExamplesAt:
         return example
 
     return at
-
-
-def _named(way: str, found: Told) -> dict[str, float | None]:
-    return {f"{way}_{name}": value for name, value in asdict(found).items()}
 
 
 def slower(again: Again, count: int) -> float:

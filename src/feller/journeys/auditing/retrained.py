@@ -7,11 +7,11 @@ from typing import Any
 from feller.data.modality import Dataset
 from feller.draws import Draws
 from feller.errors import UsageError
-from feller.journeys.again import Again, again_of
 from feller.journeys.asked import Asked
-from feller.journeys.attacked import Attacked
-from feller.journeys.planted import CANDIDATES, check_planted, planted, slower
-from feller.journeys.shadowed import shadowed
+from feller.journeys.auditing.again import Again, again_of
+from feller.journeys.auditing.attacked import Attacked
+from feller.journeys.auditing.planted import CANDIDATES, check_planted, planted, slower
+from feller.journeys.auditing.shadowed import shadowed
 from feller.journeys.tell import Tell
 from feller.model import Model
 from feller.privacy.ledger import Ledger

@@ -6,8 +6,8 @@ from torch import nn
 from feller.data.modality import Dataset
 from feller.draws import Draws
 from feller.journeys.asked import asked_of
-from feller.journeys.gradient_attack import FEWEST, ROUNDS, Attack
-from feller.journeys.inverted_words import Inverted, told
+from feller.journeys.auditing.gradient_attack import FEWEST, ROUNDS, Attack
+from feller.journeys.auditing.inverted_words import Inverted, told
 from feller.journeys.private.exposed import NUMBERS, numbers_of
 from feller.journeys.private.guarantee import Guarantee
 from feller.journeys.tell import Tell

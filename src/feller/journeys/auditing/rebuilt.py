@@ -1,6 +1,7 @@
 """Rows of a linear model, rebuilt by who knows all others, beside what bounds that."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float64, Int64
@@ -63,6 +64,21 @@ class LinearTold:
     spread: float
     """Mean squared error per number of answering the mean."""
     rebuilt: Rebuilt
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """Return what people hear of it."""
+        rebuilt = self.rebuilt
+        found = {
+            "rebuilt_rows": len(rebuilt.which),
+            "rebuilt_error": rebuilt.error.median().item(),
+            "rebuilt_error_known": rebuilt.error_known.mean().item(),
+            "spread": self.spread,
+        }
+        if self.labels.isinf().any():
+            return found
+        counts = {"rebuilt_steady": int(rebuilt.steady.sum()), "rebuilt_below": int(rebuilt.below.sum())}
+        return {**found, **counts, "label_least": (1 / self.labels.max()).item()}
 
 
 def rebuilt_rows(objective: Perturbation, rows: Dataset, rho: float, draws: Draws) -> LinearTold:

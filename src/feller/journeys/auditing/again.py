@@ -5,6 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
+
+from feller.at_once import AtOnce
 from feller.data.batches import batches
 from feller.data.modality import Dataset
 from feller.data.table.modality import Table
@@ -17,9 +20,7 @@ from feller.journeys.private.guarantee import Allowance, Guarantee
 from feller.journeys.private.privately import SEED, clip_of
 from feller.journeys.private.rehearse import law_of, teach
 from feller.journeys.tuned import recipe_of
-from feller.marginals.counting import Counting
 from feller.marginals.model import MarginalModel
-from feller.marginals.network import network_of
 from feller.model import Model
 from feller.privacy.calibrate import calibrate
 from feller.privacy.expense import Subsampled
@@ -76,8 +77,8 @@ class Again:
         Raises:
             InputError: If the training fails.
         """
-        if isinstance(self.recipe.objective, Counting):
-            return self._counted(self.recipe.objective, rows, seed)
+        if isinstance(self.recipe.objective, AtOnce):
+            return self._at_once(self.recipe.objective, rows, seed)
         planned, here = self.planned, engine()
         network = self.description.build(Draws(seed)).to(here.device)
         training = replace(self.recipe.train, steps=self.steps, minutes=None)
@@ -124,11 +125,10 @@ class Again:
         if self.law is not None and isinstance(kind, Table):
             teach(learner, self.recipe.objective, kind, self.law, self.recipe.train, Draws(seed).named("law"), engine())
 
-    def _counted(self, objective: Counting, rows: Dataset, seed: int) -> Model:
+    def _at_once(self, objective: AtOnce, rows: Dataset, seed: int) -> Model:
         rho = self.planned.rho if isinstance(self.planned, Allowance) else math.inf
-        release = objective.release(rows.values, rho, self._noise(seed, "counts"))
-        architecture, network = network_of(objective.space, release.model)
-        return Model(replace(self.description, architecture=architecture), network.to(engine().device).eval())
+        told = objective.find(rows, rho, self._noise(seed, "counts"))
+        return Model(replace(self.description, architecture=told.architecture), told.network.to(engine().device).eval())
 
 
 def again_of(run: Run, asked: Asked, model: Model, ledger: Ledger | None) -> Again:
@@ -152,9 +152,11 @@ def again_of(run: Run, asked: Asked, model: Model, ledger: Ledger | None) -> Aga
 
 
 def joined(first: Dataset, second: Dataset) -> Dataset:
-    """Return the examples of both, one after the other; what files tell of them beside their values is left out."""
+    """Return the examples of both, one after the other; of what files tell beside their values, the target is kept."""
     values, given = (concatenate(a, b) for a, b in ((first.values, second.values), (first.given, second.given)))
-    return Dataset(values, given, first.modality)
+    names = () if first.target is None else first.target.names
+    told = {name: torch.cat([first.properties[name], second.properties[name]]) for name in names}
+    return Dataset(values, given, first.modality, properties=told, target=first.target)
 
 
 def _poisson_batches(rows: Dataset, planned: Guarantee, noise: Noise) -> Batches:

@@ -6,7 +6,7 @@ import torch
 from tests.test_perturbation import objective, rows
 
 from feller.draws import Draws
-from feller.journeys.rebuilt import rebuilt_rows
+from feller.journeys.auditing.rebuilt import rebuilt_rows
 
 
 def test_without_noise_rows_are_read_off() -> None:
