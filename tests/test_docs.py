@@ -96,8 +96,11 @@ def shorten(words: list[str]) -> list[str]:
             if flag in words:
                 del words[words.index(flag) : words.index(flag) + 2]
         recipe = words[words.index("--recipe") + 1] if "--recipe" in words else ""
-        if recipe != "table-marginals":
+        if recipe not in ("table-marginals", "logistic-private"):
             words += ["--steps", "3"] if "--resume" in words or ":" in recipe else SHORT
+    for flag, few in (("--shadows", "2"), ("--canaries", "40")):
+        if words[0] == "audit" and flag in words:
+            words[words.index(flag) + 1] = few
     if words[0] == "tune":
         if "--steps" in words:
             del words[words.index("--steps") : words.index("--steps") + 2]
