@@ -62,7 +62,8 @@ class Bridge:
         """Do it; `words` set fields of the settings."""
         from feller.bridging import Bridging
         from feller.commands.terminal import heard, show, speaker
-        from feller.journeys.bridge import Wanted, bridge
+        from feller.journeys.bridge import bridge
+        from feller.journeys.bridge_wanted import Wanted
 
         if self.rounds is not None and self.minutes is not None:
             raise UsageError("--rounds and --minutes exclude each other; choose one")
