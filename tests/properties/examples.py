@@ -8,15 +8,13 @@ import contextlib
 import functools
 import importlib
 import inspect
-import math
 import pkgutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 import feller
 from feller import couplings, losses, schedules, spaces, times
@@ -25,17 +23,14 @@ from feller.control.direct import DirectGradient, OneStep
 from feller.control.discrete_adjoint import DiscreteAdjoint
 from feller.control.filtered import Filtered
 from feller.control.policy_gradient import PolicyGradient
-from feller.data.table.categorical import Categorical
 from feller.data.target import Target
 from feller.distillation import Distillation
-from feller.draws import Draw, Draws
+from feller.draws import Draws
 from feller.evaluate.classifier import ClassifyLabel, ClassifyRotation
 from feller.gradient import Gradient
 from feller.marginals.counting import Counting
-from feller.marginals.network import MarginalNetwork, Marginals
 from feller.maximum_likelihood import MaximumLikelihood
 from feller.networks.classifier import Classifier
-from feller.networks.linear import Linear, LinearNetwork, Pixels
 from feller.networks.rows import RowTransformer
 from feller.next_token import NextToken
 from feller.objective import Matching, Objective
@@ -94,6 +89,7 @@ from feller.paths.brownian import Brownian
 from feller.paths.laws import AtStart, Explicit
 from feller.perturbation import Perturbation
 from feller.privacy import Private, Repeatable
+from feller.privacy.overheard import Ear, Overheard, Planted
 from feller.privacy.watched import Watch, Watched
 from feller.regression import Regression
 from feller.row_likelihood import RowLikelihood
@@ -109,108 +105,49 @@ from feller.simulate import (
     Midpoint,
     Solver,
 )
-from feller.spaces import Digits, Rows, Single, Tokens
 from feller.spaces import Product as ProductSpace
+from feller.spaces import Rows, Tokens
 from feller.spaces.tokens import LawSource, MaskSource, TokenSource
-from feller.tree import State
-from tests.spaces.solids import sphere
-
-F64 = torch.float64
-ROWS = Rows((Digits(3, 14), Single(3)))
-TOKEN_SOURCES = (spaces.UniformSource(), MaskSource(), LawSource((1.0, 2.0, 3.0, 4.0)))
-
-
-TWO, BRIGHT = Target(("label",), classes=("red", "green")), Pixels((1, 2, 2), 1.0)
-WORDS = spaces.Rows(
-    tuple(Categorical(name, tuple("xyz"[:size])).field for name, size in (("a", 3), ("b", 2), ("c", 3)))
+from tests.properties.case import Case, LossCase, ManifoldCase, ObjectiveCase, PathCase, ScheduleCase, SolverCase
+from tests.properties.makers import (
+    BRIGHT,
+    FLOW,
+    PAIR,
+    PER_TOKEN,
+    ROWS,
+    SHARES,
+    TWO,
+    WORDS,
+    Moved,
+    Small,
+    SmallPair,
+    arc,
+    batch_of,
+    both,
+    certain,
+    classes_of_pictures,
+    classification,
+    fall,
+    gathering,
+    graphical,
+    half_rotation,
+    half_turn,
+    level,
+    linear,
+    pair,
+    pictures,
+    places,
+    positive,
+    reals,
+    regression,
+    some_masked,
+    sources_of,
+    tokens,
+    told,
+    twice,
+    waves,
 )
-
-
-def graphical() -> MarginalNetwork:
-    """Return a graphical model with potentials that have a gradient."""
-    network = Marginals(WORDS, ((0, 1), (2, 1), (0,))).build((3,), {}, Draws(0))
-    for i, potential in enumerate(network.parameters()):
-        potential.data.copy_(Draws(0).at("potential", i).normal(potential.shape, F64))
-        potential.requires_grad_()
-    return network
-
-
-@dataclass(frozen=True)
-class Case:
-    """A kind and the facts about it that its suite asks for."""
-
-    kind: Any
-
-
-@dataclass(frozen=True)
-class ScheduleCase(Case):
-    meets_source: bool = True
-    """alpha = 0 and sigma = 1 at t = 0."""
-    meets_data: bool = True
-    """alpha = 1 and sigma = 0 at t = 1."""
-
-
-@dataclass(frozen=True)
-class PathCase(Case):
-    ends: Callable[[int, Draw], tuple[State, State]]
-    """(n, draw) -> n pairs (x_0, x_1), in float64 where they are real."""
-    answer: Callable[[State], State] = lambda target: target
-    """Target -> the prediction that is certain of it."""
-    meets_ends: bool = True
-    """x_t is the source at t = 0 and the data at t = 1."""
-    draws: bool = False
-    """The path has randomness of its own."""
-    mixes: bool = True
-    """Entries of a state may be exchanged, repeated or zero, and it is a state still."""
-    moves: bool = True
-    """A process in time has its marginals."""
-    accuracy: float = 1e-6
-    """Of the sample, where it is simulated."""
-
-
-@dataclass(frozen=True)
-class ManifoldCase(Case):
-    opposite: Callable[[Tensor], Tensor] | None = None
-    """Points -> points to which several geodesics are equally short."""
-    facets: bool = False
-    """It is made of flat pieces: its log is a step of a premetric, no inverse of exp, and places are looked up."""
-
-
-@dataclass(frozen=True)
-class LossCase(Case):
-    inputs: Callable[[int, Draw], tuple[State, State, State, State]]
-    """(n, draw) -> prediction, target, x_t, t of n examples; the second axis has 5 entries, which may be valid."""
-    truth: Callable[[State], State] = lambda target: target
-    """Target -> the prediction that is certain of it."""
-    bregman: bool = True
-    """The minimiser of the expected loss is the conditional mean."""
-
-
-@dataclass(frozen=True)
-class SolverCase(Case):
-    order: float | None
-    """Order of the error in the step, for a velocity; None if it chooses its own steps."""
-    backwards: bool = True
-    """Follows a velocity on a decreasing grid."""
-    noise: bool = False
-    """Takes a process with a diffusion."""
-    jumps: bool = True
-    """Takes a process with jumps."""
-    splits: bool = True
-    """An example's result does not depend on the batch that it is in."""
-
-
-@dataclass(frozen=True)
-class ObjectiveCase(Case):
-    batch: Callable[[int, Draw], dict[str, Any]]
-    """(n, draw) -> what the data loader gives."""
-    network: Callable[[], torch.nn.Module]
-    """A new small network, in float64, whose weights are not zero."""
-    rows: bool = True
-    """An example depends on its own row of the batch alone."""
-    random: bool = True
-    """Something is drawn."""
-
+from tests.spaces.solids import sphere
 
 BASES: tuple[type, ...] = (
     *(schedules.Schedule, times.TimeLaw, losses.Loss, couplings.Coupling, spaces.Space, spaces.Manifold, TokenSource),
@@ -278,205 +215,6 @@ def recordable(value: Any) -> bool:
     return value is None or isinstance(value, str | int | float | tuple | list)
 
 
-def reals(*shape: int) -> Callable[[int, Draw], tuple[Tensor, Tensor]]:
-    """Return pairs of a normal source and data around 1."""
-    return lambda n, draw: (draw.normal((n, *shape), F64), 1 + 0.5 * draw.normal((n, *shape), F64))
-
-
-def tokens(count: int, *shape: int, mask: bool = False) -> Callable[[int, Draw], tuple[Tensor, Tensor]]:
-    """Return pairs of uniform tokens, or of the mask and uniform data."""
-
-    def ends(n: int, draw: Draw) -> tuple[Tensor, Tensor]:
-        x_1 = draw.integers(count, (n, *shape))
-        return (torch.full_like(x_1, count) if mask else draw.integers(count, (n, *shape))), x_1
-
-    return ends
-
-
-def places(space: spaces.Manifold) -> Callable[[int, Draw], tuple[Tensor, Tensor]]:
-    """Return pairs of points of a space."""
-
-    def ends(n: int, draw: Draw) -> tuple[Tensor, Tensor]:
-        x_0, x_1 = (space.project(space.reference(n, draw).double()) for _ in range(2))
-        return x_0, space.exp(x_0, space.log(x_0, x_1) / 2)  # far from where shortest lines split
-
-    return ends
-
-
-def level(scales: schedules.Scales) -> Any:
-    """Vanish at both ends."""
-    return scales.alpha * scales.sigma
-
-
-def certain(count: int) -> Callable[[Tensor], Tensor]:
-    """Return tokens -> logits that leave no doubt, [..., count]."""
-    return lambda x: 800.0 * torch.nn.functional.one_hot(x, count).double()
-
-
-def regression(n: int, draw: Draw) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return predictions and targets of 5 entries with 2 numbers each."""
-    prediction, target, x_t = (draw.normal((n, 5, 2), F64) for _ in range(3))
-    return prediction, target, x_t, 0.1 + 0.8 * draw.uniform((n,), F64)
-
-
-def positive(n: int, draw: Draw) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return logs of predictions, and positive targets, of 5 entries with 3 numbers each."""
-    prediction, target, x_t = (draw.normal((n, 5, 3), F64) for _ in range(3))
-    return prediction, target.exp(), x_t, 0.1 + 0.8 * draw.uniform((n,), F64)
-
-
-def classification(symbols: int) -> Callable[[int, Draw], tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """Return logits of 4 symbols for 5 tokens, and tokens of which some are the mask where there are more symbols."""
-
-    def inputs(n: int, draw: Draw) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        logits, target, x_t = draw.normal((n, 5, 4), F64), draw.integers(4, (n, 5)), draw.integers(symbols, (n, 5))
-        return logits, target, x_t, 0.1 + 0.8 * draw.uniform((n,), F64)
-
-    return inputs
-
-
-def some_masked(n: int, draw: Draw) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the same, with the mask, the symbol 4, in the first two places of every example."""
-    logits, target, x_t, t = classification(5)(n, draw)
-    x_t[:, :2] = 4
-    return logits, target, x_t, t
-
-
-def both(n: int, draw: Draw) -> tuple[State, State, State, State]:
-    """Return inputs of a product: numbers and tokens, with a time for each."""
-    real, token = regression(n, draw), classification(4)(n, draw)
-    return tuple({"real": a, "token": b} for a, b in zip(real, token, strict=True))
-
-
-def gathering(x_1: Tensor, t: Tensor) -> Tensor:
-    """Return logits of 4 symbols, of which the data come to have all mass."""
-    return 4 * (t / (1 - t))[:, None] * torch.nn.functional.one_hot(x_1, 4)
-
-
-def twice(t: Tensor) -> Tensor:
-    """Weigh late times more."""
-    return 2 * t
-
-
-class Small(torch.nn.Module):
-    """Two layers on the flattened state and time; `outputs` numbers per entry, one for numbers, K for tokens."""
-
-    def __init__(self, size: int, outputs: int = 1) -> None:
-        super().__init__()
-        self.nulls = {"label": 3}
-        self.size, self.outputs = size, outputs
-        generator = torch.Generator().manual_seed(0)
-        shapes = {"a": (size + 2, 8), "b": (8, size * outputs)}
-        weights = {name: 0.5 * torch.randn(shape, generator=generator, dtype=F64) for name, shape in shapes.items()}
-        self.weights = torch.nn.ParameterDict(weights)
-
-    def forward(self, x_t: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
-        label = given.get("label", torch.zeros(len(x_t)))
-        x = torch.cat([x_t.flatten(1).double(), t.double()[:, None], label.double()[:, None]], 1)
-        out = torch.tanh(x @ self.weights["a"]) @ self.weights["b"]
-        return out.reshape(*x_t.shape, self.outputs) if self.outputs > 1 else out.reshape(x_t.shape)
-
-
-class Moved(Small):
-    """The same network some steps later."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__(size)
-        self.weights = torch.nn.ParameterDict({name: 1.3 * weight.detach() for name, weight in self.weights.items()})
-
-
-class SmallPair(torch.nn.Module):
-    """One network for a product of 2 numbers and 3 tokens of 4 symbols: each answer sees both."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.nulls = {"label": 3}
-        self.real, self.token = Small(5), Small(3, 4)
-
-    def forward(self, x_t: State, t: State, given: dict[str, Tensor]) -> State:
-        all_of_it = torch.cat([x_t["real"], x_t["token"].double()], 1)
-        seen = self.token(x_t["token"], t["token"], given)
-        return {
-            "real": self.real(all_of_it, t["real"], given)[:, :2],
-            "token": seen + x_t["real"].sum(1)[:, None, None],
-        }
-
-
-def batch_of(ends: Callable[[int, Draw], tuple[State, State]]) -> Callable[[int, Draw], dict[str, Any]]:
-    """Return labelled data without a source."""
-
-    def batch(n: int, draw: Draw) -> dict[str, Any]:
-        return {"x_1": ends(n, draw)[1], "given": {"label": draw.integers(3, (n,))}}
-
-    return batch
-
-
-def told(n: int, draw: Draw) -> dict[str, Any]:
-    """Draw states, and two numbers told of each, whole ones so that they may be a class."""
-    return {"x_1": draw.normal((n, 2), F64), "given": {}, "target": draw.integers(2, (n, 2)).double()}
-
-
-def sources_of(ends: Callable[[int, Draw], tuple[State, State]]) -> Callable[[int, Draw], dict[str, Any]]:
-    """Return labelled sources without data."""
-
-    def batch(n: int, draw: Draw) -> dict[str, Any]:
-        return {"x_0": ends(n, draw)[0], "given": {"label": draw.integers(3, (n,))}}
-
-    return batch
-
-
-def pictures(n: int, draw: Draw) -> dict[str, Any]:
-    """Return labelled pictures of 8 x 8."""
-    return {"x_1": draw.normal((n, 1, 8, 8), F64), "given": {"label": draw.integers(3, (n,))}}
-
-
-def classes_of_pictures(n: int, draw: Draw) -> dict[str, Any]:
-    """Return pictures of 2 x 2 in one of two classes."""
-    return {"x_1": draw.normal((n, 1, 2, 2), F64), "target": draw.integers(2, (n, 1)).double(), "given": {}}
-
-
-def linear() -> LinearNetwork:
-    """Return a linear network with weights that are not zero."""
-    network = Linear(BRIGHT).build((1, 2, 2), {}, Draws(0))
-    network.theta.data.copy_(Draws(0).at("theta").normal((5,), F64))
-    return network
-
-
-def pair(n: int, draw: Draw) -> tuple[State, State]:
-    """Return ends of a product of 2 numbers and 3 tokens."""
-    real, token = reals(2)(n, draw), tokens(4, 3, mask=True)(n, draw)
-    return {"real": real[0], "token": token[0]}, {"real": real[1], "token": token[1]}
-
-
-def arc(t: Tensor) -> Tensor:
-    """Rise as a quarter of a sine."""
-    return torch.sin(math.pi / 2 * t)
-
-
-def fall(t: Tensor) -> Tensor:
-    """Fall as a parabola."""
-    return 1 - t**2
-
-
-def half_turn(x: Tensor) -> Tensor:
-    """Return the angles on the other side of the circle."""
-    return torch.remainder(x + math.pi, 2 * math.pi)
-
-
-def half_rotation(x: Tensor) -> Tensor:
-    """Turn by pi about the body's last axis."""
-    return x * x.new_tensor([-1, -1, 1])
-
-
-def waves(x: Tensor, given: dict[str, Tensor]) -> Tensor:
-    """Return a reward."""
-    return x.sin().sum(1)
-
-
-FLOW: dict[str, Any] = {"path": Affine(schedules.Cosine(), Data()), "space": spaces.Euclidean((2,)), "guidance": 2.0}
-SHARES = (0.1, 0.2, 0.3, 0.4)
-PER_TOKEN = schedules.PerToken(SHARES)
-PAIR = ProductPath({"real": Affine(), "token": Mixture()})
 EXAMPLES: dict[type, list[Case]] = {
     schedules.Polynomial: [ScheduleCase(schedules.Polynomial(n)) for n in (1.5, 2.0, 3.0)],
     schedules.VP: [ScheduleCase(schedules.VP(), meets_source=False)],
@@ -489,6 +227,19 @@ EXAMPLES: dict[type, list[Case]] = {
             Watched(
                 inner=Private(sigma=1.0, noise=Repeatable(0)),
                 watch=Watch(torch.zeros(2, 3), lambda network, step: lambda z: {"x_1": z}, rate=0.5, draws=Draws(0)),
+            )
+        )
+    ],
+    Overheard: [
+        Case(
+            Overheard(
+                inner=Private(sigma=1.0, noise=Repeatable(0)),
+                ear=Ear(
+                    Planted(torch.tensor([True, False]), torch.zeros(0, dtype=torch.long), 10),
+                    lambda network, step: {"x_1": torch.zeros(2, 3)},
+                    rate=0.5,
+                    noise=Repeatable(1),
+                ),
             )
         )
     ],

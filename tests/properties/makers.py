@@ -1,0 +1,242 @@
+"""Small networks, and what draws states, batches and answers for the examples."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from feller import schedules, spaces
+from feller.data.table.categorical import Categorical
+from feller.data.target import Target
+from feller.draws import Draw, Draws
+from feller.marginals.network import MarginalNetwork, Marginals
+from feller.networks.linear import Linear, LinearNetwork, Pixels
+from feller.paths import (
+    Affine,
+    Data,
+    Mixture,
+)
+from feller.paths import Product as ProductPath
+from feller.spaces import Digits, Rows, Single
+from feller.spaces.tokens import LawSource, MaskSource
+from feller.tree import State
+
+F64 = torch.float64
+ROWS = Rows((Digits(3, 14), Single(3)))
+TOKEN_SOURCES = (spaces.UniformSource(), MaskSource(), LawSource((1.0, 2.0, 3.0, 4.0)))
+TWO, BRIGHT = Target(("label",), classes=("red", "green")), Pixels((1, 2, 2), 1.0)
+WORDS = spaces.Rows(
+    tuple(Categorical(name, tuple("xyz"[:size])).field for name, size in (("a", 3), ("b", 2), ("c", 3)))
+)
+
+
+def graphical() -> MarginalNetwork:
+    """Return a graphical model with potentials that have a gradient."""
+    network = Marginals(WORDS, ((0, 1), (2, 1), (0,))).build((3,), {}, Draws(0))
+    for i, potential in enumerate(network.parameters()):
+        potential.data.copy_(Draws(0).at("potential", i).normal(potential.shape, F64))
+        potential.requires_grad_()
+    return network
+
+
+def reals(*shape: int) -> Callable[[int, Draw], tuple[Tensor, Tensor]]:
+    """Return pairs of a normal source and data around 1."""
+    return lambda n, draw: (draw.normal((n, *shape), F64), 1 + 0.5 * draw.normal((n, *shape), F64))
+
+
+def tokens(count: int, *shape: int, mask: bool = False) -> Callable[[int, Draw], tuple[Tensor, Tensor]]:
+    """Return pairs of uniform tokens, or of the mask and uniform data."""
+
+    def ends(n: int, draw: Draw) -> tuple[Tensor, Tensor]:
+        x_1 = draw.integers(count, (n, *shape))
+        return (torch.full_like(x_1, count) if mask else draw.integers(count, (n, *shape))), x_1
+
+    return ends
+
+
+def places(space: spaces.Manifold) -> Callable[[int, Draw], tuple[Tensor, Tensor]]:
+    """Return pairs of points of a space."""
+
+    def ends(n: int, draw: Draw) -> tuple[Tensor, Tensor]:
+        x_0, x_1 = (space.project(space.reference(n, draw).double()) for _ in range(2))
+        return x_0, space.exp(x_0, space.log(x_0, x_1) / 2)  # far from where shortest lines split
+
+    return ends
+
+
+def level(scales: schedules.Scales) -> Any:
+    """Vanish at both ends."""
+    return scales.alpha * scales.sigma
+
+
+def certain(count: int) -> Callable[[Tensor], Tensor]:
+    """Return tokens -> logits that leave no doubt, [..., count]."""
+    return lambda x: 800.0 * torch.nn.functional.one_hot(x, count).double()
+
+
+def regression(n: int, draw: Draw) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return predictions and targets of 5 entries with 2 numbers each."""
+    prediction, target, x_t = (draw.normal((n, 5, 2), F64) for _ in range(3))
+    return prediction, target, x_t, 0.1 + 0.8 * draw.uniform((n,), F64)
+
+
+def positive(n: int, draw: Draw) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return logs of predictions, and positive targets, of 5 entries with 3 numbers each."""
+    prediction, target, x_t = (draw.normal((n, 5, 3), F64) for _ in range(3))
+    return prediction, target.exp(), x_t, 0.1 + 0.8 * draw.uniform((n,), F64)
+
+
+def classification(symbols: int) -> Callable[[int, Draw], tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """Return logits of 4 symbols for 5 tokens, and tokens of which some are the mask where there are more symbols."""
+
+    def inputs(n: int, draw: Draw) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        logits, target, x_t = draw.normal((n, 5, 4), F64), draw.integers(4, (n, 5)), draw.integers(symbols, (n, 5))
+        return logits, target, x_t, 0.1 + 0.8 * draw.uniform((n,), F64)
+
+    return inputs
+
+
+def some_masked(n: int, draw: Draw) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the same, with the mask, the symbol 4, in the first two places of every example."""
+    logits, target, x_t, t = classification(5)(n, draw)
+    x_t[:, :2] = 4
+    return logits, target, x_t, t
+
+
+def both(n: int, draw: Draw) -> tuple[State, State, State, State]:
+    """Return inputs of a product: numbers and tokens, with a time for each."""
+    real, token = regression(n, draw), classification(4)(n, draw)
+    return tuple({"real": a, "token": b} for a, b in zip(real, token, strict=True))
+
+
+def gathering(x_1: Tensor, t: Tensor) -> Tensor:
+    """Return logits of 4 symbols, of which the data come to have all mass."""
+    return 4 * (t / (1 - t))[:, None] * torch.nn.functional.one_hot(x_1, 4)
+
+
+def twice(t: Tensor) -> Tensor:
+    """Weigh late times more."""
+    return 2 * t
+
+
+class Small(torch.nn.Module):
+    """Two layers on the flattened state and time; `outputs` numbers per entry, one for numbers, K for tokens."""
+
+    def __init__(self, size: int, outputs: int = 1) -> None:
+        super().__init__()
+        self.nulls = {"label": 3}
+        self.size, self.outputs = size, outputs
+        generator = torch.Generator().manual_seed(0)
+        shapes = {"a": (size + 2, 8), "b": (8, size * outputs)}
+        weights = {name: 0.5 * torch.randn(shape, generator=generator, dtype=F64) for name, shape in shapes.items()}
+        self.weights = torch.nn.ParameterDict(weights)
+
+    def forward(self, x_t: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
+        label = given.get("label", torch.zeros(len(x_t)))
+        x = torch.cat([x_t.flatten(1).double(), t.double()[:, None], label.double()[:, None]], 1)
+        out = torch.tanh(x @ self.weights["a"]) @ self.weights["b"]
+        return out.reshape(*x_t.shape, self.outputs) if self.outputs > 1 else out.reshape(x_t.shape)
+
+
+class Moved(Small):
+    """The same network some steps later."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.weights = torch.nn.ParameterDict({name: 1.3 * weight.detach() for name, weight in self.weights.items()})
+
+
+class SmallPair(torch.nn.Module):
+    """One network for a product of 2 numbers and 3 tokens of 4 symbols: each answer sees both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nulls = {"label": 3}
+        self.real, self.token = Small(5), Small(3, 4)
+
+    def forward(self, x_t: State, t: State, given: dict[str, Tensor]) -> State:
+        all_of_it = torch.cat([x_t["real"], x_t["token"].double()], 1)
+        seen = self.token(x_t["token"], t["token"], given)
+        return {
+            "real": self.real(all_of_it, t["real"], given)[:, :2],
+            "token": seen + x_t["real"].sum(1)[:, None, None],
+        }
+
+
+def batch_of(ends: Callable[[int, Draw], tuple[State, State]]) -> Callable[[int, Draw], dict[str, Any]]:
+    """Return labelled data without a source."""
+
+    def batch(n: int, draw: Draw) -> dict[str, Any]:
+        return {"x_1": ends(n, draw)[1], "given": {"label": draw.integers(3, (n,))}}
+
+    return batch
+
+
+def told(n: int, draw: Draw) -> dict[str, Any]:
+    """Draw states, and two numbers told of each, whole ones so that they may be a class."""
+    return {"x_1": draw.normal((n, 2), F64), "given": {}, "target": draw.integers(2, (n, 2)).double()}
+
+
+def sources_of(ends: Callable[[int, Draw], tuple[State, State]]) -> Callable[[int, Draw], dict[str, Any]]:
+    """Return labelled sources without data."""
+
+    def batch(n: int, draw: Draw) -> dict[str, Any]:
+        return {"x_0": ends(n, draw)[0], "given": {"label": draw.integers(3, (n,))}}
+
+    return batch
+
+
+def pictures(n: int, draw: Draw) -> dict[str, Any]:
+    """Return labelled pictures of 8 x 8."""
+    return {"x_1": draw.normal((n, 1, 8, 8), F64), "given": {"label": draw.integers(3, (n,))}}
+
+
+def classes_of_pictures(n: int, draw: Draw) -> dict[str, Any]:
+    """Return pictures of 2 x 2 in one of two classes."""
+    return {"x_1": draw.normal((n, 1, 2, 2), F64), "target": draw.integers(2, (n, 1)).double(), "given": {}}
+
+
+def linear() -> LinearNetwork:
+    """Return a linear network with weights that are not zero."""
+    network = Linear(BRIGHT).build((1, 2, 2), {}, Draws(0))
+    network.theta.data.copy_(Draws(0).at("theta").normal((5,), F64))
+    return network
+
+
+def pair(n: int, draw: Draw) -> tuple[State, State]:
+    """Return ends of a product of 2 numbers and 3 tokens."""
+    real, token = reals(2)(n, draw), tokens(4, 3, mask=True)(n, draw)
+    return {"real": real[0], "token": token[0]}, {"real": real[1], "token": token[1]}
+
+
+def arc(t: Tensor) -> Tensor:
+    """Rise as a quarter of a sine."""
+    return torch.sin(math.pi / 2 * t)
+
+
+def fall(t: Tensor) -> Tensor:
+    """Fall as a parabola."""
+    return 1 - t**2
+
+
+def half_turn(x: Tensor) -> Tensor:
+    """Return the angles on the other side of the circle."""
+    return torch.remainder(x + math.pi, 2 * math.pi)
+
+
+def half_rotation(x: Tensor) -> Tensor:
+    """Turn by pi about the body's last axis."""
+    return x * x.new_tensor([-1, -1, 1])
+
+
+def waves(x: Tensor, given: dict[str, Tensor]) -> Tensor:
+    """Return a reward."""
+    return x.sin().sum(1)
+
+
+FLOW: dict[str, Any] = {"path": Affine(schedules.Cosine(), Data()), "space": spaces.Euclidean((2,)), "guidance": 2.0}
+SHARES = (0.1, 0.2, 0.3, 0.4)
+PER_TOKEN = schedules.PerToken(SHARES)
+PAIR = ProductPath({"real": Affine(), "token": Mixture()})
