@@ -90,7 +90,7 @@ def begin(
     name, recipe = find_recipe(asked.recipe, _shown(asked.recipe, dataset, wish), size, older)
     recipe = change(recipe)
     _check_target(recipe, name, asked.target, older)
-    check_at_once(recipe, older)
+    check_at_once(recipe, older, asked.watched)
     if wish is not None:
         check_private(apart(recipe))
         check_own(name, recipe)
@@ -115,9 +115,10 @@ def begin(
         return Begun(asked, dataset.seen_as(recipe.modality or dataset.modality), recipe, older)
     learned = parts(asked, as_read(dataset, recipe))[0]
     if isinstance(recipe.objective, AtOnce):
+        dataset = dataset.seen_as(recipe.modality or dataset.modality)
+        learned = learned.seen_as(dataset.modality)
         ledger, allowance = allow(wish, recipe.objective, learned, charged)
         ledger = replace(ledger, table=asked.fingerprint)
-        dataset = dataset.seen_as(recipe.modality or dataset.modality)
         return Begun(replace(asked, private=allowance), dataset, recipe, None, ledger)
     check_plan(wish, apart(recipe), Ledger(charged.expenses, wish.chance(len(learned)), len(learned), charged.delta))
     counted = 0.0 if older else getattr(recipe.objective, "counted", 0.0)

@@ -72,7 +72,10 @@ class Levels(Features):
 
     def __post_init__(self) -> None:
         if not 0 <= self.without < len(self.counts) or len(self.counts) < 2:
-            raise UsageError(f"expected a column of several to leave out, got {self.without} of {len(self.counts)}")
+            raise UsageError(
+                f"expected a column of several to leave out, got {self.without} of {len(self.counts)}; a table needs"
+                " another column to tell it by"
+            )
 
     @property
     def size(self) -> int:
@@ -85,7 +88,13 @@ class Levels(Features):
         return float(len(self.counts) - 1) ** 0.5
 
     def see(self, x_t: Int64[Tensor, "b k"]) -> Float[Tensor, "b d"]:
-        """Look levels up."""
+        """Look levels up.
+
+        Raises:
+            UsageError: If they are not of these columns.
+        """
+        if x_t.shape[1] != len(self.counts) or (x_t >= torch.tensor(self.counts, device=x_t.device)).any():
+            raise UsageError(f"expected rows of {len(self.counts)} columns with {self.counts} levels, got others")
         seen = ((j, count) for j, count in enumerate(self.counts) if j != self.without)
         return torch.cat([F.one_hot(x_t[:, j], count) for j, count in seen], 1).double()
 

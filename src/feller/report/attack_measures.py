@@ -52,6 +52,7 @@ ASIDE = (
     *(f"{way}_{what}" for way in WAYS for what in ("caught", "epsilon")),
     *("copies_held_out", "passages_held_out", "label_least"),
     *(f"rebuilt_{what}" for what in ("rows", "steady", "below", "error_known")),
+    *("noise_held", "noise_held_least"),
     *(f"inversion_{what}" for what in ("doubt", "spread", "steps", "rows", "below")),
     *("shadows", "canaries", "candidates_places", "candidates_blind", "candidates_least", "candidates_bound"),
 )

@@ -15,6 +15,7 @@ from feller.data.table.modality import Table
 from feller.data.table.numerical import Numerical
 from feller.data.table.rules import Constraint
 from feller.data.table.schema import Schema
+from feller.data.target import Target
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.journeys.private.guard import apart
@@ -155,7 +156,7 @@ def test_a_way_of_counting_or_a_kind_of_data_of_ones_own_is_refused() -> None:
 
     recipe, data, _ = ours(table())
     counting: Objective = Mine(data.modality.space())  # pyrefly: ignore
-    with pytest.raises(UsageError, match="its way of counting"):
+    with pytest.raises(UsageError, match="its way of looking at all rows"):
         check_own("mine.py:own", replace(recipe, objective=counting))
 
     @dataclass(frozen=True)
@@ -183,3 +184,10 @@ def test_stand_ins_keep_the_rules_of_a_schema() -> None:
     codes = stand_in(data, 500, Repeatable(0, "x")).values
     assert (codes[codes[:, 0] == 1, 1] == 0).all()
     assert codes[:, 1].max() == 9
+
+
+def test_a_class_that_is_asked_for_is_drawn_too() -> None:
+    data = replace(table(), properties={"sex": torch.zeros(200).double()}, target=Target(("sex",), classes=("F", "M")))
+    found = stand_in(data, 100, Repeatable(0, "rows"))
+    assert found.target == data.target
+    assert 25 < found.properties["sex"].sum() < 75

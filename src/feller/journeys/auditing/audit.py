@@ -12,6 +12,7 @@ from feller.journeys.asked import Asked, asked_of, parts, read_again, same_data
 from feller.journeys.auditing.attacked import attack, attack_told
 from feller.journeys.auditing.calculate import reconstruction
 from feller.journeys.auditing.inverted import invert
+from feller.journeys.auditing.noise_held import check_charged, check_held
 from feller.journeys.auditing.page import findings
 from feller.journeys.auditing.rebuilt import rebuilt_rows
 from feller.journeys.auditing.retrained import Retraining
@@ -81,7 +82,9 @@ def audit(
     expenses, delta = (ledger.expenses, ledger.delta) if ledger else ((), 0.0)
     objective = _objective(run)
     if isinstance(objective, Perturbation):
-        rows = _rebuilt(objective, asked, train, numbers, draws.named("rebuilt"), tell)
+        if ledger is not None and isinstance(asked.private, Allowance):
+            check_charged(run, ledger, asked.private)
+        rows = _rebuilt(run, model, objective, asked, train, numbers, draws.named("rebuilt"), tell)
     else:
         rows = None if ledger is None else watched_rows(run, train, numbers["epsilon_2"])
     numbers |= {} if rows is None else rows.numbers
@@ -105,7 +108,14 @@ def audit(
 
 
 def _rebuilt(
-    objective: Perturbation, asked: Asked, train: Dataset, numbers: dict[str, Any], draws: Draws, tell: Tell
+    run: Run,
+    model: Model,
+    objective: Perturbation,
+    asked: Asked,
+    train: Dataset,
+    numbers: dict[str, Any],
+    draws: Draws,
+    tell: Tell,
 ) -> ToldRows | None:
     """Rebuild rows of a linear model, and add the numbers; None where no noise bounds what is told."""
     tell.task("rebuilding rows from the weights and all others")
@@ -113,7 +123,10 @@ def _rebuilt(
     found = rebuilt_rows(objective, train, rho, draws)
     tell.done()
     numbers |= found.numbers
-    return None if math.isinf(rho) else all_rows(found, train, numbers["epsilon_2"])
+    if math.isinf(rho):
+        return None
+    numbers |= check_held(run, model.network, found.minimum.theta, objective.scale(len(train), rho)).numbers
+    return all_rows(found, train, numbers["epsilon_2"])
 
 
 def _check_kind(run: Run, model: Model) -> None:

@@ -12,7 +12,7 @@ from feller import __version__
 from feller.data.modality import Modality
 from feller.evaluate.attacks.explained import EXPLAIN, PLANTED, WAYS
 from feller.journeys.asked import Asked
-from feller.journeys.auditing import calculate, rebuilt
+from feller.journeys.auditing import calculate, noise_held, rebuilt
 from feller.journeys.auditing.attacked import Attacked
 from feller.journeys.auditing.inverted_words import ALARM, Inverted
 from feller.journeys.auditing.retrained import candidates, flags
@@ -65,7 +65,7 @@ def findings(
         said=said(ledger, numbers),
         judged=" ".join(sentence(line) for line in words),
         numbers=numbers,
-        explanations={**EXPLAIN, **promise.EXPLAIN, **calculate.EXPLAIN, **rebuilt.EXPLAIN},
+        explanations={**EXPLAIN, **promise.EXPLAIN, **calculate.EXPLAIN, **rebuilt.EXPLAIN, **noise_held.EXPLAIN},
         promise=WITHOUT if ledger is None else promise.sentence(ledger, asked, kind),
         spent=ledger.lines() if ledger else (),
         beware=promise.OWNER if ledger else "",
@@ -93,6 +93,8 @@ def said(ledger: Ledger | None, numbers: Mapping[str, Any]) -> str:
     if ledger is None:
         return f"Trained without privacy; {tried}{'' if worst > SUSPECT else ', little better than guessing'}."
     epsilon = numbers["epsilon"]
+    if numbers.get("noise_held", 1.0) < numbers.get("noise_held_least", 0.0):
+        return f"ALARM: the weights hold {numbers['noise_held']:.3g} of the noise that the ledger counts."
     if numbers.get("rebuilt_below"):
         return f"ALARM: an attack rebuilds {numbers['rebuilt_below']} rows nearer than the bound that applies to it."
     if numbers.get("inversion_below"):

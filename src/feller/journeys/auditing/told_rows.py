@@ -57,7 +57,8 @@ class ToldRows:
     def most_exposed(self, count: int) -> list[tuple[int, float, float]]:
         """Return the rows of which most was told: place, least error, and that in units of the spread."""
         least = np.sort(self.least)[:count]
-        return [(place, error, error / self.spread) for place, error in zip(self.order, least.tolist(), strict=False)]
+        over = least / self.spread if self.spread else np.full_like(least, math.inf)
+        return list(zip(self.order, least.tolist(), over.tolist(), strict=False))
 
 
 def watched_rows(run: Run, train: Dataset, order2: float) -> ToldRows | None:
@@ -77,6 +78,8 @@ def watched_rows(run: Run, train: Dataset, order2: float) -> ToldRows | None:
     values = numbers_of(train.modality.encode(train.values))
     if values is None:
         raise InputError(f"{run.exposure} is about rows with numbers, and this run's have none; remove it")
+    if found.rows.max() >= len(train) or found.leakage.coordinates != values[0].numel():
+        raise InputError(f"{run.exposure} is about other rows than this run learned from; remove it")
     eta2 = found.scaled_to(read_counters(run)["step"])
     line = mse_bound(order2, 2.0) if isinstance(train.modality, Images) else None
     return _told(eta2, values.flatten(1), line, found.rows, exposed_picture(train, found.rows, 1 / eta2))
@@ -91,7 +94,8 @@ def all_rows(found: LinearTold, train: Dataset, order2: float) -> ToldRows:
 
 def _told(eta2: Tensor, values: Tensor, line: float | None, places: Tensor, picture: Picture | None) -> ToldRows:
     variances = _variances(values.double())
-    known = van_trees_at_best(eta2.mean().item(), variances) if eta2.mean() < math.inf else 0.0
+    hidden = eta2.mean() < math.inf and bool((variances > 0).any())  # rows that are all alike are known
+    known = van_trees_at_best(eta2.mean().item(), variances) if hidden else 0.0
     order = places[eta2.argsort(descending=True)].tolist()
     return ToldRows((1 / eta2).numpy(), line, values.double().var(0).mean().item(), known, order, picture)
 

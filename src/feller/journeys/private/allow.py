@@ -1,10 +1,13 @@
 """What a model that is found at once may cost, before a row is looked at."""
 
 from feller.at_once import AtOnce
+from feller.data.images.modality import Images
 from feller.data.modality import Dataset
+from feller.data.table.mixed import as_table
+from feller.data.table.modality import Table
 from feller.errors import UsageError
 from feller.journeys.private.guarantee import Allowance
-from feller.journeys.private.guard import Charged, Wish
+from feller.journeys.private.guard import NOT_PUBLIC, Charged, Wish
 from feller.model import Model
 from feller.paths import Graphical
 from feller.privacy.ledger import Ledger
@@ -12,8 +15,13 @@ from feller.recipes import Recipe
 from feller.train.optimiser import Training
 
 
-def check_at_once(recipe: Recipe, older: Model | None) -> None:
+def check_at_once(recipe: Recipe, older: Model | None, watched: int = 0) -> None:
     """Refuse what means something to training alone.
+
+    Args:
+        recipe: That was chosen.
+        older: Model to start from.
+        watched: Rows of which account is to be kept, step by step.
 
     Raises:
         UsageError: Then.
@@ -22,6 +30,10 @@ def check_at_once(recipe: Recipe, older: Model | None) -> None:
     if at_once and recipe.train != Training():
         raise UsageError(
             "this recipe looks at its rows once and takes no steps; leave --steps, --minutes and --train.* out"
+        )
+    if at_once and watched:
+        raise UsageError(
+            "this recipe takes no steps to keep account of; leave --audit out: `feller audit` tells what rows gave away"
         )
     if older is not None and (at_once or isinstance(older.description.path, Graphical)):
         raise UsageError(
@@ -39,8 +51,17 @@ def allow(wish: Wish, objective: AtOnce, rows: Dataset, charged: Charged) -> tup
         charged: What finding the columns cost.
 
     Raises:
-        UsageError: If epsilon or delta do not suit so many rows, or the noise of steps is asked for.
+        UsageError: If epsilon or delta do not suit so many rows, the noise of steps is asked for, or the model would
+            hold what nobody pays for: the scale of numbers, or how many rows are of each class.
     """
+    kind = rows.modality
+    if not isinstance(as_table(rows).modality, Table | Images):
+        raise UsageError(NOT_PUBLIC.format(kind.called))
+    if kind.conditions:
+        raise UsageError(
+            f"this recipe would count the rows of each {next(iter(kind.conditions))} without noise; ask for it by"
+            " --target, or take another recipe"
+        )
     if wish.noise is not None:
         raise UsageError("this recipe takes no steps to add --noise to; give --epsilon instead")
     n = len(rows)

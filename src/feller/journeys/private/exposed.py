@@ -106,6 +106,22 @@ def exposed(run: Run) -> Exposed | None:
         return None
     tensors, note = load_tensors(run.exposure)
     try:
-        return Exposed(tensors["rows"], Leakage(tensors["traces"], int(note["coordinates"]), int(note["steps"])))
-    except (KeyError, ValueError) as error:
+        rows, traces, steps = tensors["rows"], tensors["traces"], int(note["steps"])
+        _check(rows, traces, steps)
+        return Exposed(rows, Leakage(traces, int(note["coordinates"]), steps))
+    except (KeyError, ValueError, UsageError) as error:
         raise InputError(f"{run.exposure} is damaged: {error}; remove it") from error
+
+
+def _check(rows: Tensor, traces: Tensor, steps: int) -> None:
+    """Refuse an account that no training writes.
+
+    Raises:
+        ValueError: Then; says what is wrong.
+    """
+    if rows.dtype != torch.int64 or traces.dtype != torch.float64 or rows.ndim != 1 or not len(rows):
+        raise ValueError("expected whole numbers of rows, and a number of 64 bits for each")
+    if traces.shape != rows.shape or rows.min() < 0 or len(rows.unique()) < len(rows):
+        raise ValueError("expected different rows, and one number for each")
+    if not (traces.isfinite().all() and traces.min() >= 0 and steps >= 0):
+        raise ValueError("what was told about a row must be finite and 0 or more")

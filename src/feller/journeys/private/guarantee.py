@@ -1,7 +1,9 @@
 """What privacy was planned for a run."""
 
+import math
 from dataclasses import dataclass
 
+from feller.errors import UsageError
 from feller.privacy.expense import Subsampled
 
 
@@ -48,3 +50,7 @@ class Allowance:
     """What the counts may cost, in zero-concentrated privacy."""
     unsafe_seed: int | None = None
     """Seed from which anybody can tell the noise; None where nobody can."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.rho < math.inf:
+            raise UsageError(f"what counts may cost must be finite and above 0, got {self.rho:g}")

@@ -40,6 +40,10 @@ CLASSES = 0.02
 """Share of the budget, in rho, that counting classes takes, where these are all that is counted."""
 COLUMNS = 0.1
 """Share of the budget, in rho, and of delta, that finding columns takes, where no schema says what they are."""
+NOT_PUBLIC = (
+    "these data are {}, whose model holds statistics of the rows that no noise covers; private training takes tables"
+    " with a schema (--schema), and pictures"
+)
 ASKED = 3
 """How often a column is counted for that, at most."""
 
@@ -159,10 +163,7 @@ def guard(wish: Wish, dataset: Dataset, learned: Dataset, charged: Charged, coun
     if isinstance(kind, Images):
         found, costs = _classes(wish, kind, learned, delta)
         return Guarded(dataset, replace(ledger, expenses=costs), found)
-    raise UsageError(
-        f"these data are {kind.called}, whose model holds statistics of the rows that no noise covers; private training"
-        " takes tables with a schema (--schema), and pictures"
-    )
+    raise UsageError(NOT_PUBLIC.format(kind.called))
 
 
 def _counted(wish: Wish, dataset: Dataset, kind: Table, rows: Dataset, ledger: Ledger, counted: float) -> Guarded:

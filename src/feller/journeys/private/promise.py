@@ -59,11 +59,12 @@ def sentence(ledger: Ledger, asked: Asked, kind: Modality) -> str:
 
 
 def _public(asked: Asked, kind: Modality) -> str:
+    rows = f"The number of rows with {asked.target[0]}" if asked.target else "The number of rows"
     if not isinstance(kind, Table):
-        return "The number of rows, the size and the levels of the pictures, and the names of their classes"
+        return f"{rows}, the size and the levels of the pictures, and the names of their classes"
     if asked.schema or asked.start_from or example_of(asked):
-        return "The number of rows and the description of the columns"
-    return "The number of rows, and the names and the order of the columns"
+        return f"{rows} and the description of the columns"
+    return f"{rows}, and the names and the order of the columns"
 
 
 def _up(value: float) -> str:

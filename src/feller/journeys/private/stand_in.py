@@ -14,6 +14,7 @@ from feller.data.modality import Dataset
 from feller.data.table.mixed import as_table
 from feller.data.table.modality import Table
 from feller.data.table.rules import mended
+from feller.data.target import Target
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.objective import Objective
@@ -30,19 +31,28 @@ TOLERANCE = 1e-4
 
 
 def stand_in(data: Dataset, n: int, noise: Noise) -> Dataset:
-    """Return n rows of the same kind that are drawn evenly from all that there can be; other kinds stay as they are."""
+    """Return n rows of the same kind that are drawn evenly from all that there can be; other kinds stay as they are.
+
+    Where a class is to be told of rows, that is drawn evenly, too.
+    """
+    told = {} if data.target is None else _classes(data.target, n, noise)
     kind, seen = data.modality, as_table(data).modality
     if isinstance(seen, Table):
         codes = torch.stack([noise.integers(count, (n,)) for count in seen.counts], 1)
         values: Any = torch.from_numpy(mended(codes.numpy(), seen.schema.pairs, seen.counts))
-        return Dataset(values, {}, kind)
+        return Dataset(values, {}, kind, properties=told, target=data.target)
     if isinstance(kind, Labelled):
         values, given = _pictures(kind.pictures, n, noise)
-        return Dataset({"image": values, "label": given["label"]}, {}, kind)
+        return Dataset({"image": values, "label": given["label"]}, {}, kind, properties=told, target=data.target)
     if isinstance(kind, Images):
         values, given = _pictures(kind, n, noise)
-        return Dataset(values, {name: given[name] for name in data.given}, kind)
+        given = {name: given[name] for name in data.given}
+        return Dataset(values, given, kind, properties=told, target=data.target)
     return data
+
+
+def _classes(target: Target, n: int, noise: Noise) -> dict[str, Tensor]:
+    return {name: noise.integers(len(target.classes), (n,)).double() for name in target.names if target.classes}
 
 
 def _pictures(kind: Images, n: int, noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:

@@ -1,0 +1,84 @@
+"""Recipes of a person's own that look at private rows at once, and tables at the edge of what can be."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+from feller.cli import main
+
+OWN = """
+from feller.data.target import Target
+from feller.networks.linear import Linear, Pixels
+from feller.paths.estimates import Estimates
+from feller.perturbation import Perturbation
+from feller.recipes.logistic_private import logistic_private
+from feller.recipes.recipe import Recipe
+
+
+def points(data, size):
+    about, features = Target(("label",), classes=("neg", "pos")), Pixels((3,), 1.0)
+    return Recipe(
+        architecture=Linear(features), objective=Perturbation(Estimates(about), data.modality.space(), features)
+    )
+
+
+def table(data, size):
+    assert len(data.wanted(data.target)) == len(data)
+    return logistic_private(data, size)
+"""
+SCHEMA = {
+    "unit": "row",
+    "outside": "refuse",
+    "columns": {
+        "y": {"kind": "categorical", "values": ["no", "yes"]},
+        "a": {"kind": "categorical", "values": ["u", "v", "w"]},
+    },
+}
+
+
+@pytest.fixture
+def place(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    """A folder with a recipe, a table and points."""
+    monkeypatch.chdir(tmp_path)
+    pathlib.Path("own.py").write_text(OWN)
+    pathlib.Path("s.json").write_text(json.dumps(SCHEMA))
+    rng = np.random.default_rng(0)
+    y, a = rng.integers(0, 2, 120), rng.integers(0, 3, 120)
+    cells = [f"{('no', 'yes')[i]},{'uvw'[j]}" for i, j in zip(y, a, strict=True)]
+    pathlib.Path("t.csv").write_text("\n".join(["y,a", *cells]) + "\n")
+    pathlib.Path("same.csv").write_text("\n".join(["y,a", *(f"{cell[:-1]}u" for cell in cells)]) + "\n")
+    np.savez("p.npz", samples=rng.normal(size=(120, 3)) + 1000, labels=y, classes=np.array(["neg", "pos"]))
+    return tmp_path
+
+
+def test_numbers_that_are_scaled_by_the_rows_are_refused(
+    place: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The model would tell means and deviations of columns exactly."""
+    words = ["fit", "p.npz", "--recipe", "own.py:points", "--target", "label", "--epsilon", "1", "--out", "r"]
+    assert main(words) == 2
+    assert "whose model holds statistics of the rows that no noise covers" in capsys.readouterr().err
+    assert not pathlib.Path("r").exists()
+
+
+def test_a_recipe_of_ones_own_sees_what_is_asked_for(place: pathlib.Path) -> None:
+    words = ["fit", "t.csv", "--schema", "s.json", "--recipe", "own.py:table", "--target", "y", "--epsilon", "1"]
+    assert main([*words, "--out", "r"]) == 0
+    assert "The number of rows with y and the description" in pathlib.Path("r/report.html").read_text()
+
+
+def test_nothing_is_watched_step_by_step(place: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["fit", "t.csv", "--schema", "s.json", "--recipe", "logistic-private", "--target", "y", "--epsilon", "1"]
+    assert main([*words, "--audit", "fisher=8", "--out", "r"]) == 2
+    assert "takes no steps to keep account of" in capsys.readouterr().err
+
+
+def test_rows_that_are_all_alike_can_be_audited(place: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["fit", "same.csv", "--schema", "s.json", "--recipe", "logistic-private", "--target", "y", "--epsilon", "1"]
+    assert main([*words, "--out", "r"]) == 0
+    capsys.readouterr()
+    assert main(["audit", "r", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["spread"] == found["fisher_with_prior"] == 0

@@ -1,0 +1,103 @@
+"""Whether weights hold the noise that is charged for them."""
+
+import json
+import pathlib
+import shutil
+from collections.abc import Callable
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from feller.cli import main
+from feller.journeys.asked import asked_of, parts, read_again
+from feller.journeys.auditing.noise_held import noise_held
+from feller.journeys.tuned import recipe_of
+from feller.model import load_model
+from feller.perturbation import Perturbation
+from feller.run import Run
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A private run of pictures."""
+    folder = tmp_path_factory.mktemp("held") / "digits"
+    words = ["fit", "example:digits", "--target", "label=0,1", "--epsilon", "4", "--recipe", "logistic-private"]
+    assert main([*words, "--unsafe-seed", "0", "--out", str(folder)]) == 0
+    return Run(folder)
+
+
+def test_the_size_is_about_one_and_never_an_alarm() -> None:
+    """1,000 sound weights, of which three in a hundred thousand may be taken for unsound on either side."""
+    generator, best = torch.Generator().manual_seed(0), torch.ones(20, dtype=torch.float64)
+    found = [noise_held(best + 3 * torch.randn(20, generator=generator).double(), best, 3.0) for _ in range(1000)]
+    sizes = torch.tensor([one.size for one in found])
+    assert sizes.square().mean().item() == pytest.approx(1, abs=0.05)
+    assert sum(not one.least < one.size < one.most for one in found) <= 1
+    quarter = noise_held(best + 0.75 * torch.randn(20, generator=generator).double(), best, 3.0)
+    assert quarter.size < quarter.least
+
+
+def best_of(run: Run) -> torch.Tensor:
+    asked, model, objective = asked_of(run), load_model(run), recipe_of(run).objective
+    assert asked.private is not None
+    assert isinstance(objective, Perturbation)
+    kind = model.description.modality
+    rows = parts(asked, read_again(asked, kind).seen_as(kind))[0]
+    return objective.minimum(rows, asked.private.rho).theta
+
+
+def told(run: Run, capsys: pytest.CaptureFixture[str]) -> tuple[dict, str]:
+    capsys.readouterr()
+    assert main(["audit", str(run.path), "--json"]) == 0
+    return json.loads(capsys.readouterr().out.splitlines()[-1]), (run.path / "report-audit.html").read_text()
+
+
+def test_weights_with_too_little_noise_raise_an_alarm(
+    digits: Run, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    numbers, page = told(digits, capsys)
+    assert numbers["noise_held_least"] < 0.7 < numbers["noise_held"] < 1.4
+    assert "ALARM" not in page
+    other = Run(tmp_path / "r")
+    shutil.copytree(digits.path, other.path)
+    best, before = best_of(digits), load_file(other.average)["theta"]
+    save_file({"theta": best + (before - best) / 4}, other.average)
+    numbers, page = told(other, capsys)
+    assert numbers["noise_held"] < 0.35
+    assert "ALARM: the weights hold" in page
+
+
+def changed(path: pathlib.Path, change: Callable[[dict], None]) -> None:
+    held = json.loads(path.read_text())
+    change(held)
+    path.write_text(json.dumps(held))
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "said"),
+    [
+        ("ledger.json", lambda d: d["expenses"][0].update(sigma=1000.0), "counts other noise than was planned"),
+        ("ledger.json", lambda d: d.update(expenses=[]), "counts other noise than was planned"),
+        ("recipe.json", lambda d: d["asked"]["private"].update(rho=1e9), "counts other noise than was planned"),
+        ("recipe.json", lambda d: d["asked"]["private"].update(rho=0.0), "must be finite and above 0"),
+    ],
+)
+def test_a_ledger_of_other_noise_is_refused(
+    digits: Run, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], file: str, change: Callable, said: str
+) -> None:
+    shutil.copytree(digits.path, tmp_path / "r")
+    changed(tmp_path / "r" / file, change)
+    assert main(["audit", str(tmp_path / "r")]) == 1
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", [torch.nan, 1e6])
+def test_damaged_weights_are_refused(
+    digits: Run, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], value: float
+) -> None:
+    other = Run(tmp_path / "r")
+    shutil.copytree(digits.path, other.path)
+    save_file({"theta": load_file(other.average)["theta"].index_fill(0, torch.tensor([3]), value)}, other.average)
+    assert main(["audit", str(other.path)]) == 1
+    assert "not those that its rows and its noise lead to" in capsys.readouterr().err

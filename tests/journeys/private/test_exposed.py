@@ -1,0 +1,41 @@
+"""The account of watched rows, as it is read again."""
+
+import pathlib
+
+import pytest
+import torch
+
+from feller.errors import InputError
+from feller.journeys.private.exposed import exposed
+from feller.run import Run
+from feller.tensors import save_tensors
+
+ROWS, TRACES = torch.arange(3), torch.ones(3, dtype=torch.float64)
+NOTE = {"coordinates": "4", "steps": "5"}
+
+
+def test_what_was_written_is_read(tmp_path: pathlib.Path) -> None:
+    save_tensors(Run(tmp_path).exposure, {"rows": ROWS, "traces": TRACES}, NOTE)
+    found = exposed(Run(tmp_path))
+    assert found is not None
+    assert torch.equal(found.leakage.eta2, TRACES / 4)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "note"),
+    [
+        ({"rows": ROWS}, NOTE),
+        ({"rows": ROWS.double(), "traces": TRACES}, NOTE),
+        ({"rows": ROWS[:2], "traces": TRACES}, NOTE),
+        ({"rows": ROWS - 1, "traces": TRACES}, NOTE),
+        ({"rows": ROWS[:0], "traces": TRACES[:0]}, NOTE),
+        ({"rows": ROWS, "traces": -TRACES}, NOTE),
+        ({"rows": ROWS, "traces": TRACES * torch.nan}, NOTE),
+        ({"rows": ROWS, "traces": TRACES}, {"coordinates": "0", "steps": "5"}),
+        ({"rows": ROWS, "traces": TRACES}, {"coordinates": "4", "steps": "many"}),
+    ],
+)
+def test_a_damaged_account_is_refused(tmp_path: pathlib.Path, tensors: dict, note: dict) -> None:
+    save_tensors(Run(tmp_path).exposure, tensors, note)
+    with pytest.raises(InputError, match="is damaged"):
+        exposed(Run(tmp_path))
