@@ -119,7 +119,18 @@ def test_two_classes_are_needed(about: Target, said: str) -> None:
         Perturbation(Estimates(about), Euclidean((1, 2, 2)), Pixels((1, 2, 2), 1.0))
 
 
-@pytest.mark.parametrize("decay", [0.0, -1.0, math.inf, math.nan])
+def test_separable_rows_have_best_weights_at_the_smallest_decay() -> None:
+    """Rows that no weights are too long for: the classes lie apart, so that only the decay holds the weights."""
+    label = torch.arange(400) % 2
+    values = (15 * label[:, None, None, None]).expand(400, 1, 2, 2).to(torch.uint8)
+    data = Dataset(values, {}, KIND, properties={"label": label.double()}, target=TWO)
+    minimum = objective(1e-9).minimum(data, 1.0)
+    slopes = minimum.x.mT @ minimum.residuals + 400e-9 * minimum.theta
+    assert slopes.norm() < 1e-10
+    assert minimum.theta.norm() > 10
+
+
+@pytest.mark.parametrize("decay", [0.0, -1.0, 1e-14, math.inf, math.nan])
 def test_a_decay_hides_rows(decay: float) -> None:
-    with pytest.raises(UsageError, match="decay must be finite and above 0"):
+    with pytest.raises(UsageError, match="decay must be finite and 1e-09 or more"):
         objective(decay)

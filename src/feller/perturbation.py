@@ -31,6 +31,8 @@ REACH = 4.0
 """Score that weights are thought to give the longest row, where a decay is chosen."""
 LEAST = 1e-5
 """Decay where nothing hides rows, in squared lengths of the longest row."""
+SMALLEST = 1e-9
+"""Decay from which on the best weights are found whatever the rows are, so that no failure tells of them."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,10 @@ class Perturbation(AtOnce):
                 f"a logistic model tells two classes apart, and {about.names[0]} is {found}"
                 f"{choice if about.classes else '; take --recipe regressor'}"
             )
-        if self.decay is not None and not 0 < self.decay < math.inf:
-            raise UsageError(f"the decay must be finite and above 0, got {self.decay:g}; it is what hides rows")
+        if self.decay is not None and not SMALLEST <= self.decay < math.inf:
+            raise UsageError(
+                f"the decay must be finite and {SMALLEST:g} or more, got {self.decay:g}; it is what hides rows"
+            )
 
     @property
     def length(self) -> float:
