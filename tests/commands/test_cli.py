@@ -156,12 +156,14 @@ def test_whole_tree_in_help(capsys):
         (["evaluate", "."], 1, "no model.json"),
         (["data", "nowhere.csv"], 1, "nowhere.csv"),
         (["reproduce", "flow-machting"], 2, "did you mean 'flow-matching-guide'"),
+        (["reproduce", "gsbm", "--only", "xyz"], 2, "feller: no test is called 'xyz'"),
     ],
 )
 def test_wrong_use_is_one_line_and_a_status(capsys, words, status, message):
     got, out, err = run(capsys, *words)
     assert got == status, err
     assert message in err
+    assert err.count("\n") == 1
     assert "Traceback" not in err
     assert not out
     assert not pathlib.Path("runs").exists()

@@ -448,15 +448,37 @@ def test_what_an_overwritten_run_spent_is_kept_and_told(
     assert held(folder / "spent" / "1" / "recipe.json")["asked"]["private"]["epsilon"] == 4.0
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("--minutes", 1),
+        ("--train.lrr", 1),
+        ("--train.batch", 0),
+        ("--size", "tinny"),
+        ("--recipe", "tabel"),
+        ("--target", "aeg"),
+        ("--objective.counted", 2),
+    ],
+)
+def test_a_slip_of_the_pen_spends_nothing(
+    capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path, wrong: tuple[str, object]
+) -> None:
+    data = write_table(tmp_path / "many.csv", n=300)
+    told = refused(capsys, data, *SEEDED, *wrong, "--out", "r")
+    assert "has spent" not in told
+    assert not (tmp_path / "r" / "spent").exists()
+
+
 def test_a_search_for_columns_whose_fit_is_refused_has_spent_all_the_same(
     blind: None, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
 ) -> None:
     data = write_table(tmp_path / "many.csv", n=3000)
-    told = refused(capsys, data, "--size", "tiny", "--minutes", 1, *SEEDED, "--out", "r")
-    assert "give --steps, not --minutes. Finding the columns has spent epsilon" in told
+    told = refused(capsys, data, *TINY, *SEEDED, "--epsilon", "0.001", "--out", "r")
+    assert "is too small for" in told
+    assert "Finding the columns has spent epsilon" in told
     assert "that is kept in r/spent/1/ledger.json" in told
     kept = held(tmp_path / "r" / "spent" / "1" / "ledger.json")
-    assert [one["is"] for one in kept["expenses"]] == ["Gaussian"] * 4
+    assert {one["is"] for one in kept["expenses"]} == {"Gaussian"}
     charged = tuple(Gaussian(one["what"], one["sigma"]) for one in kept["expenses"])
     assert f"epsilon {Ledger(charged, kept['delta'], 3000, kept['reserved']).epsilon():.4g}" in told
     status, _, err = run(capsys, "fit", data, *TINY, *SEEDED, "--out", "r")

@@ -44,6 +44,15 @@ def test_bare_pickles_are_refused(tmp_path: pathlib.Path) -> None:
     assert not trace.exists()
 
 
+@pytest.mark.parametrize("ending", ["npy", "npz"])
+def test_nobody_is_told_to_open_what_is_no_array(tmp_path: pathlib.Path, ending: str) -> None:
+    path = tmp_path / f"notes.{ending}"
+    path.write_text("no numbers")
+    with pytest.raises(InputError, match=r"damaged, or holds Python objects\); write numbers") as refused:
+        read(str(path))
+    assert "pickle" not in str(refused.value)
+
+
 @pytest.mark.parametrize("name", ["samples", "images", "x", "X", "anything"])
 def test_points_by_name(tmp_path: pathlib.Path, name: str) -> None:
     np.savez(tmp_path / "a.npz", **{name: np.array([[1, 2], [3, 4]], dtype=">i4"), "y": np.array([7.0, 5.0])})

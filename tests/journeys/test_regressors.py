@@ -51,7 +51,10 @@ def test_a_classifier_is_judged_beside_the_commonest_class(
     assert "of the examples are told right" in record["verdict"]
     assert "--target label" in record["command"]
     assert any("--reward" in command for command, _ in record["next_steps"])
-    assert "How right the answers are" in (digits / "report.html").read_text()
+    page = (digits / "report.html").read_text()
+    assert "How right the answers are" in page
+    assert "<h2>Answers</h2>" in page
+    assert "<h2>Samples</h2>" not in page  # it draws none
 
 
 def test_numbers_are_judged_beside_the_mean(rows: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:

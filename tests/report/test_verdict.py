@@ -20,6 +20,15 @@ def plain(text: str) -> str:
             {"fd_cnn": 1.9, "accuracy": 0.974, "judge_accuracy": 0.989},
             "97.4 % of the samples are read as the class that was asked for; of real data, 98.9 % are read right.",
         ),
+        (
+            {"accuracy": 1.0, "judge_accuracy": 1.0, "distance_ratio": 4.585},
+            "100 % of the samples are read as the class that was asked for; of real data, 100 % are read right. But"
+            " samples of a class differ from each other 4.58 times as much as real data.",
+        ),
+        (
+            {"accuracy": 0.5, "judge_accuracy": None, "distance_ratio": 0.905},
+            "50.0 % of the samples are read as the class that was asked for.",
+        ),
         ({"accuracy": 0.5, "judge_accuracy": None}, "50.0 % of the samples are read as the class that was asked for."),
         (
             {"accuracy": None, "fd_cnn": 1.9, "fd_cnn_floor": 1.2},

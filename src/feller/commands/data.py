@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from feller.commands.arguments import DataPlace, FilePlace, Text
+from feller.commands.arguments import DataPlace, FilePlace, Text, Whole
 from feller.errors import UsageError
 
 SCHEMA = "schema"
@@ -26,6 +26,10 @@ class Data:
     """What the columns of a table are: a file that `feller data schema` wrote."""
     space: Text = None
     """Where rows of numbers lie, as for `feller fit`."""
+    longest: Whole = None
+    """Longer side of pictures, most atoms or residues, or symbols of a text, as for `feller fit`."""
+    vocabulary: Text = None
+    """Symbols of a text, as for `feller fit`: characters, bytes, subwords or subwords:NUMBER."""
     project: bool = False
     """Move points beside --space to the nearest on it."""
     json: bool = False
@@ -47,7 +51,14 @@ class Data:
         if self.file is not None or self.out is not None:
             raise UsageError("--out and a second file belong to `feller data schema FILE`; leave them out")
         name = self.name if self.name.startswith("example:") or self.name not in EXAMPLES else f"example:{self.name}"
-        data = read(name, space=self.space, project=self.project, schema=self.schema)
+        data = read(
+            name,
+            size=self.longest,
+            space=self.space,
+            project=self.project,
+            vocabulary=self.vocabulary,
+            schema=self.schema,
+        )
         about: dict[str, Any] = {
             "data": name,
             "kind": type(data.modality).__name__,
@@ -71,7 +82,7 @@ class Data:
 
         if self.file is None:
             raise UsageError("expected the table to describe: feller data schema FILE --out schema.json")
-        if self.schema is not None or self.space is not None or self.project:
+        if self.project or any(one is not None for one in (self.schema, self.space, self.longest, self.vocabulary)):
             raise UsageError("feller data schema takes a FILE and --out; leave other flags out")
         about = describe(self.file, self.out or "schema.json")
         show({key: value for key, value in about.items() if key not in ("warnings", "columns", "note")}, tell)

@@ -44,8 +44,9 @@ class Reproduce:
         claims = []
         for name, reproduce in PAPERS.items():
             if self.paper in ("all", name):
+                found = reproduce(self.quick, data, self.only)
                 tell.say(name)
-                for claim in reproduce(self.quick, data, self.only):
+                for claim in found:
                     claims.append(claim)
                     tell.say(f"\n{claim.claim}")
                     for part in ("paper", "ours", "spread", "verdict"):

@@ -22,7 +22,8 @@ def load(path: pathlib.Path) -> dict[str, np.ndarray]:
         with loaded:
             members = {name.lower(): loaded[name] for name in loaded.files}
     except Exception as error:  # numpy, zipfile and zlib raise a dozen kinds on damaged files
-        reason = " ".join(str(error).split()) or type(error).__name__
+        told = " ".join(str(error).split()) or type(error).__name__
+        reason = "it is damaged, or holds Python objects" if "pickle" in told else told  # no advice to open those
         raise InputError(
             f"{path}: cannot be read as plain arrays ({reason}); write numbers with numpy.save or savez"
         ) from error

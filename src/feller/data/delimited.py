@@ -109,8 +109,13 @@ def check_width(cells: list[str], width: int, line: int, where: str) -> None:
     """
     if len(cells) != width:
         raise InputError(
-            f"{where}: row {line} has {len(cells)} cells, expected {width} as in the first; mend or drop it"
+            f"{where}: row {line} has {cells_of(len(cells))}, expected {width} as in the first; mend or drop it"
         )
+
+
+def cells_of(count: int) -> str:
+    """Say how many cells there are."""
+    return "1 cell" if count == 1 else f"{count} cells"
 
 
 def quoted(word: str) -> str:

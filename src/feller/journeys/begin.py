@@ -5,15 +5,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
+
 from feller.at_once import AtOnce
 from feller.code import fingerprint as file_hash
 from feller.data.aim import aimed
 from feller.data.find import table_cells
+from feller.data.found import FoundTable
 from feller.data.modality import Dataset, Modality
 from feller.data.read import EXAMPLE, read
+from feller.data.table.categorical import Boolean
 from feller.data.table.lint import lint
 from feller.data.table.mixed import as_table
 from feller.data.table.modality import Table
+from feller.data.table.schema import Schema
 from feller.errors import UsageError
 from feller.journeys.asked import Asked, asked_of, parts, print_of
 from feller.journeys.private.allow import allow, check_at_once
@@ -80,7 +85,7 @@ def begin(
         raise UsageError(
             "several processes would each find other noise; begin a private run with one, --resume with more"
         )
-    dataset, charged = _read(asked, wish, older.description.modality if older else None, paid)
+    dataset, charged = _read(asked, wish, older.description.modality if older else None, change, paid)
     dataset = aimed(dataset, asked.target) if asked.target else dataset
     if wish is not None and dataset.target is not None and not dataset.target.classes:
         raise UsageError("a private fit tells no numbers, which are scaled by the rows; ask for a class by --target")
@@ -132,7 +137,11 @@ def begin(
 
 
 def _read(
-    asked: Asked, wish: Wish | None, like: Modality | None, paid: Callable[[Ledger], None]
+    asked: Asked,
+    wish: Wish | None,
+    like: Modality | None,
+    change: Callable[[Recipe], Recipe],
+    paid: Callable[[Ledger], None],
 ) -> tuple[Dataset, Charged]:
     """Read the data; where privacy is asked of a table that nobody described, find its columns privately."""
     how: dict[str, Any] = {
@@ -151,7 +160,9 @@ def _read(
             raise UsageError(f"the recipe {FLOWS} needs to know its numbers: describe the columns, and give --schema")
         if any(how.values()):
             raise UsageError("a private table has no size, space or vocabulary; leave them out")
-        schema, charged = find_columns(wish, table_cells(path), paid)
+        found = table_cells(path)
+        _check_unpaid(asked, wish, found, change)
+        schema, charged = find_columns(wish, found, paid)
         return read(asked.data, schema=schema, **how), charged
     dataset = read(asked.data, schema=asked.schema, **how)
     dataset = dataset if wish is None else with_white(dataset, asked.data, like)
@@ -161,6 +172,28 @@ def _read(
             f" table in a file of its own ({', '.join(TABLES)})"
         )
     return dataset, Charged()
+
+
+def _check_unpaid(asked: Asked, wish: Wish, found: FoundTable, change: Callable[[Recipe], Recipe]) -> None:
+    """Refuse what is wrong with what is asked before finding columns spends anything: on a table of the same names.
+
+    Code of a person's own waits for the columns.
+
+    Raises:
+        UsageError: If anything is.
+    """
+    if ":" in asked.recipe:
+        return
+    n, kind = len(found.values), Table(Schema(tuple(Boolean(name) for name in found.columns)))
+    nobody = Dataset(torch.zeros(n, len(found.columns), dtype=torch.int64), {}, kind)
+    nobody = aimed(nobody, asked.target) if asked.target else nobody
+    name, recipe = find_recipe(asked.recipe, nobody, asked.size or "small", None)
+    recipe = change(recipe)
+    _check_target(recipe, name, asked.target, None)
+    check_at_once(recipe, None)
+    check_private(apart(recipe))
+    if not isinstance(recipe.objective, AtOnce):
+        check_plan(wish, apart(recipe), Ledger((), wish.chance(n), n))
 
 
 def _shown(recipe: str, dataset: Dataset, wish: Wish | None) -> Dataset:

@@ -30,10 +30,6 @@ def describe(source: str, out: str) -> dict[str, Any]:
         UsageError: If there is no such example.
     """
     path, warnings = pathlib.Path(out), ()
-    if path.exists():
-        raise InputError(
-            f"{path} is there already, and may have been edited; name another file with --out, or remove it"
-        )
     if source.startswith(EXAMPLE):
         modality, n = _example(source)
         schema = modality.schema
@@ -42,6 +38,10 @@ def describe(source: str, out: str) -> dict[str, Any]:
             found = table_cells(pathlib.Path(source))
             schema, n = detect(found), len(found.values)
             warnings = rare(schema, found)
+    if path.exists():
+        raise InputError(
+            f"{path} is there already, and may have been edited; name another file with --out, or remove it"
+        )
     write_schema(schema, path)
     names = {cls: kind for kind, cls in KINDS.items()}
     return {

@@ -113,6 +113,7 @@ def _findings(
         settings=recipe,
         curve=None if at_once else read_metrics(run.metrics),
         pictures=[("Told against true", _picture(target, told, real.wanted(target)))],
+        seen="Answers",
         next_steps=[
             *rewarding(run, target),
             (measured, "measure again"),

@@ -1,18 +1,23 @@
 """From a model of a table to rows: new ones, those that hold what is given, or those that had gaps."""
 
 import pathlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
 from feller.data.find import table_cells
 from feller.data.found import about
 from feller.data.modality import Dataset
+from feller.data.table.categorical import Categorical
+from feller.data.table.coding import is_blank
 from feller.data.table.modality import Table
+from feller.data.table.schema import Schema
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.generation import Known
 from feller.journeys.tell import Tell
 from feller.model import Model
 from feller.paths import AnyOrder, Graphical
+from feller.record import nearest
 from feller.sampling import Sampling
 
 CELLS = (".csv", ".tsv", ".parquet")
@@ -50,6 +55,8 @@ def sample_rows(
     modality = cast(Table, model.description.modality)
     if complete is None:
         known = Known(*modality.states_known(*modality.asked_rows(given, n))) if given else None
+        for warning in outside(modality.schema, {name: [text] for name, text in given.items()}):
+            tell.say(warning)
         drawn = _drawn(model, n, known, sampling, draws, tell)
         if given and place.suffix in CELLS:
             modality.write_cells(modality.with_given(drawn.values, given), place)
@@ -61,6 +68,8 @@ def sample_rows(
     partial = table_cells(pathlib.Path(complete))
     with about(complete):
         codes, kept = modality.known(partial)
+    for warning in outside(modality.schema, {name: partial.column(name) for name in partial.columns}):
+        tell.say(warning)
     ways = 0 if _knows_any_order(model) else WAYS
     if ways:
         tell.say(
@@ -71,6 +80,23 @@ def sample_rows(
     drawn = _drawn(model, len(codes), known, sampling, draws, tell)
     modality.write_cells(modality.completed(partial, drawn.values), place)
     return drawn, place
+
+
+def outside(schema: Schema, cells: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Say which given cells no row that is learned has, and for what they count, column by column."""
+    for column in schema.modelled:
+        there = [cell for cell in cells.get(column.name, ()) if not is_blank(column, cell)]
+        if isinstance(column, Categorical) and column.other is not None:
+            known, counts = {*column.own_names, *column.words_for_missing}, f"{column.other!r}"
+            strange = [cell for cell in there if cell and cell not in known]
+        else:
+            counts = "the nearest that is allowed"
+            strange = [cell for cell in there if column.code(cell) is None]
+        if strange:
+            more = f" and {len(strange) - 1} more" if len(strange) > 1 else ""
+            hint = nearest(strange[0], list(column.own_names)) if isinstance(column, Categorical) else column.told
+            said = f"{column.name} {strange[0][:40]!r}{more}: not in the schema"
+            yield f"{said}, so the rest of the row goes with {counts}; {hint}"
 
 
 def _knows_any_order(model: Model) -> bool:

@@ -61,5 +61,9 @@ WHY_MISSING = {
     "blind": "the run is not private, and has no such bound",
     "spread": "no row was watched in training",
     "candidates_blind": "no rows were planted",
+    "passages_held_out": "no texts are held out",
+    **dict.fromkeys(
+        ("inversion_bound", "inversion_step_bound", "inversion_unbiased_bound"), "no rows were read from gradients"
+    ),
 }
 """Why a number of an audit is not there."""

@@ -18,6 +18,9 @@ TABLE = ("tv2_test", "tv2", "tv1_test", "tv1")
 SAME = 1.05
 """Up to this multiple of the floor, samples count as close as real data."""
 
+STRAY = 1.5
+"""Beyond this multiple, or share, of the differences within real classes, samples are no such data."""
+
 
 def verdict(numbers: Numbers) -> str:
     """Say how good the samples are, by the first number there is, and before that what tuning did."""
@@ -78,7 +81,8 @@ def _of_samples(numbers: Numbers) -> str:
     share = MEASURES["accuracy"].text
     if is_number(accuracy):
         of_real = f"; of real data, {share(judged)} are read right" if is_number(judged) else ""
-        return f"{share(accuracy)} of the samples are read as the class that was asked for{of_real}."
+        asked = f"{share(accuracy)} of the samples are read as the class that was asked for{of_real}."
+        return f"{asked}{_of_variety(numbers)}"
     for name, (what, are, whose) in SHARES.items():
         value, floor = numbers.get(name), numbers.get(MEASURES[name].floor)
         if is_number(value):
@@ -97,6 +101,14 @@ def _of_samples(numbers: Numbers) -> str:
     if any(isinstance(value, float) for value in values) and not any(map(is_number, values)):
         return "The samples could not be measured: the numbers are not finite."
     return "How good the samples are was not measured."
+
+
+def _of_variety(numbers: Numbers) -> str:
+    """Say so where samples of a class differ far more, or less, than real ones: a judge may take noise for a class."""
+    ratio = numbers.get("distance_ratio")
+    if not is_number(ratio) or 1 / STRAY <= ratio <= STRAY:
+        return ""
+    return f" But samples of a class differ from each other {number(ratio)} times as much as real data."
 
 
 def _distance(kind: Measure, value: Number, numbers: Numbers) -> str:

@@ -1,5 +1,6 @@
 """What a paper says, what we saw, and whether the two agree."""
 
+import itertools
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ def untestable(claim: str, paper: str, why: str) -> Claim:
 def tested(
     tests: Iterable[Callable[[T], Iterable[Claim]]], setting: T, only: str, beyond: Iterable[Claim]
 ) -> Iterator[Claim]:
-    """Yield the claims of one test after the other.
+    """Return the claims of one test after the other, each as it is tested; what is asked for is checked at once.
 
     Args:
         tests: (setting) -> claims.
@@ -77,9 +78,7 @@ def tested(
     """
     names = {f"{test.__module__.rpartition('.')[2]}.{test.__name__}": test for test in tests}
     chosen = {name: test for name, test in names.items() if only in name}
+    last = () if only else beyond
     if not chosen:
         raise UsageError(f"no test is called {only!r}: {nearest(only, list(names))}")
-    for test in chosen.values():
-        yield from test(setting)
-    if not only:
-        yield from beyond
+    return itertools.chain(itertools.chain.from_iterable(test(setting) for test in chosen.values()), last)

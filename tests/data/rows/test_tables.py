@@ -56,7 +56,7 @@ def test_labels_are_sorted_as_numbers_where_they_are(tmp_path: pathlib.Path, nam
         ("", "the file is empty"),
         ("\n\n", "the file is empty"),
         ("x,y\n", "there are none"),
-        ("x,y\n1,2\n3\n", "row 3 has 1 cells, expected 2"),
+        ("x,y\n1,2\n3\n", "row 3 has 1 cell, expected 2"),
         ("x,y\n1,2\n\n3,4,5\n", "row 4 has 3 cells, expected 2"),
         ("x,y\n1,2\n3,nan\n", r"row 3, column 2 \(y\) holds nan"),
         ("1,2\n-inf,3\n", "row 2, column 1 holds -inf"),

@@ -114,7 +114,7 @@ def test_angles_beyond_a_turn_are_brought_into_the_range(tmp_path: pathlib.Path)
         ("phi,psi\n,\n,\n", "every row misses one of phi, psi"),
         ("phi,psi\n,1\n1,\n1,2\n,5\n,6\n2,5\n", "too many rows miss phi; fill these cells"),
         ("x,phi,psi\nw,1,2\nw,3,inf\n", r"row 3, column 3 \(psi\) holds inf"),
-        ("phi,psi\n1\n", "row 2 has 1 cells, expected 2"),
+        ("phi,psi\n1\n", "row 2 has 1 cell, expected 2"),
     ],
 )
 def test_refused_in_one_line(tmp_path: pathlib.Path, text: str, said: str) -> None:

@@ -68,7 +68,7 @@ def test_a_schema_makes_any_table_one(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("age,job\n1,a\n2\n", "row 3 has 1 cells, expected 2"),
+        ("age,job\n1,a\n2\n", "row 3 has 1 cell, expected 2"),
         ("age,job\n1,a\n2,b,c\n", "row 3 has 3 cells, expected 2"),
         ("job,job\na,a\n", "two columns are called 'job'"),
         ("job,\na,a\n", "column 2 has no name"),

@@ -222,7 +222,7 @@ def test_a_model_says_how_files_are_read(tmp_path: pathlib.Path) -> None:
         ("a.jsonl", b'{"text": null, "id": "a1"}\n', "line 1: expected a string in the field 'text', got None"),
         ("a.jsonl", b"3\n", "line 1: expected a JSON object with text, got '3'"),
         ("a.jsonl", b'"a\\ud800"\n', "line 1: expected text, got '.ud800'"),
-        ("a.csv", b"text,label\na,x\nb\n", "row 3 has 1 cells, expected 2"),
+        ("a.csv", b"text,label\na,x\nb\n", "row 3 has 1 cell, expected 2"),
         ("a.csv", b"text\na, b\n", "row 2 has 2 cells, expected 1 as in the first; put texts with commas in quotes"),
         ("a.csv", b'text\n"a\n', "is no table of text"),
         ("a.csv", b"text,label\na,x\nb,\n", "line 3 has no label"),

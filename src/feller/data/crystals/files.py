@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Iterator
 
 from feller.data.crystals.cif import blocks
+from feller.data.delimited import cells_of
 from feller.data.labels import LABEL_NAMES, TEXT_NAME
 from feller.data.numbers import all_numbers, number
 from feller.data.plain_text import beginning_of, files_in, read_letters, read_unicode, rows_of
@@ -88,7 +89,9 @@ def _in_table(path: pathlib.Path) -> Iterator[Piece]:
     for i, (line, cells) in enumerate(rows, 2):
         where = f"row {i} (the header is row 1; ends in line {line})"
         if len(cells) != len(names):
-            raise InputError(f"{path}: {where} has {len(cells)} cells, expected {len(names)} as in the first; mend it")
+            raise InputError(
+                f"{path}: {where} has {cells_of(len(cells))}, expected {len(names)} as in the first; mend it"
+            )
         found = blocks(cells[column])
         if len(found) > 1:
             raise InputError(f"{path}: {where} holds {len(found)} crystals, expected one; give each a row")

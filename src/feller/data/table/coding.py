@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from feller.data.found import FoundTable
+from feller.data.table.categorical import Categorical
 from feller.data.table.column import Modelled
 from feller.data.table.rules import broken, mended
 from feller.data.table.schema import Schema
@@ -187,6 +188,8 @@ def is_blank(column: Modelled, cell: str) -> bool:
     """Tell whether a cell asks to be filled."""
     if cell not in BLANKS or cell in column.words_for_missing:
         return False
+    if isinstance(column, Categorical):  # "other" has a code for any word, also for those that ask
+        return not cell or cell not in column.own_names
     return not cell or column.own_code(cell) is None
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from feller.data.delimited import cells_of
 from feller.data.found import FoundTexts, about
 from feller.data.labels import LABEL_NAMES, TEXT_NAME, classify
 from feller.data.plain_text import read_unicode, rows_of
@@ -90,7 +91,7 @@ def find_column(path: pathlib.Path) -> FoundTexts:
     for line, cells in rows:
         if len(cells) != len(names):
             raise InputError(
-                f"{path}: row {line} has {len(cells)} cells, expected {len(names)} as in the first; put texts with"
+                f"{path}: row {line} has {cells_of(len(cells))}, expected {len(names)} as in the first; put texts with"
                 " commas in quotes"
             )
     body = rows[1:]
