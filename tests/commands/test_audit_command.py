@@ -64,6 +64,7 @@ def test_a_plan_that_promises_nothing_is_said_in_words(capsys) -> None:
     ("words", "said"),
     [
         (("--noise", 0, "--rate", 0.1, "--steps", 5), "without noise everything is told"),
+        (("--noise", 1e-200, "--rate", 0.1, "--steps", 5), "as good as none"),
         (("--noise", 1, "--rate", 1.5, "--steps", 5), "above 0 and at most 1, got 1.5"),
         (("--noise", 1, "--rate", 0.1, "--steps", 0), "--steps must be at least 1"),
         (("--noise", 1, "--rate", 0.1), "the calculator takes --noise, --rate and --steps"),

@@ -86,6 +86,7 @@ def test_each_key_number_stands_beside_its_floor() -> None:
     assert widths == ["width:100.0%", "width:63.2%"]
     assert "Grey is what real data reach" in changed().text
     assert "Grey is" not in changed(numbers={"fd_cnn": 1.9, "fd_cnn_floor": None}).text
+    assert "Grey is what stands beside it: guessing" in changed(numbers={"loss_auc": 0.5}).text
     assert "Judge: 1,437 pictures of digits." in changed().text
 
 

@@ -52,6 +52,8 @@ class Audit:
         given = [name for name in PLAN if getattr(self, name) is not None]
         if given:
             raise UsageError(f"--{given[0]} belongs to `feller audit {CALCULATOR}`; a run has a ledger of its own")
+        if self.show < 0:
+            raise UsageError(f"--show takes a number of rows, 0 or more, got {self.show}")
         from feller.commands.folder import find
         from feller.commands.terminal import show, speaker
         from feller.journeys.auditing.audit import audit

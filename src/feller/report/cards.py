@@ -8,6 +8,7 @@ from feller.report.measures import Measure, Numbers, audits, joins, leading, mea
 from feller.report.wording import MISSING, Number, capital, is_number, sentence
 
 GREY = "Grey is what real data reach when they are measured in the same way, which is as good as one can hope for."
+AUDITED = "Grey is what stands beside it: guessing, an answer without the model, or the bound."
 CONSTANT = "Grey is what one answer for all examples reaches."
 
 
@@ -20,10 +21,17 @@ def key_numbers(numbers: Numbers, explanations: Mapping[str, str], missing: Mapp
     cards = [_card(name, numbers, explanations, missing) for name in names]
     compared = any(part.get("class") == "bars" for card in cards for part in card)
     judge = numbers.get("judge")
-    words = [CONSTANT if tells(numbers) else GREY] if compared else []
+    words = [_grey(numbers)] if compared else []
     words += [f"Judge: {judge.removesuffix('.')}."] if isinstance(judge, str) else []
     note = element("p", {"class": "soft"}, " ".join(words)) if words else None
     return section(heading, note, element("dl", {"class": "numbers"}, *cards))
+
+
+def _grey(numbers: Numbers) -> str:
+    """Say what the second bar is."""
+    if tells(numbers):
+        return CONSTANT
+    return AUDITED if audits(numbers) else GREY
 
 
 def _judged(numbers: Numbers) -> str:

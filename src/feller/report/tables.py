@@ -41,7 +41,7 @@ def all_numbers(numbers: Numbers, explanations: Mapping[str, str], missing: Mapp
     heads = [element("th", {"scope": "col", "class": kind}, title) for title, kind in titles]
     table = element("table", {"class": "meanings"}, element("thead", None, element("tr", None, *heads)))
     table.append(element("tbody", None, *rows))
-    return details("All numbers, as in report.json", table)
+    return details("All numbers, by their names in --json", table)
 
 
 def settings(values: Mapping[str, Any]) -> Element:

@@ -35,8 +35,8 @@ EXPLAIN = {
             ),
             (
                 f"{way}_epsilon",
-                f"Epsilon that is proven by telling members {how}, at 95 %: a private model must not be"
-                " below it; 0 proves nothing.",
+                f"Epsilon that is proven by telling members {how}, at 95 %: the epsilon that a private"
+                " model states must not be below it; 0 proves nothing.",
             ),
         )
     },

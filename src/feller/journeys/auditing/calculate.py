@@ -13,6 +13,8 @@ PRIORS = (1 / 256, 0.02, 0.1, 0.5)
 """Chances to guess right without a model, for which the chance with it is told."""
 BLIND = 1 / 12
 """Mean squared error of answering the middle, for numbers spread evenly from 0 to 1."""
+LEAST = 1e-3
+"""Noise of a plan, in clip norms, below which counting it says nothing."""
 EXPLAIN = {
     "epsilon": "By a factor of e^epsilon, at most, one row changes how likely anything is that is told.",
     "epsilon_rdp": "The same by Rényi divergences, an older and looser count.",
@@ -23,6 +25,11 @@ EXPLAIN = {
     "blind": "Mean squared error of answering one half, for numbers that lie evenly from 0 to 1.",
     "guess_0.1": "Chance, at most, to guess a value right of which one in ten is right without the model, for whoever"
     " knows all else about the row.",
+    **{
+        f"guess_{kappa:.3g}": f"The same for a value that is guessed right with a chance of {kappa:.3g} without it."
+        for kappa in PRIORS
+        if kappa != 0.1
+    },
 }
 """What the numbers mean, for people."""
 
@@ -41,6 +48,8 @@ def plan(noise: float | None, rate: float | None, steps: int | None) -> Subsampl
         raise UsageError(
             f"--noise must be above 0, got {noise:g}: without noise everything is told, and nothing bounds it"
         )
+    if noise < LEAST:
+        raise UsageError(f"--noise {noise:g} is as good as none; plan with {LEAST:g} or more")
     if not 0 < rate <= 1:
         raise UsageError(f"--rate is the chance of a row to be in a step, above 0 and at most 1, got {rate:g}")
     if steps < 1:
@@ -78,7 +87,8 @@ def words(found: dict[str, Any]) -> list[str]:
         error = "reconstructing a row is no better than a blind guess, for whoever guesses without bias"
     else:
         error = (
-            f"numbers from 0 to 1 could be reconstructed to within about {found['mse_bound'] ** 0.5:.2g}, not nearer"
+            f"numbers from 0 to 1 could be reconstructed to within about {found['mse_bound'] ** 0.5:.2g}, not nearer,"
+            " by whoever answers without bias"
         )
     guess = f"guess_{PRIORS[2]:.3g}"
     return [

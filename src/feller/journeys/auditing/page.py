@@ -10,11 +10,12 @@ import torch
 
 from feller import __version__
 from feller.data.modality import Modality
-from feller.evaluate.attacks.explained import EXPLAIN, PLANTED, WAYS
+from feller.evaluate.attacks.explained import EXPLAIN, WAYS
 from feller.journeys.asked import Asked
 from feller.journeys.auditing import calculate, noise_held, rebuilt
 from feller.journeys.auditing.attacked import Attacked
-from feller.journeys.auditing.inverted_words import ALARM, Inverted
+from feller.journeys.auditing.found_words import said
+from feller.journeys.auditing.inverted_words import Inverted
 from feller.journeys.auditing.retrained import candidates, flags
 from feller.journeys.auditing.told_rows import ToldRows
 from feller.journeys.private import promise
@@ -32,8 +33,7 @@ WITHOUT = (
 )
 SEEN = "What somebody could guess"
 EXPOSED = "Of the rows that were watched, the most exposed above and the least exposed below: least error without bias"
-SUSPECT = 0.55
-"""Area under ROC from which members are told apart."""
+SEEDED = "The noise was drawn from a seed that is written down: NOTHING is protected from who knows it. Beside that: "
 
 
 def findings(
@@ -62,7 +62,7 @@ def findings(
         title=f"{asked.data}, fitted with the recipe {asked.recipe}: what could be learned about single rows",
         command=shlex.join(["feller", "audit", str(run.path), *flags(numbers)]),
         made=datetime.datetime.now(datetime.UTC).date().isoformat(),
-        said=said(ledger, numbers),
+        said=f"{SEEDED if _seeded(asked) else ''}{said(ledger, numbers)}",
         judged=" ".join(sentence(line) for line in words),
         numbers=numbers,
         explanations={**EXPLAIN, **promise.EXPLAIN, **calculate.EXPLAIN, **rebuilt.EXPLAIN, **noise_held.EXPLAIN},
@@ -85,26 +85,8 @@ def findings(
     )
 
 
-def said(ledger: Ledger | None, numbers: Mapping[str, Any]) -> str:
-    """Say in one sentence what the audit came to."""
-    worst = max((numbers.get(f"{way}_auc") or 0.5 for way in WAYS if way not in PLANTED), default=0.5)
-    proven = max((numbers.get(f"{way}_epsilon") or 0.0 for way in WAYS), default=0.0)
-    tried = f"the best attack tells members from others with an area under ROC of {worst:.3f}"
-    if ledger is None:
-        return f"Trained without privacy; {tried}{'' if worst > SUSPECT else ', little better than guessing'}."
-    epsilon = numbers["epsilon"]
-    if numbers.get("noise_held", 1.0) < numbers.get("noise_held_least", 0.0):
-        return f"ALARM: the weights hold {numbers['noise_held']:.3g} of the noise that the ledger counts."
-    if numbers.get("rebuilt_below"):
-        return f"ALARM: an attack rebuilds {numbers['rebuilt_below']} rows nearer than the bound that applies to it."
-    if numbers.get("inversion_below"):
-        return ALARM
-    if proven > epsilon:
-        return f"ALARM: attacks prove epsilon {proven:.3g}, above the {epsilon:.3g} that the ledger states."
-    if (numbers.get("candidates_least") or 0.0) > (numbers.get("candidates_bound") or 1.0):
-        named, most = numbers["candidates_right"], numbers["candidates_bound"]
-        return f"ALARM: an attacker names {named:.3g} of the candidates, and the ledger allows {most:.3g}."
-    return f"Epsilon {epsilon:.3g} at delta {ledger.delta:.3g} holds against all that was tried; {tried}."
+def _seeded(asked: Asked) -> bool:
+    return asked.private is not None and asked.private.unsafe_seed is not None
 
 
 def _attacks(numbers: Mapping[str, Any]) -> Grid:
@@ -147,7 +129,8 @@ def _exposed(rows: Sequence[tuple[int, float, float]]) -> Grid:
         "The most exposed rows",
         "Of the rows of which account was kept, those of which most was told: least mean squared error of an"
         " attacker who knows all other rows and answers without bias. Above 1 in the last column, answering the mean is"
-        " better. Rows are numbered as they were learned from, from 0.",
+        " better, so that such an attacker learns nothing of use. Rows are numbered as they were learned from, from 0:"
+        " these are no lines of the file where some of its rows were kept back.",
         ("row", "least error", "over that of answering the mean"),
         rows,
     )

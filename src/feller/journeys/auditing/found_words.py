@@ -1,0 +1,71 @@
+"""What an audit came to, in the one sentence that is quoted."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from feller.evaluate.attacks.explained import PLANTED, WAYS
+from feller.journeys.auditing.inverted_words import ALARM
+from feller.privacy.ledger import Ledger
+
+SUSPECT = 0.55
+"""Area under ROC from which members are told apart."""
+WEAK = 0.9
+"""Chance to guess right what is guessed once in ten without the model, beyond which next to nothing is bounded."""
+MORE = 0.01
+"""Share of copies beyond that of unseen data which is told first."""
+
+
+def said(ledger: Ledger | None, numbers: Mapping[str, Any]) -> str:
+    """Say in one sentence what the audit came to."""
+    if ledger is None:
+        return _without(numbers)
+    epsilon, proven = numbers["epsilon"], max((numbers.get(f"{way}_epsilon") or 0.0 for way in WAYS), default=0.0)
+    if numbers.get("noise_held", 1.0) < numbers.get("noise_held_least", 0.0):
+        return f"ALARM: the weights hold {numbers['noise_held']:.3g} of the noise that the ledger counts."
+    if numbers.get("rebuilt_below"):
+        return f"ALARM: an attack rebuilds {numbers['rebuilt_below']} rows nearer than the bound that applies to it."
+    if numbers.get("inversion_below"):
+        return ALARM
+    if proven > epsilon:
+        return f"ALARM: attacks prove epsilon {proven:.3g}, above the {epsilon:.3g} that the ledger states."
+    if (numbers.get("candidates_least") or 0.0) > (numbers.get("candidates_bound") or 1.0):
+        named, most = numbers["candidates_right"], numbers["candidates_bound"]
+        return f"ALARM: an attacker names {named:.3g} of the candidates, and the ledger allows {most:.3g}."
+    guess = numbers.get("guess_0.1") or 0.0
+    if guess > WEAK:
+        return (
+            f"Epsilon {epsilon:.3g} at delta {ledger.delta:.3g} bounds next to nothing: a value that is guessed right"
+            f" once in ten without the model may be guessed right in {guess:.3g} with it; {_tried(numbers)}."
+        )
+    return f"Epsilon {epsilon:.3g} at delta {ledger.delta:.3g} holds against all that was tried; {_tried(numbers)}."
+
+
+def _without(numbers: Mapping[str, Any]) -> str:
+    """Say the worst that was found of a model that was trained without privacy."""
+    error, spread = numbers.get("rebuilt_error"), numbers.get("spread")
+    if error is not None and spread is not None and error < spread:
+        return (
+            "Trained without privacy, and rows can be read from it: who knows all others rebuilds the row in the"
+            f" middle with a mean squared error of {error:.3g}, where answering the mean errs by {spread:.3g}."
+        )
+    for name, what in (("copies", "samples are training examples"), ("passages", "texts hold a training passage")):
+        share, others = numbers.get(name), numbers.get(f"{name}_held_out") or 0.0
+        if share is not None and share > others + MORE:
+            return (
+                f"Trained without privacy, and it copies: {share:.1%} of the {what}, {others:.1%} of unseen data;"
+                f" {_tried(numbers)}."
+            ).replace("%", " %")
+    if _worst(numbers) > SUSPECT:
+        return f"Trained without privacy, and members are told from others: {_tried(numbers)}."
+    return (
+        f"Trained without privacy, so that nothing bounds what it tells of single rows; {_tried(numbers)}, little"
+        " better than guessing, which proves nothing."
+    )
+
+
+def _tried(numbers: Mapping[str, Any]) -> str:
+    return f"the best attack tells members from others with an area under ROC of {_worst(numbers):.3f}"
+
+
+def _worst(numbers: Mapping[str, Any]) -> float:
+    return max((numbers.get(f"{way}_auc") or 0.5 for way in WAYS if way not in PLANTED), default=0.5)

@@ -1,0 +1,31 @@
+"""The sentence that is quoted says the worst that was found, first."""
+
+from feller.journeys.auditing.found_words import said
+from feller.privacy.expense import Subsampled
+from feller.privacy.ledger import Ledger
+
+LEDGER = Ledger((Subsampled("training", 1.0, 0.1, 10),), 1e-5, 100)
+
+
+def test_rows_that_are_read_off_are_no_guessing() -> None:
+    words = said(None, {"rebuilt_error": 5e-24, "spread": 0.0435, "loss_auc": 0.4975})
+    assert "rows can be read from it" in words
+    assert "little better" not in words
+    assert "little better" in said(None, {"rebuilt_error": 0.05, "spread": 0.0435, "loss_auc": 0.4975})
+
+
+def test_copies_beyond_those_of_unseen_data_are_told() -> None:
+    assert "it copies: 30.0 % of the samples" in said(None, {"copies": 0.3, "copies_held_out": 0.1, "loss_auc": 0.51})
+    assert "it copies" not in said(None, {"copies": 0.1, "copies_held_out": 0.1, "loss_auc": 0.51})
+    assert "it copies: 12.0 % of the texts" in said(None, {"passages": 0.12, "passages_held_out": 0.0})
+
+
+def test_without_privacy_nothing_is_proved() -> None:
+    assert "proves nothing" in said(None, {"loss_auc": 0.5})
+    assert "members are told from others" in said(None, {"loss_auc": 0.7})
+
+
+def test_a_guarantee_that_allows_nearly_all_is_no_pass() -> None:
+    assert "bounds next to nothing" in said(LEDGER, {"epsilon": 30.0, "guess_0.1": 0.999})
+    assert "holds against all" in said(LEDGER, {"epsilon": 1.0, "guess_0.1": 0.155})
+    assert said(LEDGER, {"epsilon": 30.0, "guess_0.1": 0.999, "loss_epsilon": 31.0}).startswith("ALARM")
