@@ -128,3 +128,24 @@ def test_private_steps_of_a_regressor_are_still_refused(
 def test_it_is_not_gone_on_with(place: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", "--resume", "--out", str(place / "digits")]) == 2
     assert "once is enough" in capsys.readouterr().err
+
+
+def test_rows_may_have_moved(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same rows at another place are known by their fingerprint, target and all; others are refused."""
+    monkeypatch.chdir(tmp_path)
+    columns = {
+        "job": {"kind": "categorical", "values": ["clerk", "nurse"]},
+        "pay": {"kind": "categorical", "values": ["low", "high"]},
+    }
+    pathlib.Path("schema.json").write_text(json.dumps({"columns": columns}))
+    rows = [f"{('clerk', 'nurse')[i % 2]},{('low', 'high')[i % 3 % 2]}" for i in range(400)]
+    for name, some in (("a", rows), ("b", rows), ("c", [*rows[:-1], "clerk,high"])):
+        pathlib.Path(f"{name}.csv").write_text("job,pay\n" + "\n".join(some) + "\n")
+    words = ("fit", "a.csv", "--schema", "schema.json", "--recipe", "logistic-private", "--target", "pay")
+    assert main([*words, "--epsilon", "3", "--out", "r"]) == 0
+    assert main(["audit", "r", "--data", "b.csv", "--show", "2", "--json"]) == 0
+    assert numbers(capsys)["noise_held"] > 0
+    assert main(["audit", "r", "--data", "c.csv"]) == 1
+    assert "is not what this run learned from" in capsys.readouterr().err

@@ -130,12 +130,8 @@ def parts(asked: Asked, data: Dataset) -> tuple[Dataset, Dataset]:
     return split(data, asked.held_out, Draws(asked.seed), alike=asked.private is None)
 
 
-def read_again(asked: Asked, modality: Modality | None) -> Dataset:
-    """Read a run's data once more, as the fit did: one that started from an older run took that run's modality.
-
-    Raises:
-        InputError: If they are gone, or are others by now.
-    """
+def read_as(asked: Asked, modality: Modality | None) -> Dataset:
+    """Read data as a fit did: one that started from an older run took that run's modality."""
     like = modality if asked.start_from or isinstance(modality, Table | Mixed) else None
     data = read(
         asked.data,
@@ -147,7 +143,16 @@ def read_again(asked: Asked, modality: Modality | None) -> Dataset:
     )
     if asked.salt:
         data = with_white(data, asked.data, like)
-    data = aimed(data, asked.target) if asked.target else data
+    return aimed(data, asked.target) if asked.target else data
+
+
+def read_again(asked: Asked, modality: Modality | None) -> Dataset:
+    """Read a run's data once more, as the fit did.
+
+    Raises:
+        InputError: If they are gone, or are others by now.
+    """
+    data = read_as(asked, modality)
     if not same_data(asked, data):
         key = f", or the key in {key_path()} is another" if asked.private is not None else ""
         raise InputError(

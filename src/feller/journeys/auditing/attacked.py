@@ -15,9 +15,9 @@ from feller.evaluate.attacks.copying import copied
 from feller.evaluate.attacks.membership import by_density, losses
 from feller.evaluate.attacks.scores import told
 from feller.evaluate.comparison import LEAST, pick
+from feller.journeys.auditing.opened import Opened
 from feller.journeys.tell import Tell
 from feller.model import Model
-from feller.objective import Objective
 from feller.paths import AnyOrder, Graphical
 from feller.privacy.expense import Expense
 from feller.privacy.rero import guess_right, rero
@@ -38,28 +38,15 @@ class Attacked:
     """What was not tried, and why."""
 
 
-def attack(
-    model: Model,
-    objective: Objective | None,
-    train: Dataset,
-    held_out: Dataset,
-    expenses: tuple[Expense, ...],
-    delta: float,
-    draws: Draws,
-    tell: Tell,
-) -> Attacked:
+def attack(it: Opened, draws: Draws, tell: Tell) -> Attacked:
     """Try what needs nothing but the model, its samples, and the data.
 
     Args:
-        model: That is attacked.
-        objective: What it was trained by; None where that needs a teacher that is not here.
-        train: What it learned from.
-        held_out: Others of the same law.
-        expenses: What was spent, for the bounds of guesses.
-        delta: Of the guarantee, for what attacks prove.
+        it: What is attacked.
         draws: Source of all randomness.
         tell: Hears how it goes.
     """
+    model, train, held_out, expenses = it.model, it.train, it.held_out, it.expenses
     notes, numbers = [], dict[str, float | None]()
     tell.task("sampling")
     samples = model.sample(min(SAMPLES, max(len(train), 2)), draws=draws.named("samples"), tell=tell.progress)
@@ -75,10 +62,10 @@ def attack(
         notes.append(f"{len(held_out):,} examples are held out, fewer than {LEAST}: nobody can be told from others")
         return Attacked(numbers, notes=tuple(notes))
     members, others = (pick(data, MOST, draws.named(name)) for data, name in ((train, "members"), (held_out, "others")))
-    numbers |= _losses(model, objective, members, others, delta, draws, tell, notes)
+    numbers |= _losses(it, members, others, draws, tell, notes)
     if not isinstance(seen.modality, Table):
         return Attacked(numbers, notes=tuple(notes))
-    numbers |= _density(made, members, unseen, delta, draws.named("density"))
+    numbers |= _density(made, members, unseen, it.delta, draws.named("density"))
     if not isinstance(model.description.path, AnyOrder | Graphical):
         notes.append("cells are not guessed, but bounded: this model tells no chances of single rows")
         return Attacked(numbers, bounded_cells(seen, expenses), tuple(notes))
@@ -88,48 +75,31 @@ def attack(
     return Attacked(numbers, guesses, tuple(notes))
 
 
-def attack_told(
-    model: Model,
-    objective: Objective | None,
-    train: Dataset,
-    held_out: Dataset,
-    expenses: tuple[Expense, ...],
-    delta: float,
-    draws: Draws,
-    tell: Tell,
-) -> Attacked:
+def attack_told(it: Opened, draws: Draws, tell: Tell) -> Attacked:
     """Try what can be tried of a model that tells of data and draws none: its losses; as `attack`."""
-    notes, cells = (
-        ["this model tells of data and draws none, so that nothing is copied"],
-        bounded_cells(train, expenses),
-    )
+    train, held_out, cells = it.train, it.held_out, bounded_cells(it.train, it.expenses)
+    notes = ["this model tells of data and draws none, so that nothing is copied"]
     if len(held_out) < LEAST:
         notes.append(f"{len(held_out):,} examples are held out, fewer than {LEAST}: nobody can be told from others")
         return Attacked({}, cells, tuple(notes))
     members, others = (pick(data, MOST, draws.named(name)) for data, name in ((train, "members"), (held_out, "others")))
-    return Attacked(_losses(model, objective, members, others, delta, draws, tell, notes), cells, tuple(notes))
+    return Attacked(_losses(it, members, others, draws, tell, notes), cells, tuple(notes))
 
 
 def _losses(
-    model: Model,
-    objective: Objective | None,
-    members: Dataset,
-    others: Dataset,
-    delta: float,
-    draws: Draws,
-    tell: Tell,
-    notes: list[str],
+    it: Opened, members: Dataset, others: Dataset, draws: Draws, tell: Tell, notes: list[str]
 ) -> dict[str, float | None]:
     """Tell members by losses; notes hear where that is not possible."""
+    objective = it.objective
     if objective is None:
         notes.append(
             "the loss of this model needs the older model that it learned from, and is not used to tell members"
         )
         return {}
     tell.task("telling members by losses")
-    seen, unseen = (losses(model.network, objective, data, draws.named("loss")) for data in (members, others))
+    seen, unseen = (losses(it.model.network, objective, data, draws.named("loss")) for data in (members, others))
     tell.done()
-    return told(-seen, -unseen, delta).under("loss")
+    return told(-seen, -unseen, it.delta).under("loss")
 
 
 def _copying(made: Dataset, seen: Dataset, unseen: Dataset, draws: Draws, apart: Apart) -> dict[str, float | None]:

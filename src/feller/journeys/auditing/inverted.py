@@ -5,17 +5,15 @@ from torch import nn
 
 from feller.data.modality import Dataset
 from feller.draws import Draws
-from feller.journeys.asked import asked_of
 from feller.journeys.auditing.gradient_attack import FEWEST, ROUNDS, Attack
 from feller.journeys.auditing.inverted_words import Inverted, told
+from feller.journeys.auditing.opened import Opened
 from feller.journeys.private.exposed import NUMBERS, numbers_of
 from feller.journeys.private.guarantee import Guarantee
 from feller.journeys.tell import Tell
 from feller.model import load_model
-from feller.objective import Objective
 from feller.privacy.kinks import kinks
 from feller.privacy.weights import trained
-from feller.run import Run
 from feller.spaces import Euclidean, Product, Space
 from feller.train.checkpoint import read_counters
 from feller.train.engine import engine
@@ -28,17 +26,15 @@ LARGEST = 2**23
 """Weights of a network beyond which none is tried."""
 
 
-def invert(run: Run, objective: Objective | None, train: Dataset, draws: Draws, tell: Tell) -> Inverted:
+def invert(it: Opened, draws: Draws, tell: Tell) -> Inverted:
     """Attack rows with what private steps at the run's last weights would tell of them.
 
     Args:
-        run: A private run.
-        objective: What it was trained by; None where that needs a teacher that is not here.
-        train: What it learned from.
+        it: A private run.
         draws: Source of all randomness.
         tell: Hears how it goes.
     """
-    planned = asked_of(run).private
+    run, objective, train, planned = it.run, it.objective, it.train, it.asked.private
     if not isinstance(planned, Guarantee):
         return Inverted({})
     network = load_model(run, file=run.weights).network.to(engine().device)

@@ -9,23 +9,21 @@ from typing import Any
 import torch
 
 from feller import __version__
-from feller.data.modality import Modality
 from feller.evaluate.attacks.explained import EXPLAIN, WAYS
 from feller.journeys.asked import Asked
 from feller.journeys.auditing import calculate, noise_held, rebuilt
 from feller.journeys.auditing.attacked import Attacked
 from feller.journeys.auditing.found_words import said
 from feller.journeys.auditing.inverted_words import Inverted
+from feller.journeys.auditing.opened import Opened
 from feller.journeys.auditing.retrained import candidates, flags
 from feller.journeys.auditing.told_rows import ToldRows
 from feller.journeys.private import promise
-from feller.privacy.ledger import Ledger
 from feller.report.exposure import bounds_picture, guesses_picture
 from feller.report.grid import Grid
 from feller.report.page import Findings
 from feller.report.pictures import Picture
 from feller.report.wording import sentence
-from feller.run import Run
 
 WITHOUT = (
     "This model was trained WITHOUT privacy: nothing bounds what it tells of single rows. What follows was measured,"
@@ -37,10 +35,7 @@ SEEDED = "The noise was drawn from a seed that is written down: NOTHING is prote
 
 
 def findings(
-    run: Run,
-    asked: Asked,
-    kind: Modality,
-    ledger: Ledger | None,
+    it: Opened,
     numbers: Mapping[str, Any],
     found: Attacked,
     watched: ToldRows | None = None,
@@ -48,6 +43,7 @@ def findings(
     inverted: Inverted | None = None,
 ) -> Findings:
     """Put together what the page shows."""
+    run, asked, ledger, kind = it.run, it.asked, it.ledger, it.model.description.modality
     words = [] if ledger is None else calculate.words(dict(numbers))
     pictures: list[tuple[str, Picture]] = []
     if watched is not None:

@@ -4,19 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from feller.data.modality import Dataset
 from feller.draws import Draws
 from feller.errors import UsageError
-from feller.journeys.asked import Asked
 from feller.journeys.auditing.again import Again, again_of
 from feller.journeys.auditing.attacked import Attacked
+from feller.journeys.auditing.opened import Opened
 from feller.journeys.auditing.planted import CANDIDATES, check_planted, planted, slower
 from feller.journeys.auditing.shadowed import shadowed
 from feller.journeys.tell import Tell
-from feller.model import Model
-from feller.privacy.ledger import Ledger
 from feller.report.grid import Grid
-from feller.run import Run
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,9 +25,7 @@ class Retraining:
     canaries: int | None
 
     @staticmethod
-    def of(
-        run: Run, asked: Asked, model: Model, ledger: Ledger | None, shadows: int | None, canaries: int | None
-    ) -> "Retraining":
+    def of(it: Opened, shadows: int | None, canaries: int | None) -> "Retraining":
         """Refuse what cannot be, before anything is attacked.
 
         Raises:
@@ -39,23 +33,21 @@ class Retraining:
         """
         if shadows is None and canaries is None:
             return Retraining(None, None, None)
-        again = again_of(run, asked, model, ledger)
+        again = again_of(it.run, it.asked, it.model, it.ledger)
         if shadows is not None and shadows < 2:
             raise UsageError(f"--shadows trains 2 models or more, got {shadows}; 8 or 16 are usual")
         if canaries is not None:
             check_planted(again, canaries)
         return Retraining(again, shadows, canaries)
 
-    def beside(
-        self, found: Attacked, model: Model, train: Dataset, held_out: Dataset, draws: Draws, tell: Tell
-    ) -> Attacked:
+    def beside(self, found: Attacked, it: Opened, draws: Draws, tell: Tell) -> Attacked:
         """Return what other attacks found, and what these add."""
         if self.again is None:
             return found
-        again, delta = self.again, self.again.ledger.delta if self.again.ledger else 0.0
+        again, model, train, held_out = self.again, it.model, it.train, it.held_out
         if self.shadows:
             tell.say(f"{self.shadows} models are trained again: {_about(self.shadows * again.seconds)}")
-            more = shadowed(model, again, train, held_out, self.shadows, delta, draws.named("shadows"), tell)
+            more = shadowed(model, again, train, held_out, self.shadows, it.delta, draws.named("shadows"), tell)
             found = _both(found, more)
         if self.canaries:
             longer = slower(again, self.canaries)
