@@ -52,6 +52,12 @@ def test_errors_of_classes() -> None:
     found = errors(target, logits, torch.tensor([[0], [1], [1], [1]], dtype=F64))
     assert found == {"accuracy": 0.5, "accuracy_constant": 0.75}
     assert found.keys() == explained(target).keys()
+    two = Target(("label",), classes=("x", "y"))
+    scores = torch.stack([torch.zeros(4, dtype=F64), torch.tensor([0.1, 0.4, 0.35, 0.8], dtype=F64)], 1)
+    ranked = errors(two, scores, torch.tensor([[0], [0], [1], [1]], dtype=F64))
+    assert ranked["auc"] == 0.75
+    assert ranked.keys() == explained(two).keys()
+    assert errors(two, scores, torch.ones(4, 1, dtype=F64))["auc"] is None
 
 
 def test_elements_are_seen_by_their_symbols() -> None:

@@ -35,7 +35,7 @@ def test_several_numbers_keep_their_names() -> None:
 def test_classes_are_not_taken_for_samples() -> None:
     classes = Target(("label",), classes=("x", "y"))
     numbers = errors(classes, TOLD, torch.tensor([[1.0], [0.0]], dtype=F64))
-    assert leading(numbers) == ["accuracy"]
+    assert leading(numbers) == ["accuracy", "auc"]
     assert measure("accuracy", numbers).label == "told right"
     assert "of the examples are told right" in verdict(numbers)
     assert measure("accuracy", {"accuracy": 0.5}).label == "read as asked"

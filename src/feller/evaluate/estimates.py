@@ -94,11 +94,14 @@ def errors(
 def explained(target: Target) -> dict[str, str]:
     """Return one plain sentence for each number of `errors`."""
     if target.classes:
+        ranked = {
+            "auc": "How often an example of the second class is told to be likelier of it than one of the first: 0.5 is"
+            " guessing.",
+        }
         return {
             "accuracy": f"Share of the examples whose {target.names[0]} is told right.",
             "accuracy_constant": "The share that is right if all are told to be of the commonest class.",
-            "auc": "How often an example of the second class is told to be likelier of it than one of the first: 0.5 is"
-            " guessing.",
+            **(ranked if len(target.classes) == 2 else {}),
         }
     sentences = {}
     for name in target.names:

@@ -9,6 +9,7 @@ from feller.networks.drift import BothWays, Potential
 from feller.networks.equivariant import Equivariant
 from feller.networks.estimator import Estimator
 from feller.networks.leaves import Angles, Leaf, Numbers, Rotations, Symbols
+from feller.networks.linear import Features, Linear
 from feller.networks.mlp import MLP
 from feller.networks.rows import RowTransformer
 from feller.networks.sites import Sites
@@ -31,7 +32,9 @@ __all__ = [
     "Embedded",
     "Equivariant",
     "Estimator",
+    "Features",
     "Leaf",
+    "Linear",
     "Numbers",
     "Potential",
     "Rotations",
