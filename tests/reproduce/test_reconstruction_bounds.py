@@ -51,7 +51,7 @@ def test_errors_of_the_attack_are_those_of_rows_that_are_laid_out() -> None:
     expected = (laid_out - minimum.x)[..., 1:].square().mean(2)
     torch.testing.assert_close(attacked.squared_errors(minimum, theta), expected, rtol=1e-8, atol=1e-14)
     which = torch.tensor([3, 17])
-    torch.testing.assert_close(attacked.some_reconstructed(minimum, which, theta), laid_out[:, which])
+    torch.testing.assert_close(reconstructed(minimum.ridge, minimum.x, minimum.y, theta, which)[0], laid_out[:, which])
 
 
 def test_line_for_all_rows() -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from feller.data.modality import Dataset
 from feller.draws import Draws
+from feller.evaluate.attacks.reconstructed import ERRORS
 from feller.perturbation import Perturbation
 from feller.privacy.linear import Minimum, leakage, reconstructed
 
@@ -18,8 +19,6 @@ RELEASES = 1_000
 """Noise is drawn so often for each."""
 AT_ONCE = 2**24
 """Numbers of rebuilt rows that are held at once."""
-ERRORS = 4.0
-"""Standard errors by which a mean must lie below its bound, so that it is no chance."""
 STEADY = 0.05
 """Noise in what an answer is divided by, over that, up to which the attack answers right on average."""
 EXPLAIN = {

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
+from feller.evaluate.attacks.reconstructed import ERRORS
 from feller.privacy.linear import Minimum, reconstructed
 from feller.privacy.noise import source
 from feller.reproduce.claims import Claim, verdict
@@ -23,8 +24,6 @@ SAYS = 1.0
 """Bound above which any picture errs less, so that an attack with a bias may be below it."""
 FAR = 5.0
 """Standard deviations of the noise in what the attack divides by, from where on it is not turned over."""
-ERRORS = 4.0
-"""Standard errors of a mean by which it may lie below its bound: none of 30,000 does so by chance."""
 
 
 def squared_errors(minimum: Minimum, theta: Float64[Tensor, "k d"]) -> Float64[Tensor, "k n"]:
@@ -38,17 +37,6 @@ def squared_errors(minimum: Minimum, theta: Float64[Tensor, "k d"]) -> Float64[T
     first, sizes = whole[:, :1], x.square().sum(1)
     squares = whole.square().sum(1, keepdim=True) - 2 * first * (whole @ x.mT) + first.square() * sizes
     return squares.clamp(min=0) / (first - residuals).square() / (x.shape[1] - 1)
-
-
-def some_reconstructed(
-    minimum: Minimum, which: Int64[Tensor, " m"], theta: Float64[Tensor, "k d"]
-) -> Float64[Tensor, "k m d"]:
-    """Return a few rows as `reconstructed` has them."""
-    x, family = minimum.x, minimum.ridge.family
-    residuals = family.mean(theta @ x.mT) - minimum.y
-    whole = residuals @ x + minimum.n * minimum.ridge.decay * theta
-    others = whole[:, None] - residuals[:, which, None] * x[which]
-    return others / others[..., :1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +89,7 @@ def attacked(setting: Setting) -> Attacked:
         theta = minimum.theta + SCALE * noise.normal((k, len(minimum.theta)))
         errors = squared_errors(minimum, theta)
         total, squares = total + errors.sum(0), squares + errors.square().sum(0)
-        means += some_reconstructed(minimum, extremes, theta).sum(0)
+        means += reconstructed(minimum.ridge, minimum.x, minimum.y, theta, extremes)[0].sum(0)
         left -= k
     mean = total / setting.draws
     standard = ((squares / setting.draws - mean.square()).clamp(min=0) / (setting.draws - 1)).sqrt()

@@ -13,10 +13,10 @@ from torch.nn.functional import cross_entropy
 
 from feller.draws import Draws
 from feller.evaluate.attacks.inversion import Added, Prior, deepest
+from feller.evaluate.attacks.reconstructed import ERRORS
 from feller.privacy.reconstruct import van_trees
 from feller.privacy.smooth import hard_clip
 from feller.reproduce.claims import Claim, verdict
-from feller.reproduce.reconstruction_bounds.attacked import ERRORS
 from feller.reproduce.reconstruction_bounds.pictures import digits
 from feller.reproduce.reconstruction_bounds.private import on_digits
 from feller.reproduce.reconstruction_bounds.setting import Setting

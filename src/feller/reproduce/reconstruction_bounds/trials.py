@@ -10,10 +10,11 @@ from torch import Tensor
 
 from feller.draws import Draws
 from feller.evaluate.attacks.inversion import Prior, inverted
+from feller.evaluate.attacks.reconstructed import ERRORS
 from feller.privacy.linear import Logistic, Minimum, Ridge, leakage, minimum_of, with_constant
 from feller.privacy.reconstruct import van_trees
 from feller.reproduce.claims import Claim, verdict
-from feller.reproduce.reconstruction_bounds.attacked import ERRORS, squared_errors
+from feller.reproduce.reconstruction_bounds.attacked import squared_errors
 from feller.reproduce.reconstruction_bounds.setting import Setting
 
 DRAWS = 400
