@@ -1,0 +1,1 @@
+"""Documents: texts and pictures that follow each other, in one vocabulary."""
