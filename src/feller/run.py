@@ -14,11 +14,13 @@ from feller.record import nearest, read_json, write_json
 
 FORMAT = 1
 """Version of the folder's form; a reader refuses a later one."""
+PARTS = ("tokenizer", "vectors")
+"""Networks that data need to be read and written."""
 OURS = (
     *("recipe.json", "model.json", "state.json", "report.json", "report.html", "metrics.jsonl", "preview.png", "lock"),
     *("ledger.json", "exposure.safetensors"),
     *("paths.npz", "paths.csv", "pairs.npz", "pairs.csv"),
-    *(f"{name}.safetensors" for name in ("weights", "average", "state", "judge", "base")),
+    *(f"{name}.safetensors" for name in ("weights", "average", "state", "judge", "base", *PARTS)),
 )
 """Files of a run; nothing else in its folder is ever removed."""
 
@@ -72,6 +74,10 @@ class Run:
     def base(self) -> pathlib.Path:
         """The weights that a tuned run began with."""
         return self.path / "base.safetensors"
+
+    def part(self, name: str) -> pathlib.Path:
+        """Return the weights of a network that the data need to be read and written."""
+        return self.path / f"{name}.safetensors"
 
     @property
     def metrics(self) -> pathlib.Path:

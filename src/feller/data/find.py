@@ -8,10 +8,12 @@ from feller.data import overview
 from feller.data.asked import Asked
 from feller.data.crystals import files
 from feller.data.crystals import find as crystals
+from feller.data.documents import files as documents
 from feller.data.found import (
     Found,
     FoundChains,
     FoundCrystals,
+    FoundDocuments,
     FoundMolecules,
     FoundPictures,
     FoundRows,
@@ -71,6 +73,10 @@ def _molecules(path: pathlib.Path, asked: Asked) -> Found:
     return collect.find_molecules(path, asked.most(collect.LONGEST))
 
 
+def _documents(path: pathlib.Path, asked: Asked) -> Found:
+    return documents.find_json_documents(path, asked.size, asked.limit)
+
+
 def _table(path: pathlib.Path, asked: Asked) -> Found:
     """Read a table of cells if that is wanted, or if it has columns of words and no others that count alone."""
     if asked.kind is FoundTable:
@@ -83,6 +89,7 @@ def _table(path: pathlib.Path, asked: Asked) -> Found:
 
 FORMATS = (
     Format(files.TABLES, _crystals, files.holds_crystals, FoundCrystals),
+    Format((".jsonl", ".jsonl.gz"), _documents, documents.holds_documents, FoundDocuments),
     Format(tuple(TEXTS), lambda path, asked: TEXTS[_ending(path)](path), holds_texts, FoundTexts),
     Format(TABLES, _table),
     Format(chains.ENDINGS, _chains, kind=FoundChains, folders=True),
@@ -123,12 +130,16 @@ def find_texts(path: pathlib.Path) -> Found:
         InputError: If nothing is there, or nothing that can be read.
     """
     reader = TEXTS.get(_ending(path))
-    if reader is None or not path.is_file() or path.stat().st_size == 0:
+    if reader is None or not path.is_file() or path.stat().st_size == 0 or _holds_documents(path):
         return find(path, Asked(limit=None))
     try:
         return reader(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def _holds_documents(path: pathlib.Path) -> bool:
+    return ".jsonl" in path.suffixes and documents.holds_documents(path)
 
 
 def _ending(path: pathlib.Path) -> str:
@@ -168,8 +179,12 @@ def _find_in_folder(folder: pathlib.Path, asked: Asked) -> Found:
         return replace(found, notes=(*chosen[1], *found.notes))
     if overview.is_ours(folder / overview.NAME) and (folder / overview.TABLE).is_file():
         return _table(folder / overview.TABLE, asked)
+    if overview.is_ours(folder / overview.NAME) and (folder / WHOLE).is_file() and not (folder / LINES).is_file():
+        return _documents(folder / WHOLE, asked)
     if overview.is_ours(folder / overview.NAME) and (folder / LINES).is_file():
         return find_json_lines(folder / WHOLE) if (folder / WHOLE).is_file() else find_text(folder / LINES)
+    if asked.kind in (Found, FoundDocuments) and documents.holds_pairs(folder):
+        return documents.find_pairs(folder, asked.size, asked.limit)
     inside = sorted(folder.iterdir())
     held = {kind: [path for path in inside if _ending(path) in kind.endings] for kind in FORMATS}
     sets = [kind for kind in FORMATS if kind.folders and held[kind]]

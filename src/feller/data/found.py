@@ -99,6 +99,42 @@ class FoundTexts(Found):
     """Symbols that a model wrote, [n, l], where the file keeps them."""
 
 
+@dataclass(frozen=True)
+class Said:
+    """A text of a document; neighbours are one segment."""
+
+    text: str
+    hidden: bool = False
+    """An answer: what a model that is tuned on instructions always fills in."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture of a document."""
+
+    number: int
+    """Which of the pictures of the file."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The end of a text that another follows."""
+
+
+Item = Said | Shown | Cut
+
+
+@dataclass(frozen=True, eq=False)
+class FoundDocuments(Found):
+    """Texts and pictures that follow each other: for each document a tuple of items, object [n]."""
+
+    name = "documents"
+    pictures: np.ndarray = field(kw_only=True)
+    """All of them, uint8 [m, h, w, c]."""
+    tasks: tuple[str, ...] = ()
+    """What each document is an example of; empty where the file does not say."""
+
+
 @dataclass(frozen=True, eq=False)
 class FoundChains(Found):
     """Backbones of proteins in Å, float64 [n, L, 4, 3], padded with zeros."""

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float64, Int, Int64
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from feller.data import overview
 from feller.data.found import Found
@@ -51,6 +51,15 @@ class Modality(abc.ABC):
     def end(self) -> int | None:
         """Symbol with which an example ends before its row does; None where they fill their rows."""
         return None
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        """Networks that it needs to read and write, by the names of the files that keep their weights; none do."""
+        return {}
+
+    def evened(self, data: "Dataset", draws: Draws) -> "Dataset":
+        """Return data in the shares in which they are learned: as they are."""
+        return data
 
     @property
     def leaves(self) -> tuple[str, ...]:

@@ -6,12 +6,15 @@ from dataclasses import replace
 
 from feller.data.asked import Asked
 from feller.data.crystals.modality import Crystals, crystals
+from feller.data.documents.dataset import documents
+from feller.data.documents.modality import Documents
 from feller.data.examples import EXAMPLES, Example
 from feller.data.find import find, find_texts
 from feller.data.found import (
     Found,
     FoundChains,
     FoundCrystals,
+    FoundDocuments,
     FoundMolecules,
     FoundPictures,
     FoundRows,
@@ -83,7 +86,7 @@ def read(
     if schema is not None and any(asked is not None for asked in (size, like, space, vocabulary)):
         raise UsageError("a schema describes all of a table; leave out size, space, vocabulary and a model to follow")
     described = read_schema(pathlib.Path(schema)) if isinstance(schema, str) else schema
-    if isinstance(like, Images):
+    if isinstance(like, Images | Documents):
         size = max(like.height, like.width)
     if isinstance(like, Crystals | Molecules):
         size = like.longest
@@ -104,6 +107,8 @@ def read(
             raise UsageError(f"a schema describes a table, and {source} holds {found.told}; leave --schema out")
         if isinstance(found, FoundTexts) and space is None and (like is None or isinstance(like, Text)):
             return texts(found, size, vocabulary, like)
+        if isinstance(found, FoundDocuments) and space is None and (like is None or isinstance(like, Documents)):
+            return documents(found, vocabulary, like)
         if vocabulary is not None:
             raise UsageError(f"{source} holds no text, and only text has a vocabulary; leave it out")
         if like is not None:

@@ -50,7 +50,7 @@ def texts(
         found = _without_empty(found)
     if like is None and len(set().union(*found.values)) < 2:
         raise InputError("the text is one symbol over and over, so there is nothing to learn; give another")
-    symbols = like.vocabulary if like else _vocabulary(list(found.values), vocabulary)
+    symbols = like.vocabulary if like else make_vocabulary(list(found.values), vocabulary)
     return (_documents if found.documents else _windows)(found, symbols, size, like)
 
 
@@ -86,7 +86,7 @@ def _without_empty(found: FoundTexts) -> FoundTexts:
     )
 
 
-def _vocabulary(values: list[str], name: str | None) -> Vocabulary:
+def make_vocabulary(values: list[str], name: str | None) -> Vocabulary:
     """Make a vocabulary from the data, by its name or by what they need."""
     if name is None:
         different = set().union(*values)

@@ -26,7 +26,7 @@ def page(texts: Sequence[str], labels: Sequence[str] | None, columns: int | None
     if labels is not None:
         shown = [[f"[{label}]", *lines] for label, lines in zip(labels, shown, strict=False)]
     across = min(len(shown), columns or (1 if len(shown) < 4 else 2))
-    cell = _font().getlength("m")
+    cell = font().getlength("m")
     width = int(cell * max(len(line) for lines in shown for line in lines)) + 2 * GAP
     rows = [shown[i : i + across] for i in range(0, len(shown), across)]
     heights = [max(map(len, row)) * LEAD + GAP for row in rows]
@@ -39,7 +39,7 @@ def page(texts: Sequence[str], labels: Sequence[str] | None, columns: int | None
             draw.rectangle((left + 4, top, left + max(width, 120) - 5, top + height - 4), fill="#f4f4f1")
             for j, line in enumerate(lines):
                 at = left + GAP, top + j * LEAD + 2
-                draw.text(at, line, fill="#1f5fa8" if labels is not None and j == 0 else "#222222", font=_font())
+                draw.text(at, line, fill="#1f5fa8" if labels is not None and j == 0 else "#222222", font=font())
         top += height
     return image
 
@@ -52,7 +52,7 @@ def _broken(text: str) -> list[str]:
 
 
 @functools.cache
-def _font() -> ImageFont.FreeTypeFont:
+def font() -> ImageFont.FreeTypeFont:
     """Return a font of letters that are equally wide; a box stands for those that it lacks."""
     import matplotlib as mpl
 

@@ -1,0 +1,163 @@
+"""Files of documents: a folder of pictures with their captions, or JSON lines that name pictures."""
+
+import json
+import os
+import pathlib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from feller.data import overview
+from feller.data.found import Cut, FoundDocuments, Item, Said, Shown, about
+from feller.data.images.pictures import ENDINGS, read_pictures
+from feller.data.plain_text import beginning_of, read_unicode
+from feller.data.text.vocabulary import check_whole
+from feller.errors import InputError
+
+LONGEST = 32
+"""Longer side, in pixels, above which pictures are made smaller unless a size is asked for."""
+DOCUMENT, IMAGE, TEXT, ANSWER, BREAK, TASK = "document", "image", "text", "answer", "break", "task"
+"""Keys of JSON lines."""
+CAPTION = ".txt"
+
+
+def holds_documents(path: pathlib.Path) -> bool:
+    """Tell whether the first of JSON lines is a document."""
+    first = next((line for line in beginning_of(path).split("\n") if line.strip()), "")
+    return f'"{DOCUMENT}"' in first or f'"{IMAGE}"' in first
+
+
+def holds_pairs(folder: pathlib.Path) -> bool:
+    """Tell whether a folder holds pictures, and a text with the name of one of them."""
+    pictures, captions = _inside(folder)
+    return bool(pictures.keys() & captions.keys())
+
+
+def find_pairs(folder: pathlib.Path, size: int | None, limit: int | None) -> FoundDocuments:
+    """Read pictures, each with the text of the same name beside it: the caption comes first.
+
+    Raises:
+        InputError: If a picture has no caption, a caption no picture, or a file cannot be read.
+    """
+    pictures, captions = _inside(folder)
+    for some, others, what, lack in (
+        (pictures, captions, "pictures have no caption", f"write {CAPTION} beside it"),
+        (captions, pictures, "captions have no picture", "add it"),
+    ):
+        alone = sorted(some.keys() - others.keys())
+        if alone:
+            raise InputError(
+                f"{folder}: {len(alone)} of {len(some)} {what}, first {some[alone[0]].name}; {lack}, or remove it"
+            )
+    names = sorted(pictures)
+    documents, lines = [], []
+    for i, name in enumerate(names):
+        with about(captions[name]):
+            text = check_whole(read_unicode(captions[name]).strip())
+            if not text:
+                raise InputError("the caption is empty; write one, or remove it with its picture")
+        documents.append((Said(text), Shown(i)))
+        lines.append(pictures[name].name)
+    values, notes = read_pictures([pictures[name] for name in names], size, limit and min(limit, LONGEST))
+    return FoundDocuments(_array(documents), notes=notes, names=tuple(lines), pictures=values)
+
+
+def find_json_documents(path: pathlib.Path, size: int | None, limit: int | None) -> FoundDocuments:
+    """Read documents, one a line: texts, pictures and answers listed under `document`, or one `image` and its `text`.
+
+    Pictures are named from the folder of the file, and lie in it.
+
+    Raises:
+        InputError: If a line is of another kind, names a picture that is not there, or one cannot be read.
+    """
+    documents, lines, tasks = [], [], []
+    files: dict[pathlib.Path, int] = {}
+    for number, line in enumerate(read_unicode(path).split("\n"), 1):
+        if not line.strip():
+            continue
+        with about(f"{path}: line {number}"):
+            entry = _entry(line)
+            documents.append(tuple(_items(entry, path.parent, files)))
+            tasks.append(_task(entry))
+        lines.append(number)
+    if not documents:
+        raise InputError(f"{path}: the file holds no document")
+    if not files:
+        raise InputError(f"{path}: no document has a picture; texts alone are lines with {TEXT!r} and no {DOCUMENT!r}")
+    named = sum(task != "" for task in tasks)
+    if 0 < named < len(tasks):
+        bare = lines[tasks.index("")]
+        raise InputError(f"{path}: line {bare} names no {TASK}, and {named} others do; add it, or drop all of them")
+    values, notes = read_pictures([*files], size, limit and min(limit, LONGEST))
+    return FoundDocuments(
+        _array(documents), notes=notes, lines=np.array(lines), pictures=values, tasks=tuple(tasks) if named else ()
+    )
+
+
+def _inside(folder: pathlib.Path) -> tuple[dict[str, pathlib.Path], dict[str, pathlib.Path]]:
+    """Return the pictures and the texts of a folder by their names without ending."""
+    inside = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
+    inside = [path for path in inside if not overview.is_ours(path)]
+    pictures = {path.stem: path for path in inside if path.suffix.lower() in ENDINGS}
+    return pictures, {path.stem: path for path in inside if path.suffix.lower() == CAPTION}
+
+
+def _entry(line: str) -> dict[str, Any]:
+    """Return the object of a line."""
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"expected a JSON object, got {line[:40]!r}") from error
+    if not isinstance(entry, dict) or not (DOCUMENT in entry or IMAGE in entry):
+        raise InputError(f"expected an object with {DOCUMENT!r}, or with {IMAGE!r} and {TEXT!r}, got {line[:40]!r}")
+    if DOCUMENT not in entry and not isinstance(entry.get(TEXT), str):
+        raise InputError(f"the picture {entry[IMAGE]!r} has no {TEXT!r}; write its caption, or remove the line")
+    return entry
+
+
+def _items(entry: dict[str, Any], folder: pathlib.Path, files: dict[pathlib.Path, int]) -> Iterable[Item]:
+    """Yield the items of a document; the pictures that it names get their numbers in `files`."""
+    parts = entry.get(DOCUMENT, [entry.get(TEXT), {IMAGE: entry.get(IMAGE)}])
+    if not isinstance(parts, list) or not parts:
+        raise InputError(f"expected a list under {DOCUMENT!r}, of texts and pictures, got {str(parts)[:40]!r}")
+    for part in parts:
+        if isinstance(part, str):
+            yield Said(check_whole(part))
+        elif isinstance(part, dict) and isinstance(part.get(IMAGE), str):
+            file = _picture(part[IMAGE], folder)
+            yield Shown(files.setdefault(file, len(files)))
+        elif isinstance(part, dict) and isinstance(part.get(ANSWER), str) and part[ANSWER]:
+            yield Said(check_whole(part[ANSWER]), hidden=True)
+        elif part == {BREAK: True}:
+            yield Cut()
+        else:
+            raise InputError(
+                f"expected a text, or an object with {IMAGE!r}, {ANSWER!r} or {BREAK!r}, got {json.dumps(part)[:40]}"
+            )
+
+
+def _picture(name: str, folder: pathlib.Path) -> pathlib.Path:
+    """Return the file of a picture, which must lie in the folder: a file from a stranger names no other."""
+    file = folder / name
+    if not os.path.realpath(file).startswith(os.path.realpath(folder) + os.sep):
+        raise InputError(f"the picture {name!r} lies outside {folder}; move it there")
+    if not file.is_file():
+        raise InputError(f"there is no picture {file}; bring it, or remove the line")
+    if file.suffix.lower() not in ENDINGS:
+        raise InputError(f"{file} is no picture by its ending; expected {', '.join(ENDINGS)}")
+    return file
+
+
+def _task(entry: dict[str, Any]) -> str:
+    task = entry.get(TASK, "")
+    if not isinstance(task, str):
+        raise InputError(f"expected a word under {TASK!r}, got {str(task)[:40]!r}")
+    return task
+
+
+def _array(documents: list[tuple[Item, ...]]) -> np.ndarray:
+    """Return documents as an array [n]."""
+    values = np.empty(len(documents), dtype=object)
+    values[:] = documents
+    return values

@@ -1,0 +1,115 @@
+r"""What a person asks for: words and pictures with holes, such as `Image of <mask>: <image:cat.png> <infill>`.
+
+`<mask>` is a hole, `<infill>` asks for its content, `<break>` ends a text that another follows, and `<image:FILE>` is a
+picture. A backslash before `<` makes it plain text, and so is all else in angle brackets.
+"""
+
+import pathlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import UInt8
+
+from feller.data.documents.layout import Hole, Infill
+from feller.data.found import Cut, Item, Said, Shown
+from feller.data.images.pictures import read_pictures
+from feller.errors import InputError, UsageError
+
+_SIGN = re.compile(r"\\<|<(mask|infill|break|image:([^<>]+))>")
+PICTURED = 512
+"""Longer side, in pixels, to which a picture is brought before it gets the model's size."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """A document that is to be continued, or whose holes are to be filled in."""
+
+    items: tuple[Item | Hole | Infill, ...]
+    pictures: tuple[UInt8[np.ndarray, "h w c"], ...] = ()
+    """Those that are shown, by their numbers."""
+
+    @property
+    def has_holes(self) -> bool:
+        """Whether anything is to be filled in."""
+        return any(isinstance(item, Hole) for item in self.items)
+
+    @property
+    def words(self) -> str:
+        """The text, for people."""
+        return " ".join(item.text.strip() for item in self.items if isinstance(item, Said))
+
+
+def parse(text: str) -> Prompt:
+    """Read a prompt as a person types it, and the pictures that it names.
+
+    Without a hole, `<infill>` behind a picture asks for its caption: one stands in front, then.
+
+    Raises:
+        UsageError: If there is nothing in it, or what it asks for is not one thing.
+        InputError: If a picture cannot be read.
+    """
+    items: list[Item | Hole | Infill] = []
+    pictures: list[np.ndarray] = []
+    plain, place = "", 0
+
+    def close() -> None:
+        nonlocal plain
+        if plain.strip():
+            behind_hole = bool(items) and isinstance(items[-1], Hole)  # where the space belongs to what follows
+            items.append(Said(plain.rstrip() if behind_hole else plain.strip()))
+        plain = ""
+
+    for sign in _SIGN.finditer(text):
+        plain += text[place : sign.start()]
+        place = sign.end()
+        if sign[0] == "\\<":
+            plain += "<"
+            continue
+        close()
+        if sign[1] == "mask":
+            items.append(Hole())
+        elif sign[1] == "infill":
+            items.append(Infill())
+        elif sign[1] == "break":
+            items.append(Cut())
+        else:
+            items.append(Shown(len(pictures)))
+            pictures.append(picture_of(sign[2]))
+    plain += text[place:]
+    close()
+    return Prompt(_checked(items), tuple(pictures))
+
+
+def _checked(items: Sequence[Item | Hole | Infill]) -> tuple[Item | Hole | Infill, ...]:
+    """Return items that ask for one thing.
+
+    Raises:
+        UsageError: If they do not.
+    """
+    kept = [item for item in items if not isinstance(item, Infill)]
+    asked = len(items) - len(kept)
+    if not kept:
+        raise UsageError("the prompt is empty; write what is to be drawn, or <image:FILE> <infill> for a caption")
+    if asked > 1 or (asked and not isinstance(items[-1], Infill)):
+        raise UsageError("<infill> stands once, and last: what is to be filled in are the <mask>s before it")
+    holes = sum(isinstance(item, Hole) for item in kept)
+    if asked and not holes:
+        if not any(isinstance(item, Shown) for item in kept):
+            raise UsageError("<infill> asks for the content of a <mask>, or for the caption of an <image:FILE>")
+        kept, holes = [Hole(), *kept], 1
+    return (*kept, Infill()) if holes else tuple(kept)
+
+
+def picture_of(name: str) -> UInt8[np.ndarray, "h w c"]:
+    """Read a picture that a person names.
+
+    Raises:
+        InputError: If it is not there or cannot be read.
+    """
+    path = pathlib.Path(name)
+    if not path.is_file():
+        raise InputError(f"there is no picture {name}")
+    values, _ = read_pictures([path], None, PICTURED)
+    return values[0]

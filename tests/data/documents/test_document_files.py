@@ -1,0 +1,134 @@
+"""Documents in files: read as they are meant, or refused in words."""
+
+import gzip
+import json
+import pathlib
+
+import numpy as np
+import pytest
+import torch
+from tests.data.documents.written import lines, pairs, square
+
+from feller.data import read
+from feller.data.documents.modality import Documents
+from feller.data.found import Cut, Said, Shown
+from feller.data.images.modality import Images
+from feller.errors import InputError
+
+
+def test_a_folder_of_pictures_and_captions(tmp_path: pathlib.Path) -> None:
+    data = read(str(pairs(tmp_path / "pairs")))
+    assert isinstance(data.modality, Documents)
+    assert len(data) == 12
+    assert data.modality.items(data.values)[1] == [Said("a green square"), Shown(0)]
+    assert data.values["pictures"].shape == (12, 1, 3, 8, 8)
+    assert int(data.values["pictures"][1, 0, 1].max()) == 255
+
+
+def test_pictures_alone_stay_pictures(tmp_path: pathlib.Path) -> None:
+    for i in range(3):
+        square(tmp_path, f"{i}.png", i)
+    (tmp_path / "readme.txt").write_text("about these pictures")
+    assert isinstance(read(str(tmp_path)).modality, Images)
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"), [("lonely.txt", "1 of 13 captions have no picture"), ("bare.png", "1 of 13 pictures have no")]
+)
+def test_what_stands_alone_is_named(tmp_path: pathlib.Path, extra: str, words: str) -> None:
+    pairs(tmp_path)
+    (tmp_path / extra).write_text("a word") if extra.endswith("txt") else square(tmp_path, extra, 0)
+    with pytest.raises(InputError, match=f"{words}.*{extra}"):
+        read(str(tmp_path))
+
+
+def test_an_empty_caption_is_refused(tmp_path: pathlib.Path) -> None:
+    pairs(tmp_path)
+    (tmp_path / "003.txt").write_text(" \n")
+    with pytest.raises(InputError, match=r"003\.txt.*caption is empty"):
+        read(str(tmp_path))
+
+
+def test_json_lines_interleave(tmp_path: pathlib.Path) -> None:
+    pairs(tmp_path)
+    entries = [
+        {"document": ["what? ", {"answer": "red"}, ".", {"image": "000.png"}], "task": "ask"},
+        {"document": [{"image": "000.png"}, "make it green", {"image": "001.png"}], "task": "edit"},
+        {"image": "002.png", "text": "a blue square", "task": "ask"},
+        {"document": ["one", {"break": True}, "two", {"image": "002.png"}], "task": "edit"},
+    ]
+    data = read(str(lines(tmp_path, entries)))
+    assert isinstance(data.modality, Documents)
+    assert data.modality.tasks == ("ask", "edit")
+    assert data.values["task"].tolist() == [0, 1, 0, 1]
+    assert data.modality.items(data.values) == [
+        [Said("what? "), Said("red", hidden=True), Said("."), Shown(0)],
+        [Shown(0), Said("make it green"), Shown(1)],
+        [Said("a blue square"), Shown(0)],
+        [Said("one"), Cut(), Said("two"), Shown(0)],
+    ]
+    assert torch.equal(data.values["pictures"][0, 0], data.values["pictures"][1, 0])
+
+
+def test_packed_json_lines(tmp_path: pathlib.Path) -> None:
+    pairs(tmp_path)
+    file = tmp_path / "d.jsonl.gz"
+    entries = [{"image": f"{i:03}.png", "text": "a square"} for i in range(2)]
+    file.write_bytes(gzip.compress("".join(json.dumps(entry) + "\n" for entry in entries).encode()))
+    assert len(read(str(file))) == 2
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ({"document": ["a", {"image": "none.png"}]}, "line 2: there is no picture"),
+        ({"document": ["a", {"image": "../out.png"}]}, "line 2: the picture '../out.png' lies outside"),
+        ({"document": ["a", {"image": "/etc/passwd"}]}, "lies outside"),
+        ({"document": ["a", {"image": "notes.md"}]}, "no picture by its ending"),
+        ({"document": []}, "expected a list"),
+        ({"document": "a text"}, "expected a list"),
+        ({"document": [3]}, "expected a text, or an object"),
+        ({"document": [{"answer": ""}]}, "expected a text, or an object"),
+        ({"image": "000.png"}, "has no 'text'; write its caption"),
+        ({"document": ["a \ud800"]}, "half of a character"),
+        ({"document": ["a"], "task": 3}, "expected a word under 'task'"),
+        ({"document": ["a"], "task": "edit"}, "names no task"),
+        ("text", "expected an object"),
+    ],
+)
+def test_wrong_lines_are_named(tmp_path: pathlib.Path, entry: object, words: str) -> None:
+    pairs(tmp_path / "in")
+    (tmp_path / "in" / "notes.md").write_text("x")
+    square(tmp_path, "out.png", 0)
+    first = {"document": ["a", {"image": "000.png"}]}
+    with pytest.raises(InputError, match=words):
+        read(str(lines(tmp_path / "in", [first, entry])))
+
+
+def test_texts_alone_are_texts(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(InputError, match="no document has a picture"):
+        read(str(lines(tmp_path, [{"document": ["a"]}, {"document": ["b"]}])))
+
+
+def test_pictures_of_other_sizes_are_brought_to_one(tmp_path: pathlib.Path) -> None:
+    pairs(tmp_path)
+    square(tmp_path, "000.png", 0, side=20)
+    data = read(str(tmp_path))
+    assert data.values["pictures"].shape[-2:] == (8, 8)
+    assert any("1 of 12 pictures were resized to 8x8" in note for note in data.notes)
+
+
+def test_large_pictures_become_small(tmp_path: pathlib.Path) -> None:
+    assert read(str(pairs(tmp_path, 3, side=100))).values["pictures"].shape[-2:] == (32, 32)
+    assert read(str(tmp_path), size=48).values["pictures"].shape[-2:] == (48, 48)
+
+
+def test_other_documents_take_the_model_s_size_and_symbols(tmp_path: pathlib.Path) -> None:
+    data = read(str(pairs(tmp_path / "a")), vocabulary="characters")
+    pairs(tmp_path / "b", side=24)
+    other = read(str(tmp_path / "b"), like=data.modality)
+    assert other.values["pictures"].shape[-2:] == (8, 8)
+    assert np.array_equal(other.values["rows"].numpy(), data.values["rows"].numpy())
+    (tmp_path / "b" / "000.txt").write_text("a red ∆")
+    with pytest.raises(InputError, match=r"000\.png.*characters that the model knows"):
+        read(str(tmp_path / "b"), like=data.modality)

@@ -1,0 +1,59 @@
+"""Prompts as people type them."""
+
+import pathlib
+
+import pytest
+from tests.data.documents.written import square
+
+from feller.data.documents.layout import Hole, Infill
+from feller.data.documents.prompt import parse
+from feller.data.found import Cut, Item, Said, Shown
+from feller.errors import InputError, UsageError
+
+
+@pytest.mark.parametrize(
+    ("text", "items"),
+    [
+        ("a red apple", (Said("a red apple"),)),
+        (r"a \<mask> of \<break>", (Said("a <mask> of <break>"),)),
+        ("a <b> and <Mask>", (Said("a <b> and <Mask>"),)),
+        ("one<break>two", (Said("one"), Cut(), Said("two"))),
+        ("a <mask> apple", (Said("a"), Hole(), Said(" apple"), Infill())),
+        ("<mask>", (Hole(), Infill())),
+    ],
+)
+def test_words(text: str, items: tuple[Item | Hole | Infill, ...]) -> None:
+    assert parse(text).items == items
+
+
+def test_pictures(tmp_path: pathlib.Path) -> None:
+    file = square(tmp_path, "a cat.png", 1)
+    caption = parse(f"<image:{file}> <infill>")
+    assert caption.items == (Hole(), Shown(0), Infill())
+    assert caption.pictures[0].shape == (8, 8, 3)
+    stem = parse(f"Image of <mask>: <image:{file}> <infill>")
+    assert stem.items == (Said("Image of"), Hole(), Said(":"), Shown(0), Infill())
+    assert parse(f"<image:{file}> make it red <image:{file}>").items == (Shown(0), Said("make it red"), Shown(1))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("  ", "the prompt is empty"),
+        ("<infill>", "the prompt is empty"),
+        ("a word <infill>", "asks for the content of a <mask>"),
+        ("<mask> <infill> more", "stands once, and last"),
+        ("<mask> <infill> <infill>", "stands once, and last"),
+    ],
+)
+def test_what_asks_for_no_one_thing_is_refused(text: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        parse(text)
+
+
+def test_pictures_that_are_not_there(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(InputError, match=r"there is no picture none\.png"):
+        parse("<image:none.png> <infill>")
+    (tmp_path / "x.png").write_text("no picture")
+    with pytest.raises(InputError, match="cannot be read"):
+        parse(f"<image:{tmp_path / 'x.png'}> <infill>")
