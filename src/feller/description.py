@@ -14,6 +14,7 @@ from feller.record import to_data
 from feller.run import Run
 from feller.sampling import Sampling
 from feller.spaces import Space
+from feller.tensors import load_tensors, save_tensors
 from feller.tree import tree_map
 
 
@@ -59,3 +60,25 @@ def frequencies(data: Dataset) -> dict[str, tuple[float, ...]]:
 def save_description(run: Run, description: Description) -> None:
     """Write what the model is."""
     run.write_record(run.model, to_data(description))
+
+
+def save_parts(run: Run, modality: Modality) -> None:
+    """Write the networks that data need to be read and written."""
+    for name, module in modality.modules.items():
+        save_tensors(run.part(name), module.state_dict())
+
+
+def load_parts(run: Run, modality: Modality) -> None:
+    """Give a modality the weights of its networks.
+
+    Raises:
+        InputError: If a file is missing, damaged, or that of other networks.
+    """
+    for name, module in modality.modules.items():
+        weights, _ = load_tensors(run.part(name))
+        try:
+            module.load_state_dict(weights)
+        except RuntimeError as error:
+            raise InputError(
+                f"{run.part(name)} does not fit {run.model}: they are of two runs; copy the whole run"
+            ) from error

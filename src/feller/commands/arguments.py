@@ -24,7 +24,17 @@ Places = Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="A B ...", 
 Costs = Annotated[tuple[str, ...], tyro.conf.arg(metavar="TEXT ...", help_behavior_hint="")]
 Numbers = Annotated[tuple[float, ...], tyro.conf.arg(metavar="NUMBER ...", help_behavior_hint="")]
 Names = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...", help_behavior_hint="")]
-MANY = (("--given",), ("--reward", "--rewards"), ("--target",), ("--times",), ("--cost",), ("--frame",))
+Pair = Annotated[tuple[str, ...], tyro.conf.arg(metavar="PICTURE TEXT", help_behavior_hint="")]
+MANY = (
+    ("--edit",),
+    ("--ask",),
+    ("--given",),
+    ("--reward", "--rewards"),
+    ("--target",),
+    ("--times",),
+    ("--cost",),
+    ("--frame",),
+)
 """Flags that take as many values as are given."""
 NOTHING = "[]"
 """What tyro makes of a place that is left out, where words are left over."""

@@ -1,27 +1,35 @@
 """feller data."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from feller.commands.arguments import DataPlace, FilePlace, Text, Whole
+from feller.commands.arguments import DataPlace, FilePlace, Text, Whole, named
 from feller.errors import UsageError
 
-SCHEMA = "schema"
-"""The word that is no data."""
+SCHEMA, MEMORY = "schema", "memory"
+"""Words that are no data."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """List the examples inside the package, or say what is in DATA; `feller data schema FILE` describes a table."""
+    """List the examples inside the package, or say what is in DATA.
+
+    `feller data schema FILE` describes a table; `feller data memory DOCUMENTS --run RUN` builds what `feller sample RUN
+    --memory` looks up.
+    """
 
     deep: ClassVar[str] = ""
 
     name: DataPlace = None
-    """An example's name, or a file or folder to look into; or schema, to write down what the columns of a table are."""
+    """An example's name, or a file or folder to look into; or schema, to write down what the columns of a table are; or
+    memory, to build of documents what a model looks up."""
     file: FilePlace = None
-    """The table to describe, behind schema: .csv, .tsv, .parquet, or example:adult."""
+    """The table to describe, behind schema: .csv, .tsv, .parquet, or example:adult; behind memory, a file or folder of
+    documents."""
+    of: Annotated[Text, named("--run")] = None
+    """Behind memory: the run of the model that will look them up; the newest by default."""
     out: Text = None
-    """Where to write the schema; by default schema.json."""
+    """Where to write; by default schema.json, or memory.npz."""
     schema: Text = None
     """What the columns of a table are: a file that `feller data schema` wrote."""
     space: Text = None
@@ -48,8 +56,12 @@ class Data:
             return {"examples": listing}
         if self.name == SCHEMA:
             return self._describe(tell)
-        if self.file is not None or self.out is not None:
-            raise UsageError("--out and a second file belong to `feller data schema FILE`; leave them out")
+        if self.name == MEMORY:
+            return self._remember(tell)
+        if self.file is not None or self.out is not None or self.of is not None:
+            raise UsageError(
+                "--out, --run and a second file belong to `feller data schema` and `feller data memory`; leave them out"
+            )
         name = self.name if self.name.startswith("example:") or self.name not in EXAMPLES else f"example:{self.name}"
         data = read(
             name,
@@ -91,6 +103,22 @@ class Data:
             tell.say(f"look at this: {warning}")
         tell.say(about["note"])
         return about
+
+    def _remember(self, tell: Any) -> dict[str, Any]:
+        """Build what a model looks up."""
+        from feller.commands.folder import find
+        from feller.commands.terminal import heard
+        from feller.journeys.documents.remembered import keep
+
+        if self.file is None:
+            raise UsageError("expected documents to look up: feller data memory DOCUMENTS --run RUN --out memory.npz")
+        if self.project or any(one is not None for one in (self.schema, self.space, self.longest, self.vocabulary)):
+            raise UsageError("feller data memory takes DOCUMENTS, --run and --out; leave other flags out")
+        run, place = find(self.of, None, tell), self.out or "memory.npz"
+        with heard(tell):
+            count = keep(run, self.file, place)
+        tell.say(f"{count:,} documents: {place}; look them up with: feller sample {run.path} --memory {place}")
+        return {"run": str(run.path), "memory": place, "documents": count}
 
 
 def _shape(values: Any) -> str:

@@ -26,7 +26,7 @@ class Fit:
     data: DataPlace = None
     """A table of points, places or angles; a folder of images; crystals (.cif, or a column of a .csv);
     molecules (.xyz, .sdf); protein chains (.pdb, .jsonl); a folder of these three; text (.txt, .jsonl, or a column of
-    a .csv); arrays (.npz, .npy); or example:NAME."""
+    a .csv); documents (a folder of pictures with captions, or .jsonl); arrays (.npz, .npy); or example:NAME."""
     recipe: Text = None
     """A recipe's name, or file.py:FUNCTION for your own; by default chosen by the data."""
     out: Text = None
@@ -44,6 +44,9 @@ class Fit:
     """Where rows of numbers lie: sphere, torus, simplex, poincare, spd, rotations, euclidean, or a mesh (.obj .off)."""
     vocabulary: Text = None
     """Symbols of a text: characters, bytes, subwords or subwords:NUMBER; by default characters, where there are few."""
+    tokenizer: Text = None
+    """Of documents: the run of a tokeniser of their pictures, or palette, where these have few colours; by default one
+    is trained first."""
     target: Names = ()
     """What is to be told of the data, instead of drawing such: numbers that XYZ comments, SDF records, columns of a
     table or those beside one of CIF give; or label, the class."""
@@ -134,6 +137,7 @@ class Fit:
             project=self.project,
             vocabulary=self.vocabulary,
             target=self.target,
+            tokenizer=self.tokenizer,
             schema=self.schema,
             wish=self._wish(),
             watched=self._watched(),

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar
 
-from feller.commands.arguments import Real, RunPlace, Text, Whole, Words, named, short
+from feller.commands.arguments import Pair, Real, RunPlace, Text, Whole, Words, named, short
 from feller.errors import UsageError
 from feller.record import nearest
 
@@ -19,8 +19,8 @@ class Sample:
 
     folder: RunPlace = None
     """The run folder."""
-    n: Annotated[int, short("-n")] = 64
-    """Number of samples."""
+    n: Annotated[Whole, short("-n")] = None
+    """Number of samples; by default 64, or 9 of documents, or 1 where words are filled in."""
     out: Text = None
     """Where they go; the ending decides the form: .npz for all data, and by their kind .csv, .tsv, .parquet, .npy,
     or .txt, .jsonl, .cif, .xyz, .sdf, .pdb; without an ending a folder. By default samples/ in the run."""
@@ -39,6 +39,24 @@ class Sample:
     complete: Text = None
     """Table whose gaps are filled, in place of -n new rows: cells that are empty, or ? or *, unless their column can be
     that."""
+    prompt: Text = None
+    """Of documents: words whose picture is drawn, with <image:FILE>, <break>, <mask> and <infill> where they are meant;
+    "<image:cat.png> <infill>" asks for a caption. A backslash before < makes it plain."""
+    edit: Pair = ()
+    """Of documents: a picture and an instruction, whose result is drawn."""
+    ask: Pair = ()
+    """Of documents: a picture and a question, which is answered."""
+    memory: Text = None
+    """Of documents: what the model looks up; a file or folder of documents, or what `feller data memory` built."""
+    documents: Whole = None
+    """From --memory, in front of what is asked; by default 2."""
+    picture_guidance: Real = None
+    """Of --edit: how much the picture counts, where --guidance says how much the words do."""
+    contrast: Text = None
+    """Of pictures of documents: K or K:ALPHA, contrastive decoding among symbols at least ALPHA times as likely as the
+    K-th; with --guidance beside it, each of both draws every other document."""
+    best_of: Whole = None
+    """Of pictures of documents: draw so many for each, and keep the one that fits its words best."""
     temperature: float = 1.0
     """Divides what the network says of symbols: below 1 is safer, above 1 is bolder."""
     top_k: Whole = None
@@ -66,6 +84,7 @@ class Sample:
         from feller.commands.folder import find
         from feller.commands.terminal import heard, speaker
         from feller.journeys.bridged import bridged_of
+        from feller.journeys.documents.kind import documents_in
         from feller.journeys.sample import sample
         from feller.paths import Choice
 
@@ -73,10 +92,13 @@ class Sample:
         run = find(self.folder, self.code, tell)
         if self.begin is not None or self.backward or bridged_of(run) is not None:
             return self._push(run, tell)
+        if documents_in(run):
+            return self._write(run, tell)
+        self._refuse(_OF_DOCUMENTS, "is of documents, and this model's data are others; leave it out")
         with heard(tell):
             drawn, place = sample(
                 run,
-                self.n,
+                64 if self.n is None else self.n,
                 out=self.out,
                 given=pairs(self.given),
                 guidance=self.guidance,
@@ -100,16 +122,89 @@ class Sample:
         from feller.commands.terminal import heard
         from feller.journeys.push import push
 
-        usual = {field.name: field.default for field in fields(Sample)}
-        wrong = [name for name in usual if name not in _PUSHED and getattr(self, name) != usual[name]]
-        if wrong:
-            raise UsageError(f"--{wrong[0].replace('_', '-')} is of samples that begin with noise; a bridge has none")
+        self._refuse(_others(_PUSHED), "is of samples that begin with noise; a bridge has none")
         with heard(tell):
             ends, place = push(run, self.begin, out=self.out, backward=self.backward, seed=self.seed, tell=tell)
         tell.say(f"{len(ends):,} ends: {place}")
         return {"run": str(run.path), "samples": str(place), "n": len(ends)}
 
+    def _write(self, run: Any, tell: Any) -> dict[str, Any]:
+        """Draw documents."""
+        from feller.commands.terminal import heard
+        from feller.journeys.documents.sampled import documents
 
+        self._refuse(_others((*_DRAWN, *_OF_DOCUMENTS)), "says nothing to a model of documents; leave it out")
+        with heard(tell):
+            drawn, place = documents(
+                run,
+                self.n,
+                out=self.out,
+                prompt=self.prompt,
+                edit=self.edit,
+                ask=self.ask,
+                memory=self.memory,
+                manner=self._manner(),
+                seed=self.seed,
+                tell=tell,
+            )
+        texts = drawn.modality.texts(drawn.values)
+        for i, text in enumerate(texts[:MOST_LINES], 1):
+            tell.say(f"--- {i}\n{text}")
+        tell.say(f"{len(drawn):,} documents: {place}")
+        return {"run": str(run.path), "samples": str(place), "n": len(drawn), "texts": texts}
+
+    def _manner(self) -> Any:
+        """Return how documents are drawn."""
+        from feller.journeys.documents.write import DOCUMENTS, Manner
+        from feller.paths import Choice
+
+        if self.documents is not None and self.memory is None:
+            raise UsageError("--documents stand in front from a --memory; name one, or leave it out")
+        if self.picture_guidance is not None and not self.edit:
+            raise UsageError("--picture-guidance is of --edit; leave it out")
+        return Manner(
+            guidance=self.guidance,
+            picture_guidance=self.picture_guidance,
+            contrast=_contrast(self.contrast),
+            choice=Choice(self.temperature, self.top_k, self.top_p),
+            best_of=1 if self.best_of is None else self.best_of,
+            documents=DOCUMENTS if self.documents is None else self.documents,
+        )
+
+    def _refuse(self, names: tuple[str, ...], why: str) -> None:
+        """Refuse flags that were given.
+
+        Raises:
+            UsageError: If any was.
+        """
+        usual = {field.name: field.default for field in fields(Sample)}
+        wrong = [name for name in names if getattr(self, name) != usual[name]]
+        if wrong:
+            raise UsageError(f"--{wrong[0].replace('_', '-')} {why}")
+
+
+def _others(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return all other flags."""
+    return tuple(field.name for field in fields(Sample) if field.name not in names)
+
+
+def _contrast(text: str | None) -> tuple[int, float] | None:
+    """Return k and alpha."""
+    if text is None:
+        return None
+    k, _, alpha = text.partition(":")
+    try:
+        return int(k), float(alpha or ALPHA)
+    except ValueError:
+        raise UsageError(f"--contrast takes K or K:ALPHA, such as 8:0.1, got {text!r}") from None
+
+
+ALPHA = 0.1
+"""Of contrastive decoding, where it is not said."""
+_OF_DOCUMENTS = ("prompt", "edit", "ask", "memory", "documents", "picture_guidance", "contrast", "best_of")
+"""Flags that documents alone take."""
+_DRAWN = ("folder", "n", "out", "guidance", "temperature", "top_k", "top_p", "seed", "code", "json")
+"""Flags that documents take like others."""
 _PUSHED = ("folder", "out", "begin", "backward", "seed", "code", "json")
 """Flags that a bridge takes."""
 

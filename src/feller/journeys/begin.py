@@ -27,6 +27,7 @@ from feller.journeys.private.guard import Charged, Wish, apart, check_plan, chec
 from feller.journeys.private.keyed import OPEN
 from feller.journeys.private.stand_in import check_own, stand_in
 from feller.journeys.private.white import with_white
+from feller.journeys.tokenised import written_by
 from feller.marginals.model import MarginalModel
 from feller.model import Model, load_model
 from feller.paths import Estimates
@@ -87,6 +88,7 @@ def begin(
         )
     dataset, charged = _read(asked, wish, older.description.modality if older else None, change, paid)
     dataset = aimed(dataset, asked.target) if asked.target else dataset
+    dataset = written_by(dataset, asked.tokenizer) if asked.tokenizer else dataset
     if wish is not None and dataset.target is not None and not dataset.target.classes:
         raise UsageError("a private fit tells no numbers, which are scaled by the rows; ask for a class by --target")
     if wish is None and isinstance(dataset.modality, Table):

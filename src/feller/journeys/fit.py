@@ -46,6 +46,7 @@ def fit(
     project: bool = False,
     vocabulary: str | None = None,
     target: tuple[str, ...] = (),
+    tokenizer: str | None = None,
     start_from: str | None = None,
     schema: str | None = None,
     wish: Wish | None = None,
@@ -70,6 +71,7 @@ def fit(
         vocabulary: Symbols of a text: characters, bytes, subwords or subwords:NUMBER; by default characters, or bytes
             where there are more than 256 different ones.
         target: What a regressor is to tell of the data, by name.
+        tokenizer: Run of a tokeniser of pictures, or `palette`; by default documents have their own trained.
         start_from: Run of an older model whose weights are the first, and from which some recipes learn.
         schema: File that says what is public about a table; by default it is guessed, or found privately.
         wish: Privacy of each row; none by default.
@@ -99,6 +101,7 @@ def fit(
             "longest": longest,
             "space": space,
             "vocabulary": vocabulary,
+            "tokenizer": tokenizer,
             "target": target or None,
             "schema": schema,
         }
@@ -118,6 +121,7 @@ def fit(
             project=project,
             vocabulary=vocabulary,
             target=target,
+            tokenizer=tokenizer,
             start_from=start_from,
             schema=schema,
             watched=watched,

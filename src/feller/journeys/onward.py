@@ -24,7 +24,7 @@ SIZES = {"atoms": "atoms", "length": "residues"}
 """What conditions count that are no classes."""
 MORE = 200
 """Rounds of a tuning that goes on."""
-READ = ("schema", "longest", "space", "vocabulary", "start_from")
+READ = ("schema", "longest", "space", "vocabulary", "tokenizer", "start_from")
 """Flags of `fit` that say how data are read, or what the model begins with, as they are recorded."""
 LOOKED = 100
 """Chains among which one with a short sequence is looked for."""
@@ -114,6 +114,16 @@ def rewarding(run: Run, target: Target) -> Iterator[tuple[str, str]]:
         name = f":{target.names[0]}" if len(target.names) > 1 else ""
         wish, what = f"{run.path}{name} == {target.means[0]:.3g}", f"draw samples of another run by {target.names[0]}"
     yield _command("steer", "RUN", "--reward", wish), what
+
+
+def asking(run: Run, words: str, remembers: bool) -> Iterator[tuple[str, str]]:
+    """Yield commands that ask a model of documents, and what they do."""
+    sample = ("sample", run.path)
+    if words:
+        yield _command(*sample, "--prompt", words, "-n", 9, "--guidance", 3), "draw what words say"
+    yield _command(*sample, "--prompt", "<image:picture.png> <infill>"), "say what a picture shows"
+    if words and remembers:
+        yield _command(*sample, "--prompt", words, "--memory", "documents"), "draw it beside documents of your own"
 
 
 def wishes(about: Description, train: Dataset) -> Iterator[tuple[str, str]]:

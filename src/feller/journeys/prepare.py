@@ -1,6 +1,7 @@
 """From what was asked of a fit to a training that is known to fit together."""
 
 import shlex
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -13,6 +14,7 @@ from feller.errors import InputError, UsageError
 from feller.journeys.asked import parts
 from feller.journeys.begin import Begun
 from feller.journeys.learn import Prepared
+from feller.journeys.parts import Making
 from feller.journeys.private.exposed import check_watched
 from feller.journeys.private.guarantee import Guarantee
 from feller.journeys.private.privately import privately
@@ -21,6 +23,7 @@ from feller.journeys.private.stand_in import check_apart
 from feller.journeys.tell import Tell
 from feller.model import Model
 from feller.networks.architecture import parameters
+from feller.objective import Objective
 from feller.recipes import Recipe
 from feller.record import to_data
 from feller.run import Run
@@ -71,6 +74,7 @@ def prepare(run: Run, begun: Begun, here: Engine) -> Prepared:
         objective=objective,
         description=description,
         learner=learner,
+        bound=_bound(run, begun, training_data, objective, here),
         again=f"feller fit --resume {own}--out {shlex.quote(str(run.path))}",
     )
     if asked.watched:
@@ -95,6 +99,27 @@ def prepare(run: Run, begun: Begun, here: Engine) -> Prepared:
         return ready.feed(tell)
 
     return replace(ready, feed=taught)
+
+
+def _bound(
+    run: Run, begun: Begun, data: Dataset, objective: Objective, here: Engine
+) -> Callable[[Tell], Objective] | None:
+    """Return what makes the networks that the data need, and tells the objective what all the data are."""
+    parts = begun.recipe.parts
+    if parts is None:
+        return None
+    known = {*data.modality.modules} if begun.older is not None else set()
+    known |= {"tokenizer"} if begun.asked.tokenizer else set()
+    making = Making(run=run, parts=parts, known=frozenset(known), seed=begun.asked.seed, here=here)
+
+    def bound(tell: Tell) -> Objective:
+        making(data, tell)
+        tell.task("looking at the documents")
+        found = objective.beside(data)
+        tell.done()
+        return found
+
+    return bound
 
 
 def _feed(data: Dataset, recipe: Recipe, older: Model | None, draws: Draws, tell: Tell) -> Batches:

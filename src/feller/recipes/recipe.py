@@ -51,6 +51,16 @@ def _shapes(state: State) -> str:
     return " and ".join(f"{name} {_shapes(leaf)}" for name, leaf in sorted(state.items()))
 
 
+@dataclass(frozen=True)
+class Parts:
+    """How the networks are trained that the data need to be read and written, before the model is."""
+
+    tokenizer: Training
+    """Of what writes pictures as codes."""
+    vectors: Training
+    """Of what finds documents that are like one."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """What to train, for how long, and how to sample."""
@@ -60,6 +70,8 @@ class Recipe:
     """What the network learns: path, source, loss, times, coupling."""
     modality: Modality | None = None
     """The data as the model sees them, where that is not as they were read: levels of pictures as symbols."""
+    parts: Parts | None = None
+    """How the networks of the modality are trained, where it has any."""
     pairs: int = 0
     """Train on so many pairs of source and end that the older model draws, instead of on the data (reflow)."""
     held_out: float = 0.1

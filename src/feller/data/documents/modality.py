@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from feller.data import overview
 from feller.data.arrays import write_arrays
 from feller.data.documents.codes import PictureCodes
-from feller.data.documents.files import ANSWER, BREAK, DOCUMENT, IMAGE, TASK
 from feller.data.documents.layout import ANSWER as OPENED
 from feller.data.documents.layout import CUT, NOTHING, PICTURE, as_array, from_tokens, laid, to_tokens
 from feller.data.documents.sheet import MOST, Part, sheet
 from feller.data.documents.symbols import Symbols
 from feller.data.documents.vectors import DocumentVectors
+from feller.data.documents.written import plain, to_json, write_lines
 from feller.data.found import Cut, Found, FoundDocuments, Item, Said, Shown, about, expect
 from feller.data.images.sizes import fit, picture, pixels
 from feller.data.modality import Modality, Write
@@ -91,6 +91,11 @@ class Documents(Modality):
         return replace(self, codes=codes, context=-(-(IN_FRONT + 1) * longest // BLOCK) * BLOCK)
 
     @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of a picture."""
+        return self.channels, self.height, self.width
+
+    @property
     def modules(self) -> dict[str, nn.Module]:
         """The tokeniser, and what finds documents, where they are networks."""
         parts = {
@@ -108,8 +113,10 @@ class Documents(Modality):
     def forms(self) -> dict[str, Write]:
         """JSON lines with their pictures beside them, arrays, symbols as JSON, or a folder with all and an overview."""
         return {
-            ".jsonl": lambda values, given, out: self._write_lines(values, out, out.with_name(f"{out.stem}-pictures")),
-            ".json": lambda values, given, out: replace_file(out, self._tokens_as_json(values)),
+            ".jsonl": lambda values, given, out: self._lines(values, out, out.with_name(f"{out.stem}-pictures")),
+            ".json": lambda values, given, out: replace_file(
+                out, to_json(self._tokens(values), self.texts(values), self.symbols)
+            ),
             ".npz": lambda values, given, out: write_arrays(self.arrays(values, given), out),
             "": self._write_folder,
         }
@@ -129,7 +136,7 @@ class Documents(Modality):
 
     def encode(self, values: Values) -> Int64[Tensor, "n l"]:
         """Turn texts and pictures into symbols, each row with `<eos>` in front."""
-        tokens = to_tokens(values["rows"], self.tokenizer.encode(_used(values)), self.symbols)
+        tokens = to_tokens(values["rows"], self.tokenizer.encode(all_pictures(values)), self.symbols)
         if tokens.shape[1] >= self.context:  # an <eos> closes it
             longest = int((tokens != self.symbols.pad).sum(1).max()) + 1
             raise InputError(
@@ -217,7 +224,7 @@ class Documents(Modality):
     def arrays(self, values: Values, given: Given) -> dict[str, np.ndarray]:
         """Return `samples`, the documents as JSON [n], their `tokens` [n, l], and `pictures` [n, most, h, w, c]."""
         return {
-            "samples": np.array([json.dumps(self._plain(items, "")) for items in self.items(values)], dtype=np.str_),
+            "samples": np.array([json.dumps(plain(items)) for items in self.items(values)], dtype=np.str_),
             "tokens": self.encode(values).numpy(),
             "pictures": values["pictures"].permute(0, 1, 3, 4, 2).numpy(),
         }
@@ -239,62 +246,23 @@ class Documents(Modality):
             raise UsageError(f"no task is called {name!r}: {nearest(name, list(self.tasks))}")
         return self.tasks.index(name)
 
-    def _plain(self, items: Sequence[Item], names: str) -> list[str | dict[str, str | bool]]:
-        """Return a document as JSON has it, its pictures called `names` and their number."""
-        plain: list[str | dict[str, str | bool]] = []
-        for item in items:
-            if isinstance(item, Said):
-                plain.append({ANSWER: item.text} if item.hidden else item.text)
-            else:
-                plain.append({IMAGE: f"{names}{item.number}.png"} if isinstance(item, Shown) else {BREAK: True})
-        return plain
-
-    def _write_lines(self, values: Values, out: pathlib.Path, folder: pathlib.Path) -> list[str]:
-        """Write one document a line, and its pictures into a folder; returns their names."""
-        folder.mkdir(parents=True, exist_ok=True)
-        prefix = "" if folder == out.parent else f"{folder.name}/"
-        lines, files, tokens = [], [], self.encode(values)
-        counts = (values["rows"] == PICTURE).sum(1)
-        names = iter(overview.numbers(max(int(counts.sum()), 1)))
-        for i, items in enumerate(self.items(values)):
-            plain: list[str | dict[str, str | bool]] = []
-            for item, part in zip(items, self._plain(items, ""), strict=True):
-                if isinstance(item, Shown):
-                    file = f"{next(names)}.png"
-                    picture(values["pictures"][i, item.number].permute(1, 2, 0).numpy()).save(folder / file)
-                    files.append(file)
-                    part = {IMAGE: f"{prefix}{file}"}
-                plain.append(part)
-            row = tokens[i]
-            entry = {DOCUMENT: plain, "tokens": row[row != self.symbols.pad].tolist()}
-            task = int(values["task"][i])
-            lines.append(json.dumps({**entry, **({TASK: self.tasks[task]} if task >= 0 else {})}, ensure_ascii=False))
-        replace_file(out, "".join(f"{line}\n" for line in lines))
-        return files
-
-    def _tokens_as_json(self, values: Values) -> str:
-        """Return the symbols of documents, and what their numbers mean."""
-        symbols, tokens = self.symbols, self.encode(values)
-        meaning = {
-            "text": [0, symbols.text],
-            "pictures": [symbols.text, symbols.eos],
-            "<eos>": symbols.eos,
-            "<break>": symbols.cut,
-            "<mask>": symbols.mask,
-            "<infill>": symbols.infill,
-        }
-        rows = [row[row != symbols.pad].tolist() for row in tokens]
-        return json.dumps({"tokens": rows, "texts": self.texts(values), "symbols": meaning}, ensure_ascii=False)
-
     def texts(self, values: Values) -> list[str]:
         """Return the words of each document, without its pictures."""
         return [" ".join(item.text for item in items if isinstance(item, Said)).strip() for items in self.items(values)]
 
+    def _lines(self, values: Values, out: pathlib.Path, folder: pathlib.Path) -> None:
+        tasks = [self.tasks[task] if task >= 0 else "" for task in values["task"].tolist()]
+        write_lines(self.items(values), values["pictures"], self._tokens(values), tasks, out, folder)
+
+    def _tokens(self, values: Values) -> list[list[int]]:
+        """Return the symbols of each document, without padding."""
+        return [row[row != self.symbols.pad].tolist() for row in self.encode(values)]
+
     def _write_folder(self, values: Values, given: Given, out: pathlib.Path) -> None:
         overview.prepare(out)
-        files = [f"{name}.png" for name in overview.numbers(max(int((values["rows"] == PICTURE).sum()), 1))]
+        files = [f"{name}.png" for name in overview.numbers(int((values["rows"] == PICTURE).sum()))]
         overview.save(self.show(values, given), out, [WHOLE, *files])
-        self._write_lines(values, out / WHOLE, out)
+        self._lines(values, out / WHOLE, out)
 
 
 def seen(items: Sequence[Item], pictures: UInt8[Tensor, "m c h w"]) -> list[Part]:
@@ -312,7 +280,7 @@ def seen(items: Sequence[Item], pictures: UInt8[Tensor, "m c h w"]) -> list[Part
     return parts
 
 
-def _used(values: Values) -> UInt8[Tensor, "m c h w"]:
+def all_pictures(values: Values) -> UInt8[Tensor, "m c h w"]:
     """Return the pictures that are shown, in the order of reading."""
     counts = (values["rows"] == PICTURE).sum(1)
     there = torch.arange(values["pictures"].shape[1]) < counts[:, None]

@@ -1,0 +1,28 @@
+"""How instructions are laid out as documents; those of tuning and those of asking are the same.
+
+An answer stands before its picture, where a caption does: hidden, it moves behind, so that one layout serves to draw by
+a text and to answer about a picture. Source: Yu et al. 2023, arXiv 2309.02591, table 5.
+"""
+
+from collections.abc import Sequence
+
+from feller.data.documents.layout import Hole, Infill
+from feller.data.found import Item, Said, Shown
+
+EDIT = "Edit first image following the instruction"
+QUESTION, ANSWER, STOP = "Question: ", " Answer: ", "."
+
+
+def edit(instruction: str) -> tuple[Item, ...]:
+    """Return what stands before an edited picture, of which picture 0 is the first."""
+    return (Said(EDIT), Shown(0), Said(instruction))
+
+
+def question(asked: str, answer: Item | Hole) -> tuple[Item | Hole, ...]:
+    """Return a question about picture 0."""
+    return (Said(f"{QUESTION}{asked}{ANSWER}"), answer, Said(STOP), Shown(0))
+
+
+def ask(asked: str) -> Sequence[Item | Hole | Infill]:
+    """Return a question about picture 0 whose answer is asked for."""
+    return (*question(asked, Hole()), Infill())

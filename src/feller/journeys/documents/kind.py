@@ -1,0 +1,25 @@
+"""Models of documents, told from others."""
+
+from feller.data.documents.modality import Documents
+from feller.description import Description
+from feller.errors import UsageError
+from feller.model import Model
+from feller.record import from_data
+from feller.run import Run
+
+
+def kind_of(model: Model) -> Documents:
+    """Return the modality of a model of documents.
+
+    Raises:
+        UsageError: If it is of other data.
+    """
+    kind = model.description.modality
+    if isinstance(kind, Documents):
+        return kind
+    raise UsageError(f"prompts and memories are of documents, and this model's data are {kind.called}; leave them out")
+
+
+def documents_in(run: Run) -> bool:
+    """Tell whether a run is of documents."""
+    return isinstance(from_data(Description, run.read_record(run.model)).modality, Documents)

@@ -1,0 +1,79 @@
+"""Documents that a model looks up: a folder of them, or a file that was built before."""
+
+import hashlib
+import json
+import pathlib
+
+from feller.data.documents.modality import Documents
+from feller.data.documents.vectors import DocumentVectors
+from feller.data.read import read
+from feller.errors import UsageError
+from feller.journeys.documents.kind import kind_of
+from feller.model import load_model
+from feller.record import to_data
+from feller.run import Run
+from feller.tokens.retrieve.memory import Makers, Memory, load_memory, remember, save_memory
+from feller.tokens.retrieve.search import Library
+
+BUILT = ".npz"
+"""Ending of a memory in a file."""
+
+
+def makers(kind: Documents) -> Makers:
+    """Name what gives documents their numbers.
+
+    Raises:
+        UsageError: If the model looks nothing up.
+    """
+    words = hashlib.sha256(json.dumps(to_data(kind.vocabulary), sort_keys=True).encode()).hexdigest()[:12]
+    return Makers(kind.tokenizer.name, words, _finder(kind).name)
+
+
+def library(kind: Documents, source: str) -> Library:
+    """Return what a model looks documents up in.
+
+    Args:
+        kind: The model's modality.
+        source: A file or folder of documents, or a memory that was built.
+
+    Raises:
+        InputError: If it is damaged, empty, or another model's.
+        UsageError: If the model looks nothing up.
+    """
+    finder = _finder(kind)
+    if pathlib.Path(source).suffix.lower() == BUILT:
+        return Library(load_memory(pathlib.Path(source), kind.symbols, makers(kind)), finder)
+    return Library(built(kind, source), finder)
+
+
+def built(kind: Documents, source: str) -> Memory:
+    """Make a memory of the documents of a file or folder.
+
+    Raises:
+        InputError: If they cannot be read, or there are none.
+        UsageError: If the model looks nothing up.
+    """
+    data = read(source, like=kind)
+    return remember(data.modality.encode(data.values), _finder(kind), kind.symbols)
+
+
+def keep(run: Run, source: str, out: str) -> int:
+    """Write a memory of the documents of a file or folder, and return how many there are.
+
+    Raises:
+        InputError: If run or documents are not what they must be.
+        UsageError: If the run is of other data, or looks nothing up, or the name has another ending.
+    """
+    if pathlib.Path(out).suffix.lower() != BUILT:
+        raise UsageError(f"expected a file *{BUILT} for the memory, got {out}")
+    kind = kind_of(load_model(run))
+    memory = built(kind, source)
+    save_memory(memory, makers(kind), pathlib.Path(out))
+    return len(memory)
+
+
+def _finder(kind: Documents) -> DocumentVectors:
+    """Return what finds documents."""
+    if kind.vectors is None:
+        raise UsageError("this model was fitted without what finds documents, so it has no memory; leave --memory out")
+    return kind.vectors

@@ -1,0 +1,84 @@
+"""From a run of documents and what a person asks to documents on disk."""
+
+import pathlib
+
+from feller.data.modality import Dataset
+from feller.draws import Draws
+from feller.errors import UsageError
+from feller.journeys.documents.kind import kind_of
+from feller.journeys.documents.wanted import Wanted, anything, by_edit, by_prompt, by_question
+from feller.journeys.documents.write import Manner, write
+from feller.journeys.tell import SILENT, Tell
+from feller.model import load_model
+from feller.run import Run
+from feller.tokens.plans import Fill
+from feller.train.engine import engine
+
+
+def documents(
+    run: Run,
+    n: int | None = None,
+    *,
+    out: str | None = None,
+    prompt: str | None = None,
+    edit: tuple[str, ...] = (),
+    ask: tuple[str, ...] = (),
+    memory: str | None = None,
+    manner: Manner = Manner(),  # noqa: B008 - frozen
+    seed: int = 0,
+    tell: Tell = SILENT,
+) -> tuple[Dataset, pathlib.Path]:
+    """Draw documents and write them.
+
+    Args:
+        run: Holds the model.
+        n: How many; by default 1 where words are filled in, else 9.
+        out: A file whose ending decides the form, or a folder; by default `samples` in the run.
+        prompt: What they begin with, or what is to be filled in; by default nothing.
+        edit: A picture and an instruction.
+        ask: A picture and a question.
+        memory: What the model looks up.
+        manner: How they are drawn.
+        seed: Of all randomness.
+        tell: Hears how it goes.
+
+    Returns:
+        The documents, and where they are.
+
+    Raises:
+        InputError: If run, pictures or memory are not what they must be, or the disk is full.
+        UsageError: If an argument is wrong.
+    """
+    if n is not None and n < 1:
+        raise UsageError(f"-n must be at least 1, got {n}")
+    wanted = _wanted(prompt, edit, ask)
+    model = load_model(run)
+    model.network.to(engine().device)
+    kind, place = kind_of(model), pathlib.Path(out) if out else run.samples
+    kind.check_place(place)
+    wanted = wanted or anything(model.network.context)
+    draws, n = Draws(seed).named("sample"), n or (1 if isinstance(wanted.plan, Fill) else 9)
+    drawn = write(model, wanted, n, manner=manner, memory=memory, draws=draws, tell=tell)
+    kind.write(drawn.values, drawn.given, place)
+    return drawn, place
+
+
+def _wanted(prompt: str | None, edit: tuple[str, ...], ask: tuple[str, ...]) -> Wanted | None:
+    """Return the one thing that is asked for; None for anything.
+
+    Raises:
+        UsageError: If several are, or one lacks its picture or its words.
+    """
+    asked = [flag for flag, value in (("--prompt", prompt), ("--edit", edit), ("--ask", ask)) if value]
+    if len(asked) > 1:
+        raise UsageError(f"{asked[0]} and {asked[1]} exclude each other; choose one")
+    for flag, pair in (("--edit", edit), ("--ask", ask)):
+        if pair and len(pair) != 2:
+            raise UsageError(
+                f'{flag} takes a picture and words, such as cat.png "make it blue"; got {len(pair)} values'
+            )
+    if edit:
+        return by_edit(edit[0], edit[1])
+    if ask:
+        return by_question(ask[0], ask[1])
+    return None if prompt is None else by_prompt(prompt)

@@ -1,0 +1,113 @@
+"""What a person asks of a model of documents: to draw, to describe, to edit, to answer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from feller.data.documents.layout import Hole, Infill, as_array, laid, to_tokens
+from feller.data.documents.modality import Documents
+from feller.data.documents.prompt import Prompt, parse, picture_of
+from feller.data.documents.templates import ask, edit
+from feller.data.found import Item, Said, Shown
+from feller.errors import UsageError
+from feller.tokens.grammar import Kind
+from feller.tokens.plans import Fill, Free, Picture, Plan
+
+MOST_WORDS = 64
+"""Symbols of a text that fills a hole, at most."""
+
+
+@dataclass(frozen=True, eq=False)
+class Wanted:
+    """A prompt, and what is to be drawn behind it."""
+
+    prompt: Prompt
+    plan: Plan
+
+    @property
+    def draws_picture(self) -> bool:
+        """Whether it is a picture that is drawn, so that guidance by its text makes sense."""
+        return isinstance(self.plan, Picture)
+
+    def tokens(self, kind: Documents) -> Int64[Tensor, " l"]:
+        """Return the symbols of the prompt.
+
+        Raises:
+            UsageError: If a character is unknown to the model.
+        """
+        return _tokens(self.prompt.items, self.prompt, kind)
+
+    def without_text(self, kind: Documents) -> Int64[Tensor, " l"]:
+        """Return the symbols of the prompt with one hole in the place of each text: what is drawn without it."""
+        return _tokens(_holes(self.prompt.items), self.prompt, kind)
+
+    def without_all(self, kind: Documents) -> Int64[Tensor, " l"]:
+        """Return the symbols of the prompt of a picture of which nothing is said or shown."""
+        return _tokens((Hole(),), self.prompt, kind)
+
+
+def by_prompt(text: str) -> Wanted:
+    """Return what a prompt asks for: what fills its holes, or else the picture that follows.
+
+    Raises:
+        UsageError: If it asks for no one thing.
+        InputError: If a picture cannot be read.
+    """
+    prompt = parse(text)
+    return Wanted(prompt, Fill(MOST_WORDS, (Kind.TEXT,)) if prompt.has_holes else Picture())
+
+
+def by_edit(picture: str, instruction: str) -> Wanted:
+    """Return a picture that is another after an instruction.
+
+    Raises:
+        UsageError: If the instruction is empty.
+        InputError: If the picture cannot be read.
+    """
+    return Wanted(Prompt(edit(_worded(instruction, "--edit")), (picture_of(picture),)), Picture())
+
+
+def by_question(picture: str, asked: str) -> Wanted:
+    """Return the answer to a question about a picture.
+
+    Raises:
+        UsageError: If the question is empty.
+        InputError: If the picture cannot be read.
+    """
+    items = tuple(ask(_worded(asked, "--ask")))
+    return Wanted(Prompt(items, (picture_of(picture),)), Fill(MOST_WORDS, (Kind.TEXT,)))
+
+
+def anything(context: int) -> Wanted:
+    """Return a whole document, of which nothing is said."""
+    return Wanted(Prompt(()), Free(context - 1))
+
+
+def _worded(text: str, flag: str) -> str:
+    if not text.strip():
+        raise UsageError(f"{flag} takes a picture and words, and the words are empty")
+    return text.strip()
+
+
+def _holes(items: Sequence[Item | Hole | Infill]) -> tuple[Item | Hole | Infill, ...]:
+    """Return items with a hole for each text; neighbours are one."""
+    found: list[Item | Hole | Infill] = []
+    for item in items:
+        if not isinstance(item, Said):
+            found.append(item)
+        elif not (found and isinstance(found[-1], Hole)):
+            found.append(Hole())
+    return tuple(found)
+
+
+def _tokens(items: Sequence[Item | Hole | Infill], prompt: Prompt, kind: Documents) -> Int64[Tensor, " l"]:
+    """Return the symbols of items."""
+    if not items:
+        return torch.tensor([kind.symbols.eos])
+    shown = [kind.bring(prompt.pictures[item.number][None]) for item in items if isinstance(item, Shown)]
+    none = torch.zeros(0, kind.channels, kind.height, kind.width, dtype=torch.uint8)
+    codes = kind.tokenizer.encode(torch.cat([none, *shown]))
+    return to_tokens(as_array([laid(items, kind.vocabulary)]), codes, kind.symbols)[0]

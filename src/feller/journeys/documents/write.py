@@ -1,0 +1,160 @@
+"""From what a person asks of a model of documents to documents."""
+
+import time
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from feller.data.documents.modality import Documents, Values
+from feller.data.modality import Dataset
+from feller.draws import Draws
+from feller.errors import UsageError
+from feller.journeys.documents.kind import kind_of
+from feller.journeys.documents.remembered import library
+from feller.journeys.documents.wanted import Wanted
+from feller.journeys.tell import SILENT, Tell
+from feller.model import Model
+from feller.paths.choice import Choice
+from feller.tokens.generate import Way, best, generate
+from feller.tokens.guides import Contrast, Guide, Guided, Plain, TwoWay
+from feller.tokens.masked_spans import unmask
+from feller.tokens.retrieve.fronts import fronts
+from feller.tokens.retrieve.search import Library
+
+DOCUMENTS = 2
+"""That stand in front of a prompt, where there is a memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manner:
+    """How what is asked for is drawn."""
+
+    guidance: float = 1.0
+    """By the text, where a picture is drawn: 1 is plain."""
+    picture_guidance: float | None = None
+    """By the picture that is edited; None where text and pictures are not told apart."""
+    contrast: tuple[int, float] | None = None
+    """k and alpha of contrastive decoding; with guidance beside it, every other document is drawn so."""
+    choice: Choice = Choice()  # noqa: RUF009 - frozen
+    best_of: int = 1
+    """Draw so many for each and keep the one whose picture and text are nearest."""
+    documents: int = DOCUMENTS
+    """From the memory, in front."""
+
+    def __post_init__(self) -> None:
+        if self.best_of < 1 or self.documents < 0:
+            raise UsageError(
+                f"expected candidates of 1 or more and documents of 0 or more, got {self.best_of}, {self.documents}"
+            )
+
+    def guides(self, *, of_picture: bool) -> tuple[Guide, ...]:
+        """Return the ways in which documents are drawn by turns.
+
+        Raises:
+            UsageError: If what is drawn is no picture, and guidance by its text is asked for.
+        """
+        guided = self.guidance != 1.0 or self.picture_guidance is not None
+        if not of_picture and (guided or self.contrast is not None):
+            raise UsageError("guidance and contrast are of pictures drawn from a text; leave them out")
+        found: list[Guide] = []
+        if self.picture_guidance is not None:
+            found.append(TwoWay(float(self.picture_guidance), float(self.guidance)))
+        elif guided:
+            found.append(Guided(self.guidance))
+        if self.contrast is not None:
+            found.append(Contrast(*self.contrast))
+        return tuple(found) or (Plain(),)
+
+
+def write(
+    model: Model,
+    wanted: Wanted,
+    n: int,
+    *,
+    manner: Manner = Manner(),
+    memory: str | None = None,
+    draws: Draws = Draws(0),  # noqa: B008 - frozen
+    tell: Tell = SILENT,
+) -> Dataset:
+    """Draw n documents that begin as is wanted.
+
+    Args:
+        model: Of documents.
+        wanted: The prompt, and what is drawn behind it.
+        n: How many.
+        manner: How.
+        memory: Documents to look up: a file, a folder, or what was built of them.
+        draws: Source of all randomness.
+        tell: Hears how fast it goes.
+
+    Raises:
+        InputError: If the memory is damaged, empty or another's.
+        UsageError: If the prompt is too long, or what is asked for makes no sense.
+    """
+    kind = kind_of(model)
+    guides = manner.guides(of_picture=wanted.draws_picture)
+    if manner.best_of > 1 and kind.vectors is None:
+        raise UsageError("this model was fitted without what compares texts and pictures; leave --best-of out")
+    found = None if memory is None else library(kind, memory)
+    streams = _streams(wanted, kind, guides)
+    front = _front(found, streams[0], manner.documents, model, draws)
+    prompts = [[torch.cat([front, stream])] * (n * manner.best_of) for stream in streams]
+    tell.task("drawing")
+    begun = time.monotonic()
+    ways = tuple(Way(guide, manner.choice) for guide in guides)
+    drawn = generate(model.network.eval(), prompts, wanted.plan, draws.named("documents"), ways=ways)
+    tell.done()
+    seconds, symbols = time.monotonic() - begun, sum(map(len, drawn))
+    speed = symbols / max(seconds, 1e-9)
+    tell.say(f"{len(drawn):,} drawn, {symbols:,} symbols in {seconds:.3g} s, {speed:,.0f} a second")
+    rows = [torch.cat([streams[0], part.cpu()]) for part in drawn]
+    values = decoded(kind, rows)
+    if manner.best_of > 1:
+        values = _best(kind, values, n, manner.best_of)
+    return Dataset(values, {}, kind)
+
+
+def decoded(kind: Documents, rows: list[Int64[Tensor, " l"]]) -> Values:
+    """Return the texts and pictures of rows whose holes are filled."""
+    symbols = kind.symbols
+    plain = [torch.from_numpy(unmask(row.cpu().numpy(), symbols)) for row in rows]
+    padded = torch.nn.utils.rnn.pad_sequence(plain, batch_first=True, padding_value=symbols.pad)
+    return kind.decode(padded)
+
+
+def _streams(wanted: Wanted, kind: Documents, guides: tuple[Guide, ...]) -> list[Int64[Tensor, " l"]]:
+    """Return the prompt of each stream that the guides read."""
+    most = max(guide.streams for guide in guides)
+    makers = (wanted.tokens, wanted.without_text, wanted.without_all)
+    return [make(kind) for make in makers[:most]]
+
+
+def _front(
+    found: Library | None, prompt: Int64[Tensor, " l"], count: int, model: Model, draws: Draws
+) -> Int64[Tensor, " m"]:
+    """Return what stands in front of a prompt; there must be room left for what is drawn."""
+    if found is None:
+        return prompt[:0]
+    symbols = found.memory.symbols
+    room = model.network.context - len(prompt) - symbols.picture - 2
+    (front,) = fronts(found, prompt[None], count, [room], draws.named("memory"))
+    return front
+
+
+def _best(kind: Documents, values: Values, n: int, of: int) -> Values:
+    """Keep the best of several documents each: those whose texts and pictures point the same way."""
+    likeness = fitting(kind, values)
+    index = [[*range(i * of, (i + 1) * of)] for i in range(n)]
+    kept = best(index, lambda prompt, some: likeness[torch.tensor(list(some))])
+    which = torch.tensor([one for (one,) in kept])
+    return {name: leaf[which] for name, leaf in values.items()}
+
+
+def fitting(kind: Documents, values: Values) -> Tensor:
+    """Return how near the text and the picture of each document are, by what finds documents: at most 1."""
+    if kind.vectors is None:
+        raise UsageError("this model was fitted without what compares texts and pictures")
+    seen = kind.vectors(kind.encode(values))
+    return (seen.text * seen.picture).sum(1).double()

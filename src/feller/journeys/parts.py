@@ -1,0 +1,91 @@
+"""The networks that data need to be read and written: trained before the model is, or taken over."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from feller.contrastive import Contrastive
+from feller.data.batches import batches
+from feller.data.documents.modality import Documents, all_pictures
+from feller.data.images.modality import Images
+from feller.data.modality import Dataset
+from feller.description import load_parts, save_parts
+from feller.draws import Draws
+from feller.journeys.tell import Tell
+from feller.objective import Objective
+from feller.paths import Codes
+from feller.recipes.recipe import Parts
+from feller.reconstruction import Reconstruction
+from feller.run import Run
+from feller.train.engine import Engine
+from feller.train.loop import Learner, make_learner, train
+from feller.train.optimiser import Training
+
+
+@dataclass(frozen=True, kw_only=True)
+class Making:
+    """How the parts of a run come about."""
+
+    run: Run
+    parts: Parts
+    known: frozenset[str]
+    """Those that have their weights already, from an older model or another run."""
+    seed: int
+    here: Engine
+
+    def __call__(self, data: Dataset, tell: Tell) -> None:
+        """Give the networks of a modality their weights: those of the run, or new ones that are learned here.
+
+        Raises:
+            InputError: If a file of the run is damaged.
+        """
+        modality = data.modality
+        if not isinstance(modality, Documents) or not modality.modules:
+            return
+        if not all(self.run.part(name).is_file() for name in modality.modules):
+            for name in modality.modules:
+                if name not in self.known:
+                    _TRAINED[name](self, data, modality, tell)
+            self.here.wait()  # until all have seen what was there
+            if self.here.is_first:
+                save_parts(self.run, modality)
+        self.here.wait()
+        load_parts(self.run, modality)
+
+    def learn(
+        self, name: str, objective: Objective, data: Dataset, network: torch.nn.Module, training: Training, tell: Tell
+    ) -> None:
+        """Train a network to the end of its budget; what is kept is the average."""
+        draws = Draws(self.seed).named(name)
+        learner: Learner = make_learner(network.to(self.here.device).train().requires_grad_(True), training)
+        feed = batches(data, training.batch, draws)
+        tell.task(f"training the {name}")
+        for report in train(learner, objective, feed, training, draws=draws, engine=self.here):
+            tell.progress(report.share, f"step {report.step:,}, loss {report.loss.item():.4g}")
+        learner.average.copy_to(network)
+        network.eval().requires_grad_(False).to("cpu")
+        tell.done()
+
+
+def _tokenizer(making: Making, data: Dataset, kind: Documents, tell: Tell) -> None:
+    """Train what writes pictures as codes on all pictures of the documents."""
+    pictures = Images(kind.height, kind.width, kind.channels)
+    seen = Dataset(all_pictures(data.values), {}, pictures)
+    objective = Reconstruction(Codes(), pictures.space())
+    making.learn("tokenizer", objective, seen, kind.modules["tokenizer"], making.parts.tokenizer, tell)
+
+
+def _vectors(making: Making, data: Dataset, kind: Documents, tell: Tell) -> None:
+    """Count the pieces of texts, then train what finds documents to tell which picture belongs to which text."""
+    network = kind.modules["vectors"]
+    network.texts.count(kind.encode(data.values))
+    objective = Contrastive(kind.space(), kind.symbols).beside(data)
+    making.learn("vectors", objective, data, network, making.parts.vectors, tell)
+
+
+_TRAINED: dict[str, Callable[[Making, Dataset, Documents, Tell], None]] = {
+    "tokenizer": _tokenizer,
+    "vectors": _vectors,
+}
+"""What trains each part, in this order: codes come before what finds them."""
