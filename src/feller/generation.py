@@ -13,7 +13,7 @@ from feller.draws import Draws
 from feller.errors import InputError, UsageError
 from feller.guidance import cfg
 from feller.marginals.network import MarginalNetwork
-from feller.paths import AnyOrder, Autoregressive, Graphical, Network, Path, TokenPath
+from feller.paths import AnyOrder, Autoregressive, Graphical, Interleaved, Network, Path, TokenPath
 from feller.paths.choice import Choice
 from feller.processes import hold, stand
 from feller.sampling import Sampling
@@ -21,6 +21,8 @@ from feller.simulate import simulate
 from feller.simulate.decode import decode
 from feller.simulate.fill import fill
 from feller.spaces import Space
+from feller.tokens.generate import Way, generate
+from feller.tokens.plans import Free
 from feller.tree import Given, State, leaves, tree_map
 
 
@@ -91,6 +93,8 @@ class Generation:
                 yield self._filled(size, part, draws, share)
             elif isinstance(self.path, Graphical):
                 yield self._whole(size, part, draws, share)
+            elif isinstance(self.path, Interleaved):
+                yield self._written(size, draws, share)
             elif isinstance(self.path, Autoregressive):
                 yield self._decoded(size, some, part, draws, share)
             else:
@@ -147,6 +151,19 @@ class Generation:
             end=self.end,
             guidance=self.guidance,
         )
+        tell(1.0)
+        return x, x
+
+    def _written(self, n: int, draws: Draws, tell: Callable[[float], None]) -> tuple[State, State]:
+        """Draw documents of which nothing is said; there is no source."""
+        self._check_solves_nothing("token after token")
+        symbols, most = self.network.symbols, self.network.context - 1
+        begun = torch.tensor([symbols.eos])
+        ways = (Way(choice=self.sampling.choice),)
+        drawn = generate(self.network, [[begun] * n], Free(most), draws, ways=ways)
+        x = torch.full((n, self.network.context), symbols.pad)
+        for row, tokens in zip(x, drawn, strict=True):
+            row[: len(tokens) + 1] = torch.cat([begun, tokens.cpu()])
         tell(1.0)
         return x, x
 

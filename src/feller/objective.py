@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from feller.couplings import Coupling, Independent
+from feller.data.modality import Dataset
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.losses import Loss, Squared
@@ -48,6 +49,15 @@ class Objective(abc.ABC):
         """Leaves of the state that are given in some examples, so that the others can be drawn beside them."""
         return ()
 
+    @property
+    def independent(self) -> bool:
+        """Whether an example depends on its own row of the batch alone, as private training asks."""
+        return True
+
+    def beside(self, data: Dataset) -> "Objective":
+        """Return the objective with all the data that are learned from, where its kind looks others up."""
+        return self
+
     def taught(self, teacher: Network) -> "Objective":
         """Return the objective with an older network to learn from, where its kind wants one."""
         return self
@@ -85,6 +95,11 @@ class Bound(Objective):
     def drop(self) -> float:
         """That of the rule."""
         return self.rule.drop
+
+    @property
+    def independent(self) -> bool:
+        """That of the rule."""
+        return self.rule.independent
 
 
 def draw_source(space: Space, x_1: State, draws: Draws) -> State:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from feller.errors import UsageError
-from feller.paths import Affine, Choice, Estimates, Mixture, Order, Path, TokenPath
+from feller.paths import Affine, Choice, Mixture, Order, Path, TokenPath
 from feller.paths.affine import Vanishing
 from feller.paths.brownian import Brownian
 from feller.paths.product import parts, parts_map
@@ -51,12 +51,8 @@ class Sampling:
         Raises:
             UsageError: If the solver cannot follow this path, or needs more calls.
         """
-        if isinstance(path, Estimates):
-            names = ", ".join(path.about.names)
-            raise UsageError(
-                f"this run tells {names} of data and draws none; ask it about some with `feller evaluate --data`, or"
-                " name it as a --reward of another run"
-            )
+        if path.instead:
+            raise UsageError(path.instead)
         if isinstance(path, Brownian):
             raise UsageError(
                 "this run is a bridge, which begins with data and not with noise: push some through it with `feller"

@@ -31,6 +31,8 @@ from feller.gradient import Gradient
 from feller.marginals.counting import Counting
 from feller.maximum_likelihood import MaximumLikelihood
 from feller.networks.classifier import Classifier
+from feller.networks.codebook.fsq import FSQ
+from feller.networks.codebook.vq import EMA
 from feller.networks.rows import RowTransformer
 from feller.next_token import NextToken
 from feller.objective import Matching, Objective
@@ -43,6 +45,7 @@ from feller.paths import (
     Beta,
     Binned,
     Cavity,
+    Codes,
     Confidence,
     ConstantSpeed,
     Corrector,
@@ -91,6 +94,7 @@ from feller.perturbation import Perturbation
 from feller.privacy import Private, Repeatable
 from feller.privacy.overheard import Ear, Overheard, Planted
 from feller.privacy.watched import Watch, Watched
+from feller.reconstruction import Reconstruction
 from feller.regression import Regression
 from feller.row_likelihood import RowLikelihood
 from feller.simulate import (
@@ -142,6 +146,7 @@ from tests.properties.makers import (
     regression,
     some_masked,
     sources_of,
+    tokenizer,
     tokens,
     told,
     twice,
@@ -360,6 +365,7 @@ EXAMPLES: dict[type, list[Case]] = {
     Estimates: [
         PathCase(Estimates(Target(("a",), (0.0,), (1.0,))), reals(2), meets_ends=False, moves=False, mixes=False)
     ],
+    Codes: [PathCase(Codes(), reals(2), meets_ends=False, moves=False, mixes=False)],
     AnyOrder: [PathCase(AnyOrder(), tokens(4, 3), certain(4), meets_ends=False, moves=False)],
     Autoregressive: [PathCase(Autoregressive(), tokens(4, 3), certain(4), meets_ends=False, moves=False)],
     Graphical: [PathCase(Graphical(), tokens(4, 3), meets_ends=False, moves=False)],
@@ -479,6 +485,15 @@ EXAMPLES: dict[type, list[Case]] = {
     Regression: [
         ObjectiveCase(Regression(Estimates(about), spaces.Euclidean((2,)), noise=0.5), told, lambda: Small(2))
         for about in (Target(("a", "b"), (0.5, -1.0), (2.0, 0.5)), Target(("label",), classes=("red", "green")))
+    ],
+    Reconstruction: [
+        ObjectiveCase(
+            Reconstruction(Codes(), spaces.Euclidean((1, 8, 8))),
+            pictures,
+            lambda quantiser=quantiser: tokenizer(quantiser),
+            random=False,
+        )
+        for quantiser in (FSQ((5, 4)), EMA(codes=6, size=2))
     ],
     Perturbation: [
         ObjectiveCase(

@@ -12,6 +12,8 @@ from feller.data.table.categorical import Categorical
 from feller.data.target import Target
 from feller.draws import Draw, Draws
 from feller.marginals.network import MarginalNetwork, Marginals
+from feller.networks.codebook.quantiser import Quantiser
+from feller.networks.codebook.tokenizer import Tokenizer, TokenizerNetwork
 from feller.networks.linear import Linear, LinearNetwork, Pixels
 from feller.paths import (
     Affine,
@@ -196,6 +198,14 @@ def pictures(n: int, draw: Draw) -> dict[str, Any]:
 def classes_of_pictures(n: int, draw: Draw) -> dict[str, Any]:
     """Return pictures of 2 x 2 in one of two classes."""
     return {"x_1": draw.normal((n, 1, 2, 2), F64), "target": draw.integers(2, (n, 1)).double(), "given": {}}
+
+
+def tokenizer(quantiser: Quantiser) -> TokenizerNetwork:
+    """Return a tokeniser of pictures of 8 x 8 with weights that are not zero."""
+    network = Tokenizer(2, 8, 1, quantiser).build((1, 8, 8), {}, Draws(0)).double()
+    for i, weight in enumerate(network.parameters()):
+        weight.data += 0.3 * Draws(0).at("weight", i).normal(weight.shape, F64)
+    return network
 
 
 def linear() -> LinearNetwork:

@@ -38,7 +38,12 @@ MANY = (
 """Flags that take as many values as are given."""
 NOTHING = "[]"
 """What tyro makes of a place that is left out, where words are left over."""
-_FORM = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitSubcommandPrefixes)
+_FORM = (
+    tyro.conf.FlagCreatePairsOff,
+    tyro.conf.OmitSubcommandPrefixes,
+    tyro.conf.AvoidSubcommands,
+    tyro.conf.SuppressFixed,
+)
 
 
 def short(*names: str) -> Any:

@@ -115,11 +115,12 @@ class Fit:
         from feller.journeys.asked import asked_of
         from feller.journeys.fit import fit, with_budget
         from feller.recipes import Recipe
+        from feller.recipes.recipe import Parts
 
         if self.steps is not None and self.minutes is not None:
             raise UsageError("--steps and --minutes exclude each other; choose one")
 
-        check_names(words, Fit, [field.name for field in fields(Recipe)])
+        check_names(words, Fit, [field.name for kind in (Recipe, Parts) for field in fields(kind)])
 
         def change(recipe: Recipe) -> Recipe:
             changed = with_budget(recipe, steps=self.steps, minutes=self.minutes)
@@ -151,6 +152,8 @@ class Fit:
         code = f" --code {self.recipe.rpartition(':')[0]}" if self.recipe and ":" in self.recipe else ""
         if asked_of(run).target:
             tell.say(f"ask for samples of another run with: feller steer RUN --reward {run.path}")
+        elif "codebook_use" in numbers:
+            tell.say(f"see how it copies other pictures with: feller evaluate {run.path} --data OTHER{code}")
         else:
             tell.say(f"draw samples with: feller sample {run.path}{code}")
         return {"run": str(run.path), **numbers}

@@ -2,6 +2,8 @@
 
 from feller.data.batches import Batch, batches
 from feller.data.crystals.modality import Crystals
+from feller.data.documents.modality import Documents
+from feller.data.documents.palette import Palette
 from feller.data.examples import EXAMPLES, Example
 from feller.data.images.labelled import Labelled
 from feller.data.images.modality import Images
@@ -32,6 +34,7 @@ __all__ = [
     "Characters",
     "Crystals",
     "Dataset",
+    "Documents",
     "Earth",
     "Example",
     "Geometric",
@@ -41,6 +44,7 @@ __all__ = [
     "Mixed",
     "Modality",
     "Molecules",
+    "Palette",
     "Points",
     "Proteins",
     "Rows",

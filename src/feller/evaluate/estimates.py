@@ -28,8 +28,9 @@ class Oracle:
         """
         about = model.description
         if not isinstance(about.path, Estimates):
+            does = "writes codes of" if about.path.instead else "draws"
             raise UsageError(
-                f"it draws {about.modality.called} and tells nothing of them; fit one that does: --recipe regressor"
+                f"it {does} {about.modality.called} and tells nothing of them; fit one that does: --recipe regressor"
             )
         self.target: Target = about.path.about
         """What it tells."""

@@ -12,6 +12,7 @@ from feller.code import fingerprint as file_hash
 from feller.data.aim import aimed
 from feller.data.find import table_cells
 from feller.data.found import FoundTable
+from feller.data.images.modality import Images
 from feller.data.modality import Dataset, Modality
 from feller.data.read import EXAMPLE, read
 from feller.data.table.categorical import Boolean
@@ -30,10 +31,11 @@ from feller.journeys.private.white import with_white
 from feller.journeys.tokenised import written_by
 from feller.marginals.model import MarginalModel
 from feller.model import Model, load_model
-from feller.paths import Estimates
+from feller.paths import Codes, Estimates
 from feller.privacy.ledger import Ledger
 from feller.privacy.noise import source
 from feller.recipes import Recipe, find_recipe
+from feller.reconstruction import Reconstruction
 from feller.run import open_run
 from feller.train.engine import engine
 
@@ -129,7 +131,8 @@ def begin(
         return Begun(replace(asked, private=allowance), dataset, recipe, None, ledger)
     check_plan(wish, apart(recipe), Ledger(charged.expenses, wish.chance(len(learned)), len(learned), charged.delta))
     counted = 0.0 if older else getattr(recipe.objective, "counted", 0.0)
-    guarded = guard(wish, dataset, learned, charged, counted)
+    classed = dataset.seen_as(recipe.modality) if isinstance(recipe.modality, Images) else dataset
+    guarded = guard(wish, classed, learned, charged, counted)
     dataset = guarded.dataset
     recipe, planned = plan(wish, guarded, change(find_recipe(name, _shown(name, dataset, wish), size, older)[1]))
     dataset = dataset.seen_as(recipe.modality or dataset.modality)
@@ -216,18 +219,19 @@ def as_read(dataset: Dataset, recipe: Recipe) -> Dataset:
 
 
 def _check_target(recipe: Recipe, name: str, target: tuple[str, ...], older: Model | None) -> None:
-    """Refuse what a regressor cannot be, or a recipe that would take no notice of a target.
+    """Refuse what a regressor or a tokeniser cannot be, or a recipe that would take no notice of a target.
 
     Raises:
         UsageError: Then.
     """
     tells = isinstance(recipe.objective.path, Estimates)
     if target and not tells:
-        raise UsageError(
-            f"the recipe {name} draws data and tells no {target[0]}; use --recipe regressor, or logistic-private"
-        )
+        raise UsageError(f"the recipe {name} tells no {target[0]}; use --recipe regressor, or logistic-private")
     if older is not None and (tells or isinstance(older.description.path, Estimates)):
         raise UsageError("a regressor starts from fresh weights, and nothing starts from one; leave out --start-from")
+    writes = isinstance(recipe.objective, Reconstruction)
+    if older is not None and writes != isinstance(older.description.path, Codes):
+        raise UsageError("a tokeniser starts from a tokeniser, and nothing else does; leave out --start-from")
 
 
 def _betrayed(asked: Asked, dataset: Dataset) -> tuple[str, ...]:

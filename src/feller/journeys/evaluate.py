@@ -19,6 +19,8 @@ from feller.evaluate.judge import Judge, load_judge, save_judge
 from feller.evaluate.quality import quality
 from feller.journeys.asked import asked_of, example_of, parts, read_again
 from feller.journeys.bridge import measure_again
+from feller.journeys.copying import copy
+from feller.journeys.documents.measure import measure
 from feller.journeys.examine import examine
 from feller.journeys.findings import findings
 from feller.journeys.judged import Judged
@@ -29,7 +31,7 @@ from feller.journeys.tell import SILENT, Tell
 from feller.journeys.tuned import Tuned, base_model, recipe_of, rule_of, tuned_of
 from feller.journeys.wishes import recorded_wish
 from feller.model import Model, load_model
-from feller.paths import Estimates
+from feller.paths import Codes, Estimates, Interleaved
 from feller.paths.brownian import Brownian
 from feller.report.page import write_report
 from feller.run import Run
@@ -76,6 +78,10 @@ def evaluate(
         return measure_again(run, tell)
     if isinstance(model.description.path, Estimates):
         return examine(run, model, data=data, samples=samples, tell=tell)
+    if isinstance(model.description.path, Codes):
+        return copy(run, model, data=data, samples=samples, tell=tell)
+    if isinstance(model.description.path, Interleaved):
+        return measure(run, model, data=data, samples=samples, tell=tell)
     modality = model.description.modality
     asked = asked_of(run)
     whole = read_again(asked, modality)

@@ -16,7 +16,6 @@ from feller.gradient import Gradient
 from feller.journeys.tell import Tell
 from feller.model import Model
 from feller.objective import Objective
-from feller.paths import Estimates
 from feller.record import replace_file
 from feller.run import Run
 from feller.train.checkpoint import load_checkpoint, save_checkpoint
@@ -189,7 +188,7 @@ def _save(run: Run, ready: Prepared) -> None:
 
 def _preview(run: Run, description: Description, learner: Learner) -> None:
     """Write a picture of what the model draws by now, in few calls; training does not notice. Some draw nothing."""
-    if isinstance(description.path, Estimates):
+    if description.path.instead:
         return
     network = description.build(Draws(0)).to(next(learner.network.parameters()).device)
     network.load_state_dict(learner.averaged())

@@ -2,8 +2,14 @@
 
 from feller.networks.architecture import Architecture, parameters
 from feller.networks.average import Average
+from feller.networks.bi_encoder import BiEncoder, Finder
 from feller.networks.captioned import Captioned
 from feller.networks.classifier import Convolutional
+from feller.networks.codebook.fsq import FSQ
+from feller.networks.codebook.picture_codes import Learned
+from feller.networks.codebook.quantiser import Quantiser
+from feller.networks.codebook.tokenizer import Tokenizer
+from feller.networks.codebook.vq import EMA
 from feller.networks.decoder import Decoder
 from feller.networks.drift import BothWays, Potential
 from feller.networks.equivariant import Equivariant
@@ -11,6 +17,7 @@ from feller.networks.estimator import Estimator
 from feller.networks.leaves import Angles, Leaf, Numbers, Rotations, Symbols
 from feller.networks.linear import Features, Linear
 from feller.networks.mlp import MLP
+from feller.networks.plain_decoder import PlainDecoder
 from feller.networks.rows import RowTransformer
 from feller.networks.sites import Sites
 from feller.networks.text import TextTransformer
@@ -21,10 +28,13 @@ from feller.networks.unet import UNet
 from feller.networks.words import Words
 
 __all__ = [
+    "EMA",
+    "FSQ",
     "MLP",
     "Angles",
     "Architecture",
     "Average",
+    "BiEncoder",
     "BothWays",
     "Captioned",
     "Convolutional",
@@ -33,10 +43,14 @@ __all__ = [
     "Equivariant",
     "Estimator",
     "Features",
+    "Finder",
     "Leaf",
+    "Learned",
     "Linear",
     "Numbers",
+    "PlainDecoder",
     "Potential",
+    "Quantiser",
     "Rotations",
     "RowTransformer",
     "Sites",
@@ -44,6 +58,7 @@ __all__ = [
     "TextTransformer",
     "Together",
     "TokenMLP",
+    "Tokenizer",
     "Transformer",
     "UNet",
     "Words",

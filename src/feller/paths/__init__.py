@@ -2,6 +2,7 @@
 
 from feller.paths.absorbed import Absorbed
 from feller.paths.affine import Affine, NoiseLevel
+from feller.paths.alike import Alike
 from feller.paths.answers import Answer, Cavity, Posterior
 from feller.paths.any_order import AnyOrder
 from feller.paths.autoregressive import Autoregressive
@@ -9,6 +10,7 @@ from feller.paths.betas import Beta, ConstantSpeed, Power
 from feller.paths.binned import Binned
 from feller.paths.brownian import Brownian
 from feller.paths.choice import Choice
+from feller.paths.codes import Codes
 from feller.paths.correctors import BackAndForth, Corrector, Odds, Resample
 from feller.paths.costs import Cost, Embedded, Levels, Table
 from feller.paths.ends import Circle, DrawEnd, Ends, Finish, Interval, Lattice, MeanEnd, Point
@@ -16,6 +18,7 @@ from feller.paths.estimates import Estimates
 from feller.paths.geodesic import Geodesic
 from feller.paths.geometric import Geometric
 from feller.paths.graphical import Graphical
+from feller.paths.interleaved import Interleaved
 from feller.paths.jump import Jump
 from feller.paths.laws import GaussianLaw, Growth, Law, Overlap, RotationLaw, Survival, VonMisesLaw
 from feller.paths.metric import Metric
@@ -33,6 +36,7 @@ __all__ = [
     "Absorbed",
     "Affine",
     "Ahead",
+    "Alike",
     "Answer",
     "AnyOrder",
     "Autoregressive",
@@ -43,6 +47,7 @@ __all__ = [
     "Cavity",
     "Choice",
     "Circle",
+    "Codes",
     "Confidence",
     "ConstantSpeed",
     "Corrector",
@@ -62,6 +67,7 @@ __all__ = [
     "Growth",
     "Increment",
     "Instant",
+    "Interleaved",
     "Interval",
     "Jump",
     "KineticOptimal",

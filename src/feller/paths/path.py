@@ -19,6 +19,11 @@ class Path(abc.ABC):
         """Whether the process jumps, so that no velocity tells all of it."""
         return False
 
+    @property
+    def instead(self) -> str:
+        """What to do with a network that draws no data along the path, for people; empty where it draws."""
+        return ""
+
     @abc.abstractmethod
     def sample(self, x_0: State, x_1: State, t: State, draw: Draw | None = None) -> State:
         """Draw X_t given both ends, at times [b]; a path without randomness of its own needs no draw."""

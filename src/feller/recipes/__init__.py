@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from feller.code import load_function
 from feller.data.crystals.modality import Crystals
+from feller.data.documents.modality import Documents
 from feller.data.images.labelled import Labelled
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset, Modality
@@ -23,7 +24,9 @@ from feller.errors import InputError, UsageError
 from feller.model import Model
 from feller.recipes.backbones import backbones
 from feller.recipes.crystals import crystals
+from feller.recipes.image_tokenizer import image_tokenizer, image_tokenizer_vq
 from feller.recipes.images import images
+from feller.recipes.interleaved import interleaved
 from feller.recipes.labelled import labelled
 from feller.recipes.levels import levels_mask, levels_metric, levels_uniform
 from feller.recipes.logistic_private import logistic_private
@@ -46,7 +49,10 @@ RECIPES: dict[str, Callable[[Dataset, str], Recipe]] = {
     "backbones": backbones,
     "crystals": crystals,
     "image-label": labelled,
+    "image-tokenizer": image_tokenizer,
+    "image-tokenizer-vq": image_tokenizer_vq,
     "images": images,
+    "interleaved": interleaved,
     "levels-mask": levels_mask,
     "levels-metric": levels_metric,
     "levels-uniform": levels_uniform,
@@ -68,6 +74,7 @@ SECOND_STAGES: dict[str, Callable[[Recipe, Model], Recipe]] = {"reflow": reflow,
 _SUITS: dict[type[Modality], str] = {
     Backbones: "backbones",
     Crystals: "crystals",
+    Documents: "interleaved",
     Earth: "manifold",
     Geometric: "manifold",
     Images: "images",

@@ -11,6 +11,7 @@ from feller.networks.codebook.tokenizer import Tokenizer
 from feller.networks.plain_decoder import PlainDecoder
 from feller.recipes.image_tokenizer import usual_tokenizer
 from feller.recipes.recipe import Parts, Recipe, need
+from feller.sampling import Sampling
 from feller.tokens.masked_spans import Masking
 from feller.train.optimiser import Training
 
@@ -26,7 +27,7 @@ def interleaved(data: Dataset, size: str) -> Recipe:
     modality = need(data.modality, Documents, "interleaved", "documents: pictures with captions, or JSON lines of both")
     dial, minutes, tokenizer_steps, vectors_steps = SIZES[size]
     if modality.codes is None:
-        settings: Tokenizer = usual_tokenizer(modality.shape, size)
+        settings: Tokenizer = usual_tokenizer(modality.height, modality.width, size)
         modality = modality.tokenised(Learned(settings, modality.shape), data.values["rows"])
     if modality.vectors is None:
         modality = replace(modality, vectors=Finder(BiEncoder(modality.symbols, modality.tokenizer.grid)))
@@ -39,6 +40,7 @@ def interleaved(data: Dataset, size: str) -> Recipe:
             tokenizer=Training(batch=64, lr=2e-3, decay=0.7, average=0.99, steps=tokenizer_steps),
             vectors=Training(batch=128, lr=2e-3, decay=0.7, average=0.99, steps=vectors_steps),
         ),
+        sampling=Sampling("euler", context),
         train=Training(
             batch=32, lr=3e-3, betas=(0.9, 0.95), weight_decay=0.1, warmup=100, decay=0.5, average=0.99, minutes=minutes
         ),

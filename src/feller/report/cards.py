@@ -4,12 +4,13 @@ from collections.abc import Iterator, Mapping
 from xml.etree.ElementTree import Element
 
 from feller.report.html import Child, element, section
-from feller.report.measures import Measure, Numbers, audits, joins, leading, measure, real, tells, why_missing
+from feller.report.measures import Measure, Numbers, audits, copies, joins, leading, measure, real, tells, why_missing
 from feller.report.wording import MISSING, Number, capital, is_number, sentence
 
 GREY = "Grey is what real data reach when they are measured in the same way, which is as good as one can hope for."
 AUDITED = "Grey is what stands beside it: guessing, an answer without the model, or the bound."
 CONSTANT = "Grey is what one answer for all examples reaches."
+SHRUNK = "Grey is what needs no learning: each cell of pixels that has a code becomes its mean colour."
 
 
 def key_numbers(numbers: Numbers, explanations: Mapping[str, str], missing: Mapping[str, str]) -> Element:
@@ -31,6 +32,8 @@ def _grey(numbers: Numbers) -> str:
     """Say what the second bar is."""
     if tells(numbers):
         return CONSTANT
+    if copies(numbers):
+        return SHRUNK
     return AUDITED if audits(numbers) else GREY
 
 
@@ -38,6 +41,8 @@ def _judged(numbers: Numbers) -> str:
     """Say what the numbers are to tell."""
     if tells(numbers):
         return "right the answers are"
+    if copies(numbers):
+        return "good the copies are"
     if audits(numbers):
         return "much single rows show"
     return "good the bridge is" if joins(numbers) else "good the samples are"

@@ -9,9 +9,11 @@ from feller.report.reading import HELD_OUT, Measure
 from feller.report.wording import Number, duration, is_number, number
 
 Numbers = Mapping[str, Number | str | None]
+CODES = ("codes", "codes_per_picture")
 GUARANTEE = ("epsilon", "delta", "epsilon_rdp", "rows_protected")
-FACTS = ("steps", "seconds", "judge", "compared_with", "n", "observations", "rounds", *GUARANTEE)
+FACTS = ("steps", "seconds", "judge", "compared_with", "n", "observations", "rounds", *CODES, *GUARANTEE)
 """What tells of the run, not of its quality."""
+SHRUNK = "shrunk to the grid of codes"
 MEMBERS = "real members"
 CRYSTALS, MOLECULES, CHAINS, UNSEEN = "real crystals", "real molecules", "real chains", "unseen chains"
 
@@ -34,6 +36,10 @@ def _mean(label: str, name: str, unit: str = "") -> dict[str, Measure]:
 MEASURES = {
     "mae": Measure("mean absolute error", "mae_constant", "always the mean"),
     "r2": Measure("variance explained", is_share=True),
+    "reconstruction_mse": Measure("mean square error of copies", "reconstruction_mse_shrunk", SHRUNK),
+    "psnr": Measure("signal to error of copies", "psnr_shrunk", SHRUNK, unit="dB"),
+    "codebook_use": Measure("codes in use", is_share=True),
+    "codebook_perplexity": Measure("codes that would tell as much, if used equally"),
     "reward": Measure("reward", "reward_before", "before"),
     "reward_tilted": Measure("reward of the law aimed at"),
     "tilted_share": Measure("what the law aimed at has in common with the base", is_share=True),
@@ -130,6 +136,9 @@ WHY_MISSING = {
     "noise": "no noise was named",
     "mae_constant": "there are no numbers to judge it by",
     "r2": "the true numbers do not vary",
+    "reconstruction_mse_shrunk": "there are no pictures to shrink",
+    "psnr": "all copies are exact",
+    "psnr_shrunk": "shrinking changes none of these pictures",
     "accuracy": "the data have no labels to ask for",
     "auc": "there are examples of one class alone",
     "judge_accuracy": "there are no labelled data that the judge has not seen",
@@ -181,6 +190,11 @@ def measure(name: str, numbers: Numbers) -> Measure:
 def tells(numbers: Numbers) -> bool:
     """Tell whether the numbers are of a network that tells of data, instead of drawing some."""
     return any(name.startswith(("mae_constant", "accuracy_constant")) for name in numbers)
+
+
+def copies(numbers: Numbers) -> bool:
+    """Tell whether the numbers are of a network that writes data as codes, instead of drawing some."""
+    return "reconstruction_mse" in numbers
 
 
 def joins(numbers: Numbers) -> bool:

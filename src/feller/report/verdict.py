@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from feller.evaluate.comparison import TRAINED
-from feller.report.measures import MEASURES, Measure, Numbers, joins, leading, measure, real, tells
+from feller.report.measures import MEASURES, Measure, Numbers, copies, joins, leading, measure, real, tells
 from feller.report.wording import Number, is_number, number, percent
 
 SHARES = {
@@ -26,6 +26,8 @@ def verdict(numbers: Numbers) -> str:
     """Say how good the samples are, by the first number there is, and before that what tuning did."""
     if tells(numbers):
         return _of_answers(numbers)
+    if copies(numbers):
+        return _of_copies(numbers)
     if joins(numbers):
         return _of_bridge(numbers)
     reward, before, aim = (numbers.get(name) for name in ("reward", "reward_before", "reward_tilted"))
@@ -49,6 +51,23 @@ def _of_answers(numbers: Numbers) -> str:
     if name == "accuracy":
         return f"{kind.text(value)} of the examples are told right; always the commonest class, {constant} would be."
     return f"The {kind.label} is {kind.text(value)}; telling {kind.real} would make it {constant}."
+
+
+def _of_copies(numbers: Numbers) -> str:
+    """Say how far copies are off, beside pictures that are shrunk, and how many codes are used."""
+    error, small = numbers["reconstruction_mse"], numbers.get("reconstruction_mse_shrunk")
+    if not is_number(error):
+        return "How good the copies are could not be measured: the numbers are not finite."
+    off, shrunk = _error("psnr", error, numbers), _error("psnr_shrunk", small, numbers)
+    use = numbers.get("codebook_use")
+    used = f" They use {percent(use)} of the codes." if is_number(use) else ""
+    return f"Copies are off by a mean square of {off}; pictures shrunk to the grid of their codes, by {shrunk}.{used}"
+
+
+def _error(ratio: str, error: object, numbers: Numbers) -> str:
+    """Write a mean square, and its decibels where they are finite."""
+    decibels = numbers.get(ratio)
+    return f"{number(error)} ({number(decibels)} dB)" if is_number(error) and is_number(decibels) else number(error)
 
 
 def _of_bridge(numbers: Numbers) -> str:

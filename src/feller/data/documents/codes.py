@@ -5,6 +5,8 @@ import abc
 from jaxtyping import Int64, UInt8
 from torch import Tensor, nn
 
+from feller.errors import InputError
+
 
 class PictureCodes(abc.ABC):
     """A tokeniser of pictures of one shape: a few whole numbers for each, in the order of reading."""
@@ -36,3 +38,33 @@ class PictureCodes(abc.ABC):
     @abc.abstractmethod
     def decode(self, codes: Int64[Tensor, "m codes"]) -> UInt8[Tensor, "m c h w"]:
         """Turn codes into levels from 0 to 255."""
+
+
+def check_pictures(pictures: UInt8[Tensor, "m c h w"], shape: tuple[int, int, int]) -> None:
+    """Refuse pictures of another shape than a tokeniser is for.
+
+    Raises:
+        InputError: Then; says both.
+    """
+    if tuple(pictures.shape[1:]) != shape:
+        raise InputError(
+            "expected pictures of {} channels, {} x {}, got {} channels, {} x {}; bring them to that size".format(
+                *shape, *pictures.shape[1:]
+            )
+        )
+
+
+def check_codes(codes: Int64[Tensor, "m codes"], of: PictureCodes) -> None:
+    """Refuse what is not written by a tokeniser.
+
+    Raises:
+        InputError: If a picture has another number of codes than the grid, or one is not below the count.
+    """
+    rows, columns = of.grid
+    wrong = (codes < 0) | (codes >= of.count)
+    if codes.shape[1] != rows * columns or wrong.any():
+        odd = f"and {int(wrong.sum())} of them are not" if wrong.any() else "for each"
+        raise InputError(
+            f"expected {rows * columns} codes of a picture, from 0 to {of.count - 1}, got {codes.shape[1]} {odd}; take"
+            " them as the tokeniser wrote them"
+        )

@@ -291,9 +291,13 @@ def check_private(recipe: Recipe) -> None:
             coupling, Independent
         ),
         "pairs of an older model": recipe.pairs > 0,
+        f"the objective {type(objective).__name__}, by which rows look at each other": not objective.independent,
         f"the objective {type(objective).__name__}, which learns from an older model": taught,
         "a regressor that is trained by steps": isinstance(objective.path, Estimates)
         and not isinstance(objective, AtOnce),
+        "a codebook that follows whole batches, by which rows look at each other": getattr(
+            getattr(recipe.architecture, "quantiser", None), "follows", False
+        ),
         "times on a comb, of which each row moves the others'": isinstance(getattr(objective, "law", None), Stratified),
         "examples that serve several steps": recipe.train.replay > 1,
     }

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 import torch
-from feller.tokens.retrieve.search import NONE, ByLikeness, Library, Retrieval
 from jaxtyping import Int64
 from torch import Tensor
 
 from feller.draws import Draws
+from feller.tokens.retrieve.search import NONE, ByLikeness, Library, Retrieval
 
 ASKING = ByLikeness(max_score=1.0, dropout=0.0)
 """How documents are chosen for what a person asks: also what says the very same, and with all that is asked."""

@@ -1,0 +1,98 @@
+"""Codes of pictures of few colours: one for each pixel, without a network."""
+
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+
+from feller.data.documents.codes import PictureCodes, check_codes, check_pictures
+from feller.errors import InputError
+
+CHUNK = 2**13
+"""Pixels that are compared with all colours at once."""
+
+
+@dataclass(frozen=True)
+class Palette(PictureCodes):
+    """Each pixel is written as the nearest of some colours; pictures of these come back exactly."""
+
+    colours: tuple[tuple[int, ...], ...]
+    """Levels from 0 to 255, one for each channel."""
+    height: int
+    width: int
+
+    def __post_init__(self) -> None:
+        channels = {len(colour) for colour in self.colours}
+        levels = {level for colour in self.colours for level in colour}
+        if len(channels) != 1 or not levels or not all(0 <= level <= 255 for level in levels):
+            raise InputError(f"expected colours of as many levels from 0 to 255 each, got {self.colours!r:.60}")
+        if len({*self.colours}) < len(self.colours) or min(self.height, self.width) < 1:
+            raise InputError(f"expected different colours and sides of 1 or more, got {self!r:.120}")
+
+    @property
+    def count(self) -> int:
+        """As many as there are colours."""
+        return len(self.colours)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """One code a pixel."""
+        return self.height, self.width
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of a picture."""
+        return len(self.colours[0]), self.height, self.width
+
+    @property
+    def name(self) -> str:
+        """A hash of the colours."""
+        return blake2b(repr(self.colours).encode(), digest_size=6).hexdigest()
+
+    def encode(self, pictures: UInt8[Tensor, "m c h w"]) -> Int64[Tensor, "m codes"]:
+        """Return the number of the nearest colour of each pixel, the first of those that are equally near.
+
+        Raises:
+            InputError: If the pictures have another shape.
+        """
+        check_pictures(pictures, self.shape)
+        colours = self._table(pictures.device).int()
+        pixels = pictures.flatten(2).mT.flatten(0, 1).int()
+        parts = [(some[:, None] - colours).square().sum(2).argmin(1) for some in pixels.split(CHUNK)]
+        return torch.cat(parts).reshape(len(pictures), -1)
+
+    def decode(self, codes: Int64[Tensor, "m codes"]) -> UInt8[Tensor, "m c h w"]:
+        """Return the colours.
+
+        Raises:
+            InputError: If they are not as many as the grid has, or none of the codes.
+        """
+        check_codes(codes, self)
+        return self._table(codes.device)[codes].mT.unflatten(2, self.grid).contiguous()
+
+    def _table(self, device: torch.device) -> UInt8[Tensor, "count c"]:
+        return torch.tensor(self.colours, dtype=torch.uint8, device=device)
+
+
+def palette_of(pictures: UInt8[Tensor, "m c h w"], most: int) -> Palette:
+    """Return the colours of pictures, the commonest first.
+
+    Args:
+        pictures: Of one shape.
+        most: Colours that there may be.
+
+    Raises:
+        InputError: If there are more.
+    """
+    pixels = pictures.movedim(1, -1).flatten(0, -2)
+    colours, counts = pixels.unique(dim=0, return_counts=True)
+    if len(colours) > most:
+        raise InputError(
+            f"expected pictures of {most:,} colours at most, got {len(colours):,}; draw them in fewer, or fit a"
+            " tokeniser: --recipe image-tokenizer"
+        )
+    order = counts.argsort(descending=True, stable=True)
+    found = tuple(tuple(colour) for colour in colours[order].tolist())
+    return Palette(found, pictures.shape[2], pictures.shape[3])

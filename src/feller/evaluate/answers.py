@@ -1,0 +1,28 @@
+"""How good answers in words are."""
+
+import re
+from collections import Counter
+
+ARTICLES = ("a", "an", "the")
+
+
+def words(text: str) -> list[str]:
+    """Return the words and numbers of a text, in small letters, without articles."""
+    return [word for word in re.findall(r"[^\W_]+", text.lower()) if word not in ARTICLES]
+
+
+def exact(answer: str, wanted: str) -> bool:
+    """Tell whether an answer is the wanted one, but for capitals, articles, spaces and stops."""
+    return words(answer) == words(wanted)
+
+
+def token_f1(answer: str, wanted: str) -> float:
+    """Return the harmonic mean of the shares of words that two texts have in common, from 0 to 1.
+
+    Source: Rajpurkar et al. 2016, "SQuAD: 100,000+ questions for machine comprehension of text", arXiv 1606.05250.
+    """
+    given, right = words(answer), words(wanted)
+    if not given or not right:
+        return float(given == right)
+    common = (Counter(given) & Counter(right)).total()
+    return 2 * common / (len(given) + len(right))

@@ -1,0 +1,235 @@
+"""Causal transformer for rows of symbols in which several samples may lie one after the other."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from feller.data.documents.symbols import Symbols
+from feller.draws import Draws
+from feller.errors import UsageError
+from feller.networks.architecture import Architecture, weights_from
+from feller.networks.conditioning import zero
+from feller.networks.text import check_text
+from feller.networks.transformer import Attend
+from feller.tree import Given
+
+WEIGHTS, POSITIONS = 0.006, 0.0002
+"""Standard deviations of new weights, and of new embeddings of positions."""
+CUT = 3
+"""Standard deviations beyond which no new weight lies."""
+HEAD = 32
+"""Features of a head, and features for each block, where one number says the size."""
+
+
+@dataclass(frozen=True)
+class PlainDecoder(Architecture):
+    """Place i of the answer has seen the symbols up to i, itself included, and tells of the one at place i + 1.
+
+    No biases, no dropout, no weights in the norms, which stand before each part; learned absolute positions; the answer
+    shares its weights with the embedding. A new network therefore does not answer zero, as others do: what its blocks
+    add is zero, and what is left is likest to repeat. Time changes nothing.
+
+    `given["sample"]` [b, n] numbers the samples that lie in one row: none sees another. `given["position"]` [b, n]
+    says where in its sample each place is. Both may be absent: then a row is one sample. Source: Yu et al. 2023,
+    "Scaling autoregressive multi-modal models", arXiv 2309.02591, section 4.
+    """
+
+    symbols: Symbols
+    """What is read, and what is answered."""
+    width: int = 128
+    """Features of each place."""
+    depth: int = 4
+    """Blocks of attention."""
+    heads: int = 4
+    """Heads of the attention."""
+    context: int = 512
+    """Places of a sample, at most."""
+
+    def __post_init__(self) -> None:
+        if min(self.width, self.depth, self.heads, self.context) < 1:
+            raise UsageError(f"expected numbers of 1 or more, got {self}")
+        if self.width % self.heads:
+            raise UsageError(f"expected a width that the {self.heads} heads divide, got {self.width}")
+
+    @classmethod
+    def sized(cls, symbols: Symbols, dial: int, context: int = 512) -> "PlainDecoder":
+        """Return one whose size one number says: so many blocks and heads, and 32 features for each.
+
+        The blocks have 12,288 dial^3 weights: 0.3, 0.8 and 2.7 million at 3, 4 and 6. The embeddings come on top of
+        that, 32 dial for each symbol and each place.
+        """
+        return cls(symbols, HEAD * dial, dial, dial, context)
+
+    def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Draws) -> "PlainTransformer":
+        """Make a network with new weights, for rows (n,).
+
+        Raises:
+            UsageError: If the states are no rows, or there are conditions, which it would not see.
+        """
+        check_text(self, shape)
+        if conditions:
+            raise UsageError(f"PlainDecoder sees no conditions, got {', '.join(conditions)}; write them into the rows")
+        with weights_from(draws):
+            return PlainTransformer(self)
+
+
+@dataclass(frozen=True)
+class Cache:
+    """What a decoder remembers of the rows that it has read; go on from the newest only, its arrays are shared."""
+
+    keys: Float[Tensor, "depth b heads most size"]
+    values: Float[Tensor, "depth b heads most size"]
+    skip: Int[Tensor, " b"]
+    """Places on the left of each row that are padding, and that the others do not see."""
+    bounds: tuple[int, int]
+    """The fewest and the most of them."""
+    filled: int = 0
+    """Places that have been read."""
+
+    def rows(self, which: Int[Tensor, " m"]) -> "Cache":
+        """Return that of some of the rows."""
+        skip = self.skip[which]
+        kept = {"keys": self.keys[:, which], "values": self.values[:, which]}
+        return replace(self, **kept, skip=skip, bounds=_bounds(skip))
+
+    def seen(self, m: int) -> Bool[Tensor, "b 1 m places"] | None:
+        """Return what each of the next m places sees; None where that is all."""
+        if m == 1 and self.bounds == (0, 0):
+            return None
+        places = torch.arange(self.filled + m, device=self.skip.device)
+        new = places[self.filled :, None]
+        real = (places >= self.skip[:, None])[:, None] | (places == new)  # padding sees itself: a mean of none is none
+        return (real & (places <= new))[:, None]
+
+    def positions(self, m: int) -> Int[Tensor, "b m"]:
+        """Return where in its sample each of the next m places is."""
+        places = torch.arange(self.filled, self.filled + m, device=self.skip.device)
+        return (places - self.skip[:, None]).clamp(min=0)
+
+
+class PlainTransformer(nn.Module):
+    """The network of `PlainDecoder`."""
+
+    def __init__(self, settings: PlainDecoder) -> None:
+        super().__init__()
+        width = settings.width
+        self.symbols, self.context = settings.symbols, settings.context
+        self.heads, self.size = settings.heads, width // settings.heads
+        self.nulls: dict[str, int | float] = {}
+        self.enter = nn.Embedding(self.symbols.read, width)
+        self.places = nn.Embedding(self.context, width)
+        self.blocks = nn.ModuleList(PlainBlock(width, settings.heads) for _ in range(settings.depth))
+        for weight in self.parameters():
+            _draw(weight, WEIGHTS)
+        _draw(self.places.weight, POSITIONS)
+        for block in self.blocks:
+            zero(block.answer)
+            zero(block.second)
+
+    def forward(self, x_t: Int[Tensor, "b n"], t: Float[Tensor, " b"], given: Given) -> Float[Tensor, "b n count"]:
+        """Return at each place the logits of the next symbol, from those up to this place.
+
+        Raises:
+            UsageError: If a row is longer than the context, and nothing says where its samples begin.
+        """
+        n, sample = x_t.shape[1], given.get("sample")
+        position = given.get("position")
+        if position is None:
+            self._check(n)
+            position = torch.arange(n, device=x_t.device).expand(x_t.shape)
+        seen = None if sample is None else _within(sample)
+
+        def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+            return F.scaled_dot_product_attention(query, key, value, attn_mask=seen, is_causal=seen is None)
+
+        h = self.enter(x_t) + self.places(position)
+        for block in self.blocks:
+            h = block(h, attend)
+        return self._answer(h)
+
+    def begin(self, b: int, most: int, skip: Int[Tensor, " b"] | None = None) -> Cache:
+        """Return an empty cache.
+
+        Args:
+            b: Number of rows.
+            most: Places of each that will be read, at most, the padding with them.
+            skip: Places on the left of each row that are padding; by default none.
+        """
+        like, depth = self.enter.weight, len(self.blocks)
+        keys, values = like.new_empty(2, depth, b, self.heads, most, self.size).unbind()
+        skip = torch.zeros(b, dtype=torch.long, device=like.device) if skip is None else skip
+        return Cache(keys, values, skip, _bounds(skip))
+
+    @torch.no_grad()
+    def next(self, tokens: Int[Tensor, "b m"], cache: Cache) -> tuple[Float[Tensor, "b count"], Cache]:
+        """Read on, and return the logits of the symbol that follows, with the cache to go on.
+
+        Raises:
+            UsageError: If more is read than the context holds.
+        """
+        m = tokens.shape[1]
+        self._check(cache.filled + m - cache.bounds[0])
+        h, seen = self.enter(tokens) + self.places(cache.positions(m)), cache.seen(m)
+        for layer, block in enumerate(self.blocks):
+            h = block(h, _remembered(cache, layer, m, seen))
+        return self._answer(h[:, -1:])[:, 0], replace(cache, filled=cache.filled + m)
+
+    def _check(self, n: int) -> None:
+        if n > self.context:
+            raise UsageError(f"expected rows of at most {self.context} symbols, the context, got {n}; shorten them")
+
+    def _answer(self, h: Float[Tensor, "b n width"]) -> Float[Tensor, "b n count"]:
+        """Return logits in float32 at least; padding is never the answer."""
+        logits = F.linear(F.layer_norm(h, h.shape[2:]), self.enter.weight[: self.symbols.count])
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+class PlainBlock(nn.Module):
+    """Attention, then two layers for each place by itself; at first it adds nothing."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.ask = nn.Linear(width, 3 * width, bias=False)
+        self.answer = nn.Linear(width, width, bias=False)
+        self.first = nn.Linear(width, 4 * width, bias=False)
+        self.second = nn.Linear(4 * width, width, bias=False)
+
+    def forward(self, h: Float[Tensor, "b n width"], attend: Attend) -> Float[Tensor, "b n width"]:
+        """Add what the block has to say; `attend` decides who sees whom."""
+        y = self.ask(F.layer_norm(h, h.shape[2:]))
+        y = attend(*y.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4))
+        h = h + self.answer(y.transpose(1, 2).flatten(2))
+        return h + self.second(F.gelu(self.first(F.layer_norm(h, h.shape[2:])), approximate="tanh"))
+
+
+def _draw(weight: Tensor, spread: float) -> None:
+    """Draw new weights from a normal law that is cut."""
+    nn.init.trunc_normal_(weight, std=spread, a=-CUT * spread, b=CUT * spread)
+
+
+def _bounds(skip: Int[Tensor, " b"]) -> tuple[int, int]:
+    """Return the least and the largest; 0 where there are none."""
+    return (int(skip.min()), int(skip.max())) if len(skip) else (0, 0)
+
+
+def _within(sample: Int[Tensor, "b n"]) -> Bool[Tensor, "b 1 n n"]:
+    """Return who sees whom: each place itself and those before it in its sample."""
+    n = sample.shape[1]
+    before = torch.ones(n, n, dtype=torch.bool, device=sample.device).tril()
+    return ((sample[:, :, None] == sample[:, None]) & before)[:, None]
+
+
+def _remembered(cache: Cache, layer: int, m: int, seen: Tensor | None) -> Attend:
+    """Return attention that adds keys and values to the cache, and sees what it may of all that the cache holds."""
+    first = cache.filled
+    keys, values = cache.keys[layer, :, :, : first + m], cache.values[layer, :, :, : first + m]
+
+    def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        keys[:, :, first:], values[:, :, first:] = key, value
+        return F.scaled_dot_product_attention(query, keys, values, attn_mask=seen)
+
+    return attend

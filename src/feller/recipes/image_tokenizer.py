@@ -1,0 +1,74 @@
+"""Networks that write pictures as a few whole numbers, for models of texts and pictures."""
+
+from dataclasses import replace
+
+from feller.data.images.codes import AsNumbers
+from feller.data.images.modality import Images
+from feller.data.modality import Dataset
+from feller.errors import UsageError
+from feller.networks.codebook.fsq import FSQ
+from feller.networks.codebook.quantiser import Quantiser
+from feller.networks.codebook.tokenizer import Tokenizer
+from feller.networks.codebook.vq import EMA
+from feller.paths.codes import Codes
+from feller.recipes.recipe import Recipe, need
+from feller.reconstruction import Reconstruction
+from feller.train.optimiser import Training
+
+SIZES = {"tiny": (32, 1, 0.3), "small": (64, 2, 2.0), "base": (128, 3, 20.0)}
+"""Features, residual blocks and minutes."""
+SIDE = 8
+"""Codes along the longer side of a picture, at most, where its sides can be halved so often."""
+
+
+def image_tokenizer(data: Dataset, size: str) -> Recipe:
+    """256 codes that need no learning: each of three numbers is rounded to 8, 8 or 4 levels.
+
+    Raises:
+        UsageError: If the data are no pictures, or their sides cannot be halved.
+    """
+    return _tokenizer(data, size, "image-tokenizer", FSQ())
+
+
+def image_tokenizer_vq(data: Dataset, size: str) -> Recipe:
+    """256 codes whose vectors follow the data.
+
+    Raises:
+        UsageError: If the data are no pictures, or their sides cannot be halved.
+    """
+    return _tokenizer(data, size, "image-tokenizer-vq", EMA())
+
+
+def usual_tokenizer(height: int, width: int, size: str, quantiser: Quantiser | None = None) -> Tokenizer:
+    """Return the network for pictures of a shape.
+
+    Raises:
+        UsageError: If their sides cannot be halved.
+    """
+    features, blocks, _ = SIZES[size]
+    return Tokenizer(_factor(height, width), features, blocks, FSQ() if quantiser is None else quantiser)
+
+
+def _tokenizer(data: Dataset, size: str, name: str, quantiser: Quantiser) -> Recipe:
+    kind = need(data.modality, Images, name, "pictures")
+    modality, minutes = replace(kind, classes=(), code=AsNumbers()), SIZES[size][2]
+    return Recipe(
+        modality=modality,
+        architecture=usual_tokenizer(modality.height, modality.width, size, quantiser),
+        objective=Reconstruction(Codes(), modality.space()),
+        train=Training(batch=64, lr=2e-3, decay=0.7, average=0.99, minutes=minutes),
+    )
+
+
+def _factor(height: int, width: int) -> int:
+    """Return how often sides are divided: 8 and 16 -> 2, 28 and 32 -> 4, 64 -> 8, where they can be."""
+    sides = height, width
+    factor = 2
+    while max(sides) > SIDE * factor and not any(side % (2 * factor) for side in sides):
+        factor *= 2
+    if any(side % factor for side in sides):
+        raise UsageError(
+            f"the recipe needs pictures with sides that can be halved, got {width} x {height}; bring"
+            f" the longer one to another size, such as --longest {2 * SIDE * max(1, round(max(sides) / (2 * SIDE)))}"
+        )
+    return factor

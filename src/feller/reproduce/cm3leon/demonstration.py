@@ -1,0 +1,116 @@
+"""The data of the demonstration: pairs to learn from, instructions, and creatures that only a memory knows."""
+
+import pathlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from feller.data.overview import tile
+from feller.draws import Draws
+from feller.errors import InputError, UsageError
+from feller.reproduce.cm3leon.creatures import Creature, View, invent, render_creature, views
+from feller.reproduce.cm3leon.documents import check_empty, png, write_documents, write_pairs
+from feller.reproduce.cm3leon.instructions import instructions, scene_pairs
+from feller.reproduce.cm3leon.scenes import SIDE, Scene, check_side
+from feller.reproduce.cm3leon.written import Picture, Written
+
+LEAST = 20
+"""Pairs to train on, at least."""
+EVERY = 4
+"""One of so many pairs shows a creature, the others scenes."""
+SEEN, KEPT = 5, 2
+"""Views of each creature that are in the pairs or in the memory, and others that are kept."""
+TAIL = 5
+"""Creatures of the head for each of the tail."""
+HELD_OUT = 10
+"""Training documents for each that is held out."""
+SHOWN = 120
+"""Pictures in the overview."""
+
+
+@dataclass(frozen=True, eq=False)
+class Demonstration:
+    """All documents, by the folder that they are written to, and what they show."""
+
+    documents: dict[str, list[Written]]
+    """pairs, instructions, memory, tail, pairs-held-out and instructions-held-out."""
+    scenes: dict[str, list[Scene]]
+    """Those of pairs and pairs-held-out, without the creatures between them."""
+    head: list[Creature]
+    """Creatures of the pairs."""
+    tail: list[Creature]
+    """Creatures that no pair shows, and no instruction."""
+    asked: list[View]
+    """What the pictures in `tail` show: creatures of the tail, as the memory has none of them."""
+
+
+def demonstration(n: int, draws: Draws, side: int = SIDE) -> Demonstration:
+    """Draw n pairs to train on, of which a quarter show creatures, n instructions, and what goes with them.
+
+    Raises:
+        UsageError: If n is below 20, or the side no multiple of 16.
+    """
+    if n < LEAST:
+        raise UsageError(f"expected {LEAST} pairs or more, got {n}; 4000 are usual")
+    check_side(side)
+    heads = max(1, n // (EVERY * SEEN))
+    creatures = invent(heads + max(1, heads // TAIL), draws.named("creatures"))
+    head, tail = creatures[:heads], creatures[heads:]
+    seen = {one.name: views(one, SEEN + KEPT, draws.named("views", one.name)) for one in creatures}
+    scenes, pairs = {}, {}
+    for part, count, first in (("pairs", n, 0), ("pairs-held-out", n // HELD_OUT, SEEN)):
+        drawn = [seen[head[i % heads].name][first + i // heads] for i in range(count // EVERY)]
+        scenes[part], written = scene_pairs(count - len(drawn), draws.named(part), side)
+        pairs[part] = _mixed(written, [written_view(view, side) for view in drawn])
+    known = [view for one in tail for view in seen[one.name][:SEEN]]
+    asked = [view for one in tail for view in seen[one.name][SEEN:]]
+    return Demonstration(
+        {
+            "pairs": pairs["pairs"],
+            "instructions": instructions(n, draws.named("instructions"), side),
+            "memory": [written_view(view, side) for view in known],
+            "tail": [written_view(view, side) for view in asked],
+            "pairs-held-out": pairs["pairs-held-out"],
+            "instructions-held-out": instructions(n // HELD_OUT, draws.named("instructions-held-out"), side),
+        },
+        scenes,
+        head,
+        tail,
+        asked,
+    )
+
+
+def written_view(view: View, side: int) -> Written:
+    """Write a view as a caption and its picture."""
+    return Written((view.caption(), Picture(render_creature(view, side))))
+
+
+def _mixed(scenes: list[Written], creatures: list[Written]) -> list[Written]:
+    """Put a creature behind every three scenes."""
+    mixed, rest = [], iter(scenes)
+    for creature in creatures:
+        mixed += [next(rest) for _ in range(EVERY - 1)] + [creature]
+    return mixed + list(rest)
+
+
+def write_demonstration(out: pathlib.Path, n: int, seed: int, side: int = SIDE) -> dict[str, Any]:
+    """Write the demonstration to a new folder, and say how many documents each folder in it has.
+
+    Raises:
+        UsageError: If n or the side is too small.
+        InputError: If the folder is not empty, or the disk refuses.
+    """
+    check_empty(out)
+    drawn = demonstration(n, Draws(seed).named("demonstration"), side)
+    for name, documents in drawn.documents.items():
+        write = write_documents if name.startswith("instructions") else write_pairs
+        write(documents, out / name)
+    firsts = (one for documents in drawn.documents.values() for one in documents[:SHOWN])
+    shown = [picture for one in firsts for picture in one.pictures()]
+    try:
+        (out / "overview.png").write_bytes(png(np.asarray(tile(np.stack(shown[:: max(1, len(shown) // SHOWN)])))))
+    except OSError as error:
+        raise InputError(f"cannot write {out} ({error.strerror or error}); free the disk") from error
+    counts = {name: len(documents) for name, documents in drawn.documents.items()}
+    return {"out": str(out), **counts, "creatures": len(drawn.head), "creatures_of_the_tail": len(drawn.tail)}

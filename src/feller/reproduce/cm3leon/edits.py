@@ -1,0 +1,69 @@
+"""Changes of scenes: an instruction, and the scenes before and after it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from feller.reproduce.cm3leon.captions import a, placed, plain, sized
+from feller.reproduce.cm3leon.colours import COLOURS
+from feller.reproduce.cm3leon.picks import Picks
+from feller.reproduce.cm3leon.scenes import MOST, SIZES, Cell, Scene, Thing, layouts
+from feller.reproduce.cm3leon.shapes import SHAPES
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What is asked for, and what it does."""
+
+    instruction: str
+    before: Scene
+    after: Scene
+
+
+def edit(scene: Scene, pick: Picks) -> Edit:
+    """Change a scene: recolour a thing or the ground, remove a thing, or add one, where that can be."""
+    ways: list[Callable[[Scene, Picks], Edit]] = [_recolour, _reground]
+    if len(scene.things) > 1:
+        ways.append(_remove)
+    if room(scene):
+        ways.append(_add)
+    return pick.one(ways)(scene, pick)
+
+
+def _recolour(scene: Scene, pick: Picks) -> Edit:
+    thing, colour = pick.one(scene.things), _new_colour(scene, pick)
+    say = pick.one(("make the {} {}", "paint the {} {}", "turn the {} {}"))
+    after = tuple(replace(one, colour=colour) if one is thing else one for one in scene.things)
+    return Edit(say.format(plain(thing), colour), scene, replace(scene, things=after))
+
+
+def _reground(scene: Scene, pick: Picks) -> Edit:
+    colour = _new_colour(scene, pick)
+    say = pick.one(("make the ground {}", "change the ground to {}"))
+    return Edit(say.format(colour), scene, replace(scene, ground=colour))
+
+
+def _remove(scene: Scene, pick: Picks) -> Edit:
+    thing = pick.one(scene.things)
+    say = pick.one(("remove the {}", "take the {} away"))
+    after = tuple(one for one in scene.things if one is not thing)
+    return Edit(say.format(plain(thing)), scene, replace(scene, things=after))
+
+
+def _add(scene: Scene, pick: Picks) -> Edit:
+    size, cell = pick.one(room(scene))
+    thing = Thing(_new_colour(scene, pick), pick.one(tuple(SHAPES)), size, cell)
+    say = pick.one(("add {} {}", "put {} {}"))
+    return Edit(say.format(a(sized(thing)), placed(thing)), scene, replace(scene, things=(*scene.things, thing)))
+
+
+def room(scene: Scene) -> list[tuple[str, Cell]]:
+    """Return where there is room for another thing, with its size; nowhere if there are three."""
+    if len(scene.things) == MOST:
+        return []
+    sizes, cells = (tuple(getattr(one, name) for one in scene.things) for name in ("size", "cell"))
+    return [(size, chosen[-1]) for size in SIZES for chosen in layouts((*sizes, size)) if chosen[:-1] == cells]
+
+
+def _new_colour(scene: Scene, pick: Picks) -> str:
+    used = {scene.ground, *(thing.colour for thing in scene.things)}
+    return pick.one([colour for colour in COLOURS if colour not in used])

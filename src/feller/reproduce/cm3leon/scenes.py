@@ -1,0 +1,139 @@
+"""Scenes: one to three coloured shapes on a ground, of which everything is known."""
+
+import functools
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import UInt8
+
+from feller.draws import Draws
+from feller.errors import UsageError
+from feller.reproduce.cm3leon.colours import COLOURS, blank
+from feller.reproduce.cm3leon.picks import Picks, picks
+from feller.reproduce.cm3leon.shapes import SHAPES, shape_mask
+
+SIDE = 32
+"""Pixels of a side, where nothing else is asked for."""
+LEAST = 16
+"""Sides are multiples of this."""
+MOST = 3
+"""Things in a scene."""
+SIZES = {"small": 0.29, "large": 0.42}
+"""Of things, as shares of the side."""
+PLACES = (
+    ("top left", "top", "top right"),
+    ("left", "middle", "right"),
+    ("bottom left", "bottom", "bottom right"),
+)
+"""Names of the places, by row and column."""
+REACH = 0.03
+"""How far from the usual a thing is in its place, of the room that it has to move in."""
+GAP = 1 / 32
+"""Between two things, in one direction at least, as a share of the side; at 16 pixels they may touch."""
+
+Cell = tuple[int, int]
+"""Row and column of a place, from 0 to 2."""
+Box = tuple[int, int, int, int]
+"""Left, top, right and bottom, in pixels; right and bottom are the first that are outside."""
+
+
+@dataclass(frozen=True)
+class Thing:
+    """A shape of one colour."""
+
+    colour: str
+    shape: str
+    size: str
+    cell: Cell
+    shift: tuple[float, float] = (0.0, 0.0)
+    """How far down and to the right of the usual, from -1 to 1."""
+
+    @property
+    def place(self) -> str:
+        """Where it is, in words."""
+        return PLACES[self.cell[0]][self.cell[1]]
+
+    def box(self, side: int) -> Box:
+        """Return the pixels that it fills, in a picture with this side."""
+        across = round(SIZES[self.size] * side)
+        top, left = (
+            round((side - across) * _share(cell, shift)) for cell, shift in zip(self.cell, self.shift, strict=True)
+        )
+        return left, top, left + across, top + across
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Things that do not meet, each of a colour of its own, on a ground of another."""
+
+    ground: str
+    things: tuple[Thing, ...]
+
+
+def render(scene: Scene, side: int = SIDE) -> UInt8[np.ndarray, "side side 3"]:
+    """Draw a scene; each pixel has the colour of the ground or of one thing."""
+    check_side(side)
+    picture = blank(side, COLOURS[scene.ground])
+    for thing in scene.things:
+        left, top, right, bottom = thing.box(side)
+        picture[top:bottom, left:right][shape_mask(thing.shape, right - left)] = COLOURS[thing.colour]
+    return picture
+
+
+def check_side(side: int) -> None:
+    """Refuse sides at which shapes and letters are not whole.
+
+    Raises:
+        UsageError: If it is no multiple of 16.
+    """
+    if side < LEAST or side % LEAST:
+        raise UsageError(f"expected pictures with a side of 16, 32, 48, ... pixels, got {side}; 32 is usual")
+
+
+def draw_scenes(n: int, draws: Draws) -> list[Scene]:
+    """Draw scenes: as many of one, of two and of three things, with shapes, colours, sizes and places at random.
+
+    What scene i is depends on i and the seed alone.
+    """
+    return [_draw_scene(pick) for pick in picks(n, "scene", draws)]
+
+
+def _draw_scene(pick: Picks) -> Scene:
+    colours, number = list(COLOURS), 1 + pick.below(MOST)
+    ground = pick.one(colours)
+    sizes = tuple(pick.one(tuple(SIZES)) for _ in range(number))
+    things = []
+    for size, cell in zip(sizes, pick.one(layouts(sizes)), strict=True):
+        colour = pick.one([one for one in colours if one not in (ground, *(thing.colour for thing in things))])
+        shift = (2 * pick.share() - 1, 2 * pick.share() - 1)
+        things.append(Thing(colour, pick.one(tuple(SHAPES)), size, cell, shift))
+    return Scene(ground, tuple(things))
+
+
+@functools.cache
+def layouts(sizes: tuple[str, ...]) -> tuple[tuple[Cell, ...], ...]:
+    """Return all places that things of these sizes can take together, wherever in its place each is."""
+    cells = tuple(itertools.product(range(3), repeat=2))
+    return tuple(
+        chosen
+        for chosen in itertools.permutations(cells, len(sizes))
+        if all(_apart(*one, *other) for one, other in itertools.combinations(zip(sizes, chosen, strict=True), 2))
+    )
+
+
+def _apart(size: str, cell: Cell, other_size: str, other: Cell) -> bool:
+    """Tell whether two things keep their distance in one direction."""
+
+    def between(a: str, i: int, b: str, j: int) -> float:
+        return (1 - SIZES[b]) * _share(j, -1.0) - (1 - SIZES[a]) * _share(i, 1.0) - SIZES[a]
+
+    return any(
+        max(between(size, i, other_size, j), between(other_size, j, size, i)) >= GAP
+        for i, j in zip(cell, other, strict=True)
+    )
+
+
+def _share(cell: int, shift: float) -> float:
+    """Return how much of the room that a thing can move in lies before it."""
+    return (0.06, 0.5, 0.94)[cell] + REACH * shift

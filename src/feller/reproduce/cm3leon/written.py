@@ -1,0 +1,59 @@
+"""Documents as people write them: texts and pictures that follow each other."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture of a document."""
+
+    values: UInt8[np.ndarray, "h w 3"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Text that is always hidden in training, so that a model learns to answer with it."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Break:
+    """What separates two texts; neighbouring texts and answers are one text without it."""
+
+
+Item = str | Picture | Answer | Break
+
+
+@dataclass(frozen=True, eq=False)
+class Written:
+    """A document."""
+
+    items: tuple[Item, ...]
+    task: str = ""
+    """What it teaches; empty for plain data."""
+
+    def pictures(self) -> tuple[UInt8[np.ndarray, "h w 3"], ...]:
+        """Return its pictures in their order."""
+        return tuple(item.values for item in self.items if isinstance(item, Picture))
+
+    def text(self) -> str:
+        """Return its texts with the answers in them, one a line."""
+        lines = [""]
+        for item in self.items:
+            if isinstance(item, str | Answer):
+                lines[-1] += item.text if isinstance(item, Answer) else item
+            elif lines[-1]:
+                lines.append("")
+        return "\n".join(line for line in lines if line)
+
+
+def stacked(pictures: Sequence[UInt8[np.ndarray, "h w 3"]]) -> UInt8[Tensor, "n 3 h w"]:
+    """Return pictures of one size as tokenisers and judges take them."""
+    return torch.from_numpy(np.stack(pictures)).movedim(3, 1).contiguous()

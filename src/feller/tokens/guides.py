@@ -1,0 +1,128 @@
+"""How the logits of one row under several prompts become one score for each symbol.
+
+One row is read in several streams at once, which differ in what stands before: with the text, without it, and so on.
+Guides see raw logits, -inf where a symbol may not come, which it then has in all streams; temperature and cuts follow.
+"""
+
+import abc
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from feller.errors import UsageError
+from feller.guidance import blend
+
+
+class Guide(abc.ABC):
+    """What to draw from, given the logits of all streams of a row. Implement two members to add one."""
+
+    @property
+    @abc.abstractmethod
+    def streams(self) -> int:
+        """Streams that it reads."""
+
+    @abc.abstractmethod
+    def blend(self, logits: Float[Tensor, "s b V"]) -> Float[Tensor, "b V"]:
+        """Return scores, whose softmax is what is drawn from at temperature 1; -inf stays -inf."""
+
+
+@dataclass(frozen=True)
+class Plain(Guide):
+    """The law of the network itself."""
+
+    @property
+    def streams(self) -> int:
+        """Read the row alone."""
+        return 1
+
+    def blend(self, logits: Float[Tensor, "1 b V"]) -> Float[Tensor, "b V"]:
+        """Return them."""
+        return logits[0]
+
+
+@dataclass(frozen=True)
+class Guided(Guide):
+    """Classifier-free guidance, l_u + w (l_c - l_u), of streams with and without the condition.
+
+    Source: Yu et al. 2023, arXiv 2309.02591, equation 2.
+    """
+
+    w: float = 3.0
+    """1 is the plain conditional, 0 the unconditional, more than 1 sharpens."""
+
+    def __post_init__(self) -> None:
+        _check_finite(self.w)
+
+    @property
+    def streams(self) -> int:
+        """Read with the condition, and without."""
+        return 2
+
+    def blend(self, logits: Float[Tensor, "2 b V"]) -> Float[Tensor, "b V"]:
+        """Go on from without to with."""
+        with_it, without = logits
+        return blend(with_it, without, self.w)
+
+
+@dataclass(frozen=True)
+class TwoWay(Guide):
+    """Two weights, l_0 + p (l_p - l_0) + t (l_pt - l_p), of streams with picture and text, with picture, and with none.
+
+    With p = t it is `Guided` by both at once. Source: Brooks et al. 2023, "InstructPix2Pix", arXiv 2211.09800.
+    """
+
+    picture: float = 1.5
+    text: float = 7.5
+
+    def __post_init__(self) -> None:
+        _check_finite(self.picture, self.text)
+
+    @property
+    def streams(self) -> int:
+        """Read with both, with the picture alone, and with neither."""
+        return 3
+
+    def blend(self, logits: Float[Tensor, "3 b V"]) -> Float[Tensor, "b V"]:
+        """Go on from nothing to the picture, and from the picture to both."""
+        both, picture, nothing = logits
+        scores = blend(picture, nothing, self.picture) + self.text * (both - picture)
+        return torch.where(both == -torch.inf, both, scores)  # -inf less -inf is no number
+
+
+@dataclass(frozen=True)
+class Contrast(Guide):
+    """Contrastive decoding, CD-K: log p_c - log p_u among the symbols with p_c >= alpha times the k-th largest p_c.
+
+    Both laws are those among the symbols that may come, so that something is left wherever anything may; where those
+    are fewer than k, the last of them stands for the k-th. k = 1 and alpha = 1 takes the likeliest, alpha = 0 is the
+    ratio among all. Source: Yu et al. 2023, arXiv 2309.02591, equation 3; k = 1 is Li et al. 2022, arXiv 2210.15097.
+    """
+
+    k: int = 8
+    alpha: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.k < 1 or not 0 <= self.alpha <= 1:
+            raise UsageError(f"expected k of 1 or more and alpha from 0 to 1, got {self.k} and {self.alpha:g}")
+
+    @property
+    def streams(self) -> int:
+        """Read with the condition, and without."""
+        return 2
+
+    def blend(self, logits: Float[Tensor, "2 b V"]) -> Float[Tensor, "b V"]:
+        """Compare both laws where the first one is large enough."""
+        with_it, without = logits.log_softmax(2)
+        largest = with_it.topk(min(self.k, with_it.shape[1]), 1).values
+        last = largest.masked_fill(largest == -torch.inf, torch.inf).amin(1, keepdim=True)
+        least = last + math.log(self.alpha) if self.alpha else torch.full_like(last, -torch.inf)
+        kept = (with_it >= least) & (with_it > -torch.inf)
+        return torch.where(kept, with_it - without, -torch.inf)
+
+
+def _check_finite(*weights: float) -> None:
+    if not all(map(math.isfinite, weights)):
+        raise UsageError(f"expected finite weights of guidance, got {', '.join(f'{w:g}' for w in weights)}")

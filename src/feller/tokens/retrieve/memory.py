@@ -1,0 +1,103 @@
+"""A memory of documents: their rows, and vectors by which they are found."""
+
+import pathlib
+from dataclasses import asdict, dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from feller.data import arrays
+from feller.data.documents.symbols import Symbols
+from feller.data.documents.vectors import DocumentVectors
+from feller.errors import InputError
+from feller.networks.ngrams import scramble
+
+
+@dataclass(frozen=True)
+class Makers:
+    """Names of what gave a memory its numbers, which mean nothing to others."""
+
+    codes: str
+    """Tokeniser of the pictures."""
+    text: str
+    """Vocabulary of the texts."""
+    vectors: str
+    """Bi-encoder."""
+
+
+@dataclass(frozen=True, eq=False)
+class Memory:
+    """Documents that can be looked up."""
+
+    symbols: Symbols
+    rows: Int64[Tensor, "n l"]
+    """As the data hold them: padded, with marks of answers."""
+    vectors: Float[Tensor, "n d"]
+    """Of whole documents, of length 1."""
+    both: Bool[Tensor, " n"]
+    """Which have text and picture."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def remember(rows: Int64[Tensor, "n l"], finder: DocumentVectors, symbols: Symbols) -> Memory:
+    """Make a memory of documents.
+
+    Raises:
+        InputError: If there are none.
+    """
+    if not len(rows):
+        raise InputError("expected a memory of at least one document, got none; add documents, or do without a memory")
+    seen = finder(rows)
+    return Memory(symbols, rows, seen.whole(), seen.has_text & seen.has_picture)
+
+
+def save_memory(memory: Memory, makers: Makers, path: pathlib.Path) -> None:
+    """Write a memory as an .npz."""
+    arrays.write_arrays(
+        {
+            "rows": memory.rows.cpu().numpy(),
+            "vectors": memory.vectors.detach().cpu().numpy(),
+            "both": memory.both.cpu().numpy(),
+            "symbols": torch.tensor(list(asdict(memory.symbols).values())).numpy(),
+            "makers": arrays.np.array(list(asdict(makers).values())),
+        },
+        path,
+    )
+
+
+def load_memory(path: pathlib.Path, symbols: Symbols, makers: Makers) -> Memory:
+    """Read a memory that the same makers gave its numbers.
+
+    Raises:
+        InputError: If it is damaged, empty, or another's.
+    """
+    found = arrays.load(path)
+    missing = {"rows", "vectors", "both", "symbols", "makers"} - found.keys()
+    if missing:
+        raise InputError(
+            f"{path}: expected a memory of documents, found no {', '.join(sorted(missing))}; build it anew"
+        )
+    own = Makers(*map(str, found["makers"]))
+    for what, ours, theirs in (
+        ("tokeniser", makers.codes, own.codes),
+        ("vocabulary", makers.text, own.text),
+        ("bi-encoder", makers.vectors, own.vectors),
+        ("numbers of symbols", symbols, Symbols(*map(int, found["symbols"]))),
+    ):
+        if ours != theirs:
+            raise InputError(f"{path}: expected the {what} {ours}, the memory was built with {theirs}; build it anew")
+    rows, vectors, both = (torch.from_numpy(found[name]) for name in ("rows", "vectors", "both"))
+    if not len(rows) == len(vectors) == len(both):
+        raise InputError(f"{path}: expected as many rows as vectors, got {len(rows)} and {len(vectors)}; build it anew")
+    if not len(rows):
+        raise InputError(f"{path}: expected a memory of at least one document, got none; build it anew")
+    return Memory(symbols, rows, vectors, both)
+
+
+def prints(rows: Int64[Tensor, "n l"], symbols: Symbols) -> Int64[Tensor, " n"]:
+    """Return a number of 64 bits for each document, by which equal ones are known, however far they are padded."""
+    place = torch.arange(1, rows.shape[1] + 1, device=rows.device) * (symbols.all + 1)
+    return (scramble(rows + place) * (rows != symbols.pad)).sum(1)

@@ -1,0 +1,165 @@
+"""From pictures to a run that writes them as codes: what it is judged by, what it is not for, and who may begin with it."""
+
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+import pytest
+
+from feller.cli import main
+from feller.data.read import read
+from feller.journeys.private import guard
+from feller.model import load_model
+from feller.networks.codebook.picture_codes import learned
+from feller.run import open_run
+
+FIT = ["fit", "example:digits", "--size", "tiny"]
+PRIVATE = ["--epsilon", "8", "--unsafe-seed", "1", "--steps", "2"]
+
+
+def last(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def tokeniser(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """Return a run with codes that need no learning."""
+    run = tmp_path_factory.mktemp("tokeniser") / "run"
+    assert main([*FIT, "--recipe", "image-tokenizer", "--steps", "150", "--out", str(run)]) == 0
+    return run
+
+
+@pytest.fixture(scope="module")
+def following(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """Return a run with 32 codes that follow the data."""
+    run = tmp_path_factory.mktemp("following") / "run"
+    words = ["--recipe", "image-tokenizer-vq", "--architecture.quantiser.codes", "32", "--steps", "60"]
+    assert main([*FIT, *words, "--out", str(run)]) == 0
+    return run
+
+
+def test_it_is_judged_beside_pictures_that_are_shrunk(
+    tokeniser: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(tokeniser), "--json"]) == 0
+    numbers = last(capsys)
+    assert numbers["reconstruction_mse"] < 0.5 * numbers["reconstruction_mse_shrunk"]
+    assert numbers["psnr"] > numbers["psnr_shrunk"] + 3
+    assert 0.5 < numbers["codebook_use"] <= 1
+    assert 50 < numbers["codebook_perplexity"] < 256
+    assert (numbers["codes"], numbers["codes_per_picture"], numbers["steps"]) == (256, 16, 150)
+    assert numbers["compared_with"] == "held-out data"
+    record = json.loads((tokeniser / "report.json").read_text())
+    assert record["verdict"].startswith("Copies are off by")
+    assert "--recipe image-tokenizer" in record["command"]
+    assert not any("sample" in command for command, _ in record["next_steps"])
+    page = (tokeniser / "report.html").read_text()
+    for words in ("How good the copies are", "<h2>Copies</h2>", "each row above its copies", "used how often"):
+        assert words in page
+    assert "<h2>Samples</h2>" not in page
+    assert not (tokeniser / "preview.png").exists()
+
+
+def test_codes_that_follow_are_judged_alike(following: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(following), "--json"]) == 0
+    numbers = last(capsys)
+    assert numbers["codes"] == 32
+    assert numbers["reconstruction_mse"] < numbers["reconstruction_mse_shrunk"]
+    assert numbers["codebook_use"] > 0.5
+
+
+def test_other_pictures_have_a_page_of_their_own(
+    tokeniser: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pictures without labels; those with three of them are shown as they are."""
+    data = read("example:digits/test")
+    np.savez(tmp_path / "other.npz", samples=data.values[:3, 0].numpy(), levels=np.array(16))
+    assert main(["evaluate", str(tokeniser), "--data", str(tmp_path / "other.npz"), "--json"]) == 0
+    numbers = last(capsys)
+    assert numbers["compared_with"] == str(tmp_path / "other.npz")
+    assert numbers["codebook_use"] <= 48 / 256
+    assert (tokeniser / "report-other-npz.html").is_file()
+    large = np.zeros((3, 8, 8, 3), dtype=np.uint8)
+    np.savez(tmp_path / "rgb.npz", samples=large)
+    assert main(["evaluate", str(tokeniser), "--data", str(tmp_path / "rgb.npz")]) == 1
+    assert "expected pictures of 8 x 8 x 1" in capsys.readouterr().err
+
+
+def test_it_draws_nothing(
+    tokeniser: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line says so, and what it is for."""
+    for words in (
+        ["sample", "-n", "1"],
+        ["steer", "-n", "1", "--reward", "ink"],
+        ["tune", "--reward", "ink", "--steps", "1", "--out", str(tmp_path / "t")],
+        ["evaluate", "--samples", "x.npz"],
+        ["audit"],
+    ):
+        assert main([words[0], str(tokeniser), *words[1:]]) == 2
+        told = capsys.readouterr().err.splitlines()
+        assert [line for line in told if line.startswith("feller:")] == [told[-1]]
+        assert "draws none" in told[-1]
+    assert not (tmp_path / "t").exists()
+
+
+def test_only_a_tokeniser_begins_with_one(
+    tokeniser: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ["--steps", "1", "--out", str(tmp_path / "run")]
+    for recipe in ("images", "distil", "levels-mask"):
+        assert main([*FIT, "--recipe", recipe, "--start-from", str(tokeniser), *out]) == 2
+        assert "a tokeniser starts from a tokeniser" in capsys.readouterr().err
+    assert main([*FIT, "--recipe", "image-tokenizer", "--start-from", str(tokeniser), *out, "--json"]) == 0
+    assert last(capsys)["reconstruction_mse"] < 0.02  # one step at a tiny rate leaves it what it was
+
+
+def test_bad_cells_are_refused_before_anything_is_written(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*FIT, "--recipe", "image-tokenizer", "--out", str(tmp_path / "run")]
+    wrong = [
+        (["--architecture.factor", "16"], "pictures of 8 x 8 do not divide into cells of 16 x 16"),
+        (["--architecture.factor", "3"], "power of 2"),
+        (["--architecture.quantiser.levels", "5", "2"], "expected levels of 3 or more"),
+        (["--longest", "7"], "sides that can be halved, got 7 x 7"),
+        (["--target", "label"], "tells no label; use --recipe regressor"),
+    ]
+    for more, told in wrong:
+        assert main([*words, *more]) == 2
+        assert told in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "run" / "model.json").exists()
+
+
+def test_codes_of_a_run_are_those_of_documents(tokeniser: pathlib.Path) -> None:
+    """Levels from 0 to 255 in the place of 16: white is white."""
+    model = load_model(open_run(tokeniser))
+    kind: Any = model.description.modality
+    settings: Any = model.description.architecture
+    codes = learned(settings, kind.shape, model.network.state_dict())
+    values = read("example:digits/test").values[:20]
+    network: Any = model.network.eval()
+    written = network.encode(kind.encode(values))
+    bright = (values.double() * 255 / 16).round().byte()
+    agree = (codes.encode(bright) == written).double().mean().item()
+    assert agree > 0.95  # rounding to bytes moves few features over a border
+    error = ((codes.decode(written).double() - bright) / 255).square().mean()
+    assert error < 0.02
+
+
+def test_rows_that_look_at_each_other_are_refused_in_private(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
+    out = ["--out", str(tmp_path / "run")]
+    assert main([*FIT, "--recipe", "image-tokenizer-vq", *PRIVATE, *out]) == 2
+    assert "private training refuses a codebook that follows whole batches" in capsys.readouterr().err
+    monkeypatch.setattr(guard, "calibrate", lambda *words: 0.9)
+    assert main([*FIT, "--recipe", "image-tokenizer", *PRIVATE, *out, "--json"]) == 0
+    numbers = last(capsys)
+    assert 0 < numbers["epsilon"] < 8
+    assert numbers["reconstruction_mse"] > 0
+    ledger = json.loads((tmp_path / "run" / "ledger.json").read_text())
+    assert [cost["what"] for cost in ledger["expenses"]] == ["training"]  # labels are no part of it, and cost nothing
+    assert "What is guaranteed" in (tmp_path / "run" / "report.html").read_text()

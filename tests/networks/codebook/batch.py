@@ -1,0 +1,30 @@
+"""A batch whose vectors a codebook follows; as a program, each process holds some of it."""
+
+import pathlib
+import sys
+
+import torch
+import torch.distributed as dist
+
+from feller.draws import Draws
+from feller.networks.codebook.vq import EMA, Means
+
+SIZE = 7
+STEPS = 6
+
+
+def followed(rows: slice) -> Means:
+    """Return a codebook after some batches, of which this process has these rows."""
+    book = EMA(codes=12, size=2, decay=0.8, least=0.3).build()
+    for step in range(STEPS):
+        z = Draws(0).at("z", step).normal((SIZE, 5, 2)) + step
+        book.follow(z[rows], Draws(0, rows.start, SIZE).named(step))
+    return book
+
+
+if __name__ == "__main__":
+    dist.init_process_group("gloo")
+    rank, ranks = dist.get_rank(), dist.get_world_size()
+    book = followed(slice(SIZE * rank // ranks, SIZE * (rank + 1) // ranks))
+    torch.save(book.state_dict(), pathlib.Path(sys.argv[1]) / f"{rank}.pt")
+    dist.destroy_process_group()

@@ -1,0 +1,127 @@
+"""Codes in a box: exactly those of the text, one for each point, and the slope of the bound."""
+
+import itertools
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from feller.draws import Draws
+from feller.errors import UsageError
+from feller.networks.codebook.fsq import FSQ
+from feller.networks.codebook.quantiser import Quantiser
+from feller.record import from_data, to_data
+from tests.oracle import F64, close
+
+LEVELS = [(8, 8, 4), (3,), (5, 4), (7, 3, 6, 5)]
+
+
+def bound(z: np.ndarray, level: int) -> np.ndarray:
+    """Return what one number becomes before it is rounded, by the text."""
+    half, step = (level - 1) / 2, 0.0 if level % 2 else 0.5
+    return half * np.tanh(z + math.atanh(step / half)) - step
+
+
+def places(level: int) -> list[int]:
+    """Return the whole numbers that a number may become."""
+    return [*range(-(level // 2), level - level // 2)]
+
+
+def reaching(point: tuple[int, ...], levels: tuple[int, ...]) -> list[float]:
+    """Return numbers that the bound brings to a point, infinite at its ends."""
+    found = []
+    for place, level in zip(point, levels, strict=True):
+        half, step = (level - 1) / 2, 0.0 if level % 2 else 0.5
+        share = (place + step) / half
+        end = math.inf if abs(share) >= 1 else math.atanh(share)
+        found.append(math.copysign(end, share) - math.atanh(step / half))
+    return found
+
+
+@pytest.mark.parametrize("levels", LEVELS)
+def test_each_point_has_one_code(levels: tuple[int, ...]) -> None:
+    """The code is the point in mixed radix, its first number counting ones; from code to vector and back is exact."""
+    grid, points = FSQ(levels).build(), list(itertools.product(*(places(level) for level in levels)))
+    z = torch.tensor([reaching(point, levels) for point in points], dtype=F64)
+    expected = []
+    for point in points:
+        code, unit = 0, 1
+        for place, level in zip(point, levels, strict=True):
+            code, unit = code + unit * (place + level // 2), unit * level
+        expected.append(code)
+    assert sorted(expected) == list(range(FSQ(levels).count))
+    assert grid.codes(z).tolist() == expected
+    scale = torch.tensor([level // 2 for level in levels])
+    close(grid.vectors(torch.tensor(expected)), (torch.tensor(points) / scale).tolist(), 1e-7)
+
+
+def test_vectors_of_a_small_box() -> None:
+    vectors = FSQ((3, 4)).build().vectors(torch.arange(12))
+    assert vectors[:, 0].tolist() == 4 * [-1.0, 0.0, 1.0]
+    assert vectors[:, 1].tolist() == [*3 * [-1.0], *3 * [-0.5], *3 * [0.0], *3 * [0.5]]
+
+
+@pytest.mark.parametrize("levels", LEVELS)
+def test_zero_is_a_point(levels: tuple[int, ...]) -> None:
+    grid = FSQ(levels).build()
+    zero = torch.zeros(1, 1, len(levels))
+    assert grid(zero)[0].abs().max() < 1e-6
+    assert grid.vectors(grid.codes(zero)).abs().max() == 0
+
+
+@pytest.mark.parametrize("level", [3, 4, 5, 8])
+def test_a_number_is_rounded_after_its_bound(level: int) -> None:
+    """All levels are reached, and no others, however large the number."""
+    z = np.concatenate([np.linspace(-6, 6, 4001), [-1e4, 1e4]])
+    expected = np.round(bound(z, level))
+    grid = FSQ((level,)).build()
+    found, apart = grid(torch.from_numpy(z)[:, None, None])
+    close(found[:, 0, 0] * (level // 2), expected.tolist(), 1e-12)
+    assert sorted({*expected}) == places(level)
+    assert torch.equal(grid.codes(torch.from_numpy(z)[:, None]), torch.from_numpy(expected + level // 2).long())
+    assert apart.tolist() == len(z) * [0.0]
+
+
+def test_the_vectors_of_a_training_are_those_of_its_codes() -> None:
+    grid, z = FSQ((8, 5, 3)).build(), 2 * Draws(0).at("z").normal((50, 7, 3))
+    close(grid(z)[0], grid.vectors(grid.codes(z)).tolist(), 1e-6)
+    assert grid.codes(z).shape == (50, 7)
+    assert len(grid.codes(z).unique()) > 80
+    assert grid.codes(z.bfloat16()).dtype == torch.int64
+    assert grid(z.bfloat16())[0].dtype == torch.float32  # a bound in 8 bits would round twice
+
+
+@pytest.mark.parametrize("levels", [(8, 8, 4), (5, 3, 6)])
+def test_the_slope_is_that_of_the_bound(levels: tuple[int, ...]) -> None:
+    """Finite differences of the bound without its rounding, by the text."""
+    grid, h = FSQ(levels).build(), 1e-6
+    z = Draws(0).at("z").normal((20, 4, 3), F64).requires_grad_()
+    weight = Draws(0).at("weight").normal((20, 4, 3), F64)
+    (grid(z)[0] * weight).sum().backward()
+    x = z.detach().numpy()
+    for i, level in enumerate(levels):
+        slope = (bound(x[..., i] + h, level) - bound(x[..., i] - h, level)) / (2 * h) / (level // 2)
+        close(z.grad[..., i], (weight[..., i] * torch.from_numpy(slope)).tolist(), 1e-8)
+
+
+def test_examples_come_apart() -> None:
+    grid, z = FSQ().build(), Draws(0).at("z").normal((6, 4, 3), F64)
+
+    def one(z: Tensor) -> Tensor:
+        vectors, apart = grid(z[None])
+        return vectors.square().sum() + apart.sum()
+
+    whole = z.clone().requires_grad_()
+    grid(whole)[0].square().sum().backward()
+    close(torch.vmap(torch.func.grad(one))(z), whole.grad.tolist(), 1e-12)
+
+
+def test_records_and_refusals() -> None:
+    assert from_data(Quantiser, json.loads(json.dumps(to_data(FSQ((5, 4)))))) == FSQ((5, 4))
+    assert (FSQ().count, FSQ().numbers, FSQ().follows) == (256, 3, False)
+    for wrong in ((), (2, 8), (1024, 1024, 4096)):
+        with pytest.raises(UsageError, match="expected levels of 3 or more"):
+            FSQ(wrong)

@@ -1,0 +1,83 @@
+"""A tokeniser in the place of codes of documents: levels in and out, records without weights, a name for these."""
+
+import json
+
+import pytest
+import torch
+
+from feller.data.documents.codes import PictureCodes
+from feller.data.images.modality import Images
+from feller.draws import Draws
+from feller.errors import InputError
+from feller.networks import EMA, FSQ, Tokenizer
+from feller.networks.codebook import picture_codes
+from feller.networks.codebook.picture_codes import Learned, learned
+from feller.record import from_data, to_data
+
+SETTINGS, SHAPE = Tokenizer(2, 16, 1, FSQ((5, 4))), (3, 8, 4)
+KIND = Images(8, 4, 3)
+
+
+def trained(settings: Tokenizer = SETTINGS):
+    """Return a network that gives different pictures different codes."""
+    network = settings.build(SHAPE, {}, Draws(0))
+    for i, weight in enumerate(network.parameters()):
+        weight.data += 0.2 * Draws(0).at("weight", i).normal(weight.shape)
+    network.follow(Draws(0).at("x").normal((20, *SHAPE)), Draws(0))
+    return network
+
+
+def pictures(n: int) -> torch.Tensor:
+    return Draws(0).at("pictures").integers(256, (n, *SHAPE)).to(torch.uint8)
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, Tokenizer(2, 16, 1, EMA(codes=20, size=4))])
+def test_levels_are_seen_as_pictures_are(settings: Tokenizer) -> None:
+    """What the network sees of levels, and what levels are made of its answers, are those of the kind of data."""
+    network, x = trained(settings), pictures(7)
+    codes = learned(settings, SHAPE, network.state_dict())
+    written = codes.encode(x)
+    assert torch.equal(written, network.encode(KIND.encode(x)))
+    assert written.unique().numel() > 5
+    assert torch.equal(codes.decode(written), KIND.decode(network.decode(written)))
+    assert codes.decode(written).dtype == torch.uint8
+    assert (codes.count, codes.grid) == (20, (4, 2))
+    assert codes.module is codes.network
+    assert not any(weight.requires_grad for weight in codes.module.parameters())
+
+
+def test_some_pictures_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    codes, x = learned(SETTINGS, SHAPE, trained().state_dict()), pictures(7)
+    whole = codes.encode(x)
+    sizes, write = [], codes.network.encode
+    monkeypatch.setattr(codes.network, "encode", lambda some: sizes.append(len(some)) or write(some))
+    monkeypatch.setattr(picture_codes, "CHUNK", 3)
+    assert torch.equal(codes.encode(x), whole)
+    assert sizes == [3, 3, 1]
+    assert codes.decode(whole).shape == x.shape
+    assert codes.encode(x[:0]).shape == (0, 8)
+
+
+def test_a_record_holds_settings_and_a_name_tells_weights() -> None:
+    first, second = Learned(SETTINGS, SHAPE), learned(SETTINGS, SHAPE, trained().state_dict())
+    data = json.loads(json.dumps(to_data(second)))
+    assert data.keys() == {"is", "settings", "shape"}
+    again = from_data(PictureCodes, data)
+    assert again == second == first
+    assert again.name == first.name != second.name
+    again.module.load_state_dict(second.module.state_dict())
+    assert again.name == second.name
+    assert torch.equal(again.encode(pictures(3)), second.encode(pictures(3)))
+    assert "network" not in repr(first)
+
+
+def test_what_does_not_fit_is_told() -> None:
+    codes = Learned(SETTINGS, SHAPE)
+    with pytest.raises(InputError, match="expected pictures of 3 channels, 8 x 4, got 1 channels, 8 x 4"):
+        codes.encode(pictures(2)[:, :1])
+    with pytest.raises(InputError, match="expected 8 codes of a picture, from 0 to 19, got 8 and 1 of them are not"):
+        codes.decode(torch.tensor([[0, 1, 2, 3, 4, 5, 6, 20]]))
+    with pytest.raises(InputError, match="expected 8 codes of a picture, from 0 to 19, got 7 for each"):
+        codes.decode(torch.zeros(2, 7, dtype=torch.long))
+    with pytest.raises(InputError, match="not those of a tokeniser of pictures"):
+        learned(SETTINGS, SHAPE, Tokenizer(2, 24, 1).build(SHAPE, {}, Draws(0)).state_dict())

@@ -1,0 +1,252 @@
+"""The plain causal transformer: what it sees, what it begins with, samples in one row, and its cache."""
+
+import json
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.func import functional_call, grad, vmap
+from torch.nn import functional as F
+
+from feller.data.documents.symbols import Symbols
+from feller.draws import Draws
+from feller.errors import UsageError
+from feller.networks import Architecture, PlainDecoder, parameters
+from feller.networks.plain_decoder import PlainTransformer
+from feller.record import from_data, to_data
+
+SYMBOLS = Symbols(text=5, codes=4, picture=3)
+CLOSE = {"rtol": 1e-10, "atol": 1e-10}
+ZERO = torch.zeros(1)
+
+
+def trained(dtype: torch.dtype = torch.float64) -> PlainTransformer:
+    """A network none of whose weights is zero."""
+    network = PlainDecoder(SYMBOLS, width=16, depth=2, heads=2, context=14).build((14,), {}, Draws(0)).double()
+    draw = Draws(1).at("weights")
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight += 0.3 * draw.normal(weight.shape, torch.float64)
+    return network.to(dtype)
+
+
+def rows(n: int = 3, length: int = 12) -> Tensor:
+    return Draws(2).at("rows").integers(SYMBOLS.read, (n, length))
+
+
+def answer(network: PlainTransformer, x: Tensor, **given: Tensor) -> Tensor:
+    return network(x, torch.zeros(len(x)), given)
+
+
+@pytest.mark.parametrize("place", [0, 5, 11])
+def test_a_symbol_changes_the_logits_from_its_own_place_on(place: int) -> None:
+    network, x = trained(), rows()
+    other = x.clone()
+    other[:, place] = (other[:, place] + 1) % SYMBOLS.read
+    before, after = answer(network, x), answer(network, other)
+    assert before.shape == (3, 12, SYMBOLS.count)
+    torch.testing.assert_close(after[:, :place], before[:, :place], rtol=0, atol=1e-13)
+    assert ((after - before)[:, place:].abs().amax(2) > 1e-5).all()
+
+
+def test_rows_do_not_look_at_each_other_and_time_changes_nothing() -> None:
+    network, x = trained(), rows(5)
+    logits = answer(network, x)
+    assert torch.equal(network(x, torch.ones(5), {}), logits)
+    order = torch.tensor([3, 0, 4, 1, 2])
+    torch.testing.assert_close(answer(network, x[order]), logits[order], **CLOSE)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])
+def test_samples_in_one_row_answer_as_each_alone(dtype: torch.dtype, tolerance: float) -> None:
+    """Longer together than the context; with padding behind them, which is a sample of its own."""
+    network, lengths = trained(dtype), [[4, 9, 1], [14, 2, 3]]
+    x = rows(2, 20)
+    sample, position = torch.full_like(x, -1), torch.zeros_like(x)
+    for row, parts in enumerate(lengths):
+        at = 0
+        for number, n in enumerate(parts):
+            sample[row, at : at + n], position[row, at : at + n] = number, torch.arange(n)
+            at += n
+    packed = answer(network, x, sample=sample, position=position)
+    scale = packed.abs().max()
+    assert packed.isfinite().all()
+    for row, parts in enumerate(lengths):
+        at = 0
+        for n in parts:
+            alone = answer(network, x[row : row + 1, at : at + n])
+            assert (packed[row, at : at + n] - alone[0]).abs().max() < tolerance * scale
+            at += n
+
+
+def test_samples_that_are_not_told_apart_see_each_other() -> None:
+    network, x = trained(), rows(1, 8)
+    sample = torch.tensor([[0, 0, 0, 1, 1, 1, 1, 1]])
+    position = torch.arange(8)[None]
+    apart = answer(network, x, sample=sample, position=position)
+    together = answer(network, x)
+    torch.testing.assert_close(apart[:, :3], together[:, :3], **CLOSE)
+    assert (apart[:, 3:] - together[:, 3:]).abs().max() > 1e-3
+    torch.testing.assert_close(answer(network, x, sample=torch.zeros_like(x)), together, **CLOSE)
+
+
+@pytest.mark.parametrize("parts", [(1,) * 12, (12,), (1, 4, 1, 6), (9, 3)])
+def test_reading_on_equals_reading_at_once(parts: tuple[int, ...]) -> None:
+    network, x = trained(), rows()
+    whole, cache, read = answer(network, x), network.begin(3, 12), 0
+    for m in parts:
+        logits, cache = network.next(x[:, read : read + m], cache)
+        read += m
+        torch.testing.assert_close(logits, whole[:, read - 1], **CLOSE)
+    assert cache.filled == 12
+
+
+@pytest.mark.parametrize("parts", [(7, 1, 1, 1), (3, 5, 2), (10,)])
+def test_padding_on_the_left_is_not_seen(parts: tuple[int, ...]) -> None:
+    network, x = trained(), rows(4, 10)
+    skip = torch.tensor([0, 6, 3, 5])
+    cache, read = network.begin(4, 10, skip), 0
+    for m in parts:
+        logits, cache = network.next(x[:, read : read + m], cache)
+        read += m
+        for row, first in enumerate(skip.tolist()):
+            if first < read:
+                torch.testing.assert_close(logits[row], answer(network, x[row : row + 1, first:read])[0, -1], **CLOSE)
+        assert logits.isfinite().all()
+
+
+def test_some_rows_go_on_without_the_others() -> None:
+    network, x = trained(), rows(4, 12)
+    for skip in (None, torch.tensor([2, 0, 1, 3])):
+        begins = [0] * 4 if skip is None else skip.tolist()
+        _, cache = network.next(x[:, :6], network.begin(4, 12, skip))
+        which = torch.tensor([3, 2])
+        cache = cache.rows(which)
+        for i in range(6, 12):
+            logits, cache = network.next(x[which, i : i + 1], cache)
+        for row, got in zip(which.tolist(), logits, strict=True):
+            torch.testing.assert_close(got, answer(network, x[row : row + 1, begins[row] :])[0, -1], **CLOSE)
+
+
+def test_single_precision_agrees_to_five_digits() -> None:
+    network, x = trained(torch.float32), rows()
+    whole, cache = answer(network, x), network.begin(3, 12)
+    for i in range(12):
+        logits, cache = network.next(x[:, i : i + 1], cache)
+        assert (logits - whole[:, i]).abs().max() < 1e-5 * whole.abs().max()
+    assert logits.dtype == torch.float32
+    assert network.half()(x, torch.zeros(3), {}).dtype == torch.float32
+
+
+def test_new_weights() -> None:
+    """Normal and cut at 3 standard deviations: 0.9866 of the spread is left. Bounds: 6 standard deviations of it."""
+    network = PlainDecoder.sized(SYMBOLS, 4).build((512,), {}, Draws(0))
+    left = 0.98658
+    for name, weight in network.named_parameters():
+        if name.endswith(("answer.weight", "second.weight")):
+            assert not weight.any()
+            continue
+        spread = 0.0002 if name == "places.weight" else 0.006
+        assert weight.abs().max() <= 3 * spread
+        assert abs(weight.std().item() / spread - left) < 6 * left / math.sqrt(2 * weight.numel()), name
+        assert abs(weight.mean().item()) < 6 * spread / math.sqrt(weight.numel())
+    assert not any("bias" in name or "norm" in name for name, _ in network.named_parameters())
+    assert network.state_dict().keys() == dict(network.named_parameters()).keys()  # the tied weights are there once
+
+
+def test_a_new_network_sees_the_last_symbol_alone_and_learns_in_all_its_weights() -> None:
+    network = PlainDecoder(SYMBOLS, width=16, depth=2, heads=2, context=12).build((12,), {}, Draws(0)).double()
+    x = rows(16) % SYMBOLS.count
+    h = network.enter.weight[x] + network.places.weight
+    logits = F.layer_norm(h, (16,)) @ network.enter.weight[:-1].mT
+    torch.testing.assert_close(answer(network, x), logits)
+    assert logits.abs().max() < 0.2
+    before = {name: weight.detach().clone() for name, weight in network.named_parameters()}
+    optimiser = torch.optim.Adam(network.parameters(), 1e-2)
+    for _ in range(3):
+        optimiser.zero_grad()
+        F.cross_entropy(answer(network, x)[:, :-1].flatten(0, 1), x[:, 1:].flatten()).backward()
+        optimiser.step()
+    assert not [name for name, weight in network.named_parameters() if torch.equal(weight, before[name])]
+
+
+def test_it_learns_what_stood_far_before() -> None:
+    """The third symbol from the end repeats the first: log 4 = 1.39 nats at first."""
+    network = PlainDecoder(SYMBOLS, width=32, depth=2, heads=2, context=8).build((8,), {}, Draws(0))
+    x = Draws(3).at("x").integers(4, (64, 8))
+    x[:, 5] = x[:, 0]
+    optimiser = torch.optim.Adam(network.parameters(), 1e-2)
+    for _ in range(150):
+        optimiser.zero_grad()
+        loss = F.cross_entropy(answer(network, x)[:, 4], x[:, 5])
+        loss.backward()
+        optimiser.step()
+    assert loss < 0.1
+
+
+def test_gradients_per_example() -> None:
+    network, x = trained(), rows(3) % SYMBOLS.count
+    sample = torch.tensor([[0] * 12, [0] * 5 + [1] * 7, [0] * 2 + [1] * 6 + [2] * 4])
+    position = torch.cat([torch.arange(12)[None], *[torch.zeros(1, 12, dtype=torch.long)] * 2])
+    weights = {name: weight.detach() for name, weight in network.named_parameters()}
+
+    def loss(weights: dict[str, Tensor], x: Tensor, sample: Tensor, position: Tensor) -> Tensor:
+        given = {"sample": sample[None], "position": position[None]}
+        logits = functional_call(network, weights, (x[None], ZERO, given))
+        return F.cross_entropy(logits[0, :-1], x[1:])
+
+    together = vmap(grad(loss), in_dims=(None, 0, 0, 0))(weights, x, sample, position)
+    for i in range(3):
+        network.zero_grad()
+        logits = answer(network, x[i : i + 1], sample=sample[i : i + 1], position=position[i : i + 1])
+        F.cross_entropy(logits[0, :-1], x[i, 1:]).backward()
+        for name, weight in network.named_parameters():
+            torch.testing.assert_close(together[name][i], weight.grad, rtol=1e-9, atol=1e-12)
+
+
+def test_the_device_follows_the_inputs() -> None:
+    away = trained().to("meta")(rows().to("meta"), torch.zeros(3, device="meta"), {})
+    assert away.shape == (3, 12, SYMBOLS.count)
+    assert away.device.type == "meta"
+
+
+@pytest.mark.parametrize(("dial", "weights"), [(3, 0.33e6), (4, 0.79e6), (6, 2.65e6)])
+def test_one_number_says_the_size(dial: int, weights: float) -> None:
+    architecture = PlainDecoder.sized(SYMBOLS, dial, 256)
+    assert (architecture.width, architecture.depth, architecture.heads) == (32 * dial, dial, dial)
+    network = architecture.build((256,), {}, Draws(0))
+    blocks = 12_288 * dial**3
+    assert parameters(network) == blocks + 32 * dial * (SYMBOLS.read + 256)
+    assert abs(blocks / weights - 1) < 0.01
+
+
+def test_weights_come_from_the_seed_and_settings_from_the_record() -> None:
+    architecture = PlainDecoder(SYMBOLS, width=8, depth=1, heads=2, context=9)
+    first, again, other = (architecture.build((9,), {}, Draws(seed)).state_dict() for seed in (0, 0, 1))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert all(torch.equal(first[name], other[name]) == (not first[name].any()) for name in first)
+    assert from_data(Architecture, json.loads(json.dumps(to_data(architecture)))) == architecture
+
+
+def test_bad_input_is_named() -> None:
+    with pytest.raises(UsageError, match="expected a width that the 4 heads divide, got 10"):
+        PlainDecoder(SYMBOLS, width=10)
+    with pytest.raises(UsageError, match="1 or more"):
+        PlainDecoder(SYMBOLS, depth=0)
+    with pytest.raises(UsageError, match="sees no conditions, got label"):
+        PlainDecoder(SYMBOLS).build((9,), {"label": 2}, Draws(0))
+    with pytest.raises(UsageError, match=r"shape \(n,\)"):
+        PlainDecoder(SYMBOLS).build((9, 2), {}, Draws(0))
+    network = trained()
+    with pytest.raises(UsageError, match="at most 14 symbols, the context, got 15"):
+        answer(network, rows(2, 15))
+    _, cache = network.next(rows(2, 14), network.begin(2, 20))
+    with pytest.raises(UsageError, match="at most 14 symbols, the context, got 15"):
+        network.next(rows(2, 1), cache)
+
+
+def test_no_rows_and_no_places() -> None:
+    network = trained()
+    assert answer(network, rows(0)).shape == (0, 12, SYMBOLS.count)
+    assert answer(network, rows(2, 0)).shape == (2, 0, SYMBOLS.count)

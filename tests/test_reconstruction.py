@@ -1,0 +1,71 @@
+"""Training by copies: the loss is that of the text, and codes that follow see each batch once."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from feller.draws import Draws
+from feller.networks import EMA, FSQ, Tokenizer
+from feller.paths import Codes
+from feller.reconstruction import Reconstruction
+from feller.spaces import Euclidean
+from tests.oracle import F64, close
+
+RULE = Reconstruction(Codes(), Euclidean((1, 2, 2)))
+
+
+class Halves(torch.nn.Module):
+    """Reads half of each number, and adds the first one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[Tensor, Draws]] = []
+
+    def follow(self, x: Tensor, draws: Draws) -> None:
+        self.seen.append((x, draws))
+
+    def forward(self, x: Tensor, t: Tensor, given: Any) -> dict[str, Tensor]:
+        return {"state": x / 2, "apart": x[:, 0, 0, 0]}
+
+
+def test_the_loss_is_the_mean_square_and_what_the_quantiser_adds() -> None:
+    x, network = torch.tensor([[[[2.0, 4.0], [0.0, 0.0]]], [[[6.0, 0.0], [0.0, 2.0]]]], dtype=F64), Halves()
+    example = RULE.draw(network, {"x_1": x, "given": {"label": torch.zeros(2)}}, Draws(0))
+    assert example["given"] == {}
+    close(RULE.loss(network, example), ((1 + 4) / 4 + 2, (9 + 1) / 4 + 6), 1e-12)
+    assert len(network.seen) == 1
+    assert network.seen[0][0] is x
+    assert network.seen[0][1].total is None
+
+
+def test_draws_of_a_part_know_the_whole() -> None:
+    network = Halves()
+    RULE.draw(network, {"x_1": torch.zeros(2, 1, 2, 2)}, Draws(0, 3, 7))
+    assert (network.seen[0][1].first, network.seen[0][1].total) == (3, 7)
+
+
+def test_a_codebook_moves_when_examples_are_drawn_and_not_when_they_are_compared() -> None:
+    network = Tokenizer(2, 8, 0, EMA(codes=5, size=2)).build((1, 4, 4), {}, Draws(0))
+    batch = {"x_1": Draws(0).at("x").normal((6, 1, 4, 4))}
+    example = RULE.draw(network, batch, Draws(0))
+    after = {name: value.clone() for name, value in network.named_buffers()}
+    assert after["codebook.uses"].min() > 0
+    RULE.loss(network, example)
+    assert all(torch.equal(value, after[name]) for name, value in network.named_buffers())
+    again = Tokenizer(2, 8, 0, EMA(codes=5, size=2)).build((1, 4, 4), {}, Draws(0))
+    RULE.draw(again, batch, Draws(0))
+    assert all(torch.equal(value, after[name]) for name, value in again.named_buffers())
+
+
+def test_it_draws_none() -> None:
+    path = Codes()
+    assert "draws none" in path.instead
+    x = torch.zeros(1)
+    assert path.sample(x, x + 1, x) == 1
+    assert path.target(x, x, x + 1, x) == 1
+    with pytest.raises(TypeError, match="draws none"):
+        path.characteristics(x, x, x)
+    assert RULE.drop == 0
+    assert not hasattr(FSQ().build(), "uses")

@@ -1,0 +1,55 @@
+"""Small networks that read documents, and rows for them."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from feller.data.documents.symbols import Symbols
+from feller.draws import Draws
+from feller.networks import PlainDecoder
+from feller.networks.plain_decoder import PlainTransformer
+
+
+def reader(symbols: Symbols, context: int = 24, heat: float = 0.7, seed: int = 1) -> PlainTransformer:
+    """A float64 network none of whose weights is zero."""
+    architecture = PlainDecoder(symbols, width=8, depth=1, heads=2, context=context)
+    network = architecture.build((context,), {}, Draws(0)).double()
+    draw = Draws(seed).at("weights")
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight += heat * draw.normal(weight.shape, torch.float64)
+    return network
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A network that notes how many rows and places each call has."""
+
+    network: PlainTransformer
+    calls: list[tuple[int, ...]] = field(default_factory=list)
+
+    def __getattr__(self, name: str):
+        return getattr(self.network, name)
+
+    def next(self, tokens: Tensor, cache):
+        self.calls.append(tuple(tokens.shape))
+        return self.network.next(tokens, cache)
+
+
+def written(text: str, symbols: Symbols) -> Tensor:
+    """Spell rows: E, B, M and I for <eos>, <break>, <mask> and <infill>, P for padding, a to z and digits else."""
+    names = {"E": symbols.eos, "B": symbols.cut, "M": symbols.mask, "I": symbols.infill, "P": symbols.pad}
+    values = [
+        names[c] if c in names else symbols.text + int(c) if c.isdigit() else ord(c) - ord("a")
+        for c in text.replace(" ", "")
+    ]
+    return torch.tensor(values, dtype=torch.long)
+
+
+def spelled(row: Tensor, symbols: Symbols) -> str:
+    """Turn `written` around."""
+    ends = {symbols.eos: "E", symbols.cut: "B", symbols.mask: "M", symbols.infill: "I", symbols.pad: "P"}
+    return "".join(
+        ends.get(v) or (chr(ord("a") + v) if v < symbols.text else str(v - symbols.text)) for v in row.tolist()
+    )

@@ -1,0 +1,120 @@
+"""Packing: whole samples, none twice, no prediction across them, and little that is empty."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from feller.data.documents.symbols import Symbols
+from feller.errors import InputError, UsageError
+from feller.tokens.masked_spans import Masked, mask
+from feller.tokens.packing import best_fit, join, lay, levelled, narrowest, pack
+
+S = Symbols(text=30, codes=20, picture=4)
+
+
+def sample(n: int, seed: int) -> Masked:
+    """A closed sample of n tokens with a weight of its own for each."""
+    random = np.random.default_rng((n, seed))
+    tokens = np.concatenate([[S.eos], random.integers(0, S.text, n - 2), [S.eos]])
+    return Masked(tokens, random.random(n).astype(np.float32))
+
+
+@settings(deadline=None, max_examples=60, derandomize=True)
+@given(st.lists(st.integers(2, 20), min_size=1, max_size=25))
+def test_every_sample_comes_once_and_whole(lengths: list[int]) -> None:
+    samples = [sample(n, i) for i, n in enumerate(lengths)]
+    packed = pack(samples, S, 20)
+    assert packed.tokens.shape[1] <= 20
+    found = []
+    for row in range(len(packed.tokens)):
+        own = packed.sample[row]
+        assert (own.diff()[own[1:] >= 0] >= 0).all()  # one after the other, padding last
+        for k in range(int(own.max()) + 1):
+            here = own == k
+            n = int(here.sum())
+            assert torch.equal(packed.position[row][here], torch.arange(n))
+            found.append((packed.tokens[row][here].tolist(), packed.weight[row][here].tolist()))
+        empty = own < 0
+        assert (packed.tokens[row][empty] == S.pad).all()
+        assert not packed.weight[row][empty].any()
+    expected = [(one.tokens.tolist(), [*one.weight[1:].tolist(), 0.0]) for one in samples]
+    assert sorted(found) == sorted(expected)
+    assert packed.wasted == pytest.approx(1 - sum(lengths) / packed.tokens.numel(), abs=1e-6)
+
+
+def test_a_weight_is_of_the_next_token() -> None:
+    """Of [image] <infill> 2 <eos>: the last code, 2 and <eos> are predicted; the holes' signs are not."""
+    document = np.array([S.eos, 1, 2, S.cut, 30, 31, 32, 33, S.cut])
+    one = join([], mask(document, [(2, 3)], S), S, 12)
+    packed = pack([one, one], S, 30)
+    assert packed.tokens.tolist() == [[S.eos, 1, S.mask, S.cut, 30, 31, 32, 33, S.cut, S.infill, 2, S.eos] * 2]
+    assert packed.weight[0, :12].tolist() == [1, 0, 1, 1, 1, 1, 1, 1, 0, 1, 1, 0]
+    assert packed.sample[0].tolist() == [0] * 12 + [1] * 12
+
+
+def test_documents_in_front_are_left_out_until_it_fits() -> None:
+    a, b, query = (mask(np.array([S.eos, *[i] * n, S.cut]), [], S) for i, n in ((1, 2), (2, 3), (3, 4)))
+    one = join([a, b], query, S, 16)
+    assert one.tokens.tolist() == [S.eos, 1, 1, S.cut, S.eos, 2, 2, 2, S.cut, S.eos, 3, 3, 3, 3, S.cut, S.eos]
+    assert one.weight.tolist() == [1.0] * 16
+    assert join([a, b], query, S, 15).tokens.tolist() == one.tokens[4:].tolist()
+    assert join([a, b], query, S, 7).tokens.tolist() == one.tokens[9:].tolist()
+    with pytest.raises(InputError, match="takes 7 places .* the context has 6"):
+        join([a, b], query, S, 6)
+    with pytest.raises(InputError, match="takes 7 places, the context has 6"):
+        pack([one, sample(7, 0)][1:], S, 6)
+
+
+def test_no_samples_make_no_rows() -> None:
+    assert pack([], S, 8).tokens.shape[0] == 0
+
+
+@settings(deadline=None, max_examples=60, derandomize=True)
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=40), st.integers(30, 60))
+def test_ways_to_lay(lengths: list[int], context: int) -> None:
+    """Best fit keeps the width and opens no row in vain; what is laid has no more places than it has."""
+    rows = best_fit(lengths, context)
+    assert sorted(which for row in rows for which in row) == list(range(len(lengths)))
+    loads = sorted(sum(lengths[which] for which in row) for row in rows)
+    assert loads[-1] <= context
+    assert len(loads) == 1 or loads[0] + loads[1] > context  # no row that another has room for
+    level, most = levelled(lengths, len(rows))
+    assert sorted(which for row in level for which in row) == list(range(len(lengths)))
+    assert max(sum(lengths[which] for which in row) for row in level) == most
+    narrow, least = narrowest(lengths, len(rows), context)
+    assert sorted(which for row in narrow for which in row) == list(range(len(lengths)))
+    assert len(narrow) <= len(rows)
+    assert max(sum(lengths[which] for which in row) for row in narrow) <= least <= context
+    laid, width = lay(lengths, context)
+    assert sorted(which for row in laid for which in row) == list(range(len(lengths)))
+    assert max(sum(lengths[which] for which in row) for row in laid) <= width <= context
+    assert len(laid) * width <= len(rows) * context
+
+
+def test_best_fit_takes_the_fullest_row_with_room() -> None:
+    assert best_fit([6, 5, 4, 3, 2], 10) == [[0, 2], [1, 3, 4]]
+    assert best_fit([7, 6, 3, 3], 10) == [[0, 2], [1, 3]]
+
+
+@pytest.mark.parametrize(
+    ("context", "documents", "spread", "most"),
+    [(512, (0, 1, 2), 5, 0.04), (512, (0, 1, 2), 12, 0.045), (512, (2,), 5, 0.035), (256, (0,), 12, 0.025)],
+)
+def test_little_is_wasted(context: int, documents: tuple[int, ...], spread: int, most: float) -> None:
+    """Batches of 32 with documents of about 85 tokens, as many in front; means over 40 batches."""
+    random = np.random.default_rng(0)
+    used = filled = 0
+    for _ in range(40):
+        lengths = [
+            int((85 + random.integers(-spread, spread + 1, 1 + random.choice(documents))).sum()) for _ in range(32)
+        ]
+        rows, width = lay(lengths, context)
+        used, filled = used + sum(lengths), filled + len(rows) * width
+    assert 1 - used / filled < most
+
+
+def test_too_few_rows_are_refused() -> None:
+    with pytest.raises(UsageError, match="needs 2 rows of 10 places, got 1"):
+        narrowest([7, 6], 1, 10)
