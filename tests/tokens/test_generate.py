@@ -30,7 +30,7 @@ WAYS = {
     "two ways": Way(TwoWay(1.5, 4.0), Choice(top_k=3)),
 }
 STREAMS = [
-    ["E ab B", "E M B 012 B E c B".replace("2", "0"), "E c B", "E b B"],
+    ["E ab B", "E aM B I b E c B", "E c B", "E b B"],
     ["E M B", "E a B", "E M B 010 B", "E M B"],
     ["E M B 000 B", "E B", "E M B", "E aaaa B"],
 ]
@@ -95,17 +95,17 @@ def test_all_streams_of_all_rows_take_one_call_a_symbol(way: str) -> None:
 
 def test_a_row_depends_on_its_number_alone() -> None:
     network, ways = reader(SYMBOLS), [WAYS["guided"], WAYS["contrast"], WAYS["plain"]]
-    rows = [f"E {'abc'[i % 3] * (i % 4)} B" for i in range(30)]
-    streams = [prompts_of(rows), prompts_of(["E M B"] * 30)]
+    rows = [f"E {'abc'[i % 3] * (i % 4)} B" for i in range(16)]
+    streams = [prompts_of(rows), prompts_of(["E M B"] * 16)]
     whole = generate(network, streams, Free(15), Draws(5), ways=ways)
     for at_once in (1, 7):
         again = generate(network, streams, Free(15), Draws(5), ways=ways, at_once=at_once)
         assert all(map(torch.equal, whole, again))
-    for a, b in ((0, 4), (4, 5), (5, 30)):
+    for a, b in ((0, 4), (4, 5), (5, 16)):
         part = generate(network, [stream[a:b] for stream in streams], Free(15), Draws(5, first=a), ways=ways)
         assert all(map(torch.equal, whole[a:b], part))
     other = generate(network, streams, Free(15), Draws(6), ways=ways)
-    assert sum(map(torch.equal, whole, other)) < 10
+    assert sum(map(torch.equal, whole, other)) < 8
 
 
 def test_rows_take_their_ways_in_turn() -> None:
@@ -119,7 +119,7 @@ def test_rows_take_their_ways_in_turn() -> None:
 
 
 def test_pictures_come_as_often_as_their_likelihood_says() -> None:
-    """8 pictures, 4,000 draws: beyond 6 standard deviations of chi-square once in about 1e5 seeds; the seed is fixed."""
+    """8 pictures, 4,000 draws: beyond 6 deviations of chi-square once in about 1e5 seeds, of which one is fixed."""
     network, prompt, n = reader(SYMBOLS), written("E ab B", SYMBOLS), 4000
     drawn = torch.stack(generate(network, [[prompt] * n], Picture(), Draws(0), at_once=n))
     assert (drawn[:, 3] == SYMBOLS.cut).all()
@@ -174,7 +174,19 @@ def beginnings(draw: st.DrawFn) -> str:
     return text[: draw(st.integers(1, len(text)))]
 
 
-@settings(deadline=None, max_examples=150)
+def refused(row: str, plan: Plan, room: int) -> str | None:
+    """Return why a plan cannot go on from a row, if it cannot."""
+    try:
+        Automaton(SYMBOLS, plan).begin([stand(written(row, SYMBOLS), SYMBOLS)], [room])
+    except (UsageError, InputError) as error:
+        told = "expected (a prompt that ends|room for at least|the <break> of a picture with holes|at most 3 holes)"
+        if not re.match(told, str(error)):
+            raise
+        return str(error)
+    return None
+
+
+@settings(deadline=None, max_examples=80)
 @given(
     rows=st.lists(beginnings(), min_size=1, max_size=4),
     plan=st.sampled_from([Picture(), TextPlan(2), TextPlan(30), Fill(2), Fill(9, (Kind.CODE,)), Free(6), Free(99)]),
@@ -184,15 +196,9 @@ def beginnings(draw: st.DrawFn) -> str:
 )
 def test_nothing_that_is_drawn_is_malformed(rows: list[str], plan: Plan, way: Way, seed: int, heat: float) -> None:
     """Any network, prompts, plan, way of drawing and seed; what a plan cannot go on from is refused, not drawn."""
-    network, kept = reader(SYMBOLS, heat=heat, seed=seed), []
-    for row in rows:
-        try:
-            automaton = Automaton(SYMBOLS, plan)
-            automaton.begin([stand(written(row, SYMBOLS), SYMBOLS)], [24 - max(9, len(row))])
-            kept.append(row)
-        except (UsageError, InputError) as error:
-            assert re.search("expected (a prompt that ends|room for at least|the <break> of a picture)", str(error))
-    others = [prompts_of(["E abcab 000 B"[:9]] * len(kept)), prompts_of(["E"] * len(kept))]
+    network = reader(SYMBOLS, heat=heat, seed=seed)
+    kept = [row for row in rows if refused(row, plan, network.context - max(9, len(row))) is None]
+    others = [prompts_of(["E abcab M B"] * len(kept)), prompts_of(["E"] * len(kept))]
     streams = [prompts_of(kept), *others][: way.guide.streams]
     for prompt, drawn in zip(streams[0], generate(network, streams, plan, Draws(seed), ways=[way]), strict=True):
         whole, text = torch.cat([prompt, drawn]), spelled(drawn, SYMBOLS)
@@ -210,16 +216,14 @@ def test_a_prompt_may_fill_the_context_but_for_what_is_drawn() -> None:
     network = reader(SYMBOLS, context=12)
     long = written("E abcabca B", SYMBOLS)
     assert len(long) == 9
-    (drawn,) = generate(
-        network, [[long[:-2].index_put((torch.tensor(6),), torch.tensor(SYMBOLS.cut))]], Picture(), Draws(0)
-    )
+    (drawn,) = generate(network, [[written("E abcabc B", SYMBOLS)]], Picture(), Draws(0))
     assert len(drawn) == 4
     with pytest.raises(UsageError, match="expected room for at least 4 symbols behind prompt 1, got 3; shorten"):
         generate(network, [[long[:1], long]], Picture(), Draws(0))
     with pytest.raises(UsageError, match="at most 12 symbols, the context, got 13 for row 1; leave documents out"):
         generate(network, [[long[:1], written("E abcabcabcab B", SYMBOLS)]], TextPlan(2), Draws(0))
+    other = [[long], [written("E abcabcabcab B", SYMBOLS)]]
     with pytest.raises(UsageError, match="got 13 for row 0"):
-        other = [[long], [written("E abcabcabcab B", SYMBOLS)]]
         generate(network, other, TextPlan(2), Draws(0), ways=[Way(Guided(2.0))])
     (text,) = generate(network, [[long]], TextPlan(99), Draws(0))
     assert len(text) <= 3

@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from feller.data.documents.symbols import Symbols
-from feller.errors import UsageError
 
 AT_ONCE = 32
 """Rows that are read together, unless one asks otherwise."""
@@ -34,12 +33,7 @@ def log_likelihood(
         counted: Which symbols count.
         symbols: Of the rows.
         at_once: Rows that are read together, of similar lengths.
-
-    Raises:
-        UsageError: If the marks do not fit the rows.
     """
-    if rows.shape != counted.shape:
-        raise UsageError(f"expected a mark for each symbol, {tuple(rows.shape)}, got {tuple(counted.shape)}")
     counted = counted & countable(rows, symbols)
     total = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
     within = torch.where(counted, torch.arange(1, rows.shape[1] + 1, device=rows.device), 0)
