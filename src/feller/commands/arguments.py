@@ -39,10 +39,8 @@ MANY = (
 NOTHING = "[]"
 """What tyro makes of a place that is left out, where words are left over."""
 _FORM = (
-    tyro.conf.FlagCreatePairsOff,
-    tyro.conf.OmitSubcommandPrefixes,
-    tyro.conf.AvoidSubcommands,
-    tyro.conf.SuppressFixed,
+    *(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitSubcommandPrefixes),
+    *(tyro.conf.AvoidSubcommands, tyro.conf.SuppressFixed),
 )
 
 

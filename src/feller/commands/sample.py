@@ -147,11 +147,11 @@ class Sample:
                 seed=self.seed,
                 tell=tell,
             )
-        texts = drawn.modality.texts(drawn.values)
-        for i, text in enumerate(texts[:MOST_LINES], 1):
-            tell.say(f"--- {i}\n{text}")
-        tell.say(f"{len(drawn):,} documents: {place}")
-        return {"run": str(run.path), "samples": str(place), "n": len(drawn), "texts": texts}
+        for i, words in enumerate(drawn.said[:MOST_LINES], 1):
+            tell.say(f"--- {i}\n{words}" if len(drawn.said) > 1 else words)
+        tell.say(f"{len(drawn.data):,} documents: {place}")
+        told = {"said": list(drawn.said)} if drawn.said else {}
+        return {"run": str(run.path), "samples": str(place), "n": len(drawn.data), **told}
 
     def _manner(self) -> Any:
         """Return how documents are drawn."""

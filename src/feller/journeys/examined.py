@@ -69,6 +69,8 @@ class Told:
     pictures: Sequence[tuple[str, Image.Image]]
     heading: str
     """Of the pictures."""
+    said: str = ""
+    """The sentence on top; by default that which the numbers give."""
     next_steps: Sequence[tuple[str, str]] = ()
     """What the run is good for, beside measuring again and going on."""
 
@@ -125,6 +127,7 @@ def report(it: Examined, told: Told, tell: Tell) -> dict[str, Any]:
             command=fitting(run, asked, training) if it.data is None else measured,
             made=datetime.datetime.now(datetime.UTC).date().isoformat(),
             unfinished="" if done else unfinished,
+            said=told.said,
             judged=told.judged,
             numbers=numbers,
             explanations={**promise.EXPLAIN, **told.explanations},

@@ -13,6 +13,7 @@ from feller.data.modality import Dataset
 from feller.description import load_parts, save_parts
 from feller.draws import Draws
 from feller.journeys.tell import Tell
+from feller.networks.bi_encoder import BiEncoderNetwork
 from feller.objective import Objective
 from feller.paths import Codes
 from feller.recipes.recipe import Parts
@@ -79,6 +80,8 @@ def _tokenizer(making: Making, data: Dataset, kind: Documents, tell: Tell) -> No
 def _vectors(making: Making, data: Dataset, kind: Documents, tell: Tell) -> None:
     """Count the pieces of texts, then train what finds documents to tell which picture belongs to which text."""
     network = kind.modules["vectors"]
+    if not isinstance(network, BiEncoderNetwork):
+        raise TypeError(f"expected a bi-encoder, got {type(network).__name__}")
     network.texts.count(kind.encode(data.values))
     objective = Contrastive(kind.space(), kind.symbols).beside(data)
     making.learn("vectors", objective, data, network, making.parts.vectors, tell)

@@ -4,12 +4,25 @@ from collections.abc import Iterator, Mapping
 from xml.etree.ElementTree import Element
 
 from feller.report.html import Child, element, section
-from feller.report.measures import Measure, Numbers, audits, copies, joins, leading, measure, real, tells, why_missing
+from feller.report.measures import (
+    Measure,
+    Numbers,
+    audits,
+    continues,
+    copies,
+    joins,
+    leading,
+    measure,
+    real,
+    tells,
+    why_missing,
+)
 from feller.report.wording import MISSING, Number, capital, is_number, sentence
 
 GREY = "Grey is what real data reach when they are measured in the same way, which is as good as one can hope for."
 AUDITED = "Grey is what stands beside it: guessing, an answer without the model, or the bound."
 CONSTANT = "Grey is what one answer for all examples reaches."
+CONTINUED = "Grey is what stands beside it: the pictures that belong to the words, or always the same answer."
 SHRUNK = "Grey is what needs no learning: each cell of pixels that has a code becomes its mean colour."
 
 
@@ -34,6 +47,8 @@ def _grey(numbers: Numbers) -> str:
         return CONSTANT
     if copies(numbers):
         return SHRUNK
+    if continues(numbers):
+        return CONTINUED
     return AUDITED if audits(numbers) else GREY
 
 
@@ -43,6 +58,8 @@ def _judged(numbers: Numbers) -> str:
         return "right the answers are"
     if copies(numbers):
         return "good the copies are"
+    if continues(numbers):
+        return "well it knows documents"
     if audits(numbers):
         return "much single rows show"
     return "good the bridge is" if joins(numbers) else "good the samples are"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from feller.evaluate.comparison import TRAINED
-from feller.report import attack_measures, table_measures
+from feller.report import attack_measures, document_measures, table_measures
 from feller.report.reading import HELD_OUT, Measure
 from feller.report.wording import Number, duration, is_number, number
 
@@ -118,6 +118,7 @@ MEASURES = {
     **_share("passages from the training text", "copied", "unseen text"),
     **table_measures.MEASURES,
     **attack_measures.MEASURES,
+    **document_measures.MEASURES,
     "straightness": Measure("straightness", real="a straight line", level=1.0),
     "bits_per_token": Measure("code length", unit="bits per token"),
 }
@@ -160,6 +161,7 @@ WHY_MISSING = {
     "sequence_perplexity": "no held-out residue is known, or the model takes no structures as given",
     **table_measures.WHY_MISSING,
     **attack_measures.WHY_MISSING,
+    **document_measures.WHY_MISSING,
     **dict.fromkeys(("nll", "bits_per_dimension", "bits_per_token"), "no data are held out that the model could read"),
 }
 
@@ -195,6 +197,11 @@ def tells(numbers: Numbers) -> bool:
 def copies(numbers: Numbers) -> bool:
     """Tell whether the numbers are of a network that writes data as codes, instead of drawing some."""
     return "reconstruction_mse" in numbers
+
+
+def continues(numbers: Numbers) -> bool:
+    """Tell whether the numbers are of a network that continues documents."""
+    return "picture_perplexity" in numbers
 
 
 def joins(numbers: Numbers) -> bool:

@@ -30,6 +30,11 @@ class DocumentVectors(abc.ABC):
     def module(self) -> nn.Module:
         """The network that it needs, whose weights a run keeps."""
 
+    @property
+    @abc.abstractmethod
+    def name(self) -> str:
+        """What tells it from others: vectors of one mean nothing to another."""
+
     @abc.abstractmethod
     def __call__(self, rows: Int64[Tensor, "n l"]) -> Vectors:
         """Return the vectors of documents, as rows of symbols."""

@@ -6,6 +6,7 @@ from feller.errors import UsageError
 from feller.model import Model
 from feller.record import from_data
 from feller.run import Run
+from feller.tokens.generate import Reader
 
 
 def kind_of(model: Model) -> Documents:
@@ -18,6 +19,20 @@ def kind_of(model: Model) -> Documents:
     if isinstance(kind, Documents):
         return kind
     raise UsageError(f"prompts and memories are of documents, and this model's data are {kind.called}; leave them out")
+
+
+def reader(model: Model) -> Reader:
+    """Return the network of a model of documents, ready to be asked.
+
+    Raises:
+        UsageError: If it is of another kind.
+    """
+    network = model.network.eval()
+    if isinstance(network, Reader):
+        return network
+    raise UsageError(
+        f"expected a network that reads documents, got {type(network).__name__}; fit with --recipe interleaved"
+    )
 
 
 def documents_in(run: Run) -> bool:

@@ -20,7 +20,7 @@ from feller.errors import UsageError
 from feller.evaluate import answers
 from feller.evaluate.documents import EXPLAIN, documents_quality
 from feller.journeys.asked import parts
-from feller.journeys.documents.kind import kind_of
+from feller.journeys.documents.kind import kind_of, reader
 from feller.journeys.documents.wanted import MOST_WORDS, Wanted, anything
 from feller.journeys.documents.write import decoded, fitting
 from feller.journeys.examined import Examined, Told, examined, report
@@ -91,9 +91,23 @@ def measure(run: Run, model: Model, *, data: str | None, samples: str | None, te
         explanations={**EXPLAIN, **OF_DRAWN},
         pictures=pages,
         heading="Documents",
+        said=_said(numbers),
         next_steps=[*asking(run, _first_words(kind, it.real.values), found is not None)],
     )
     return report(it, told, tell)
+
+
+def _said(numbers: dict[str, Any]) -> str:
+    """Say in one sentence how well documents are known."""
+    alone, two, right = (numbers.get(name) for name in ("picture_perplexity", "picture_perplexity_2", "answers_exact"))
+    if alone is None:
+        return f"At each place of other documents it hesitates between {numbers['perplexity']:.3g} symbols."
+    beside = "" if two is None else f", behind two documents like it between {two:.3g}"
+    usual = numbers.get("answers_usual")
+    words = (
+        "" if right is None else f" Of hidden words it fills in {right:.0%} right, the usual ones are in {usual:.0%}."
+    )
+    return f"At each place of other pictures it hesitates between {alone:.3g} codes{beside}.{words}"
 
 
 def _pictures(
@@ -142,7 +156,7 @@ def _words(
         return {}, []
     prompts = [[one.tokens(kind) for one in wanted]]
     symbols = kind.symbols
-    rows = generate(model.network.eval(), prompts, wanted[0].plan, draws.named("words"))
+    rows = generate(reader(model), prompts, wanted[0].plan, draws.named("words"))
     told = [kind.vocabulary.decode([t for t in row.tolist() if t < symbols.text]).strip() for row in rows]
     usual = Counter(a.text for a in map(_answer, kind.items(train.values)) if a is not None).most_common(1)[0][0]
     enough = len(truth) >= FEWEST
@@ -162,8 +176,8 @@ def _mean(score: Callable[[str, str], float], told: Sequence[str], truth: Sequen
 
 def _alone(model: Model, kind: Documents, draws: Draws) -> Any:
     """Draw documents of which nothing is said."""
-    wanted = anything(model.network.context)
-    rows = generate(model.network.eval(), [[wanted.tokens(kind)] * SHOWN], wanted.plan, draws.named("alone"))
+    wanted = anything(reader(model).context)
+    rows = generate(reader(model), [[wanted.tokens(kind)] * SHOWN], wanted.plan, draws.named("alone"))
     values = decoded(kind, [torch.cat([wanted.tokens(kind), row.cpu()]) for row in rows])
     return sheet(_strips(kind, values), 2)
 
@@ -171,7 +185,7 @@ def _alone(model: Model, kind: Documents, draws: Draws) -> Any:
 def _continued(model: Model, kind: Documents, wanted: list[Wanted], draws: Draws) -> Values:
     """Draw what follows some prompts of one plan."""
     prompts = [one.tokens(kind) for one in wanted]
-    rows = generate(model.network.eval(), [prompts], wanted[0].plan, draws)
+    rows = generate(reader(model), [prompts], wanted[0].plan, draws)
     return decoded(kind, [torch.cat([prompt, row.cpu()]) for prompt, row in zip(prompts, rows, strict=True)])
 
 

@@ -2,12 +2,11 @@
 
 import pathlib
 
-from feller.data.modality import Dataset
 from feller.draws import Draws
 from feller.errors import UsageError
-from feller.journeys.documents.kind import kind_of
+from feller.journeys.documents.kind import kind_of, reader
 from feller.journeys.documents.wanted import Wanted, anything, by_edit, by_prompt, by_question
-from feller.journeys.documents.write import Manner, write
+from feller.journeys.documents.write import Manner, Written, write
 from feller.journeys.tell import SILENT, Tell
 from feller.model import load_model
 from feller.run import Run
@@ -27,7 +26,7 @@ def documents(
     manner: Manner = Manner(),  # noqa: B008 - frozen
     seed: int = 0,
     tell: Tell = SILENT,
-) -> tuple[Dataset, pathlib.Path]:
+) -> tuple[Written, pathlib.Path]:
     """Draw documents and write them.
 
     Args:
@@ -56,10 +55,10 @@ def documents(
     model.network.to(engine().device)
     kind, place = kind_of(model), pathlib.Path(out) if out else run.samples
     kind.check_place(place)
-    wanted = wanted or anything(model.network.context)
+    wanted = wanted or anything(reader(model).context)
     draws, n = Draws(seed).named("sample"), n or (1 if isinstance(wanted.plan, Fill) else 9)
     drawn = write(model, wanted, n, manner=manner, memory=memory, draws=draws, tell=tell)
-    kind.write(drawn.values, drawn.given, place)
+    kind.write(drawn.data.values, drawn.data.given, place)
     return drawn, place
 
 

@@ -11,7 +11,7 @@ from feller.data.documents.modality import Documents, Values
 from feller.data.modality import Dataset
 from feller.draws import Draws
 from feller.errors import UsageError
-from feller.journeys.documents.kind import kind_of
+from feller.journeys.documents.kind import kind_of, reader
 from feller.journeys.documents.remembered import library
 from feller.journeys.documents.wanted import Wanted
 from feller.journeys.tell import SILENT, Tell
@@ -68,6 +68,15 @@ class Manner:
         return tuple(found) or (Plain(),)
 
 
+@dataclass(frozen=True, eq=False)
+class Written:
+    """Documents that were drawn."""
+
+    data: Dataset
+    said: tuple[str, ...]
+    """The words that were filled in, of each; empty where none were asked for."""
+
+
 def write(
     model: Model,
     wanted: Wanted,
@@ -77,7 +86,7 @@ def write(
     memory: str | None = None,
     draws: Draws = Draws(0),  # noqa: B008 - frozen
     tell: Tell = SILENT,
-) -> Dataset:
+) -> Written:
     """Draw n documents that begin as is wanted.
 
     Args:
@@ -104,7 +113,7 @@ def write(
     tell.task("drawing")
     begun = time.monotonic()
     ways = tuple(Way(guide, manner.choice) for guide in guides)
-    drawn = generate(model.network.eval(), prompts, wanted.plan, draws.named("documents"), ways=ways)
+    drawn = generate(reader(model), prompts, wanted.plan, draws.named("documents"), ways=ways)
     tell.done()
     seconds, symbols = time.monotonic() - begun, sum(map(len, drawn))
     speed = symbols / max(seconds, 1e-9)
@@ -113,7 +122,8 @@ def write(
     values = decoded(kind, rows)
     if manner.best_of > 1:
         values = _best(kind, values, n, manner.best_of)
-    return Dataset(values, {}, kind)
+    fills = not wanted.draws_picture and wanted.prompt.has_holes
+    return Written(Dataset(values, {}, kind), tuple(_words(kind, part) for part in drawn) if fills else ())
 
 
 def decoded(kind: Documents, rows: list[Int64[Tensor, " l"]]) -> Values:
@@ -122,6 +132,17 @@ def decoded(kind: Documents, rows: list[Int64[Tensor, " l"]]) -> Values:
     plain = [torch.from_numpy(unmask(row.cpu().numpy(), symbols)) for row in rows]
     padded = torch.nn.utils.rnn.pad_sequence(plain, batch_first=True, padding_value=symbols.pad)
     return kind.decode(padded)
+
+
+def _words(kind: Documents, drawn: Int64[Tensor, " m"]) -> str:
+    """Return the words that fill the holes of a document, one hole a line."""
+    parts: list[list[int]] = [[]]
+    for token in drawn.tolist():
+        if token < kind.symbols.text:
+            parts[-1].append(token)
+        elif parts[-1]:
+            parts.append([])
+    return "\n".join(kind.vocabulary.decode(part).strip() for part in parts if part)
 
 
 def _streams(wanted: Wanted, kind: Documents, guides: tuple[Guide, ...]) -> list[Int64[Tensor, " l"]]:
@@ -138,7 +159,7 @@ def _front(
     if found is None:
         return prompt[:0]
     symbols = found.memory.symbols
-    room = model.network.context - len(prompt) - symbols.picture - 2
+    room = reader(model).context - len(prompt) - symbols.picture - 2
     (front,) = fronts(found, prompt[None], count, [room], draws.named("memory"))
     return front
 

@@ -1,0 +1,21 @@
+"""What the numbers of a model of documents are called, and what stands beside them."""
+
+from feller.report.reading import HELD_OUT, Measure
+
+MEASURES = {
+    "perplexity": Measure("perplexity of all symbols"),
+    "text_perplexity": Measure("perplexity of words"),
+    "picture_perplexity": Measure("perplexity of pictures"),
+    "picture_perplexity_1": Measure("the same behind one document like it"),
+    "picture_perplexity_2": Measure("the same behind two"),
+    "picture_perplexity_random": Measure("the same behind two of any kind"),
+    "match": Measure("likeness of words and drawn pictures", "match_real", "their own pictures"),
+    "match_others": Measure("likeness of words and others' pictures"),
+    "answers_exact": Measure("hidden words filled in right", "answers_usual", "always the usual ones", is_share=True),
+    "answers_f1": Measure("hidden words in common"),
+}
+WHY_MISSING = {
+    **dict.fromkeys(("perplexity", "text_perplexity", "picture_perplexity"), "no document has such symbols"),
+    **dict.fromkeys(("match_others", "answers_exact", "answers_f1", "answers_usual"), "there are too few documents"),
+    **dict.fromkeys(("match", "match_real"), HELD_OUT),
+}
