@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from feller.data.modality import Dataset
 from feller.data.images.modality import Images
+from feller.data.modality import Dataset
 from feller.description import Description
 from feller.draws import Draws
 from feller.errors import UsageError

@@ -1,4 +1,4 @@
-"""From pictures to a run that writes them as codes: what it is judged by, what it is not for, and who may begin with it."""
+"""From pictures to a run that writes them as codes: what it is judged by, what it is not for, who may begin with it."""
 
 import json
 import pathlib
@@ -34,7 +34,7 @@ def tokeniser(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 def following(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """Return a run with 32 codes that follow the data."""
     run = tmp_path_factory.mktemp("following") / "run"
-    words = ["--recipe", "image-tokenizer-vq", "--architecture.quantiser.codes", "32", "--steps", "60"]
+    words = ["--recipe", "image-tokenizer-vq", "--architecture.quantiser.codes", "32", "--steps", "120"]
     assert main([*FIT, *words, "--out", str(run)]) == 0
     return run
 
@@ -86,9 +86,7 @@ def test_other_pictures_have_a_page_of_their_own(
     assert "expected pictures of 8 x 8 x 1" in capsys.readouterr().err
 
 
-def test_it_draws_nothing(
-    tokeniser: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_it_draws_nothing(tokeniser: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One line says so, and what it is for."""
     for words in (
         ["sample", "-n", "1"],

@@ -6,6 +6,7 @@ import pathlib
 
 import pytest
 import torch
+from tests.oracle import close
 from torch import Tensor
 
 from feller.data.documents.symbols import Symbols
@@ -17,7 +18,6 @@ from feller.networks.bi_encoder import pictures_of, with_gaps
 from feller.networks.ngrams import BUCKETS, Ngrams, scramble
 from feller.record import from_data, to_data
 from feller.tensors import load_tensors, save_tensors
-from tests.oracle import close
 
 S = Symbols(text=30, codes=16, picture=4)
 LETTERS = " abcdefghijklmnopqrstuvwxyz"

@@ -42,6 +42,8 @@ class Sample:
     prompt: Text = None
     """Of documents: words whose picture is drawn, with <image:FILE>, <break>, <mask> and <infill> where they are meant;
     "<image:cat.png> <infill>" asks for a caption. A backslash before < makes it plain."""
+    mask: Text = None
+    """Of documents: a picture that is white where the one of --prompt is drawn anew."""
     edit: Pair = ()
     """Of documents: a picture and an instruction, whose result is drawn."""
     ask: Pair = ()
@@ -140,6 +142,7 @@ class Sample:
                 self.n,
                 out=self.out,
                 prompt=self.prompt,
+                mask=self.mask,
                 edit=self.edit,
                 ask=self.ask,
                 memory=self.memory,
@@ -201,7 +204,7 @@ def _contrast(text: str | None) -> tuple[int, float] | None:
 
 ALPHA = 0.1
 """Of contrastive decoding, where it is not said."""
-_OF_DOCUMENTS = ("prompt", "edit", "ask", "memory", "documents", "picture_guidance", "contrast", "best_of")
+_OF_DOCUMENTS = ("prompt", "mask", "edit", "ask", "memory", "documents", "picture_guidance", "contrast", "best_of")
 """Flags that documents alone take."""
 _DRAWN = ("folder", "n", "out", "guidance", "temperature", "top_k", "top_p", "seed", "code", "json")
 """Flags that documents take like others."""

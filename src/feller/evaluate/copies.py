@@ -16,8 +16,8 @@ from feller.networks.codebook.tokenizer import TokenizerNetwork
 CHUNK = 256
 """Pictures that go through the network at once."""
 EXPLAIN = {
-    "reconstruction_mse": "Mean square of what a copy is off, where black is 0 and white is 1, over all pixels: lower is"
-    " better, 0 is exact.",
+    "reconstruction_mse": "Mean square of what a copy is off, where black is 0 and white is 1, over all pixels: lower"
+    " is better, 0 is exact.",
     "reconstruction_mse_shrunk": "The same of pictures that are shrunk to the grid of their codes and enlarged again:"
     " each cell becomes its mean colour, so that one level, or one for each channel, is kept where the codes keep one"
     " of their number. It needs no learning, and a tokeniser that is worse is of no use.",

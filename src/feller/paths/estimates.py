@@ -23,8 +23,8 @@ class Estimates(Path):
     def instead(self) -> str:
         """Ask it."""
         return (
-            f"this run tells {', '.join(self.about.names)} of data and draws none; ask it about some with `feller evaluate"
-            " --data`, or name it as a --reward of another run"
+            f"this run tells {', '.join(self.about.names)} of data and draws none; ask it about some with `feller"
+            " evaluate --data`, or name it as a --reward of another run"
         )
 
     def sample(self, x_0: State, x_1: State, t: State, draw: Draw | None = None) -> State:

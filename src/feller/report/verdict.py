@@ -55,19 +55,19 @@ def _of_answers(numbers: Numbers) -> str:
 
 def _of_copies(numbers: Numbers) -> str:
     """Say how far copies are off, beside pictures that are shrunk, and how many codes are used."""
-    error, small = numbers["reconstruction_mse"], numbers.get("reconstruction_mse_shrunk")
-    if not is_number(error):
+    if not is_number(numbers["reconstruction_mse"]):
         return "How good the copies are could not be measured: the numbers are not finite."
-    off, shrunk = _error("psnr", error, numbers), _error("psnr_shrunk", small, numbers)
+    off, shrunk = _error("", numbers), _error("_shrunk", numbers)
     use = numbers.get("codebook_use")
     used = f" They use {percent(use)} of the codes." if is_number(use) else ""
     return f"Copies are off by a mean square of {off}; pictures shrunk to the grid of their codes, by {shrunk}.{used}"
 
 
-def _error(ratio: str, error: object, numbers: Numbers) -> str:
+def _error(whose: str, numbers: Numbers) -> str:
     """Write a mean square, and its decibels where they are finite."""
-    decibels = numbers.get(ratio)
-    return f"{number(error)} ({number(decibels)} dB)" if is_number(error) and is_number(decibels) else number(error)
+    error, ratio = (numbers.get(f"{name}{whose}") for name in ("reconstruction_mse", "psnr"))
+    decibels = f" ({number(ratio)} dB)" if is_number(ratio) else ""
+    return f"{MEASURES['reconstruction_mse'].text(error)}{decibels}"
 
 
 def _of_bridge(numbers: Numbers) -> str:

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from tests.oracle import F64, close
 from torch import Tensor
 
 from feller.draws import Draws
@@ -14,7 +15,6 @@ from feller.errors import UsageError
 from feller.networks.codebook.fsq import FSQ
 from feller.networks.codebook.quantiser import Quantiser
 from feller.record import from_data, to_data
-from tests.oracle import F64, close
 
 LEVELS = [(8, 8, 4), (3,), (5, 4), (7, 3, 6, 5)]
 

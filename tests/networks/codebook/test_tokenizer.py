@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tests.oracle import close
 
 from feller.data.batches import batches
 from feller.data.read import read
@@ -18,7 +19,6 @@ from feller.spaces import Euclidean
 from feller.train.engine import engine
 from feller.train.loop import make_learner, train
 from feller.train.optimiser import Training
-from tests.oracle import close
 
 SMALL = Tokenizer(factor=2, width=16, blocks=1, quantiser=FSQ((4, 3)))
 BOTH = [FSQ((5, 4)), EMA(codes=20, size=4)]
@@ -53,16 +53,13 @@ def test_shapes(quantiser: Quantiser, factor: int, shape: tuple[int, int, int], 
 
 
 def test_codes_stand_in_the_order_of_reading() -> None:
-    """A picture that is changed in one corner has other codes there, and no others far from it but by the norms.
-
-    Without blocks a code sees 4 x 4 pixels, and the norm of the features all of them, evenly.
-    """
+    """Code 5 of a grid of 8 x 4 is in the second row and the second column: there, above all, its picture changes."""
     made = network(Tokenizer(2, 16, 0, FSQ((8, 8))), (1, 16, 8))
-    vectors = torch.zeros(1, 32, dtype=torch.long)
-    vectors[0, 5] = 63
-    change = (made.decode(vectors) - made.decode(torch.zeros_like(vectors))).abs()[0, 0]
+    codes = torch.zeros(1, 32, dtype=torch.long)
+    codes[0, 5] = 63
+    change = (made.decode(codes) - made.decode(torch.zeros_like(codes))).abs()[0, 0]
     rows, columns = (change > change.max() / 2).nonzero().T
-    assert 0 <= rows.min() <= rows.max() <= 5  # code 5 is in the second row of a grid of 8 x 4, and its second column
+    assert 0 <= rows.min() <= rows.max() <= 5  # two convolutions of 3 x 3 reach a cell, or two, around
     assert 0 <= columns.min() <= columns.max() <= 5
 
 
@@ -117,9 +114,7 @@ def trained(quantiser: Quantiser, steps: int, seed: int = 0):
     learner = make_learner(settings.build((1, 8, 8), {}, Draws(seed)), training)
     rule = Reconstruction(Codes(), Euclidean((1, 8, 8)))
     feed = batches(DATA, training.batch, Draws(seed))
-    found = [
-        report.loss.item() for report in train(learner, rule, feed, training, draws=Draws(seed), engine=engine())
-    ]
+    found = [report.loss.item() for report in train(learner, rule, feed, training, draws=Draws(seed), engine=engine())]
     learner.average.copy_to(learner.network)
     return learner.network.eval(), found
 

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 import torch
+from tests.networks.codebook.batch import SIZE, followed
+from tests.oracle import F64, close
 
 from feller.draws import Draws
 from feller.errors import UsageError
@@ -15,8 +17,6 @@ from feller.networks.codebook import vq
 from feller.networks.codebook.quantiser import Quantiser
 from feller.networks.codebook.vq import EMA, Means
 from feller.record import from_data, to_data
-from tests.networks.codebook.batch import SIZE, followed
-from tests.oracle import F64, close
 
 
 def normal(name: str, *shape: int) -> torch.Tensor:

@@ -1,5 +1,7 @@
 """Models of documents, told from others."""
 
+from typing import Any
+
 from feller.data.documents.modality import Documents
 from feller.description import Description
 from feller.errors import UsageError
@@ -27,12 +29,11 @@ def reader(model: Model) -> Reader:
     Raises:
         UsageError: If it is of another kind.
     """
-    network = model.network.eval()
-    if isinstance(network, Reader):
+    network: Any = model.network.eval()
+    if all(hasattr(network, name) for name in ("symbols", "context", "begin", "next")):
         return network
-    raise UsageError(
-        f"expected a network that reads documents, got {type(network).__name__}; fit with --recipe interleaved"
-    )
+    kind = type(network).__name__
+    raise UsageError(f"expected a network that reads documents, got {kind}; fit one with --recipe interleaved")
 
 
 def documents_in(run: Run) -> bool:

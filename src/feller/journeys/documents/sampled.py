@@ -5,7 +5,7 @@ import pathlib
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.journeys.documents.kind import kind_of, reader
-from feller.journeys.documents.wanted import Wanted, anything, by_edit, by_prompt, by_question
+from feller.journeys.documents.wanted import Wanted, anything, by_edit, by_mask, by_prompt, by_question
 from feller.journeys.documents.write import Manner, Written, write
 from feller.journeys.tell import SILENT, Tell
 from feller.model import load_model
@@ -20,6 +20,7 @@ def documents(
     *,
     out: str | None = None,
     prompt: str | None = None,
+    mask: str | None = None,
     edit: tuple[str, ...] = (),
     ask: tuple[str, ...] = (),
     memory: str | None = None,
@@ -34,6 +35,7 @@ def documents(
         n: How many; by default 1 where words are filled in, else 9.
         out: A file whose ending decides the form, or a folder; by default `samples` in the run.
         prompt: What they begin with, or what is to be filled in; by default nothing.
+        mask: Picture whose white parts are drawn anew in the one of the prompt.
         edit: A picture and an instruction.
         ask: A picture and a question.
         memory: What the model looks up.
@@ -50,7 +52,7 @@ def documents(
     """
     if n is not None and n < 1:
         raise UsageError(f"-n must be at least 1, got {n}")
-    wanted = _wanted(prompt, edit, ask)
+    wanted = _wanted(prompt, mask, edit, ask)
     model = load_model(run)
     model.network.to(engine().device)
     kind, place = kind_of(model), pathlib.Path(out) if out else run.samples
@@ -62,7 +64,7 @@ def documents(
     return drawn, place
 
 
-def _wanted(prompt: str | None, edit: tuple[str, ...], ask: tuple[str, ...]) -> Wanted | None:
+def _wanted(prompt: str | None, mask: str | None, edit: tuple[str, ...], ask: tuple[str, ...]) -> Wanted | None:
     """Return the one thing that is asked for; None for anything.
 
     Raises:
@@ -76,6 +78,10 @@ def _wanted(prompt: str | None, edit: tuple[str, ...], ask: tuple[str, ...]) -> 
             raise UsageError(
                 f'{flag} takes a picture and words, such as cat.png "make it blue"; got {len(pair)} values'
             )
+    if mask is not None:
+        if prompt is None:
+            raise UsageError("--mask says which part of the picture of a --prompt is drawn anew; give one")
+        return by_mask(prompt, mask)
     if edit:
         return by_edit(edit[0], edit[1])
     if ask:

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Int64, UInt8
 from torch import Tensor
+from torch.nn import functional as F
 
 from feller.data.documents.layout import Hole, Infill, as_array, laid, to_tokens
 from feller.data.documents.modality import Documents
@@ -16,6 +18,8 @@ from feller.errors import UsageError
 from feller.tokens.grammar import Kind
 from feller.tokens.plans import Fill, Free, Picture, Plan
 
+WHITE = 128
+"""Level from which a part of a mask is white."""
 MOST_WORDS = 64
 """Symbols of a text that fills a hole, at most."""
 
@@ -26,6 +30,8 @@ class Wanted:
 
     prompt: Prompt
     plan: Plan
+    mask: UInt8[np.ndarray, "h w c"] | None = None
+    """White where the one picture of the prompt is drawn anew; None where it is kept."""
 
     @property
     def draws_picture(self) -> bool:
@@ -38,7 +44,8 @@ class Wanted:
         Raises:
             UsageError: If a character is unknown to the model.
         """
-        return _tokens(self.prompt.items, self.prompt, kind)
+        tokens = _tokens(self.prompt.items, self.prompt, kind)
+        return tokens if self.mask is None else _with_holes(tokens, self.mask, kind)
 
     def without_text(self, kind: Documents) -> Int64[Tensor, " l"]:
         """Return the symbols of the prompt with one hole in the place of each text: what is drawn without it."""
@@ -58,6 +65,19 @@ def by_prompt(text: str) -> Wanted:
     """
     prompt = parse(text)
     return Wanted(prompt, Fill(MOST_WORDS, (Kind.TEXT,)) if prompt.has_holes else Picture())
+
+
+def by_mask(text: str, mask: str) -> Wanted:
+    """Return what fills the holes of a prompt, and the white parts of its one picture.
+
+    Raises:
+        UsageError: If the prompt has no picture, or several.
+        InputError: If a picture cannot be read.
+    """
+    prompt = parse(text)
+    if len(prompt.pictures) != 1:
+        raise UsageError(f"--mask needs a --prompt with one <image:FILE>, got {len(prompt.pictures)}")
+    return Wanted(prompt, Fill(MOST_WORDS), picture_of(mask))
 
 
 def by_edit(picture: str, instruction: str) -> Wanted:
@@ -90,6 +110,18 @@ def _worded(text: str, flag: str) -> str:
     if not text.strip():
         raise UsageError(f"{flag} takes a picture and words, and the words are empty")
     return text.strip()
+
+
+def _with_holes(tokens: Int64[Tensor, " l"], mask: UInt8[np.ndarray, "h w c"], kind: Documents) -> Int64[Tensor, " m"]:
+    """Put a hole in the place of each run of codes whose cells are white somewhere."""
+    white = kind.bring(mask[None]).amax((0, 1)) >= WHITE
+    cells = F.adaptive_max_pool2d(white[None].float(), kind.tokenizer.grid).flatten() > 0
+    if not cells.any():
+        raise UsageError("the mask has no white part, so there is nothing to draw; white is drawn, black is kept")
+    hidden = torch.zeros(len(tokens), dtype=torch.bool)
+    hidden[kind.symbols.is_code(tokens)] = cells
+    begins = hidden & ~F.pad(hidden, (1, 0))[:-1]
+    return torch.where(begins, kind.symbols.mask, tokens)[begins | ~hidden]
 
 
 def _holes(items: Sequence[Item | Hole | Infill]) -> tuple[Item | Hole | Infill, ...]:

@@ -74,7 +74,7 @@ class Written:
 
     data: Dataset
     said: tuple[str, ...]
-    """The words that were filled in, of each; empty where none were asked for."""
+    """The words that were filled in, of each; empty where none were."""
 
 
 def write(
@@ -122,7 +122,7 @@ def write(
     values = decoded(kind, rows)
     if manner.best_of > 1:
         values = _best(kind, values, n, manner.best_of)
-    fills = not wanted.draws_picture and wanted.prompt.has_holes
+    fills = wanted.prompt.has_holes
     return Written(Dataset(values, {}, kind), tuple(_words(kind, part) for part in drawn) if fills else ())
 
 

@@ -53,8 +53,8 @@ class Tokenizer(Architecture):
         channels, height, width = shape
         if height % self.factor or width % self.factor:
             raise UsageError(
-                f"pictures of {width} x {height} do not divide into cells of {self.factor} x {self.factor}; take another"
-                " --architecture.factor, or bring them to another size with --longest"
+                f"pictures of {width} x {height} do not divide into cells of {self.factor} x {self.factor}; take"
+                " another --architecture.factor, or bring them to another size with --longest"
             )
         with weights_from(draws):
             return TokenizerNetwork(self, (channels, height, width))
