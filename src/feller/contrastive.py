@@ -33,7 +33,7 @@ class Contrastive(Objective):
     """Rows of symbols."""
     symbols: Symbols
     group: int = 64
-    """Documents that are told apart."""
+    """Documents that are told apart, at most: a batch is cut into equal groups."""
     dropout: float = 0.2
     """Chance that a code is not seen, as it is of queries."""
 
@@ -72,8 +72,8 @@ class Contrastive(Objective):
         """Draw a picture of each document and what is not seen of it, and look the texts up.
 
         Returns:
-            Groups [g, group]: codes `x_t`, vectors of texts `target`, and `weight`, with which the losses of all groups,
-            added up and divided by the batch, are the mean over pairs; 0 where there is no pair.
+            Groups [g, group]: codes `x_t`, vectors of texts `target`, and `weight`, with which the losses of all
+            groups, added up and divided by the batch, are the mean over pairs; 0 where there is no pair.
         """
         x_1 = batch["x_1"]
         with torch.no_grad():
@@ -112,6 +112,8 @@ def _one_picture(
 
 
 def _grouped(rows: Tensor, size: int) -> Tensor:
-    """Cut rows into groups of one size, the last filled up with zeros: [groups, size, ...]."""
-    rest = -len(rows) % size
-    return torch.cat([rows, rows.new_zeros(rest, *rows.shape[1:])]).unflatten(0, (-1, size))
+    """Cut rows into groups of one size, or a little less, the last filled up with zeros: [groups, size, ...]."""
+    groups = max(1, -(-len(rows) // size))
+    size = -(-len(rows) // groups)
+    rest = groups * size - len(rows)
+    return torch.cat([rows, rows.new_zeros(rest, *rows.shape[1:])]).unflatten(0, (groups, size))

@@ -44,8 +44,12 @@ def texts(*texts: str, counted: Tensor | None = None) -> Tensor:
     return ngrams(rows(*(row(text) for text in texts)))[0]
 
 
-CORPUS = [f"a {colour} {thing} on a {ground} ground" for colour in ("red", "green") for thing in ("wug", "blick", "dax")
-          for ground in ("blue", "white", "black")]
+CORPUS = [
+    f"a {colour} {thing} on a {ground} ground"
+    for colour in ("red", "green")
+    for thing in ("wug", "blick", "dax")
+    for ground in ("blue", "white", "black")
+]
 
 
 def test_scramble_is_one_to_one_and_the_one_of_splitmix64() -> None:
@@ -145,7 +149,9 @@ def test_gaps_come_at_their_rate_in_text_and_codes_alone() -> None:
 
 def test_vectors_of_documents() -> None:
     finder = Finder(BiEncoder(S, (2, 2), width=8, size=64))
-    documents = rows(row("a wug", [1, 2, 3, 4], [5, 6, 7, 8]), row("a wug"), row([1, 2, 3, 4]), row([5, 6, 7, 8]), row())
+    documents = rows(
+        row("a wug", [1, 2, 3, 4], [5, 6, 7, 8]), row("a wug"), row([1, 2, 3, 4]), row([5, 6, 7, 8]), row()
+    )
     found = finder(documents)
     assert found.has_text.tolist() == [True, True, False, False, False]
     assert found.has_picture.tolist() == [True, False, True, True, False]

@@ -18,6 +18,8 @@ import torch
 
 import feller
 from feller import couplings, losses, schedules, spaces, times
+from feller.causal_masking import CausalMasking
+from feller.contrastive import Contrastive
 from feller.control.adjoint_matching import AdjointMatching, Full, Landing, Lean
 from feller.control.direct import DirectGradient, OneStep
 from feller.control.discrete_adjoint import DiscreteAdjoint
@@ -30,6 +32,7 @@ from feller.evaluate.classifier import ClassifyLabel, ClassifyRotation
 from feller.gradient import Gradient
 from feller.marginals.counting import Counting
 from feller.maximum_likelihood import MaximumLikelihood
+from feller.networks.bi_encoder import BiEncoder, Finder
 from feller.networks.classifier import Classifier
 from feller.networks.codebook.fsq import FSQ
 from feller.networks.codebook.vq import EMA
@@ -38,6 +41,7 @@ from feller.next_token import NextToken
 from feller.objective import Matching, Objective
 from feller.paths import (
     Affine,
+    Alike,
     Answer,
     AnyOrder,
     Autoregressive,
@@ -60,6 +64,7 @@ from feller.paths import (
     Geodesic,
     Geometric,
     Graphical,
+    Interleaved,
     Jump,
     Law,
     LeastEnergy,
@@ -112,9 +117,13 @@ from feller.simulate import (
 from feller.spaces import Product as ProductSpace
 from feller.spaces import Rows, Tokens
 from feller.spaces.tokens import LawSource, MaskSource, TokenSource
+from feller.tokens.masked_spans import Masking
+from feller.tokens.retrieve.memory import remember
+from feller.tokens.retrieve.search import Library
 from tests.properties.case import Case, LossCase, ManifoldCase, ObjectiveCase, PathCase, ScheduleCase, SolverCase
 from tests.properties.makers import (
     BRIGHT,
+    DOCUMENTS,
     FLOW,
     PAIR,
     PER_TOKEN,
@@ -123,6 +132,7 @@ from tests.properties.makers import (
     TWO,
     WORDS,
     Moved,
+    Reader,
     Small,
     SmallPair,
     arc,
@@ -131,6 +141,7 @@ from tests.properties.makers import (
     certain,
     classes_of_pictures,
     classification,
+    documents,
     fall,
     gathering,
     graphical,
@@ -154,6 +165,7 @@ from tests.properties.makers import (
 )
 from tests.spaces.solids import sphere
 
+FINDER = Finder(BiEncoder(DOCUMENTS, (2, 2), width=4, size=16))
 BASES: tuple[type, ...] = (
     *(schedules.Schedule, times.TimeLaw, losses.Loss, couplings.Coupling, spaces.Space, spaces.Manifold, TokenSource),
     *(Path, Prediction, NoiseLevel, Solver, Objective, Gradient),
@@ -367,6 +379,8 @@ EXAMPLES: dict[type, list[Case]] = {
     ],
     Codes: [PathCase(Codes(), reals(2), meets_ends=False, moves=False, mixes=False)],
     AnyOrder: [PathCase(AnyOrder(), tokens(4, 3), certain(4), meets_ends=False, moves=False)],
+    Interleaved: [PathCase(Interleaved(), tokens(4, 3), certain(4), meets_ends=False, moves=False)],
+    Alike: [PathCase(Alike(), tokens(4, 3), meets_ends=False, moves=False)],
     Autoregressive: [PathCase(Autoregressive(), tokens(4, 3), certain(4), meets_ends=False, moves=False)],
     Graphical: [PathCase(Graphical(), tokens(4, 3), meets_ends=False, moves=False)],
     schedules.PerToken: [Case(schedules.PerToken(SHARES))],
@@ -502,6 +516,23 @@ EXAMPLES: dict[type, list[Case]] = {
     ],
     NextToken: [
         ObjectiveCase(NextToken(Tokens(4, (3,)), drop=0.5, end=3), batch_of(tokens(4, 3)), lambda: Small(3, 4)),
+    ],
+    CausalMasking: [
+        ObjectiveCase(objective, documents, Reader, rows=False)
+        for objective in (
+            CausalMasking(Tokens(DOCUMENTS.all, (14,)), DOCUMENTS, 40, Masking(beside=0.5)),
+            CausalMasking(Tokens(DOCUMENTS.all, (14,)), DOCUMENTS, 60).with_memory(
+                Library(remember(documents(20, Draws(5).at("memory"))["x_1"], FINDER, DOCUMENTS), FINDER)
+            ),
+        )
+    ],
+    Contrastive: [
+        ObjectiveCase(
+            Contrastive(Tokens(DOCUMENTS.all, (14,)), DOCUMENTS, group=4),
+            documents,
+            lambda: FINDER.settings.build((14,), {}, Draws(0)).double(),
+            rows=False,
+        ),
     ],
     RowLikelihood: [
         ObjectiveCase(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from feller import schedules, spaces
+from feller.data.documents.symbols import Symbols
 from feller.data.table.categorical import Categorical
 from feller.data.target import Target
 from feller.draws import Draw, Draws
@@ -27,6 +28,7 @@ from feller.tree import State
 
 F64 = torch.float64
 ROWS = Rows((Digits(3, 14), Single(3)))
+DOCUMENTS = Symbols(text=7, codes=5, picture=4)
 TOKEN_SOURCES = (spaces.UniformSource(), MaskSource(), LawSource((1.0, 2.0, 3.0, 4.0)))
 TWO, BRIGHT = Target(("label",), classes=("red", "green")), Pixels((1, 2, 2), 1.0)
 WORDS = spaces.Rows(
@@ -193,6 +195,36 @@ def sources_of(ends: Callable[[int, Draw], tuple[State, State]]) -> Callable[[in
 def pictures(n: int, draw: Draw) -> dict[str, Any]:
     """Return labelled pictures of 8 x 8."""
     return {"x_1": draw.normal((n, 1, 8, 8), F64), "given": {"label": draw.integers(3, (n,))}}
+
+
+def documents(n: int, draw: Draw) -> dict[str, Any]:
+    """Return documents of a text of 1 to 5 symbols, which may be marked as an answer, and a picture."""
+    s, many = DOCUMENTS, 1 + draw.integers(5, (n, 1))
+    text, codes = draw.integers(s.text, (n, 5)), s.text + draw.integers(s.codes, (n, s.picture))
+    marked = draw.integers(2, (n, 1)) > 0
+    rows = torch.full((n, 14), s.pad)
+    rows[:, 0] = s.eos
+    rows[:, 1:2] = torch.where(marked, s.answer, s.pad)
+    rows[:, 2:7] = torch.where(torch.arange(5) < many, text, s.pad)
+    rows[:, 7:8] = torch.where(marked, s.answered, s.pad)
+    rows[:, 8], rows[:, 9:13], rows[:, 13] = s.cut, codes, s.cut
+    order = (rows == s.pad).long().argsort(dim=1, stable=True)  # padding goes behind
+    return {"x_1": rows.gather(1, order), "given": {}}
+
+
+class Reader(torch.nn.Module):
+    """Logits of the next token from the mean of those before it and itself, for rows of any width."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nulls: dict[str, int] = {}
+        draw = Draws(0).at("reader")
+        self.seen = torch.nn.Parameter(draw.normal((DOCUMENTS.read, 8), F64).contiguous())
+        self.told = torch.nn.Parameter(draw.normal((8, DOCUMENTS.count), F64).contiguous())
+
+    def forward(self, x_t: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
+        many = torch.arange(1, x_t.shape[1] + 1, device=x_t.device)
+        return (self.seen[x_t].cumsum(1) / many[:, None]).tanh() @ self.told
 
 
 def classes_of_pictures(n: int, draw: Draw) -> dict[str, Any]:

@@ -1,13 +1,22 @@
 """feller data."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar
 
-from feller.commands.arguments import DataPlace, FilePlace, Text, Whole, named
+from feller.commands.arguments import DataPlace, FilePlace, Text, Whole, named, short
 from feller.errors import UsageError
 
-SCHEMA, MEMORY = "schema", "memory"
-"""Words that are no data."""
+PAIRS = 4000
+"""Pairs of a picture and a text that are written, where nothing else is asked for."""
+READS = ("schema", "space", "longest", "vocabulary", "project")
+"""Flags that say how data are read."""
+TAKES = {
+    "schema": ("file", "out"),
+    "memory": ("file", "out", "of"),
+    "scenes": ("out", "n", "seed", "longest"),
+    "emoji": ("file", "out", "seed", "longest"),
+}
+"""Words that are no data, and the flags that each takes; --json and the word itself go without saying."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,27 +24,32 @@ class Data:
     """List the examples inside the package, or say what is in DATA.
 
     `feller data schema FILE` describes a table; `feller data memory DOCUMENTS --run RUN` builds what `feller sample RUN
-    --memory` looks up.
+    --memory` looks up; `feller data scenes` and `feller data emoji FOLDER` write pictures with texts.
     """
 
     deep: ClassVar[str] = ""
 
     name: DataPlace = None
     """An example's name, or a file or folder to look into; or schema, to write down what the columns of a table are; or
-    memory, to build of documents what a model looks up."""
+    memory, to build of documents what a model looks up; or scenes, to draw pictures with texts: shapes and creatures,
+    instructions about them, and a memory; or emoji, to write those of npm packages with their names."""
     file: FilePlace = None
-    """The table to describe, behind schema: .csv, .tsv, .parquet, or example:adult; behind memory, a file or folder of
-    documents."""
+    """Behind schema the table to describe: .csv, .tsv, .parquet, or example:adult; behind memory a file or folder of
+    documents; behind emoji the folder node_modules with emoji-datasource-twitter and, for tags, emojibase-data."""
     of: Annotated[Text, named("--run")] = None
     """Behind memory: the run of the model that will look them up; the newest by default."""
     out: Text = None
-    """Where to write; by default schema.json, or memory.npz."""
+    """Where to write; by default schema.json, memory.npz, or the folder scenes or emoji."""
+    n: Annotated[Whole, short("-n")] = None
+    """Of scenes: pairs of a picture and a text to train on, by default 4000."""
+    seed: Whole = None
+    """Of scenes and emoji: of all randomness, by default 0."""
     schema: Text = None
     """What the columns of a table are: a file that `feller data schema` wrote."""
     space: Text = None
     """Where rows of numbers lie, as for `feller fit`."""
     longest: Whole = None
-    """Longer side of pictures, most atoms or residues, or symbols of a text, as for `feller fit`."""
+    """Longer side of pictures, most atoms or residues, or symbols of a text, as for `feller fit`; of scenes, 32."""
     vocabulary: Text = None
     """Symbols of a text, as for `feller fit`: characters, bytes, subwords or subwords:NUMBER."""
     project: bool = False
@@ -47,22 +61,41 @@ class Data:
         """Do it."""
         from feller.commands.terminal import show, speaker
         from feller.data.examples import EXAMPLES
-        from feller.data.read import read
 
         tell = speaker()
         if self.name is None:
             listing = {f"example:{name}": example.summary for name, example in EXAMPLES.items()}
             show(dict(listing), tell)
             return {"examples": listing}
-        if self.name == SCHEMA:
-            return self._describe(tell)
-        if self.name == MEMORY:
-            return self._remember(tell)
-        if self.file is not None or self.out is not None or self.of is not None:
-            raise UsageError(
-                "--out, --run and a second file belong to `feller data schema` and `feller data memory`; leave them out"
-            )
-        name = self.name if self.name.startswith("example:") or self.name not in EXAMPLES else f"example:{self.name}"
+        self._check()
+        does = {"schema": self._describe, "memory": self._remember, "scenes": self._draw, "emoji": self._draw}
+        return does.get(self.name, self._look)(tell)
+
+    def _check(self) -> None:
+        """Refuse flags that say nothing to what is asked for.
+
+        Raises:
+            UsageError: Then; says which it takes, or which word they belong to.
+        """
+        takes = TAKES.get(str(self.name), READS)
+        usual = {one.name: one.default for one in fields(self)}
+        for name in usual.keys() - {*takes, "name", "json"}:
+            if getattr(self, name) == usual[name]:
+                continue
+            flag = {"file": "a second place", "of": "--run", "n": "-n"}.get(name, f"--{name}")
+            if takes is READS:
+                whose = [f"`feller data {word}`" for word, flags in TAKES.items() if name in flags]
+                raise UsageError(f"{flag} belongs to {' and '.join(whose)}; leave it out")
+            raise UsageError(f"feller data {self.name} has no use for {flag}; leave it out")
+
+    def _look(self, tell: Any) -> dict[str, Any]:
+        """Say what is in some data."""
+        from feller.commands.terminal import show
+        from feller.data.examples import EXAMPLES
+        from feller.data.read import read
+
+        word = str(self.name)
+        name = word if word.startswith("example:") or word not in EXAMPLES else f"example:{word}"
         data = read(
             name,
             size=self.longest,
@@ -87,16 +120,30 @@ class Data:
             tell.say(note)
         return about
 
+    def _draw(self, tell: Any) -> dict[str, Any]:
+        """Write pictures with texts."""
+        import pathlib
+
+        from feller.commands.terminal import show
+        from feller.reproduce.cm3leon.demonstration import write_demonstration
+        from feller.reproduce.cm3leon.emoji import write_emoji
+        from feller.reproduce.cm3leon.scenes import SIDE
+
+        out, seed = pathlib.Path(self.out or str(self.name)), self.seed or 0
+        side = SIDE if self.longest is None else self.longest
+        if self.name == "scenes":
+            about = write_demonstration(out, PAIRS if self.n is None else self.n, seed, side)
+        else:
+            about = write_emoji(pathlib.Path(self._needed("node_modules")), out, seed, side)
+        show(about, tell)
+        return about
+
     def _describe(self, tell: Any) -> dict[str, Any]:
         """Write down what the columns of a table are."""
         from feller.commands.terminal import show
         from feller.journeys.describe import describe
 
-        if self.file is None:
-            raise UsageError("expected the table to describe: feller data schema FILE --out schema.json")
-        if self.project or any(one is not None for one in (self.schema, self.space, self.longest, self.vocabulary)):
-            raise UsageError("feller data schema takes a FILE and --out; leave other flags out")
-        about = describe(self.file, self.out or "schema.json")
+        about = describe(self._needed("FILE --out schema.json"), self.out or "schema.json")
         show({key: value for key, value in about.items() if key not in ("warnings", "columns", "note")}, tell)
         show(dict(about["columns"]), tell)
         for warning in about["warnings"]:
@@ -110,15 +157,22 @@ class Data:
         from feller.commands.terminal import heard
         from feller.journeys.documents.remembered import keep
 
-        if self.file is None:
-            raise UsageError("expected documents to look up: feller data memory DOCUMENTS --run RUN --out memory.npz")
-        if self.project or any(one is not None for one in (self.schema, self.space, self.longest, self.vocabulary)):
-            raise UsageError("feller data memory takes DOCUMENTS, --run and --out; leave other flags out")
-        run, place = find(self.of, None, tell), self.out or "memory.npz"
+        source, place = self._needed("DOCUMENTS --run RUN --out memory.npz"), self.out or "memory.npz"
+        run = find(self.of, None, tell)
         with heard(tell):
-            count = keep(run, self.file, place)
+            count = keep(run, source, place)
         tell.say(f"{count:,} documents: {place}; look them up with: feller sample {run.path} --memory {place}")
         return {"run": str(run.path), "memory": place, "documents": count}
+
+    def _needed(self, rest: str) -> str:
+        """Return the second place.
+
+        Raises:
+            UsageError: If there is none.
+        """
+        if self.file is None:
+            raise UsageError(f"expected what it is about: feller data {self.name} {rest}")
+        return self.file
 
 
 def _shape(values: Any) -> str:

@@ -1,4 +1,4 @@
-"""Texts as vectors of their n-grams, hashed: those that share rare pieces point the same way, whatever was seen before."""
+"""Texts as vectors of their hashed n-grams: those that share rare pieces point the same way, also unseen ones."""
 
 import torch
 from jaxtyping import Bool, Float, Int64

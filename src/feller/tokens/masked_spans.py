@@ -125,7 +125,7 @@ def draw_spans(law: Masking, document: Document, symbols: Symbols, u: Sequence[f
             break
         which = _choose([share * _pairs(a, b) for share, a, b in gaps], u[i])
         share, a, b = gaps.pop(which)
-        one, other = min(int(u[i + 1] * (b - a + 1)), b - a), min(int(u[i + 2] * (b - a)), b - a - 1)
+        one, other = int(u[i + 1] * (b - a + 1)), int(u[i + 2] * (b - a))
         first, last = sorted((a + one, a + other + (other >= one)))
         taken.append((first, last))
         gaps += [(share, *gap) for gap in ((a, first), (last, b)) if gap[0] < gap[1]]

@@ -11,8 +11,11 @@ import pytest
 import torch
 from dp_accounting.pld import PLDAccountant
 
+from feller.causal_masking import CausalMasking
+from feller.contrastive import Contrastive
 from feller.couplings import MinibatchTransport
 from feller.data import Dataset, read
+from feller.data.documents.symbols import Symbols
 from feller.data.images.modality import Images
 from feller.data.table.categorical import Categorical
 from feller.data.table.modality import Table
@@ -214,6 +217,12 @@ def test_what_lets_rows_look_at_each_other_is_refused_by_name() -> None:
         "the coupling MinibatchTransport": replace(recipe, objective=replace(objective, coupling=MinibatchTransport())),
         "pairs of an older model": replace(recipe, pairs=10),
         "the objective Distillation": replace(recipe, objective=Distillation(objective.path, objective.space)),
+        "the objective CausalMasking, by which rows look at each other": replace(
+            recipe, objective=CausalMasking(objective.space, Symbols(3, 3, 1))
+        ),
+        "the objective Contrastive, by which rows look at each other": replace(
+            recipe, objective=Contrastive(objective.space, Symbols(3, 3, 1))
+        ),
         "examples that serve several steps": replace(recipe, train=replace(recipe.train, replay=2)),
     }
     for told, one in wrong.items():

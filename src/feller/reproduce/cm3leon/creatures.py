@@ -25,10 +25,10 @@ BODY, MARK = 1, 2
 """What a dot shows, if not the ground."""
 APART = 14
 """Dots in which two creatures differ, at least."""
-BEGIN = ["bl", "br", "d", "dr", "fl", "gl", "gr", "l", "m", "pl", "pr", "r", "sm", "sn", "st", "t", "tr", "w", "y", "z"]
-VOWEL = ["a", "e", "i", "u"]
-END = ["b", "f", "g", "l", "m", "x", "lk", "rn", "sk", "ft", "mp", "rb"]
-TAIL = ["", "o", "et", "ip", "an", "us", "obi"]
+BEGIN = ("bl", "br", "d", "dr", "fl", "gl", "gr", "l", "m", "pl", "pr", "r", "sm", "sn", "st", "t", "tr", "w", "y", "z")
+VOWEL = ("a", "e", "i", "u")
+END = ("b", "f", "g", "l", "m", "x", "lk", "rn", "sk", "ft", "mp", "rb")
+TAIL = ("", "o", "et", "ip", "an", "us", "obi")
 """What names are made of."""
 
 
@@ -116,7 +116,7 @@ def seen(creature: Creature) -> Int8[np.ndarray, " dots"]:
 
 def corner(cell: Cell) -> tuple[int, int]:
     """Return the first row and column of a creature, in dots of which a side has 16."""
-    return tuple(round(i * (LEAST - DOTS) / 2) for i in cell)
+    return cell[0] * (LEAST - DOTS) // 2, cell[1] * (LEAST - DOTS) // 2
 
 
 def render_creature(view: View, side: int = SIDE) -> UInt8[np.ndarray, "side side 3"]:
@@ -143,6 +143,6 @@ def views(creature: Creature, n: int, draws: Draws) -> list[View]:
     grounds = creature.grounds
     if n > len(grounds):
         raise UsageError(f"a creature has {len(grounds)} grounds, got {n} views; ask for fewer")
-    order = torch.randperm(len(grounds), generator=draws.at("grounds", 0).shared()).tolist()
+    order = torch.randperm(len(grounds), generator=draws.at("grounds").shared()).tolist()
     places = draws.at("places").integers(3, (n, 2)).tolist()
     return [View(creature, grounds[i], (row, column)) for i, (row, column) in zip(order, places, strict=False)]

@@ -54,7 +54,7 @@ def demonstration(n: int, draws: Draws, side: int = SIDE) -> Demonstration:
     if n < LEAST:
         raise UsageError(f"expected {LEAST} pairs or more, got {n}; 4000 are usual")
     check_side(side)
-    heads = max(1, n // (EVERY * SEEN))
+    heads = -(-n // (EVERY * SEEN))
     creatures = invent(heads + max(1, heads // TAIL), draws.named("creatures"))
     head, tail = creatures[:heads], creatures[heads:]
     seen = {one.name: views(one, SEEN + KEPT, draws.named("views", one.name)) for one in creatures}

@@ -1,6 +1,6 @@
 """Emoji with their names, from packages that a person has fetched: `emoji-datasource-twitter` and `emojibase-data`.
 
-Both are on npm: `npm pack emoji-datasource-twitter emojibase-data`. The pictures are Twemoji, by Twitter and others,
+Both are on npm: `npm install emoji-datasource-twitter emojibase-data`. The pictures are Twemoji, by Twitter and others,
 CC BY 4.0; the lists are under the MIT licence.
 """
 
@@ -15,11 +15,13 @@ from jaxtyping import UInt8
 
 from feller.data.images.pictures import read_pictures
 from feller.draws import Draws
-from feller.errors import InputError
+from feller.errors import InputError, UsageError
+from feller.reproduce.cm3leon.documents import check_empty, write_pairs
 from feller.reproduce.cm3leon.picks import Picks, picks
 from feller.reproduce.cm3leon.scenes import SIDE
 from feller.reproduce.cm3leon.written import Picture, Written
 
+PACKAGE, LABELLED = "emoji-datasource-twitter", "emojibase-data"
 LIST = "emoji.json"
 PICTURES = pathlib.Path("img", "twitter", "64")
 LABELS = pathlib.Path("en", "data.json")
@@ -57,8 +59,11 @@ def read_emoji(folder: pathlib.Path, labels: pathlib.Path | None = None, side: i
         side: Of the pictures, in pixels; they are laid on white.
 
     Raises:
+        UsageError: If the side is below 1.
         InputError: If a folder is not what it must be, or a picture is missing.
     """
+    if side < 1:
+        raise UsageError(f"expected pictures with a side of 1 pixel or more, got {side}; 32 is usual")
     known = {} if labels is None else {plain(one["hexcode"]): one for one in _listed(labels / LABELS, "hexcode")}
     entries = [one for one in _listed(folder / LIST, "unified", "image", "name") if _drawn(one)]
     if not entries:
@@ -82,6 +87,26 @@ def emoji_pairs(emoji: Sequence[Emoji], draws: Draws) -> list[Written]:
     return [Written((one.caption(pick), Picture(one.picture))) for one, pick in zip(emoji, chosen, strict=True)]
 
 
+def write_emoji(modules: pathlib.Path, out: pathlib.Path, seed: int, side: int = SIDE) -> dict[str, Any]:
+    """Write all emoji as pairs of files in a new folder, and say how many there are.
+
+    Args:
+        modules: Folder that npm has put the packages in, `node_modules`; emojibase-data may be missing.
+        out: Where they go.
+        seed: Of the choice of tags.
+        side: Of the pictures, in pixels.
+
+    Raises:
+        UsageError: If the side is below 1.
+        InputError: If a package is missing or damaged, the new folder is not empty, or the disk refuses.
+    """
+    check_empty(out)
+    labels = modules / LABELLED
+    emoji = read_emoji(modules / PACKAGE, labels if labels.is_dir() else None, side)
+    write_pairs(emoji_pairs(emoji, Draws(seed)), out)
+    return {"out": str(out), "emoji": len(emoji), "with_tags": sum(len(one.tags) > 1 for one in emoji)}
+
+
 def plain(code: str) -> str:
     """Return code points as every list has them: upper-case and without the one that asks for colours."""
     return "-".join(part for part in code.upper().split("-") if part != WITH_COLOURS)
@@ -96,11 +121,13 @@ def _listed(path: pathlib.Path, *keys: str) -> list[dict[str, Any]]:
     try:
         entries = json.loads(path.read_text("utf-8"))
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror or error}); name the unpacked npm package") from error
+        raise InputError(
+            f"{path} cannot be read ({error.strerror or error}); name where npm put its packages"
+        ) from error
     except ValueError as error:
-        raise InputError(f"{path} is no JSON ({error}); name the unpacked npm package") from error
+        raise InputError(f"{path} is no JSON ({error}); name where npm put its packages") from error
     if not isinstance(entries, list) or not all(
         isinstance(entry, dict) and all(isinstance(entry.get(key), str) for key in keys) for entry in entries
     ):
-        raise InputError(f"{path} is no list of emoji, each with {', '.join(keys)}; name the unpacked npm package")
+        raise InputError(f"{path} is no list of emoji, each with {', '.join(keys)}; name where npm put its packages")
     return entries

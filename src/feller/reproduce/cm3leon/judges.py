@@ -138,7 +138,7 @@ def scaled(pictures: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
     return pictures.float() / 127.5 - 1
 
 
-def told(scenes: Sequence[Scene]) -> dict[str, Int64[Tensor, "n *places"]]:
+def told(scenes: Sequence[Scene]) -> dict[str, Int64[Tensor, " n *places"]]:
     """Return the number of each ground, and those of colour and shape at each place, 0 where nothing is."""
     colours, shapes = list(COLOURS), list(SHAPES)
     colour, shape = (torch.zeros(len(scenes), 9, dtype=torch.long) for _ in range(2))

@@ -9,7 +9,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from feller.reproduce.cm3leon.colours import COLOURS, grounds, nearest_colours
-from feller.reproduce.cm3leon.scenes import MOST, SIZES, Cell, Scene, Thing
+from feller.reproduce.cm3leon.scenes import CELLS, MOST, SIZES, Cell, Scene, Thing
 from feller.reproduce.cm3leon.shapes import SHAPES, shape_mask
 
 LEAST = 0.4
@@ -56,10 +56,8 @@ def _read(pictures: UInt8[Tensor, "n 3 side side"]) -> list[Scene]:
 def templates(side: int) -> tuple[list[Kind], Float[Tensor, "m pixels"]]:
     """Return shape, size, place and shift of all things that there can be, and which pixels each has."""
     found, masks, seen = [], [], set()
-    shifts = [i / 4 for i in range(-4, 5)]
-    for size, cell, shift in itertools.product(
-        SIZES, itertools.product(range(3), repeat=2), itertools.product(shifts, repeat=2)
-    ):
+    shifts = [(down / 4, right / 4) for down in range(-4, 5) for right in range(-4, 5)]
+    for size, cell, shift in itertools.product(SIZES, CELLS, shifts):
         box = Thing("", "", size, cell, shift).box(side)
         if box in seen:
             continue

@@ -34,6 +34,7 @@ GAP = 1 / 32
 
 Cell = tuple[int, int]
 """Row and column of a place, from 0 to 2."""
+CELLS: tuple[Cell, ...] = tuple((row, column) for row in range(3) for column in range(3))
 Box = tuple[int, int, int, int]
 """Left, top, right and bottom, in pixels; right and bottom are the first that are outside."""
 
@@ -114,10 +115,9 @@ def _draw_scene(pick: Picks) -> Scene:
 @functools.cache
 def layouts(sizes: tuple[str, ...]) -> tuple[tuple[Cell, ...], ...]:
     """Return all places that things of these sizes can take together, wherever in its place each is."""
-    cells = tuple(itertools.product(range(3), repeat=2))
     return tuple(
         chosen
-        for chosen in itertools.permutations(cells, len(sizes))
+        for chosen in itertools.permutations(CELLS, len(sizes))
         if all(_apart(*one, *other) for one, other in itertools.combinations(zip(sizes, chosen, strict=True), 2))
     )
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from feller.errors import UsageError
 from feller.reproduce.cm3leon.colours import COLOURS
 from feller.reproduce.cm3leon.creatures import BODY, DOTS, Creature, View, corner
-from feller.reproduce.cm3leon.scenes import LEAST
+from feller.reproduce.cm3leon.scenes import CELLS, LEAST
 
 
 def spot(pictures: UInt8[Tensor, "n 3 side side"], creatures: Sequence[Creature]) -> list[View]:
@@ -27,7 +27,6 @@ def spot(pictures: UInt8[Tensor, "n 3 side side"], creatures: Sequence[Creature]
         raise UsageError(f"expected creatures and pictures of 16, 32, ... pixels, got {len(creatures)} and {side}")
     dots = F.avg_pool2d(pictures.float(), side // LEAST)
     nearest = _Nearest.none(len(pictures), pictures.device)
-    cells = [(row, column) for row in range(3) for column in range(3)]
     for ground, colour in COLOURS.items():
         able = [i for i, creature in enumerate(creatures) if ground in creature.grounds]
         if not able:
@@ -35,7 +34,7 @@ def spot(pictures: UInt8[Tensor, "n 3 side side"], creatures: Sequence[Creature]
         level = torch.tensor(colour, dtype=torch.float32, device=pictures.device)[:, None, None]
         off = (dots - level).square().sum(1)
         looks = _looks([creatures[i] for i in able], pictures.device, level)
-        for number, cell in enumerate(cells):
+        for number, cell in enumerate(CELLS):
             top, left = corner(cell)
             patch = (dots - level)[:, :, top : top + DOTS, left : left + DOTS]
             outside = off.sum((1, 2)) - off[:, top : top + DOTS, left : left + DOTS].sum((1, 2))
@@ -44,7 +43,7 @@ def spot(pictures: UInt8[Tensor, "n 3 side side"], creatures: Sequence[Creature]
             which = torch.tensor(able, device=pictures.device)[best.indices]
             nearest = nearest.or_nearer(best.values, which, list(COLOURS).index(ground), number)
     return [
-        View(creatures[i], list(COLOURS)[ground], cells[cell])
+        View(creatures[i], list(COLOURS)[ground], CELLS[cell])
         for i, ground, cell in torch.stack([nearest.which, nearest.ground, nearest.cell], 1).tolist()
     ]
 

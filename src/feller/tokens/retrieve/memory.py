@@ -3,6 +3,7 @@
 import pathlib
 from dataclasses import asdict, dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
@@ -12,6 +13,9 @@ from feller.data.documents.symbols import Symbols
 from feller.data.documents.vectors import DocumentVectors
 from feller.errors import InputError
 from feller.networks.ngrams import scramble
+
+_FORM = (("rows", "i", 2), ("vectors", "f", 2), ("both", "b", 1), ("symbols", "i", 1), ("makers", "U", 1))
+"""Arrays of a file, their kinds, and how many axes they have."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +65,8 @@ def save_memory(memory: Memory, makers: Makers, path: pathlib.Path) -> None:
             "rows": memory.rows.cpu().numpy(),
             "vectors": memory.vectors.detach().cpu().numpy(),
             "both": memory.both.cpu().numpy(),
-            "symbols": torch.tensor(list(asdict(memory.symbols).values())).numpy(),
-            "makers": arrays.np.array(list(asdict(makers).values())),
+            "symbols": np.array(list(asdict(memory.symbols).values())),
+            "makers": np.array(list(asdict(makers).values())),
         },
         path,
     )
@@ -75,10 +79,14 @@ def load_memory(path: pathlib.Path, symbols: Symbols, makers: Makers) -> Memory:
         InputError: If it is damaged, empty, or another's.
     """
     found = arrays.load(path)
-    missing = {"rows", "vectors", "both", "symbols", "makers"} - found.keys()
-    if missing:
+    wrong = [
+        name
+        for name, kind, axes in _FORM
+        if name not in found or (found[name].dtype.kind, found[name].ndim) != (kind, axes)
+    ]
+    if wrong or not len(found["symbols"]) == len(found["makers"]) == 3:
         raise InputError(
-            f"{path}: expected a memory of documents, found no {', '.join(sorted(missing))}; build it anew"
+            f"{path}: expected a memory of documents, found no {', '.join(wrong) or 'names'} of its form; build it anew"
         )
     own = Makers(*map(str, found["makers"]))
     for what, ours, theirs in (

@@ -113,11 +113,10 @@ class ByLikeness(Retrieval):
     def _take(self, library: Library, near: Found, asked: "_Asked", before: Int64[Tensor, "b k"], number: int) -> Found:
         """Take the nearest that are allowed, one after the other."""
         memory, place = library.memory, torch.arange(near.which.shape[1], device=near.which.device)
-        vectors = memory.vectors[near.which]
-        free = (near.which != NONE) & (library.prints[near.which] != asked.print[:, None])
-        free &= (near.score <= self.max_score) & (_products(vectors, asked.whole) <= self.max_score)
+        free = (near.which != NONE) & (library.prints[near.which] != asked.own[:, None])
+        free &= (near.score <= self.max_score) & (_products(memory, near.which, asked.whole) <= self.max_score)
         for one in before.unbind(1):
-            free &= (one == NONE)[:, None] | self._unlike(memory, near, vectors, one)
+            free &= (one == NONE)[:, None] | self._unlike(memory, near, one)
         later = place + len(place) * ~memory.both[near.which]  # both modalities first, else by score
         which, score = [], []
         for _ in range(number):
@@ -126,14 +125,12 @@ class ByLikeness(Retrieval):
             one = near.which.gather(1, at)[:, 0]
             which.append(torch.where(there, one, NONE))
             score.append(near.score.gather(1, at)[:, 0] * there)
-            free &= self._unlike(memory, near, vectors, one)
+            free &= self._unlike(memory, near, one)
         return Found(torch.stack(which, 1), torch.stack(score, 1))
 
-    def _unlike(
-        self, memory: Memory, near: Found, vectors: Float[Tensor, "b p d"], one: Int64[Tensor, " b"]
-    ) -> Bool[Tensor, "b p"]:
+    def _unlike(self, memory: Memory, near: Found, one: Int64[Tensor, " b"]) -> Bool[Tensor, "b p"]:
         """Tell which are neither the one nor too like it."""
-        return (near.which != one[:, None]) & (_products(vectors, memory.vectors[one]) <= self.dedup)
+        return (near.which != one[:, None]) & (_products(memory, near.which, memory.vectors[one]) <= self.dedup)
 
 
 @dataclass(frozen=True)
@@ -155,7 +152,7 @@ class ByChance(Retrieval):
                 which[i, k] = one
                 taken.append(one)
         whole = library.finder(rows).whole()
-        score = _products(library.memory.vectors[which], whole) * (which != NONE)
+        score = _products(library.memory, which, whole) * (which != NONE)
         return Found(which, score)
 
 
@@ -165,15 +162,18 @@ class _Asked:
 
     query: Float[Tensor, "b d"]
     whole: Float[Tensor, "b d"]
-    print: Int64[Tensor, " b"]
+    own: Int64[Tensor, " b"]
 
     def rows(self, some: Int64[Tensor, " m"]) -> "_Asked":
-        return _Asked(self.query[some], self.whole[some], self.print[some])
+        return _Asked(self.query[some], self.whole[some], self.own[some])
 
 
-def _products(vectors: Float[Tensor, "b p d"], one: Float[Tensor, "b d"]) -> Float[Tensor, "b p"]:
-    """Return the inner products of some vectors with one."""
-    return (vectors @ one[:, :, None])[:, :, 0]
+def _products(memory: Memory, which: Int64[Tensor, "b p"], one: Float[Tensor, "b d"]) -> Float[Tensor, "b p"]:
+    """Return the inner products of some vectors of a memory with one, by way of all where they are many."""
+    which = which.clamp(min=0)
+    if 8 * which.shape[1] < len(memory):
+        return (memory.vectors[which] @ one[:, :, None])[:, :, 0]
+    return (one @ memory.vectors.T).gather(1, which)
 
 
 def _without_answers(rows: Int64[Tensor, "b l"], symbols: Symbols) -> Int64[Tensor, "b l"]:

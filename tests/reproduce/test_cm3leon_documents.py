@@ -1,0 +1,115 @@
+"""Documents on disk, and the demonstration that is made of them."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from feller.draws import Draws
+from feller.errors import InputError, UsageError
+from feller.reproduce.cm3leon.demonstration import demonstration
+from feller.reproduce.cm3leon.documents import write_documents, write_pairs
+from feller.reproduce.cm3leon.reading import known, read_scenes
+from feller.reproduce.cm3leon.spotting import spot
+from feller.reproduce.cm3leon.written import Answer, Break, Picture, Written, stacked
+
+RED, BLUE = (np.full((16, 16, 3), colour, dtype=np.uint8) for colour in ((255, 0, 0), (0, 0, 255)))
+
+
+def test_pairs_of_files(tmp_path: pathlib.Path) -> None:
+    write_pairs([Written(("a red ground", Picture(RED))), Written(("ein blauer Grund, ü", Picture(BLUE)))], tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0001.png", "0001.txt", "0002.png", "0002.txt"]
+    assert (tmp_path / "0002.txt").read_text("utf-8") == "ein blauer Grund, ü\n"
+    assert (np.asarray(Image.open(tmp_path / "0002.png")) == BLUE).all()
+    with pytest.raises(InputError, match="not empty; name a new folder"):
+        write_pairs([], tmp_path)
+    with pytest.raises(InputError, match="not empty"):
+        write_documents([], tmp_path / "0001.txt")
+
+
+@pytest.mark.parametrize(
+    "items", [("no picture",), (Picture(RED), Picture(BLUE), "two"), ("a", Break(), "b", Picture(RED))]
+)
+def test_only_pairs_are_written_as_pairs(items: tuple[object, ...], tmp_path: pathlib.Path) -> None:
+    with pytest.raises(UsageError, match="one text and one picture, got document 0001"):
+        write_pairs([Written(items)], tmp_path / "new")
+
+
+def test_lines_of_documents(tmp_path: pathlib.Path) -> None:
+    documents = [
+        Written(("Question: what? Answer: ", Answer("rot"), ".", Picture(RED)), "question"),
+        Written((Picture(RED), "one", Break(), "two – 2", Picture(BLUE))),
+    ]
+    write_documents(documents, tmp_path / "deep" / "new")
+    lines = (tmp_path / "deep" / "new" / "documents.jsonl").read_text("utf-8").splitlines()
+    assert [json.loads(line) for line in lines] == [
+        {
+            "document": ["Question: what? Answer: ", {"answer": "rot"}, ".", {"image": "pictures/0001-1.png"}],
+            "task": "question",
+        },
+        {
+            "document": [
+                {"image": "pictures/0002-1.png"},
+                "one",
+                {"break": True},
+                "two – 2",
+                {"image": "pictures/0002-2.png"},
+            ]
+        },
+    ]
+    for file, picture in (("0001-1", RED), ("0002-1", RED), ("0002-2", BLUE)):
+        assert (np.asarray(Image.open(tmp_path / "deep" / "new" / "pictures" / f"{file}.png")) == picture).all()
+    assert documents[0].text() == "Question: what? Answer: rot."
+    assert documents[1].text() == "one\ntwo – 2"
+
+
+def test_the_demonstration_keeps_the_tail_apart() -> None:
+    made = demonstration(200, Draws(0), 16)
+    assert {name: len(documents) for name, documents in made.documents.items()} == {
+        "pairs": 200,
+        "instructions": 200,
+        "memory": 10,
+        "tail": 4,
+        "pairs-held-out": 20,
+        "instructions-held-out": 20,
+    }
+    assert (len(made.head), len(made.tail)) == (10, 2)
+    texts = {name: [document.text() for document in documents] for name, documents in made.documents.items()}
+    for creature in made.tail:
+        told = {name: [text for text in found if creature.name in text.split()] for name, found in texts.items()}
+        assert not any(told[name] for name in told if name not in ("memory", "tail"))
+        assert (len(told["memory"]), len(told["tail"])) == (5, 2)
+        assert not set(told["memory"]) & set(told["tail"])
+    for creature in made.head:
+        assert len([text for text in texts["pairs"] if creature.name in text.split()]) == 5
+    shown = stacked([document.pictures()[0] for document in made.documents["tail"]])
+    assert spot(shown, [*made.head, *made.tail]) == made.asked
+    assert texts["tail"] == [view.caption() for view in made.asked]
+    for part, scenes in made.scenes.items():
+        pairs = [one for i, one in enumerate(made.documents[part]) if i % 4 < 3]
+        assert [known(one) for one in read_scenes(stacked([pair.pictures()[0] for pair in pairs]))] == [
+            known(scene) for scene in scenes
+        ]
+
+
+def test_the_demonstration_depends_on_the_seed_alone() -> None:
+    first, again, other = (demonstration(24, Draws(seed), 16).documents for seed in (0, 0, 1))
+    for name, documents in first.items():
+        assert [one.text() for one in documents] == [one.text() for one in again[name]]
+        assert [one.text() for one in documents] != [one.text() for one in other[name]]
+        for one, same in zip(documents, again[name], strict=True):
+            assert all((a == b).all() for a, b in zip(one.pictures(), same.pictures(), strict=True))
+
+
+@pytest.mark.parametrize("n", [20, 39, 41, 99])
+def test_any_number_of_pairs(n: int) -> None:
+    made = demonstration(n, Draws(0), 16)
+    assert len(made.documents["pairs"]) == len(made.scenes["pairs"]) + n // 4 == n
+    assert made.tail
+
+
+def test_too_few_pairs() -> None:
+    with pytest.raises(UsageError, match="20 pairs or more, got 19"):
+        demonstration(19, Draws(0))

@@ -1,0 +1,78 @@
+"""Documents made up for tests, as data of a kind of their own."""
+
+import pathlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from feller.data.documents.symbols import Symbols
+from feller.data.documents.vectors import DocumentVectors
+from feller.data.found import Found
+from feller.data.modality import Dataset, Modality, Write
+from feller.draws import Draws
+from feller.spaces import Tokens
+from feller.tree import Given, State
+
+S = Symbols(text=26, codes=16, picture=16)
+
+
+@dataclass(frozen=True)
+class Pages(Modality):
+    """Rows of symbols, as they are."""
+
+    vectors: DocumentVectors | None = None
+
+    @property
+    def conditions(self) -> dict[str, tuple[str, ...]]:
+        return {}
+
+    @property
+    def forms(self) -> dict[str, Write]:
+        return {}
+
+    def space(self) -> Tokens:
+        return Tokens(S.all, (32,))
+
+    def encode(self, values: Any) -> Tensor:
+        return values
+
+    def decode(self, state: Any) -> Tensor:
+        return state
+
+    def accept(self, found: Found) -> tuple[State, Given]:
+        raise NotImplementedError
+
+    def arrays(self, values: Any, given: Given) -> dict[str, np.ndarray]:
+        return {"samples": values.numpy()}
+
+    def show(self, values: Any, given: Given, columns: int | None = None) -> Image.Image:
+        raise NotImplementedError
+
+    def write(self, values: State, given: Given, out: pathlib.Path) -> None:
+        raise NotImplementedError
+
+
+def rows_of(n: int, kinds: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Documents of some kinds, and the kind of each: a word of its kind among others, and a pattern with some noise."""
+    draw = Draws(seed).named("pages")
+    kind = draw.at("kind").integers(kinds, (n,))
+    shape = Draws(7).named("shapes")
+    words = shape.at("words").integers(S.text, (kinds, 4))
+    patterns = shape.at("patterns").integers(S.codes, (kinds, S.picture))
+    around = draw.at("around").integers(6, (n, 6))
+    text = torch.cat([around[:, :3], words[kind], around[:, 3:]], 1)
+    noise = draw.at("noise").uniform((n, S.picture)) < 0.2
+    codes = torch.where(noise, draw.at("codes").integers(S.codes, (n, S.picture)), patterns[kind])
+    rows = torch.full((n, 32), S.pad)
+    rows[:, 0], rows[:, 11], rows[:, 28] = S.eos, S.cut, S.cut
+    rows[:, 1:11], rows[:, 12:28] = text, S.text + codes
+    return rows, kind
+
+
+def pages(rows: Tensor, vectors: DocumentVectors | None = None) -> Dataset:
+    """Data of these rows."""
+    return Dataset(rows, {}, Pages(vectors))

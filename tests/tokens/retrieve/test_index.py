@@ -1,0 +1,71 @@
+"""Largest inner products: exactly, in blocks, and by faiss."""
+
+import builtins
+import importlib.util
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from feller.draws import Draws
+from feller.errors import UsageError
+from feller.record import from_data, to_data
+from feller.tokens.retrieve.index import Exact, Faiss, Index
+from tests.oracle import close
+
+with_faiss = pytest.mark.skipif(importlib.util.find_spec("faiss") is None, reason="needs faiss")
+
+
+def vectors(n: int, seed: int = 0) -> Tensor:
+    return torch.nn.functional.normalize(Draws(seed).at("vectors").normal((n, 16)), dim=1)
+
+
+def check(index: Index, n: int = 500, k: int = 7) -> None:
+    memory, queries = vectors(n), vectors(20, 1)
+    scores, which = index.over(memory)(queries, k)
+    expected = (queries @ memory.T).sort(1, descending=True)
+    close(scores, expected.values[:, :k], 1e-5)
+    assert torch.equal(which, expected.indices[:, :k])
+
+
+@pytest.mark.parametrize("block", [1, 3, 7, 499, 500, 10_000])
+def test_exact_in_blocks(block: int) -> None:
+    check(Exact(block))
+    check(Exact(block), n=7, k=7)
+
+
+@with_faiss
+def test_faiss_agrees() -> None:
+    check(Faiss())
+    check(Faiss(lists=10, probes=10))
+
+
+@with_faiss
+def test_a_faiss_of_few_probes_finds_most() -> None:
+    memory, queries = vectors(500), vectors(20, 1)
+    _, which = Faiss(lists=10, probes=5).over(memory)(queries, 5)
+    _, exact = Exact().over(memory)(queries, 5)
+    assert (which[:, :, None] == exact[:, None]).any(2).float().mean() > 0.6
+
+
+def test_without_faiss_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = builtins.__import__
+
+    def refuse(name: str, *rest: Any, **more: Any) -> Any:
+        if name == "faiss":
+            raise ImportError(name)
+        return plain(name, *rest, **more)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    with pytest.raises(UsageError, match=r"pip install 'feller\[retrieval\]'"):
+        Faiss().over(vectors(3))
+
+
+def test_records_and_limits() -> None:
+    for index in (Exact(7), Faiss(3, 2)):
+        assert from_data(Index, to_data(index)) == index
+    with pytest.raises(UsageError, match="at least 1"):
+        Exact(0)
+    with pytest.raises(UsageError, match="lists"):
+        Faiss(-1)

@@ -1,0 +1,272 @@
+"""What is retrieved: neither the query nor what is too like it, nor twice the same; what is drawn, and the memory."""
+
+import math
+import pathlib
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+from jaxtyping import Int64
+from torch import Tensor, nn
+
+from feller.data.documents.symbols import Symbols
+from feller.data.documents.vectors import DocumentVectors, Vectors
+from feller.draws import Draws
+from feller.errors import InputError, UsageError
+from feller.networks.bi_encoder import pictures_of
+from feller.record import from_data, to_data
+from feller.tokens.retrieve.index import Exact
+from feller.tokens.retrieve.memory import Makers, load_memory, prints, remember, save_memory
+from feller.tokens.retrieve.search import NONE, ByChance, ByLikeness, Found, Library, Retrieval
+from tests.oracle import close
+
+S = Symbols(text=1000, codes=1000, picture=1)
+MAKERS = Makers("palette-1", "letters-2", "finder-3")
+ALL = ByLikeness(max_score=1.0, dedup=1.0, dropout=0.0, by_text=0, by_picture=4)
+
+
+@dataclass(frozen=True)
+class Table(DocumentVectors):
+    """Texts and pictures of one symbol each, whose vectors are in a table; of what is not seen, zeros."""
+
+    table: Tensor
+
+    @property
+    def module(self) -> nn.Module:
+        return nn.Identity()
+
+    def __call__(self, rows: Int64[Tensor, "n l"]) -> Vectors:
+        codes, owner = pictures_of(rows, S)
+        text = torch.zeros(len(rows), self.table.shape[1])
+        picture = text.clone()
+        which, place = S.is_text(rows).nonzero(as_tuple=True)
+        text[which] = self.table[rows[which, place]]
+        picture[owner] = self.table[codes[:, 0]] if len(codes) else picture[owner]
+        has = S.is_text(rows).any(1)
+        return Vectors(text, picture, has, has.new_zeros(len(rows)).index_fill(0, owner, True))
+
+
+def angle(*degrees: float) -> Table:
+    """Vectors of the plane."""
+    turns = torch.tensor(degrees).deg2rad()
+    return Table(torch.stack([turns.cos(), turns.sin()], 1))
+
+
+def both(*which: int) -> Tensor:
+    """Documents with the same number as text and as picture, so that a part's vector is that of the whole."""
+    return torch.tensor([[S.eos, k, S.cut, S.text + k, S.cut] for k in which])
+
+
+def text(k: int) -> list[int]:
+    return [S.eos, k, S.cut, S.pad, S.pad]
+
+
+def library(finder: Table, rows: Tensor) -> Library:
+    return Library(remember(rows, finder, S), finder)
+
+
+def find(rule: Retrieval, shelf: Library, rows: Tensor, count: int, seed: int = 0) -> Found:
+    return rule(shelf, rows, torch.full((len(rows),), count), Draws(seed))
+
+
+def test_the_most_like_come_first_with_their_scores() -> None:
+    shelf = library(angle(0, 30, 50, 10, 70, 90), both(1, 2, 3, 4, 5))
+    found = find(replace(ALL, by_picture=3), shelf, both(0), 3)
+    assert found.which.tolist() == [[2, 0, 1]]
+    close(found.score, torch.tensor([[10.0, 30.0, 50.0]]).deg2rad().cos(), 1e-6)
+
+
+def test_the_cap_is_kept_and_the_search_goes_on_behind_it() -> None:
+    """cos 25 degrees is above 0.9, cos 26 below; two hundred documents that are too like hide two that are not."""
+    finder = angle(0, *np.linspace(1, 25, 200).tolist(), 26, 60)
+    shelf = library(finder, both(*range(1, 203)))
+    for rule in (ByLikeness(dropout=0.0, by_picture=0), ByLikeness(dropout=0.0, by_text=0)):
+        found = find(rule, shelf, both(0), 2)
+        assert found.which.tolist() == [[200, 201]]
+        assert (found.score <= 0.9).all()
+
+
+def test_the_cap_is_against_the_query_as_a_whole_too() -> None:
+    """Text at 0, picture at 80, so the whole is at 40: the document at 41 is too like it, though not to its parts."""
+    shelf = library(angle(0, 80, 41, 100), both(2, 3))
+    query = torch.tensor([[S.eos, 0, S.cut, S.text + 1, S.cut]])
+    assert find(ByLikeness(dropout=0.0, by_text=0), shelf, query, 2).which.tolist() == [[NONE, NONE]]
+    assert find(ByLikeness(dropout=0.0, by_picture=0), shelf, query, 2).which.tolist() == [[1, NONE]]
+    assert find(ALL, shelf, query, 2).which.tolist() == [[1, 0]]
+
+
+def test_the_query_itself_is_never_found() -> None:
+    """Equal documents are left out whatever the cap, however far padded, and whatever was dropped of the query."""
+    shelf = library(angle(0, 40, 90), both(0, 1, 0, 2))
+    padded = torch.cat([both(0), torch.full((1, 3), S.pad)], 1)
+    for rule in (ALL, replace(ALL, dropout=0.5, by_text=4), ByChance()):
+        for seed in range(20):
+            found = find(rule, shelf, padded, 4, seed)
+            assert not {0, 2} & set(found.which[0].tolist())
+    assert set(find(ByChance(), shelf, padded, 4).which[0].tolist()) == {1, 3, NONE}
+
+
+def test_what_is_taken_keeps_its_likes_away() -> None:
+    """At 30, 31 and 80 degrees: the first two are alike, and by picture nothing like what came by text is taken."""
+    shelf = library(angle(0, 30, 31, 80), both(1, 2, 3))
+    assert sorted(find(ByLikeness(dropout=0.0, by_picture=0), shelf, both(0), 2).which[0].tolist()) == [0, 2]
+    assert sorted(find(ByLikeness(dropout=0.0, by_picture=0, dedup=1.0), shelf, both(0), 2).which[0].tolist()) == [0, 1]
+    across = find(ByLikeness(dropout=0.0, by_text=1, by_picture=1), shelf, both(0), 2)
+    assert sorted(across.which[0].tolist()) == [0, 2]
+    again = find(ByLikeness(max_score=1.0, dedup=1.0, dropout=0.0, by_text=2, by_picture=2), shelf, both(0), 4)
+    assert sorted(again.which[0].tolist()) == [NONE, 0, 1, 2]  # each once, though both parts find it
+
+
+def test_documents_with_both_modalities_come_first() -> None:
+    rows = torch.cat([torch.tensor([text(1), text(2)]), both(3, 4)])
+    shelf = library(angle(0, 30, 40, 50, 60), rows)
+    assert shelf.memory.both.tolist() == [False, False, True, True]
+    assert sorted(find(replace(ALL, by_picture=2), shelf, both(0), 2).which[0].tolist()) == [2, 3]
+    assert sorted(find(replace(ALL, by_picture=3), shelf, both(0), 3).which[0].tolist()) == [0, 2, 3]
+
+
+def test_a_query_without_picture_is_asked_by_its_text() -> None:
+    shelf = library(angle(0, 30, 60), both(1, 2))
+    found = find(ByLikeness(dropout=0.0), shelf, torch.tensor([text(0)]), 4)
+    assert found.which.tolist() == [[0, 1, NONE, NONE]]
+    close(found.score, torch.tensor([[30.0, 60.0, 90.0, 90.0]]).deg2rad().cos(), 1e-6)
+    empty = torch.tensor([[S.eos, S.pad, S.pad, S.pad, S.pad]])
+    assert find(ByLikeness(), shelf, empty, 2).which.tolist() == [[NONE, NONE]]
+
+
+def test_answers_are_not_asked_with() -> None:
+    shelf = library(angle(0, 30, 60), both(1, 2))
+    hidden = torch.tensor([[S.eos, S.answer, 0, S.answered, S.cut]])
+    assert find(ByLikeness(dropout=0.0), shelf, hidden, 2).which.tolist() == [[NONE, NONE]]
+
+
+def test_dropout_changes_results_through_the_draws_alone() -> None:
+    """The same draws find the same; over seeds, a text that alone has its likes is dropped in a fifth of the queries.
+
+    400 queries, 5 standard errors: a false alarm in one of 1.7 million.
+    """
+    shelf = library(angle(0, 40, 80), both(1, 2))
+    query = torch.tensor([text(0)]).expand(400, -1)
+    rule = ByLikeness()
+    found = find(rule, shelf, query, 2)
+    again = find(rule, shelf, query, 2)
+    assert torch.equal(found.which, again.which)
+    assert torch.equal(found.score, again.score)
+    assert not torch.equal(found.which, find(rule, shelf, query, 2, seed=1).which)
+    asked = (found.which != NONE).all(1)
+    assert abs(asked.double().mean() - 0.8) < 5 * math.sqrt(0.8 * 0.2 / 400)
+    without = [find(replace(rule, dropout=0.0), shelf, query, 2, seed).which for seed in (0, 1)]
+    assert torch.equal(*without)
+
+
+def test_a_query_finds_the_same_in_any_batch() -> None:
+    random = torch.nn.functional.normalize(Draws(3).at("table").normal((400, 8)), dim=1)
+    shelf = library(Table(random), both(*range(300)))
+    queries = both(*range(280, 400))
+    whole = ByLikeness()(shelf, queries, torch.arange(120) % 4, Draws(0))
+    part = ByLikeness()(shelf, queries[50:70], torch.arange(50, 70) % 4, Draws(0, first=50))
+    assert torch.equal(part.which, whole.which[50:70])
+    assert ((whole.which != NONE).sum(1) <= torch.arange(120) % 4).all()
+    chance = ByChance()(shelf, queries, torch.arange(120) % 4, Draws(0))
+    part = ByChance()(shelf, queries[50:70], torch.arange(50, 70) % 4, Draws(0, first=50))
+    assert torch.equal(part.which, chance.which[50:70])
+    assert torch.equal((chance.which != NONE).sum(1), torch.arange(120) % 4)
+
+
+def test_which_of_the_fetched_are_taken_is_drawn() -> None:
+    """One of four, each a quarter of 2,000 times, 5 standard errors; several are told by falling scores."""
+    shelf = library(angle(0, 30, 45, 60, 75), both(1, 2, 3, 4))
+    queries = torch.tensor([text(0)]).expand(2000, -1)
+    rule = ByLikeness(dropout=0.0, dedup=1.0, by_text=4)
+    share = torch.bincount(find(rule, shelf, queries, 1).which[:, 0], minlength=4) / 2000
+    assert ((share - 0.25).abs() < 5 * math.sqrt(0.25 * 0.75 / 2000)).all()
+    three = find(rule, shelf, queries, 3)
+    assert (three.score.diff(dim=1) < 0).all()
+    assert (three.which.diff(dim=1) > 0).all()
+
+
+def test_chance_is_uniform_without_repeats() -> None:
+    """Two of five but the query, 4,000 times: pairs are equally likely, 5 standard errors."""
+    shelf = library(angle(0, 10, 20, 30, 40, 50), both(0, 1, 2, 3, 4))
+    found = find(ByChance(), shelf, both(2).expand(4000, -1), 2)
+    pairs = found.which[:, 0] * 5 + found.which[:, 1]
+    counts = torch.bincount(pairs, minlength=25).view(5, 5)
+    allowed = torch.ones(5, 5, dtype=torch.bool).fill_diagonal_(False)
+    allowed[2], allowed[:, 2] = False, False
+    assert (counts[~allowed] == 0).all()
+    assert ((counts[allowed] / 4000 - 1 / 12).abs() < 5 * math.sqrt(11 / 144 / 4000)).all()
+
+
+def test_prints_tell_documents_apart() -> None:
+    rows = both(*range(900))
+    assert len(prints(rows, S).unique()) == 900
+    assert torch.equal(prints(torch.cat([rows, torch.full((900, 7), S.pad)], 1), S), prints(rows, S))
+    turned = rows.flip(0)[:, [0, 3, 2, 1, 4]]
+    assert not (prints(turned, S)[:, None] == prints(rows, S)).any()
+
+
+def test_a_memory_comes_back_from_its_file(tmp_path: pathlib.Path) -> None:
+    memory = remember(both(1, 2, 0), angle(0, 30, 60), S)
+    save_memory(memory, MAKERS, tmp_path / "memory.npz")
+    again = load_memory(tmp_path / "memory.npz", S, MAKERS)
+    for name in ("rows", "vectors", "both"):
+        assert torch.equal(getattr(again, name), getattr(memory, name))
+    with np.load(tmp_path / "memory.npz", allow_pickle=False) as file:
+        assert {name: file[name].dtype.kind for name in file.files} == {
+            "rows": "i",
+            "vectors": "f",
+            "both": "b",
+            "symbols": "i",
+            "makers": "U",
+        }
+
+
+@pytest.mark.parametrize(
+    ("symbols", "makers", "told"),
+    [
+        (S, Makers("other", "letters-2", "finder-3"), "tokeniser other, the memory was built with palette-1"),
+        (S, Makers("palette-1", "other", "finder-3"), "vocabulary other, the memory was built with letters-2"),
+        (S, Makers("palette-1", "letters-2", "other"), "bi-encoder other, the memory was built with finder-3"),
+        (replace(S, text=7), MAKERS, "text=7.*text=1000"),
+    ],
+)
+def test_a_memory_of_others_is_refused(tmp_path: pathlib.Path, symbols: Symbols, makers: Makers, told: str) -> None:
+    save_memory(remember(both(1, 2, 0), angle(0, 30, 60), S), MAKERS, tmp_path / "memory.npz")
+    with pytest.raises(InputError, match=told):
+        load_memory(tmp_path / "memory.npz", symbols, makers)
+
+
+def test_what_is_no_memory_is_refused(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(InputError, match="at least one document, got none"):
+        remember(both(1)[:0], angle(0), S)
+    memory = remember(both(1, 2, 0), angle(0, 30, 60), S)
+    none = replace(memory, rows=memory.rows[:0], vectors=memory.vectors[:0], both=memory.both[:0])
+    save_memory(none, MAKERS, tmp_path / "none.npz")
+    with pytest.raises(InputError, match="at least one document, got none"):
+        load_memory(tmp_path / "none.npz", S, MAKERS)
+    save_memory(memory, MAKERS, tmp_path / "whole.npz")
+    with np.load(tmp_path / "whole.npz") as file:
+        parts = dict(file)
+    np.savez(tmp_path / "odd.npz", **{**parts, "vectors": parts["vectors"][:1]})
+    with pytest.raises(InputError, match="as many rows as vectors"):
+        load_memory(tmp_path / "odd.npz", S, MAKERS)
+    np.savez(tmp_path / "other.npz", samples=np.zeros(3))
+    with pytest.raises(InputError, match="found no rows, vectors, both, symbols, makers"):
+        load_memory(tmp_path / "other.npz", S, MAKERS)
+    np.savez(tmp_path / "nameless.npz", **{**parts, "makers": parts["makers"][:2]})
+    with pytest.raises(InputError, match="found no names"):
+        load_memory(tmp_path / "nameless.npz", S, MAKERS)
+    (tmp_path / "broken.npz").write_bytes(b"PK nothing")
+    with pytest.raises(InputError, match="plain arrays"):
+        load_memory(tmp_path / "broken.npz", S, MAKERS)
+
+
+def test_rules_as_records_and_their_limits() -> None:
+    for rule in (ByLikeness(dedup=0.5, by_text=1), ByChance()):
+        assert from_data(Retrieval, to_data(rule)) == rule
+    assert Library(remember(both(1), angle(0, 1), S), angle(0, 1), Exact(1)).lookup(torch.ones(1, 2), 1)[1].item() == 0
+    with pytest.raises(UsageError, match="dropout"):
+        ByLikeness(dropout=1.0)
+    with pytest.raises(UsageError, match="by text or picture"):
+        ByLikeness(by_text=0, by_picture=0)
