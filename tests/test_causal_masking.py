@@ -31,7 +31,7 @@ WHOLE = Masking(spans=0.0, texts=0.0)
 
 
 def objective(**changes: Any) -> CausalMasking:
-    return CausalMasking(SPACE, S, **{"context": 160, **changes})
+    return CausalMasking(SPACE, S, **{"context": 160, "width": 160, **changes})
 
 
 def draw(rule: Objective, rows: Tensor, seed: int = 0) -> Example:
@@ -106,7 +106,7 @@ def test_packing_changes_no_loss() -> None:
     """Documents alone in their rows cost together what they cost in packed ones."""
     rows, _ = rows_of(12, 12)
     example = draw(objective(masking=WHOLE), rows)
-    alone = draw(objective(masking=WHOLE, context=30), rows)
+    alone = draw(objective(masking=WHOLE, context=30, width=30), rows)
     assert len(alone["x_t"]) == 12 > len(example["x_t"])
 
     def without_numbers(x_t: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
@@ -120,7 +120,7 @@ def test_answers_stand_behind_the_picture() -> None:
     rows, _ = rows_of(6, 12)
     mark, end = (rows.new_full((6, 1), symbol) for symbol in (S.answer, S.answered))
     marked = torch.cat([rows[:, :4], mark, rows[:, 4:6], end, rows[:, 6:]], 1)
-    example = draw(objective(masking=Masking(texts=1.0), context=33), marked)
+    example = draw(objective(masking=Masking(texts=1.0), context=33, width=33), marked)
     found = []
     for row in example["x_t"]:
         own = row[row != S.pad].tolist()
@@ -135,7 +135,7 @@ def test_answers_stand_behind_the_picture() -> None:
 
 def test_a_text_left_out_as_a_whole_leaves_the_prompt_of_drawing_without_one() -> None:
     rows, _ = rows_of(10, 12)
-    x_t = draw(objective(masking=Masking(spans=0.0, texts=1.0), context=40), rows)["x_t"]
+    x_t = draw(objective(masking=Masking(spans=0.0, texts=1.0), context=40, width=40), rows)["x_t"]
     assert (x_t[:, :3] == torch.tensor([S.eos, S.mask, S.cut])).all()
     assert S.is_code(x_t[:, 3:19]).all()
 

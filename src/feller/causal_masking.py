@@ -37,7 +37,10 @@ class CausalMasking(Objective):
     """Rows of symbols."""
     symbols: Symbols
     context: int = 512
-    """Tokens of a row, at most; of a longer sample the documents in front are left out."""
+    """Tokens of a sample, at most; of a longer one the documents in front are left out."""
+    width: int = 1024
+    """Places of a row, at most. Samples lie in it one after the other, so that little is left empty where it is wider
+    than the context."""
     masking: Masking = field(default_factory=Masking)
     """What is hidden of a document that is learned from."""
     retrieved: Masking = field(default_factory=lambda: Masking(spans=0.0, texts=0.0))
@@ -52,6 +55,8 @@ class CausalMasking(Objective):
             raise UsageError(
                 f"expected a context of 2 or more and documents of 0 or more, got {self.context} and {self.documents}"
             )
+        if self.width < self.context:
+            raise UsageError(f"expected rows as wide as the context, {self.context}, or wider, got {self.width}")
 
     @property
     def path(self) -> Interleaved:
@@ -109,7 +114,7 @@ class CausalMasking(Objective):
         samples = [
             join(some, query, self.symbols, self.context) for some, (query,) in zip(fronts, queries, strict=True)
         ]
-        packed = pack(samples, self.symbols, self.context)
+        packed = pack(samples, self.symbols, self.width)
         weight = packed.weight * (len(rows) / packed.weight.sum().clamp(min=1))
         target = torch.where(weight > 0, packed.tokens.roll(-1, 1), 0)  # where nothing counts, padding may come next
         example = {

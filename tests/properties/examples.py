@@ -520,7 +520,7 @@ EXAMPLES: dict[type, list[Case]] = {
     CausalMasking: [
         ObjectiveCase(objective, documents, Reader, rows=False)
         for objective in (
-            CausalMasking(Tokens(DOCUMENTS.all, (14,)), DOCUMENTS, 40, Masking(beside=0.5)),
+            CausalMasking(Tokens(DOCUMENTS.all, (14,)), DOCUMENTS, 40, 80, Masking(beside=0.5)),
             CausalMasking(Tokens(DOCUMENTS.all, (14,)), DOCUMENTS, 60).with_memory(
                 Library(remember(documents(20, Draws(5).at("memory"))["x_1"], FINDER, DOCUMENTS), FINDER)
             ),

@@ -63,7 +63,7 @@ def test_documents_in_front_are_left_out_until_it_fits() -> None:
     assert join([a, b], query, S, 7).tokens.tolist() == one.tokens[9:].tolist()
     with pytest.raises(InputError, match=r"takes 7 places .* the context has 6"):
         join([a, b], query, S, 6)
-    with pytest.raises(InputError, match="takes 7 places, the context has 6"):
+    with pytest.raises(InputError, match="takes 7 places, a row has 6; take wider rows"):
         pack([one, sample(7, 0)][1:], S, 6)
 
 

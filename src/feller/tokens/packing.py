@@ -63,16 +63,16 @@ def join(front: Sequence[Masked], query: Masked, symbols: Symbols, context: int)
     )
 
 
-def pack(samples: Sequence[Masked], symbols: Symbols, context: int) -> Packed:
-    """Lay samples in rows no wider than the context.
+def pack(samples: Sequence[Masked], symbols: Symbols, widest: int) -> Packed:
+    """Lay samples in rows of no more places than the widest may have.
 
     Raises:
-        InputError: If a sample is longer than the context.
+        InputError: If a sample is longer.
     """
     lengths = [len(sample.tokens) for sample in samples]
-    if max(lengths, default=0) > context:
-        raise InputError(f"a sample takes {max(lengths)} places, the context has {context}; take a longer context")
-    rows, width = lay(lengths, context)
+    if max(lengths, default=0) > widest:
+        raise InputError(f"a sample takes {max(lengths)} places, a row has {widest}; take wider rows")
+    rows, width = lay(lengths, widest)
     tokens = np.full((len(rows), width), symbols.pad, dtype=np.int64)
     sample, position = np.full_like(tokens, PADDING), np.zeros_like(tokens)
     weight = np.zeros(tokens.shape, dtype=np.float32)
@@ -88,31 +88,31 @@ def pack(samples: Sequence[Masked], symbols: Symbols, context: int) -> Packed:
     return Packed(*map(torch.from_numpy, (tokens, weight, sample, position)))
 
 
-def lay(lengths: Sequence[int], context: int) -> tuple[list[list[int]], int]:
+def lay(lengths: Sequence[int], widest: int) -> tuple[list[list[int]], int]:
     """Return the samples of each row and the width of the rows: of several ways the one with the fewest places.
 
     Best fit alone leaves the last row of a batch empty for its most part, and a share of every row where a whole number
-    of samples does not fill the context. So the same rows are tried narrower, and more rows, up to twice as many, in
+    of samples does not fill it. So the same rows are tried narrower, and more rows, up to twice as many, in
     batches that are not so large that it hardly matters.
     """
-    rows, width = best_fit(lengths, context), context
+    rows, width = best_fit(lengths, widest), widest
     most_rows = min(len(lengths), 2 * len(rows), len(rows) + LABOUR // max(1, len(lengths)))
     for count in range(max(1, len(rows)), most_rows + 1):
-        for found, most in (narrowest(lengths, count, context), levelled(lengths, count)):
-            if len(found) * most < len(rows) * width and most <= context:
+        for found, most in (narrowest(lengths, count, widest), levelled(lengths, count)):
+            if len(found) * most < len(rows) * width and most <= widest:
                 rows, width = found, most
     return rows, width
 
 
-def narrowest(lengths: Sequence[int], count: int, context: int) -> tuple[list[list[int]], int]:
+def narrowest(lengths: Sequence[int], count: int, widest: int) -> tuple[list[list[int]], int]:
     """Return so many rows, or fewer, and the least width at which best fit needs no more.
 
     Raises:
-        UsageError: If the context is too narrow for so few.
+        UsageError: If the widest row is too narrow for so few.
     """
-    low, width, rows = max([*lengths, -(-sum(lengths) // count)]), context, best_fit(lengths, context)
+    low, width, rows = max([*lengths, -(-sum(lengths) // count)]), widest, best_fit(lengths, widest)
     if len(rows) > count:
-        raise UsageError(f"best fit needs {len(rows)} rows of {context} places, got {count}; give it as many")
+        raise UsageError(f"best fit needs {len(rows)} rows of {widest} places, got {count}; give it as many")
     while low < width:
         middle = (low + width) // 2
         found = best_fit(lengths, middle)
