@@ -45,6 +45,7 @@ def prepare(run: Run, begun: Begun, here: Engine) -> Prepared:
     """
     asked, recipe, older = begun.asked, begun.recipe, begun.older
     training_data, held_out = parts(asked, begun.dataset)
+    training_data = training_data.modality.evened(training_data, Draws(asked.seed).named("evened"))
     if older is not None:
         older.network.to(here.device).eval()
     objective = recipe.objective if older is None else recipe.objective.taught(older.network)

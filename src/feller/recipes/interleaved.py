@@ -22,7 +22,8 @@ SIZES = {"tiny": (3, 1.0, 300, 200), "small": (4, 20.0, 1500, 600), "base": (8, 
 def interleaved(data: Dataset, size: str) -> Recipe:
     """A causal decoder of rows of symbols, in which hidden spans move behind their document.
 
-    Half of the documents are written as they are, since that is how they are asked for.
+    Half of the documents are written as they are, since that is how they are asked for. Of documents that teach tasks
+    only answers are hidden, and whole texts, for guidance.
     """
     modality = need(data.modality, Documents, "interleaved", "documents: pictures with captions, or JSON lines of both")
     dial, minutes, tokenizer_steps, vectors_steps = SIZES[size]
@@ -32,10 +33,13 @@ def interleaved(data: Dataset, size: str) -> Recipe:
     if modality.vectors is None:
         modality = replace(modality, vectors=Finder(BiEncoder(modality.symbols, modality.tokenizer.grid)))
     symbols, context = modality.symbols, modality.context
+    masking = Masking(spans=0.0 if modality.tasks else 0.5)
     return Recipe(
         modality=modality,
         architecture=PlainDecoder.sized(symbols, dial, context),
-        objective=CausalMasking(modality.space(), symbols, context, 2 * context, Masking(spans=0.5)),
+        objective=CausalMasking(
+            modality.space(), symbols, context, 2 * context, Masking(spans=0.0 if modality.tasks else 0.5)
+        ),
         parts=Parts(
             tokenizer=Training(batch=64, lr=2e-3, decay=0.7, average=0.99, steps=tokenizer_steps),
             vectors=Training(batch=128, lr=2e-3, decay=0.7, average=0.99, steps=vectors_steps),

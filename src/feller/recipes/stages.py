@@ -2,12 +2,15 @@
 
 from dataclasses import replace
 
+from feller.causal_masking import CausalMasking
 from feller.distillation import Distillation
 from feller.model import Model
 from feller.objective import Matching
 from feller.recipes.recipe import Recipe
 from feller.sampling import Sampling
 
+GENTLY = 0.3
+"""Rate with which documents are learned on, as a share of that from fresh weights."""
 PAIRS = 20_000
 """Drawn from the older model for reflow."""
 
@@ -15,6 +18,9 @@ PAIRS = 20_000
 def onwards(recipe: Recipe, older: Model) -> Recipe:
     """Train the older model on, on the data."""
     about = older.description
+    if isinstance(recipe.objective, CausalMasking):
+        gently = replace(recipe.train, lr=GENTLY * recipe.train.lr)
+        return replace(recipe, architecture=about.architecture, train=gently, sampling=about.sampling)
     if not isinstance(recipe.objective, Matching):
         return replace(recipe, architecture=about.architecture)
     objective = replace(recipe.objective, path=about.path, space=about.space, drop=about.drop)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from feller.data import overview
 from feller.data.arrays import write_arrays
+from feller.data.documents.balance import balanced
 from feller.data.documents.codes import PictureCodes
 from feller.data.documents.layout import ANSWER as OPENED
 from feller.data.documents.layout import CUT, NOTHING, PICTURE, as_array, from_tokens, laid, to_tokens
@@ -22,9 +23,10 @@ from feller.data.documents.vectors import DocumentVectors
 from feller.data.documents.written import plain, to_json, write_lines
 from feller.data.found import Cut, Found, FoundDocuments, Item, Said, Shown, about, expect
 from feller.data.images.sizes import fit, picture, pixels
-from feller.data.modality import Modality, Write
+from feller.data.modality import Dataset, Modality, Write
 from feller.data.text.files import WHOLE
 from feller.data.text.vocabulary import Vocabulary
+from feller.draws import Draws
 from feller.errors import InputError, UsageError
 from feller.record import nearest, replace_file
 from feller.spaces import Tokens
@@ -235,6 +237,10 @@ class Documents(Modality):
         for items, pictures in zip(self.items(values)[:MOST], values["pictures"], strict=False):
             documents.append(seen(items, pictures))
         return sheet(documents, columns)
+
+    def evened(self, data: Dataset, draws: Draws) -> Dataset:
+        """Return documents in which rare tasks come more often, and frequent ones less; as they are without tasks."""
+        return data.subset(balanced(data.values["task"], draws)) if self.tasks else data
 
     def task(self, name: str) -> int:
         """Return the number of a task.
