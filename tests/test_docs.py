@@ -17,6 +17,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 BRIDGE = "Bridging(rounds=1, pairs=32, train=feller.Training(steps=3, batch=32))"
+DOCUMENTS = ("--prompt", "--edit", "--ask")
 SHORT = ["--size", "tiny", "--steps", "3", "--sampling.calls", "4"]
 
 
@@ -98,6 +99,10 @@ def shorten(words: list[str]) -> list[str]:
         recipe = words[words.index("--recipe") + 1] if "--recipe" in words else ""
         if recipe not in ("table-marginals", "logistic-private"):
             words += ["--steps", "3"] if "--resume" in words or ":" in recipe else SHORT
+        if words[1].startswith("scenes/") and "--resume" not in words and not recipe.startswith("image"):
+            words += ["--tokenizer.steps", "2", "--vectors.steps", "2"]
+    if words[:2] == ["data", "scenes"]:
+        words += ["-n", "40", "--longest", "16"]
     for flag, few in (("--shadows", "2"), ("--canaries", "40")):
         if words[0] == "audit" and flag in words:
             words[words.index(flag) + 1] = few
@@ -126,7 +131,7 @@ def shorten(words: list[str]) -> list[str]:
         words[words.index("-n") + 1] = "1"
     if words[0] == "sample" and "-n" in words:
         words[words.index("-n") + 1] = "5"
-    if words[0] == "sample" and not {"dopri5", "--from", "--backward"} & {*words}:
+    if words[0] == "sample" and not {"dopri5", "--from", "--backward", *DOCUMENTS} & {*words}:
         words += ["--calls", "4"]
     return words
 
@@ -135,6 +140,7 @@ def shorten(words: list[str]) -> list[str]:
 def test_examples_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("feller.journeys.documents.measure.DRAWN", 8)
     found = blocks(page)
     python = "\n".join(code for language, code in found if language == "python")
     uses = [i for i, (language, code) in enumerate(found) if language == "sh" and "mine.py" in code]

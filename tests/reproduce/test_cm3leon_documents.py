@@ -9,6 +9,7 @@ from PIL import Image
 
 from feller.draws import Draws
 from feller.errors import InputError, UsageError
+from feller.reproduce.cm3leon.colours import BLACK, COLOURS, LIGHT
 from feller.reproduce.cm3leon.demonstration import demonstration
 from feller.reproduce.cm3leon.documents import write_documents, write_pairs
 from feller.reproduce.cm3leon.reading import known, read_scenes
@@ -108,6 +109,13 @@ def test_any_number_of_pairs(n: int) -> None:
     made = demonstration(n, Draws(0), 16)
     assert len(made.documents["pairs"]) == len(made.scenes["pairs"]) + n // 4 == n
     assert made.tail
+
+
+def test_twelve_colours_are_enough_for_all_pictures() -> None:
+    made = demonstration(40, Draws(0), 16)
+    pictures = [one for documents in made.documents.values() for document in documents for one in document.pictures()]
+    found = {tuple(colour) for picture in pictures for colour in picture.reshape(-1, 3).tolist()}
+    assert found == {*COLOURS.values(), BLACK, LIGHT}
 
 
 def test_too_few_pairs() -> None:

@@ -314,6 +314,19 @@ def test_instructions_follow_the_templates() -> None:
             assert (known(last) == known(scene)) == (one.task != "edit")
 
 
+def test_no_answer_is_right_by_habit() -> None:
+    """Of 400 (seeded) each kind has a quarter, within 5 deviations, and its commonest answer less than 70 %."""
+    kinds: dict[str, Counter[str]] = {}
+    found = [one for one in instructions(400 * len(TASKS), Draws(0), 16) if one.task == "question"]
+    for one in found:
+        first = one.items[0].removeprefix("Question: ").split()
+        kinds.setdefault(" ".join(first[: 1 if first[0] == "where" else 2]), Counter())[one.items[1].text] += 1
+    assert sorted(kinds) == ["how many", "what colour", "what shape", "where"]
+    for answers in kinds.values():
+        assert 57 < answers.total() < 143
+        assert max(answers.values()) < 0.7 * answers.total()
+
+
 def test_locations_are_first_and_last_pixels() -> None:
     assert SQUARE.box(32) == (18, 1, 31, 14)
     assert location(SQUARE, 32) == "(18, 1) -> (30, 13)"

@@ -50,7 +50,12 @@ def usual_tokenizer(height: int, width: int, size: str, quantiser: Quantiser | N
 
 
 def _tokenizer(data: Dataset, size: str, name: str, quantiser: Quantiser) -> Recipe:
-    kind = need(data.modality, Images, name, "pictures")
+    inside = data.modality.pictures(data.values)
+    if inside is None:
+        kind = need(data.modality, Images, name, "pictures, or documents with some")
+    else:
+        _, channels, height, width = inside.shape
+        kind = Images(height, width, channels)
     modality, minutes = replace(kind, classes=(), code=AsNumbers()), SIZES[size][2]
     return Recipe(
         modality=modality,

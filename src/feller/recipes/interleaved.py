@@ -37,9 +37,7 @@ def interleaved(data: Dataset, size: str) -> Recipe:
     return Recipe(
         modality=modality,
         architecture=PlainDecoder.sized(symbols, dial, context),
-        objective=CausalMasking(
-            modality.space(), symbols, context, 2 * context, Masking(spans=0.0 if modality.tasks else 0.5)
-        ),
+        objective=CausalMasking(modality.space(), symbols, context, 2 * context, masking),
         parts=Parts(
             tokenizer=Training(batch=64, lr=2e-3, decay=0.7, average=0.99, steps=tokenizer_steps),
             vectors=Training(batch=128, lr=2e-3, decay=0.7, average=0.99, steps=vectors_steps),

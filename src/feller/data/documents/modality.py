@@ -238,6 +238,10 @@ class Documents(Modality):
             documents.append(seen(items, pictures))
         return sheet(documents, columns)
 
+    def pictures(self, values: Values) -> UInt8[Tensor, "m c h w"]:
+        """Return those that are shown, in the order of reading."""
+        return all_pictures(values)
+
     def evened(self, data: Dataset, draws: Draws) -> Dataset:
         """Return documents in which rare tasks come more often, and frequent ones less; as they are without tasks."""
         return data.subset(balanced(data.values["task"], draws)) if self.tasks else data

@@ -92,6 +92,11 @@ class Images(Modality):
         """Turn states into levels without rounding: numbers around 0..levels."""
         return self.code.soften(state, self.levels)
 
+    def adopt(self, data: Dataset) -> Dataset:
+        """Return the pictures of data of another kind that has some, such as documents; or the same values."""
+        inside = None if isinstance(data.modality, Images) else data.modality.pictures(data.values)
+        return super().adopt(data) if inside is None else Dataset(inside, {}, self, data.notes)
+
     def accept(self, found: Found) -> tuple[Tensor, Given]:
         """Bring pictures to our levels and number their labels by our classes."""
         found = expect(found, FoundPictures)

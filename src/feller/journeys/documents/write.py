@@ -126,7 +126,7 @@ def write(
     return Written(Dataset(values, {}, kind), tuple(_words(kind, part) for part in drawn) if fills else ())
 
 
-def decoded(kind: Documents, rows: list[Int64[Tensor, " l"]]) -> Values:
+def decoded(kind: Documents, rows: list[Int64[Tensor, " _"]]) -> Values:
     """Return the texts and pictures of rows whose holes are filled."""
     symbols = kind.symbols
     plain = [torch.from_numpy(unmask(row.cpu().numpy(), symbols)) for row in rows]
@@ -145,7 +145,7 @@ def _words(kind: Documents, drawn: Int64[Tensor, " m"]) -> str:
     return "\n".join(kind.vocabulary.decode(part).strip() for part in parts if part)
 
 
-def _streams(wanted: Wanted, kind: Documents, guides: tuple[Guide, ...]) -> list[Int64[Tensor, " l"]]:
+def _streams(wanted: Wanted, kind: Documents, guides: tuple[Guide, ...]) -> list[Int64[Tensor, " _"]]:
     """Return the prompt of each stream that the guides read."""
     most = max(guide.streams for guide in guides)
     makers = (wanted.tokens, wanted.without_text, wanted.without_all)

@@ -31,7 +31,10 @@ SHOWN = 120
 
 @dataclass(frozen=True, eq=False)
 class Demonstration:
-    """All documents, by the folder that they are written to, and what they show."""
+    """All documents, by the folder that they are written to, and what they show.
+
+    Those held out are drawn alike, and some one in 200 of their pictures, of one thing, is in the pairs by chance.
+    """
 
     documents: dict[str, list[Written]]
     """pairs, instructions, memory, tail, pairs-held-out and instructions-held-out."""

@@ -63,10 +63,11 @@ def _details(scene: Scene, side: int, pick: Picks) -> tuple[Item, ...]:
 
 
 def _question(scene: Scene, side: int, pick: Picks) -> tuple[Item, ...]:
-    """Ask one of the kinds of questions, each as often as any other."""
+    """Ask one of the kinds of questions, each as often as any other, and so for each answer: less is told by habit."""
     asked = questions(scene)
     kind = pick.one(sorted({one.about for one in asked}))
-    question = pick.one([one for one in asked if one.about == kind])
+    answer = pick.one(sorted({one.answer for one in asked if one.about == kind}))
+    question = pick.one([one for one in asked if (one.about, one.answer) == (kind, answer)])
     between, end = pick.one(((" Answer: ", "."), ("\n", ""), (" The answer is ", ".")))
     text = f"Question: {question.text}{between}"
     return text, Answer(question.answer), *((end,) if end else ()), Picture(render(scene, side))
