@@ -12,6 +12,7 @@ import torch
 from benchmarks import (
     bridges,
     control,
+    documents,
     geometry,
     learning,
     likelihood,
@@ -45,7 +46,7 @@ def main() -> int:
         group
         for group in (
             *(solving, learning, transport, likelihood, geometry),
-            *(tokens, products, control, source, bridges, privacy),
+            *(tokens, documents, products, control, source, bridges, privacy),
         )
         if not sys.argv[1:] or group.__name__[11:] in sys.argv
     ]

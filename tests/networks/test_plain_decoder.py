@@ -116,17 +116,33 @@ def test_padding_on_the_left_is_not_seen(parts: tuple[int, ...]) -> None:
         assert logits.isfinite().all()
 
 
-def test_some_rows_go_on_without_the_others() -> None:
-    network, x = trained(), rows(4, 12)
-    for skip in (None, torch.tensor([2, 0, 1, 3])):
-        begins = [0] * 4 if skip is None else skip.tolist()
-        _, cache = network.next(x[:, :6], network.begin(4, 12, skip))
-        which = torch.tensor([3, 2])
-        cache = cache.rows(which)
-        for i in range(6, 12):
-            logits, cache = network.next(x[which, i : i + 1], cache)
-        for row, got in zip(which.tolist(), logits, strict=True):
-            torch.testing.assert_close(got, answer(network, x[row : row + 1, begins[row] :])[0, -1], **CLOSE)
+@pytest.mark.parametrize("skip", [None, [2, 0, 1, 3, 4, 0, 1, 5]])
+def test_some_rows_go_on_without_the_others(skip: list[int] | None) -> None:
+    """Few or many of them, in another order, or twice."""
+    network, x = trained(), rows(8, 17)
+    begins = torch.tensor(skip or [0] * 8)
+    _, cache = network.next(x[:, :4], network.begin(8, 17, None if skip is None else begins))
+    alive = torch.arange(8)
+    for i, which in enumerate(([0, 1, 2, 3, 4, 6, 7], [0, 1, 2, 3, 5, 6], [3, 5, 2], [1, 0, 1], [0, 2])):
+        cache, alive = cache.rows(torch.tensor(which)), alive[which]
+        assert (cache.slots is None) == (i > 0)
+        for place in range(4 + 2 * i, 6 + 2 * i):
+            logits, cache = network.next(x[alive, place : place + 1], cache)
+        for row, got in zip(alive.tolist(), logits, strict=True):
+            seen = x[row : row + 1, begins[row] : place + 1]
+            torch.testing.assert_close(got, answer(network, seen)[0, -1], **CLOSE)
+
+
+def test_rows_that_left_pass_the_end_of_the_context() -> None:
+    network, x = trained(), rows(8, 20)
+    skip = torch.tensor([6, 6, 6, 0, 6, 6, 6, 6])
+    _, cache = network.next(x[:, :14], network.begin(8, 20, skip))
+    which = torch.tensor([0, 1, 2, 4, 5, 6, 7])
+    cache = cache.rows(which)
+    assert cache.slots is not None
+    logits, cache = network.next(x[which, 14:20], cache)
+    for row, got in zip(which.tolist(), logits, strict=True):
+        torch.testing.assert_close(got, answer(network, x[row : row + 1, 6:20])[0, -1], **CLOSE)
 
 
 def test_single_precision_agrees_to_five_digits() -> None:

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from feller.data.documents.symbols import Symbols
 from feller.draws import Draws
 from feller.errors import UsageError
-from feller.networks import MLP, Decoder, TextTransformer, Transformer, UNet
+from feller.networks import MLP, Decoder, PlainDecoder, TextTransformer, Transformer, UNet
 from feller.networks.low_rank import LowRank
 from feller.privacy import Call, Rule, register, self_check
 from feller.privacy.book_keeping import clipped_by_book
@@ -121,6 +122,12 @@ def networks() -> dict[str, tuple]:
             False,
         ),
         "Decoder": (Decoder(6, width=16, depth=2, heads=2).build((9,), build, Draws(0)), text, given, False),
+        "PlainDecoder": (
+            PlainDecoder(Symbols(3, 2, 2), width=16, depth=2, heads=2, context=9).build((9,), {}, Draws(0)),
+            text,
+            {"sample": torch.arange(9).expand(4, 9) // 5},
+            False,
+        ),
         "LowRank": (LowRank(MLP(width=16, depth=1).build((5,), build, Draws(0)), 2, Draws(1)), normal(4, 5), given, 0),
     }
 

@@ -57,7 +57,7 @@ class Modality(abc.ABC):
         """Networks that it needs to read and write, by the names of the files that keep their weights; none do."""
         return {}
 
-    def pictures(self, values: Any) -> Tensor | None:
+    def picture_values(self, values: Any) -> Tensor | None:
         """Return all pictures among values, uint8 [m, c, h, w], for what learns of pictures alone; None without any."""
         return None
 

@@ -1,5 +1,6 @@
 """Causal transformer for rows of symbols in which several samples may lie one after the other."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,13 +14,14 @@ from feller.errors import UsageError
 from feller.networks.architecture import Architecture, weights_from
 from feller.networks.conditioning import zero
 from feller.networks.text import check_text
-from feller.networks.transformer import Attend
 from feller.tree import Given
 
 WEIGHTS, POSITIONS = 0.006, 0.0002
 """Standard deviations of new weights, and of new embeddings of positions."""
 CUT = 3
 """Standard deviations beyond which no new weight lies."""
+Attend = Callable[[Tensor], Tensor]
+"""Queries, keys and values, [3, b, heads, n, size] -> what each place gets, [b, heads, n, size]."""
 HEAD = 32
 """Features of a head, and features for each block, where one number says the size."""
 
@@ -80,22 +82,27 @@ class PlainDecoder(Architecture):
 class Cache:
     """What a decoder remembers of the rows that it has read; go on from the newest only, its arrays are shared."""
 
-    keys: Float[Tensor, "depth b heads most size"]
-    values: Float[Tensor, "depth b heads most size"]
-    skip: Int[Tensor, " b"]
-    """Places on the left of each row that are padding, and that the others do not see."""
+    memory: Float[Tensor, "depth 2 held heads most size"]
+    """Keys, then values. Copying them costs as much as some steps, so rows that have left are held for a while."""
+    skip: Int[Tensor, " held"]
+    """Places on the left of each row that are padding, and that the others do not see; all, where it has left."""
     bounds: tuple[int, int]
     """The fewest and the most of them."""
+    slots: Int[Tensor, " b"] | None = None
+    """Which of the rows that are held go on; None where all do."""
     filled: int = 0
     """Places that have been read."""
 
     def rows(self, which: Int[Tensor, " m"]) -> "Cache":
         """Return that of some of the rows."""
-        skip = self.skip[which]
-        kept = {"keys": self.keys[:, which], "values": self.values[:, which]}
-        return replace(self, **kept, skip=skip, bounds=_bounds(skip))
+        slots, held = which if self.slots is None else self.slots[which], len(self.skip)
+        if 4 * len(slots) > 3 * held and (slots.diff() > 0).all():
+            skip = torch.full_like(self.skip, self.memory.shape[4]).index_copy(0, slots, self.skip[slots])
+            return replace(self, skip=skip, bounds=_bounds(skip), slots=slots)
+        skip = self.skip[slots]
+        return replace(self, memory=self.memory[:, :, slots], skip=skip, bounds=_bounds(skip), slots=None)
 
-    def seen(self, m: int) -> Bool[Tensor, "b 1 m places"] | None:
+    def seen(self, m: int) -> Bool[Tensor, "held 1 m places"] | None:
         """Return what each of the next m places sees; None where that is all."""
         if m == 1 and self.bounds == (0, 0):
             return None
@@ -104,7 +111,7 @@ class Cache:
         real = (places >= self.skip[:, None])[:, None] | (places == new)  # padding sees itself: a mean of none is none
         return (real & (places <= new))[:, None]
 
-    def positions(self, m: int) -> Int[Tensor, "b m"]:
+    def positions(self, m: int) -> Int[Tensor, "held m"]:
         """Return where in its sample each of the next m places is."""
         places = torch.arange(self.filled, self.filled + m, device=self.skip.device)
         return (places - self.skip[:, None]).clamp(min=0)
@@ -122,12 +129,8 @@ class PlainTransformer(nn.Module):
         self.enter = nn.Embedding(self.symbols.read, width)
         self.places = nn.Embedding(self.context, width)
         self.blocks = nn.ModuleList(PlainBlock(width, settings.heads) for _ in range(settings.depth))
-        for weight in self.parameters():
-            _draw(weight, WEIGHTS)
+        _draw(self.enter.weight, WEIGHTS)
         _draw(self.places.weight, POSITIONS)
-        for block in self.blocks:
-            zero(block.answer)
-            zero(block.second)
 
     def forward(self, x_t: Int[Tensor, "b n"], t: Float[Tensor, " b"], given: Given) -> Float[Tensor, "b n count"]:
         """Return at each place the logits of the next symbol, from those up to this place.
@@ -142,8 +145,8 @@ class PlainTransformer(nn.Module):
             position = torch.arange(n, device=x_t.device).expand(x_t.shape)
         seen = None if sample is None else _within(sample)
 
-        def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-            return F.scaled_dot_product_attention(query, key, value, attn_mask=seen, is_causal=seen is None)
+        def attend(parts: Tensor) -> Tensor:
+            return F.scaled_dot_product_attention(*parts, attn_mask=seen, is_causal=seen is None)
 
         h = self.enter(x_t) + self.places(position)
         for block in self.blocks:
@@ -159,9 +162,9 @@ class PlainTransformer(nn.Module):
             skip: Places on the left of each row that are padding; by default none.
         """
         like, depth = self.enter.weight, len(self.blocks)
-        keys, values = like.new_empty(2, depth, b, self.heads, most, self.size).unbind()
+        memory = like.new_empty(depth, 2, b, self.heads, most, self.size)
         skip = torch.zeros(b, dtype=torch.long, device=like.device) if skip is None else skip
-        return Cache(keys, values, skip, _bounds(skip))
+        return Cache(memory, skip, _bounds(skip))
 
     @torch.no_grad()
     def next(self, tokens: Int[Tensor, "b m"], cache: Cache) -> tuple[Float[Tensor, "b count"], Cache]:
@@ -170,12 +173,17 @@ class PlainTransformer(nn.Module):
         Raises:
             UsageError: If more is read than the context holds.
         """
-        m = tokens.shape[1]
+        m, slots = tokens.shape[1], cache.slots
         self._check(cache.filled + m - cache.bounds[0])
-        h, seen = self.enter(tokens) + self.places(cache.positions(m)), cache.seen(m)
+        if slots is not None:
+            tokens = torch.full_like(cache.skip[:, None].expand(-1, m), self.symbols.pad).index_copy(0, slots, tokens)
+        padded = cache.bounds != (0, 0)
+        where = self.places(cache.positions(m)) if padded else self.places.weight[cache.filled : cache.filled + m]
+        h, seen = self.enter(tokens) + where, cache.seen(m)
         for layer, block in enumerate(self.blocks):
             h = block(h, _remembered(cache, layer, m, seen))
-        return self._answer(h[:, -1:])[:, 0], replace(cache, filled=cache.filled + m)
+        last = h[:, -1:] if slots is None else h[slots, -1:]
+        return self._answer(last)[:, 0], replace(cache, filled=cache.filled + m)
 
     def _check(self, n: int) -> None:
         if n > self.context:
@@ -194,14 +202,16 @@ class PlainBlock(nn.Module):
         super().__init__()
         self.heads = heads
         self.ask = nn.Linear(width, 3 * width, bias=False)
-        self.answer = nn.Linear(width, width, bias=False)
+        self.answer = zero(nn.Linear(width, width, bias=False))
         self.first = nn.Linear(width, 4 * width, bias=False)
-        self.second = nn.Linear(4 * width, width, bias=False)
+        self.second = zero(nn.Linear(4 * width, width, bias=False))
+        _draw(self.ask.weight, WEIGHTS)
+        _draw(self.first.weight, WEIGHTS)
 
     def forward(self, h: Float[Tensor, "b n width"], attend: Attend) -> Float[Tensor, "b n width"]:
         """Add what the block has to say; `attend` decides who sees whom."""
         y = self.ask(F.layer_norm(h, h.shape[2:]))
-        y = attend(*y.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4))
+        y = attend(y.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4))
         h = h + self.answer(y.transpose(1, 2).flatten(2))
         return h + self.second(F.gelu(self.first(F.layer_norm(h, h.shape[2:])), approximate="tanh"))
 
@@ -226,10 +236,11 @@ def _within(sample: Int[Tensor, "b n"]) -> Bool[Tensor, "b 1 n n"]:
 def _remembered(cache: Cache, layer: int, m: int, seen: Tensor | None) -> Attend:
     """Return attention that adds keys and values to the cache, and sees what it may of all that the cache holds."""
     first = cache.filled
-    keys, values = cache.keys[layer, :, :, : first + m], cache.values[layer, :, :, : first + m]
+    memory = cache.memory[layer, :, :, :, : first + m]
+    keys, values = memory.unbind()
 
-    def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        keys[:, :, first:], values[:, :, first:] = key, value
-        return F.scaled_dot_product_attention(query, keys, values, attn_mask=seen)
+    def attend(parts: Tensor) -> Tensor:
+        memory[:, :, :, first:] = parts[1:]
+        return F.scaled_dot_product_attention(parts[0], keys, values, attn_mask=seen)
 
     return attend

@@ -50,7 +50,7 @@ def usual_tokenizer(height: int, width: int, size: str, quantiser: Quantiser | N
 
 
 def _tokenizer(data: Dataset, size: str, name: str, quantiser: Quantiser) -> Recipe:
-    inside = data.modality.pictures(data.values)
+    inside = data.modality.picture_values(data.values)
     if inside is None:
         kind = need(data.modality, Images, name, "pictures, or documents with some")
     else:

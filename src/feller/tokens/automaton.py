@@ -14,6 +14,9 @@ from feller.errors import UsageError
 from feller.tokens.grammar import WHERE, Kind, Place, Standing
 from feller.tokens.plans import Plan
 
+BARE, BETWEEN, TEXT, PICTURE, OPENED, FILL_TEXT, FILL_PICTURE, ENDED = map(int, Place)
+SAYS, CODES, ENDS, CUTS, _, FILLS = map(int, Kind)
+
 
 @dataclass(frozen=True)
 class State:
@@ -43,6 +46,8 @@ class State:
 
     def now(self, table: Int64[np.ndarray, "b h"], ahead: Int64[np.ndarray, " b"] | int = 0) -> Int64[np.ndarray, " b"]:
         """Look up what a table says at this number of opened holes, or some holes ahead."""
+        if table.shape[1] == 1:  # no holes
+            return table[:, 0]
         return table[np.arange(len(table)), self.opened + ahead]
 
 
@@ -67,8 +72,9 @@ class Automaton:
         tables = [self._tables(standing, most) for standing in standings]
         numbers = [self._numbers(standing) for standing in standings]
         allowed = np.minimum(np.array(room, dtype=np.int64), self.plan.room)
-        now = np.array(numbers, dtype=np.int64).reshape(-1, 4).T
-        state = State(*now, allowed, *np.array(tables, dtype=np.int64).reshape(-1, 4, most + 1).swapaxes(0, 1))
+        place, left, said, opened = np.array(numbers, dtype=np.int64).reshape(-1, 4).T
+        rest, behind, entry, missing = np.array(tables, dtype=np.int64).reshape(-1, 4, most + 1).swapaxes(0, 1)
+        state = State(place, left, said, opened, allowed, rest, behind, entry, missing)
         needed = self.need(state)
         short = (needed > allowed).nonzero()[0]
         if len(short):
@@ -86,22 +92,22 @@ class Automaton:
         filled = state.left + behind + state.now(state.rest, behind)
         need = segment + rest
         if self.plan.ends is Kind.EOS:
-            need = np.where(place == Place.BETWEEN, rest, need)
-        need = np.where(place == Place.TEXT, 1 + rest, need)
-        need = np.where(place == Place.PICTURE, state.left + 1 + rest, need)
-        need = np.where(place == Place.OPENED, 1 + rest, need)
-        need = np.where(place == Place.FILL_TEXT, (state.said == 0) + rest, need)
-        need = np.where(place == Place.FILL_PICTURE, filled, need)
-        return np.where(place == Place.ENDED, 0, need)
+            need = np.where(place == BETWEEN, rest, need)
+        need = np.where(place == TEXT, 1 + rest, need)
+        need = np.where(place == PICTURE, state.left + 1 + rest, need)
+        need = np.where(place == OPENED, 1 + rest, need)
+        need = np.where(place == FILL_TEXT, (state.said == 0) + rest, need)
+        need = np.where(place == FILL_PICTURE, filled, need)
+        return np.where(place == ENDED, 0, need)
 
     def allowed(self, state: State) -> Bool[np.ndarray, "b kinds"]:
         """Mark the kinds of symbols that may come next, in the order of `Kind`; none where a row has ended."""
         place, left, said, picture = state.place, state.left, state.said, self.symbols.picture
         rest, behind = state.now(state.rest), state.now(state.behind)
         spare = state.room - 1 - rest
-        begins, fresh = place <= Place.BETWEEN, place == Place.OPENED
-        in_text, in_picture = place == Place.TEXT, place == Place.PICTURE
-        fill_text, fill_picture = place == Place.FILL_TEXT, place == Place.FILL_PICTURE
+        begins, fresh = place <= BETWEEN, place == OPENED
+        in_text, in_picture = place == TEXT, place == PICTURE
+        fill_text, fill_picture = place == FILL_TEXT, place == FILL_PICTURE
 
         text = (in_text & (spare >= 1)) | ((fresh | fill_text) & (spare >= 0))
         if Kind.TEXT in self.plan.begins:
@@ -117,28 +123,28 @@ class Automaton:
         cut = in_text & (said > 0) | (in_picture & (left == 0))
         over = ((said > 0) & fill_text) | ((said > 0) & fill_picture & ((behind > 0) | (left == 0)))
         if self.plan.ends is Kind.EOS:
-            over = over | (place == Place.BETWEEN)
-        none = state.now(state.entry) == Place.ENDED
+            over = over | (place == BETWEEN)
+        none = state.now(state.entry) == ENDED
         never = np.zeros_like(none)
         return np.stack([text, code, over & none, cut, never, over & ~none], 1)
 
     def step(self, state: State, kind: Int64[np.ndarray, " b"]) -> State:
         """Return where the rows stand behind symbols of kinds that were allowed."""
         place, behind = state.place, state.now(state.behind)
-        text, code, cut, infill = (kind == each for each in (Kind.TEXT, Kind.CODE, Kind.CUT, Kind.INFILL))
-        begins, fresh = place <= Place.BETWEEN, place == Place.OPENED
+        text, code, cut, infill = (kind == each for each in (SAYS, CODES, CUTS, FILLS))
+        begins, fresh = place <= BETWEEN, place == OPENED
         another = infill & ((state.opened == 0) | (behind == 0))
-        ended = Place.BETWEEN if self.plan.ends is Kind.EOS else Place.ENDED
+        ended = BETWEEN if self.plan.ends is Kind.EOS else ENDED
 
         left = np.where(code & (begins | fresh), self.symbols.picture, state.left) - code
         left = np.where(another, state.now(state.missing), left)
-        next_place = np.where(text & begins, Place.TEXT, place)
-        next_place = np.where(code & begins, Place.PICTURE, next_place)
-        next_place = np.where(text & fresh, Place.FILL_TEXT, next_place)
-        next_place = np.where(code & fresh, Place.FILL_PICTURE, next_place)
+        next_place = np.where(text & begins, TEXT, place)
+        next_place = np.where(code & begins, PICTURE, next_place)
+        next_place = np.where(text & fresh, FILL_TEXT, next_place)
+        next_place = np.where(code & fresh, FILL_PICTURE, next_place)
         next_place = np.where(another, state.now(state.entry), next_place)
         next_place = np.where(cut, ended, next_place)
-        next_place = np.where(kind == Kind.EOS, Place.ENDED, next_place)
+        next_place = np.where(kind == ENDS, ENDED, next_place)
         said = np.where(text | code, state.said + 1, 0)
         opened = state.opened + infill
         return replace(state, place=next_place, left=left, said=said, opened=opened, room=state.room - 1)
@@ -168,7 +174,7 @@ class Automaton:
             left = self.symbols.picture if place is Place.FILL_PICTURE else 0
         return place, left, standing.said, standing.opened
 
-    def _tables(self, standing: Standing, most: int) -> tuple[list[int], list[int], list[int], list[int]]:
+    def _tables(self, standing: Standing, most: int) -> tuple[Sequence[int], ...]:
         """Return the rows of the tables of holes."""
         if self.plan.ends is Kind.CUT:
             return [0] * (most + 1), [0] * (most + 1), [Place.ENDED] * (most + 1), [0] * (most + 1)
@@ -176,7 +182,7 @@ class Automaton:
         either = self.plan.hidden[0] if len(self.plan.hidden) == 1 else None
         sorts = [either if hole.kind is None else hole.kind for hole in holes]
         lacks = [picture if hole.kind is None and either is Kind.CODE else hole.missing for hole in holes]
-        rest = [1] * (most + 1)
+        rest = [1] * (most + 1)  # the `<eos>`
         for i in range(len(holes) - 1, -1, -1):
             last = holes[i].behind == 0
             codes = lacks[i] if last else 0

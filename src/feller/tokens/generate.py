@@ -15,8 +15,8 @@ from feller.data.documents.symbols import Symbols
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.paths.choice import Choice
-from feller.tokens.automaton import Automaton, State
-from feller.tokens.grammar import Place, kinds, stand
+from feller.tokens.automaton import ENDED, Automaton, State
+from feller.tokens.grammar import kinds, stand
 from feller.tokens.guides import Guide, Plain
 from feller.tokens.plans import Plan
 
@@ -87,8 +87,8 @@ def generate(
     """
     symbols, device = network.symbols, next(network.parameters()).device
     _check_streams(prompts, ways)
-    prompts = [[prompt[prompt != symbols.pad].to(device) for prompt in stream] for stream in prompts]
     standings, *_ = [[stand(prompt, symbols) for prompt in stream] for stream in prompts]
+    prompts = [[prompt[prompt != symbols.pad].to(device) for prompt in stream] for stream in prompts]
     room = [network.context - max(map(len, row)) for row in zip(*prompts, strict=True)]
     if min(room, default=0) < 0:
         row = room.index(min(room))
@@ -103,9 +103,7 @@ def generate(
     for first in range(0, n, at_once):
         here = range(first, min(first + at_once, n))
         shares = [[i for i in here if (draws.first + i) % len(ways) == number] for number in range(len(ways))]
-        batch = _Batch(
-            tuple(way for way, share in zip(ways, shares, strict=True) if share), tuple(filter(None, shares))
-        )
+        batch = _Batch(tuple(ways), tuple(shares))
         begun = state.rows(np.array(batch.rows))
         drawn.update(zip(batch.rows, _together(network, prompts, automaton, batch, begun, u), strict=True))
     return [drawn[i] for i in range(n)]
@@ -169,8 +167,10 @@ class _Batch:
         found, first, read = [], 0, 0
         for way, share in zip(self.ways, self.shares, strict=True):
             size, streams = len(share), way.guide.streams
+            if not size:
+                continue
             here = slice(first, first + size)
-            mine = logits[read : read + streams * size].unflatten(0, (streams, size))
+            mine = logits[read : read + streams * size].view(streams, size, -1)
             scores = way.guide.blend(mine.masked_fill(~may[here], -torch.inf))
             found.append(way.choice(scores, u[here]))
             first, read = first + size, read + streams * size
@@ -179,9 +179,7 @@ class _Batch:
     def without(self, going: Bool[np.ndarray, " b"]) -> "_Batch":
         """Return the batch of those that go on."""
         kept = {*itertools.compress(self.rows, going)}
-        shares = [[i for i in share if i in kept] for share in self.shares]
-        left = [(way, share) for way, share in zip(self.ways, shares, strict=True) if share]
-        return _Batch(tuple(way for way, _ in left), tuple(share for _, share in left))
+        return _Batch(self.ways, tuple([i for i in share if i in kept] for share in self.shares))
 
 
 def _together(
@@ -202,29 +200,32 @@ def _together(
     skip = torch.tensor([length - len(prompt) for prompt in flat], device=device)
     cache = network.begin(len(flat), length + most - 1, skip)
     out: dict[int, list[int]] = {row: [] for row in batch.rows}
-    rows, owners = _numbers(batch, device)
+    alive, rows, owners = _numbers(batch, device)
+    kinds_before, may = None, torch.empty(0)
     for i in range(most):
         logits, cache = network.next(tokens, cache)
-        may = torch.from_numpy(automaton.allowed(state)).to(device)
-        new = batch.draw(logits, may[:, kind_of], u[rows, i])
+        allowed = automaton.allowed(state)
+        if kinds_before is None or not np.array_equal(allowed, kinds_before):
+            kinds_before, may = allowed, torch.from_numpy(allowed).to(device)[:, kind_of]
+        new = batch.draw(logits, may, u[rows, i])
         values = new.tolist()
-        for row, value in zip(batch.rows, values, strict=True):
+        for row, value in zip(alive, values, strict=True):
             out[row].append(value)
         state = automaton.step(state, kind_of_host[values])
-        going = state.place != Place.ENDED
+        going = state.place != ENDED
         if not going.any():
             break
         if not going.all():
             batch, state, goes = batch.without(going), state.rows(going), torch.from_numpy(going).to(device)
             new, cache = new[goes], cache.rows(goes[owners].nonzero()[:, 0])
-            rows, owners = _numbers(batch, device)
+            alive, rows, owners = _numbers(batch, device)
         tokens = new[owners, None]
     return [torch.tensor(row, dtype=torch.long, device=device) for row in out.values()]
 
 
-def _numbers(batch: _Batch, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return the numbers of the rows, and whose each row is that is read."""
-    return torch.tensor(batch.rows, device=device), torch.tensor(batch.owners(), device=device)
+def _numbers(batch: _Batch, device: torch.device) -> tuple[list[int], Tensor, Tensor]:
+    """Return the numbers of the rows, as a list and as a tensor, and whose each row is that is read."""
+    return batch.rows, torch.tensor(batch.rows, device=device), torch.tensor(batch.owners(), device=device)
 
 
 def _check_streams(prompts: Sequence[Sequence[Tensor]], ways: Sequence[Way]) -> None:

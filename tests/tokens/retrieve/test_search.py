@@ -36,6 +36,10 @@ class Table(DocumentVectors):
     def module(self) -> nn.Module:
         return nn.Identity()
 
+    @property
+    def name(self) -> str:
+        return "table"
+
     def __call__(self, rows: Int64[Tensor, "n l"]) -> Vectors:
         codes, owner = pictures_of(rows, S)
         text = torch.zeros(len(rows), self.table.shape[1])

@@ -238,7 +238,7 @@ class Documents(Modality):
             documents.append(seen(items, pictures))
         return sheet(documents, columns)
 
-    def pictures(self, values: Values) -> UInt8[Tensor, "m c h w"]:
+    def picture_values(self, values: Values) -> UInt8[Tensor, "m c h w"]:
         """Return those that are shown, in the order of reading."""
         return all_pictures(values)
 

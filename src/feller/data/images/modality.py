@@ -94,7 +94,7 @@ class Images(Modality):
 
     def adopt(self, data: Dataset) -> Dataset:
         """Return the pictures of data of another kind that has some, such as documents; or the same values."""
-        inside = None if isinstance(data.modality, Images) else data.modality.pictures(data.values)
+        inside = None if isinstance(data.modality, Images) else data.modality.picture_values(data.values)
         return super().adopt(data) if inside is None else Dataset(inside, {}, self, data.notes)
 
     def accept(self, found: Found) -> tuple[Tensor, Given]:

@@ -1,0 +1,65 @@
+"""Documents token after token: a cache beside reading all again, guidance beside none."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from benchmarks.timing import Case
+from feller.data.documents.symbols import Symbols
+from feller.draws import Draws
+from feller.networks.plain_decoder import PlainDecoder, PlainTransformer
+from feller.paths.choice import Choice
+from feller.tokens.automaton import Automaton
+from feller.tokens.generate import Way, generate
+from feller.tokens.grammar import kinds, stand
+from feller.tokens.guides import Contrast, Guided
+from feller.tokens.plans import Picture
+
+SYMBOLS = Symbols(text=1000, codes=256, picture=240)
+LENGTH = 256
+
+
+def reading_again(network: PlainTransformer, prompt: Tensor, n: int) -> Tensor:
+    """Draw pictures by one call of the network on the whole rows for each symbol."""
+    automaton, kind_of = Automaton(SYMBOLS, Picture()), kinds(SYMBOLS)
+    state = automaton.begin([stand(prompt, SYMBOLS)] * n, [LENGTH - len(prompt)] * n)
+    rows, choice, zero = prompt.repeat(n, 1), Choice(), torch.zeros(n)
+    u = Draws(0).at("token").uniform((n, LENGTH), torch.float64)
+    for i in range(SYMBOLS.picture + 1):
+        may = torch.from_numpy(automaton.allowed(state))[:, kind_of]
+        new = choice(network(rows, zero, {})[:, -1].masked_fill(~may, -torch.inf), u[:, i])
+        rows, state = torch.cat([rows, new[:, None]], 1), automaton.step(state, kind_of[new].numpy())
+    return rows[:, len(prompt) :]
+
+
+def cases() -> Iterator[Case]:
+    network = PlainDecoder.sized(SYMBOLS, 4, LENGTH).build((LENGTH,), {}, Draws(0)).requires_grad_(False)
+    for i, weight in enumerate(network.parameters()):
+        weight += 0.05 * Draws(1).at("weights", i).normal(weight.shape)
+    prompt = torch.cat([torch.tensor([SYMBOLS.eos]), torch.arange(13), torch.tensor([SYMBOLS.cut])])
+    nothing = torch.tensor([SYMBOLS.eos, SYMBOLS.mask, SYMBOLS.cut])
+
+    def feller(n: int, *ways: Way) -> Callable[[], Tensor]:
+        streams = [[prompt] * n, [nothing] * n][: max(way.guide.streams for way in ways)]
+        return lambda: torch.stack(generate(network, streams, Picture(), Draws(0), ways=ways))
+
+    for n, repeat in ((1, 5), (8, 2)):
+        plain, again = feller(n, Way()), lambda n=n: reading_again(network, prompt, n)
+        yield Case(
+            f"decoding with a cache, 1M weights, {n} x {LENGTH}",
+            {"feller": plain, "reading all again": again},
+            repeat,
+            asked=0.2,
+            note=lambda plain=plain, again=again: (
+                f"{(plain() == again()).double().mean():.2%} of the symbols are the same"
+            ),
+        )
+    for n, repeat in ((1, 5), (16, 5)):
+        for name, way in (("guidance", Way(Guided(3.0))), ("contrast", Way(Contrast()))):
+            yield Case(
+                f"decoding with {name}, two streams in one call, {n} x {LENGTH}",
+                {"feller": feller(n, way), "floor, one stream": feller(n, Way())},
+                repeat,
+                within=2.1,
+            )
