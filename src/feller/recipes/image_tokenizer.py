@@ -15,8 +15,8 @@ from feller.recipes.recipe import Recipe, need
 from feller.reconstruction import Reconstruction
 from feller.train.optimiser import Training
 
-SIZES = {"tiny": (32, 1, 0.3), "small": (64, 2, 2.0), "base": (128, 3, 20.0)}
-"""Features, residual blocks and minutes."""
+SIZES = {"tiny": (32, 1, 4e-3, 0.3), "small": (64, 2, 4e-3, 2.0), "base": (128, 3, 2e-3, 20.0)}
+"""Features, residual blocks, learning rate and minutes."""
 SIDE = 8
 """Codes along the longer side of a picture, at most, where its sides can be halved so often."""
 
@@ -45,8 +45,13 @@ def usual_tokenizer(height: int, width: int, size: str, quantiser: Quantiser | N
     Raises:
         UsageError: If their sides cannot be halved.
     """
-    features, blocks, _ = SIZES[size]
+    features, blocks, *_ = SIZES[size]
     return Tokenizer(_factor(height, width), features, blocks, FSQ() if quantiser is None else quantiser)
+
+
+def tokenizer_training(size: str, *, steps: int | None = None, minutes: float | None = None) -> Training:
+    """Return how the network is trained."""
+    return Training(batch=32, lr=SIZES[size][2], decay=0.7, average=0.99, steps=steps, minutes=minutes)
 
 
 def _tokenizer(data: Dataset, size: str, name: str, quantiser: Quantiser) -> Recipe:
@@ -56,12 +61,12 @@ def _tokenizer(data: Dataset, size: str, name: str, quantiser: Quantiser) -> Rec
     else:
         _, channels, height, width = inside.shape
         kind = Images(height, width, channels)
-    modality, minutes = replace(kind, classes=(), code=AsNumbers()), SIZES[size][2]
+    modality = replace(kind, classes=(), code=AsNumbers())
     return Recipe(
         modality=modality,
         architecture=usual_tokenizer(modality.height, modality.width, size, quantiser),
         objective=Reconstruction(Codes(), modality.space()),
-        train=Training(batch=64, lr=2e-3, decay=0.7, average=0.99, minutes=minutes),
+        train=tokenizer_training(size, minutes=SIZES[size][3]),
     )
 
 

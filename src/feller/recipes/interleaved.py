@@ -9,7 +9,7 @@ from feller.networks.bi_encoder import BiEncoder, Finder
 from feller.networks.codebook.picture_codes import Learned
 from feller.networks.codebook.tokenizer import Tokenizer
 from feller.networks.plain_decoder import PlainDecoder
-from feller.recipes.image_tokenizer import usual_tokenizer
+from feller.recipes.image_tokenizer import tokenizer_training, usual_tokenizer
 from feller.recipes.recipe import Parts, Recipe, need
 from feller.sampling import Sampling
 from feller.tokens.masked_spans import Masking
@@ -39,7 +39,7 @@ def interleaved(data: Dataset, size: str) -> Recipe:
         architecture=PlainDecoder.sized(symbols, dial, context),
         objective=CausalMasking(modality.space(), symbols, context, 2 * context, masking),
         parts=Parts(
-            tokenizer=Training(batch=64, lr=2e-3, decay=0.7, average=0.99, steps=tokenizer_steps),
+            tokenizer=tokenizer_training(size, steps=tokenizer_steps),
             vectors=Training(batch=128, lr=2e-3, decay=0.7, average=0.99, steps=vectors_steps),
         ),
         sampling=Sampling("euler", context),

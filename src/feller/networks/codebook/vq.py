@@ -14,6 +14,8 @@ from feller.networks.codebook.quantiser import Codebook, Quantiser, straight_thr
 
 CHUNK = 4096
 """Vectors that are compared with all codes at once."""
+EXACT = "donot_use_mm_for_euclid_dist"
+"""Distances whose rounding depends on the two vectors alone, not on which others are compared beside them."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class Means(Codebook):
     def codes(self, z: Float[Tensor, "*n d"]) -> Int64[Tensor, " *n"]:
         """Return the code of the nearest vector."""
         book, flat = self._book(), self._wide(z.detach()).flatten(0, -2)
-        parts = [torch.cdist(some, book).argmin(-1) for some in flat.split(CHUNK)]
+        parts = [torch.cdist(some, book, compute_mode=EXACT).argmin(-1) for some in flat.split(CHUNK)]
         return torch.cat(parts).reshape(z.shape[:-1])
 
     def vectors(self, codes: Int64[Tensor, " *n"]) -> Float[Tensor, "*n d"]:
