@@ -42,7 +42,7 @@ FEW, BETWEEN, MIDDLE = 256, 30, 0.5
 
 
 @dataclass(frozen=True)
-class Reconstruction(Objective):
+class Autoencoding(Objective):
     """Read a picture from its code, which is moved a little."""
 
     def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
@@ -62,7 +62,7 @@ def coder(steps: int, seed: int) -> Coder:
     network = Autoencoder().build((1, 8, 8), Draws(seed))
     learner = make_learner(network, TRAINING)
     training, feed = replace(TRAINING, steps=steps), batches(data, TRAINING.batch, Draws(seed))
-    for _ in train(learner, Reconstruction(), feed, training, draws=Draws(seed), engine=engine()):
+    for _ in train(learner, Autoencoding(), feed, training, draws=Draws(seed), engine=engine()):
         pass
     learner.average.copy_to(network)
     return network.requires_grad_(False)
