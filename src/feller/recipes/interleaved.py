@@ -37,7 +37,7 @@ def interleaved(data: Dataset, size: str) -> Recipe:
     return Recipe(
         modality=modality,
         architecture=PlainDecoder.sized(symbols, dial, context),
-        objective=CausalMasking(modality.space(), symbols, context, 2 * context, masking),
+        objective=CausalMasking(modality.space(), symbols, context, context * 3 // 2, masking),
         parts=Parts(
             tokenizer=tokenizer_training(size, steps=tokenizer_steps),
             vectors=Training(batch=128, lr=2e-3, decay=0.7, average=0.99, steps=vectors_steps),
