@@ -36,6 +36,10 @@ def prepare(folder: pathlib.Path, python: str) -> None:
         for i in range(12):
             picture = generator.integers(0, 256, (12, 12, 3), dtype=np.uint8)
             Image.fromarray(picture).save(folder / "photos" / name / f"{i}.png")
+    (folder / "documents").mkdir()
+    for i in range(12):
+        (folder / "documents" / f"{i}.txt").write_text(f"noise of the number {i}")
+        Image.fromarray(generator.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(folder / "documents" / f"{i}.png")
     np.savetxt(folder / "points.csv", generator.normal(size=(60, 2)), delimiter=",", header="x,y", comments="")
     u = generator.normal(size=(60, 3))
     u /= np.linalg.norm(u, axis=1, keepdims=True)
@@ -99,7 +103,7 @@ def shorten(words: list[str]) -> list[str]:
         recipe = words[words.index("--recipe") + 1] if "--recipe" in words else ""
         if recipe not in ("table-marginals", "logistic-private"):
             words += ["--steps", "3"] if "--resume" in words or ":" in recipe else SHORT
-        if words[1].startswith("scenes/") and "--resume" not in words and not recipe.startswith("image"):
+        if words[1].startswith(("scenes/", "documents")) and "--resume" not in words and not recipe.startswith("image"):
             words += ["--tokenizer.steps", "2", "--vectors.steps", "2"]
     if words[:2] == ["data", "scenes"]:
         words += ["-n", "40", "--longest", "16"]
