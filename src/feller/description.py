@@ -14,7 +14,7 @@ from feller.record import to_data
 from feller.run import Run
 from feller.sampling import Sampling
 from feller.spaces import Space
-from feller.tensors import load_tensors, save_tensors
+from feller.tensors import load_tensors
 from feller.tree import tree_map
 
 
@@ -62,23 +62,16 @@ def save_description(run: Run, description: Description) -> None:
     run.write_record(run.model, to_data(description))
 
 
-def save_parts(run: Run, modality: Modality) -> None:
-    """Write the networks that data need to be read and written."""
-    for name, module in modality.modules.items():
-        save_tensors(run.part(name), module.state_dict())
-
-
-def load_parts(run: Run, modality: Modality) -> None:
-    """Give a modality the weights of its networks.
+def load_part(run: Run, name: str, module: nn.Module) -> None:
+    """Give one of the networks that data need to be read and written its weights.
 
     Raises:
-        InputError: If a file is missing, damaged, or that of other networks.
+        InputError: If the file is missing, damaged, or that of another network.
     """
-    for name, module in modality.modules.items():
-        weights, _ = load_tensors(run.part(name))
-        try:
-            module.load_state_dict(weights)
-        except RuntimeError as error:
-            raise InputError(
-                f"{run.part(name)} does not fit {run.model}: they are of two runs; copy the whole run"
-            ) from error
+    weights, _ = load_tensors(run.part(name))
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        raise InputError(
+            f"{run.part(name)} does not fit {run.model}: they are of two runs; copy the whole run"
+        ) from error

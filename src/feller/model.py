@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from feller.data.back import give
 from feller.data.batches import Batch
 from feller.data.modality import Dataset
-from feller.description import Description, load_parts
+from feller.description import Description, load_part
 from feller.draws import Draws, categorical
 from feller.errors import InputError, UsageError
 from feller.generation import Generation, Known, batch_size
@@ -315,5 +315,6 @@ def load_model(run: Run, *, file: pathlib.Path | None = None) -> Model:
         network.load_state_dict(weights)
     except RuntimeError as error:
         raise InputError(f"{file} does not fit {run.model}: they are of two models; copy the whole run") from error
-    load_parts(run, description.modality)
+    for name, module in description.modality.modules.items():
+        load_part(run, name, module)
     return Model(description, network)

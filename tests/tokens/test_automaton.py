@@ -110,6 +110,41 @@ def test_fills_are_those_free_rows_that_add_no_segment(prompt: str, most: int) -
             assert ways_taken(prompt, Fill(most, whole), 6) == expected
 
 
+@pytest.mark.parametrize(
+    ("prompt", "sizes"),
+    [
+        ("EMMB", (1, 2)),
+        ("EMMB", (2, 1)),
+        ("EM0MB", (1, 1)),
+        ("EMB", (3,)),
+        ("EMB", (0,)),
+        ("EMBI", (3,)),
+        ("EMBI", (0,)),
+    ],
+)
+def test_holes_of_a_size_hide_so_much(prompt: str, sizes: tuple[int, ...]) -> None:
+    """Of all fills those that have so many codes, and texts where none are said."""
+
+    def suits(fill: str, size: int) -> bool:
+        return fill == size * "0" if size else "0" not in fill
+
+    expected = set()
+    for text in free(prompt):
+        fills = [fill.rstrip("E") for fill in (prompt + text).split("I")[1:]]
+        if "B" not in text and len(fills) == len(sizes) and all(map(suits, fills, sizes)):
+            expected.add(text)
+    assert expected
+    assert ways_taken(prompt, Fill(9, codes=sizes), 6) == expected
+
+
+@pytest.mark.parametrize(
+    ("prompt", "sizes"), [("EMMB", (1, 1)), ("EMMB", (3,)), ("E0MB", (3,)), ("EaMB", (1,)), ("E0MMB", (2, 0))]
+)
+def test_sizes_add_up(prompt: str, sizes: tuple[int, ...]) -> None:
+    with pytest.raises(UsageError, match="which add up to what each picture lacks"):
+        ways_taken(prompt, Fill(9, codes=sizes), 9)
+
+
 def test_pictures_and_texts() -> None:
     for prompt in ("E", "EaB", "EMB", "EaBEaB"):
         assert ways_taken(prompt, Picture(), 9) == {"000B"}

@@ -1,6 +1,7 @@
 """From words to commands; the only place that knows tyro."""
 
 from dataclasses import fields, replace
+from itertools import pairwise
 from typing import Annotated, Any, TypeVar
 
 import tyro
@@ -54,8 +55,8 @@ def named(name: str) -> Any:
     return tyro.conf.arg(name=name.removeprefix("--"))
 
 
-def _check_once(words: list[str]) -> None:
-    """Refuse a flag of many values that stands twice, of which only the last would count.
+def _check_many(words: list[str]) -> None:
+    """Refuse a flag of many values that stands twice, of which only the last would count, or has none behind it.
 
     Raises:
         UsageError: If there is one.
@@ -63,6 +64,8 @@ def _check_once(words: list[str]) -> None:
     for flags in MANY:
         if sum(word.partition("=")[0] in flags for word in words) > 1:
             raise UsageError(f"{flags[0]} stands twice; give it once, with all that it takes behind it")
+        if any(word in flags and behind.startswith("--") for word, behind in pairwise([*words, "--"])):
+            raise UsageError(f"{flags[0]} needs a value")
 
 
 def parse(command: type[T], name: str, words: list[str], *, deep: bool = False) -> tuple[T, list[str]]:
@@ -71,7 +74,7 @@ def parse(command: type[T], name: str, words: list[str], *, deep: bool = False) 
     Raises:
         UsageError: If words are wrong; names the nearest right ones.
     """
-    _check_once(words)
+    _check_many(words)
     if deep:
         both: Any = plainly(
             lambda: tyro.cli(command, prog=f"feller {name}", args=words, config=_FORM, return_unknown_args=True)

@@ -178,5 +178,5 @@ class Data:
 def _shape(values: Any) -> str:
     """Say how large an example is, or each leaf of it."""
     if isinstance(values, dict):
-        return ", ".join(f"{name} {_shape(leaf)}" for name, leaf in values.items())
+        return ", ".join(f"{name} {_shape(leaf)}".strip() for name, leaf in values.items())
     return "x".join(map(str, values.shape[1:]))

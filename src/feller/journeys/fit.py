@@ -26,6 +26,7 @@ from feller.journeys.private.purse import own_ledger
 from feller.journeys.private.rehearse import law_of
 from feller.journeys.private.spent import Search, earlier_lines
 from feller.journeys.tell import SILENT, Tell
+from feller.journeys.tokenised import taken_again
 from feller.journeys.tuned import tuned_of
 from feller.model import Model, load_model
 from feller.recipes import Recipe
@@ -181,6 +182,7 @@ def _continue(run: Run, fixed: dict[str, Any], recipe: str | None, change: Calla
     if isinstance(asked.private, Guarantee):
         check_goes_on(asked.private, after)
     dataset = dataset.seen_as(after.modality or dataset.modality)
+    dataset = taken_again(dataset, asked.tokenizer, run) if asked.tokenizer else dataset
     noisy = None if asked.private is None else about.frequencies
     begun = Begun(asked, dataset, after, older, own_ledger(run, asked.fingerprint), noisy)
     kind = dataset.modality

@@ -12,7 +12,7 @@ from feller.errors import UsageError
 from feller.guidance import cfg
 from feller.model import Model
 from feller.networks.conditioning import embeddings
-from feller.paths import Autoregressive, Graphical
+from feller.paths import Autoregressive, Graphical, Interleaved
 from feller.paths.product import parts
 from feller.processes import Process, stand
 from feller.sampling import VELOCITY_SOLVERS, Sampling
@@ -44,7 +44,9 @@ def check_flow(model: Model, sampling: Sampling, fixed: dict[str, State]) -> Non
             f"a search follows gradients, and symbols have none: give {', '.join(free)} with --given, so that they"
             " stand still"
         )
-    if not jumping and any(one.jumps or isinstance(one, Autoregressive | Graphical) for one in parts(path)):
+    if not jumping and any(
+        one.jumps or isinstance(one, Autoregressive | Graphical | Interleaved) for one in parts(path)
+    ):
         raise UsageError("a search follows gradients, and this model's data are symbols, which have none")
 
 

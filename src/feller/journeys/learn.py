@@ -100,8 +100,11 @@ def learn(run: Run, ready: Prepared, *, resume: bool, here: Engine, tell: Tell) 
     for note in ready.notes:
         tell.say(note)
     tell.say(f"{ready.summary}, {budget(training)}; writing to {run.path}")
-    with interrupts() as interrupted:
+    try:
         objective = ready.objective if ready.bound is None else ready.bound(tell)
+    except KeyboardInterrupt as stopped:  # at once: what it has made is kept
+        raise Interrupted(ready.again) from stopped
+    with interrupts() as interrupted:
         feed = ready.feed(tell)
         _follow(
             run,

@@ -10,8 +10,9 @@ from feller.data.batches import batches
 from feller.data.documents.modality import Documents, all_pictures
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset
-from feller.description import load_parts, save_parts
+from feller.description import load_part
 from feller.draws import Draws
+from feller.errors import InputError
 from feller.journeys.tell import Tell
 from feller.networks.bi_encoder import BiEncoderNetwork
 from feller.objective import Objective
@@ -19,6 +20,7 @@ from feller.paths import Codes
 from feller.recipes.recipe import Parts
 from feller.reconstruction import Reconstruction
 from feller.run import Run
+from feller.tensors import save_tensors
 from feller.train.engine import Engine
 from feller.train.loop import Learner, make_learner, train
 from feller.train.optimiser import Training
@@ -39,20 +41,24 @@ class Making:
         """Give the networks of a modality their weights: those of the run, or new ones that are learned here.
 
         Raises:
-            InputError: If a file of the run is damaged.
+            InputError: If a file of the run is damaged, or lost after the model began to learn.
         """
         modality = data.modality
         if not isinstance(modality, Documents) or not modality.modules:
             return
-        if not all(self.run.part(name).is_file() for name in modality.modules):
-            for name in modality.modules:
-                if name not in self.known:
-                    _TRAINED[name](self, data, modality, tell)
+        lost = [name for name in modality.modules if not self.run.part(name).is_file()]
+        if lost and self.run.state.is_file():
+            raise InputError(
+                f"{self.run.part(lost[0])} is missing, and the model learned with it; bring it back, or start a new run"
+            )
+        for name, module in modality.modules.items():
+            if name in lost and name not in self.known:
+                _TRAINED[name](self, data, modality, tell)
             self.here.wait()  # until all have seen what was there
-            if self.here.is_first:
-                save_parts(self.run, modality)
-        self.here.wait()
-        load_parts(self.run, modality)
+            if name in lost and self.here.is_first:
+                save_tensors(self.run.part(name), module.state_dict())
+            self.here.wait()
+            load_part(self.run, name, module)
 
     def learn(
         self, name: str, objective: Objective, data: Dataset, network: torch.nn.Module, training: Training, tell: Tell

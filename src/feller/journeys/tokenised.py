@@ -1,5 +1,7 @@
 """Documents whose pictures a tokeniser writes that was there before."""
 
+from dataclasses import replace
+
 from feller.data.documents.codes import PictureCodes
 from feller.data.documents.modality import Documents, all_pictures
 from feller.data.documents.palette import palette_of
@@ -9,7 +11,7 @@ from feller.errors import UsageError
 from feller.model import load_model
 from feller.networks.codebook.picture_codes import learned
 from feller.networks.codebook.tokenizer import Tokenizer
-from feller.run import open_run
+from feller.run import Run, open_run
 
 PALETTE = "palette"
 """The word that stands for a list of colours."""
@@ -32,6 +34,19 @@ def written_by(data: Dataset, tokenizer: str) -> Dataset:
     palette = tokenizer == PALETTE
     codes = palette_of(all_pictures(data.values), MOST_COLOURS) if palette else _of_run(tokenizer, kind)
     return data.seen_as(kind.tokenised(codes, data.values["rows"]))
+
+
+def taken_again(data: Dataset, tokenizer: str, run: Run) -> Dataset:
+    """Return documents of a run that was stopped before it had a tokeniser of its own, with that of the other run.
+
+    Raises:
+        InputError: If the other run is damaged.
+        UsageError: If it is of something else by now.
+    """
+    kind = data.modality
+    if not isinstance(kind, Documents) or kind.tokenizer.module is None or run.part("tokenizer").is_file():
+        return data
+    return data.seen_as(replace(kind, codes=_of_run(tokenizer, kind)))
 
 
 def _of_run(path: str, kind: Documents) -> PictureCodes:

@@ -4,10 +4,12 @@ from dataclasses import replace
 
 from feller.causal_masking import CausalMasking
 from feller.distillation import Distillation
+from feller.errors import UsageError
 from feller.model import Model
 from feller.objective import Matching
 from feller.recipes.recipe import Recipe
 from feller.sampling import Sampling
+from feller.spaces import Tokens
 
 GENTLY = 0.3
 """Rate with which documents are learned on, as a share of that from fresh weights."""
@@ -31,7 +33,11 @@ def reflow(recipe: Recipe, older: Model) -> Recipe:
     """Train on pairs that the older model connects: its paths become straight, and need fewer steps.
 
     Source: Liu et al. 2022, "Flow straight and fast", arXiv 2209.03003.
+
+    Raises:
+        UsageError: If its data are symbols.
     """
+    _check_flows(older)
     about = older.description
     return replace(
         recipe,
@@ -43,7 +49,22 @@ def reflow(recipe: Recipe, older: Model) -> Recipe:
 
 
 def distil(recipe: Recipe, older: Model) -> Recipe:
-    """Train one Euler step to go where several finer steps of the older model go."""
+    """Train one Euler step to go where several finer steps of the older model go.
+
+    Raises:
+        UsageError: If its data are symbols.
+    """
+    _check_flows(older)
     about = older.description
     objective = Distillation(about.path, about.space, drop=about.drop)
     return replace(recipe, architecture=about.architecture, objective=objective)
+
+
+def _check_flows(older: Model) -> None:
+    """Refuse a model of symbols, which jump.
+
+    Raises:
+        UsageError: Then.
+    """
+    if isinstance(older.description.space, Tokens):
+        raise UsageError("reflow and distil make flows straighter, and symbols do not flow; use --recipe auto")

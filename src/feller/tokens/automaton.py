@@ -124,6 +124,9 @@ class Automaton:
         over = ((said > 0) & fill_text) | ((said > 0) & fill_picture & ((behind > 0) | (left == 0)))
         if self.plan.ends is Kind.EOS:
             over = over | (place == BETWEEN)
+        if self.plan.sizes:
+            size = np.array([0, *self.plan.sizes])[state.opened]
+            code, over = code & ~((size > 0) & (said >= size)), over & ~(said < size)
         none = state.now(state.entry) == ENDED
         never = np.zeros_like(none)
         return np.stack([text, code, over & none, cut, never, over & ~none], 1)
@@ -159,6 +162,11 @@ class Automaton:
                     f"expected a prompt that ends {wanted}{', and has holes,' if fills else ''} for {self.plan}; "
                     f"prompt {row} ends {WHERE[standing.place]}, and has {len(standing.holes)} holes"
                 )
+            if self.plan.sizes and not _sized(self.plan.sizes, standing, self.symbols.picture):
+                raise UsageError(
+                    f"expected sizes of {len(standing.holes)} holes, which add up to what each picture lacks, got "
+                    f"{self.plan.sizes} for prompt {row}; count what each hole hides, 0 for those of text"
+                )
             most = max((hole.behind + 1 for hole in standing.holes if hole.kind is None), default=0)
             if self.plan.hidden == (Kind.CODE,) and most > self.symbols.picture:
                 raise UsageError(
@@ -167,21 +175,30 @@ class Automaton:
                 )
 
     def _numbers(self, standing: Standing) -> tuple[int, int, int, int]:
-        """Return place, codes left, symbols said and holes opened; a hole of either kind may be of one only."""
+        """Return place, codes left, symbols said and holes opened; a hole of either kind may be known to be of one."""
         place, left = standing.place, standing.left
-        if place is Place.OPENED and len(self.plan.hidden) == 1:
-            place = _entry(self.plan.hidden[0])
+        kind = self._whole(standing.opened - 1)
+        if place is Place.OPENED and kind is not None:
+            place = _entry(kind)
             left = self.symbols.picture if place is Place.FILL_PICTURE else 0
         return place, left, standing.said, standing.opened
+
+    def _whole(self, number: int) -> Kind | None:
+        """Return what a segment is that is hidden as a whole, by the number of its hole; None for either."""
+        if self.plan.sizes:
+            return Kind.CODE if self.plan.sizes[number] else Kind.TEXT
+        return self.plan.hidden[0] if len(self.plan.hidden) == 1 else None
 
     def _tables(self, standing: Standing, most: int) -> tuple[Sequence[int], ...]:
         """Return the rows of the tables of holes."""
         if self.plan.ends is Kind.CUT:
             return [0] * (most + 1), [0] * (most + 1), [Place.ENDED] * (most + 1), [0] * (most + 1)
         holes, picture = standing.holes, self.symbols.picture
-        either = self.plan.hidden[0] if len(self.plan.hidden) == 1 else None
-        sorts = [either if hole.kind is None else hole.kind for hole in holes]
-        lacks = [picture if hole.kind is None and either is Kind.CODE else hole.missing for hole in holes]
+        sorts = [self._whole(i) if hole.kind is None else hole.kind for i, hole in enumerate(holes)]
+        lacks = [
+            picture if hole.kind is None and sort is Kind.CODE else hole.missing
+            for hole, sort in zip(holes, sorts, strict=True)
+        ]
         rest = [1] * (most + 1)  # the `<eos>`
         for i in range(len(holes) - 1, -1, -1):
             last = holes[i].behind == 0
@@ -191,6 +208,23 @@ class Automaton:
         behind = [0, *(hole.behind for hole in holes)] + [0] * pad
         entry = [*map(_entry, sorts), Place.ENDED] + [Place.ENDED] * pad
         return rest, behind, entry, [*lacks, 0] + [0] * pad
+
+
+def _sized(sizes: Sequence[int], standing: Standing, picture: int) -> bool:
+    """Tell whether holes can have some sizes: 0 in a text, and all that is missing in a picture."""
+    if len(sizes) != len(standing.holes):
+        return False
+    total = 0
+    for size, hole in zip(sizes, standing.holes, strict=True):
+        total += size
+        if not size and hole.kind is Kind.CODE:
+            return False
+        if not hole.behind:
+            lacks = {Kind.CODE: (hole.missing,), Kind.TEXT: (0,), None: (0, picture)}[hole.kind]
+            if total not in lacks:
+                return False
+            total = 0
+    return True
 
 
 def _entry(kind: Kind | None) -> Place:

@@ -45,6 +45,11 @@ class Plan(abc.ABC):
         """What a segment may be that is hidden as a whole."""
         return EITHER
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Codes of each hole, 0 where it is of text; `()` where that is left open."""
+        return ()
+
 
 @dataclass(frozen=True)
 class Picture(Plan):
@@ -101,16 +106,21 @@ class TextPlan(Plan):
 class Fill(Plan):
     """What the holes of the prompt hide, in their order, each behind `<infill>`; then `<eos>`.
 
-    In a picture those are as many codes as it lacks; where it has several holes, each gets at least one.
+    In a picture those are as many codes as it lacks; where it has several holes, each gets at least one, and as many as
+    it hides where that is said.
     """
 
     most: int
     """Symbols of text for each hole, at most."""
     whole: tuple[Kind, ...] = EITHER
     """What a segment may be that is hidden as a whole: `(Kind.TEXT,)`, `(Kind.CODE,)`, or either."""
+    codes: tuple[int, ...] = ()
+    """Codes of each hole, 0 where it is of text; by default the holes of a picture share what it lacks."""
 
     def __post_init__(self) -> None:
         _check_most(self.most)
+        if min(self.codes, default=0) < 0:
+            raise UsageError(f"expected 0 codes or more for each hole, got {min(self.codes)}")
         if not self.whole or not {*self.whole} <= {*EITHER}:
             raise UsageError(f"expected TEXT, CODE or both for what may be hidden as a whole, got {self.whole}")
 
@@ -138,6 +148,11 @@ class Fill(Plan):
     def hidden(self) -> tuple[Kind, ...]:
         """Return what was asked."""
         return self.whole
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Return what was asked."""
+        return self.codes
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from feller.data.documents.modality import Documents
 from feller.data.found import FoundDocuments, Said, Shown
 from feller.data.modality import Dataset
 from feller.data.text.dataset import make_vocabulary
-from feller.errors import InputError
+from feller.errors import InputError, UsageError
 
 USUAL = "subwords:1024"
 """The vocabulary, where none is asked for."""
@@ -25,6 +25,8 @@ def documents(found: FoundDocuments, vocabulary: str | None = None, like: Docume
         UsageError: If there is no such vocabulary.
     """
     if like is not None:
+        if vocabulary is not None:
+            raise UsageError("documents keep the vocabulary of the model that is trained on; leave --vocabulary out")
         like = replace(like, tasks=tuple(dict.fromkeys((*like.tasks, *found.tasks))))
         return Dataset(*like.accept(found), like, found.notes)
     if len(found.values) < 2:

@@ -111,7 +111,7 @@ def _entry(line: str) -> dict[str, Any]:
         raise InputError(f"expected a JSON object, got {line[:40]!r}") from error
     if not isinstance(entry, dict) or not (DOCUMENT in entry or IMAGE in entry):
         raise InputError(f"expected an object with {DOCUMENT!r}, or with {IMAGE!r} and {TEXT!r}, got {line[:40]!r}")
-    if DOCUMENT not in entry and not isinstance(entry.get(TEXT), str):
+    if DOCUMENT not in entry and not (isinstance(entry.get(TEXT), str) and entry[TEXT].strip()):
         raise InputError(f"the picture {entry[IMAGE]!r} has no {TEXT!r}; write its caption, or remove the line")
     return entry
 
@@ -140,9 +140,14 @@ def _items(entry: dict[str, Any], folder: pathlib.Path, files: dict[pathlib.Path
 def _picture(name: str, folder: pathlib.Path) -> pathlib.Path:
     """Return the file of a picture, which must lie in the folder: a file from a stranger names no other."""
     file = folder / name
-    if not os.path.realpath(file).startswith(os.path.realpath(folder) + os.sep):
+    try:
+        outside = not os.path.realpath(file).startswith(os.path.realpath(folder) + os.sep)
+        is_there = file.is_file()
+    except (OSError, ValueError) as error:  # a name that is too long, or holds a zero
+        raise InputError(f"no file can be called {name[:40]!r}; expected the name of a picture") from error
+    if outside:
         raise InputError(f"the picture {name!r} lies outside {folder}; move it there")
-    if not file.is_file():
+    if not is_there:
         raise InputError(f"there is no picture {file}; bring it, or remove the line")
     if file.suffix.lower() not in ENDINGS:
         raise InputError(f"{file} is no picture by its ending; expected {', '.join(ENDINGS)}")

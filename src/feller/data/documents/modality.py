@@ -208,7 +208,7 @@ class Documents(Modality):
         tasks = [numbers.get(name, -1) for name in found.tasks] if found.tasks else [-1] * len(documents)
         return {**values, "task": torch.tensor(tasks)}, {}
 
-    def bring(self, pictures: UInt8[np.ndarray, "m h w c"]) -> UInt8[Tensor, "m c h w"]:
+    def bring(self, pictures: UInt8[np.ndarray, "m h w c"]) -> UInt8[Tensor, "m channels height width"]:
         """Bring pictures to our size and colours."""
         m, height, width, channels = pictures.shape
         if channels != self.channels:

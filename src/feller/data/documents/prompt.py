@@ -109,7 +109,11 @@ def picture_of(name: str) -> UInt8[np.ndarray, "h w c"]:
         InputError: If it is not there or cannot be read.
     """
     path = pathlib.Path(name)
-    if not path.is_file():
-        raise InputError(f"there is no picture {name}")
+    try:
+        is_there = path.is_file()
+    except (OSError, ValueError):  # a name that is too long, or holds a zero
+        is_there = False
+    if not is_there:
+        raise InputError(f"there is no picture {name[:200]}")
     values, _ = read_pictures([path], None, PICTURED)
     return values[0]

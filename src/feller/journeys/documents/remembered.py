@@ -7,7 +7,7 @@ import pathlib
 from feller.data.documents.modality import Documents
 from feller.data.documents.vectors import DocumentVectors
 from feller.data.read import read
-from feller.errors import UsageError
+from feller.errors import InputError, UsageError
 from feller.journeys.documents.kind import kind_of
 from feller.model import load_model
 from feller.record import to_data
@@ -40,10 +40,16 @@ def library(kind: Documents, source: str) -> Library:
         InputError: If it is damaged, empty, or another model's.
         UsageError: If the model looks nothing up.
     """
-    finder = _finder(kind)
-    if pathlib.Path(source).suffix.lower() == BUILT:
-        return Library(load_memory(pathlib.Path(source), kind.symbols, makers(kind)), finder)
-    return Library(built(kind, source), finder)
+    finder, path = _finder(kind), pathlib.Path(source)
+    if path.suffix.lower() != BUILT:
+        return Library(built(kind, source), finder)
+    if not path.is_file():
+        raise InputError(f"there is no memory {source}; build it with: feller data memory DOCUMENTS --out {source}")
+    memory = load_memory(path, kind.symbols, makers(kind))
+    ours, theirs = finder(memory.rows[:1]).text.shape[1], memory.vectors.shape[1]
+    if ours != theirs:
+        raise InputError(f"{source}: expected vectors of {ours} numbers, got {theirs}; build it anew")
+    return Library(memory, finder)
 
 
 def built(kind: Documents, source: str) -> Memory:

@@ -1,6 +1,7 @@
 """From a run of documents and what a person asks to documents on disk."""
 
 import pathlib
+import shlex
 
 from feller.draws import Draws
 from feller.errors import UsageError
@@ -53,6 +54,8 @@ def documents(
     if n is not None and n < 1:
         raise UsageError(f"-n must be at least 1, got {n}")
     wanted = _wanted(prompt, mask, edit, ask)
+    if wanted is None and memory is not None:
+        raise UsageError("a --memory is looked up for what is asked, and nothing is; give a --prompt, or leave it out")
     model = load_model(run)
     model.network.to(engine().device)
     kind, place = kind_of(model), pathlib.Path(out) if out else run.samples
@@ -76,7 +79,7 @@ def _wanted(prompt: str | None, mask: str | None, edit: tuple[str, ...], ask: tu
     for flag, pair in (("--edit", edit), ("--ask", ask)):
         if pair and len(pair) != 2:
             raise UsageError(
-                f'{flag} takes a picture and words, such as cat.png "make it blue"; got {len(pair)} values'
+                f'{flag} takes a picture and words in quotes, such as cat.png "is it blue?", got {shlex.join(pair)}'
             )
     if mask is not None:
         if prompt is None:

@@ -14,7 +14,7 @@ from feller.data.documents.modality import Documents
 from feller.data.documents.prompt import Prompt, parse, picture_of
 from feller.data.documents.templates import ask, edit
 from feller.data.found import Item, Said, Shown
-from feller.errors import UsageError
+from feller.errors import InputError, UsageError
 from feller.tokens.grammar import Kind
 from feller.tokens.plans import Fill, Free, Picture, Plan
 
@@ -45,7 +45,18 @@ class Wanted:
             UsageError: If a character is unknown to the model.
         """
         tokens = _tokens(self.prompt.items, self.prompt, kind)
-        return tokens if self.mask is None else _with_holes(tokens, self.mask, kind)
+        return tokens if self.mask is None else _with_holes(tokens, self.mask, kind)[0]
+
+    def planned(self, kind: Documents) -> Plan:
+        """Return what is to be drawn; under a mask each hole gets the codes that it hides, so that all else stays.
+
+        Raises:
+            UsageError: If a character is unknown to the model.
+        """
+        if self.mask is None:
+            return self.plan
+        _, sizes = _with_holes(_tokens(self.prompt.items, self.prompt, kind), self.mask, kind)
+        return Fill(MOST_WORDS, codes=sizes)
 
     def without_text(self, kind: Documents) -> Int64[Tensor, " l"]:
         """Return the symbols of the prompt with one hole in the place of each text: what is drawn without it."""
@@ -112,8 +123,10 @@ def _worded(text: str, flag: str) -> str:
     return text.strip()
 
 
-def _with_holes(tokens: Int64[Tensor, " l"], mask: UInt8[np.ndarray, "h w c"], kind: Documents) -> Int64[Tensor, " m"]:
-    """Put a hole in the place of each run of codes whose cells are white somewhere."""
+def _with_holes(
+    tokens: Int64[Tensor, " l"], mask: UInt8[np.ndarray, "h w c"], kind: Documents
+) -> tuple[Int64[Tensor, " m"], tuple[int, ...]]:
+    """Put a hole in the place of each run of codes whose cells are white somewhere; tell how many each hole hides."""
     white = kind.bring(mask[None]).amax((0, 1)) >= WHITE
     cells = F.adaptive_max_pool2d(white[None].float(), kind.tokenizer.grid).flatten() > 0
     if not cells.any():
@@ -121,7 +134,10 @@ def _with_holes(tokens: Int64[Tensor, " l"], mask: UInt8[np.ndarray, "h w c"], k
     hidden = torch.zeros(len(tokens), dtype=torch.bool)
     hidden[kind.symbols.is_code(tokens)] = cells
     begins = hidden & ~F.pad(hidden, (1, 0))[:-1]
-    return torch.where(begins, kind.symbols.mask, tokens)[begins | ~hidden]
+    counts = (begins.cumsum(0) - 1)[hidden].bincount()
+    sizes = torch.zeros(len(tokens), dtype=torch.long).masked_scatter(begins, counts)
+    holes = begins | (tokens == kind.symbols.mask)
+    return torch.where(begins, kind.symbols.mask, tokens)[begins | ~hidden], tuple(sizes[holes].tolist())
 
 
 def _holes(items: Sequence[Item | Hole | Infill]) -> tuple[Item | Hole | Infill, ...]:
@@ -142,4 +158,8 @@ def _tokens(items: Sequence[Item | Hole | Infill], prompt: Prompt, kind: Documen
     shown = [kind.bring(prompt.pictures[item.number][None]) for item in items if isinstance(item, Shown)]
     none = torch.zeros(0, kind.channels, kind.height, kind.width, dtype=torch.uint8)
     codes = kind.tokenizer.encode(torch.cat([none, *shown]))
-    return to_tokens(as_array([laid(items, kind.vocabulary)]), codes, kind.symbols)[0]
+    try:
+        row = laid(items, kind.vocabulary)
+    except InputError as error:
+        raise UsageError(f"in what is asked: {error}") from error
+    return to_tokens(as_array([row]), codes, kind.symbols)[0]

@@ -1,7 +1,7 @@
 """From what a person asks of a model of documents to documents."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Int64
@@ -20,7 +20,7 @@ from feller.paths.choice import Choice
 from feller.tokens.generate import Way, best, generate
 from feller.tokens.guides import Contrast, Guide, Guided, Plain, TwoWay
 from feller.tokens.masked_spans import unmask
-from feller.tokens.retrieve.fronts import fronts
+from feller.tokens.retrieve.fronts import ASKING, fronts
 from feller.tokens.retrieve.search import Library
 
 DOCUMENTS = 2
@@ -44,10 +44,10 @@ class Manner:
     """From the memory, in front."""
 
     def __post_init__(self) -> None:
-        if self.best_of < 1 or self.documents < 0:
-            raise UsageError(
-                f"expected candidates of 1 or more and documents of 0 or more, got {self.best_of}, {self.documents}"
-            )
+        if self.best_of < 1:
+            raise UsageError(f"best-of must be at least 1, got {self.best_of}; 1 keeps what is drawn")
+        if self.documents < 0:
+            raise UsageError(f"documents in front must be at least 0, got {self.documents}")
 
     def guides(self, *, of_picture: bool) -> tuple[Guide, ...]:
         """Return the ways in which documents are drawn by turns.
@@ -113,17 +113,18 @@ def write(
     tell.task("drawing")
     begun = time.monotonic()
     ways = tuple(Way(guide, manner.choice) for guide in guides)
-    drawn = generate(reader(model), prompts, wanted.plan, draws.named("documents"), ways=ways)
+    drawn = generate(reader(model), prompts, wanted.planned(kind), draws.named("documents"), ways=ways)
     tell.done()
     seconds, symbols = time.monotonic() - begun, sum(map(len, drawn))
     speed = symbols / max(seconds, 1e-9)
     tell.say(f"{len(drawn):,} drawn, {symbols:,} symbols in {seconds:.3g} s, {speed:,.0f} a second")
     rows = [torch.cat([streams[0], part.cpu()]) for part in drawn]
-    values = decoded(kind, rows)
+    data, fills = Dataset(decoded(kind, rows), {}, kind), wanted.prompt.has_holes
+    said = [_words(kind, part) for part in drawn] if fills else []
     if manner.best_of > 1:
-        values = _best(kind, values, n, manner.best_of)
-    fills = wanted.prompt.has_holes
-    return Written(Dataset(values, {}, kind), tuple(_words(kind, part) for part in drawn) if fills else ())
+        kept = _best(kind, data.values, n, manner.best_of)
+        data, said = data.subset(kept), [said[i] for i in kept.tolist()] if fills else []
+    return Written(data, tuple(said))
 
 
 def decoded(kind: Documents, rows: list[Int64[Tensor, " _"]]) -> Values:
@@ -156,21 +157,21 @@ def _front(
     found: Library | None, prompt: Int64[Tensor, " l"], count: int, model: Model, draws: Draws
 ) -> Int64[Tensor, " m"]:
     """Return what stands in front of a prompt; there must be room left for what is drawn."""
-    if found is None:
+    if found is None or not count:
         return prompt[:0]
     symbols = found.memory.symbols
     room = reader(model).context - len(prompt) - symbols.picture - 2
-    (front,) = fronts(found, prompt[None], count, [room], draws.named("memory"))
+    how = replace(ASKING, by_text=count, by_picture=count)  # no more than are wanted: the most like
+    (front,) = fronts(found, prompt[None], count, [room], draws.named("memory"), how)
     return front
 
 
-def _best(kind: Documents, values: Values, n: int, of: int) -> Values:
-    """Keep the best of several documents each: those whose texts and pictures point the same way."""
+def _best(kind: Documents, values: Values, n: int, of: int) -> Int64[Tensor, " n"]:
+    """Return the numbers of the best of several documents each: those whose texts and pictures point the same way."""
     likeness = fitting(kind, values)
     index = [[*range(i * of, (i + 1) * of)] for i in range(n)]
     kept = best(index, lambda prompt, some: likeness[torch.tensor(list(some))])
-    which = torch.tensor([one for (one,) in kept])
-    return {name: leaf[which] for name, leaf in values.items()}
+    return torch.tensor([one for (one,) in kept])
 
 
 def fitting(kind: Documents, values: Values) -> Tensor:

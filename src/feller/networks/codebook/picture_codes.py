@@ -80,6 +80,8 @@ class Learned(PictureCodes):
             InputError: If they are not as many as the grid has, or none of the codes.
         """
         check_codes(codes, self)
+        if not len(codes):
+            return torch.zeros(0, *self.shape, dtype=torch.uint8, device=codes.device)
         code, device = AsNumbers(), self.network.read.weight.device
         parts = [
             code.decode(self.network.decode(some.to(device)), WHITE).to(codes.device) for some in codes.split(CHUNK)

@@ -98,10 +98,15 @@ def load_memory(path: pathlib.Path, symbols: Symbols, makers: Makers) -> Memory:
         if ours != theirs:
             raise InputError(f"{path}: expected the {what} {ours}, the memory was built with {theirs}; build it anew")
     rows, vectors, both = (torch.from_numpy(found[name]) for name in ("rows", "vectors", "both"))
+    rows, vectors = rows.long(), vectors.float()
     if not len(rows) == len(vectors) == len(both):
         raise InputError(f"{path}: expected as many rows as vectors, got {len(rows)} and {len(vectors)}; build it anew")
     if not len(rows):
         raise InputError(f"{path}: expected a memory of at least one document, got none; build it anew")
+    if (rows < 0).any() or (rows >= symbols.all).any() or (rows[:, :1] != symbols.eos).any() or not rows.shape[1]:
+        raise InputError(f"{path}: expected rows of symbols that begin with <eos>, got others; build it anew")
+    if not vectors.isfinite().all():
+        raise InputError(f"{path}: expected finite vectors, got others; build it anew")
     return Memory(symbols, rows, vectors, both)
 
 

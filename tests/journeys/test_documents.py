@@ -1,0 +1,383 @@
+"""From documents to a run, and from what a person asks of it to new documents and numbers."""
+
+import json
+import pathlib
+import shutil
+import signal
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tests.conftest import LEARN
+from torch import Tensor
+
+from feller.causal_masking import CausalMasking
+from feller.cli import main
+from feller.data import read
+from feller.data.documents.layout import PICTURE
+from feller.data.documents.modality import Documents
+from feller.data.documents.templates import EDIT
+from feller.journeys.documents import write
+from feller.journeys.documents.kind import kind_of
+from feller.journeys.documents.remembered import built
+from feller.journeys.parts import Making
+from feller.model import load_model
+from feller.run import open_run
+from feller.tensors import load_tensors
+
+CIRCLE, RING = "a red circle on a blue ground", "two green rings"
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def palette(scenes: pathlib.Path) -> pathlib.Path:
+    """Return a run in which every pixel is a symbol."""
+    return unjudged(scenes, "palette", "--tokenizer", "palette", *LEARN, "--steps", "2")
+
+
+@pytest.fixture(scope="module")
+def other(scenes: pathlib.Path) -> pathlib.Path:
+    """Return the run of a tokeniser."""
+    return unjudged(scenes, "tokeniser", "--recipe", "image-tokenizer", "--size", "tiny", "--steps", "3")
+
+
+@pytest.fixture
+def hole(scenes: pathlib.Path) -> list[str]:
+    """Return words that ask for 2 x 4 pixels of a picture, by a mask of twice its size."""
+    white = np.zeros((32, 32), np.uint8)
+    white[8:12, 4:12] = 255
+    Image.fromarray(white).save("hole.png")
+    shutil.copy(scenes / "pairs" / "0001.png", "real.png")
+    return ["--prompt", f"{CIRCLE} <image:real.png>", "--mask", "hole.png"]
+
+
+def unjudged(scenes: pathlib.Path, name: str, *words: str) -> pathlib.Path:
+    """Fit a run, and leave out what takes longest: the report."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("feller.journeys.fit.evaluate", lambda run, *, tell: {})
+        assert main(["fit", str(scenes / "pairs"), *words, "--out", str(scenes.parent / name)]) == 0
+    return scenes.parent / name
+
+
+def sample(run: pathlib.Path, *words: object) -> list[list[int]]:
+    """Return the symbols of what is drawn."""
+    assert main(["sample", str(run), *map(str, words), "--out", "drawn.json"]) == 0
+    return json.loads(pathlib.Path("drawn.json").read_text())["tokens"]
+
+
+def lines(file: str | pathlib.Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in pathlib.Path(file).read_text().splitlines()]
+
+
+def last(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def kind(run: pathlib.Path) -> Documents:
+    return kind_of(load_model(open_run(run)))
+
+
+def weights(run: str | pathlib.Path, *names: str) -> list[Tensor]:
+    """Return all weights of files of a run."""
+    return [leaf for name in names for leaf in load_tensors(pathlib.Path(run) / f"{name}.safetensors")[0].values()]
+
+
+def same(ours: list[Tensor], theirs: list[Tensor]) -> bool:
+    return len(ours) == len(theirs) and all(map(torch.equal, ours, theirs))
+
+
+ALL = ("weights", "average", "tokenizer", "vectors")
+
+
+def test_a_prompt_becomes_documents_with_whole_pictures(documents: pathlib.Path) -> None:
+    assert main(["sample", str(documents), "--prompt", CIRCLE, "-n", "2", "--out", "new"]) == 0
+    assert {path.name for path in pathlib.Path("new").iterdir()} == {
+        *("grid.png", "samples.jsonl", "00000.png", "00001.png")
+    }
+    symbols = kind(documents).symbols
+    for i, line in enumerate(lines("new/samples.jsonl")):
+        assert line["document"] == [CIRCLE, {"image": f"0000{i}.png"}]
+        tokens = torch.tensor(line["tokens"])
+        assert tokens[0] == symbols.eos
+        assert symbols.is_code(tokens).sum() == symbols.picture == 64
+        assert tokens[-1] == tokens[-66] == symbols.cut
+        assert Image.open(f"new/0000{i}.png").size == (16, 16)
+    again = read("new/samples.jsonl", like=kind(documents))
+    assert [items[0].text for items in kind(documents).items(again.values)] == [CIRCLE] * 2
+
+
+def test_forms(palette: pathlib.Path, hole: list[str]) -> None:
+    """All hold the same two documents, and what is written is read back as it was: a palette loses nothing."""
+    for out in ("new.json", "new.jsonl", "new.npz"):
+        assert main(["sample", str(palette), *hole, "-n", "2", "--seed", "4", "--out", out]) == 0
+    about = json.loads(pathlib.Path("new.json").read_text())
+    assert about["texts"] == [CIRCLE] * 2
+    assert about["symbols"]["pictures"] == [about["symbols"]["text"][1], about["symbols"]["<eos>"]]
+    tokens = torch.tensor(about["tokens"])
+    data = read("new.jsonl", like=kind(palette))
+    assert torch.equal(kind(palette).encode(data.values), tokens)
+    arrays = np.load("new.npz")
+    assert np.array_equal(arrays["tokens"], tokens.numpy())
+    assert np.array_equal(arrays["pictures"][:, 0], data.values["pictures"][:, 0].permute(0, 2, 3, 1).numpy())
+    assert json.loads(arrays["samples"][0])[0] == CIRCLE
+    assert not (palette / "tokenizer.safetensors").exists()
+
+
+def test_documents_belong_to_their_seed(documents: pathlib.Path) -> None:
+    ask = ("--prompt", CIRCLE, "--seed")
+    three, two = sample(documents, *ask, 1, "-n", 3), sample(documents, *ask, 1, "-n", 2)
+    assert three[:2] == two
+    assert three[0] != three[1]
+    assert sample(documents, *ask, 2, "-n", 2) != two
+    (free,) = sample(documents, "-n", 1)
+    assert free[0] == kind(documents).symbols.eos
+
+
+def test_words_are_filled_in_and_all_else_is_kept(
+    documents: pathlib.Path, scenes: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = scenes / "pairs" / "0001.png"
+    asked = {
+        f"<image:{picture}> <infill>": ("", ""),
+        f"Image of <mask>: <image:{picture}> <infill>": ("Image of", ":"),
+        "a red <mask> on a blue ground": ("a red", " on a blue ground"),
+    }
+    of = kind(documents)
+    copy = of.tokenizer.decode(of.tokenizer.encode(of.bring(np.asarray(Image.open(picture))[None])))
+    for i, (prompt, (before, behind)) in enumerate(asked.items()):
+        assert main(["sample", str(documents), "--prompt", prompt, "--out", f"{i}.jsonl", "--json"]) == 0
+        (said,) = last(capsys)["said"]
+        (line,) = lines(f"{i}.jsonl")
+        text = line["document"][0]
+        assert text.startswith(before)
+        assert text.endswith(behind)
+        assert text[len(before) : len(text) - len(behind)].strip() == said
+        shown = [np.asarray(Image.open(item["image"])) for item in line["document"][1:]]
+        assert len(shown) == (i < 2)
+        assert all((one == copy[0].permute(1, 2, 0).numpy()).all() for one in shown)
+
+
+def test_a_question_is_answered(documents: pathlib.Path, scenes: pathlib.Path) -> None:
+    words = ["--ask", str(scenes / "pairs" / "0001.png"), "What colour is it?", "-n", "2", "--out", "new.jsonl"]
+    assert main(["sample", str(documents), *words]) == 0
+    for line in lines("new.jsonl"):
+        text, shown = line["document"]
+        assert text.startswith("Question: What colour is it? Answer: ")
+        assert text.endswith(".")
+        assert shown.keys() == {"image"}
+
+
+def test_an_edit_comes_last(documents: pathlib.Path, scenes: pathlib.Path) -> None:
+    """Both scales at 1 leave out what is compared, up to rounding: the same documents."""
+    words = ("--edit", scenes / "pairs" / "0001.png", "make it red", "-n", 2)
+    assert main(["sample", str(documents), *map(str, words), "--out", "new.jsonl"]) == 0
+    (first, _) = (line["document"] for line in lines("new.jsonl"))
+    assert first[0] == EDIT
+    assert first[2] == "make it red"
+    assert [*first[1], *first[3]] == ["image", "image"]
+    plain = sample(documents, *words)
+    assert sample(documents, *words, "--picture-guidance", 1) == plain
+    assert sample(documents, *words, "--picture-guidance", 1.5, "--guidance", 7.5) != plain
+
+
+def test_white_parts_alone_are_drawn_anew(palette: pathlib.Path, hole: list[str]) -> None:
+    """A palette keeps every pixel, so that those under black are what they were; the mask has another size."""
+    assert main(["sample", str(palette), *hole, "-n", "2", "--out", "new.npz"]) == 0
+    drawn, real = np.load("new.npz")["pictures"][:, 0].astype(int), np.asarray(Image.open("real.png").convert("RGB"))
+    kept = np.asarray(Image.open("hole.png"))[::2, ::2] == 0
+    assert (~kept).sum() == 8
+    assert (drawn[:, kept] == real[kept]).all()
+    assert (drawn[:, ~kept] != real[~kept]).any()
+
+
+def test_guidance_and_contrast(documents: pathlib.Path) -> None:
+    """At 0 words say nothing, at 1 all; both ways beside each other take turns."""
+    ask = ("-n", 4, "--prompt")
+    plain, without = sample(documents, *ask, CIRCLE), sample(documents, *ask, CIRCLE, "--guidance", 0)
+    codes = kind(documents).symbols.picture + 1
+    others, without_others = sample(documents, *ask, RING), sample(documents, *ask, RING, "--guidance", 0)
+    assert [row[-codes:] for row in without] == [row[-codes:] for row in without_others]
+    assert [row[-codes:] for row in plain] != [row[-codes:] for row in others]
+    guided = sample(documents, *ask, CIRCLE, "--guidance", 3)
+    contrasted = sample(documents, *ask, CIRCLE, "--contrast", "8:0.1")
+    both = sample(documents, *ask, CIRCLE, "--guidance", 3, "--contrast", "8:0.1")
+    assert both == [guided[0], contrasted[1], guided[2], contrasted[3]]
+    assert guided != contrasted
+
+
+def test_the_best_of_several_is_the_one_that_fits(
+    documents: pathlib.Path, palette: pathlib.Path, hole: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    four, two = sample(palette, *hole, "-n", 4), sample(palette, *hole, "-n", 2, "--best-of", 2)
+    rows = write.decoded(kind(palette), [torch.tensor(row) for row in four])
+    first, second = write.fitting(kind(palette), rows).unflatten(0, (2, 2)).argmax(1).tolist()
+    assert len({*map(tuple, four)}) == 4
+    assert two == [four[first], four[2 + second]]
+    caption = ["--prompt", "<image:real.png> <infill>", "-n", "2", "--best-of", "3"]
+    assert main(["sample", str(documents), *caption, "--out", "new.jsonl", "--json"]) == 0
+    assert last(capsys)["said"] == [line["document"][0].strip() for line in lines("new.jsonl")]
+
+
+def test_a_memory_stands_in_front(
+    documents: pathlib.Path, scenes: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked with the words of one, that one stands last; a folder and what is built of it are the same."""
+    prompts: list[Tensor] = []
+    generate = write.generate
+
+    def heard(network: Any, streams: list[list[Tensor]], *words: Any, **more: Any) -> list[Tensor]:
+        prompts.append(streams[0][0])
+        return generate(network, streams, *words, **more)
+
+    monkeypatch.setattr(write, "generate", heard)
+    of, memory = kind(documents), built(kind(documents), str(scenes / "memory"))
+    rows = [row[row < of.symbols.count] for row in memory.rows]
+    words = next(of.vocabulary.decode(row[of.symbols.is_text(row)].tolist()) for row in rows)
+    assert main(["data", "memory", str(scenes / "memory"), "--run", str(documents), "--out", "memory.npz"]) == 0
+    drawn = [
+        sample(documents, "--prompt", words, "-n", 1, "--memory", source, *count)
+        for source in (scenes / "memory", "memory.npz")
+        for count in ((), ("--documents", 1), ("--documents", 0))
+    ]
+    assert drawn[:3] == drawn[3:]
+    plain = prompts[2]
+    assert torch.equal(prompts[1], torch.cat([rows[0], plain]))
+    assert torch.equal(prompts[0][-len(prompts[1]) :], prompts[1])
+    (before,) = {len(prompts[0]) - len(prompts[1])}
+    assert any(torch.equal(prompts[0][:before], row) for row in rows[1:])
+    assert drawn[0][0][: len(plain)] == plain.tolist()  # what stood in front is no part of the document
+
+
+def test_evaluation(documents: pathlib.Path, scenes: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    numbers = json.loads((documents / "report.json").read_text())["numbers"]
+    assert 1 < numbers["picture_perplexity"] < 1.2 * kind(documents).symbols.count
+    assert {"text_perplexity", "picture_perplexity_1", "picture_perplexity_2", "picture_perplexity_random"} <= {
+        *numbers
+    }
+    assert -1 <= numbers["match_real"] <= 1
+    assert numbers["bits_per_token"] == pytest.approx(np.log2(numbers["perplexity"]))
+    held_out = scenes / "instructions-held-out" / "documents.jsonl"
+    assert main(["evaluate", str(documents), "--data", str(held_out), "--json"]) == 0
+    asked = last(capsys)
+    assert asked["compared_with"] == str(held_out)
+    page = (documents / "report-documents-jsonl.html").read_text()
+    for words in ("What was asked, the real picture", "Documents of which nothing was said"):
+        assert words in page
+    assert json.loads((documents / "report.json").read_text())["numbers"] == numbers
+
+
+def test_instructions_are_learned_on(
+    documents: pathlib.Path, scenes: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Vocabulary, tokeniser and what finds documents stay; rare tasks come more often."""
+    data = scenes / "instructions" / "documents.jsonl"
+    monkeypatch.setattr("feller.journeys.fit.evaluate", lambda run, *, tell: {})
+    assert main(["fit", str(data), "--start-from", str(documents), "--steps", "1", "--out", "tuned"]) == 0
+    assert kind(pathlib.Path("tuned")).vocabulary == kind(documents).vocabulary
+    for part in ("tokenizer", "vectors"):
+        assert same(weights("tuned", part), weights(documents, part))
+    told = capsys.readouterr().err
+    assert "training the" not in told
+    kept = int(told.split(" kept back")[0].rpartition(" ")[2])
+    tasks = Counter(line["task"] for line in lines(data))
+    assert kept == 4
+    least = sum(max(1, round(min(3, max(0.3, 36 / 8 / count)) * (count - kept))) for count in tasks.values())
+    most = sum(round(min(3, max(0.3, 36 / len(tasks) / max(count - kept, 1))) * count) for count in tasks.values())
+    assert least <= int(told.split(" to learn from")[0].rpartition(" ")[2]) <= most
+
+
+def test_a_tokeniser_of_another_run(
+    other: pathlib.Path, scenes: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is taken as it is, also by a run that was stopped before it had begun to learn."""
+    monkeypatch.setattr("feller.journeys.fit.evaluate", lambda run, *, tell: {})
+    words = ["fit", str(scenes / "pairs"), "--tokenizer", str(other), *LEARN, "--steps", "2", "--out"]
+    assert main([*words, "whole"]) == 0
+    assert same(weights("whole", "tokenizer"), weights(other, "average"))
+    assert "training the tokenizer" not in capsys.readouterr().err
+    learn = Making.learn
+
+    def stopped(self: Making, *words: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Making, "learn", stopped)
+    assert main([*words, "paused"]) == 130
+    assert "feller fit --resume --out paused" in capsys.readouterr().err
+    monkeypatch.setattr(Making, "learn", learn)
+    (pathlib.Path("paused") / "tokenizer.safetensors").unlink()  # as if it were stopped a little earlier
+    assert main(["fit", "--resume", "--out", "paused"]) == 0
+    assert same(weights("whole", *ALL), weights("paused", *ALL))
+
+
+def test_a_stop_changes_nothing(
+    documents: pathlib.Path, scenes: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-C in the second step, with previews on the way: parts are trained once, the weights are the same to the bit.
+
+    Of the documents that stand in front each is one of those that are learned from, and never the one itself; that none
+    of 32 has any would have a chance of 3^-32.
+    """
+    monkeypatch.setattr("feller.journeys.fit.evaluate", lambda run, *, tell: {})
+    monkeypatch.setattr("feller.journeys.learn.CHECKPOINT_SECONDS", 0.0)
+    loss, packed, calls, seen = CausalMasking.loss, CausalMasking.packed, [], []
+
+    def stopped(self: CausalMasking, *words: Any) -> Tensor:
+        calls.append(1)
+        if len(calls) == 3:  # the first is the trial
+            signal.raise_signal(signal.SIGINT)
+        return loss(self, *words)
+
+    def heard(self: CausalMasking, rows: Tensor, front: Tensor, draws: Any) -> Any:
+        seen.append((rows, front))
+        return packed(self, rows, front, draws)
+
+    monkeypatch.setattr(CausalMasking, "loss", stopped)
+    words = ["fit", str(scenes / "pairs"), *LEARN, "--tokenizer.steps", "2", "--out", "paused"]
+    assert main(words) == 130
+    assert len(calls) < 6
+    assert Image.open("paused/preview.png").width > 16
+    monkeypatch.setattr(CausalMasking, "loss", loss)
+    monkeypatch.setattr(CausalMasking, "packed", heard)
+    monkeypatch.setattr("feller.journeys.learn.CHECKPOINT_SECONDS", 60.0)
+    assert main(["fit", "--resume", "--out", "paused"]) == 0
+    assert capsys.readouterr().err.count("training the") == 2
+    assert same(weights(documents, *ALL), weights("paused", *ALL))
+    pad = kind(documents).symbols.pad
+    all_rows = {tuple(row) for rows, _ in seen for row in rows.tolist()}
+    stood = 0
+    for rows, front in seen[1:]:  # the first is the trial
+        for row, some in zip(rows.tolist(), front.tolist(), strict=True):
+            before = [tuple(one) for one in some if one[0] != pad]
+            assert {*before} <= all_rows - {tuple(row)}
+            stood += len(before)
+    assert stood > 0
+
+
+def test_a_new_run_has_new_parts(
+    documents: pathlib.Path, scenes: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("feller.journeys.fit.evaluate", lambda run, *, tell: {})
+    shutil.copytree(documents, "run")
+    before = weights("run", "tokenizer")
+    words = [*LEARN, "--steps", "1", "--tokenizer.steps", "1", "--out", "run"]
+    assert main(["fit", str(scenes / "pairs"), *words, "--overwrite"]) == 0
+    assert not same(before, weights("run", "tokenizer"))
+
+
+def test_pictures_of_documents_are_pictures(other: pathlib.Path, palette: pathlib.Path) -> None:
+    """A tokeniser learns from a folder with captions as from one without; a palette has the colours that there are."""
+    assert load_model(open_run(other)).description.modality.called == "pictures"
+    codes: Any = kind(palette).codes
+    assert 2 < codes.count <= 256
+    data = read(str(palette.parent / "scenes" / "pairs"), like=kind(palette))
+    state = kind(palette).encode(data.values)
+    back = kind(palette).decode(state)
+    assert torch.equal(back["pictures"], data.values["pictures"])
+    assert int((back["rows"] == PICTURE).sum()) == 40
