@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Int64, Shaped
 from torch import Tensor
 
 from feller.data.documents.symbols import Symbols
@@ -60,6 +60,22 @@ def as_array(rows: Sequence[Sequence[int]]) -> Int64[Tensor, "n l"]:
     for value, row in zip(values, rows, strict=True):
         value[: len(row)] = row
     return torch.from_numpy(values)
+
+
+def placed(rows: Int64[Tensor, "n l"], parts: Shaped[Tensor, " m *d"]) -> Shaped[Tensor, " n most *d"]:
+    """Give each document what belongs to its pictures, which comes in the order of reading; the rest is zero."""
+    there = rows == PICTURE
+    most = int(there.sum(1).max()) if len(rows) else 0
+    given = parts.new_zeros(len(rows), most, *parts.shape[1:])
+    document, _ = there.nonzero(as_tuple=True)
+    given[document, (there.cumsum(1) - 1)[there]] = parts
+    return given
+
+
+def in_order(rows: Int64[Tensor, "n l"], given: Shaped[Tensor, " n most *d"]) -> Shaped[Tensor, " m *d"]:
+    """Return what belongs to the pictures of all documents, in the order of reading."""
+    counts = (rows == PICTURE).sum(1)
+    return given[torch.arange(given.shape[1]) < counts[:, None]]
 
 
 def to_tokens(

@@ -16,7 +16,7 @@ from feller.data.arrays import write_arrays
 from feller.data.documents.balance import balanced
 from feller.data.documents.codes import PictureCodes
 from feller.data.documents.layout import ANSWER as OPENED
-from feller.data.documents.layout import CUT, NOTHING, PICTURE, as_array, from_tokens, laid, to_tokens
+from feller.data.documents.layout import CUT, NOTHING, PICTURE, as_array, from_tokens, in_order, laid, placed, to_tokens
 from feller.data.documents.sheet import MOST, Part, sheet
 from feller.data.documents.symbols import Symbols
 from feller.data.documents.vectors import DocumentVectors
@@ -36,9 +36,11 @@ BLOCK = 32
 """The context is a multiple of it."""
 IN_FRONT = 2
 """Documents that fit before one, in the usual context."""
+CODES = "codes"
 Values = dict[str, Tensor]
 """`rows`, int64 [n, l], as `layout` lays them; `pictures`, uint8 [n, most, c, h, w], in the order of reading; `task`,
-the number of what each is an example of, -1 where that is not said, [n]."""
+the number of what each is an example of, -1 where that is not said, [n]. What was drawn has `codes` beside them, int64
+[n, most, codes]: written again, its pictures might get others."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,9 @@ class Documents(Modality):
 
     def encode(self, values: Values) -> Int64[Tensor, "n l"]:
         """Turn texts and pictures into symbols, each row with `<eos>` in front."""
-        tokens = to_tokens(values["rows"], self.tokenizer.encode(all_pictures(values)), self.symbols)
+        rows, written = values["rows"], values.get(CODES)
+        codes = self.tokenizer.encode(all_pictures(values)) if written is None else in_order(rows, written)
+        tokens = to_tokens(rows, codes, self.symbols)
         if tokens.shape[1] >= self.context:  # an <eos> closes it
             longest = int((tokens != self.symbols.pad).sum(1).max()) + 1
             raise InputError(
@@ -147,25 +151,13 @@ class Documents(Modality):
         return tokens
 
     def decode(self, state: Int64[Tensor, "n l"]) -> Values:
-        """Turn symbols of documents without holes into texts and pictures."""
+        """Turn symbols of documents without holes into texts and pictures, with the codes that these were."""
         rows, codes = from_tokens(state.cpu(), self.symbols)
-        return self._values(rows, self.tokenizer.decode(codes))
+        return {**self._values(rows, self.tokenizer.decode(codes)), CODES: placed(rows, codes)}
 
     def _values(self, rows: Tensor, pictures: UInt8[Tensor, "m c h w"]) -> Values:
         """Give each document its pictures, which come in the order of reading."""
-        there = rows == PICTURE
-        most = int(there.sum(1).max()) if len(rows) else 0
-        given = torch.zeros(len(rows), most, self.channels, self.height, self.width, dtype=torch.uint8)
-        if len(pictures):
-            document, _ = there.nonzero(as_tuple=True)
-            given[document, (there.cumsum(1) - 1)[there]] = pictures
-        return {"rows": rows, "pictures": given, "task": torch.full((len(rows),), -1)}
-
-    def lay(self, documents: Sequence[Sequence[Item]], pictures: UInt8[Tensor, "m c h w"]) -> Values:
-        """Return the values of documents, of which `Shown` names pictures by their numbers."""
-        rows = as_array([laid(items, self.vocabulary) for items in documents])
-        shown = [item.number for items in documents for item in items if isinstance(item, Shown)]
-        return self._values(rows, pictures[torch.tensor(shown, dtype=torch.long)])
+        return {"rows": rows, "pictures": placed(rows, pictures), "task": torch.full((len(rows),), -1)}
 
     def items(self, values: Values) -> list[list[Item]]:
         """Return the texts and pictures of documents; `Shown` counts the pictures of its own document."""
@@ -292,6 +284,4 @@ def seen(items: Sequence[Item], pictures: UInt8[Tensor, "m c h w"]) -> list[Part
 
 def all_pictures(values: Values) -> UInt8[Tensor, "m c h w"]:
     """Return the pictures that are shown, in the order of reading."""
-    counts = (values["rows"] == PICTURE).sum(1)
-    there = torch.arange(values["pictures"].shape[1]) < counts[:, None]
-    return values["pictures"][there]
+    return in_order(values["rows"], values["pictures"])
