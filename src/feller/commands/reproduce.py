@@ -16,8 +16,8 @@ class Reproduce:
     deep: ClassVar[str] = ""
 
     paper: Positional[str] = "all"
-    """flow-matching-guide, kinetic-optimal, generator-matching, adjoint-matching, d-flow, gsbm, private-tables,
-    reconstruction-bounds, or all."""
+    """flow-matching-guide, kinetic-optimal, generator-matching, adjoint-matching, d-flow, gsbm, cm3leon,
+    private-tables, reconstruction-bounds, or all."""
     quick: bool = False
     """One seed and short trainings."""
     data: Text = None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -100,6 +100,18 @@ def spent(
 
     Marks of answers are left out, and an `<eos>` closes each row.
     """
+    nats, count = spent_each(network, rows, before, symbols, of)
+    return Spent(nats.sum().item(), int(count.sum()))
+
+
+def spent_each(
+    network: Any,
+    rows: Int64[Tensor, "n l"],
+    before: Sequence[Int64[Tensor, " _"]],
+    symbols: Symbols,
+    of: Of,
+) -> tuple[Float64[Tensor, " n"], Int64[Tensor, " n"]]:
+    """Return the nats of each document and the symbols that they are of; arguments as of `spent`."""
     device = next(network.parameters()).device
     end = torch.tensor([symbols.eos])
     own = [torch.cat([row[row < symbols.count], end]) for row in rows.cpu()]
@@ -108,5 +120,5 @@ def spent(
     counted = [torch.cat([front, of(row)]) for front, row in zip(none, own, strict=True)]
     tokens = pad_sequence(samples, batch_first=True, padding_value=symbols.pad)
     marks = pad_sequence(counted, batch_first=True, padding_value=False) & countable(tokens, symbols)
-    nats = -log_likelihood(network.eval(), tokens.to(device), marks.to(device), symbols).sum().item()
-    return Spent(nats, int(marks.sum()))
+    nats = -log_likelihood(network.eval(), tokens.to(device), marks.to(device), symbols)
+    return nats.cpu(), marks.sum(1)

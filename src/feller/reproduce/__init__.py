@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 
 from feller.reproduce.adjoint_matching import adjoint_matching
 from feller.reproduce.claims import Claim
+from feller.reproduce.cm3leon import cm3leon
 from feller.reproduce.d_flow import d_flow
 from feller.reproduce.flow_matching_guide import flow_matching_guide
 from feller.reproduce.generator_matching import generator_matching
@@ -22,6 +23,7 @@ PAPERS: dict[str, Reproduction] = {
     "adjoint-matching": adjoint_matching,
     "d-flow": d_flow,
     "gsbm": gsbm,
+    "cm3leon": cm3leon,
     "private-tables": private_tables,
     "reconstruction-bounds": reconstruction_bounds,
 }

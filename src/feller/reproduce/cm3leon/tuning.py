@@ -1,0 +1,101 @@
+"""What tuning on instructions teaches, task by task, beside the model that it began with."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float64, UInt8
+from torch import Tensor
+
+from feller.draws import Draws
+from feller.evaluate.answers import exact, token_f1
+from feller.networks.plain_decoder import PlainTransformer
+from feller.reproduce.claims import Claim, mean_of, verdict
+from feller.reproduce.cm3leon.asking import pictures, to_say, words
+from feller.reproduce.cm3leon.differences import Difference, difference, listed
+from feller.reproduce.cm3leon.guidance import attributes
+from feller.reproduce.cm3leon.letters import read_letters
+from feller.reproduce.cm3leon.models import base, tuned
+from feller.reproduce.cm3leon.reading import read_scenes
+from feller.reproduce.cm3leon.setting import Setting
+from feller.reproduce.cm3leon.world import World, world
+from feller.reproduce.cm3leon.written import Written, stacked
+
+Marks = Callable[[PlainTransformer, World, Sequence[Written], Draws], Float64[Tensor, " n"]]
+"""(network, world, documents of a task, draws) -> from 0 to 1, how right each answer is."""
+Right = Callable[[UInt8[Tensor, "n 3 h w"], UInt8[Tensor, "n 3 h w"]], list[float]]
+"""(pictures, real ones) -> how right each is."""
+
+
+def _drawing(right: Right) -> Marks:
+    def marks(network: PlainTransformer, it: World, documents: Sequence[Written], draws: Draws) -> Tensor:
+        drawn = pictures(network, it, documents, draws)
+        return torch.tensor(right(drawn, stacked([one.pictures()[-1] for one in documents])), dtype=torch.float64)
+
+    return marks
+
+
+def _saying(score: Callable[[str, str], float]) -> Marks:
+    def marks(network: PlainTransformer, it: World, documents: Sequence[Written], draws: Draws) -> Tensor:
+        asked, truth = zip(*map(to_say, documents), strict=True)
+        told = words(network, it, asked, draws)
+        return torch.tensor([float(score(a, b)) for a, b in zip(told, truth, strict=True)], dtype=torch.float64)
+
+    return marks
+
+
+def as_scenes(drawn: UInt8[Tensor, "n 3 h w"], real: UInt8[Tensor, "n 3 h w"]) -> list[float]:
+    """Return of each picture the share of ground, number, colours and shapes that are read as in the real one."""
+    pairs = zip(read_scenes(real), read_scenes(drawn), strict=True)
+    return [attributes([one], [other]) for one, other in pairs]
+
+
+def as_letters(drawn: UInt8[Tensor, "n 3 h w"], real: UInt8[Tensor, "n 3 h w"]) -> list[float]:
+    """Return for each picture whether the same letters are read in it as in the real one."""
+    return [float(a == b) for a, b in zip(read_letters(drawn), read_letters(real), strict=True)]
+
+
+@dataclass(frozen=True)
+class Exam:
+    """How a task is marked."""
+
+    what: str
+    """For people."""
+    marks: Marks
+
+
+EXAMS = {
+    "edit": Exam("attributes of the scene that was asked for", _drawing(as_scenes)),
+    "edges": Exam("attributes", _drawing(as_scenes)),
+    "segmentation": Exam("attributes", _drawing(as_scenes)),
+    "grounding": Exam("attributes", _drawing(as_scenes)),
+    "letters": Exam("words that are read as they were asked for", _drawing(as_letters)),
+    "caption": Exam("F1 of words", _saying(token_f1)),
+    "details": Exam("F1 of words", _saying(token_f1)),
+    "question": Exam("answers that are right", _saying(exact)),
+}
+
+
+def tasks(setting: Setting) -> Iterator[Claim]:
+    """Each task, before and after tuning, by the same prompts."""
+    found: dict[str, list[tuple[float, float]]] = {task: [] for task in EXAMS}
+    apart: dict[str, list[Difference]] = {task: [] for task in EXAMS}
+    for seed in setting.seeds:
+        it, draws = world(setting, seed), Draws(seed).named("tasks")
+        for task, exam in EXAMS.items():
+            documents = [one for one in it.exams if one.task == task]
+            before, after = (
+                exam.marks(network, it, documents, draws.named(task))
+                for network in (base(setting, seed, setting.dial), tuned(setting, seed))
+            )
+            found[task].append((before.mean().item(), after.mean().item()))
+            apart[task].append(difference(before, after))
+    for task, pairs in found.items():
+        before, after = ([pair[i] for pair in pairs] for i in (0, 1))
+        yield Claim(
+            f"tuning on instructions teaches a task: {task}",
+            "examples; captions and questions in table 2",
+            f"{EXAMS[task].what}: {mean_of(after, 3)}, before tuning {mean_of(before, 3)}",
+            f"{setting.over}; apart by {listed(apart[task])}, asked to be three standard errors",
+            verdict(all(one.sure for one in apart[task])),
+        )

@@ -1,0 +1,213 @@
+"""What the claims are tested on: pairs to learn from, lessons, a memory, and documents that no model has learned."""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from feller.contrastive import Contrastive
+from feller.data.batches import batches
+from feller.data.documents.dataset import documents
+from feller.data.documents.modality import Documents, all_pictures
+from feller.data.found import FoundDocuments, Item, Said, Shown
+from feller.data.modality import Dataset
+from feller.draws import Draws
+from feller.networks.bi_encoder import BiEncoder, Finder
+from feller.reproduce.cm3leon.creatures import Creature, View, invent
+from feller.reproduce.cm3leon.demonstration import written_view
+from feller.reproduce.cm3leon.instructions import instructions, scene_pairs
+from feller.reproduce.cm3leon.judges import TRAINING, SceneJudge, train_scene_judge
+from feller.reproduce.cm3leon.scenes import CELLS, Scene
+from feller.reproduce.cm3leon.setting import Setting
+from feller.reproduce.cm3leon.tiles import learn_tiles
+from feller.reproduce.cm3leon.written import Answer, Picture, Written, stacked
+from feller.tokens.retrieve.memory import remember
+from feller.tokens.retrieve.search import ByLikeness, Library
+from feller.train.engine import engine
+from feller.train.loop import make_learner, train
+from feller.train.optimiser import Training
+
+KNOWN = 4
+"""Views of each creature that are in the training data or in the memory; one more is kept."""
+HABITATS = 2
+"""Grounds that a creature is seen on."""
+TILES = 1024
+"""Codes of pictures, at most; all that these have are fewer."""
+WORDS = "subwords:512"
+"""Vocabulary of the texts: bytes, and pieces that are frequent."""
+BY_WORDS = ByLikeness(max_score=2.0, dedup=2.0, dropout=0.0, by_text=2, by_picture=0)
+"""How documents are found, in training and later: by their texts alone, so that nothing of a picture is told by what is
+found for it; captions are short, and may be alike."""
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """Documents of a caption and a picture that no model has learned."""
+
+    documents: tuple[Written, ...]
+    rows: Int64[Tensor, "n l"]
+
+    @property
+    def pictures(self) -> UInt8[Tensor, "n 3 h w"]:
+        """What they show."""
+        return stacked([picture for one in self.documents for picture in one.pictures()])
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """What they say."""
+        return tuple(one.text() for one in self.documents)
+
+
+@dataclass(frozen=True, eq=False)
+class World:
+    """All data of a seed, and who looks at them."""
+
+    kind: Documents
+    """With its tokeniser, and with what finds documents."""
+    pairs: Dataset
+    """Captions and pictures to learn from, of creatures and scenes."""
+    lessons: Dataset
+    """Documents that teach tasks."""
+    library: Library
+    """All pairs, and the creatures that are kept out of them."""
+    heads: Kept
+    """Other views of creatures of the pairs."""
+    tails: Kept
+    """Other views of the creatures that only the memory shows."""
+    tail: tuple[Creature, ...]
+    seen: Kept
+    """Scenes."""
+    scenes: tuple[Scene, ...]
+    """What these show."""
+    exams: tuple[Written, ...]
+    """Lessons that were kept."""
+    captions: tuple[str, ...]
+    """Of the scenes among the pairs."""
+    judge: SceneJudge
+    """Has seen the scenes among the pairs, and no others."""
+
+    def judged(self, pictures: UInt8[Tensor, "n 3 h w"]) -> float:
+        """Return FD-cnn to the kept scenes."""
+        return self.judge.distance(pictures, self.seen.pictures)
+
+
+@functools.cache
+def world(setting: Setting, seed: int) -> World:
+    """Return the world of a seed."""
+    draws, side, kept = Draws(seed).named("cm3leon"), setting.side, max(setting.asked, setting.drawn)
+    invented = invent(setting.heads + setting.tails, draws.named("creatures"))
+    creatures = [coarse(one) for one in invented]
+    seen = [[written_view(view, side) for view in _views(one, draws.named("views", one.name))] for one in creatures]
+    head, tail = seen[: setting.heads], seen[setting.heads :]
+    scenes, drawn = scene_pairs(setting.scenes, draws.named("scenes"), side)
+    kept_scenes, kept_drawn = scene_pairs(kept, draws.named("kept scenes"), side)
+    known = [one for views in head for one in views[:KNOWN]]
+    lessons = instructions(setting.lessons, draws.named("lessons"), side)
+    exams = instructions(setting.exams, draws.named("exams"), side)
+    kind = _kind([*known, *drawn], lessons)
+    pairs = _read([*known, *drawn], kind)
+    kind = _taught(setting, kind, pairs, draws.named("finder"))
+    pairs = replace(pairs, modality=kind)
+
+    def keep(some: Sequence[Written]) -> Kept:
+        return Kept(tuple(some), kind.encode(_read(some, kind).values))
+
+    rare = keep([one for views in tail for one in views[:KNOWN]])
+    rows = pad_sequence([*kind.encode(pairs.values), *rare.rows], batch_first=True, padding_value=kind.symbols.pad)
+    return World(
+        kind=kind,
+        pairs=pairs,
+        lessons=_read(lessons, kind),
+        library=Library(remember(rows, _finder(kind), kind.symbols), _finder(kind)),
+        heads=keep([views[KNOWN] for views in head[: setting.asked]]),
+        tails=keep([views[KNOWN] for views in tail]),
+        tail=tuple(creatures[setting.heads :]),
+        seen=keep(kept_drawn),
+        scenes=tuple(kept_scenes),
+        exams=tuple(exams),
+        captions=tuple(one.text() for one in drawn),
+        judge=train_scene_judge(
+            stacked([picture for one in drawn for picture in one.pictures()]),
+            scenes,
+            draws.named("judge"),
+            replace(TRAINING, steps=setting.judge),
+        ),
+    )
+
+
+def coarse(creature: Creature) -> Creature:
+    """Return a creature of half as many dots each way, each twice as large: every other one, from the first on."""
+    half = [row[: len(row) // 2 : 2] for row in creature.pattern[::2]]
+    rows = [tuple(dot for dot in (*left, *left[::-1]) for _ in range(2)) for left in half]
+    return replace(creature, pattern=tuple(row for row in rows for _ in range(2)))
+
+
+def _views(creature: Creature, draws: Draws) -> list[View]:
+    """Draw views of a creature, each at another place, on its few grounds in turn."""
+    cells = torch.randperm(len(CELLS), generator=draws.at("cells").shared())[: KNOWN + 1].tolist()
+    grounds = torch.randperm(len(creature.grounds), generator=draws.at("grounds").shared())[:HABITATS].tolist()
+    return [View(creature, creature.grounds[grounds[i % HABITATS]], CELLS[cell]) for i, cell in enumerate(cells)]
+
+
+def items(document: Written) -> tuple[list[Item], list[UInt8[np.ndarray, "h w 3"]]]:
+    """Return the items of a document, and the pictures that they name by their numbers."""
+    found: list[Item] = []
+    pictures: list[np.ndarray] = []
+    for item in document.items:
+        if isinstance(item, Picture):
+            found.append(Shown(len(pictures)))
+            pictures.append(item.values)
+        elif isinstance(item, Answer | str):
+            found.append(Said(item.text, hidden=True) if isinstance(item, Answer) else Said(item))
+    return found, pictures
+
+
+def found(written: Sequence[Written]) -> FoundDocuments:
+    """Return documents as if they came from a file."""
+    values = np.empty(len(written), dtype=object)
+    pictures: list[np.ndarray] = []
+    for i, one in enumerate(written):
+        parts, shown = items(one)
+        values[i] = tuple(Shown(part.number + len(pictures)) if isinstance(part, Shown) else part for part in parts)
+        pictures += shown
+    return FoundDocuments(values, pictures=np.stack(pictures), tasks=tuple(one.task for one in written))
+
+
+def _kind(pairs: Sequence[Written], lessons: Sequence[Written]) -> Documents:
+    """Return the modality of all that is learned, whose symbols later learning finds in place."""
+    whole = documents(found([*pairs, *lessons]), WORDS)
+    kind = whole.modality
+    if not isinstance(kind, Documents):
+        raise TypeError(f"expected documents, got {kind.called}")
+    codes = learn_tiles(all_pictures(whole.values), TILES)
+    kind = kind.tokenised(codes, whole.values["rows"][: len(pairs)])  # a lesson is shorter than three pairs
+    return replace(kind, vectors=Finder(BiEncoder(kind.symbols, kind.tokenizer.grid, width=16)))
+
+
+def _read(written: Sequence[Written], kind: Documents) -> Dataset:
+    return Dataset(*kind.accept(found(written)), kind)
+
+
+def _finder(kind: Documents) -> Finder:
+    if not isinstance(kind.vectors, Finder):
+        raise TypeError("expected a bi-encoder")
+    return kind.vectors
+
+
+def _taught(setting: Setting, kind: Documents, pairs: Dataset, draws: Draws) -> Documents:
+    """Teach what finds documents which picture belongs to which text."""
+    network = _finder(kind).module
+    network.texts.count(kind.encode(pairs.values))
+    training = Training(batch=64, lr=2e-3, decay=0.7, average=0.99, steps=setting.finder)
+    learner = make_learner(network.train().requires_grad_(True), training)
+    objective = Contrastive(kind.space(), kind.symbols).beside(pairs)
+    for _ in train(learner, objective, batches(pairs, training.batch, draws), training, draws=draws, engine=engine()):
+        pass
+    learner.average.copy_to(network)
+    network.eval().requires_grad_(False)
+    return kind

@@ -1,0 +1,300 @@
+"""The claims of CM3Leon: their form at tiny size, the statistics they rest on, and the world they are tested in."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from feller.draws import Draws
+from feller.errors import InputError
+from feller.evaluate.documents import spent, spent_each
+from feller.reproduce import PAPERS
+from feller.reproduce.claims import FAILS, HOLDS, UNTESTABLE, Claim
+from feller.reproduce.cm3leon import BEYOND, TESTS, asking, cm3leon, guidance, infilling, retrieval, tuning
+from feller.reproduce.cm3leon.asking import nats, pictures, to_draw, to_say, with_picture
+from feller.reproduce.cm3leon.colours import COLOURS
+from feller.reproduce.cm3leon.contrast import reranked, times
+from feller.reproduce.cm3leon.creatures import invent, views
+from feller.reproduce.cm3leon.demonstration import written_view
+from feller.reproduce.cm3leon.differences import Difference, difference, dips, listed, of_shares, rises
+from feller.reproduce.cm3leon.instructions import instructions
+from feller.reproduce.cm3leon.letters import Lettering, render_letters
+from feller.reproduce.cm3leon.models import base, tuned
+from feller.reproduce.cm3leon.reading import read_scenes
+from feller.reproduce.cm3leon.scenes import draw_scenes, render
+from feller.reproduce.cm3leon.setting import QUICK, Setting
+from feller.reproduce.cm3leon.tiles import Tiles, learn_tiles
+from feller.reproduce.cm3leon.world import KNOWN, World, coarse, world
+from feller.reproduce.cm3leon.written import stacked
+from feller.tokens.generate import Way
+from feller.tokens.guides import Guided
+from feller.tokens.plans import Picture
+
+TINY = Setting(
+    seeds=(0,),
+    heads=12,
+    tails=6,
+    scenes=40,
+    lessons=40,
+    dials=(1, 2, 3),
+    batch=4,
+    steps=2,
+    tuned=2,
+    finder=2,
+    judge=5,
+    asked=4,
+    exams=16,
+    drawn=4,
+    weights=(1.0, 3.0),
+    kept=(1, 4),
+    best_of=2,
+    prompts=2,
+)
+
+
+@pytest.fixture(scope="module")
+def it() -> World:
+    return world(TINY, 0)
+
+
+@pytest.fixture
+def quick_drawing(monkeypatch) -> None:
+    """Draw codes and words by chance in the place of what a network says: checked calls take a fifth of a second."""
+
+    def drawn(network, prompts, plan, draws, *, ways, at_once):
+        symbols, n = network.symbols, len(prompts[0])
+        assert len(prompts) == max(way.guide.streams for way in ways)
+        if isinstance(plan, Picture):
+            codes = symbols.text + draws.at("codes").integers(symbols.codes, (n, symbols.picture))
+            return [torch.cat([row, torch.tensor([symbols.cut])]) for row in codes]
+        letters = draws.at("letters").integers(symbols.text, (n, 4))
+        return [torch.cat([row, torch.tensor([symbols.eos])]) for row in letters]
+
+    monkeypatch.setattr(asking, "generate", drawn)
+
+
+@pytest.mark.parametrize("test", TESTS, ids=lambda test: f"{test.__module__.rpartition('.')[2]}.{test.__name__}")
+def test_each_claim_has_its_form(test, quick_drawing) -> None:
+    found = list(test(TINY))
+    assert found
+    for claim in found:
+        assert isinstance(claim, Claim)
+        assert claim.verdict in (HOLDS, FAILS)
+        assert "1 seed" in claim.spread
+        assert "nan" not in claim.ours
+        assert "\n" not in claim.claim + claim.paper + claim.ours + claim.spread
+
+
+def test_it_is_a_paper() -> None:
+    assert PAPERS["cm3leon"] is cm3leon
+    assert {claim.verdict for claim in BEYOND} == {UNTESTABLE}
+    assert len({test.__module__ for test in TESTS}) == 6
+    assert len(QUICK.seeds) == 1
+    assert {*tuning.EXAMS} == {one.task for one in instructions(8, Draws(0), 16)}
+
+
+def test_a_difference_and_its_error() -> None:
+    """Of 1, 2, 3, 4 the mean is 2.5, the deviation sqrt(5 / 3), its error half of that."""
+    one = difference(torch.zeros(4).double(), torch.tensor([1.0, 2, 3, 4]).double())
+    assert one.mean == pytest.approx(2.5)
+    assert one.error == pytest.approx(math.sqrt(5 / 3) / 2)
+    assert one.sure
+    assert not difference(torch.tensor([1.0, 2, 3, 4]).double(), torch.zeros(4).double()).sure
+    assert not Difference(2.9, 1.0).sure
+    assert Difference(3.1, 1.0).sure
+    assert listed([one, Difference(0.25, 0.1)]) == "2.5 ± 0.6, 0.25 ± 0.1"
+    with pytest.raises(InputError, match="got 1 and 1"):
+        difference(torch.zeros(1).double(), torch.ones(1).double())
+
+
+def test_what_is_common_to_pairs_does_not_count() -> None:
+    """Documents differ by far more than two ways of asking: a paired difference sees these all the same."""
+    base_cost = 100 * Draws(0).at("cost").normal((50,), torch.float64)
+    assert difference(base_cost, base_cost + 0.1 + 0.01 * Draws(1).at("more").normal((50,), torch.float64)).sure
+
+
+def test_shares_apart() -> None:
+    """(50 + 1) / 102 = 0.5 and (0 + 1) / 102; variances of shares of 100 add."""
+    one = of_shares(0.5, 0.0, 100)
+    small = 1 / 102
+    assert one.mean == 0.5
+    assert one.error == pytest.approx(math.sqrt((0.25 + small * (1 - small)) / 100))
+    assert one.sure
+    assert not of_shares(0.05, 0.0, 100).sure
+    assert of_shares(1.0, 1.0, 10).error > 0
+
+
+def test_ranks() -> None:
+    assert rises([1.0, 2.0, 3.0, 10.0]) == pytest.approx(1)
+    assert rises([4.0, 3.0, 1.0]) == pytest.approx(-1)
+    assert rises([1.0, 2.0, 3.0, 5.0, 4.0]) == pytest.approx(0.9)
+    assert rises([2.0, 2.0, 2.0]) == 0
+    assert rises([1.0, 1.0, 2.0]) == pytest.approx(math.sqrt(3) / 2)
+    with pytest.raises(InputError, match="got 1"):
+        rises([1.0])
+    assert dips([3.0, 1.0, 2.0])
+    assert not dips([1.0, 2.0, 3.0])
+    assert not dips([3.0, 2.0, 1.0])
+
+
+def test_tiles_are_exact_where_they_are_known() -> None:
+    values = stacked([picture for one in instructions(200, Draws(0), 16) for picture in one.pictures()])
+    codes = learn_tiles(values, 1024)
+    written = codes.encode(values)
+    assert torch.equal(codes.decode(written), values)
+    assert written.shape[1] == codes.grid[0] * codes.grid[1] == 64
+    assert int(written.max()) < codes.count < 1024
+    lower = codes.encode(values.roll(2, 2)).unflatten(1, codes.grid)
+    assert torch.equal(lower, written.unflatten(1, codes.grid).roll(1, 1))
+    assert torch.equal(codes.encode(values[:3]), written[:3])
+    with pytest.raises(InputError, match="16 x 16"):
+        codes.encode(values[:, :, :8])
+
+
+def test_other_tiles_become_the_nearest() -> None:
+    """Of red and blue alone, orange is red, and a tile of three red pixels and a blue one all red."""
+    colours = torch.tensor([COLOURS[name] for name in ("red", "blue")], dtype=torch.uint8)
+    plain = colours[:, :, None, None].expand(2, 3, 16, 16).clone()
+    codes = learn_tiles(plain, 8)
+    assert codes.count == 2
+    plain[0, :, 0, 0] = colours[1]
+    plain[0, :, 4:6, 4:6] = torch.tensor(COLOURS["orange"], dtype=torch.uint8)[:, None, None]
+    assert codes.decode(codes.encode(plain)).unique(dim=0).shape[0] == 2
+    assert codes.encode(plain).unique(dim=1).shape[1] == 1
+    assert learn_tiles(plain, 8).name != codes.name
+    with pytest.raises(InputError, match="different tiles"):
+        Tiles(16, (3, 3))
+
+
+def test_coarse_creatures_are_whole() -> None:
+    """Each of their dots is 2 x 2 of the old ones, mirrored as these are."""
+    for one in invent(5, Draws(0)):
+        pattern = np.array(coarse(one).pattern)
+        assert pattern.shape == (8, 8)
+        assert np.array_equal(pattern, pattern[::2, ::2].repeat(2, 0).repeat(2, 1))
+        assert np.array_equal(pattern, pattern[:, ::-1])
+        assert np.array_equal(pattern[::2, :4:2], np.array(one.pattern)[::2, :4:2])
+
+
+def test_tails_are_in_the_memory_and_not_in_the_pairs(it: World) -> None:
+    learned = {row[row != it.kind.symbols.pad].numpy().tobytes() for row in it.kind.encode(it.pairs.values)}
+    memory = {row[row != it.kind.symbols.pad].numpy().tobytes() for row in it.library.memory.rows}
+    assert len(it.pairs) == KNOWN * TINY.heads + TINY.scenes
+    assert len(it.library.memory) == len(it.pairs) + KNOWN * TINY.tails
+    assert learned < memory
+    said = " ".join(it.kind.texts(it.pairs.values))
+    assert not any(f" {creature.name} " in said for creature in it.tail)
+    for kept in (it.heads, it.tails):
+        rows = {row[row != it.kind.symbols.pad].numpy().tobytes() for row in kept.rows}
+        assert not rows & memory
+        codes = kept.rows[it.kind.symbols.is_code(kept.rows)].view(-1, it.kind.symbols.picture) - it.kind.symbols.text
+        assert torch.equal(it.kind.tokenizer.decode(codes), kept.pictures)
+    assert read_scenes(it.seen.pictures)[0].ground == it.scenes[0].ground
+
+
+def test_nats_are_those_of_the_sum(it: World) -> None:
+    """Each document's own cost adds up to that of all."""
+    network, symbols = base(TINY, 0, 1), it.kind.symbols
+    none = [it.seen.rows.new_empty(0)] * len(it.seen.rows)
+    total, count = spent_each(network, it.seen.rows, none, symbols, symbols.is_code)
+    whole = spent(network, it.seen.rows, none, symbols, symbols.is_code)
+    assert total.sum().item() == pytest.approx(whole.nats)
+    assert int(count.sum()) == whole.symbols == 64 * len(it.seen.rows)
+    assert torch.allclose(nats(network, it, it.seen.rows, Draws(0)), total / 64)
+
+
+def test_prompts_hide_what_is_asked(it: World) -> None:
+    symbols = it.kind.symbols
+    document = written_view(views(it.tail[0], 1, Draws(0))[0], 16)
+    asked = to_draw(document).tokens(it.kind)
+    assert asked[0] == symbols.eos
+    assert asked[-1] == symbols.cut
+    assert not symbols.is_code(asked).any()
+    wanted, truth = to_say(document)
+    tokens = wanted.tokens(it.kind)
+    assert truth == document.text()
+    assert not symbols.is_text(tokens).any()
+    assert tokens[1] == symbols.mask
+    assert tokens[-1] == symbols.infill
+    question = next(one for one in it.exams if one.task == "question")
+    wanted, truth = to_say(question)
+    assert truth not in ("", question.text())
+    assert symbols.is_text(wanted.tokens(it.kind)).any()
+
+
+def test_another_picture_stands_in_its_place() -> None:
+    one, other = (instructions(1, Draws(seed), 16)[0] for seed in (0, 1))
+    moved = with_picture(one, other)
+    assert np.array_equal(moved.pictures()[-1], other.pictures()[-1])
+    assert moved.text() == one.text()
+
+
+def test_holes_hold_the_same_symbols_both_ways(it: World) -> None:
+    """A network that answers alike everywhere spends log(count) on each symbol of a hole, in either order."""
+    flat, count = copy.deepcopy(base(TINY, 0, 1)), it.kind.symbols.count
+    flat.enter.weight.data.zero_()
+    for hide in (infilling._of_picture, infilling._of_caption):
+        filled, onwards, counts = infilling.both_ways(flat, it, it.seen.documents, hide)
+        assert torch.allclose(filled, counts.double() * math.log(count))
+        assert torch.allclose(onwards, counts.double() * math.log(count))
+    assert counts.min() >= 1
+    assert infilling.both_ways(flat, it, it.seen.documents, infilling._of_picture)[2].unique().tolist() == [21]
+
+
+def test_attributes_of_the_scene_itself() -> None:
+    scenes = draw_scenes(20, Draws(0))
+    assert guidance.attributes(scenes, scenes) == 1
+    assert guidance.attributes(scenes, scenes[1:] + scenes[:1]) < 0.5
+    values = stacked([render(one, 16) for one in scenes])
+    assert tuning.as_scenes(values, values) == [1.0] * 20
+    letters = stacked([render_letters(Lettering(word, "red", "blue"), 16) for word in ("A", "BC", "X")])
+    assert tuning.as_letters(letters, letters.flip(0)) == [0.0, 1.0, 0.0]
+
+
+def test_the_best_of_several_is_by_words_and_picture(it: World) -> None:
+    """Of a document's own picture and another the one is taken that the finder likes better."""
+    asked = it.seen.documents[:2]
+    drawn = it.seen.pictures[:4]
+    kept = reranked(it, asked, drawn, 2)
+    assert kept.shape[0] == 2
+    assert any(torch.equal(kept[0], one) for one in drawn[:2])
+    assert any(torch.equal(kept[1], one) for one in drawn[2:])
+    assert times([1, 2], 2) == [1, 1, 2, 2]
+
+
+def test_pictures_are_drawn_behind_documents(it: World) -> None:
+    """Two ways by turns, with a memory; all that is drawn is of the codebook."""
+    drawn = pictures(base(TINY, 0, 1), it, it.tails.documents[:2], Draws(3), ways=(Way(), Way(Guided(2.0))), count=2)
+    assert drawn.shape == (2, 3, 16, 16)
+    codes = it.kind.tokenizer.encode(drawn)
+    assert torch.equal(it.kind.tokenizer.decode(codes), drawn)
+    assert codes.unique().numel() > 10
+
+
+def test_the_tuned_one_begins_with_the_other() -> None:
+    """Two steps at a low rate: near, and not the same; the base model is untouched."""
+    one, other = base(TINY, 0, 2), tuned(TINY, 0)
+    before = one.enter.weight
+    assert not torch.equal(before, other.enter.weight)
+    assert (before - other.enter.weight).abs().max() < 3e-3
+    assert one is base(TINY, 0, 2)
+
+
+@pytest.mark.parametrize(
+    ("costs", "verdicts"),
+    [
+        ({0: 2.0, 1: 1.5, 2: 1.0, "chance": 2.0}, [HOLDS, HOLDS]),
+        ({0: 2.0, 1: 1.5, 2: 1.6, "chance": 2.0}, [FAILS, HOLDS]),
+        ({0: 2.0, 1: 1.5, 2: 1.0, "chance": 1.5}, [HOLDS, FAILS]),
+        ({0: 1.0, 1: 1.5, 2: 2.0, "chance": 1.0}, [FAILS, FAILS]),
+    ],
+)
+def test_orderings_are_told_from_others(monkeypatch, costs, verdicts) -> None:
+    def given(network, it, rows, draws, *, count=0, how=None):
+        noise = 0.01 * torch.arange(len(rows)).double()
+        return costs["chance" if how is not None else count] + noise * (1 + count)
+
+    monkeypatch.setattr(retrieval, "nats", given)
+    assert [claim.verdict for claim in retrieval.perplexity(TINY)] == verdicts
