@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from feller.data.documents.tiles import tiles_of
 from feller.draws import Draws
 from feller.errors import InputError
 from feller.evaluate.documents import spent, spent_each
@@ -14,7 +15,6 @@ from feller.reproduce import PAPERS
 from feller.reproduce.claims import FAILS, HOLDS, UNTESTABLE, Claim
 from feller.reproduce.cm3leon import BEYOND, TESTS, asking, cm3leon, guidance, infilling, retrieval, tuning
 from feller.reproduce.cm3leon.asking import nats, pictures, to_draw, to_say, with_picture
-from feller.reproduce.cm3leon.colours import COLOURS
 from feller.reproduce.cm3leon.contrast import reranked, times
 from feller.reproduce.cm3leon.creatures import invent, views
 from feller.reproduce.cm3leon.demonstration import written_view
@@ -25,7 +25,6 @@ from feller.reproduce.cm3leon.models import base, tuned
 from feller.reproduce.cm3leon.reading import read_scenes
 from feller.reproduce.cm3leon.scenes import draw_scenes, render
 from feller.reproduce.cm3leon.setting import QUICK, Setting
-from feller.reproduce.cm3leon.tiles import Tiles, learn_tiles
 from feller.reproduce.cm3leon.world import KNOWN, World, coarse, world
 from feller.reproduce.cm3leon.written import stacked
 from feller.tokens.generate import Way
@@ -141,7 +140,7 @@ def test_ranks() -> None:
 
 def test_tiles_are_exact_where_they_are_known() -> None:
     values = stacked([picture for one in instructions(200, Draws(0), 16) for picture in one.pictures()])
-    codes = learn_tiles(values, 1024)
+    codes = tiles_of(values, 2, 1024)
     written = codes.encode(values)
     assert torch.equal(codes.decode(written), values)
     assert written.shape[1] == codes.grid[0] * codes.grid[1] == 64
@@ -151,21 +150,6 @@ def test_tiles_are_exact_where_they_are_known() -> None:
     assert torch.equal(codes.encode(values[:3]), written[:3])
     with pytest.raises(InputError, match="16 x 16"):
         codes.encode(values[:, :, :8])
-
-
-def test_other_tiles_become_the_nearest() -> None:
-    """Of red and blue alone, orange is red, and a tile of three red pixels and a blue one all red."""
-    colours = torch.tensor([COLOURS[name] for name in ("red", "blue")], dtype=torch.uint8)
-    plain = colours[:, :, None, None].expand(2, 3, 16, 16).clone()
-    codes = learn_tiles(plain, 8)
-    assert codes.count == 2
-    plain[0, :, 0, 0] = colours[1]
-    plain[0, :, 4:6, 4:6] = torch.tensor(COLOURS["orange"], dtype=torch.uint8)[:, None, None]
-    assert codes.decode(codes.encode(plain)).unique(dim=0).shape[0] == 2
-    assert codes.encode(plain).unique(dim=1).shape[1] == 1
-    assert learn_tiles(plain, 8).name != codes.name
-    with pytest.raises(InputError, match="different tiles"):
-        Tiles(16, (3, 3))
 
 
 def test_coarse_creatures_are_whole() -> None:

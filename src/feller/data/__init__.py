@@ -4,6 +4,7 @@ from feller.data.batches import Batch, batches
 from feller.data.crystals.modality import Crystals
 from feller.data.documents.modality import Documents
 from feller.data.documents.palette import Palette
+from feller.data.documents.tiles import Tiles
 from feller.data.examples import EXAMPLES, Example
 from feller.data.images.labelled import Labelled
 from feller.data.images.modality import Images
@@ -52,6 +53,7 @@ __all__ = [
     "Subwords",
     "Table",
     "Text",
+    "Tiles",
     "Torsions",
     "Vocabulary",
     "batches",

@@ -54,7 +54,7 @@ class Asked:
     vocabulary: str | None = None
     """Symbols of a text, where that was asked."""
     tokenizer: str | None = None
-    """Run of the tokeniser of pictures, or `palette`, where one was named."""
+    """Run of the tokeniser of pictures, or `palette` or `tiles`, where one was named."""
     schema: str | None = None
     """File that says what is public about a table, where one was given."""
     private: Guarantee | Allowance | None = None

@@ -1,26 +1,30 @@
 """Documents whose pictures a tokeniser writes that was there before."""
 
+from collections.abc import Callable
 from dataclasses import replace
+
+from jaxtyping import UInt8
+from torch import Tensor
 
 from feller.data.documents.codes import PictureCodes
 from feller.data.documents.modality import Documents, all_pictures
 from feller.data.documents.palette import palette_of
+from feller.data.documents.tiles import tiles_of
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset
 from feller.errors import UsageError
 from feller.model import load_model
 from feller.networks.codebook.picture_codes import learned
 from feller.networks.codebook.tokenizer import Tokenizer
+from feller.recipes.image_tokenizer import usual_tokenizer
 from feller.run import Run, open_run
 
-PALETTE = "palette"
-"""The word that stands for a list of colours."""
-MOST_COLOURS = 256
-"""Of a palette."""
+MOST_COLOURS, MOST_TILES = 256, 1024
+"""Of a palette, and of tiles."""
 
 
 def written_by(data: Dataset, tokenizer: str) -> Dataset:
-    """Return documents with a tokeniser: that of a run, or a palette of the colours of their pictures.
+    """Return documents with a tokeniser: that of a run, or colours or tiles of their pictures.
 
     Raises:
         InputError: If the run is damaged, or the pictures have too many colours.
@@ -31,9 +35,22 @@ def written_by(data: Dataset, tokenizer: str) -> Dataset:
         raise UsageError(f"--tokenizer is of documents, and these data are {kind.called}; leave it out")
     if kind.codes is not None:
         raise UsageError("documents keep the tokeniser of the model that is trained on; leave --tokenizer out")
-    palette = tokenizer == PALETTE
-    codes = palette_of(all_pictures(data.values), MOST_COLOURS) if palette else _of_run(tokenizer, kind)
+    made = _WITHOUT.get(tokenizer)
+    codes = _of_run(tokenizer, kind) if made is None else made(all_pictures(data.values))
     return data.seen_as(kind.tokenised(codes, data.values["rows"]))
+
+
+def _tiles(pictures: UInt8[Tensor, "m c h w"]) -> PictureCodes:
+    """Return the commonest tiles, as large as the cells of a learned tokeniser."""
+    factor = usual_tokenizer(pictures.shape[2], pictures.shape[3], "tiny").factor
+    return tiles_of(pictures, factor, MOST_TILES)
+
+
+_WITHOUT: dict[str, Callable[[UInt8[Tensor, "m c h w"]], PictureCodes]] = {
+    "palette": lambda pictures: palette_of(pictures, MOST_COLOURS),
+    "tiles": _tiles,
+}
+"""Words that stand for a tokeniser which needs no training."""
 
 
 def taken_again(data: Dataset, tokenizer: str, run: Run) -> Dataset:

@@ -14,6 +14,7 @@ from feller.contrastive import Contrastive
 from feller.data.batches import batches
 from feller.data.documents.dataset import documents
 from feller.data.documents.modality import Documents, all_pictures
+from feller.data.documents.tiles import tiles_of
 from feller.data.found import FoundDocuments, Item, Said, Shown
 from feller.data.modality import Dataset
 from feller.draws import Draws
@@ -24,7 +25,6 @@ from feller.reproduce.cm3leon.instructions import instructions, scene_pairs
 from feller.reproduce.cm3leon.judges import TRAINING, SceneJudge, train_scene_judge
 from feller.reproduce.cm3leon.scenes import CELLS, Scene
 from feller.reproduce.cm3leon.setting import Setting
-from feller.reproduce.cm3leon.tiles import learn_tiles
 from feller.reproduce.cm3leon.written import Answer, Picture, Written, stacked
 from feller.tokens.retrieve.memory import remember
 from feller.tokens.retrieve.search import ByLikeness, Library
@@ -36,8 +36,8 @@ KNOWN = 4
 """Views of each creature that are in the training data or in the memory; one more is kept."""
 HABITATS = 2
 """Grounds that a creature is seen on."""
-TILES = 1024
-"""Codes of pictures, at most; all that these have are fewer."""
+ACROSS, TILES = 2, 1024
+"""Pixels of a side of a tile, and tiles, at most; all that these pictures have are fewer."""
 WORDS = "subwords:512"
 """Vocabulary of the texts: bytes, and pieces that are frequent."""
 BY_WORDS = ByLikeness(max_score=2.0, dedup=2.0, dropout=0.0, by_text=2, by_picture=0)
@@ -184,7 +184,7 @@ def _kind(pairs: Sequence[Written], lessons: Sequence[Written]) -> Documents:
     kind = whole.modality
     if not isinstance(kind, Documents):
         raise TypeError(f"expected documents, got {kind.called}")
-    codes = learn_tiles(all_pictures(whole.values), TILES)
+    codes = tiles_of(all_pictures(whole.values), ACROSS, TILES)
     kind = kind.tokenised(codes, whole.values["rows"][: len(pairs)])  # a lesson is shorter than three pairs
     return replace(kind, vectors=Finder(BiEncoder(kind.symbols, kind.tokenizer.grid, width=16)))
 

@@ -1,0 +1,135 @@
+"""Codes of pictures in which few small squares recur: one for each of them, without a network."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import blake2b
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+
+from feller.data.documents.codes import PictureCodes, check_codes, check_pictures
+from feller.errors import InputError
+
+CHUNK = 2**14
+"""Tiles that are compared with all of a codebook at once."""
+
+
+@dataclass(frozen=True)
+class Tiles(PictureCodes):
+    """Each square of factor x factor pixels is written as the nearest tile of a codebook; its own come back exactly.
+
+    A code depends on its square alone: what is the same in two pictures has the same codes, wherever it is.
+    """
+
+    shape: tuple[int, int, int]
+    """Channels, height and width of a picture."""
+    factor: int
+    """Pixels of a side of a tile."""
+    tiles: tuple[str, ...]
+    """The levels of each in hexadecimal digits, two for each: channel after channel, row by row."""
+
+    def __post_init__(self) -> None:
+        channels, height, width = self.shape
+        if self.factor < 1 or min(self.shape) < 1 or height % self.factor or width % self.factor:
+            raise InputError(f"expected sides that tiles of {self.factor} divide, got {width} x {height}")
+        digits = 2 * channels * self.factor**2
+        if not self.tiles or len({*self.tiles}) < len(self.tiles) or {len(tile) for tile in self.tiles} != {digits}:
+            raise InputError(f"expected different tiles of {digits} digits, one or more, got {len(self.tiles)}")
+
+    @property
+    def count(self) -> int:
+        """As many as there are tiles."""
+        return len(self.tiles)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """One code for each tile."""
+        _, height, width = self.shape
+        return height // self.factor, width // self.factor
+
+    @property
+    def name(self) -> str:
+        """A hash of the tiles."""
+        return blake2b(repr(self).encode(), digest_size=6).hexdigest()
+
+    @cached_property
+    def _table(self) -> UInt8[Tensor, "count levels"]:
+        """Return the levels of the tiles.
+
+        Raises:
+            InputError: If they are no hexadecimal digits.
+        """
+        try:
+            levels = np.frombuffer(bytes.fromhex("".join(self.tiles)), np.uint8)
+        except ValueError as error:
+            raise InputError(f"expected tiles in hexadecimal digits, got {self.tiles[0]!r:.60}") from error
+        return torch.from_numpy(levels.reshape(self.count, -1).copy())
+
+    def encode(self, pictures: UInt8[Tensor, "m c h w"]) -> Int64[Tensor, "m codes"]:
+        """Return the number of each tile, or of the nearest.
+
+        Raises:
+            InputError: If the pictures have another shape.
+        """
+        check_pictures(pictures, self.shape)
+        different, which = _different(_cut(pictures, self.factor))
+        own = self._table.to(pictures.device).float()
+        nearest = [_nearest(some.float(), own) for some in different.split(CHUNK)]
+        rows, columns = self.grid
+        return torch.cat(nearest)[which].reshape(len(pictures), rows * columns)
+
+    def decode(self, codes: Int64[Tensor, "m codes"]) -> UInt8[Tensor, "m c h w"]:
+        """Lay the tiles out.
+
+        Raises:
+            InputError: If they are not as many as the grid has, or none of the codes.
+        """
+        check_codes(codes, self)
+        channels, height, width = self.shape
+        parts = self._table.to(codes.device)[codes].unflatten(1, self.grid)
+        parts = parts.unflatten(3, (channels, self.factor, self.factor)).permute(0, 3, 1, 4, 2, 5)
+        return parts.reshape(len(codes), channels, height, width)
+
+
+def tiles_of(pictures: UInt8[Tensor, "m c h w"], factor: int, most: int) -> Tiles:
+    """Return the commonest tiles of pictures, the very commonest first.
+
+    Args:
+        pictures: Of one shape.
+        factor: Pixels of a side of a tile.
+        most: Tiles that there may be; of others the nearest of these is taken.
+
+    Raises:
+        InputError: If there are no pictures, or tiles do not divide them.
+    """
+    _, channels, height, width = pictures.shape
+    if not len(pictures) or height % factor or width % factor:
+        raise InputError(f"expected pictures that tiles of {factor} x {factor} divide, got {list(pictures.shape)}")
+    different, which = _different(_cut(pictures, factor))
+    order = which.bincount().argsort(descending=True, stable=True)[:most]
+    found = different[order].cpu().numpy()
+    return Tiles((channels, height, width), factor, tuple(tile.tobytes().hex() for tile in found))
+
+
+def _cut(pictures: UInt8[Tensor, "m c h w"], factor: int) -> UInt8[Tensor, "n levels"]:
+    """Return the tiles of pictures, row by row."""
+    m, channels, height, width = pictures.shape
+    parts = pictures.reshape(m, channels, height // factor, factor, width // factor, factor)
+    return parts.permute(0, 2, 4, 1, 3, 5).reshape(-1, channels * factor**2)
+
+
+def _different(tiles: UInt8[Tensor, "n levels"]) -> tuple[UInt8[Tensor, "k levels"], Int64[Tensor, " n"]]:
+    """Return the different tiles, and which of them each is."""
+    plain = np.ascontiguousarray(tiles.cpu().numpy())
+    packed = plain.view(np.dtype((np.void, plain.shape[1])))[:, 0]
+    _, first, which = np.unique(packed, return_index=True, return_inverse=True)
+    return torch.from_numpy(plain[first]).to(tiles.device), torch.from_numpy(which).to(tiles.device)
+
+
+def _nearest(tiles: Float[Tensor, "n levels"], own: Float[Tensor, "count levels"]) -> Int64[Tensor, " n"]:
+    """Return the first of the nearest; levels are whole and few, so that their squares are exact."""
+    away = own.square().sum(1) - 2 * tiles @ own.T
+    number = torch.arange(len(own), device=own.device)
+    return torch.where(away == away.amin(1, keepdim=True), number, len(own)).amin(1)
