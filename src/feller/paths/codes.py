@@ -2,14 +2,11 @@
 
 from dataclasses import dataclass
 
-from feller.draws import Draw
-from feller.paths.path import Path
-from feller.processes import Characteristics
-from feller.tree import State
+from feller.paths.timeless import Timeless
 
 
 @dataclass(frozen=True)
-class Codes(Path):
+class Codes(Timeless):
     """A path that is the data at all times: the network answers with what its codes tell of them."""
 
     @property
@@ -20,14 +17,7 @@ class Codes(Path):
             " let a model of texts and pictures learn its codes"
         )
 
-    def sample(self, x_0: State, x_1: State, t: State, draw: Draw | None = None) -> State:
-        """Return the data."""
-        return x_1
-
-    def target(self, x_t: State, x_0: State, x_1: State, t: State) -> State:
-        """Return the data."""
-        return x_1
-
-    def characteristics(self, prediction: State, x_t: State, t: State) -> Characteristics:
-        """Refuse: there is no process in time."""
-        raise TypeError("this network writes data as codes and draws none; use its `encode` and `decode`")
+    @property
+    def otherwise(self) -> str:
+        """Say so."""
+        return "this network writes data as codes and draws none; use its `encode` and `decode`"

@@ -28,7 +28,7 @@ from feller.data.text.files import WHOLE
 from feller.data.text.vocabulary import Vocabulary
 from feller.draws import Draws
 from feller.errors import InputError, UsageError
-from feller.record import nearest, replace_file
+from feller.record import replace_file
 from feller.spaces import Tokens
 from feller.tree import Given
 
@@ -237,16 +237,6 @@ class Documents(Modality):
     def evened(self, data: Dataset, draws: Draws) -> Dataset:
         """Return documents in which rare tasks come more often, and frequent ones less; as they are without tasks."""
         return data.subset(balanced(data.values["task"], draws)) if self.tasks else data
-
-    def task(self, name: str) -> int:
-        """Return the number of a task.
-
-        Raises:
-            UsageError: If there is no such.
-        """
-        if name not in self.tasks:
-            raise UsageError(f"no task is called {name!r}: {nearest(name, list(self.tasks))}")
-        return self.tasks.index(name)
 
     def texts(self, values: Values) -> list[str]:
         """Return the words of each document, without its pictures."""

@@ -22,7 +22,7 @@ from feller.evaluate.documents import EXPLAIN, documents_quality
 from feller.journeys.asked import parts
 from feller.journeys.documents.kind import kind_of, reader
 from feller.journeys.documents.wanted import MOST_WORDS, Wanted, anything
-from feller.journeys.documents.write import decoded, fitting
+from feller.journeys.documents.write import decoded, fitting, words
 from feller.journeys.examined import Examined, Told, examined, report
 from feller.journeys.onward import asking
 from feller.journeys.tell import Tell
@@ -155,9 +155,8 @@ def _words(
     if not wanted:
         return {}, []
     prompts = [[one.tokens(kind) for one in wanted]]
-    symbols = kind.symbols
     rows = generate(reader(model), prompts, wanted[0].plan, draws.named("words"))
-    told = [kind.vocabulary.decode([t for t in row.tolist() if t < symbols.text]).strip() for row in rows]
+    told = [words(kind, row) for row in rows]
     usual = Counter(a.text for a in map(_answer, kind.items(train.values)) if a is not None).most_common(1)[0][0]
     enough = len(truth) >= FEWEST
     numbers = {

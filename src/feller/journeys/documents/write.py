@@ -120,7 +120,7 @@ def write(
     tell.say(f"{len(drawn):,} drawn, {symbols:,} symbols in {seconds:.3g} s, {speed:,.0f} a second")
     rows = [torch.cat([streams[0], part.cpu()]) for part in drawn]
     data, fills = Dataset(decoded(kind, rows), {}, kind), wanted.prompt.has_holes
-    said = [_words(kind, part) for part in drawn] if fills else []
+    said = [words(kind, part) for part in drawn] if fills else []
     if manner.best_of > 1:
         kept = _best(kind, data.values, n, manner.best_of)
         data, said = data.subset(kept), [said[i] for i in kept.tolist()] if fills else []
@@ -135,7 +135,7 @@ def decoded(kind: Documents, rows: list[Int64[Tensor, " _"]]) -> Values:
     return kind.decode(padded)
 
 
-def _words(kind: Documents, drawn: Int64[Tensor, " m"]) -> str:
+def words(kind: Documents, drawn: Int64[Tensor, " m"]) -> str:
     """Return the words that fill the holes of a document, one hole a line."""
     parts: list[list[int]] = [[]]
     for token in drawn.tolist():

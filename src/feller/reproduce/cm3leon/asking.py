@@ -13,6 +13,7 @@ from feller.data.found import Item, Said
 from feller.draws import Draws
 from feller.evaluate.documents import Of, in_front, spent_each
 from feller.journeys.documents.wanted import MOST_WORDS, Wanted
+from feller.journeys.documents.write import words as filled
 from feller.networks.plain_decoder import PlainTransformer
 from feller.paths.choice import Choice
 from feller.reproduce.cm3leon.world import BY_WORDS, World, items
@@ -114,5 +115,4 @@ def words(network: PlainTransformer, it: World, asked: Sequence[Wanted], draws: 
     prompts = [one.tokens(it.kind) for one in asked]
     way = Way(choice=Choice(temperature=0.0))
     rows = generate(network, [prompts], asked[0].plan, draws.named("words"), ways=[way], at_once=AT_ONCE)
-    text = it.kind.symbols.text
-    return [it.kind.vocabulary.decode([one for one in row.tolist() if one < text]).strip() for row in rows]
+    return [filled(it.kind, row) for row in rows]

@@ -6,6 +6,7 @@ picture first. Source: Yu et al. 2023, "Scaling autoregressive multi-modal model
 
 from collections.abc import Callable
 
+from feller.data.documents.templates import ANSWER, EDIT, QUESTION, STOP
 from feller.draws import Draws
 from feller.reproduce.cm3leon.captions import caption, details, plain
 from feller.reproduce.cm3leon.edits import edit
@@ -23,7 +24,7 @@ Lesson = Callable[[Scene, int, Picks], tuple[Item, ...]]
 def _edit(scene: Scene, side: int, pick: Picks) -> tuple[Item, ...]:
     change = edit(scene, pick)
     before, after = Picture(render(change.before, side)), Picture(render(change.after, side))
-    return "Edit first image following the instruction", before, change.instruction, after
+    return EDIT, before, change.instruction, after
 
 
 def _edges(scene: Scene, side: int, pick: Picks) -> tuple[Item, ...]:
@@ -68,8 +69,8 @@ def _question(scene: Scene, side: int, pick: Picks) -> tuple[Item, ...]:
     kind = pick.one(sorted({one.about for one in asked}))
     answer = pick.one(sorted({one.answer for one in asked if one.about == kind}))
     question = pick.one([one for one in asked if (one.about, one.answer) == (kind, answer)])
-    between, end = pick.one(((" Answer: ", "."), ("\n", ""), (" The answer is ", ".")))
-    text = f"Question: {question.text}{between}"
+    between, end = pick.one(((ANSWER, STOP), ("\n", ""), (" The answer is ", ".")))
+    text = f"{QUESTION}{question.text}{between}"
     return text, Answer(question.answer), *((end,) if end else ()), Picture(render(scene, side))
 
 
