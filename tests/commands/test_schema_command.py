@@ -30,11 +30,11 @@ def test_an_example_has_its_own(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [
-        (["schema"], 2, "expected the table to describe"),
+        (["schema"], 2, "expected what it is about: feller data schema FILE"),
         (["schema", "nowhere.csv"], 1, "nowhere.csv"),
         (["schema", "example:digits"], 2, "no table with a schema"),
-        (["adult", "--out", "x.json"], 2, "belong to `feller data schema FILE`"),
-        (["schema", "a.csv", "--schema", "b.json"], 2, "leave other flags out"),
+        (["adult", "--out", "x.json"], 2, "belongs to `feller data schema`"),
+        (["schema", "a.csv", "--schema", "b.json"], 2, "has no use for --schema"),
     ],
 )
 def test_wrong_use(
