@@ -31,6 +31,29 @@ def trained(dtype: torch.dtype = torch.float64) -> PlainTransformer:
     return network.to(dtype)
 
 
+def test_each_code_says_which_square_of_its_picture_it_fills() -> None:
+    code, text, eos, cut, mask, infill, pad = 5, 1, SYMBOLS.eos, SYMBOLS.cut, SYMBOLS.mask, SYMBOLS.infill, SYMBOLS.pad
+    row = [pad, eos, text, mask, cut, code, 7, 6, cut, code, mask, 8, cut, infill, 6, 5, eos]
+    squares = [0, 0, 0, 0, 0, 1, 2, 3, 0, 1, 1, 2, 0, 0, 1, 2, 0]
+    network = PlainDecoder(SYMBOLS, width=16, heads=2, depth=1, context=17).build((17,), {}, Draws(0)).squares
+    assert network is not None
+    assert network.filled(torch.tensor([row])).tolist() == [squares]
+    for first in range(1, len(row)):
+        before = torch.tensor([squares[first - 1]])
+        assert network.filled(torch.tensor([row[first:]]), before).tolist() == [squares[first:]]
+    too_many = torch.tensor([[cut, 5, 5, 5, 5, 5]])
+    assert network.filled(too_many).tolist() == [[0, 1, 2, 3, 3, 3]]
+
+
+def test_the_network_of_the_paper_knows_places_of_the_sample_alone() -> None:
+    network = PlainDecoder(SYMBOLS, width=16, heads=2, depth=1, squares=False).build((12,), {}, Draws(0))
+    assert network.squares is None
+    x = rows()
+    ahead, cache = network.next(x[:, :5], network.begin(3, 12))
+    torch.testing.assert_close(ahead, answer(network, x)[:, 4])
+    assert cache.squares == 0
+
+
 def rows(n: int = 3, length: int = 12) -> Tensor:
     return Draws(2).at("rows").integers(SYMBOLS.read, (n, length))
 
@@ -136,6 +159,7 @@ def test_some_rows_go_on_without_the_others(skip: list[int] | None) -> None:
 def test_rows_that_left_pass_the_end_of_the_context() -> None:
     network, x = trained(), rows(8, 20)
     skip = torch.tensor([6, 6, 6, 0, 6, 6, 6, 6])
+    x[skip > 0, :6] = SYMBOLS.pad
     _, cache = network.next(x[:, :14], network.begin(8, 20, skip))
     which = torch.tensor([0, 1, 2, 4, 5, 6, 7])
     cache = cache.rows(which)
@@ -174,7 +198,8 @@ def test_new_weights() -> None:
 def test_a_new_network_sees_the_last_symbol_alone_and_learns_in_all_its_weights() -> None:
     network = PlainDecoder(SYMBOLS, width=16, depth=2, heads=2, context=12).build((12,), {}, Draws(0)).double()
     x = rows(16) % SYMBOLS.count
-    h = network.enter.weight[x] + network.places.weight
+    assert network.squares is not None
+    h = network.enter.weight[x] + network.places.weight + network.squares(network.squares.filled(x))
     logits = F.layer_norm(h, (16,)) @ network.enter.weight[:-1].mT
     torch.testing.assert_close(answer(network, x), logits)
     assert logits.abs().max() < 0.2
@@ -233,7 +258,7 @@ def test_one_number_says_the_size(dial: int, weights: float) -> None:
     assert (architecture.width, architecture.depth, architecture.heads) == (32 * dial, dial, dial)
     network = architecture.build((256,), {}, Draws(0))
     blocks = 12_288 * dial**3
-    assert parameters(network) == blocks + 32 * dial * (SYMBOLS.read + 256)
+    assert parameters(network) == blocks + 32 * dial * (SYMBOLS.read + 256 + SYMBOLS.picture + 1)
     assert abs(blocks / weights - 1) < 0.01
 
 

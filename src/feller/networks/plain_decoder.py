@@ -49,6 +49,9 @@ class PlainDecoder(Architecture):
     """Heads of the attention."""
     context: int = 512
     """Places of a sample, at most."""
+    squares: bool = True
+    """Whether each code also says which square of its picture it fills; the paper's network knows only places of the
+    sample. Without it, what is drawn in one picture is hardly learned to be found again in the next."""
 
     def __post_init__(self) -> None:
         if min(self.width, self.depth, self.heads, self.context) < 1:
@@ -61,7 +64,7 @@ class PlainDecoder(Architecture):
         """Return one whose size one number says: so many blocks and heads, and 32 features for each.
 
         The blocks have 12,288 dial^3 weights: 0.3, 0.8 and 2.7 million at 3, 4 and 6. The embeddings come on top of
-        that, 32 dial for each symbol and each place.
+        that, 32 dial for each symbol, each place and each square.
         """
         return cls(symbols, HEAD * dial, dial, dial, context)
 
@@ -92,6 +95,8 @@ class Cache:
     """Which of the rows that are held go on; None where all do."""
     filled: int = 0
     """Places that have been read."""
+    squares: Int[Tensor, " held"] | int = 0
+    """Of the picture that each row is in, those that have been read; 0 where that is not counted."""
 
     def rows(self, which: Int[Tensor, " m"]) -> "Cache":
         """Return that of some of the rows."""
@@ -99,8 +104,11 @@ class Cache:
         if 4 * len(slots) > 3 * held and (slots.diff() > 0).all():
             skip = torch.full_like(self.skip, self.memory.shape[4]).index_copy(0, slots, self.skip[slots])
             return replace(self, skip=skip, bounds=_bounds(skip), slots=slots)
-        skip = self.skip[slots]
-        return replace(self, memory=self.memory[:, :, slots], skip=skip, bounds=_bounds(skip), slots=None)
+        skip, squares = self.skip[slots], self.squares
+        if isinstance(squares, Tensor):
+            squares = squares[slots]
+        memory = self.memory[:, :, slots]
+        return replace(self, memory=memory, skip=skip, bounds=_bounds(skip), slots=None, squares=squares)
 
     def seen(self, m: int) -> Bool[Tensor, "held 1 m places"] | None:
         """Return what each of the next m places sees; None where that is all."""
@@ -131,6 +139,9 @@ class PlainTransformer(nn.Module):
         self.blocks = nn.ModuleList(PlainBlock(width, settings.heads) for _ in range(settings.depth))
         _draw(self.enter.weight, WEIGHTS)
         _draw(self.places.weight, POSITIONS)
+        self.squares: Squares | None = None
+        if settings.squares:
+            self.squares = Squares(self.symbols, width)
 
     def forward(self, x_t: Int[Tensor, "b n"], t: Float[Tensor, " b"], given: Given) -> Float[Tensor, "b n count"]:
         """Return at each place the logits of the next symbol, from those up to this place.
@@ -149,6 +160,8 @@ class PlainTransformer(nn.Module):
             return F.scaled_dot_product_attention(*parts, attn_mask=seen, is_causal=seen is None)
 
         h = self.enter(x_t) + self.places(position)
+        if self.squares is not None:
+            h = h + self.squares(self.squares.filled(x_t))
         for block in self.blocks:
             h = block(h, attend)
         return self._answer(h)
@@ -179,11 +192,14 @@ class PlainTransformer(nn.Module):
             tokens = torch.full_like(cache.skip[:, None].expand(-1, m), self.symbols.pad).index_copy(0, slots, tokens)
         padded = cache.bounds != (0, 0)
         where = self.places(cache.positions(m)) if padded else self.places.weight[cache.filled : cache.filled + m]
-        h, seen = self.enter(tokens) + where, cache.seen(m)
+        h, seen, filled = self.enter(tokens) + where, cache.seen(m), cache.squares
+        if self.squares is not None:
+            squares = self.squares.filled(tokens, filled)
+            h, filled = h + self.squares(squares), squares[:, -1]
         for layer, block in enumerate(self.blocks):
             h = block(h, _remembered(cache, layer, m, seen))
         last = h[:, -1:] if slots is None else h[slots, -1:]
-        return self._answer(last)[:, 0], replace(cache, filled=cache.filled + m)
+        return self._answer(last)[:, 0], replace(cache, filled=cache.filled + m, squares=filled)
 
     def _check(self, n: int) -> None:
         if n > self.context:
@@ -193,6 +209,34 @@ class PlainTransformer(nn.Module):
         """Return logits in float32 at least; padding is never the answer."""
         logits = F.linear(F.layer_norm(h, h.shape[2:]), self.enter.weight[: self.symbols.count])
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+class Squares(nn.Module):
+    """Which square of its picture each code fills, the first is 1; all else is 0, and gets nothing."""
+
+    def __init__(self, symbols: Symbols, width: int) -> None:
+        super().__init__()
+        self.symbols = symbols
+        self.embed = nn.Embedding(symbols.picture + 1, width, padding_idx=0)
+        _draw(self.embed.weight, WEIGHTS)
+        with torch.no_grad():
+            self.embed.weight[0] = 0
+
+    def forward(self, squares: Int[Tensor, "b n"]) -> Float[Tensor, "b n width"]:
+        """Return what is added to the embeddings of codes."""
+        return self.embed(squares)
+
+    def filled(self, tokens: Int[Tensor, "b n"], before: Int[Tensor, " b"] | int = 0) -> Int[Tensor, "b n"]:
+        """Count the codes of a picture up to each place; those hidden behind a hole do not count, as nobody knows them.
+
+        Args:
+            tokens: What is read.
+            before: Codes of its picture that each row has read before.
+        """
+        code = self.symbols.is_code(tokens)
+        within = code | (tokens == self.symbols.mask)
+        total = code.cumsum(1) + torch.as_tensor(before, device=tokens.device).view(-1, 1)
+        return (total - torch.where(within, 0, total).cummax(1).values).clamp(max=self.symbols.picture)
 
 
 class PlainBlock(nn.Module):
