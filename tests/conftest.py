@@ -8,6 +8,8 @@ from feller.cli import main
 
 LEARN = ("--size", "tiny", "--steps", "8", "--train.warmup", "1", "--train.lr", "1e-2", "--vectors.steps", "2")
 """Little, but enough to take notice of what stands before."""
+OWN = ("--tokenizer", "learned", "--tokenizer.steps", "2")
+"""A tokeniser that learns, though tiles would do."""
 
 
 @pytest.fixture(scope="session")
@@ -22,5 +24,5 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 def documents(scenes: pathlib.Path) -> pathlib.Path:
     """Return a run of pictures with captions."""
     run = scenes.parent / "documents"
-    assert main(["fit", str(scenes / "pairs"), *LEARN, "--tokenizer.steps", "2", "--out", str(run)]) == 0
+    assert main(["fit", str(scenes / "pairs"), *LEARN, *OWN, "--out", str(run)]) == 0
     return run

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from feller.reproduce.claims import FAILS, HOLDS, UNTESTABLE, Claim
 from feller.reproduce.cm3leon import BEYOND, TESTS, asking, cm3leon, guidance, infilling, retrieval, tuning
 from feller.reproduce.cm3leon.asking import nats, pictures, to_draw, to_say, with_picture
 from feller.reproduce.cm3leon.contrast import reranked, times
-from feller.reproduce.cm3leon.creatures import invent, views
+from feller.reproduce.cm3leon.creatures import views
 from feller.reproduce.cm3leon.demonstration import written_view
 from feller.reproduce.cm3leon.differences import Difference, difference, dips, listed, of_shares, rises
 from feller.reproduce.cm3leon.instructions import instructions
@@ -25,13 +26,14 @@ from feller.reproduce.cm3leon.models import base, tuned
 from feller.reproduce.cm3leon.reading import read_scenes
 from feller.reproduce.cm3leon.scenes import draw_scenes, render
 from feller.reproduce.cm3leon.setting import QUICK, Setting
-from feller.reproduce.cm3leon.world import KNOWN, World, coarse, world
+from feller.reproduce.cm3leon.world import KNOWN, World, world
 from feller.reproduce.cm3leon.written import stacked
 from feller.tokens.generate import Way
 from feller.tokens.guides import Guided
 from feller.tokens.plans import Picture
 
 TINY = Setting(
+    workers=1,
     seeds=(0,),
     heads=12,
     tails=6,
@@ -150,16 +152,6 @@ def test_tiles_are_exact_where_they_are_known() -> None:
     assert torch.equal(codes.encode(values[:3]), written[:3])
     with pytest.raises(InputError, match="16 x 16"):
         codes.encode(values[:, :, :8])
-
-
-def test_coarse_creatures_are_whole() -> None:
-    """Each of their dots is 2 x 2 of the old ones, mirrored as these are."""
-    for one in invent(5, Draws(0)):
-        pattern = np.array(coarse(one).pattern)
-        assert pattern.shape == (8, 8)
-        assert np.array_equal(pattern, pattern[::2, ::2].repeat(2, 0).repeat(2, 1))
-        assert np.array_equal(pattern, pattern[:, ::-1])
-        assert np.array_equal(pattern[::2, :4:2], np.array(one.pattern)[::2, :4:2])
 
 
 def test_tails_are_in_the_memory_and_not_in_the_pairs(it: World) -> None:
@@ -282,3 +274,10 @@ def test_orderings_are_told_from_others(monkeypatch, costs, verdicts) -> None:
 
     monkeypatch.setattr(retrieval, "nats", given)
     assert [claim.verdict for claim in retrieval.perplexity(TINY)] == verdicts
+
+
+def test_side_by_side_is_the_same_as_one_after_the_other() -> None:
+    """Four trainings in two processes, and the tuned decoder behind the one that it goes on from."""
+    apart = replace(TINY, workers=2)
+    for here, there in ((base(TINY, 0, 1), base(apart, 0, 1)), (tuned(TINY, 0), tuned(apart, 0))):
+        assert all(torch.equal(one, there.state_dict()[name]) for name, one in here.state_dict().items())

@@ -10,8 +10,18 @@ import torch
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.reproduce.cm3leon.colours import COLOURS
-from feller.reproduce.cm3leon.creatures import APART, View, invent, names, render_creature, seen, views
-from feller.reproduce.cm3leon.scenes import CELLS
+from feller.reproduce.cm3leon.creatures import (
+    APART,
+    DOTS,
+    PARTS,
+    View,
+    invent,
+    names,
+    render_creature,
+    seen,
+    some_halved,
+    views,
+)
 from feller.reproduce.cm3leon.spotting import spot
 from feller.reproduce.cm3leon.written import stacked
 
@@ -29,13 +39,15 @@ def test_names_are_many_and_none_is_a_word_of_the_captions() -> None:
 
 def test_looks_differ_clearly_and_are_symmetric() -> None:
     looks = np.stack([seen(one) for one in MANY])
-    apart = (looks[:, None] != looks[None]).sum(2) + 64 * np.eye(len(MANY), dtype=int)
-    assert apart.min() >= APART
+    for half in (looks[:, : DOTS * DOTS // 2], looks[:, DOTS * DOTS // 2 :]):
+        apart = (half[:, None] != half[None]).sum(2) + DOTS**2 * np.eye(len(MANY), dtype=int)
+        assert apart.min() >= APART
+        assert half.any(1).all()
     assert len({one.name for one in MANY}) == len(MANY)
     for one in MANY:
         assert one.body != one.mark
         assert all(row == row[::-1] for row in one.pattern)
-        assert Counter(dot for row in one.pattern for dot in row)[0] < 48
+        assert Counter(dot for row in one.pattern for dot in row)[0] < DOTS**2
     assert [one.name for one in invent(5, Draws(1))] != [one.name for one in MANY[:5]]
 
 
@@ -44,17 +56,19 @@ def test_the_first_are_the_same_for_every_number() -> None:
 
 
 def test_a_picture_by_hand() -> None:
-    pattern = tuple(tuple(int(row == column) + int(row + column == 7) for column in range(8)) for row in range(8))
-    view = View(replace(MANY[0], name="ulk", pattern=pattern, body="red", mark="white"), "blue", (2, 1))
+    pattern = ((0, 1, 1, 0), (2, 1, 1, 2), (0, 2, 2, 0), (1, 0, 0, 1))
+    view = View(replace(MANY[0], name="ulk", pattern=pattern, body="red", mark="white"), "blue")
     picture = render_creature(view, 32)
     small = picture[::2, ::2]
     assert (small.repeat(2, 0).repeat(2, 1) == picture).all()
     assert (small == render_creature(view, 16)).all()
+    upper = render_creature(replace(view, part="upper"), 16)
     for row in range(16):
         for column in range(16):
-            inside = row >= 8 and 4 <= column < 12
-            kind = pattern[row - 8][column - 4] if inside else 0
+            inside = 4 <= row < 12 and 4 <= column < 12
+            kind = pattern[row // 2 - 2][column // 2 - 2] if inside else 0
             assert tuple(small[row, column].tolist()) == COLOURS[("blue", "red", "white")[kind]]
+            assert (upper[row, column] == (small[row, column] if row < 8 else COLOURS["blue"])).all()
     assert view.caption() == "an ulk on a blue ground"
     assert replace(view, creature=MANY[0], ground="orange").caption() == f"a {MANY[0].name} on an orange ground"
     with pytest.raises(UsageError, match="got 24"):
@@ -66,13 +80,19 @@ def test_views_have_grounds_of_their_own() -> None:
     assert len({view.ground for view in found}) == 8
     assert {MANY[0].body, MANY[0].mark} & {view.ground for view in found} == set()
     assert views(MANY[0], 3, DRAWS) == found[:3]
+    halves = some_halved(found * 50, DRAWS)  # bounds: six standard deviations
+    assert [view.ground for view in halves] == [view.ground for view in found * 50]
+    shares = Counter(view.part for view in halves)
+    assert all(
+        shares[part] == pytest.approx(n, abs=60) for part, n in {"whole": 200, "upper": 100, "lower": 100}.items()
+    )
     with pytest.raises(UsageError, match="8 grounds, got 9"):
         views(MANY[0], 9, DRAWS)
 
 
 @pytest.mark.parametrize("side", [16, 32])
 def test_all_views_are_told_exactly(side: int) -> None:
-    shown = [View(one, ground, cell) for one in MANY[:6] for ground in one.grounds for cell in CELLS]
+    shown = [View(one, ground, part) for one in MANY[:6] for ground in one.grounds for part in PARTS]
     assert spot(stacked([render_creature(view, side) for view in shown]), MANY) == shown
 
 

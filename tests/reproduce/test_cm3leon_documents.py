@@ -71,25 +71,26 @@ def test_the_demonstration_keeps_the_tail_apart() -> None:
     assert {name: len(documents) for name, documents in made.documents.items()} == {
         "pairs": 200,
         "instructions": 200,
-        "memory": 10,
+        "memory": 8,
         "tail": 4,
         "pairs-held-out": 20,
         "instructions-held-out": 20,
     }
-    assert (len(made.head), len(made.tail)) == (10, 2)
+    assert (len(made.head), len(made.tail)) == (25, 2)
     texts = {name: [document.text() for document in documents] for name, documents in made.documents.items()}
     for creature in made.tail:
         told = {name: [text for text in found if creature.name in text.split()] for name, found in texts.items()}
         assert not any(told[name] for name in told if name not in ("memory", "tail"))
-        assert (len(told["memory"]), len(told["tail"])) == (5, 2)
+        assert (len(told["memory"]), len(told["tail"])) == (4, 2)
         assert not set(told["memory"]) & set(told["tail"])
     for creature in made.head:
-        assert len([text for text in texts["pairs"] if creature.name in text.split()]) == 5
+        assert len([text for text in texts["pairs"] if creature.name in text.split()]) == 4
     shown = stacked([document.pictures()[0] for document in made.documents["tail"]])
     assert spot(shown, [*made.head, *made.tail]) == made.asked
     assert texts["tail"] == [view.caption() for view in made.asked]
     for part, scenes in made.scenes.items():
-        pairs = [one for i, one in enumerate(made.documents[part]) if i % 4 < 3]
+        whole = len(made.documents[part]) // 8 * 8
+        pairs = [one for i, one in enumerate(made.documents[part]) if i % 8 < 3 or i >= whole]
         assert [known(one) for one in read_scenes(stacked([pair.pictures()[0] for pair in pairs]))] == [
             known(scene) for scene in scenes
         ]
@@ -107,7 +108,7 @@ def test_the_demonstration_depends_on_the_seed_alone() -> None:
 @pytest.mark.parametrize("n", [20, 39, 41, 99])
 def test_any_number_of_pairs(n: int) -> None:
     made = demonstration(n, Draws(0), 16)
-    assert len(made.documents["pairs"]) == len(made.scenes["pairs"]) + n // 4 == n
+    assert len(made.documents["pairs"]) == len(made.scenes["pairs"]) + 5 * (n // 8) == n
     assert made.tail
 
 

@@ -49,7 +49,8 @@ class Data:
     space: Text = None
     """Where rows of numbers lie, as for `feller fit`."""
     longest: Whole = None
-    """Longer side of pictures, most atoms or residues, or symbols of a text, as for `feller fit`; of scenes, 32."""
+    """Longer side of pictures, most atoms or residues, or symbols of a text, as for `feller fit`; of scenes 16,
+    of emoji 32."""
     vocabulary: Text = None
     """Symbols of a text, as for `feller fit`: characters, bytes, subwords or subwords:NUMBER."""
     project: bool = False
@@ -127,14 +128,13 @@ class Data:
         from feller.commands.terminal import show
         from feller.reproduce.cm3leon.demonstration import write_demonstration
         from feller.reproduce.cm3leon.emoji import write_emoji
-        from feller.reproduce.cm3leon.scenes import SIDE
 
         out, seed = pathlib.Path(self.out or str(self.name)), self.seed or 0
-        side = SIDE if self.longest is None else self.longest
+        side = {} if self.longest is None else {"side": self.longest}
         if self.name == "scenes":
-            about = write_demonstration(out, PAIRS if self.n is None else self.n, seed, side)
+            about = write_demonstration(out, PAIRS if self.n is None else self.n, seed, **side)
         else:
-            about = write_emoji(pathlib.Path(self._needed("node_modules")), out, seed, side)
+            about = write_emoji(pathlib.Path(self._needed("node_modules")), out, seed, **side)
         show(about, tell)
         return about
 

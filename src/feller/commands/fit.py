@@ -45,8 +45,8 @@ class Fit:
     vocabulary: Text = None
     """Symbols of a text: characters, bytes, subwords or subwords:NUMBER; by default characters, where there are few."""
     tokenizer: Text = None
-    """Of documents: the run of a tokeniser of their pictures; or palette, where these have few colours, or tiles, where
-    small squares recur in them; by default one is trained first."""
+    """Of documents: the run of a tokeniser of their pictures; or palette, where these have few colours, tiles, where
+    small squares recur in them, or learned: one is trained first. By default tiles if all is made of few, else that."""
     target: Names = ()
     """What is to be told of the data, instead of drawing such: numbers that XYZ comments, SDF records, columns of a
     table or those beside one of CIF give; or label, the class."""

@@ -90,7 +90,7 @@ def begin(
         )
     dataset, charged = _read(asked, wish, older.description.modality if older else None, change, paid)
     dataset = aimed(dataset, asked.target) if asked.target else dataset
-    dataset = written_by(dataset, asked.tokenizer) if asked.tokenizer else dataset
+    dataset = written_by(dataset, asked.tokenizer, asked.size or "small") if asked.tokenizer else dataset
     if wish is not None and dataset.target is not None and not dataset.target.classes:
         raise UsageError("a private fit tells no numbers, which are scaled by the rows; ask for a class by --target")
     if wish is None and isinstance(dataset.modality, Table):

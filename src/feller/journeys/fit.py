@@ -72,7 +72,8 @@ def fit(
         vocabulary: Symbols of a text: characters, bytes, subwords or subwords:NUMBER; by default characters, or bytes
             where there are more than 256 different ones.
         target: What a regressor is to tell of the data, by name.
-        tokenizer: Run of a tokeniser of pictures, `palette` or `tiles`; by default documents have their own trained.
+        tokenizer: Run of a tokeniser of pictures, `palette`, `tiles` or `learned`, where one is trained first; by
+                default tiles, where pictures consist of few of them.
         start_from: Run of an older model whose weights are the first, and from which some recipes learn.
         schema: File that says what is public about a table; by default it is guessed, or found privately.
         wish: Privacy of each row; none by default.

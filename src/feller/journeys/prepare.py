@@ -21,6 +21,7 @@ from feller.journeys.private.privately import privately
 from feller.journeys.private.rehearse import teach
 from feller.journeys.private.stand_in import check_apart
 from feller.journeys.tell import Tell
+from feller.journeys.tokenised import from_a_run
 from feller.model import Model
 from feller.networks.architecture import parameters
 from feller.objective import Objective
@@ -110,7 +111,7 @@ def _bound(
     if parts is None:
         return None
     known = {*data.modality.modules} if begun.older is not None else set()
-    known |= {"tokenizer"} if begun.asked.tokenizer else set()
+    known |= {"tokenizer"} if from_a_run(begun.asked.tokenizer) else set()
     making = Making(run=run, parts=parts, known=frozenset(known), seed=begun.asked.seed, here=here)
 
     def bound(tell: Tell) -> Objective:

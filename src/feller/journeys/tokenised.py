@@ -14,17 +14,25 @@ from feller.data.images.modality import Images
 from feller.data.modality import Dataset
 from feller.errors import UsageError
 from feller.model import load_model
-from feller.networks.codebook.picture_codes import learned
+from feller.networks.codebook.picture_codes import Learned, learned
 from feller.networks.codebook.tokenizer import Tokenizer
 from feller.recipes.image_tokenizer import usual_tokenizer
+from feller.recipes.interleaved import MOST_TILES
 from feller.run import Run, open_run
 
-MOST_COLOURS, MOST_TILES = 256, 1024
-"""Of a palette, and of tiles."""
+MOST_COLOURS = 256
+"""Of a palette."""
+LEARNED = "learned"
+"""Asks for a tokeniser of the documents' own, whatever their pictures are."""
 
 
-def written_by(data: Dataset, tokenizer: str) -> Dataset:
-    """Return documents with a tokeniser: that of a run, or colours or tiles of their pictures.
+def written_by(data: Dataset, tokenizer: str, size: str) -> Dataset:
+    """Return documents with a tokeniser: that of a run, colours or tiles of their pictures, or one to train.
+
+    Args:
+        data: The documents.
+        tokenizer: Run folder, or `palette`, `tiles` or `learned`.
+        size: Of what is to train.
 
     Raises:
         InputError: If the run is damaged, or the pictures have too many colours.
@@ -35,8 +43,11 @@ def written_by(data: Dataset, tokenizer: str) -> Dataset:
         raise UsageError(f"--tokenizer is of documents, and these data are {kind.called}; leave it out")
     if kind.codes is not None:
         raise UsageError("documents keep the tokeniser of the model that is trained on; leave --tokenizer out")
-    made = _WITHOUT.get(tokenizer)
-    codes = _of_run(tokenizer, kind) if made is None else made(all_pictures(data.values))
+    if tokenizer == LEARNED:
+        codes: PictureCodes = Learned(usual_tokenizer(kind.height, kind.width, size), kind.shape)
+    else:
+        made = _WITHOUT.get(tokenizer)
+        codes = _of_run(tokenizer, kind) if made is None else made(all_pictures(data.values))
     return data.seen_as(kind.tokenised(codes, data.values["rows"]))
 
 
@@ -53,6 +64,11 @@ _WITHOUT: dict[str, Callable[[UInt8[Tensor, "m c h w"]], PictureCodes]] = {
 """Words that stand for a tokeniser which needs no training."""
 
 
+def from_a_run(tokenizer: str | None) -> bool:
+    """Tell whether a tokeniser that was asked for has learned before."""
+    return tokenizer is not None and tokenizer != LEARNED and tokenizer not in _WITHOUT
+
+
 def taken_again(data: Dataset, tokenizer: str, run: Run) -> Dataset:
     """Return documents of a run that was stopped before it had a tokeniser of its own, with that of the other run.
 
@@ -61,7 +77,7 @@ def taken_again(data: Dataset, tokenizer: str, run: Run) -> Dataset:
         UsageError: If it is of something else by now.
     """
     kind = data.modality
-    if not isinstance(kind, Documents) or kind.tokenizer.module is None or run.part("tokenizer").is_file():
+    if not from_a_run(tokenizer) or not isinstance(kind, Documents) or run.part("tokenizer").is_file():
         return data
     return data.seen_as(replace(kind, codes=_of_run(tokenizer, kind)))
 

@@ -3,11 +3,12 @@
 from dataclasses import replace
 
 from feller.causal_masking import CausalMasking
-from feller.data.documents.modality import Documents
+from feller.data.documents.codes import PictureCodes
+from feller.data.documents.modality import Documents, all_pictures
+from feller.data.documents.tiles import recurring
 from feller.data.modality import Dataset
 from feller.networks.bi_encoder import BiEncoder, Finder
 from feller.networks.codebook.picture_codes import Learned
-from feller.networks.codebook.tokenizer import Tokenizer
 from feller.networks.plain_decoder import PlainDecoder
 from feller.recipes.image_tokenizer import tokenizer_training, usual_tokenizer
 from feller.recipes.recipe import Parts, Recipe, need
@@ -15,6 +16,8 @@ from feller.sampling import Sampling
 from feller.tokens.masked_spans import Masking
 from feller.train.optimiser import Training
 
+MOST_TILES = 1024
+"""Of which pictures may be made that need no tokeniser to be learned."""
 SIZES = {"tiny": (3, 1.0, 300, 200), "small": (4, 20.0, 1500, 600), "base": (8, 600.0, 10_000, 3000)}
 """Dial of the decoder, minutes, and steps of the tokeniser and of what finds documents."""
 
@@ -28,8 +31,7 @@ def interleaved(data: Dataset, size: str) -> Recipe:
     modality = need(data.modality, Documents, "interleaved", "documents: pictures with captions, or JSON lines of both")
     dial, minutes, tokenizer_steps, vectors_steps = SIZES[size]
     if modality.codes is None:
-        settings: Tokenizer = usual_tokenizer(modality.height, modality.width, size)
-        modality = modality.tokenised(Learned(settings, modality.shape), data.values["rows"])
+        modality = modality.tokenised(_codes(data, modality, size), data.values["rows"])
     if modality.vectors is None:
         modality = replace(modality, vectors=Finder(BiEncoder(modality.symbols, modality.tokenizer.grid)))
     symbols, context = modality.symbols, modality.context
@@ -47,3 +49,10 @@ def interleaved(data: Dataset, size: str) -> Recipe:
             batch=32, lr=3e-3, betas=(0.9, 0.95), weight_decay=0.1, warmup=100, decay=0.5, average=0.99, minutes=minutes
         ),
     )
+
+
+def _codes(data: Dataset, kind: Documents, size: str) -> PictureCodes:
+    """Return tiles, where pictures consist of few that recur, or else a tokeniser that is learned."""
+    settings = usual_tokenizer(kind.height, kind.width, size)
+    tiles = recurring(all_pictures(data.values), settings.factor, MOST_TILES)
+    return Learned(settings, kind.shape) if tiles is None else tiles

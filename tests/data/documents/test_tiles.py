@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from feller.data.documents.codes import PictureCodes
-from feller.data.documents.tiles import Tiles, tiles_of
+from feller.data.documents.tiles import Tiles, recurring, tiles_of
 from feller.errors import InputError
 from feller.record import from_data, to_data
 
@@ -43,6 +43,17 @@ def test_what_is_the_same_has_the_same_codes_wherever_it_is() -> None:
     codes = tiles_of(pictures, 2, 8)
     moved = codes.encode(pictures.roll(2, 3)).unflatten(1, (2, 3))
     assert torch.equal(moved, codes.encode(pictures).unflatten(1, (2, 3)).roll(1, 2))
+
+
+def test_tiles_recur_where_pictures_are_made_of_few() -> None:
+    pictures = drawn(20, 5)
+    assert recurring(pictures, 2, 5) == tiles_of(pictures, 2, 8)
+    assert recurring(pictures, 2, 4) is None
+    assert recurring(pictures[:2], 2, 8) is None  # 12 tiles, and less than 4 of each
+    noise = torch.randint(0, 256, (20, 3, 4, 6), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    assert recurring(noise, 2, 1024) is None
+    assert recurring(pictures, 4, 8) is None  # 6 pixels across
+    assert recurring(pictures[:0], 2, 8) is None
 
 
 def test_records_and_limits() -> None:

@@ -12,6 +12,8 @@ from torch import Tensor
 from feller.data.documents.codes import PictureCodes, check_codes, check_pictures
 from feller.errors import InputError
 
+RECUR = 4
+"""Times that tiles come on average, at least, where they are said to recur."""
 CHUNK = 2**14
 """Tiles that are compared with all of a codebook at once."""
 
@@ -111,6 +113,18 @@ def tiles_of(pictures: UInt8[Tensor, "m c h w"], factor: int, most: int) -> Tile
     order = which.bincount().argsort(descending=True, stable=True)[:most]
     found = different[order].cpu().numpy()
     return Tiles((channels, height, width), factor, tuple(tile.tobytes().hex() for tile in found))
+
+
+def recurring(pictures: UInt8[Tensor, "m c h w"], factor: int, most: int) -> Tiles | None:
+    """Return the tiles that all pictures consist of, where these are few and come again; arguments as of `tiles_of`."""
+    if not len(pictures) or pictures.shape[2] % factor or pictures.shape[3] % factor:
+        return None
+    some = _different(_cut(pictures[: 2 * most], factor))[0]  # photographs are told by some of them
+    if len(some) > most:
+        return None
+    found = tiles_of(pictures, factor, most + 1)
+    height, width = found.grid
+    return found if found.count <= min(most, len(pictures) * height * width // RECUR) else None
 
 
 def _cut(pictures: UInt8[Tensor, "m c h w"], factor: int) -> UInt8[Tensor, "n levels"]:

@@ -6,7 +6,7 @@ tells what they look like.
 
 import functools
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,14 +17,20 @@ from feller.errors import UsageError
 from feller.reproduce.cm3leon.captions import a
 from feller.reproduce.cm3leon.colours import COLOURS, blank
 from feller.reproduce.cm3leon.picks import Picks, picks
-from feller.reproduce.cm3leon.scenes import LEAST, SIDE, Cell, check_side
+from feller.reproduce.cm3leon.scenes import SIDE, check_side
 
-DOTS = 8
+DOTS = 4
 """Of a creature, across and down."""
+ACROSS = 8
+"""Dots of a picture; the creature is in its middle."""
+MIDDLE = slice((ACROSS - DOTS) // 2, (ACROSS + DOTS) // 2)
+"""Its rows and columns."""
 BODY, MARK = 1, 2
 """What a dot shows, if not the ground."""
-APART = 14
-"""Dots in which two creatures differ, at least."""
+APART = 2
+"""Dots in which the same halves of two creatures differ, at least."""
+PARTS = {"whole": slice(0, DOTS), "upper": slice(0, DOTS // 2), "lower": slice(DOTS // 2, DOTS)}
+"""What a view shows of a creature, and the rows that this is."""
 BEGIN = ("bl", "br", "d", "dr", "fl", "gl", "gr", "l", "m", "pl", "pr", "r", "sm", "sn", "st", "t", "tr", "w", "y", "z")
 VOWEL = ("a", "e", "i", "u")
 END = ("b", "f", "g", "l", "m", "x", "lk", "rn", "sk", "ft", "mp", "rb")
@@ -52,12 +58,12 @@ class Creature:
 
 @dataclass(frozen=True)
 class View:
-    """A creature somewhere on a ground."""
+    """A creature on a ground, or half of it: the ground hides the other."""
 
     creature: Creature
     ground: str
-    cell: Cell
-    """Row and column, from 0 to 2."""
+    part: str = "whole"
+    """One of `PARTS`."""
 
     def caption(self) -> str:
         """Say what it shows."""
@@ -87,7 +93,8 @@ def invent(n: int, draws: Draws) -> list[Creature]:
                 return found
             creature = _look(names()[order[len(found)]], pick)
             look = seen(creature)
-            if not (np.count_nonzero(looks[: len(found)] != look, axis=1) < APART).any():
+            other = (looks[: len(found)] != look).reshape(-1, 2, DOTS * DOTS // 2).sum(2)
+            if look.reshape(2, -1).any(1).all() and not (other < APART).any():
                 looks[len(found)] = look
                 found.append(creature)
     return found
@@ -114,28 +121,23 @@ def seen(creature: Creature) -> Int8[np.ndarray, " dots"]:
     return colours[np.array(creature.pattern).ravel()]
 
 
-def corner(cell: Cell) -> tuple[int, int]:
-    """Return the first row and column of a creature, in dots of which a side has 16."""
-    return cell[0] * (LEAST - DOTS) // 2, cell[1] * (LEAST - DOTS) // 2
-
-
 def render_creature(view: View, side: int = SIDE) -> UInt8[np.ndarray, "side side 3"]:
-    """Draw a creature on its ground.
+    """Draw a creature in the middle of its ground.
 
     Raises:
         UsageError: If the side is no multiple of 16.
     """
     check_side(side)
-    top, left = corner(view.cell)
-    picture = blank(LEAST, COLOURS[view.ground])
-    pattern = np.array(view.creature.pattern)
+    picture = blank(ACROSS, COLOURS[view.ground])
+    rows = PARTS[view.part]
+    pattern = np.array(view.creature.pattern)[rows]
     for kind, colour in ((BODY, view.creature.body), (MARK, view.creature.mark)):
-        picture[top : top + DOTS, left : left + DOTS][pattern == kind] = COLOURS[colour]
-    return picture.repeat(side // LEAST, 0).repeat(side // LEAST, 1)
+        picture[MIDDLE, MIDDLE][rows][pattern == kind] = COLOURS[colour]
+    return picture.repeat(side // ACROSS, 0).repeat(side // ACROSS, 1)
 
 
 def views(creature: Creature, n: int, draws: Draws) -> list[View]:
-    """Draw n views of a creature: each on another ground while there are any, anywhere.
+    """Draw n views of a creature, each on another ground.
 
     Raises:
         UsageError: If there are not so many grounds.
@@ -144,5 +146,10 @@ def views(creature: Creature, n: int, draws: Draws) -> list[View]:
     if n > len(grounds):
         raise UsageError(f"a creature has {len(grounds)} grounds, got {n} views; ask for fewer")
     order = torch.randperm(len(grounds), generator=draws.at("grounds").shared()).tolist()
-    places = draws.at("places").integers(3, (n, 2)).tolist()
-    return [View(creature, grounds[i], (row, column)) for i, (row, column) in zip(order, places, strict=False)]
+    return [View(creature, grounds[i]) for i in order[:n]]
+
+
+def some_halved(shown: list[View], draws: Draws) -> list[View]:
+    """Hide the upper half of one in four, and the lower of as many, so that one picture may not tell all of another."""
+    which = draws.at("parts").integers(4, (len(shown),)).tolist()
+    return [replace(view, part=("whole", "whole", "upper", "lower")[i]) for view, i in zip(shown, which, strict=True)]

@@ -2,6 +2,7 @@
 
 import pathlib
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -11,17 +12,19 @@ from feller.draws import Draws
 from feller.errors import InputError, UsageError
 from feller.reproduce.cm3leon.creatures import Creature, View, invent, render_creature, views
 from feller.reproduce.cm3leon.documents import check_empty, png, write_documents, write_pairs
-from feller.reproduce.cm3leon.instructions import instructions, scene_pairs
+from feller.reproduce.cm3leon.instructions import drawing_pairs, instructions, scene_pairs
 from feller.reproduce.cm3leon.scenes import SIDE, Scene, check_side
 from feller.reproduce.cm3leon.written import Picture, Written
 
 LEAST = 20
 """Pairs to train on, at least."""
-EVERY = 4
-"""One of so many pairs shows a creature, the others scenes."""
-SEEN, KEPT = 5, 2
+EVERY = 8
+"""Of so many pairs, the first ones show scenes, then come creatures, and the last is a map or a word."""
+CREATURES = 4
+"""Creatures among them."""
+SEEN, KEPT = 4, 2
 """Views of each creature that are in the pairs or in the memory, and others that are kept."""
-TAIL = 5
+TAIL = 10
 """Creatures of the head for each of the tail."""
 HELD_OUT = 10
 """Training documents for each that is held out."""
@@ -39,7 +42,7 @@ class Demonstration:
     documents: dict[str, list[Written]]
     """pairs, instructions, memory, tail, pairs-held-out and instructions-held-out."""
     scenes: dict[str, list[Scene]]
-    """Those of pairs and pairs-held-out, without the creatures between them."""
+    """Those of pairs and pairs-held-out, without what is between them."""
     head: list[Creature]
     """Creatures of the pairs."""
     tail: list[Creature]
@@ -49,7 +52,7 @@ class Demonstration:
 
 
 def demonstration(n: int, draws: Draws, side: int = SIDE) -> Demonstration:
-    """Draw n pairs to train on, of which a quarter show creatures, n instructions, and what goes with them.
+    """Draw n pairs to train on, of which a half show creatures, n instructions, and what goes with them.
 
     Raises:
         UsageError: If n is below 20, or the side no multiple of 16.
@@ -57,15 +60,17 @@ def demonstration(n: int, draws: Draws, side: int = SIDE) -> Demonstration:
     if n < LEAST:
         raise UsageError(f"expected {LEAST} pairs or more, got {n}; 4000 are usual")
     check_side(side)
-    heads = -(-n // (EVERY * SEEN))
+    heads = -(-n * CREATURES // (EVERY * SEEN))
     creatures = invent(heads + max(1, heads // TAIL), draws.named("creatures"))
     head, tail = creatures[:heads], creatures[heads:]
     seen = {one.name: views(one, SEEN + KEPT, draws.named("views", one.name)) for one in creatures}
     scenes, pairs = {}, {}
     for part, count, first in (("pairs", n, 0), ("pairs-held-out", n // HELD_OUT, SEEN)):
-        drawn = [seen[head[i % heads].name][first + i // heads] for i in range(count // EVERY)]
-        scenes[part], written = scene_pairs(count - len(drawn), draws.named(part), side)
-        pairs[part] = _mixed(written, [written_view(view, side) for view in drawn])
+        shown = CREATURES * (count // EVERY)
+        drawn = [written_view(seen[head[i % heads].name][first + i // heads], side) for i in range(shown)]
+        others = drawing_pairs(count // EVERY, draws.named(part, "drawings"), side)
+        scenes[part], written = scene_pairs(count - len(drawn) - len(others), draws.named(part), side)
+        pairs[part] = _mixed(written, drawn, others)
     known = [view for one in tail for view in seen[one.name][:SEEN]]
     asked = [view for one in tail for view in seen[one.name][SEEN:]]
     return Demonstration(
@@ -89,12 +94,12 @@ def written_view(view: View, side: int) -> Written:
     return Written((view.caption(), Picture(render_creature(view, side))))
 
 
-def _mixed(scenes: list[Written], creatures: list[Written]) -> list[Written]:
-    """Put a creature behind every three scenes."""
-    mixed, rest = [], iter(scenes)
-    for creature in creatures:
-        mixed += [next(rest) for _ in range(EVERY - 1)] + [creature]
-    return mixed + list(rest)
+def _mixed(scenes: list[Written], creatures: list[Written], others: list[Written]) -> list[Written]:
+    """Put creatures and one of the others behind every few scenes."""
+    mixed, few, many = [], iter(scenes), iter(creatures)
+    for other in others:
+        mixed += [*islice(few, EVERY - CREATURES - 1), *islice(many, CREATURES), other]
+    return mixed + list(few)
 
 
 def write_demonstration(out: pathlib.Path, n: int, seed: int, side: int = SIDE) -> dict[str, Any]:

@@ -18,13 +18,14 @@ from feller.draws import Draws
 from feller.errors import InputError, UsageError
 from feller.reproduce.cm3leon.documents import check_empty, write_pairs
 from feller.reproduce.cm3leon.picks import Picks, picks
-from feller.reproduce.cm3leon.scenes import SIDE
 from feller.reproduce.cm3leon.written import Picture, Written
 
 PACKAGE, LABELLED = "emoji-datasource-twitter", "emojibase-data"
 LIST = "emoji.json"
 PICTURES = pathlib.Path("img", "twitter", "64")
 LABELS = pathlib.Path("en", "data.json")
+SIDE = 32
+"""Pixels of a side, where nothing else is asked for."""
 WITH_COLOURS = "FE0F"
 """Code point that asks for a coloured picture; some lists name it and some do not."""
 PARTS = "Component"

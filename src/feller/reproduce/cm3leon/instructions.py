@@ -101,6 +101,30 @@ def instructions(n: int, draws: Draws, side: int = SIDE) -> list[Written]:
     ]
 
 
+def drawing_pairs(n: int, draws: Draws, side: int = SIDE) -> list[Written]:
+    """Draw what instructions are about and no scene shows: edges, segmentations and letters, with captions, in turn.
+
+    Raises:
+        UsageError: If the side is no multiple of 16.
+    """
+    ways = (_edges_pair, _segmentation_pair, _letters_pair)
+    given = zip(draw_scenes(n, draws), picks(n, "drawing", draws), strict=True)
+    return [Written(ways[i % len(ways)](scene, side, pick)) for i, (scene, pick) in enumerate(given)]
+
+
+def _edges_pair(scene: Scene, side: int, pick: Picks) -> tuple[Item, ...]:
+    return f"edges of {caption(scene, pick)}", Picture(edges(render(scene, side)))
+
+
+def _segmentation_pair(scene: Scene, side: int, pick: Picks) -> tuple[Item, ...]:
+    return f"segmentation map of {caption(scene, pick)}", Picture(segmentation(scene, side))
+
+
+def _letters_pair(scene: Scene, side: int, pick: Picks) -> tuple[Item, ...]:
+    lettering = draw_lettering(pick)
+    return f'the letters "{lettering.word}"', Picture(render_letters(lettering, side))
+
+
 def scene_pairs(n: int, draws: Draws, side: int = SIDE) -> tuple[list[Scene], list[Written]]:
     """Draw scenes, and write each as a caption and its picture.
 

@@ -13,7 +13,7 @@ from feller.reproduce.cm3leon.colours import COLOURS, blank
 from feller.reproduce.cm3leon.picks import Picks, picks
 from feller.reproduce.cm3leon.shapes import SHAPES, shape_mask
 
-SIDE = 32
+SIDE = 16
 """Pixels of a side, where nothing else is asked for."""
 LEAST = 16
 """Sides are multiples of this."""
@@ -89,7 +89,7 @@ def check_side(side: int) -> None:
         UsageError: If it is no multiple of 16.
     """
     if side < LEAST or side % LEAST:
-        raise UsageError(f"expected pictures with a side of 16, 32, 48, ... pixels, got {side}; 32 is usual")
+        raise UsageError(f"expected pictures with a side of 16, 32, 48, ... pixels, got {side}; {SIDE} is usual")
 
 
 def draw_scenes(n: int, draws: Draws) -> list[Scene]:

@@ -18,17 +18,17 @@ class Setting:
     """Pairs of a caption and a scene among the training data."""
     lessons: int = 4000
     """Documents that teach tasks."""
-    dials: tuple[int, int, int] = (2, 3, 4)
+    dials: tuple[int, int, int] = (1, 2, 3)
     """Sizes of the decoder, of which the middle one is the usual."""
     batch: int = 32
     """Documents of a step."""
-    steps: int = 4000
+    steps: int = 2000
     """Of each decoder."""
-    tuned: int = 1500
+    tuned: int = 800
     """Steps of tuning on instructions."""
-    finder: int = 600
+    finder: int = 300
     """Steps of what finds documents."""
-    judge: int = 1000
+    judge: int = 600
     """Steps of who looks at scenes."""
     asked: int = 256
     """Held-out documents of each kind that the models are asked about."""
@@ -44,6 +44,8 @@ class Setting:
     """Candidates for each picture, where the best is kept."""
     prompts: int = 32
     """For which several pictures are drawn."""
+    workers: int | None = None
+    """Processes in which decoders are trained side by side, by default one for each core; 1 trains them here."""
 
     @property
     def dial(self) -> int:
@@ -56,17 +58,5 @@ class Setting:
         return "1 seed" if len(self.seeds) == 1 else f"{len(self.seeds)} seeds"
 
 
-QUICK = Setting(
-    seeds=(0,),
-    dials=(1, 2, 3),
-    steps=2400,
-    tuned=600,
-    finder=200,
-    judge=400,
-    asked=128,
-    exams=256,
-    drawn=128,
-    best_of=4,
-    prompts=16,
-)
-"""One seed, short trainings: about an hour of one processor core."""
+QUICK = Setting(seeds=(0,), asked=128, exams=256, drawn=128, best_of=4, prompts=16)
+"""One seed, and fewer pictures: about an hour of one processor core."""

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -19,11 +18,11 @@ from feller.data.found import FoundDocuments, Item, Said, Shown
 from feller.data.modality import Dataset
 from feller.draws import Draws
 from feller.networks.bi_encoder import BiEncoder, Finder
-from feller.reproduce.cm3leon.creatures import Creature, View, invent
+from feller.reproduce.cm3leon.creatures import Creature, View, invent, some_halved, views
 from feller.reproduce.cm3leon.demonstration import written_view
 from feller.reproduce.cm3leon.instructions import instructions, scene_pairs
 from feller.reproduce.cm3leon.judges import TRAINING, SceneJudge, train_scene_judge
-from feller.reproduce.cm3leon.scenes import CELLS, Scene
+from feller.reproduce.cm3leon.scenes import Scene
 from feller.reproduce.cm3leon.setting import Setting
 from feller.reproduce.cm3leon.written import Answer, Picture, Written, stacked
 from feller.tokens.retrieve.memory import remember
@@ -34,8 +33,6 @@ from feller.train.optimiser import Training
 
 KNOWN = 4
 """Views of each creature that are in the training data or in the memory; one more is kept."""
-HABITATS = 2
-"""Grounds that a creature is seen on."""
 ACROSS, TILES = 2, 1024
 """Pixels of a side of a tile, and tiles, at most; all that these pictures have are fewer."""
 WORDS = "subwords:512"
@@ -100,13 +97,12 @@ class World:
 def world(setting: Setting, seed: int) -> World:
     """Return the world of a seed."""
     draws, side, kept = Draws(seed).named("cm3leon"), setting.side, max(setting.asked, setting.drawn)
-    invented = invent(setting.heads + setting.tails, draws.named("creatures"))
-    creatures = [coarse(one) for one in invented]
+    creatures = invent(setting.heads + setting.tails, draws.named("creatures"))
     seen = [[written_view(view, side) for view in _views(one, draws.named("views", one.name))] for one in creatures]
     head, tail = seen[: setting.heads], seen[setting.heads :]
     scenes, drawn = scene_pairs(setting.scenes, draws.named("scenes"), side)
     kept_scenes, kept_drawn = scene_pairs(kept, draws.named("kept scenes"), side)
-    known = [one for views in head for one in views[:KNOWN]]
+    known = [one for some in head for one in some[:KNOWN]]
     lessons = instructions(setting.lessons, draws.named("lessons"), side)
     exams = instructions(setting.exams, draws.named("exams"), side)
     kind = _kind([*known, *drawn], lessons)
@@ -117,15 +113,15 @@ def world(setting: Setting, seed: int) -> World:
     def keep(some: Sequence[Written]) -> Kept:
         return Kept(tuple(some), kind.encode(_read(some, kind).values))
 
-    rare = keep([one for views in tail for one in views[:KNOWN]])
+    rare = keep([one for some in tail for one in some[:KNOWN]])
     rows = pad_sequence([*kind.encode(pairs.values), *rare.rows], batch_first=True, padding_value=kind.symbols.pad)
     return World(
         kind=kind,
         pairs=pairs,
         lessons=_read(lessons, kind),
         library=Library(remember(rows, _finder(kind), kind.symbols), _finder(kind)),
-        heads=keep([views[KNOWN] for views in head[: setting.asked]]),
-        tails=keep([views[KNOWN] for views in tail]),
+        heads=keep([some[KNOWN] for some in head[: setting.asked]]),
+        tails=keep([some[KNOWN] for some in tail]),
         tail=tuple(creatures[setting.heads :]),
         seen=keep(kept_drawn),
         scenes=tuple(kept_scenes),
@@ -140,18 +136,9 @@ def world(setting: Setting, seed: int) -> World:
     )
 
 
-def coarse(creature: Creature) -> Creature:
-    """Return a creature of half as many dots each way, each twice as large: every other one, from the first on."""
-    half = [row[: len(row) // 2 : 2] for row in creature.pattern[::2]]
-    rows = [tuple(dot for dot in (*left, *left[::-1]) for _ in range(2)) for left in half]
-    return replace(creature, pattern=tuple(row for row in rows for _ in range(2)))
-
-
 def _views(creature: Creature, draws: Draws) -> list[View]:
-    """Draw views of a creature, each at another place, on its few grounds in turn."""
-    cells = torch.randperm(len(CELLS), generator=draws.at("cells").shared())[: KNOWN + 1].tolist()
-    grounds = torch.randperm(len(creature.grounds), generator=draws.at("grounds").shared())[:HABITATS].tolist()
-    return [View(creature, creature.grounds[grounds[i % HABITATS]], CELLS[cell]) for i, cell in enumerate(cells)]
+    """Draw views of a creature, some by halves, each on another ground: none that is kept is one of the others."""
+    return some_halved(views(creature, KNOWN + 1, draws), draws)
 
 
 def items(document: Written) -> tuple[list[Item], list[UInt8[np.ndarray, "h w 3"]]]:
