@@ -18,8 +18,12 @@ from feller.train.optimiser import Training
 
 MOST_TILES = 1024
 """Of which pictures may be made that need no tokeniser to be learned."""
-SIZES = {"tiny": (3, 1.0, 300, 200), "small": (4, 20.0, 1500, 600), "base": (8, 600.0, 10_000, 3000)}
-"""Dial of the decoder, minutes, and steps of the tokeniser and of what finds documents."""
+SIZES = {
+    "tiny": (2, 6e-3, 1.0, 300, 100),
+    "small": (3, 5e-3, 20.0, 1500, 300),
+    "base": (8, 2e-3, 600.0, 10_000, 3000),
+}
+"""Dial of the decoder, learning rate, minutes, and steps of the tokeniser and of what finds documents."""
 
 
 def interleaved(data: Dataset, size: str) -> Recipe:
@@ -29,7 +33,7 @@ def interleaved(data: Dataset, size: str) -> Recipe:
     only answers are hidden, and whole texts, for guidance.
     """
     modality = need(data.modality, Documents, "interleaved", "documents: pictures with captions, or JSON lines of both")
-    dial, minutes, tokenizer_steps, vectors_steps = SIZES[size]
+    dial, lr, minutes, tokenizer_steps, vectors_steps = SIZES[size]
     if modality.codes is None:
         modality = modality.tokenised(_codes(data, modality, size), data.values["rows"])
     if modality.vectors is None:
@@ -46,7 +50,7 @@ def interleaved(data: Dataset, size: str) -> Recipe:
         ),
         sampling=Sampling("euler", context),
         train=Training(
-            batch=32, lr=3e-3, betas=(0.9, 0.95), weight_decay=0.1, warmup=100, decay=0.5, average=0.99, minutes=minutes
+            batch=32, lr=lr, betas=(0.9, 0.95), weight_decay=0.1, warmup=100, decay=0.5, average=0.99, minutes=minutes
         ),
     )
 
