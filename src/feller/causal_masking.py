@@ -13,7 +13,7 @@ from feller.data.documents.symbols import Symbols
 from feller.data.modality import Dataset
 from feller.draws import Draw, Draws
 from feller.errors import UsageError
-from feller.objective import Batch, Bound, Example, Objective
+from feller.objective import Batch, Bound, Example, Objective, Together
 from feller.paths.interleaved import Interleaved
 from feller.spaces import Space
 from feller.tokens.masked_spans import Masked, Masking, draw_spans, mask, read_document
@@ -24,7 +24,7 @@ from feller.tree import tree_map
 
 
 @dataclass(frozen=True)
-class CausalMasking(Objective):
+class CausalMasking(Together):
     """Cross-entropy of each token given those before it in its sample, where spans of documents moved behind them.
 
     A sample is a document, its query, behind some others that were found for it; all their tokens count alike, but for
@@ -32,6 +32,8 @@ class CausalMasking(Objective):
     private training refuses it. Without a memory, see `beside`, nothing stands in front. Source: Yu et al. 2023,
     arXiv 2309.02591.
     """
+
+    family = Interleaved()
 
     space: Space
     """Rows of symbols."""
@@ -57,21 +59,6 @@ class CausalMasking(Objective):
             )
         if self.width < self.context:
             raise UsageError(f"expected rows as wide as the context, {self.context}, or wider, got {self.width}")
-
-    @property
-    def path(self) -> Interleaved:
-        """Say of which family the network is."""
-        return Interleaved()
-
-    @property
-    def drop(self) -> float:
-        """None: there are no conditions, and a text is left out by a hole in its place."""
-        return 0.0
-
-    @property
-    def independent(self) -> bool:
-        """False: rows are packed, and others are looked up."""
-        return False
 
     def beside(self, data: Dataset) -> Objective:
         """Return the objective with a memory of the data, where these can be found by vectors.

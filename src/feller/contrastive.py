@@ -12,7 +12,7 @@ from feller.data.modality import Dataset
 from feller.draws import Draw, Draws
 from feller.errors import InputError, UsageError
 from feller.networks.bi_encoder import pictures_of, with_gaps
-from feller.objective import Batch, Example, Objective
+from feller.objective import Batch, Example, Objective, Together
 from feller.paths.alike import Alike
 from feller.spaces import Space
 
@@ -21,13 +21,15 @@ SAME = 1 - 1e-4
 
 
 @dataclass(frozen=True)
-class Contrastive(Objective):
+class Contrastive(Together):
     """InfoNCE in both directions: which text is a picture's, and which picture a text's, among those of a group.
 
-    Rows look at each other, so private training refuses it. An example is a whole group, so that its loss can be taken
-    apart from the others'. Of several pictures of a document one is drawn; documents without text or picture are left
-    out. Source: Radford et al. 2021, "Learning transferable visual models", arXiv 2103.00020.
+    An example is a whole group, so that its loss can be taken apart from the others'. Of several pictures of a document
+    one is drawn; documents without text or picture are left out. Source: Radford et al. 2021, "Learning transferable
+    visual models", arXiv 2103.00020.
     """
+
+    family = Alike()
 
     space: Space
     """Rows of symbols."""
@@ -40,21 +42,6 @@ class Contrastive(Objective):
     def __post_init__(self) -> None:
         if self.group < 2 or not 0 <= self.dropout < 1:
             raise UsageError(f"expected groups of 2 or more, dropout below 1, got {self.group} and {self.dropout:g}")
-
-    @property
-    def path(self) -> Alike:
-        """Say of which family the network is."""
-        return Alike()
-
-    @property
-    def drop(self) -> float:
-        """None: nothing is drawn."""
-        return 0.0
-
-    @property
-    def independent(self) -> bool:
-        """False: a row's loss is about others'."""
-        return False
 
     def beside(self, data: Dataset) -> Objective:
         """Check that there is something to learn.

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from feller.code import fingerprint
 from feller.data.modality import Dataset, Modality
 from feller.draws import Draws
 from feller.errors import InputError
@@ -33,6 +34,8 @@ class Description:
     """Chance with which conditions were dropped in training; without it the network knows no "not given"."""
     fixable: tuple[str, ...] = ()
     """Leaves of the state that may be given: the model has learned to draw the others beside them."""
+    parts: dict[str, str] = field(default_factory=dict)
+    """Hashes of the files of the networks that data need to be read and written, with which the model has learned."""
 
     def build(self, draws: Draws) -> nn.Module:
         """Make the network, with new weights."""
@@ -62,16 +65,25 @@ def save_description(run: Run, description: Description) -> None:
     run.write_record(run.model, to_data(description))
 
 
-def load_part(run: Run, name: str, module: nn.Module) -> None:
-    """Give one of the networks that data need to be read and written its weights.
+def load_part(run: Run, name: str, module: nn.Module, expected: str | None) -> str:
+    """Give one of the networks that data need to be read and written its weights, and return the hash of their file.
+
+    Args:
+        run: Holds them.
+        name: Of the network.
+        module: The network.
+        expected: The hash that they must have; None as long as nothing was learned with them.
 
     Raises:
         InputError: If the file is missing, damaged, or that of another network.
     """
-    weights, _ = load_tensors(run.part(name))
+    file = run.part(name)
+    weights, _ = load_tensors(file)
+    found, wrong = fingerprint(file), f"{file} does not belong to {run.model}: they are of two runs; copy the whole run"
+    if expected not in (None, found):
+        raise InputError(wrong)
     try:
         module.load_state_dict(weights)
     except RuntimeError as error:
-        raise InputError(
-            f"{run.part(name)} does not fit {run.model}: they are of two runs; copy the whole run"
-        ) from error
+        raise InputError(wrong) from error
+    return found

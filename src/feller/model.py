@@ -316,5 +316,5 @@ def load_model(run: Run, *, file: pathlib.Path | None = None) -> Model:
     except RuntimeError as error:
         raise InputError(f"{file} does not fit {run.model}: they are of two models; copy the whole run") from error
     for name, module in description.modality.modules.items():
-        load_part(run, name, module)
+        load_part(run, name, module, description.parts.get(name))
     return Model(description, network)

@@ -2,7 +2,7 @@
 
 import abc
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -73,6 +73,28 @@ class Objective(abc.ABC):
     def notice(self, example: Example) -> dict[str, Tensor]:
         """Return numbers about drawn examples that are worth following beside the loss, scalars under their names."""
         return {}
+
+
+class Together(Objective):
+    """An objective whose rows look at each other, so that private training refuses it; conditions tell it nothing."""
+
+    family: ClassVar[Path]
+    """What the trained network drives: no process in time, which its path says."""
+
+    @property
+    def path(self) -> Path:
+        """Say of which family the network is."""
+        return self.family
+
+    @property
+    def drop(self) -> float:
+        """None: there are no conditions."""
+        return 0.0
+
+    @property
+    def independent(self) -> bool:
+        """False."""
+        return False
 
 
 class Bound(Objective):

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import pickle
 import shutil
 import struct
 import zlib
@@ -317,6 +318,13 @@ def test_memories_are_of_one_model(
     assert "feller data memory DOCUMENTS" in refused(2, "data", "memory")
 
 
+class Boom:
+    """What makes a file when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return pathlib.Path.touch, (pathlib.Path("boom"),)
+
+
 def test_parts_of_a_run_stay_together(documents: pathlib.Path, refused: Refused) -> None:
     for part in ("tokenizer", "vectors"):
         shutil.copytree(documents, "run")
@@ -328,8 +336,16 @@ def test_parts_of_a_run_stay_together(documents: pathlib.Path, refused: Refused)
         assert not file.exists()
         save_tensors(file, {name: weight[None] for name, weight in weights.items()})
         assert "they are of two runs" in refused(1, "sample", "run", "--prompt", "a")
-        file.write_bytes(b"damaged")
+        save_tensors(file, {name: weight.flip(0) for name, weight in weights.items()})  # of another run of its shape
+        other = file.read_bytes()
+        for words in (("sample", "run", "--prompt", "a"), ("evaluate", "run"), ("fit", "--resume", "--out", "run")):
+            assert f"run/{part}.safetensors does not belong to run/model.json" in refused(1, *words)
+        new = ("fit", documents.parent / "scenes" / "pairs", "--start-from", "run", "--steps", "1", "--out", "new")
+        assert f"run/{part}.safetensors does not belong" in refused(1, *new)
+        assert file.read_bytes() == other
+        file.write_bytes(pickle.dumps(Boom()))
         assert "is damaged or cut off" in refused(1, "sample", "run", "--prompt", "a")
+        assert not pathlib.Path("boom").exists()
         shutil.rmtree("run")
 
 

@@ -15,6 +15,13 @@ from feller.paths.estimates import Estimates
 from feller.perturbation import Perturbation
 from feller.recipes.logistic_private import logistic_private
 from feller.recipes.recipe import Recipe
+from feller.regression import Regression
+
+
+def learned(data, size):
+    return Recipe(
+        architecture=Linear(Pixels((1, 4, 4), 1.0)), objective=Regression(Estimates(data.target), data.modality.space())
+    )
 
 
 def points(data, size):
@@ -67,6 +74,18 @@ def test_a_recipe_of_ones_own_sees_what_is_asked_for(place: pathlib.Path) -> Non
     words = ["fit", "t.csv", "--schema", "s.json", "--recipe", "own.py:table", "--target", "y", "--epsilon", "1"]
     assert main([*words, "--out", "r"]) == 0
     assert "The number of rows with y and the description" in pathlib.Path("r/report.html").read_text()
+
+
+def test_steps_make_a_training_whatever_they_train(place: pathlib.Path) -> None:
+    """A page of a look at all rows has no steps to go on with, that of the same network trained by steps has."""
+    pictures, labels = np.arange(60 * 16, dtype=np.uint8).reshape(60, 4, 4), np.arange(60) % 2
+    np.savez("q.npz", samples=pictures, labels=labels, classes=np.array(["neg", "pos"]))
+    words = ["fit", "q.npz", "--recipe", "own.py:learned", "--target", "label", "--steps", "2"]
+    assert main([*words, "--out", "r"]) == 0
+    assert "--resume" in pathlib.Path("r/report.html").read_text()
+    table = ["fit", "t.csv", "--schema", "s.json", "--recipe", "logistic-private", "--target", "y", "--epsilon", "1"]
+    assert main([*table, "--out", "found"]) == 0
+    assert "--resume" not in pathlib.Path("found/report.html").read_text()
 
 
 def test_nothing_is_watched_step_by_step(place: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:

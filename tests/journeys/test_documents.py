@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.conftest import LEARN
+from tests.conftest import LEARN, OWN
 from torch import Tensor
 
 from feller.causal_masking import CausalMasking
@@ -20,11 +20,13 @@ from feller.data import read
 from feller.data.documents.layout import PICTURE
 from feller.data.documents.modality import Documents
 from feller.data.documents.templates import EDIT
+from feller.errors import InputError
 from feller.journeys.documents import write
 from feller.journeys.documents.kind import kind_of
 from feller.journeys.documents.remembered import built
 from feller.journeys.parts import Making
 from feller.model import load_model
+from feller.networks.codebook.picture_codes import Learned
 from feller.run import open_run
 from feller.tensors import load_tensors
 
@@ -122,7 +124,10 @@ def test_forms(palette: pathlib.Path, hole: list[str]) -> None:
     assert about["symbols"]["pictures"] == [about["symbols"]["text"][1], about["symbols"]["<eos>"]]
     tokens = torch.tensor(about["tokens"])
     data = read("new.jsonl", like=kind(palette))
-    assert torch.equal(kind(palette).encode(data.values), tokens)
+    for file in ("new.jsonl", "new.npz"):
+        assert torch.equal(kind(palette).encode(read(file, like=kind(palette)).values), tokens)
+    with pytest.raises(InputError, match="these numbers mean something to the model that drew them alone"):
+        read("new.json", like=kind(palette))
     arrays = np.load("new.npz")
     assert np.array_equal(arrays["tokens"], tokens.numpy())
     assert np.array_equal(arrays["pictures"][:, 0], data.values["pictures"][:, 0].permute(0, 2, 3, 1).numpy())
@@ -262,6 +267,7 @@ def test_evaluation(documents: pathlib.Path, scenes: pathlib.Path, capsys: pytes
         *numbers
     }
     assert -1 <= numbers["match_real"] <= 1
+    assert numbers["match_others"] != numbers["match_real"]  # others have other codes
     assert numbers["bits_per_token"] == pytest.approx(np.log2(numbers["perplexity"]))
     held_out = scenes / "instructions-held-out" / "documents.jsonl"
     assert main(["evaluate", str(documents), "--data", str(held_out), "--json"]) == 0
@@ -358,6 +364,24 @@ def test_a_stop_changes_nothing(
             assert {*before} <= all_rows - {tuple(row)}
             stood += len(before)
     assert stood > 0
+
+
+def test_pictures_are_written_once(scenes: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What finds documents, the memory and all batches share the codes of the tokeniser as it is kept."""
+    monkeypatch.setattr("feller.journeys.fit.evaluate", lambda run, *, tell: {})
+    heard: list[tuple[Tensor, Tensor]] = []
+    encode = Learned.encode
+
+    def told(self: Learned, pictures: Tensor) -> Tensor:
+        heard.append((pictures, encode(self, pictures)))
+        return heard[-1][1]
+
+    monkeypatch.setattr(Learned, "encode", told)
+    words = [*LEARN, *OWN, "--steps", "2", "--out", "run"]
+    assert main(["fit", str(scenes / "pairs"), *words]) == 0
+    assert [len(pictures) for pictures, _ in heard] == [2, 36]  # of the trial, and all that are learned from
+    pictures, codes = heard[1]
+    assert torch.equal(kind(pathlib.Path("run")).tokenizer.encode(pictures), codes)
 
 
 def test_a_new_run_has_new_parts(

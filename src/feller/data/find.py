@@ -123,7 +123,7 @@ def table_cells(path: pathlib.Path) -> FoundTable:
     return expect(find(path, Asked(limit=None, kind=FoundTable)), FoundTable)
 
 
-def find_texts(path: pathlib.Path) -> Found:
+def find_texts(path: pathlib.Path, asked: Asked = Asked(limit=None)) -> Found:  # noqa: B008 - frozen
     """Read texts, also those that look like numbers; what cannot hold any is read as by `find`.
 
     Raises:
@@ -131,7 +131,7 @@ def find_texts(path: pathlib.Path) -> Found:
     """
     reader = TEXTS.get(_ending(path))
     if reader is None or not path.is_file() or path.stat().st_size == 0 or _holds_documents(path):
-        return find(path, Asked(limit=None))
+        return find(path, asked)
     try:
         return reader(path)
     except OSError as error:
@@ -162,6 +162,11 @@ def _find_in_file(path: pathlib.Path, asked: Asked) -> Found:
         if ending in kind.endings and kind.holds(path):
             asked.check(kind.kind)
             return kind.read(path, asked)
+    if ending == ".json" and documents.holds_symbols(path):
+        raise InputError(
+            f"{path}: these numbers mean something to the model that drew them alone; write documents to .jsonl, .npz"
+            " or a folder, which are read"
+        )
     known = dict.fromkeys(ending for kind in FORMATS for ending in kind.endings)
     raise InputError(
         f"{path}: cannot tell what it is by its ending; expected {', '.join(known)}, idx3-ubyte, or a folder of"

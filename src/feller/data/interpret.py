@@ -8,10 +8,12 @@ import numpy as np
 from feller.data.arrays import load
 from feller.data.asked import Asked
 from feller.data.crystals.arrays import check_cells, interpret_crystals
+from feller.data.documents.arrays import arrays_hold_documents, interpret_documents
 from feller.data.found import (
     Found,
     FoundChains,
     FoundCrystals,
+    FoundDocuments,
     FoundMolecules,
     FoundPictures,
     FoundRows,
@@ -59,6 +61,9 @@ def interpret(arrays: dict[str, np.ndarray], path: str, asked: Asked) -> Found:
             with about(path):
                 check_cells(found)
         return replace(found, labels=labels, classes=classes)
+    if arrays_hold_documents(arrays):
+        asked.check(FoundDocuments)
+        return interpret_documents(arrays, path, asked.size, asked.limit)
     if {"samples", "valid"} <= arrays.keys():
         asked.check(FoundChains)
         return interpret_backbones(arrays, path)

@@ -97,12 +97,16 @@ def read(
                 return example.load(part)
             found = _found(example, part, source, size)
         else:
-            known = isinstance(like, Text) or vocabulary is not None
             path = pathlib.Path(source)
             if ":" in source and not path.exists():
                 raise InputError(f"there is no file {source}; {_hint(source)}")
             kind = FoundTable if described else Found if like is None else like.holds
-            found = find_texts(path) if known else find(path, Asked(size, choose=_choose(like, space), kind=kind))
+            if isinstance(like, Text):
+                found = find_texts(path)
+            elif vocabulary is not None:
+                found = find_texts(path, Asked(size))
+            else:
+                found = find(path, Asked(size, choose=_choose(like, space), kind=kind))
         if described is not None and not isinstance(found, FoundTable):
             raise UsageError(f"a schema describes a table, and {source} holds {found.told}; leave --schema out")
         if isinstance(found, FoundTexts) and space is None and (like is None or isinstance(like, Text)):

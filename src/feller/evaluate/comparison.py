@@ -56,11 +56,11 @@ def real_data(train: Dataset, held_out: Dataset) -> Dataset:
     return held_out if enough(held_out) else train
 
 
-def pick(dataset: Dataset, most: int, draws: Draws) -> Dataset:
-    """Return at most so many examples, chosen at random."""
+def pick(dataset: Dataset, most: int, draws: Draws, purpose: str = "pick") -> Dataset:
+    """Return at most so many examples, chosen at random; `purpose` is the address of the draw."""
     if len(dataset) <= most:
         return dataset
-    return dataset.subset(torch.randperm(len(dataset), generator=draws.at("pick").shared())[:most])
+    return dataset.subset(torch.randperm(len(dataset), generator=draws.at(purpose).shared())[:most])
 
 
 def compared(samples: Dataset, train: Dataset, held_out: Dataset) -> int:

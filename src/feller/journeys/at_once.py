@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from feller.at_once import AtOnce
 from feller.data.modality import Dataset
@@ -20,6 +21,11 @@ from feller.privacy.noise import source
 from feller.record import to_data, write_json
 from feller.run import Run
 from feller.tensors import save_tensors
+
+
+def is_found(counters: dict[str, Any]) -> bool:
+    """Tell whether a model was found by a look at all rows: a training has taken a step before it is saved."""
+    return counters["step"] == 0
 
 
 def check_found(run: Run) -> None:

@@ -2,7 +2,7 @@
 
 import pathlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -62,6 +62,8 @@ class Begun:
     """Noisy shares of the classes of each condition; None where the exact ones may be told."""
     law: MarginalModel | None = None
     """Of rows of levels, from noisy counts, which the network learns before it sees a row."""
+    parts: dict[str, str] = field(default_factory=dict)
+    """What a run that goes on knows of the networks that its data need: see `Description`."""
 
 
 def begin(

@@ -14,6 +14,7 @@ from feller.data.modality import Dataset
 from feller.errors import UsageError
 from feller.evaluate.comparison import HELD_OUT, TRAINED
 from feller.journeys.asked import Asked, asked_of, parts, read_again
+from feller.journeys.at_once import is_found
 from feller.journeys.judged import stem
 from feller.journeys.onward import again, evaluating, fitting
 from feller.journeys.private import promise
@@ -22,7 +23,6 @@ from feller.journeys.private.purse import ledger_of
 from feller.journeys.private.spent import earlier_lines
 from feller.journeys.tell import Tell
 from feller.model import Model
-from feller.networks.linear import Linear
 from feller.record import from_data
 from feller.report.page import Findings, write_report
 from feller.run import Run
@@ -118,7 +118,7 @@ def report(it: Examined, told: Told, tell: Tell) -> dict[str, Any]:
     name = "report" if it.data is None else f"report-{stem(it.data)}"
     if engine().is_first:
         recipe = run.read_record(run.recipe)["recipe"]
-        training, at_once = from_data(Training, recipe["train"]), isinstance(it.model.description.architecture, Linear)
+        training, at_once = from_data(Training, recipe["train"]), is_found(counters)
         done = at_once or training.share(counters["step"], counters["seconds"]) >= 1
         unfinished = f"Training stopped after {counters['step']:,} steps; go on with the command below."
         measured = evaluating(run, asked, {"--data": it.data})

@@ -21,13 +21,13 @@ from feller.description import Description
 from feller.evaluate import change
 from feller.evaluate.quality import EXPLAIN
 from feller.journeys.asked import asked_of
+from feller.journeys.at_once import is_found
 from feller.journeys.beside import tables_beside
 from feller.journeys.judged import Judged
 from feller.journeys.onward import again, evaluating, fitting, onward, tuning
 from feller.journeys.private import promise
 from feller.journeys.private.purse import ledger_of
 from feller.journeys.tuned import recipe_of, rule_of, tuned_of
-from feller.paths import Graphical
 from feller.record import from_data
 from feller.report.page import Findings
 from feller.run import Run
@@ -55,8 +55,8 @@ def findings(
     tuned, ledger = tuned_of(run), ledger_of(run)
     kind = f"fitted with the recipe {asked.recipe}" if tuned is None else f"tuned to {' and '.join(tuned.rewards)}"
     title = f"{asked.data}, {kind}" if own else f"Samples in {judged.samples}"
-    counted = isinstance(about.path, Graphical)
-    is_done = counted or training.share(counters["step"], counters["seconds"]) >= 1
+    at_once = is_found(counters)
+    is_done = at_once or training.share(counters["step"], counters["seconds"]) >= 1
     unfinished = f"Training stopped after {counters['step']:,} steps; go on with the command below."
     named = {"--samples": judged.samples, "--data": judged.data}
     whole = (
@@ -77,12 +77,12 @@ def findings(
         beware=promise.OWNER if ledger else "",
         notes=(*(asked.notes if own else ()), *notes),
         settings=recipe if own else {},
-        curve=read_metrics(run.metrics) if own and not counted else None,
+        curve=read_metrics(run.metrics) if own and not at_once else None,
         pictures=tables_beside(judged, numbers) if isinstance(judged.generated.modality, Table) else _pictures(judged),
         next_steps=[
             *(onward(run, asked, about, judged.train) if own else ()),
             (evaluating(run, asked, named), "measure again"),
-            *([again(run, asked, tuned)] if own and not counted and (not is_done or asked.private is None) else ()),
+            *([again(run, asked, tuned)] if own and not at_once and (not is_done or asked.private is None) else ()),
         ],
         versions={"feller": __version__, "torch": torch.__version__, "python": platform.python_version()},
     )

@@ -185,7 +185,8 @@ def _continue(run: Run, fixed: dict[str, Any], recipe: str | None, change: Calla
     dataset = dataset.seen_as(after.modality or dataset.modality)
     dataset = taken_again(dataset, asked.tokenizer, run) if asked.tokenizer else dataset
     noisy = None if asked.private is None else about.frequencies
-    begun = Begun(asked, dataset, after, older, own_ledger(run, asked.fingerprint), noisy)
+    ledger = own_ledger(run, asked.fingerprint)
+    begun = Begun(asked, dataset, after, older, ledger, noisy, parts=about.parts)
     kind = dataset.modality
     if run.state.is_file() or older is not None or not isinstance(kind, Table):
         return begun

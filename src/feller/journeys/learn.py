@@ -51,13 +51,13 @@ class Prepared:
     feed: Callable[[Tell], Batches]
     """Makes what gives each step its examples; it may take a while."""
     objective: Objective
-    """What is learned, as far as that is known before anything is written."""
+    """What is learned."""
     description: Description
     learner: Learner
     again: str
     """Command that goes on."""
-    bound: Callable[[Tell], Objective] | None = None
-    """Makes the objective with all that it needs of the data; it may take a while. None where it needs nothing."""
+    bound: "Callable[[Prepared, Tell], Prepared]" = lambda ready, tell: ready
+    """Returns the same with all that it needs of the data, once the folder may be written to; it may take a while."""
     check: Callable[[Report], float] = check_finite
     """Returns the loss of a step that is logged; refuses one that must not be saved."""
     gradient: Gradient | None = None
@@ -101,7 +101,7 @@ def learn(run: Run, ready: Prepared, *, resume: bool, here: Engine, tell: Tell) 
         tell.say(note)
     tell.say(f"{ready.summary}, {budget(training)}; writing to {run.path}")
     try:
-        objective = ready.objective if ready.bound is None else ready.bound(tell)
+        ready = ready.bound(ready, tell)
     except KeyboardInterrupt as stopped:  # at once: what it has made is kept
         raise Interrupted(ready.again) from stopped
     with interrupts() as interrupted:
@@ -109,7 +109,9 @@ def learn(run: Run, ready: Prepared, *, resume: bool, here: Engine, tell: Tell) 
         _follow(
             run,
             ready,
-            train(learner, objective, feed, training, draws=Draws(ready.seed), engine=here, gradient=ready.gradient),
+            train(
+                learner, ready.objective, feed, training, draws=Draws(ready.seed), engine=here, gradient=ready.gradient
+            ),
             interrupted=lambda: bool(here.agree(float(interrupted.is_set()))),
             writes=here.is_first,
             tell=tell,

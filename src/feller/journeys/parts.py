@@ -1,7 +1,7 @@
 """The networks that data need to be read and written: trained before the model is, or taken over."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -10,7 +10,7 @@ from feller.data.batches import batches
 from feller.data.documents.modality import Documents, all_pictures
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset
-from feller.description import load_part
+from feller.description import Description, load_part, save_description
 from feller.draws import Draws
 from feller.errors import InputError
 from feller.journeys.tell import Tell
@@ -37,28 +37,46 @@ class Making:
     seed: int
     here: Engine
 
-    def __call__(self, data: Dataset, tell: Tell) -> None:
+    def __call__(self, about: Description, data: Dataset, tell: Tell) -> tuple[Description, Dataset]:
         """Give the networks of a modality their weights: those of the run, or new ones that are learned here.
 
+        Returns:
+            What the model is, with hashes of these weights, as the run holds it by now; and the data, with the codes of
+            their pictures.
+
         Raises:
-            InputError: If a file of the run is damaged, or lost after the model began to learn.
+            InputError: If a file of the run is damaged, another's, or lost after the model began to learn.
         """
-        modality = data.modality
-        if not isinstance(modality, Documents) or not modality.modules:
-            return
-        lost = [name for name in modality.modules if not self.run.part(name).is_file()]
+        kind = data.modality
+        if not isinstance(kind, Documents):
+            return about, data
+        lost = [name for name in kind.modules if not self.run.part(name).is_file()]
         if lost and self.run.state.is_file():
             raise InputError(
                 f"{self.run.part(lost[0])} is missing, and the model learned with it; bring it back, or start a new run"
             )
-        for name, module in modality.modules.items():
-            if name in lost and name not in self.known:
-                _TRAINED[name](self, data, modality, tell)
-            self.here.wait()  # until all have seen what was there
-            if name in lost and self.here.is_first:
-                save_tensors(self.run.part(name), module.state_dict())
-            self.here.wait()
-            load_part(self.run, name, module)
+        if "tokenizer" in kind.modules:
+            about = self._made("tokenizer", kind, about, data, tell)
+        data = replace(data, values=kind.coded(data.values))
+        if "vectors" in kind.modules:
+            about = self._made("vectors", kind, about, data, tell)
+        return about, data
+
+    def _made(self, name: str, kind: Documents, about: Description, data: Dataset, tell: Tell) -> Description:
+        """Give one of them its weights, and note what they are."""
+        file, module = self.run.part(name), kind.modules[name]
+        is_new = not file.is_file()
+        if is_new and name not in self.known:
+            _TRAINED[name](self, data, kind, tell)
+        self.here.wait()  # until all have seen what was there
+        if is_new and self.here.is_first:
+            save_tensors(file, module.state_dict())
+        self.here.wait()
+        found = load_part(self.run, name, module, None if is_new else about.parts.get(name))
+        about = replace(about, parts={**about.parts, name: found})
+        if self.here.is_first:
+            save_description(self.run, about)
+        return about
 
     def learn(
         self, name: str, objective: Objective, data: Dataset, network: torch.nn.Module, training: Training, tell: Tell
@@ -97,4 +115,4 @@ _TRAINED: dict[str, Callable[[Making, Dataset, Documents, Tell], None]] = {
     "tokenizer": _tokenizer,
     "vectors": _vectors,
 }
-"""What trains each part, in this order: codes come before what finds them."""
+"""What trains each part."""

@@ -24,7 +24,6 @@ from feller.journeys.tell import Tell
 from feller.journeys.tokenised import from_a_run
 from feller.model import Model
 from feller.networks.architecture import parameters
-from feller.objective import Objective
 from feller.recipes import Recipe
 from feller.record import to_data
 from feller.run import Run
@@ -51,6 +50,7 @@ def prepare(run: Run, begun: Begun, here: Engine) -> Prepared:
         older.network.to(here.device).eval()
     objective = recipe.objective if older is None else recipe.objective.taught(older.network)
     description = replace(recipe, objective=objective).describe(training_data)
+    description = replace(description, parts=begun.parts)
     if begun.frequencies is not None:
         description = replace(description, frequencies=begun.frequencies)
     network = description.build(Draws(asked.seed))
@@ -76,7 +76,7 @@ def prepare(run: Run, begun: Begun, here: Engine) -> Prepared:
         objective=objective,
         description=description,
         learner=learner,
-        bound=_bound(run, begun, training_data, objective, here),
+        bound=_bound(run, begun, training_data, here),
         again=f"feller fit --resume {own}--out {shlex.quote(str(run.path))}",
     )
     if asked.watched:
@@ -103,23 +103,25 @@ def prepare(run: Run, begun: Begun, here: Engine) -> Prepared:
     return replace(ready, feed=taught)
 
 
-def _bound(
-    run: Run, begun: Begun, data: Dataset, objective: Objective, here: Engine
-) -> Callable[[Tell], Objective] | None:
+def _bound(run: Run, begun: Begun, data: Dataset, here: Engine) -> Callable[[Prepared, Tell], Prepared]:
     """Return what makes the networks that the data need, and tells the objective what all the data are."""
-    parts = begun.recipe.parts
-    if parts is None:
-        return None
+    recipe, seed = begun.recipe, begun.asked.seed
+    if recipe.parts is None:
+        return lambda ready, tell: ready
     known = {*data.modality.modules} if begun.older is not None else set()
     known |= {"tokenizer"} if from_a_run(begun.asked.tokenizer) else set()
-    making = Making(run=run, parts=parts, known=frozenset(known), seed=begun.asked.seed, here=here)
+    making = Making(run=run, parts=recipe.parts, known=frozenset(known), seed=seed, here=here)
 
-    def bound(tell: Tell) -> Objective:
-        making(data, tell)
+    def bound(ready: Prepared, tell: Tell) -> Prepared:
+        description, written = making(ready.description, data, tell)
         tell.task("looking at the documents")
-        found = objective.beside(data)
+        objective = ready.objective.beside(written)
         tell.done()
-        return found
+
+        def feed(tell: Tell) -> Batches:
+            return _feed(written, recipe, begun.older, Draws(seed), tell)
+
+        return replace(ready, description=description, objective=objective, feed=feed)
 
     return bound
 

@@ -105,6 +105,89 @@ def test_wrong_lines_are_named(tmp_path: pathlib.Path, entry: object, words: str
         read(str(lines(tmp_path / "in", [first, entry])))
 
 
+def test_links_lead_nowhere_else(tmp_path: pathlib.Path) -> None:
+    """One rule for folders and lines: a link may stand for a file of the same folder, and for no other."""
+    folder = pairs(tmp_path / "in")
+    secret = square(tmp_path, "secret.png", 1)
+    (tmp_path / "secret.txt").write_text("a secret")
+    (tmp_path / "linked").symlink_to(folder)
+    entry = {"image": "link.png", "text": "a link"}
+    (folder / "link.png").symlink_to(folder / "001.png")
+    (folder / "link.txt").symlink_to("001.txt")
+    for place in (folder, tmp_path / "linked"):
+        data = read(str(place))
+        assert data.modality.items(data.values)[-1] == [Said("a green square"), Shown(0)]
+        assert len(read(str(lines(place, [entry, entry])))) == 2
+    for name in ("png", "txt"):
+        (folder / f"link.{name}").unlink()
+        (folder / f"link.{name}").symlink_to(f"../secret.{name}")
+        with pytest.raises(InputError, match=rf"'link\.{name}' is a link that leads outside .*; put the file there"):
+            read(str(folder))
+        (folder / f"link.{name}").unlink()
+        (folder / f"link.{name}").symlink_to(f"001.{name}")
+    (folder / "deep").symlink_to(tmp_path)
+    (folder / "link.png").unlink()
+    (folder / "link.png").symlink_to(secret)
+    for name in ("link.png", "deep/secret.png"):
+        with pytest.raises(InputError, match=r"line 1: the picture .* lies outside .*; move it there"):
+            read(str(lines(folder, [{"image": name, "text": "a link"}])))
+
+
+def arrays(*samples: object, **more: np.ndarray) -> dict[str, np.ndarray]:
+    """Return two documents of at most two pictures, as a model writes them."""
+    pictures = np.arange(2 * 2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 2, 4, 4, 3)
+    said = samples or (["a ", {"answer": "b"}, {"image": "1.png"}, {"image": "0.png"}], ["c", {"image": "0.png"}])
+    written = {"samples": np.array([json.dumps(one) for one in said]), "tokens": np.zeros((2, 9), np.int64)}
+    return {**written, "pictures": pictures, **more}
+
+
+def test_arrays_of_documents_are_read_as_documents(tmp_path: pathlib.Path) -> None:
+    file = tmp_path / "drawn.npz"
+    np.savez(file, **arrays())
+    for words in ({}, {"vocabulary": "characters"}):
+        data = read(str(file), **words)
+        assert isinstance(data.modality, Documents)
+        assert data.modality.items(data.values) == [
+            [Said("a "), Said("b", hidden=True), Shown(0), Shown(1)],
+            [Said("c"), Shown(0)],
+        ]
+        pictures = torch.from_numpy(arrays()["pictures"]).permute(0, 1, 4, 2, 3)
+        assert torch.equal(data.values["pictures"][0], pictures[0].flip(0))
+        assert torch.equal(data.values["pictures"][1, 0], pictures[1, 0])
+    assert read(str(file), size=8).values["pictures"].shape[-2:] == (8, 8)
+    assert torch.equal(read(str(file), like=data.modality).values["rows"], data.values["rows"])
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        (arrays(["a", {"image": "2.png"}], ["b"]), "document 1: there is no picture '2.png' among 2"),
+        (arrays(["a", {"image": "../0.png"}], ["b"]), "document 1: there is no picture"),
+        (arrays(["a"], "b"), "document 2: expected a list"),
+        (arrays(["a"], ["b"]), "no document has a picture"),
+        (arrays(samples=np.array(["[" * 100_000, "a"])), "document 1: expected a list in JSON"),
+        (arrays(samples=np.array([["a"], ["b"]])), r"expected samples \[n\]"),
+        (arrays(pictures=np.zeros((2, 2, 4, 4, 3))), "expected pictures uint8"),
+        (arrays(pictures=np.zeros((3, 2, 4, 4, 3), np.uint8)), r"expected pictures uint8 \[2, most, h, w, 1 or 3\]"),
+        (arrays(pictures=np.zeros((2, 2, 4, 4), np.uint8)), "expected pictures uint8"),
+        (arrays(pictures=np.array([{}, {}])), "holds Python objects"),
+    ],
+)
+def test_wrong_arrays_are_named(tmp_path: pathlib.Path, changed: dict[str, np.ndarray], words: str) -> None:
+    np.savez(tmp_path / "drawn.npz", **changed)
+    with pytest.raises(InputError, match=words):
+        read(str(tmp_path / "drawn.npz"))
+
+
+def test_symbols_are_no_data(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "drawn.json").write_text(json.dumps({"tokens": [[1, 2]], "texts": ["a"], "symbols": {}}))
+    with pytest.raises(InputError, match=r"drawn\.json: these numbers mean something .*\.jsonl, \.npz"):
+        read(str(tmp_path / "drawn.json"))
+    (tmp_path / "other.json").write_text("[]")
+    with pytest.raises(InputError, match="cannot tell what it is by its ending"):
+        read(str(tmp_path / "other.json"))
+
+
 def test_texts_alone_are_texts(tmp_path: pathlib.Path) -> None:
     with pytest.raises(InputError, match="no document has a picture"):
         read(str(lines(tmp_path, [{"document": ["a"]}, {"document": ["b"]}])))
@@ -120,7 +203,9 @@ def test_pictures_of_other_sizes_are_brought_to_one(tmp_path: pathlib.Path) -> N
 
 def test_large_pictures_become_small(tmp_path: pathlib.Path) -> None:
     assert read(str(pairs(tmp_path, 3, side=100))).values["pictures"].shape[-2:] == (32, 32)
-    assert read(str(tmp_path), size=48).values["pictures"].shape[-2:] == (48, 48)
+    for words in ({}, {"vocabulary": "characters"}):
+        assert read(str(tmp_path), **words).values["pictures"].shape[-2:] == (32, 32)
+        assert read(str(tmp_path), size=48, **words).values["pictures"].shape[-2:] == (48, 48)
 
 
 def test_other_documents_take_the_model_s_size_and_symbols(tmp_path: pathlib.Path) -> None:

@@ -49,6 +49,11 @@ def test_what_was_drawn_keeps_its_codes() -> None:
     assert values["pictures"].shape == (2, 2, 1, 4, 4)
     read = {name: leaf for name, leaf in values.items() if name != "codes"}
     assert (KIND.encode(read)[0, 3:5] == s.text).all()  # as pictures that a person gives
+    assert KIND.coded(values) is values
+    coded = KIND.coded(read)
+    assert torch.equal(KIND.encode(coded), KIND.encode(read))
+    assert coded["codes"].shape == (2, 2, 2)
+    assert not coded["codes"].any()
 
 
 def test_what_belongs_to_pictures_there_and_back() -> None:

@@ -3,7 +3,7 @@
 import json
 import os
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -20,12 +20,18 @@ LONGEST = 32
 DOCUMENT, IMAGE, TEXT, ANSWER, BREAK, TASK = "document", "image", "text", "answer", "break", "task"
 """Keys of JSON lines."""
 CAPTION = ".txt"
+NO_PICTURE = f"no document has a picture; texts alone are lines with {TEXT!r} and no {DOCUMENT!r}"
 
 
 def holds_documents(path: pathlib.Path) -> bool:
     """Tell whether the first of JSON lines is a document."""
     first = next((line for line in beginning_of(path).split("\n") if line.strip()), "")
     return f'"{DOCUMENT}"' in first or f'"{IMAGE}"' in first
+
+
+def holds_symbols(path: pathlib.Path) -> bool:
+    """Tell whether JSON is rows of symbols of documents, as a model of them writes."""
+    return beginning_of(path).lstrip().startswith('{"tokens"')
 
 
 def holds_pairs(folder: pathlib.Path) -> bool:
@@ -38,9 +44,13 @@ def find_pairs(folder: pathlib.Path, size: int | None, limit: int | None) -> Fou
     """Read pictures, each with the text of the same name beside it: the caption comes first.
 
     Raises:
-        InputError: If a picture has no caption, a caption no picture, or a file cannot be read.
+        InputError: If a picture has no caption, a caption no picture, a file cannot be read, or is a link to outside.
     """
     pictures, captions = _inside(folder)
+    for what, found in (("picture", pictures), ("caption", captions)):
+        for file in found.values():
+            if file.is_symlink() and _leads_out(file, folder):
+                raise InputError(f"the {what} {file.name!r} is a link that leads outside {folder}; put the file there")
     for some, others, what, lack in (
         (pictures, captions, "pictures have no caption", f"write {CAPTION} beside it"),
         (captions, pictures, "captions have no picture", "add it"),
@@ -60,38 +70,42 @@ def find_pairs(folder: pathlib.Path, size: int | None, limit: int | None) -> Fou
         documents.append((Said(text), Shown(i)))
         lines.append(pictures[name].name)
     values, notes = read_pictures([pictures[name] for name in names], size, limit and min(limit, LONGEST))
-    return FoundDocuments(_array(documents), notes=notes, names=tuple(lines), pictures=values)
+    return FoundDocuments(as_objects(documents), notes=notes, names=tuple(lines), pictures=values)
 
 
 def find_json_documents(path: pathlib.Path, size: int | None, limit: int | None) -> FoundDocuments:
     """Read documents, one a line: texts, pictures and answers listed under `document`, or one `image` and its `text`.
 
-    Pictures are named from the folder of the file, and lie in it.
+    Pictures are named from the folder of the file, and lie in it; so does what they are links to.
 
     Raises:
         InputError: If a line is of another kind, names a picture that is not there, or one cannot be read.
     """
     documents, lines, tasks = [], [], []
     files: dict[pathlib.Path, int] = {}
+
+    def numbered(name: str) -> int:
+        return files.setdefault(_picture(name, path.parent), len(files))
+
     for number, line in enumerate(read_unicode(path).split("\n"), 1):
         if not line.strip():
             continue
         with about(f"{path}: line {number}"):
             entry = _entry(line)
-            documents.append(tuple(_items(entry, path.parent, files)))
+            documents.append(tuple(items_of(entry, numbered)))
             tasks.append(_task(entry))
         lines.append(number)
     if not documents:
         raise InputError(f"{path}: the file holds no document")
     if not files:
-        raise InputError(f"{path}: no document has a picture; texts alone are lines with {TEXT!r} and no {DOCUMENT!r}")
+        raise InputError(f"{path}: {NO_PICTURE}")
     named = sum(task != "" for task in tasks)
     if 0 < named < len(tasks):
         bare = lines[tasks.index("")]
         raise InputError(f"{path}: line {bare} names no {TASK}, and {named} others do; add it, or drop all of them")
     values, notes = read_pictures([*files], size, limit and min(limit, LONGEST))
     return FoundDocuments(
-        _array(documents), notes=notes, lines=np.array(lines), pictures=values, tasks=tuple(tasks) if named else ()
+        as_objects(documents), notes=notes, lines=np.array(lines), pictures=values, tasks=tuple(tasks) if named else ()
     )
 
 
@@ -116,8 +130,12 @@ def _entry(line: str) -> dict[str, Any]:
     return entry
 
 
-def _items(entry: dict[str, Any], folder: pathlib.Path, files: dict[pathlib.Path, int]) -> Iterable[Item]:
-    """Yield the items of a document; the pictures that it names get their numbers in `files`."""
+def items_of(entry: dict[str, Any], numbered: Callable[[str], int]) -> Iterator[Item]:
+    """Yield the items of a document, of which `numbered` tells the number of a picture by its name.
+
+    Raises:
+        InputError: If there are none, or one of another kind.
+    """
     parts = entry.get(DOCUMENT, [entry.get(TEXT), {IMAGE: entry.get(IMAGE)}])
     if not isinstance(parts, list) or not parts:
         raise InputError(f"expected a list under {DOCUMENT!r}, of texts and pictures, got {str(parts)[:40]!r}")
@@ -125,8 +143,7 @@ def _items(entry: dict[str, Any], folder: pathlib.Path, files: dict[pathlib.Path
         if isinstance(part, str):
             yield Said(check_whole(part))
         elif isinstance(part, dict) and isinstance(part.get(IMAGE), str):
-            file = _picture(part[IMAGE], folder)
-            yield Shown(files.setdefault(file, len(files)))
+            yield Shown(numbered(part[IMAGE]))
         elif isinstance(part, dict) and isinstance(part.get(ANSWER), str) and part[ANSWER]:
             yield Said(check_whole(part[ANSWER]), hidden=True)
         elif part == {BREAK: True}:
@@ -141,8 +158,7 @@ def _picture(name: str, folder: pathlib.Path) -> pathlib.Path:
     """Return the file of a picture, which must lie in the folder: a file from a stranger names no other."""
     file = folder / name
     try:
-        outside = not os.path.realpath(file).startswith(os.path.realpath(folder) + os.sep)
-        is_there = file.is_file()
+        outside, is_there = _leads_out(file, folder), file.is_file()
     except (OSError, ValueError) as error:  # a name that is too long, or holds a zero
         raise InputError(f"no file can be called {name[:40]!r}; expected the name of a picture") from error
     if outside:
@@ -154,6 +170,11 @@ def _picture(name: str, folder: pathlib.Path) -> pathlib.Path:
     return file
 
 
+def _leads_out(file: pathlib.Path, folder: pathlib.Path) -> bool:
+    """Tell whether a file, or what it is a link to, lies outside a folder: a stranger's data show none of ours."""
+    return not os.path.realpath(file).startswith(os.path.realpath(folder) + os.sep)
+
+
 def _task(entry: dict[str, Any]) -> str:
     task = entry.get(TASK, "")
     if not isinstance(task, str):
@@ -161,7 +182,7 @@ def _task(entry: dict[str, Any]) -> str:
     return task
 
 
-def _array(documents: list[tuple[Item, ...]]) -> np.ndarray:
+def as_objects(documents: list[tuple[Item, ...]]) -> np.ndarray:
     """Return documents as an array [n]."""
     values = np.empty(len(documents), dtype=object)
     values[:] = documents

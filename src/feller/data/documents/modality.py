@@ -39,8 +39,8 @@ IN_FRONT = 2
 CODES = "codes"
 Values = dict[str, Tensor]
 """`rows`, int64 [n, l], as `layout` lays them; `pictures`, uint8 [n, most, c, h, w], in the order of reading; `task`,
-the number of what each is an example of, -1 where that is not said, [n]. What was drawn has `codes` beside them, int64
-[n, most, codes]: written again, its pictures might get others."""
+the number of what each is an example of, -1 where that is not said, [n]. What was drawn, or is learned from, has
+`codes` beside them, int64 [n, most, codes]: written again, its pictures would take as long, and might get others."""
 
 
 @dataclass(frozen=True)
@@ -138,11 +138,16 @@ class Documents(Modality):
         """Count the symbols of each document."""
         return (self.encode(values) != self.symbols.pad).sum(1)
 
+    def coded(self, values: Values) -> Values:
+        """Return documents with the codes of their pictures, which they keep from then on."""
+        if CODES in values:
+            return values
+        return {**values, CODES: placed(values["rows"], self.tokenizer.encode(all_pictures(values)))}
+
     def encode(self, values: Values) -> Int64[Tensor, "n l"]:
         """Turn texts and pictures into symbols, each row with `<eos>` in front."""
-        rows, written = values["rows"], values.get(CODES)
-        codes = self.tokenizer.encode(all_pictures(values)) if written is None else in_order(rows, written)
-        tokens = to_tokens(rows, codes, self.symbols)
+        rows = values["rows"]
+        tokens = to_tokens(rows, in_order(rows, self.coded(values)[CODES]), self.symbols)
         if tokens.shape[1] >= self.context:  # an <eos> closes it
             longest = int((tokens != self.symbols.pad).sum(1).max()) + 1
             raise InputError(

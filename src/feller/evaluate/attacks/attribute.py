@@ -8,8 +8,11 @@ from torch import Tensor
 
 from feller.data.modality import Dataset
 from feller.draws import Draws
+from feller.evaluate.comparison import pick
 from feller.model import Model
 
+ORDER = "order"
+"""Address of the draw that chooses rows."""
 MOST_ROWS, MOST_CODES = 500, 200
 """Rows of each kind that are guessed about, and codes of a column beyond which it is left out."""
 
@@ -58,7 +61,8 @@ def by_column(
         counts: Codes of each column.
         draws: Chooses the rows.
     """
-    some = [_some(data, draws.named(name)) for data, name in ((members, "members"), (others, "others"))]
+    parts = (members, "members"), (others, "others")
+    some = [pick(data, MOST_ROWS, draws.named(name), ORDER) for data, name in parts]
     found: list[Guessed | None] = []
     for column, count in enumerate(counts):
         if count > MOST_CODES:
@@ -67,8 +71,3 @@ def by_column(
         right = [guessed_right(model, data, column, count).double().mean().item() for data in some]
         found.append(Guessed(*right))
     return tuple(found)
-
-
-def _some(data: Dataset, draws: Draws) -> Dataset:
-    order = torch.randperm(len(data), generator=draws.at("order").shared())
-    return data.subset(order[:MOST_ROWS])

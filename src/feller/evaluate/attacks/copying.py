@@ -9,7 +9,10 @@ from feller.draws import Draws
 from feller.evaluate.attacks.apart.measure import Apart
 from feller.evaluate.attacks.apart.passages import recited
 from feller.evaluate.attacks.scores import Told, told
+from feller.evaluate.comparison import pick
 
+ORDER = "order"
+"""Address of the draws that choose examples."""
 QUERIES = 500
 """Examples whose nearest training example is looked for."""
 
@@ -43,13 +46,13 @@ def copied(samples: Dataset, train: Dataset, held_out: Dataset, draws: Draws, ki
         kind: Distances that suit the data.
     """
     size = min(kind.most, len(train), len(held_out) or len(train))
-    made, seen = _some(samples, kind.most, draws.named("samples")), _some(train, size, draws.named("seen"))
-    asked = _some(samples, kind.asked, draws.named("asked"))
+    made, seen = pick(samples, kind.most, draws.named("samples"), ORDER), pick(train, size, draws.named("seen"), ORDER)
+    asked = pick(samples, kind.asked, draws.named("asked"), ORDER)
     if not len(held_out):
         return Copied(_share(kind.known(asked, train, None)), None, None, None, _recited(asked, train))
-    unseen = _some(held_out, size, draws.named("unseen"))
-    others = _some(held_out, kind.asked, draws.named("others"))
-    near, usual = _nearest(made, unseen, _some(train, kind.among, draws.named("among")), kind)
+    unseen = pick(held_out, size, draws.named("unseen"), ORDER)
+    others = pick(held_out, kind.asked, draws.named("others"), ORDER)
+    near, usual = _nearest(made, unseen, pick(train, kind.among, draws.named("among"), ORDER), kind)
     return Copied(
         _share(kind.known(asked, train, usual)),
         _share(kind.known(others, train, usual)),
@@ -79,9 +82,3 @@ def _recited(some: Dataset, train: Dataset) -> float | None:
 
 def _share(marks: torch.Tensor) -> float:
     return marks.double().mean().item() if len(marks) else 0.0
-
-
-def _some(data: Dataset, most: int, draws: Draws) -> Dataset:
-    if len(data) <= most:
-        return data
-    return data.subset(torch.randperm(len(data), generator=draws.at("order").shared())[:most])

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from feller.data.documents.layout import Hole, Infill
-from feller.data.documents.modality import Documents, Values, seen
+from feller.data.documents.modality import CODES, Documents, Values, seen
 from feller.data.documents.prompt import Prompt
 from feller.data.documents.sheet import Part, sheet
 from feller.data.found import Item, Said, Shown
@@ -18,7 +19,7 @@ from feller.data.read import read
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.evaluate import answers
-from feller.evaluate.documents import EXPLAIN, documents_quality
+from feller.evaluate.documents import EXPLAIN, MOST, documents_quality
 from feller.journeys.asked import parts
 from feller.journeys.documents.kind import kind_of, reader
 from feller.journeys.documents.wanted import MOST_WORDS, Wanted, anything
@@ -71,6 +72,8 @@ def measure(run: Run, model: Model, *, data: str | None, samples: str | None, te
     kind, draws = kind_of(model), Draws(0).named("evaluate")
     it = examined(run, model, data=data, samples=None, read_other=lambda source, asked: read(source, like=kind))
     train = parts(it.asked, it.whole.seen_as(kind))[0]
+    real = it.real.subset(torch.arange(min(len(it.real), MOST)))
+    it = replace(it, real=replace(real, values=kind.coded(real.values)))
     tell.task("asking about documents")
     finder = kind.vectors
     found = None if finder is None else Library(remember(kind.encode(train.values), finder, kind.symbols), finder)
@@ -127,7 +130,7 @@ def _pictures(
     if kind.vectors is not None:
         numbers["match"] = fitting(kind, drawn).mean().item()
         numbers["match_real"] = fitting(kind, truth).mean().item()
-        others = {**truth, "pictures": truth["pictures"].roll(1, 0)}
+        others = {**truth, **{name: truth[name].roll(1, 0) for name in ("pictures", CODES)}}
         numbers["match_others"] = fitting(kind, others).mean().item() if len(real) > 1 else None
     strips = [
         [*asked, real_one, drawn_one]

@@ -300,6 +300,7 @@ def check_private(recipe: Recipe) -> None:
         ),
         "times on a comb, of which each row moves the others'": isinstance(getattr(objective, "law", None), Stratified),
         "examples that serve several steps": recipe.train.replay > 1,
+        "networks that write and find the data, which no noise covers": recipe.parts is not None,
     }
     wrong = next((what for what, found in refused.items() if found), None)
     if wrong is not None:

@@ -1,0 +1,64 @@
+"""Documents in arrays, as a model of them writes what it drew."""
+
+import json
+from collections.abc import Mapping
+
+import numpy as np
+
+from feller.data.documents.files import DOCUMENT, LONGEST, NO_PICTURE, as_objects, items_of
+from feller.data.found import FoundDocuments, Item, about
+from feller.data.images.sizes import fit_arrays
+from feller.errors import InputError
+
+
+def arrays_hold_documents(arrays: Mapping[str, np.ndarray]) -> bool:
+    """Tell whether arrays are texts with pictures."""
+    return {"samples", "pictures"} <= arrays.keys() and arrays["samples"].dtype.kind == "U"
+
+
+def interpret_documents(
+    arrays: Mapping[str, np.ndarray], path: str, size: int | None, limit: int | None
+) -> FoundDocuments:
+    """Read documents that name their pictures by numbers: 0.png is the first. Their symbols are another model's.
+
+    Args:
+        arrays: `samples`, JSON [n], and `pictures`, uint8 [n, most, h, w, c].
+        path: Names them in errors.
+        size: Longer side of the pictures; None to keep it up to `limit`.
+        limit: Longest side that is kept; None for no limit.
+
+    Raises:
+        InputError: If they are of another form.
+    """
+    samples, pictures = arrays["samples"], arrays["pictures"]
+    if samples.ndim != 1 or not len(samples):
+        raise InputError(f"{path}: expected samples [n], a document each, got {list(samples.shape)}")
+    n, shape = len(samples), pictures.shape
+    if pictures.dtype != np.uint8 or len(shape) != 5 or shape[0] != n or shape[4] not in (1, 3) or 0 in shape[2:]:
+        raise InputError(
+            f"{path}: expected pictures uint8 [{n}, most, h, w, 1 or 3], got {list(shape)} of {pictures.dtype}"
+        )
+    documents: list[tuple[Item, ...]] = []
+    shown: list[np.ndarray] = []
+    for i, line in enumerate(samples.tolist()):
+        own = {f"{k}.png": one for k, one in enumerate(pictures[i])}
+
+        def numbered(name: str, own: dict[str, np.ndarray] = own) -> int:
+            if name not in own:
+                raise InputError(f"there is no picture {name!r} among {len(own)}; expected 0.png for the first")
+            shown.append(own[name])
+            return len(shown) - 1
+
+        with about(f"{path}: document {i + 1}"):
+            documents.append(tuple(items_of({DOCUMENT: _parts(line)}, numbered)))
+    if not shown:
+        raise InputError(f"{path}: {NO_PICTURE}")
+    values, notes = fit_arrays(np.stack(shown), size, limit and min(limit, LONGEST))
+    return FoundDocuments(as_objects(documents), notes=notes, pictures=values)
+
+
+def _parts(line: str) -> object:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"expected a list in JSON, of texts and pictures, got {line[:40]!r}") from error
