@@ -44,7 +44,7 @@ def letters(scenes: pathlib.Path) -> pathlib.Path:
     run, words = scenes.parent / "letters", ["--vocabulary", "characters", *LEARN, "--steps", "1"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("feller.journeys.fit.evaluate", lambda run, *, tell: {})
-        assert main(["fit", str(scenes / "pairs"), *words, "--tokenizer.steps", "1", "--out", str(run)]) == 0
+        assert main(["fit", str(scenes / "pairs"), *words, "--out", str(run)]) == 0
     return run
 
 

@@ -20,6 +20,7 @@ from feller.data import read
 from feller.data.documents.layout import PICTURE
 from feller.data.documents.modality import Documents
 from feller.data.documents.templates import EDIT
+from feller.data.documents.tiles import Tiles
 from feller.errors import InputError
 from feller.journeys.documents import write
 from feller.journeys.documents.kind import kind_of
@@ -345,7 +346,7 @@ def test_a_stop_changes_nothing(
         return packed(self, rows, front, draws)
 
     monkeypatch.setattr(CausalMasking, "loss", stopped)
-    words = ["fit", str(scenes / "pairs"), *LEARN, "--tokenizer.steps", "2", "--out", "paused"]
+    words = ["fit", str(scenes / "pairs"), *LEARN, *OWN, "--out", "paused"]
     assert main(words) == 130
     assert len(calls) < 6
     assert Image.open("paused/preview.png").width > 16
@@ -364,6 +365,15 @@ def test_a_stop_changes_nothing(
             assert {*before} <= all_rows - {tuple(row)}
             stood += len(before)
     assert stood > 0
+
+
+def test_few_squares_need_no_tokeniser(scenes: pathlib.Path) -> None:
+    """Each of those that there are in any picture is a code, without asking."""
+    run = unjudged(scenes, "squares", *LEARN, "--steps", "1")
+    codes, pictures = kind(run).tokenizer, read(str(scenes / "pairs"), like=kind(run)).values["pictures"][:, 0]
+    assert isinstance(codes, Tiles)
+    assert torch.equal(codes.decode(codes.encode(pictures)), pictures)
+    assert not (run / "tokenizer.safetensors").exists()
 
 
 def test_pictures_are_written_once(scenes: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -390,7 +400,7 @@ def test_a_new_run_has_new_parts(
     monkeypatch.setattr("feller.journeys.fit.evaluate", lambda run, *, tell: {})
     shutil.copytree(documents, "run")
     before = weights("run", "tokenizer")
-    words = [*LEARN, "--steps", "1", "--tokenizer.steps", "1", "--out", "run"]
+    words = [*LEARN, "--steps", "1", *OWN[:-1], "1", "--out", "run"]
     assert main(["fit", str(scenes / "pairs"), *words, "--overwrite"]) == 0
     assert not same(before, weights("run", "tokenizer"))
 
