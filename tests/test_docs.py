@@ -104,9 +104,13 @@ def shorten(words: list[str]) -> list[str]:
         if recipe not in ("table-marginals", "logistic-private"):
             words += ["--steps", "3"] if "--resume" in words or ":" in recipe else SHORT
         if words[1].startswith(("scenes/", "documents")) and "--resume" not in words and not recipe.startswith("image"):
-            words += ["--tokenizer.steps", "2", "--vectors.steps", "2"]
+            words += ["--vectors.steps", "2"]
+        if words[1].startswith("documents"):
+            words += ["--tokenizer.steps", "2"]
+        if "--tokenizer.steps" in words:
+            words[words.index("--tokenizer.steps") + 1] = "2"
     if words[:2] == ["data", "scenes"]:
-        words += ["-n", "40", "--longest", "16"]
+        words += ["-n", "40"]
     for flag, few in (("--shadows", "2"), ("--canaries", "40")):
         if words[0] == "audit" and flag in words:
             words[words.index(flag) + 1] = few
