@@ -14,7 +14,7 @@ from torch import Tensor
 from feller.causal_masking import CausalMasking
 from feller.draws import Draws
 from feller.errors import InputError, UsageError
-from feller.networks import BiEncoder, Finder
+from feller.networks import BiEncoder, Finder, PlainDecoder
 from feller.objective import Example, Objective
 from feller.paths import Interleaved, Path
 from feller.record import from_data, to_data
@@ -74,6 +74,25 @@ def test_every_document_comes_once_and_can_be_put_together_again(masking: Maskin
     rows, _ = rows_of(40, 12)
     found = samples(draw(objective(masking=masking), rows))
     assert sorted(one.tolist() for (one,) in found) == sorted(plain(rows))
+
+
+def test_what_may_become_too_long_is_refused_before_training() -> None:
+    """A text that is hidden as a whole takes two places more, sixteen spans 32."""
+    rows, _ = rows_of(4, 12)
+    data = pages(rows)
+    length = int((rows < S.count).sum(1).max())
+    for law, more in ((Masking(spans=0.0), 2), (Masking(), 32), (WHOLE, 0)):
+        most = length + 1 + more
+        assert objective(context=most, masking=law, documents=0).beside(data).path == Interleaved()
+        with pytest.raises(InputError, match=f"up to {most} places"):
+            objective(context=most - 1, masking=law, documents=0).beside(data)
+
+
+def test_a_network_that_reads_less_is_refused() -> None:
+    rows, _ = rows_of(4, 12)
+    for network in (PlainDecoder(S, 8, 1, 1, 159), PlainDecoder(replace(S, text=S.text + 1), 8, 1, 1, 160)):
+        with pytest.raises(UsageError, match="give --objective and --architecture the same"):
+            objective().draw(network.build((160,), {}, Draws(0)), {"x_1": rows}, Draws(0))
 
 
 def test_what_counts() -> None:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from feller.data.documents.symbols import Symbols
 from feller.data.modality import Dataset
 from feller.draws import Draw, Draws
-from feller.errors import UsageError
+from feller.errors import InputError, UsageError
 from feller.objective import Batch, Bound, Example, Objective, Together
 from feller.paths.interleaved import Interleaved
 from feller.spaces import Space
@@ -64,19 +64,44 @@ class CausalMasking(Together):
         """Return the objective with a memory of the data, where these can be found by vectors.
 
         Raises:
-            InputError: If there are no data.
+            InputError: If there are no data, or one could be too long for the context with its holes.
         """
-        finder = getattr(data.modality, "vectors", None)
+        finder, rows = getattr(data.modality, "vectors", None), data.modality.encode(data.values)
+        self._check_room(rows)
         if finder is None or not self.documents:
             return self
-        return self.with_memory(Library(remember(data.modality.encode(data.values), finder, self.symbols), finder))
+        return self.with_memory(Library(remember(rows, finder, self.symbols), finder))
+
+    def _check_room(self, rows: Int64[Tensor, "b l"]) -> None:
+        """Refuse documents that would be too long in the midst of training, once as many holes are drawn."""
+        symbols, law = self.symbols, self.masking
+        within, answers = (rows < symbols.eos).sum(1), (rows == symbols.answer).sum(1)
+        texts = (symbols.is_text(rows[:, :-1]) & (rows[:, 1:] == symbols.cut)).sum(1) * (law.texts > 0)
+        spans, beside = law.most * (law.spans > 0), law.most * (law.beside > 0)
+        holes = torch.where(answers > 0, answers + beside, texts.clamp(min=spans))
+        longest = int(((rows < symbols.count).sum(1) + 1 + 2 * torch.minimum(holes, within)).max()) if len(rows) else 0
+        if longest > self.context:
+            raise InputError(
+                f"a document takes up to {longest} places with its holes and its end, the context has {self.context};"
+                " take a longer context, or shorter texts"
+            )
 
     def with_memory(self, library: Library) -> Objective:
         """Return the objective with a memory, from which documents are taken to stand in front."""
         return _Beside(self, library)
 
     def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
-        """Hide spans, and pack; nothing stands in front."""
+        """Hide spans, and pack; nothing stands in front.
+
+        Raises:
+            UsageError: If the network reads other symbols, or fewer places.
+        """
+        reads = getattr(network, "symbols", self.symbols), getattr(network, "context", self.context)
+        if reads[0] != self.symbols or reads[1] < self.context:
+            raise UsageError(
+                f"the objective is of samples of up to {self.context} of {self.symbols}, the network reads up to "
+                f"{reads[1]} of {reads[0]}; give --objective and --architecture the same"
+            )
         rows = batch["x_1"]
         return self.packed(rows, rows.new_empty(len(rows), 0, rows.shape[1]), draws)
 

@@ -84,3 +84,7 @@ def test_damaged_logits_are_told() -> None:
 def test_next_to_no_temperature_takes_the_likeliest(temperature: float) -> None:
     assert shares(Choice(temperature), LOGITS.float(), 10) == [1, 0, 0, 0]
     assert shares(Choice(temperature), f64(-1e30, 0, 0, -torch.inf).float(), 10) == [0, 0.5, 0.5, 0]
+
+
+def test_a_temperature_beyond_float32_takes_any_that_may_come() -> None:
+    assert shares(Choice(1e300), f64(5, 0, -torch.inf).float(), 10) == [0.5, 0.5, 0]

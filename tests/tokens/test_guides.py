@@ -127,7 +127,9 @@ def test_laws_far_apart_leave_finite_scores() -> None:
         lambda: Contrast(1, 1.5),
         lambda: Contrast(1, math.nan),
         lambda: Guided(math.inf),
+        lambda: Guided(1e39),
         lambda: TwoWay(math.nan, 1.0),
+        lambda: TwoWay(1.0, -1e300),
     ],
 )
 def test_wrong_settings(make) -> None:

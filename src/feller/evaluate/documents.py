@@ -22,8 +22,9 @@ Of = Callable[[Tensor], Tensor]
 """Symbols -> which of them are looked at."""
 MOST = 256
 """Documents that are measured, at most; the first ones."""
-FOUND = ByLikeness(dropout=0.0)
-"""How documents are found for those that are measured: nothing that is too like them."""
+FOUND = ByLikeness(dropout=0.0, by_picture=0)
+"""How documents are found for those that are measured: nothing that is too like them, and by their words alone, which
+is all that is known before a picture is drawn."""
 EXPLAIN = {
     "perplexity": "How many symbols the model hesitates between, at each place of held-out documents; 1 is best.",
     "text_perplexity": "The same, of their texts alone.",

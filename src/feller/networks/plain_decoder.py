@@ -212,7 +212,11 @@ class PlainTransformer(nn.Module):
 
 
 class Squares(nn.Module):
-    """Which square of its picture each code fills, the first is 1; all else is 0, and gets nothing."""
+    """Which square of its picture each code fills, the first is 1; all else is 0, and gets nothing.
+
+    Behind a hole squares are counted as if it were empty, and what fills it is counted from 1; the hole itself has the
+    number of the code before it.
+    """
 
     def __init__(self, symbols: Symbols, width: int) -> None:
         super().__init__()

@@ -44,7 +44,8 @@ class Choice:
         if logits.dtype.itemsize < 4:
             logits = logits.float()
         if self.temperature != 1:
-            logits = (logits - logits.amax(1, keepdim=True)) / max(self.temperature, 1e-30)  # 0 / 0 in float32 below
+            divisor = min(max(self.temperature, 1e-30), 1e30)  # of which float32 can tell
+            logits = (logits - logits.amax(1, keepdim=True)) / divisor
         if self.top_k is not None and self.top_k < logits.shape[1]:
             least = logits.topk(self.top_k, 1).values[:, -1:]
             logits = logits.masked_fill(logits < least, -torch.inf)

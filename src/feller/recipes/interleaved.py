@@ -29,8 +29,8 @@ SIZES = {
 def interleaved(data: Dataset, size: str) -> Recipe:
     """A causal decoder of rows of symbols, in which hidden spans move behind their document.
 
-    Half of the documents are written as they are, since that is how they are asked for. Of documents that teach tasks
-    only answers are hidden, and whole texts, for guidance.
+    Nearly half of the documents are written as they are, since that is how they are asked for. Of documents that teach
+    tasks only answers are hidden, and whole texts, for guidance.
     """
     modality = need(data.modality, Documents, "interleaved", "documents: pictures with captions, or JSON lines of both")
     dial, lr, minutes, tokenizer_steps, vectors_steps = SIZES[size]
@@ -39,7 +39,8 @@ def interleaved(data: Dataset, size: str) -> Recipe:
     if modality.vectors is None:
         modality = replace(modality, vectors=Finder(BiEncoder(modality.symbols, modality.tokenizer.grid)))
     symbols, context = modality.symbols, modality.context
-    masking = Masking(spans=0.0 if modality.tasks else 0.5)
+    teaches = bool((data.values["task"] >= 0).any())
+    masking = Masking(spans=0.0 if teaches else 0.5)
     return Recipe(
         modality=modality,
         architecture=PlainDecoder.sized(symbols, dial, context),

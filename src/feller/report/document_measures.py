@@ -6,7 +6,7 @@ MEASURES = {
     "perplexity": Measure("perplexity of all symbols"),
     "text_perplexity": Measure("perplexity of words"),
     "picture_perplexity": Measure("perplexity of pictures"),
-    "picture_perplexity_1": Measure("the same behind one document like it"),
+    "picture_perplexity_1": Measure("the same behind one document with words like its own"),
     "picture_perplexity_2": Measure("the same behind two"),
     "picture_perplexity_random": Measure("the same behind two of any kind"),
     "match": Measure("likeness of words and drawn pictures", "match_real", "their own pictures"),

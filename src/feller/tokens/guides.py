@@ -15,6 +15,9 @@ from torch import Tensor
 from feller.errors import UsageError
 from feller.guidance import blend
 
+LARGEST = 1e30
+"""Weight of guidance that float32 still holds when it multiplies logits."""
+
 
 class Guide(abc.ABC):
     """What to draw from, given the logits of all streams of a row. Implement two members to add one."""
@@ -124,5 +127,6 @@ class Contrast(Guide):
 
 
 def _check_finite(*weights: float) -> None:
-    if not all(map(math.isfinite, weights)):
-        raise UsageError(f"expected finite weights of guidance, got {', '.join(f'{w:g}' for w in weights)}")
+    if not all(abs(weight) <= LARGEST for weight in weights):
+        told = ", ".join(f"{w:g}" for w in weights)
+        raise UsageError(f"expected finite weights of guidance, up to {LARGEST:g}, got {told}")

@@ -42,6 +42,14 @@ def test_what_stands_alone_is_named(tmp_path: pathlib.Path, extra: str, words: s
         read(str(tmp_path))
 
 
+@pytest.mark.parametrize("extra", ["003.jpg", "003.TXT"])
+def test_two_of_one_name_are_refused(tmp_path: pathlib.Path, extra: str) -> None:
+    pairs(tmp_path)
+    (tmp_path / extra).write_text("a word") if extra.endswith("TXT") else square(tmp_path, extra, 0)
+    with pytest.raises(InputError, match=r"003\.\w+ and 003\.\w+ have one name"):
+        read(str(tmp_path))
+
+
 def test_an_empty_caption_is_refused(tmp_path: pathlib.Path) -> None:
     pairs(tmp_path)
     (tmp_path / "003.txt").write_text(" \n")

@@ -3,6 +3,7 @@
 import math
 import pathlib
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -130,6 +131,15 @@ def test_documents_with_both_modalities_come_first() -> None:
     assert sorted(find(replace(ALL, by_picture=3), shelf, both(0), 3).which[0].tolist()) == [0, 2, 3]
 
 
+def test_a_cap_of_one_allows_what_says_the_very_same() -> None:
+    """In float32 the product of a vector of length 1 with itself may be a little above 1, as here of all."""
+    finder = Table(angle(0, 30, 60).table * (1 + 2**-20))
+    shelf = library(finder, torch.tensor([text(k) for k in range(3)]))
+    prompts = torch.tensor([[S.eos, k, S.cut, S.mask, S.cut] for k in range(3)])  # no equal documents
+    found = find(replace(ALL, by_text=1, by_picture=0), shelf, prompts, 1)
+    assert found.which.tolist() == [[0], [1], [2]]
+
+
 def test_a_query_without_picture_is_asked_by_its_text() -> None:
     shelf = library(angle(0, 30, 60), both(1, 2))
     found = find(ByLikeness(dropout=0.0), shelf, torch.tensor([text(0)]), 4)
@@ -226,6 +236,18 @@ def test_a_memory_comes_back_from_its_file(tmp_path: pathlib.Path) -> None:
         }
 
 
+@pytest.mark.parametrize(("name", "dtype"), [("rows", ">i8"), ("vectors", ">f4"), ("vectors", np.longdouble)])
+def test_a_memory_of_another_machine_is_read(tmp_path: pathlib.Path, name: str, dtype: Any) -> None:
+    memory = remember(both(1, 2, 0), angle(0, 30, 60), S)
+    save_memory(memory, MAKERS, tmp_path / "memory.npz")
+    with np.load(tmp_path / "memory.npz") as file:
+        parts = dict(file)
+    np.savez(tmp_path / "memory.npz", **{**parts, name: parts[name].astype(dtype)})
+    again = load_memory(tmp_path / "memory.npz", S, MAKERS)
+    assert torch.equal(again.rows, memory.rows)
+    assert torch.equal(again.vectors, memory.vectors)
+
+
 @pytest.mark.parametrize(
     ("symbols", "makers", "told"),
     [
@@ -255,6 +277,12 @@ def test_what_is_no_memory_is_refused(tmp_path: pathlib.Path) -> None:
     np.savez(tmp_path / "odd.npz", **{**parts, "vectors": parts["vectors"][:1]})
     with pytest.raises(InputError, match="as many rows as vectors"):
         load_memory(tmp_path / "odd.npz", S, MAKERS)
+    np.savez(tmp_path / "none of a kind.npz", **{**parts, "symbols": np.array([0, 1, 2])})
+    with pytest.raises(InputError, match="of its form"):
+        load_memory(tmp_path / "none of a kind.npz", S, MAKERS)
+    np.savez(tmp_path / "stranger.npz", **{**parts, "makers": np.array(["two\nlines", "b", "c"])})
+    with pytest.raises(InputError, match="built with two lines"):
+        load_memory(tmp_path / "stranger.npz", S, MAKERS)
     np.savez(tmp_path / "other.npz", samples=np.zeros(3))
     with pytest.raises(InputError, match="found no rows, vectors, both, symbols, makers"):
         load_memory(tmp_path / "other.npz", S, MAKERS)

@@ -37,16 +37,17 @@ def holds_symbols(path: pathlib.Path) -> bool:
 def holds_pairs(folder: pathlib.Path) -> bool:
     """Tell whether a folder holds pictures, and a text with the name of one of them."""
     pictures, captions = _inside(folder)
-    return bool(pictures.keys() & captions.keys())
+    return bool({path.stem for path in pictures} & {path.stem for path in captions})
 
 
 def find_pairs(folder: pathlib.Path, size: int | None, limit: int | None) -> FoundDocuments:
     """Read pictures, each with the text of the same name beside it: the caption comes first.
 
     Raises:
-        InputError: If a picture has no caption, a caption no picture, a file cannot be read, or is a link to outside.
+        InputError: If a picture has no caption, a caption no picture, two of either have one name, or a file cannot be
+            read, or is a link to outside.
     """
-    pictures, captions = _inside(folder)
+    pictures, captions = (_by_name(files, folder) for files in _inside(folder))
     for what, found in (("picture", pictures), ("caption", captions)):
         for file in found.values():
             if file.is_symlink() and _leads_out(file, folder):
@@ -109,12 +110,22 @@ def find_json_documents(path: pathlib.Path, size: int | None, limit: int | None)
     )
 
 
-def _inside(folder: pathlib.Path) -> tuple[dict[str, pathlib.Path], dict[str, pathlib.Path]]:
-    """Return the pictures and the texts of a folder by their names without ending."""
-    inside = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
+def _inside(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
+    """Return the pictures and the texts of a folder."""
+    inside = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
     inside = [path for path in inside if not overview.is_ours(path)]
-    pictures = {path.stem: path for path in inside if path.suffix.lower() in ENDINGS}
-    return pictures, {path.stem: path for path in inside if path.suffix.lower() == CAPTION}
+    pictures = [path for path in inside if path.suffix.lower() in ENDINGS]
+    return pictures, [path for path in inside if path.suffix.lower() == CAPTION]
+
+
+def _by_name(files: list[pathlib.Path], folder: pathlib.Path) -> dict[str, pathlib.Path]:
+    """Return files by their names without ending."""
+    named: dict[str, pathlib.Path] = {}
+    for file in files:
+        other = named.setdefault(file.stem, file)
+        if other is not file:
+            raise InputError(f"{folder}: {other.name} and {file.name} have one name; rename or remove one of them")
+    return named
 
 
 def _entry(line: str) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import torch
 
 from feller.draws import Draws
-from feller.evaluate.image import fd_cnn
 from feller.reproduce.claims import Claim, mean_of, spread_of, verdict
 from feller.reproduce.cm3leon.asking import nats, pictures
 from feller.reproduce.cm3leon.differences import Difference, difference, listed, of_shares
@@ -71,8 +70,7 @@ def unseen(setting: Setting) -> Iterator[Claim]:
             statistics.fmean(view.creature.name == name for view, name in zip(spot(some, it.tail), names, strict=True))
             for some in drawn
         ]
-        real = it.judge.features(it.tails.pictures)
-        distances = [fd_cnn(it.judge.features(some), real) or 0.0 for some in drawn]
+        distances = [it.judge.distance(some, it.tails.pictures) for some in drawn]
         right.append((hits[0], hits[1]))
         far.append((distances[0], distances[1]))
         apart.append(of_shares(hits[1], hits[0], len(names)))

@@ -84,9 +84,10 @@ def load_memory(path: pathlib.Path, symbols: Symbols, makers: Makers) -> Memory:
         for name, kind, axes in _FORM
         if name not in found or (found[name].dtype.kind, found[name].ndim) != (kind, axes)
     ]
-    if wrong or not len(found["symbols"]) == len(found["makers"]) == 3:
+    if wrong or not len(found["symbols"]) == len(found["makers"]) == 3 or found["symbols"].min() < 1:
         raise InputError(
-            f"{path}: expected a memory of documents, found no {', '.join(wrong) or 'names'} of its form; build it anew"
+            f"{path}: expected a memory of documents, found no {', '.join(wrong) or 'names or numbers'} of its form;"
+            " build it anew"
         )
     own = Makers(*map(str, found["makers"]))
     for what, ours, theirs in (
@@ -96,11 +97,18 @@ def load_memory(path: pathlib.Path, symbols: Symbols, makers: Makers) -> Memory:
         ("numbers of symbols", symbols, Symbols(*map(int, found["symbols"]))),
     ):
         if ours != theirs:
-            raise InputError(f"{path}: expected the {what} {ours}, the memory was built with {theirs}; build it anew")
-    rows, vectors, both = (torch.from_numpy(found[name]) for name in ("rows", "vectors", "both"))
-    rows, vectors = rows.long(), vectors.float()
+            told = " ".join(str(theirs).split())[:60]
+            raise InputError(f"{path}: expected the {what} {ours}, the memory was built with {told}; build it anew")
+    # NumPy's copy first: torch knows neither other orders of bytes nor long doubles.
+    rows, vectors, both = (
+        torch.from_numpy(found[name].astype(dtype))
+        for name, dtype in (("rows", np.int64), ("vectors", np.float32), ("both", np.bool_))
+    )
     if not len(rows) == len(vectors) == len(both):
-        raise InputError(f"{path}: expected as many rows as vectors, got {len(rows)} and {len(vectors)}; build it anew")
+        raise InputError(
+            f"{path}: expected as many rows as vectors and marks, got {len(rows)}, {len(vectors)} and {len(both)}; "
+            "build it anew"
+        )
     if not len(rows):
         raise InputError(f"{path}: expected a memory of at least one document, got none; build it anew")
     if (rows < 0).any() or (rows >= symbols.all).any() or (rows[:, :1] != symbols.eos).any() or not rows.shape[1]:

@@ -114,7 +114,8 @@ class ByLikeness(Retrieval):
         """Take the nearest that are allowed, one after the other."""
         memory, place = library.memory, torch.arange(near.which.shape[1], device=near.which.device)
         free = (near.which != NONE) & (library.prints[near.which] != asked.own[:, None])
-        free &= (near.score <= self.max_score) & (_products(memory, near.which, asked.whole) <= self.max_score)
+        whole = _products(memory, near.which, asked.whole)
+        free &= _within(near.score, self.max_score) & _within(whole, self.max_score)
         for one in before.unbind(1):
             free &= (one == NONE)[:, None] | self._unlike(memory, near, one)
         later = place + len(place) * ~memory.both[near.which]  # both modalities first, else by score
@@ -130,7 +131,8 @@ class ByLikeness(Retrieval):
 
     def _unlike(self, memory: Memory, near: Found, one: Int64[Tensor, " b"]) -> Bool[Tensor, "b p"]:
         """Tell which are neither the one nor too like it."""
-        return (near.which != one[:, None]) & (_products(memory, near.which, memory.vectors[one]) <= self.dedup)
+        likeness = _products(memory, near.which, memory.vectors[one])
+        return (near.which != one[:, None]) & _within(likeness, self.dedup)
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,11 @@ def _products(memory: Memory, which: Int64[Tensor, "b p"], one: Float[Tensor, "b
     if 8 * which.shape[1] < len(memory):
         return (memory.vectors[which] @ one[:, :, None])[:, :, 0]
     return (one @ memory.vectors.T).gather(1, which)
+
+
+def _within(likeness: Float[Tensor, "b p"], most: float) -> Bool[Tensor, "b p"]:
+    """Tell which are not too like; rounding brings what points the same way a little above 1, where 1 allows all."""
+    return (likeness <= most) | (most >= 1)
 
 
 def _without_answers(rows: Int64[Tensor, "b l"], symbols: Symbols) -> Int64[Tensor, "b l"]:
