@@ -95,8 +95,8 @@ class Cache:
     """Which of the rows that are held go on; None where all do."""
     filled: int = 0
     """Places that have been read."""
-    squares: Int[Tensor, " held"] | int = 0
-    """Of the picture that each row is in, those that have been read; 0 where that is not counted."""
+    read: Int[Tensor, "held most"] | None = None
+    """These symbols; None where nothing asks for them again."""
 
     def rows(self, which: Int[Tensor, " m"]) -> "Cache":
         """Return that of some of the rows."""
@@ -104,11 +104,9 @@ class Cache:
         if 4 * len(slots) > 3 * held and (slots.diff() > 0).all():
             skip = torch.full_like(self.skip, self.memory.shape[4]).index_copy(0, slots, self.skip[slots])
             return replace(self, skip=skip, bounds=_bounds(skip), slots=slots)
-        skip, squares = self.skip[slots], self.squares
-        if isinstance(squares, Tensor):
-            squares = squares[slots]
+        skip, read = self.skip[slots], None if self.read is None else self.read[slots]
         memory = self.memory[:, :, slots]
-        return replace(self, memory=memory, skip=skip, bounds=_bounds(skip), slots=None, squares=squares)
+        return replace(self, memory=memory, skip=skip, bounds=_bounds(skip), slots=None, read=read)
 
     def seen(self, m: int) -> Bool[Tensor, "held 1 m places"] | None:
         """Return what each of the next m places sees; None where that is all."""
@@ -161,7 +159,7 @@ class PlainTransformer(nn.Module):
 
         h = self.enter(x_t) + self.places(position)
         if self.squares is not None:
-            h = h + self.squares(self.squares.filled(x_t))
+            h = h + self.squares(self.squares.filled(x_t, sample))
         for block in self.blocks:
             h = block(h, attend)
         return self._answer(h)
@@ -177,7 +175,8 @@ class PlainTransformer(nn.Module):
         like, depth = self.enter.weight, len(self.blocks)
         memory = like.new_empty(depth, 2, b, self.heads, most, self.size)
         skip = torch.zeros(b, dtype=torch.long, device=like.device) if skip is None else skip
-        return Cache(memory, skip, _bounds(skip))
+        read = None if self.squares is None else skip.new_zeros(b, most)
+        return Cache(memory, skip, _bounds(skip), read=read)
 
     @torch.no_grad()
     def next(self, tokens: Int[Tensor, "b m"], cache: Cache) -> tuple[Float[Tensor, "b count"], Cache]:
@@ -192,14 +191,14 @@ class PlainTransformer(nn.Module):
             tokens = torch.full_like(cache.skip[:, None].expand(-1, m), self.symbols.pad).index_copy(0, slots, tokens)
         padded = cache.bounds != (0, 0)
         where = self.places(cache.positions(m)) if padded else self.places.weight[cache.filled : cache.filled + m]
-        h, seen, filled = self.enter(tokens) + where, cache.seen(m), cache.squares
-        if self.squares is not None:
-            squares = self.squares.filled(tokens, filled)
-            h, filled = h + self.squares(squares), squares[:, -1]
+        h, seen = self.enter(tokens) + where, cache.seen(m)
+        if self.squares is not None and cache.read is not None:
+            cache.read[:, cache.filled : cache.filled + m] = tokens
+            h = h + self.squares(self.squares.filled(cache.read[:, : cache.filled + m])[:, cache.filled :])
         for layer, block in enumerate(self.blocks):
             h = block(h, _remembered(cache, layer, m, seen))
         last = h[:, -1:] if slots is None else h[slots, -1:]
-        return self._answer(last)[:, 0], replace(cache, filled=cache.filled + m, squares=filled)
+        return self._answer(last)[:, 0], replace(cache, filled=cache.filled + m)
 
     def _check(self, n: int) -> None:
         if n > self.context:
@@ -214,8 +213,8 @@ class PlainTransformer(nn.Module):
 class Squares(nn.Module):
     """Which square of its picture each code fills, the first is 1; all else is 0, and gets nothing.
 
-    Behind a hole squares are counted as if it were empty, and what fills it is counted from 1; the hole itself has the
-    number of the code before it.
+    What fills a hole is counted on from the hole; what stands behind it, as if it were empty, since nobody knows how
+    much it hides. The hole itself has the number of the code before it.
     """
 
     def __init__(self, symbols: Symbols, width: int) -> None:
@@ -230,17 +229,24 @@ class Squares(nn.Module):
         """Return what is added to the embeddings of codes."""
         return self.embed(squares)
 
-    def filled(self, tokens: Int[Tensor, "b n"], before: Int[Tensor, " b"] | int = 0) -> Int[Tensor, "b n"]:
-        """Count the codes of a picture up to each place; those hidden behind a hole do not count, as nobody knows them.
+    def filled(self, tokens: Int[Tensor, "b n"], sample: Int[Tensor, "b n"] | None = None) -> Int[Tensor, "b n"]:
+        """Count the codes of a picture up to each place, from the symbols up to there in its sample."""
+        code, hole, fill = self.symbols.is_code(tokens), tokens == self.symbols.mask, tokens == self.symbols.infill
+        begins = tokens == self.symbols.eos
+        if sample is not None:
+            begins = begins | F.pad(sample[:, 1:] != sample[:, :-1], (1, 0))
+        total, holes, fills = code.cumsum(1), hole.cumsum(1), fill.cumsum(1)
+        squares = total - torch.maximum(_latest(total, ~(code | hole)), _latest(total - code.long(), begins))
+        before = squares.new_zeros(len(tokens), tokens.shape[1] + 1).scatter(1, holes * hole, squares * hole)
+        rank = fills - _latest(fills - fill.long(), begins)  # of the hole of its document that is filled; 0 before any
+        which = rank + _latest(holes - hole.long(), begins)
+        counted = before.gather(1, which.clamp(max=tokens.shape[1])) * (code & (rank > 0))
+        return (squares + counted).clamp(max=self.symbols.picture)
 
-        Args:
-            tokens: What is read.
-            before: Codes of its picture that each row has read before.
-        """
-        code = self.symbols.is_code(tokens)
-        within = code | (tokens == self.symbols.mask)
-        total = code.cumsum(1) + torch.as_tensor(before, device=tokens.device).view(-1, 1)
-        return (total - torch.where(within, 0, total).cummax(1).values).clamp(max=self.symbols.picture)
+
+def _latest(count: Int[Tensor, "b n"], marks: Bool[Tensor, "b n"]) -> Int[Tensor, "b n"]:
+    """Return what a growing count was at the latest mark; 0 before the first."""
+    return torch.where(marks, count, 0).cummax(1).values
 
 
 class PlainBlock(nn.Module):
