@@ -4,9 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from feller.reproduce.cm3leon.captions import a, placed, plain, sized
-from feller.reproduce.cm3leon.colours import COLOURS
 from feller.reproduce.cm3leon.picks import Picks
-from feller.reproduce.cm3leon.scenes import MOST, SIZES, Cell, Scene, Thing, layouts
+from feller.reproduce.cm3leon.scenes import SIZES, Cell, Scene, Thing, layouts
 from feller.reproduce.cm3leon.shapes import SHAPES
 
 
@@ -57,8 +56,8 @@ def _add(scene: Scene, pick: Picks) -> Edit:
 
 
 def room(scene: Scene) -> list[tuple[str, Cell]]:
-    """Return where there is room for another thing, with its size; nowhere if there are three."""
-    if len(scene.things) == MOST:
+    """Return where there is room for another thing, with its size; nowhere if there are as many as there may be."""
+    if len(scene.things) == scene.of.most:
         return []
     sizes, cells = (tuple(getattr(one, name) for one in scene.things) for name in ("size", "cell"))
     return [(size, chosen[-1]) for size in SIZES for chosen in layouts((*sizes, size)) if chosen[:-1] == cells]
@@ -66,4 +65,4 @@ def room(scene: Scene) -> list[tuple[str, Cell]]:
 
 def _new_colour(scene: Scene, pick: Picks) -> str:
     used = {scene.ground, *(thing.colour for thing in scene.things)}
-    return pick.one([colour for colour in COLOURS if colour not in used])
+    return pick.one([colour for colour in scene.of.colours if colour not in used])

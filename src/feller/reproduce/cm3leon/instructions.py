@@ -14,7 +14,7 @@ from feller.reproduce.cm3leon.letters import draw_lettering, render_letters
 from feller.reproduce.cm3leon.maps import edges, segmentation
 from feller.reproduce.cm3leon.picks import Picks, picks
 from feller.reproduce.cm3leon.questions import questions
-from feller.reproduce.cm3leon.scenes import SIDE, Scene, Thing, draw_scenes, render
+from feller.reproduce.cm3leon.scenes import ALL, SIDE, Scene, Thing, Variety, draw_scenes, render
 from feller.reproduce.cm3leon.written import Answer, Item, Picture, Written
 
 Lesson = Callable[[Scene, int, Picks], tuple[Item, ...]]
@@ -51,7 +51,7 @@ def location(thing: Thing, side: int) -> str:
 
 
 def _letters(scene: Scene, side: int, pick: Picks) -> tuple[Item, ...]:
-    lettering = draw_lettering(pick)
+    lettering = draw_lettering(pick, scene.of.colours)
     return f'draw "{lettering.word}"', Picture(render_letters(lettering, side))
 
 
@@ -87,14 +87,14 @@ TASKS: dict[str, Lesson] = {
 """Names of the tasks, and what writes their documents."""
 
 
-def instructions(n: int, draws: Draws, side: int = SIDE) -> list[Written]:
+def instructions(n: int, draws: Draws, side: int = SIDE, of: Variety = ALL) -> list[Written]:
     """Draw documents about scenes, the tasks in turn.
 
     Raises:
         UsageError: If the side is no multiple of 16.
     """
     names = list(TASKS)
-    given = zip(draw_scenes(n, draws), picks(n, "lesson", draws), strict=True)
+    given = zip(draw_scenes(n, draws, of), picks(n, "lesson", draws), strict=True)
     return [
         Written(TASKS[name](scene, side, pick), name)
         for name, (scene, pick) in ((names[i % len(names)], one) for i, one in enumerate(given))
@@ -121,16 +121,16 @@ def _segmentation_pair(scene: Scene, side: int, pick: Picks) -> tuple[Item, ...]
 
 
 def _letters_pair(scene: Scene, side: int, pick: Picks) -> tuple[Item, ...]:
-    lettering = draw_lettering(pick)
+    lettering = draw_lettering(pick, scene.of.colours)
     return f'the letters "{lettering.word}"', Picture(render_letters(lettering, side))
 
 
-def scene_pairs(n: int, draws: Draws, side: int = SIDE) -> tuple[list[Scene], list[Written]]:
+def scene_pairs(n: int, draws: Draws, side: int = SIDE, of: Variety = ALL) -> tuple[list[Scene], list[Written]]:
     """Draw scenes, and write each as a caption and its picture.
 
     Raises:
         UsageError: If the side is no multiple of 16.
     """
-    scenes = draw_scenes(n, draws)
+    scenes = draw_scenes(n, draws, of)
     given = zip(scenes, picks(n, "caption", draws), strict=True)
     return scenes, [Written((caption(scene, pick), Picture(render(scene, side)))) for scene, pick in given]

@@ -57,11 +57,11 @@ class Lettering:
     ground: str
 
 
-def draw_lettering(pick: Picks) -> Lettering:
+def draw_lettering(pick: Picks, colours: tuple[str, ...] = tuple(COLOURS)) -> Lettering:
     """Draw a word of one to three letters and two colours."""
     word = "".join(pick.one(tuple(FONT)) for _ in range(1 + pick.below(MOST)))
-    ground = pick.one(tuple(COLOURS))
-    return Lettering(word, pick.one([colour for colour in COLOURS if colour != ground]), ground)
+    ground = pick.one(colours)
+    return Lettering(word, pick.one([colour for colour in colours if colour != ground]), ground)
 
 
 def render_letters(lettering: Lettering, side: int) -> UInt8[np.ndarray, "side side 3"]:

@@ -26,7 +26,7 @@ from feller.train.optimiser import Training
 Weights = dict[str, np.ndarray]
 DOCUMENTS = 2
 """That stand in front, at most."""
-PLAIN = Masking(spans=0.3)
+PLAIN = Masking(spans=0.5)
 """What is hidden of pairs."""
 LESSONS = Masking(spans=0.0)
 """What is hidden of lessons: answers, and now and then whole texts."""

@@ -65,11 +65,29 @@ class Thing:
 
 
 @dataclass(frozen=True)
+class Variety:
+    """How much scenes differ from each other."""
+
+    colours: tuple[str, ...] = tuple(COLOURS)
+    most: int = MOST
+    """Things, at most."""
+    shifted: bool = True
+    """Whether things are a little beside the middle of their place."""
+
+
+ALL = Variety()
+FEW = Variety(("red", "yellow", "green", "blue", "white"), 2, shifted=False)
+"""Scenes that small models learn soon: colours of which a picture has few pairs."""
+
+
+@dataclass(frozen=True)
 class Scene:
     """Things that do not meet, each of a colour of its own, on a ground of another."""
 
     ground: str
     things: tuple[Thing, ...]
+    of: Variety = ALL
+    """What else it might have been."""
 
 
 def render(scene: Scene, side: int = SIDE) -> UInt8[np.ndarray, "side side 3"]:
@@ -92,24 +110,24 @@ def check_side(side: int) -> None:
         raise UsageError(f"expected pictures with a side of 16, 32, 48, ... pixels, got {side}; {SIDE} is usual")
 
 
-def draw_scenes(n: int, draws: Draws) -> list[Scene]:
-    """Draw scenes: as many of one, of two and of three things, with shapes, colours, sizes and places at random.
+def draw_scenes(n: int, draws: Draws, of: Variety = ALL) -> list[Scene]:
+    """Draw scenes: as many of one, of two and so on, with shapes, colours, sizes and places at random.
 
     What scene i is depends on i and the seed alone.
     """
-    return [_draw_scene(pick) for pick in picks(n, "scene", draws)]
+    return [_draw_scene(pick, of) for pick in picks(n, "scene", draws)]
 
 
-def _draw_scene(pick: Picks) -> Scene:
-    colours, number = list(COLOURS), 1 + pick.below(MOST)
+def _draw_scene(pick: Picks, of: Variety) -> Scene:
+    colours, number = of.colours, 1 + pick.below(of.most)
     ground = pick.one(colours)
     sizes = tuple(pick.one(tuple(SIZES)) for _ in range(number))
     things = []
     for size, cell in zip(sizes, pick.one(layouts(sizes)), strict=True):
         colour = pick.one([one for one in colours if one not in (ground, *(thing.colour for thing in things))])
-        shift = (2 * pick.share() - 1, 2 * pick.share() - 1)
+        shift = (2 * pick.share() - 1, 2 * pick.share() - 1) if of.shifted else (0.0, 0.0)
         things.append(Thing(colour, pick.one(tuple(SHAPES)), size, cell, shift))
-    return Scene(ground, tuple(things))
+    return Scene(ground, tuple(things), of)
 
 
 @functools.cache

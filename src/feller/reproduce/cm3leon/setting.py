@@ -32,7 +32,7 @@ class Setting:
     """Steps of who looks at scenes."""
     asked: int = 256
     """Held-out documents of each kind that the models are asked about."""
-    exams: int = 1024
+    exams: int = 2048
     """Held-out lessons, the tasks in turn."""
     drawn: int = 256
     """Pictures for each distance."""
@@ -58,5 +58,5 @@ class Setting:
         return "1 seed" if len(self.seeds) == 1 else f"{len(self.seeds)} seeds"
 
 
-QUICK = Setting(seeds=(0,), asked=128, exams=256, drawn=128, best_of=4, prompts=16)
+QUICK = Setting(seeds=(0,), asked=128, exams=1024, drawn=128, best_of=4, prompts=16)
 """One seed, and fewer pictures: about an hour of one processor core."""

@@ -51,8 +51,9 @@ def as_scenes(drawn: UInt8[Tensor, "n 3 h w"], real: UInt8[Tensor, "n 3 h w"]) -
 
 
 def as_letters(drawn: UInt8[Tensor, "n 3 h w"], real: UInt8[Tensor, "n 3 h w"]) -> list[float]:
-    """Return for each picture whether the same letters are read in it as in the real one."""
-    return [float(a == b) for a, b in zip(read_letters(drawn), read_letters(real), strict=True)]
+    """Return for each picture the share of letters that are read as in the real one, at the same places."""
+    words = zip(read_letters(drawn), read_letters(real), strict=True)
+    return [sum(a == b for a, b in zip(one, other, strict=False)) / max(len(one), len(other)) for one, other in words]
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ EXAMS = {
     "edges": Exam("attributes", _drawing(as_scenes)),
     "segmentation": Exam("attributes", _drawing(as_scenes)),
     "grounding": Exam("attributes", _drawing(as_scenes)),
-    "letters": Exam("words that are read as they were asked for", _drawing(as_letters)),
+    "letters": Exam("letters that are read as they were asked for", _drawing(as_letters)),
     "caption": Exam("F1 of words", _saying(token_f1)),
     "details": Exam("F1 of words", _saying(token_f1)),
     "question": Exam("answers that are right", _saying(exact)),

@@ -22,7 +22,7 @@ from feller.reproduce.cm3leon.creatures import Creature, View, invent, some_halv
 from feller.reproduce.cm3leon.demonstration import written_view
 from feller.reproduce.cm3leon.instructions import instructions, scene_pairs
 from feller.reproduce.cm3leon.judges import TRAINING, SceneJudge, train_scene_judge
-from feller.reproduce.cm3leon.scenes import Scene
+from feller.reproduce.cm3leon.scenes import FEW, Scene
 from feller.reproduce.cm3leon.setting import Setting
 from feller.reproduce.cm3leon.written import Answer, Picture, Written, stacked
 from feller.tokens.retrieve.memory import remember
@@ -100,11 +100,11 @@ def world(setting: Setting, seed: int) -> World:
     creatures = invent(setting.heads + setting.tails, draws.named("creatures"))
     seen = [[written_view(view, side) for view in _views(one, draws.named("views", one.name))] for one in creatures]
     head, tail = seen[: setting.heads], seen[setting.heads :]
-    scenes, drawn = scene_pairs(setting.scenes, draws.named("scenes"), side)
-    kept_scenes, kept_drawn = scene_pairs(kept, draws.named("kept scenes"), side)
+    scenes, drawn = scene_pairs(setting.scenes, draws.named("scenes"), side, FEW)
+    kept_scenes, kept_drawn = scene_pairs(kept, draws.named("kept scenes"), side, FEW)
     known = [one for some in head for one in some[:KNOWN]]
-    lessons = instructions(setting.lessons, draws.named("lessons"), side)
-    exams = instructions(setting.exams, draws.named("exams"), side)
+    lessons = instructions(setting.lessons, draws.named("lessons"), side, FEW)
+    exams = instructions(setting.exams, draws.named("exams"), side, FEW)
     kind = _kind([*known, *drawn], lessons)
     pairs = _read([*known, *drawn], kind)
     kind = _taught(setting, kind, pairs, draws.named("finder"))
