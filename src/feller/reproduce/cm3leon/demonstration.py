@@ -13,7 +13,7 @@ from feller.errors import InputError, UsageError
 from feller.reproduce.cm3leon.creatures import Creature, View, invent, render_creature, views
 from feller.reproduce.cm3leon.documents import check_empty, png, write_documents, write_pairs
 from feller.reproduce.cm3leon.instructions import drawing_pairs, instructions, scene_pairs
-from feller.reproduce.cm3leon.scenes import SIDE, Scene, check_side
+from feller.reproduce.cm3leon.scenes import FEW, SIDE, Scene, check_side
 from feller.reproduce.cm3leon.written import Picture, Written
 
 LEAST = 20
@@ -68,19 +68,19 @@ def demonstration(n: int, draws: Draws, side: int = SIDE) -> Demonstration:
     for part, count, first in (("pairs", n, 0), ("pairs-held-out", n // HELD_OUT, SEEN)):
         shown = CREATURES * (count // EVERY)
         drawn = [written_view(seen[head[i % heads].name][first + i // heads], side) for i in range(shown)]
-        others = drawing_pairs(count // EVERY, draws.named(part, "drawings"), side)
-        scenes[part], written = scene_pairs(count - len(drawn) - len(others), draws.named(part), side)
+        others = drawing_pairs(count // EVERY, draws.named(part, "drawings"), side, FEW)
+        scenes[part], written = scene_pairs(count - len(drawn) - len(others), draws.named(part), side, FEW)
         pairs[part] = _mixed(written, drawn, others)
     known = [view for one in tail for view in seen[one.name][:SEEN]]
     asked = [view for one in tail for view in seen[one.name][SEEN:]]
     return Demonstration(
         {
             "pairs": pairs["pairs"],
-            "instructions": instructions(n, draws.named("instructions"), side),
+            "instructions": instructions(n, draws.named("instructions"), side, FEW),
             "memory": [written_view(view, side) for view in known],
             "tail": [written_view(view, side) for view in asked],
             "pairs-held-out": pairs["pairs-held-out"],
-            "instructions-held-out": instructions(n // HELD_OUT, draws.named("instructions-held-out"), side),
+            "instructions-held-out": instructions(n // HELD_OUT, draws.named("instructions-held-out"), side, FEW),
         },
         scenes,
         head,

@@ -101,14 +101,14 @@ def instructions(n: int, draws: Draws, side: int = SIDE, of: Variety = ALL) -> l
     ]
 
 
-def drawing_pairs(n: int, draws: Draws, side: int = SIDE) -> list[Written]:
+def drawing_pairs(n: int, draws: Draws, side: int = SIDE, of: Variety = ALL) -> list[Written]:
     """Draw what instructions are about and no scene shows: edges, segmentations and letters, with captions, in turn.
 
     Raises:
         UsageError: If the side is no multiple of 16.
     """
     ways = (_edges_pair, _segmentation_pair, _letters_pair)
-    given = zip(draw_scenes(n, draws), picks(n, "drawing", draws), strict=True)
+    given = zip(draw_scenes(n, draws, of), picks(n, "drawing", draws), strict=True)
     return [Written(ways[i % len(ways)](scene, side, pick)) for i, (scene, pick) in enumerate(given)]
 
 
