@@ -104,7 +104,7 @@ CAPTION = "<image:cat.png> <infill>"
         (2, ["--memory", "empty"], "looked up for what is asked, and nothing is"),
         (1, ["--prompt", "a", "--memory", "empty"], "the folder is empty"),
         (1, ["--prompt", "a", "--memory", "none"], "found none"),
-        (1, ["--prompt", "a", "--memory", "none.npz"], "there is no memory none.npz; build it with"),
+        (1, ["--prompt", "a", "--memory", "none.npz"], "there is no memory none.npz; build it"),
         (1, ["--prompt", "a", "--memory", "cat.png"], "expected documents, got pictures"),
         (2, ["-n", "0"], "-n must be at least 1, got 0"),
         (2, ["--prompt", "a", "--out", "x.wav"], "choose .jsonl, .json, .npz, or a folder"),

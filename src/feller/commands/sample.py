@@ -51,7 +51,7 @@ class Sample:
     memory: Text = None
     """Of documents: what the model looks up; a file or folder of documents, or what `feller data memory` built."""
     documents: Whole = None
-    """From --memory, in front of what is asked; by default 2."""
+    """From --memory, in front of what is asked; by default 2, and no more than there is room for."""
     picture_guidance: Real = None
     """Of --edit: how much the picture counts, where --guidance says how much the words do."""
     contrast: Text = None
@@ -154,6 +154,7 @@ class Sample:
             tell.say(f"--- {i}\n{words}" if len(drawn.said) > 1 else words)
         tell.say(f"{len(drawn.data):,} documents: {place}")
         told = {"said": list(drawn.said)} if drawn.said else {}
+        told |= {"looked_up": list(drawn.front)} if self.memory is not None else {}
         return {"run": str(run.path), "samples": str(place), "n": len(drawn.data), **told}
 
     def _manner(self) -> Any:

@@ -60,7 +60,7 @@ class Terminal(Tell):
             self._bar.update(self._bar.task_ids[0], completed=share, text=text)
         elif int(PARTS * share) > self._part and time.monotonic() - self._spoke >= QUIET_SECONDS:
             self._spoke, self._part = time.monotonic(), int(PARTS * share)
-            self.say(f"{self._task}: {share:4.0%}  {text}")
+            self.say(f"{self._task}: {min(share, 1.0):4.0%}  {text}")
 
     def done(self) -> None:
         """End the bar."""

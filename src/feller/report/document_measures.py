@@ -6,16 +6,18 @@ MEASURES = {
     "perplexity": Measure("perplexity of all symbols"),
     "text_perplexity": Measure("perplexity of words"),
     "picture_perplexity": Measure("perplexity of pictures"),
-    "picture_perplexity_1": Measure("the same behind one document with words like its own"),
-    "picture_perplexity_2": Measure("the same behind two"),
-    "picture_perplexity_random": Measure("the same behind two of any kind"),
+    "picture_perplexity_1": Measure("perplexity of pictures behind a document that is found by words"),
+    "picture_perplexity_2": Measure("perplexity of pictures behind two"),
+    "picture_perplexity_random": Measure("perplexity of pictures behind two of any kind"),
     "match": Measure("likeness of words and drawn pictures", "match_real", "their own pictures"),
     "match_others": Measure("likeness of words and others' pictures"),
-    "answers_exact": Measure("hidden words filled in right", "answers_usual", "always the usual ones", is_share=True),
-    "answers_f1": Measure("hidden words in common"),
+    "answers_exact": Measure("hidden texts filled in right", "answers_usual", "always the commonest", is_share=True),
+    "answers_f1": Measure("words in common with hidden texts"),
 }
 WHY_MISSING = {
     **dict.fromkeys(("perplexity", "text_perplexity", "picture_perplexity"), "no document has such symbols"),
-    **dict.fromkeys(("match_others", "answers_exact", "answers_f1", "answers_usual"), "there are too few documents"),
+    **dict.fromkeys(
+        ("match_others", "answers_exact", "answers_f1", "answers_usual"), "there are fewer than 8 documents to tell by"
+    ),
     **dict.fromkeys(("match", "match_real"), HELD_OUT),
 }

@@ -95,7 +95,7 @@ def measure(run: Run, model: Model, *, data: str | None, samples: str | None, te
         pictures=pages,
         heading="Documents",
         said=_said(numbers),
-        next_steps=[*asking(run, _first_words(kind, it.real.values), found is not None)],
+        next_steps=[*asking(run, _first_words(kind, it.real.values), found is not None, kind.tasks)],
     )
     return report(it, told, tell)
 
@@ -105,10 +105,12 @@ def _said(numbers: dict[str, Any]) -> str:
     alone, two, right = (numbers.get(name) for name in ("picture_perplexity", "picture_perplexity_2", "answers_exact"))
     if alone is None:
         return f"At each place of other documents it hesitates between {numbers['perplexity']:.3g} symbols."
-    beside = "" if two is None else f", behind two documents like it between {two:.3g}"
+    beside = "" if two is None else f", behind two documents that are found by words between {two:.3g}"
     usual = numbers.get("answers_usual")
     words = (
-        "" if right is None else f" Of hidden words it fills in {right:.0%} right, the usual ones are in {usual:.0%}."
+        ""
+        if right is None
+        else f" It fills in {right:.0%} of hidden texts as they were; always the commonest would be {usual:.0%}."
     )
     return f"At each place of other pictures it hesitates between {alone:.3g} codes{beside}.{words}"
 

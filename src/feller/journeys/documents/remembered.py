@@ -44,7 +44,9 @@ def library(kind: Documents, source: str) -> Library:
     if path.suffix.lower() != BUILT:
         return Library(built(kind, source), finder)
     if not path.is_file():
-        raise InputError(f"there is no memory {source}; build it with: feller data memory DOCUMENTS --out {source}")
+        raise InputError(
+            f"there is no memory {source}; build it: feller data memory DOCUMENTS --run RUN --out {source}"
+        )
     memory = load_memory(path, kind.symbols, makers(kind))
     ours, theirs = finder(memory.rows[:1]).text.shape[1], memory.vectors.shape[1]
     if ours != theirs:

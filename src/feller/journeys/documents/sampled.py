@@ -61,6 +61,8 @@ def documents(
     kind, place = kind_of(model), pathlib.Path(out) if out else run.samples
     kind.check_place(place)
     wanted = wanted or anything(reader(model).context)
+    if (edit or ask) and not kind.tasks:
+        tell.say("this model has learned no tasks, so this is a guess; train it on examples of them: fit --start-from")
     draws, n = Draws(seed).named("sample"), n or (1 if isinstance(wanted.plan, Fill) else 9)
     drawn = write(model, wanted, n, manner=manner, memory=memory, draws=draws, tell=tell)
     kind.write(drawn.data.values, drawn.data.given, place)

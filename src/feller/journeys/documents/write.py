@@ -1,5 +1,6 @@
 """From what a person asks of a model of documents to documents."""
 
+import itertools
 import time
 from dataclasses import dataclass, replace
 
@@ -75,6 +76,8 @@ class Written:
     data: Dataset
     said: tuple[str, ...]
     """The words that were filled in, of each; empty where none were."""
+    front: tuple[str, ...] = ()
+    """What the documents say that were looked up, the most like last."""
 
 
 def write(
@@ -109,6 +112,9 @@ def write(
     found = None if memory is None else library(kind, memory)
     streams = _streams(wanted, kind, guides)
     front = _front(found, streams[0], manner.documents, model, draws)
+    looked_up = tuple(words(kind, part) for part in _apart(front, kind))
+    if found is not None:
+        tell.say(f"looked up: {'; '.join(map(repr, looked_up)) or 'nothing, for want of room or of likeness'}")
     prompts = [[torch.cat([front, stream])] * (n * manner.best_of) for stream in streams]
     tell.task("drawing")
     begun = time.monotonic()
@@ -124,7 +130,7 @@ def write(
     if manner.best_of > 1:
         kept = _best(kind, data.values, n, manner.best_of)
         data, said = data.subset(kept), [said[i] for i in kept.tolist()] if fills else []
-    return Written(data, tuple(said))
+    return Written(data, tuple(said), looked_up)
 
 
 def decoded(kind: Documents, rows: list[Int64[Tensor, " _"]]) -> Values:
@@ -164,6 +170,12 @@ def _front(
     how = replace(ASKING, by_text=count, by_picture=count)  # no more than are wanted: the most like
     (front,) = fronts(found, prompt[None], count, [room], draws.named("memory"), how)
     return front
+
+
+def _apart(front: Int64[Tensor, " m"], kind: Documents) -> list[Int64[Tensor, " _"]]:
+    """Return the documents that stand one after the other."""
+    first = (front == kind.symbols.eos).nonzero()[:, 0].tolist()
+    return [front[a:b] for a, b in itertools.pairwise([*first, len(front)])]
 
 
 def _best(kind: Documents, values: Values, n: int, of: int) -> Int64[Tensor, " n"]:

@@ -61,8 +61,9 @@ def demonstration(n: int, draws: Draws, side: int = SIDE) -> Demonstration:
         raise UsageError(f"expected {LEAST} pairs or more, got {n}; 4000 are usual")
     check_side(side)
     heads = -(-n * CREATURES // (EVERY * SEEN))
-    creatures = invent(heads + max(1, heads // TAIL), draws.named("creatures"))
-    head, tail = creatures[:heads], creatures[heads:]
+    tails = max(1, heads // TAIL)
+    creatures = invent(tails + heads, draws.named("creatures"))
+    tail, head = creatures[:tails], creatures[tails:]  # so that the first of the tail is the same for every n
     seen = {one.name: views(one, SEEN + KEPT, draws.named("views", one.name)) for one in creatures}
     scenes, pairs = {}, {}
     for part, count, first in (("pairs", n, 0), ("pairs-held-out", n // HELD_OUT, SEEN)):
