@@ -38,8 +38,9 @@ class Fit:
     size: Text = None
     """tiny, small or base: of the network and the budget; small by default."""
     longest: Whole = None
-    """Bring images to this longer side, by default at most 64, in documents 32; leave out chains of more residues, by default 128, and
-    crystals and molecules of more atoms, by default 64; learn texts of so many symbols, by default 128."""
+    """Bring images to this longer side, by default at most 64, of documents 32; leave out chains of more residues, by
+    default 128, and crystals and molecules of more atoms, by default 64; learn texts of so many symbols, by default
+    128."""
     space: Text = None
     """Where rows of numbers lie: sphere, torus, simplex, poincare, spd, rotations, euclidean, or a mesh (.obj .off)."""
     vocabulary: Text = None
