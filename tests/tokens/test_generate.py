@@ -85,7 +85,7 @@ def test_rows_are_those_that_recomputing_gives(plan: str, way: str) -> None:
 def test_all_streams_of_all_rows_take_one_call_a_symbol(way: str) -> None:
     counted, (what, rows) = Counted(reader(SYMBOLS)), PLANS["free"]
     streams = streams_for(WAYS[way], rows)
-    drawn = generate(counted, streams, what, Draws(3), ways=[WAYS[way]])
+    drawn = generate(counted, streams, what, Draws(4), ways=[WAYS[way]])
     lengths = [len(row) for row in drawn]
     width = max(len(prompt) for stream in streams for prompt in stream)
     alive = [sum(length > i for length in lengths) for i in range(max(lengths))]
