@@ -93,7 +93,7 @@ CAPTION = "<image:cat.png> <infill>"
         (2, ["--prompt", CAPTION, "--guidance", "3"], "guidance and contrast are of pictures drawn from a text"),
         (2, ["--prompt", CAPTION, "--contrast", "8"], "guidance and contrast are of pictures drawn from a text"),
         (2, ["--guidance", "3"], "guidance and contrast are of pictures drawn from a text"),
-        (2, ["--prompt", "a", "--guidance", "nan"], "expected finite weights of guidance, got nan"),
+        (2, ["--prompt", "a", "--guidance", "nan"], "expected finite weights of guidance, up to 1e+30, got nan"),
         (2, ["--prompt", "a", "--picture-guidance", "2"], "--picture-guidance is of --edit"),
         (2, ["--prompt", "a", "--best-of", "0"], "best-of must be at least 1, got 0"),
         (2, ["--prompt", "a", "--contrast", "x"], "K or K:ALPHA, such as 8:0.1, got 'x'"),
