@@ -16,7 +16,7 @@ from feller.errors import InputError, UsageError
 from feller.objective import Batch, Bound, Example, Objective, Together
 from feller.paths.interleaved import Interleaved
 from feller.spaces import Space
-from feller.tokens.masked_spans import Masked, Masking, draw_spans, mask, read_document
+from feller.tokens.masked_spans import Masked, Masking, draw_spans, mask, most_holes, read_document
 from feller.tokens.packing import PADDING, join, pack
 from feller.tokens.retrieve.memory import remember
 from feller.tokens.retrieve.search import NONE, ByLikeness, Library, Retrieval
@@ -74,12 +74,8 @@ class CausalMasking(Together):
 
     def _check_room(self, rows: Int64[Tensor, "b l"]) -> None:
         """Refuse documents that would be too long in the midst of training, once as many holes are drawn."""
-        symbols, law = self.symbols, self.masking
-        within, answers = (rows < symbols.eos).sum(1), (rows == symbols.answer).sum(1)
-        texts = (symbols.is_text(rows[:, :-1]) & (rows[:, 1:] == symbols.cut)).sum(1) * (law.texts > 0)
-        spans, beside = law.most * (law.spans > 0), law.most * (law.beside > 0)
-        holes = torch.where(answers > 0, answers + beside, texts.clamp(min=spans))
-        longest = int(((rows < symbols.count).sum(1) + 1 + 2 * torch.minimum(holes, within)).max()) if len(rows) else 0
+        places = (rows < self.symbols.count).sum(1) + 2 * most_holes(self.masking, rows, self.symbols)
+        longest = int(places.max()) + 1 if len(rows) else 0
         if longest > self.context:
             raise InputError(
                 f"a document takes up to {longest} places with its holes and its end, the context has {self.context};"

@@ -55,12 +55,13 @@ class Terminal(Tell):
             self.say(f"{name} ...")
 
     def progress(self, share: float, text: str = "") -> None:
-        """Move the bar, or write a line if a tenth more is done."""
+        """Move the bar, or write a line if a tenth more is done; a last step may take more than was left."""
+        share = min(share, 1.0)
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=share, text=text)
         elif int(PARTS * share) > self._part and time.monotonic() - self._spoke >= QUIET_SECONDS:
             self._spoke, self._part = time.monotonic(), int(PARTS * share)
-            self.say(f"{self._task}: {min(share, 1.0):4.0%}  {text}")
+            self.say(f"{self._task}: {share:4.0%}  {text}")
 
     def done(self) -> None:
         """End the bar."""

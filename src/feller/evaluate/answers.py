@@ -3,6 +3,8 @@
 import re
 from collections import Counter
 
+FEWEST = 8
+"""Answers below which a share says nothing."""
 ARTICLES = ("a", "an", "the")
 
 

@@ -72,7 +72,7 @@ def prepare(run: Run, begun: Begun, here: Engine) -> Prepared:
         notes=asked.notes,
         training=recipe.train,
         seed=asked.seed,
-        feed=lambda tell: _feed(training_data, recipe, older, Draws(asked.seed), tell),
+        feed=_feeding(begun, training_data),
         objective=objective,
         description=description,
         learner=learner,
@@ -105,25 +105,26 @@ def prepare(run: Run, begun: Begun, here: Engine) -> Prepared:
 
 def _bound(run: Run, begun: Begun, data: Dataset, here: Engine) -> Callable[[Prepared, Tell], Prepared]:
     """Return what makes the networks that the data need, and tells the objective what all the data are."""
-    recipe, seed = begun.recipe, begun.asked.seed
-    if recipe.parts is None:
+    parts = begun.recipe.parts
+    if parts is None:
         return lambda ready, tell: ready
     known = {*data.modality.modules} if begun.older is not None else set()
     known |= {"tokenizer"} if from_a_run(begun.asked.tokenizer) else set()
-    making = Making(run=run, parts=recipe.parts, known=frozenset(known), seed=seed, here=here)
+    making = Making(run=run, parts=parts, known=frozenset(known), seed=begun.asked.seed, here=here)
 
     def bound(ready: Prepared, tell: Tell) -> Prepared:
         description, written = making(ready.description, data, tell)
         tell.task("looking at the documents")
         objective = ready.objective.beside(written)
         tell.done()
-
-        def feed(tell: Tell) -> Batches:
-            return _feed(written, recipe, begun.older, Draws(seed), tell)
-
-        return replace(ready, description=description, objective=objective, feed=feed)
+        return replace(ready, description=description, objective=objective, feed=_feeding(begun, written))
 
     return bound
+
+
+def _feeding(begun: Begun, data: Dataset) -> Callable[[Tell], Batches]:
+    """Return what makes the batches of a fit."""
+    return lambda tell: _feed(data, begun.recipe, begun.older, Draws(begun.asked.seed), tell)
 
 
 def _feed(data: Dataset, recipe: Recipe, older: Model | None, draws: Draws, tell: Tell) -> Batches:

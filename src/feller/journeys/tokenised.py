@@ -3,9 +3,6 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from jaxtyping import UInt8
-from torch import Tensor
-
 from feller.data.documents.codes import PictureCodes
 from feller.data.documents.modality import Documents, all_pictures
 from feller.data.documents.palette import palette_of
@@ -14,16 +11,13 @@ from feller.data.images.modality import Images
 from feller.data.modality import Dataset
 from feller.errors import UsageError
 from feller.model import load_model
-from feller.networks.codebook.picture_codes import Learned, learned
+from feller.networks.codebook.picture_codes import learned
 from feller.networks.codebook.tokenizer import Tokenizer
-from feller.recipes.image_tokenizer import usual_tokenizer
-from feller.recipes.interleaved import MOST_TILES
+from feller.recipes.interleaved import MOST_TILES, learned_codes
 from feller.run import Run, open_run
 
 MOST_COLOURS = 256
 """Of a palette."""
-LEARNED = "learned"
-"""Asks for a tokeniser of the documents' own, whatever their pictures are."""
 
 
 def written_by(data: Dataset, tokenizer: str, size: str) -> Dataset:
@@ -43,30 +37,35 @@ def written_by(data: Dataset, tokenizer: str, size: str) -> Dataset:
         raise UsageError(f"--tokenizer is of documents, and these data are {kind.called}; leave it out")
     if kind.codes is not None:
         raise UsageError("documents keep the tokeniser of the model that is trained on; leave --tokenizer out")
-    if tokenizer == LEARNED:
-        codes: PictureCodes = Learned(usual_tokenizer(kind.height, kind.width, size), kind.shape)
-    else:
-        made = _WITHOUT.get(tokenizer)
-        codes = _of_run(tokenizer, kind) if made is None else made(all_pictures(data.values))
+    made = _NAMED.get(tokenizer)
+    codes = _of_run(tokenizer, kind) if made is None else made(data, kind, size)
     return data.seen_as(kind.tokenised(codes, data.values["rows"]))
 
 
-def _tiles(pictures: UInt8[Tensor, "m c h w"]) -> PictureCodes:
+def _palette(data: Dataset, kind: Documents, size: str) -> PictureCodes:
+    return palette_of(all_pictures(data.values), MOST_COLOURS)
+
+
+def _tiles(data: Dataset, kind: Documents, size: str) -> PictureCodes:
     """Return the commonest tiles, as large as the cells of a learned tokeniser."""
-    factor = usual_tokenizer(pictures.shape[2], pictures.shape[3], "tiny").factor
-    return tiles_of(pictures, factor, MOST_TILES)
+    return tiles_of(all_pictures(data.values), learned_codes(kind, size).settings.factor, MOST_TILES)
 
 
-_WITHOUT: dict[str, Callable[[UInt8[Tensor, "m c h w"]], PictureCodes]] = {
-    "palette": lambda pictures: palette_of(pictures, MOST_COLOURS),
+def _learned(data: Dataset, kind: Documents, size: str) -> PictureCodes:
+    return learned_codes(kind, size)
+
+
+_NAMED: dict[str, Callable[[Dataset, Documents, str], PictureCodes]] = {
+    "palette": _palette,
     "tiles": _tiles,
+    "learned": _learned,
 }
-"""Words that stand for a tokeniser which needs no training."""
+"""Words that stand for a tokeniser, and what makes it of documents, their modality and the size of what is to learn."""
 
 
 def from_a_run(tokenizer: str | None) -> bool:
     """Tell whether a tokeniser that was asked for has learned before."""
-    return tokenizer is not None and tokenizer != LEARNED and tokenizer not in _WITHOUT
+    return tokenizer is not None and tokenizer not in _NAMED
 
 
 def taken_again(data: Dataset, tokenizer: str, run: Run) -> Dataset:

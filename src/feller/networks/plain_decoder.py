@@ -51,7 +51,7 @@ class PlainDecoder(Architecture):
     """Places of a sample, at most."""
     squares: bool = True
     """Whether each code also says which square of its picture it fills; the paper's network knows only places of the
-    sample. Without it, what is drawn in one picture is hardly learned to be found again in the next."""
+    sample. Without it, it learns later to find what one picture shows again in the next."""
 
     def __post_init__(self) -> None:
         if min(self.width, self.depth, self.heads, self.context) < 1:

@@ -56,8 +56,13 @@ def interleaved(data: Dataset, size: str) -> Recipe:
     )
 
 
+def learned_codes(kind: Documents, size: str) -> Learned:
+    """Return the usual tokeniser of a size for the pictures of documents, which is to learn."""
+    return Learned(usual_tokenizer(kind.height, kind.width, size), kind.shape)
+
+
 def _codes(data: Dataset, kind: Documents, size: str) -> PictureCodes:
     """Return tiles, where pictures consist of few that recur, or else a tokeniser that is learned."""
-    settings = usual_tokenizer(kind.height, kind.width, size)
-    tiles = recurring(all_pictures(data.values), settings.factor, MOST_TILES)
-    return Learned(settings, kind.shape) if tiles is None else tiles
+    learned = learned_codes(kind, size)
+    tiles = recurring(all_pictures(data.values), learned.settings.factor, MOST_TILES)
+    return learned if tiles is None else tiles

@@ -1,5 +1,6 @@
 """What the numbers of a model of documents are called, and what stands beside them."""
 
+from feller.evaluate.answers import FEWEST
 from feller.report.reading import HELD_OUT, Measure
 
 MEASURES = {
@@ -17,7 +18,8 @@ MEASURES = {
 WHY_MISSING = {
     **dict.fromkeys(("perplexity", "text_perplexity", "picture_perplexity"), "no document has such symbols"),
     **dict.fromkeys(
-        ("match_others", "answers_exact", "answers_f1", "answers_usual"), "there are fewer than 8 documents to tell by"
+        ("answers_exact", "answers_f1", "answers_usual"), f"there are fewer than {FEWEST} documents to tell by"
     ),
+    "match_others": "there is one document alone",
     **dict.fromkeys(("match", "match_real"), HELD_OUT),
 }

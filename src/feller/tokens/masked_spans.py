@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+import torch
 from jaxtyping import Float32, Int64
+from torch import Tensor
 
 from feller.data.documents.symbols import Symbols
 from feller.errors import InputError, UsageError
@@ -130,6 +132,14 @@ def draw_spans(law: Masking, document: Document, symbols: Symbols, u: Sequence[f
         taken.append((first, last))
         gaps += [(share, *gap) for gap in ((a, first), (last, b)) if gap[0] < gap[1]]
     return sorted(taken)
+
+
+def most_holes(law: Masking, rows: Int64[Tensor, "b l"], symbols: Symbols) -> Int64[Tensor, " b"]:
+    """Return how many spans may be hidden of each of some rows of data, at most: what `draw_spans` can draw."""
+    within, answers = (rows < symbols.eos).sum(1), (rows == symbols.answer).sum(1)
+    texts = (symbols.is_text(rows[:, :-1]) & (rows[:, 1:] == symbols.cut)).sum(1) * (law.texts > 0)
+    spans, beside = law.most * (law.spans > 0), law.most * (law.beside > 0)
+    return torch.minimum(torch.where(answers > 0, answers + beside, texts.clamp(min=spans)), within)
 
 
 def _pairs(a: int, b: int) -> float:

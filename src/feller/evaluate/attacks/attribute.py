@@ -8,11 +8,10 @@ from torch import Tensor
 
 from feller.data.modality import Dataset
 from feller.draws import Draws
+from feller.evaluate.attacks.scores import ORDER
 from feller.evaluate.comparison import pick
 from feller.model import Model
 
-ORDER = "order"
-"""Address of the draw that chooses rows."""
 MOST_ROWS, MOST_CODES = 500, 200
 """Rows of each kind that are guessed about, and codes of a column beyond which it is left out."""
 

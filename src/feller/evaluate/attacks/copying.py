@@ -8,11 +8,9 @@ from feller.data.modality import Dataset
 from feller.draws import Draws
 from feller.evaluate.attacks.apart.measure import Apart
 from feller.evaluate.attacks.apart.passages import recited
-from feller.evaluate.attacks.scores import Told, told
+from feller.evaluate.attacks.scores import ORDER, Told, told
 from feller.evaluate.comparison import pick
 
-ORDER = "order"
-"""Address of the draws that choose examples."""
 QUERIES = 500
 """Examples whose nearest training example is looked for."""
 

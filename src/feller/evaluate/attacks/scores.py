@@ -12,6 +12,8 @@ from feller.errors import UsageError
 FALSE = 0.01
 """Share of others that may be taken for members."""
 CONFIDENCE = 0.95
+ORDER = "order"
+"""Address of the draws that choose which examples are attacked."""
 
 
 @dataclass(frozen=True)

@@ -39,8 +39,6 @@ DRAWN = 64
 """Documents that are continued for the numbers, at most."""
 SHOWN = 8
 """Of them on the page."""
-FEWEST = 8
-"""Answers below which a share says nothing."""
 OF_DRAWN = {
     "match": "How near the texts of held-out documents and the pictures drawn for them are, by the network that finds"
     " documents (cosine): 1 is the same.",
@@ -163,7 +161,7 @@ def _words(
     rows = generate(reader(model), prompts, wanted[0].plan, draws.named("words"))
     told = [words(kind, row) for row in rows]
     usual = Counter(a.text for a in map(_answer, kind.items(train.values)) if a is not None).most_common(1)[0][0]
-    enough = len(truth) >= FEWEST
+    enough = len(truth) >= answers.FEWEST
     numbers = {
         "answers_exact": _mean(answers.exact, told, truth) if enough else None,
         "answers_f1": _mean(answers.token_f1, told, truth) if enough else None,

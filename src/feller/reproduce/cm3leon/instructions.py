@@ -51,8 +51,13 @@ def location(thing: Thing, side: int) -> str:
 
 
 def _letters(scene: Scene, side: int, pick: Picks) -> tuple[Item, ...]:
+    word, picture = _word(scene, side, pick)
+    return f'draw "{word}"', picture
+
+
+def _word(scene: Scene, side: int, pick: Picks) -> tuple[str, Picture]:
     lettering = draw_lettering(pick, scene.of.colours)
-    return f'draw "{lettering.word}"', Picture(render_letters(lettering, side))
+    return lettering.word, Picture(render_letters(lettering, side))
 
 
 def _caption(scene: Scene, side: int, pick: Picks) -> tuple[Item, ...]:
@@ -121,8 +126,8 @@ def _segmentation_pair(scene: Scene, side: int, pick: Picks) -> tuple[Item, ...]
 
 
 def _letters_pair(scene: Scene, side: int, pick: Picks) -> tuple[Item, ...]:
-    lettering = draw_lettering(pick, scene.of.colours)
-    return f'the letters "{lettering.word}"', Picture(render_letters(lettering, side))
+    word, picture = _word(scene, side, pick)
+    return f'the letters "{word}"', picture
 
 
 def scene_pairs(n: int, draws: Draws, side: int = SIDE, of: Variety = ALL) -> tuple[list[Scene], list[Written]]:

@@ -92,6 +92,7 @@ def _weights(setting: Setting, job: list[Which]) -> list[Weights]:
 
 @functools.cache
 def _trained_here(setting: Setting, which: Which) -> PlainTransformer:
+    """Train a decoder in this process; one to be tuned begins with the other, trained here too."""
     it, seed, documents = world(setting, which.seed), which.seed, which.documents
     training = replace(TRAINING, batch=setting.batch, steps=setting.steps)
     if which.tuned:

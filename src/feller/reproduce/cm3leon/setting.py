@@ -59,4 +59,4 @@ class Setting:
 
 
 QUICK = Setting(seeds=(0,), asked=128, exams=1024, drawn=128, best_of=4, prompts=16)
-"""One seed, and fewer pictures: about an hour of one processor core."""
+"""One seed, and fewer pictures: within an hour of one processor core."""
