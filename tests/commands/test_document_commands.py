@@ -96,9 +96,11 @@ CAPTION = "<image:cat.png> <infill>"
         (2, ["--prompt", "a", "--guidance", "nan"], "expected finite weights of guidance, up to 1e+30, got nan"),
         (2, ["--prompt", "a", "--picture-guidance", "2"], "--picture-guidance is of --edit"),
         (2, ["--prompt", "a", "--best-of", "0"], "best-of must be at least 1, got 0"),
+        (2, ["--prompt", "a", "--plausible", "0.2"], "--plausible is of --guidance"),
+        (2, ["--prompt", "a", "--guidance", "3", "--plausible", "2"], "plausible is a share, expected 0 to 1, got 2"),
         (2, ["--prompt", "a", "--contrast", "x"], "K or K:ALPHA, such as 8:0.1, got 'x'"),
         (2, ["--prompt", "a", "--contrast", "8:y"], "K or K:ALPHA, such as 8:0.1, got '8:y'"),
-        (2, ["--prompt", "a", "--contrast", "0"], "k of 1 or more and alpha from 0 to 1, got 0"),
+        (2, ["--prompt", "a", "--contrast", "0"], "k of 1 or more, got 0"),
         (2, ["--prompt", "a", "--documents", "2"], "name one, or leave it out"),
         (2, ["--prompt", "a", "--memory", "empty", "--documents", "-1"], "at least 0, got -1"),
         (2, ["--memory", "empty"], "looked up for what is asked, and nothing is"),
@@ -124,7 +126,7 @@ def test_flags_of_documents_are_theirs_alone(moons: pathlib.Path, refused: Refus
     for flag, *values in (
         *(("--prompt", "a"), ("--mask", "black.png"), ("--edit", "cat.png", "a"), ("--ask", "cat.png", "a")),
         *(("--memory", "empty"), ("--documents", "2"), ("--picture-guidance", "2")),
-        *(("--contrast", "8"), ("--best-of", "2")),
+        *(("--plausible", "0.2"), ("--contrast", "8"), ("--best-of", "2")),
     ):
         assert refused(2, "sample", moons, flag, *values).startswith(f"feller: {flag} is of documents")
     assert "these data are rows of numbers" in refused(2, "fit", "example:moons", "--tokenizer", "palette")

@@ -138,6 +138,8 @@ def test_ranks() -> None:
     assert dips([3.0, 1.0, 2.0])
     assert not dips([1.0, 2.0, 3.0])
     assert not dips([3.0, 2.0, 1.0])
+    assert dips([2.2, 2.0, 2.2])
+    assert not dips([2.19, 2.0, 3.0])
 
 
 def test_tiles_are_exact_where_they_are_known() -> None:
@@ -211,11 +213,13 @@ def test_holes_hold_the_same_symbols_both_ways(it: World) -> None:
     """A network that answers alike everywhere spends log(count) on each symbol of a hole, in either order."""
     flat, count = copy.deepcopy(base(TINY, 0, 1)), it.kind.symbols.count
     flat.enter.weight.data.zero_()
-    for hide in (infilling._of_picture, infilling._of_caption):
+    for hide in infilling.HOLES.values():
         filled, onwards, counts = infilling.both_ways(flat, it, it.seen.documents, hide)
         assert torch.allclose(filled, counts.double() * math.log(count))
         assert torch.allclose(onwards, counts.double() * math.log(count))
     assert counts.min() >= 1
+    whole = infilling.both_ways(flat, it, it.seen.documents, infilling._whole_caption)[2]
+    assert whole.tolist() == [int((row < it.kind.symbols.text).sum()) for row in it.seen.rows]
     assert infilling.both_ways(flat, it, it.seen.documents, infilling._of_picture)[2].unique().tolist() == [21]
 
 
@@ -227,6 +231,18 @@ def test_attributes_of_the_scene_itself() -> None:
     assert tuning.as_scenes(values, values) == [1.0] * 20
     letters = stacked([render_letters(Lettering(word, "red", "blue"), 16) for word in ("A", "BC", "X")])
     assert tuning.as_letters(letters, letters.flip(0)) == [0.0, 1.0, 0.0]
+
+
+def test_what_is_reached_without_a_model() -> None:
+    """Edits change one part of a scene in four; of answers a, b, b the commonest is right twice."""
+    exams = {task: [one for one in instructions(160, Draws(0), 16) if one.task == task] for task in tuning.EXAMS}
+    name, marks = tuning.EXAMS["edit"].without(exams["edit"])
+    assert name == "the first picture as it is"
+    assert 0.3 < sum(marks) / len(marks) < 0.8
+    answers = [to_say(one)[1] for one in exams["question"]]
+    _, marks = tuning.EXAMS["question"].without(exams["question"])
+    assert sum(marks) == max(map(answers.count, answers))
+    assert tuning.EXAMS["letters"].without is None
 
 
 def test_the_best_of_several_is_by_words_and_picture(it: World) -> None:

@@ -19,7 +19,18 @@ from feller.reproduce.cm3leon.maps import CLASSES, edges, segmentation
 from feller.reproduce.cm3leon.picks import Picks, picks
 from feller.reproduce.cm3leon.questions import questions
 from feller.reproduce.cm3leon.reading import agreement, known, read_scenes
-from feller.reproduce.cm3leon.scenes import CELLS, PLACES, SIZES, Scene, Thing, draw_scenes, layouts, render
+from feller.reproduce.cm3leon.scenes import (
+    CELLS,
+    FEW,
+    FEW_HELD_OUT,
+    PLACES,
+    SIZES,
+    Scene,
+    Thing,
+    draw_scenes,
+    layouts,
+    render,
+)
 from feller.reproduce.cm3leon.shapes import SHAPES, shape_mask
 from feller.reproduce.cm3leon.written import Answer, Picture, stacked
 
@@ -48,6 +59,33 @@ def test_scenes_are_as_promised() -> None:
 def test_a_scene_depends_on_its_number_and_the_seed_alone() -> None:
     assert draw_scenes(7, Draws(0)) == SCENES[:7]
     assert draw_scenes(7, Draws(1)) != SCENES[:7]
+
+
+def test_scenes_held_out_are_apart_and_made_of_the_same_parts() -> None:
+    """An eighth of all 1,728 scenes of one thing; each pair of parts is among the others as well."""
+    learned, held = draw_scenes(8000, Draws(0), FEW), draw_scenes(2000, Draws(0), FEW_HELD_OUT)
+    assert draw_scenes(20, Draws(0), FEW_HELD_OUT) == held[:20]
+    assert not {*map(known, learned)} & {*map(known, held)}
+    assert len({*map(known, held)}) == 1728 / 8
+    assert len({*map(known, learned)}) > 0.97 * 1728 * 7 / 8
+    for i, j in itertools.combinations(range(5), 2):
+        pairs = [{(_parts(scene)[i], _parts(scene)[j]) for scene in some} for some in (learned, held)]
+        assert pairs[0] == pairs[1]
+    things = [thing for scene in held for thing in scene.things]
+    assert {place for thing in things for place in thing.box(16)[:2]} == {0, 4, 6, 8, 10}
+
+
+def _parts(scene: Scene) -> tuple[object, ...]:
+    (thing,) = scene.things
+    return scene.ground, thing.colour, thing.shape, thing.size, thing.cell
+
+
+def test_things_stand_in_the_order_of_reading() -> None:
+    for scene in SCENES:
+        cells = [thing.cell for thing in scene.things]
+        assert cells == sorted(cells)
+        after = [thing.cell for thing in edit(scene, picks(1, "edit", Draws(0))[0]).after.things]
+        assert after == sorted(after)
 
 
 @pytest.mark.parametrize("side", [16, 32, 48])

@@ -1,6 +1,7 @@
 """How streams become one score: the numbers of the reference, and what the guides reduce to."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,7 +18,9 @@ VECTOR = torch.tensor([[0.85, 0.05, 0.03, 0.03, 0.02, 0.02]], dtype=torch.float6
 GUIDES = {
     "plain": Plain(),
     "guided": Guided(3.0),
+    "guided among the likely": Guided(3.0, 0.2),
     "two ways": TwoWay(1.5, 7.5),
+    "two ways among the likely": TwoWay(1.5, 7.5, 0.2),
     "contrast": Contrast(4, 0.3),
 }
 every = pytest.mark.parametrize("guide", GUIDES.values(), ids=GUIDES)
@@ -85,6 +88,22 @@ def test_two_ways_by_hand() -> None:
     assert TwoWay().blend(logits).tolist() == [[1 + 1.5 * 1 + 7.5 * 2, -1 + 1.5 * 4 + 7.5 * -2]]
 
 
+@pytest.mark.parametrize(
+    ("guide", "plain"), [(Guided(5.0, 0.3), Guided(5.0)), (TwoWay(2.0, 3.0, 0.3), TwoWay(2.0, 3.0))]
+)
+def test_guidance_among_what_is_likely_with_all_conditions(guide: Guide, plain: Guide) -> None:
+    """Symbols with a third of the largest probability keep their scores; with alpha = 1 the likeliest alone is left."""
+    logits = some(guide.streams, b=40)
+    p = logits[0].softmax(1)
+    kept = p >= 0.3 * p.amax(1, keepdim=True)
+    scores = guide.blend(logits)
+    assert torch.equal(scores > -torch.inf, kept)
+    assert torch.equal(scores[kept], plain.blend(logits)[kept])
+    assert 40 < kept.sum() < kept.numel()
+    alone = replace(guide, alpha=1.0).blend(logits)
+    assert torch.equal((alone > -torch.inf).nonzero()[:, 1], logits[0].argmax(1))
+
+
 @every
 def test_a_constant_in_a_stream_changes_no_law(guide: Guide) -> None:
     logits = some(guide.streams)
@@ -128,6 +147,8 @@ def test_laws_far_apart_leave_finite_scores() -> None:
         lambda: Contrast(1, math.nan),
         lambda: Guided(math.inf),
         lambda: Guided(1e39),
+        lambda: Guided(3.0, -0.1),
+        lambda: TwoWay(1.5, 7.5, 2.0),
         lambda: TwoWay(math.nan, 1.0),
         lambda: TwoWay(1.0, -1e300),
     ],

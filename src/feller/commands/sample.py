@@ -54,6 +54,9 @@ class Sample:
     """From --memory, in front of what is asked; by default 2, and no more than there is room for."""
     picture_guidance: Real = None
     """Of --edit: how much the picture counts, where --guidance says how much the words do."""
+    plausible: Real = None
+    """Of pictures of documents that are guided: symbols may come that are at least so many times as likely as the
+    likeliest; by default 0.1, and 0 lets all come."""
     contrast: Text = None
     """Of pictures of documents: K or K:ALPHA, contrastive decoding among symbols at least ALPHA times as likely as the
     K-th; with --guidance beside it, each of both draws every other document."""
@@ -159,16 +162,19 @@ class Sample:
 
     def _manner(self) -> Any:
         """Return how documents are drawn."""
-        from feller.journeys.documents.write import DOCUMENTS, Manner
+        from feller.journeys.documents.write import DOCUMENTS, PLAUSIBLE, Manner
         from feller.paths import Choice
 
         if self.documents is not None and self.memory is None:
             raise UsageError("--documents stand in front from a --memory; name one, or leave it out")
         if self.picture_guidance is not None and not self.edit:
             raise UsageError("--picture-guidance is of --edit; leave it out")
+        if self.plausible is not None and self.guidance == 1 and self.picture_guidance is None:
+            raise UsageError("--plausible is of --guidance; name its weight, or leave it out")
         return Manner(
             guidance=self.guidance,
             picture_guidance=self.picture_guidance,
+            plausible=PLAUSIBLE if self.plausible is None else self.plausible,
             contrast=_contrast(self.contrast),
             choice=Choice(self.temperature, self.top_k, self.top_p),
             best_of=1 if self.best_of is None else self.best_of,
@@ -205,7 +211,18 @@ def _contrast(text: str | None) -> tuple[int, float] | None:
 
 ALPHA = 0.1
 """Of contrastive decoding, where it is not said."""
-_OF_DOCUMENTS = ("prompt", "mask", "edit", "ask", "memory", "documents", "picture_guidance", "contrast", "best_of")
+_OF_DOCUMENTS = (
+    "prompt",
+    "mask",
+    "edit",
+    "ask",
+    "memory",
+    "documents",
+    "picture_guidance",
+    "plausible",
+    "contrast",
+    "best_of",
+)
 """Flags that documents alone take."""
 _DRAWN = ("folder", "n", "out", "guidance", "temperature", "top_k", "top_p", "seed", "code", "json")
 """Flags that documents take like others."""

@@ -19,11 +19,11 @@ from feller.train.optimiser import Training
 MOST_TILES = 1024
 """Of which pictures may be made that need no tokeniser to be learned."""
 SIZES = {
-    "tiny": (2, 6e-3, 1.0, 300, 100),
-    "small": (3, 5e-3, 20.0, 1500, 300),
-    "base": (8, 2e-3, 600.0, 10_000, 3000),
+    "tiny": (2, 16, 5e-3, 1.0, 300, 100),
+    "small": (3, 16, 4e-3, 20.0, 1500, 300),
+    "base": (8, 32, 2e-3, 600.0, 10_000, 3000),
 }
-"""Dial of the decoder, learning rate, minutes, and steps of the tokeniser and of what finds documents."""
+"""Dial of the decoder, batch, learning rate, minutes, and steps of the tokeniser and of what finds documents."""
 
 
 def interleaved(data: Dataset, size: str) -> Recipe:
@@ -33,7 +33,7 @@ def interleaved(data: Dataset, size: str) -> Recipe:
     tasks only answers are hidden, and whole texts, for guidance.
     """
     modality = need(data.modality, Documents, "interleaved", "documents: pictures with captions, or JSON lines of both")
-    dial, lr, minutes, tokenizer_steps, vectors_steps = SIZES[size]
+    dial, batch, lr, minutes, tokenizer_steps, vectors_steps = SIZES[size]
     if modality.codes is None:
         modality = modality.tokenised(_codes(data, modality, size), data.values["rows"])
     if modality.vectors is None:
@@ -51,7 +51,14 @@ def interleaved(data: Dataset, size: str) -> Recipe:
         ),
         sampling=Sampling("euler", context),
         train=Training(
-            batch=32, lr=lr, betas=(0.9, 0.95), weight_decay=0.1, warmup=100, decay=0.5, average=0.99, minutes=minutes
+            batch=batch,
+            lr=lr,
+            betas=(0.9, 0.95),
+            weight_decay=0.1,
+            warmup=100,
+            decay=0.5,
+            average=0.99,
+            minutes=minutes,
         ),
     )
 

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from feller.errors import UsageError
@@ -50,14 +50,18 @@ class Plain(Guide):
 class Guided(Guide):
     """Classifier-free guidance, l_u + w (l_c - l_u), of streams with and without the condition.
 
-    Source: Yu et al. 2023, arXiv 2309.02591, equation 2.
+    Source: Yu et al. 2023, arXiv 2309.02591, equation 2, where alpha is 0. Where laws are sharp, what they say of
+    symbols that never come is noise, of which a large w takes the largest; alpha leaves these out, as `Contrast` does.
     """
 
     w: float = 3.0
     """1 is the plain conditional, 0 the unconditional, more than 1 sharpens."""
+    alpha: float = 0.0
+    """Symbols may come whose probability with the condition is at least so many times the largest one."""
 
     def __post_init__(self) -> None:
         _check_finite(self.w)
+        _check_share(self.alpha)
 
     @property
     def streams(self) -> int:
@@ -67,7 +71,7 @@ class Guided(Guide):
     def blend(self, logits: Float[Tensor, "2 b V"]) -> Float[Tensor, "b V"]:
         """Go on from without to with."""
         with_it, without = logits
-        return blend(with_it, without, self.w)
+        return _among(likely(with_it, 1, self.alpha), blend(with_it, without, self.w))
 
 
 @dataclass(frozen=True)
@@ -79,9 +83,12 @@ class TwoWay(Guide):
 
     picture: float = 1.5
     text: float = 7.5
+    alpha: float = 0.0
+    """As in `Guided`, with both."""
 
     def __post_init__(self) -> None:
         _check_finite(self.picture, self.text)
+        _check_share(self.alpha)
 
     @property
     def streams(self) -> int:
@@ -92,7 +99,8 @@ class TwoWay(Guide):
         """Go on from nothing to the picture, and from the picture to both."""
         both, picture, nothing = logits
         scores = blend(picture, nothing, self.picture) + self.text * (both - picture)
-        return torch.where(both == -torch.inf, both, scores)  # -inf less -inf is no number
+        scores = torch.where(both == -torch.inf, both, scores)  # -inf less -inf is no number
+        return _among(likely(both, 1, self.alpha), scores)
 
 
 @dataclass(frozen=True)
@@ -108,8 +116,9 @@ class Contrast(Guide):
     alpha: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.k < 1 or not 0 <= self.alpha <= 1:
-            raise UsageError(f"expected k of 1 or more and alpha from 0 to 1, got {self.k} and {self.alpha:g}")
+        if self.k < 1:
+            raise UsageError(f"expected k of 1 or more, got {self.k}")
+        _check_share(self.alpha)
 
     @property
     def streams(self) -> int:
@@ -119,11 +128,26 @@ class Contrast(Guide):
     def blend(self, logits: Float[Tensor, "2 b V"]) -> Float[Tensor, "b V"]:
         """Compare both laws where the first one is large enough."""
         with_it, without = logits.log_softmax(2)
-        largest = with_it.topk(min(self.k, with_it.shape[1]), 1).values
-        last = largest.masked_fill(largest == -torch.inf, torch.inf).amin(1, keepdim=True)
-        least = last + math.log(self.alpha) if self.alpha else torch.full_like(last, -torch.inf)
-        kept = (with_it >= least) & (with_it > -torch.inf)
-        return torch.where(kept, with_it - without, -torch.inf)
+        return _among(likely(with_it, self.k, self.alpha), with_it - without)
+
+
+def likely(logits: Float[Tensor, "b V"], k: int, alpha: float) -> Bool[Tensor, "b V"]:
+    """Tell which symbols have at least alpha times the k-th largest probability; never those that may not come."""
+    may = logits > -torch.inf
+    if not alpha:
+        return may
+    largest = logits.topk(min(k, logits.shape[1]), 1).values
+    last = largest.masked_fill(largest == -torch.inf, torch.inf).amin(1, keepdim=True)
+    return may & (logits >= last + math.log(alpha))
+
+
+def _among(which: Bool[Tensor, "b V"], scores: Float[Tensor, "b V"]) -> Float[Tensor, "b V"]:
+    return torch.where(which, scores, -torch.inf)
+
+
+def _check_share(alpha: float) -> None:
+    if not 0 <= alpha <= 1:
+        raise UsageError(f"alpha is a share of the largest probability, expected 0 to 1, got {alpha:g}")
 
 
 def _check_finite(*weights: float) -> None:

@@ -26,6 +26,8 @@ from feller.tokens.retrieve.search import Library
 
 DOCUMENTS = 2
 """That stand in front of a prompt, where there is a memory."""
+PLAUSIBLE = 0.1
+"""Of the likeliest symbol's probability, what another needs to be drawn with guidance."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +38,8 @@ class Manner:
     """By the text, where a picture is drawn: 1 is plain."""
     picture_guidance: float | None = None
     """By the picture that is edited; None where text and pictures are not told apart."""
+    plausible: float = PLAUSIBLE
+    """Of guidance: symbols may come that are at least so many times as likely as the likeliest; 0 lets all come."""
     contrast: tuple[int, float] | None = None
     """k and alpha of contrastive decoding; with guidance beside it, every other document is drawn so."""
     choice: Choice = Choice()  # noqa: RUF009 - frozen
@@ -47,6 +51,8 @@ class Manner:
     def __post_init__(self) -> None:
         if self.best_of < 1:
             raise UsageError(f"best-of must be at least 1, got {self.best_of}; 1 keeps what is drawn")
+        if not 0 <= self.plausible <= 1:
+            raise UsageError(f"plausible is a share, expected 0 to 1, got {self.plausible:g}")
         if self.documents < 0:
             raise UsageError(f"documents in front must be at least 0, got {self.documents}")
 
@@ -61,9 +67,9 @@ class Manner:
             raise UsageError("guidance and contrast are of pictures drawn from a text; leave them out")
         found: list[Guide] = []
         if self.picture_guidance is not None:
-            found.append(TwoWay(float(self.picture_guidance), float(self.guidance)))
+            found.append(TwoWay(float(self.picture_guidance), float(self.guidance), self.plausible))
         elif guided:
-            found.append(Guided(self.guidance))
+            found.append(Guided(self.guidance, self.plausible))
         if self.contrast is not None:
             found.append(Contrast(*self.contrast))
         return tuple(found) or (Plain(),)

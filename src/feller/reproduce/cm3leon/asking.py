@@ -25,6 +25,8 @@ from feller.tokens.plans import Picture as OnePicture
 from feller.tokens.retrieve.fronts import fronts
 from feller.tokens.retrieve.search import Retrieval
 
+TOP_P = Way(choice=Choice(top_p=0.9))
+"""The usual way to draw."""
 AT_ONCE = 128
 """Rows that are drawn together."""
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from feller.draws import Draws
 from feller.journeys.documents.write import fitting
-from feller.paths.choice import Choice
 from feller.reproduce.claims import Claim, mean_of, spread_of, verdict
-from feller.reproduce.cm3leon.asking import pictures
+from feller.reproduce.cm3leon.asking import TOP_P, pictures
+from feller.reproduce.cm3leon.differences import CLEAR
 from feller.reproduce.cm3leon.judges import unique_share
 from feller.reproduce.cm3leon.models import base
 from feller.reproduce.cm3leon.setting import Setting
@@ -23,7 +23,6 @@ from feller.tokens.guides import Contrast
 
 ALPHA = 0.1
 """Of contrastive decoding; the paper prints none."""
-TOP_P = Way(choice=Choice(top_p=0.9))
 SIMILAR = 1.25
 """Factor between two FD-cnn that are called alike."""
 SINGLE, MANY = 0.25, 0.75
@@ -94,8 +93,8 @@ def mixture(setting: Setting) -> Iterator[Claim]:
         f"both together are better than each, where the best of {setting.best_of} is kept",
         "the mixture keeps improving with the number of candidates, each alone stagnates",
         f"FD-cnn of scenes, the best by what finds documents: {told}",
-        f"{spread_of(gain)} of the better one alone by the mixture",
-        verdict(min(gain) > 1),
+        f"{spread_of(gain)} of the better one alone by the mixture, asked to be {CLEAR:g} each",
+        verdict(min(gain) >= CLEAR),
     )
 
 

@@ -13,14 +13,14 @@ from feller.errors import InputError, UsageError
 from feller.reproduce.cm3leon.creatures import Creature, View, invent, render_creature, views
 from feller.reproduce.cm3leon.documents import check_empty, png, write_documents, write_pairs
 from feller.reproduce.cm3leon.instructions import drawing_pairs, instructions, scene_pairs
-from feller.reproduce.cm3leon.scenes import FEW, SIDE, Scene, check_side
+from feller.reproduce.cm3leon.scenes import FEW, FEW_HELD_OUT, SIDE, Scene, check_side
 from feller.reproduce.cm3leon.written import Picture, Written
 
 LEAST = 20
 """Pairs to train on, at least."""
 EVERY = 8
 """Of so many pairs, the first ones show scenes, then come creatures, and the last is a map or a word."""
-CREATURES = 4
+CREATURES = 3
 """Creatures among them."""
 SEEN, KEPT = 4, 2
 """Views of each creature that are in the pairs or in the memory, and others that are kept."""
@@ -36,7 +36,7 @@ SHOWN = 120
 class Demonstration:
     """All documents, by the folder that they are written to, and what they show.
 
-    Those held out are drawn alike, and some one in 200 of their pictures, of one thing, is in the pairs by chance.
+    Scenes of those held out are in none of the others.
     """
 
     documents: dict[str, list[Written]]
@@ -52,7 +52,7 @@ class Demonstration:
 
 
 def demonstration(n: int, draws: Draws, side: int = SIDE) -> Demonstration:
-    """Draw n pairs to train on, of which a half show creatures, n instructions, and what goes with them.
+    """Draw n pairs to train on, of which three in eight show creatures, n instructions, and what goes with them.
 
     Raises:
         UsageError: If n is below 20, or the side no multiple of 16.
@@ -66,11 +66,11 @@ def demonstration(n: int, draws: Draws, side: int = SIDE) -> Demonstration:
     tail, head = creatures[:tails], creatures[tails:]  # so that the first of the tail is the same for every n
     seen = {one.name: views(one, SEEN + KEPT, draws.named("views", one.name)) for one in creatures}
     scenes, pairs = {}, {}
-    for part, count, first in (("pairs", n, 0), ("pairs-held-out", n // HELD_OUT, SEEN)):
+    for part, count, first, of in (("pairs", n, 0, FEW), ("pairs-held-out", n // HELD_OUT, SEEN, FEW_HELD_OUT)):
         shown = CREATURES * (count // EVERY)
         drawn = [written_view(seen[head[i % heads].name][first + i // heads], side) for i in range(shown)]
-        others = drawing_pairs(count // EVERY, draws.named(part, "drawings"), side, FEW)
-        scenes[part], written = scene_pairs(count - len(drawn) - len(others), draws.named(part), side, FEW)
+        others = drawing_pairs(count // EVERY, draws.named(part, "drawings"), side, of)
+        scenes[part], written = scene_pairs(count - len(drawn) - len(others), draws.named(part), side, of)
         pairs[part] = _mixed(written, drawn, others)
     known = [view for one in tail for view in seen[one.name][:SEEN]]
     asked = [view for one in tail for view in seen[one.name][SEEN:]]
@@ -81,7 +81,9 @@ def demonstration(n: int, draws: Draws, side: int = SIDE) -> Demonstration:
             "memory": [written_view(view, side) for view in known],
             "tail": [written_view(view, side) for view in asked],
             "pairs-held-out": pairs["pairs-held-out"],
-            "instructions-held-out": instructions(n // HELD_OUT, draws.named("instructions-held-out"), side, FEW),
+            "instructions-held-out": instructions(
+                n // HELD_OUT, draws.named("instructions-held-out"), side, FEW_HELD_OUT
+            ),
         },
         scenes,
         head,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from feller.reproduce.cm3leon.captions import a, placed, plain, sized
 from feller.reproduce.cm3leon.picks import Picks
-from feller.reproduce.cm3leon.scenes import SIZES, Cell, Scene, Thing, layouts
+from feller.reproduce.cm3leon.scenes import SIZES, Cell, Scene, Thing, in_order, layouts
 from feller.reproduce.cm3leon.shapes import SHAPES
 
 
@@ -52,7 +52,8 @@ def _add(scene: Scene, pick: Picks) -> Edit:
     size, cell = pick.one(room(scene))
     thing = Thing(_new_colour(scene, pick), pick.one(tuple(SHAPES)), size, cell)
     say = pick.one(("add {} {}", "put {} {}"))
-    return Edit(say.format(a(sized(thing)), placed(thing)), scene, replace(scene, things=(*scene.things, thing)))
+    after = in_order((*scene.things, thing))
+    return Edit(say.format(a(sized(thing)), placed(thing)), scene, replace(scene, things=after))
 
 
 def room(scene: Scene) -> list[tuple[str, Cell]]:

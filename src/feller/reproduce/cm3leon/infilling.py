@@ -76,8 +76,8 @@ def _by(truth: Sequence[str]) -> Callable[[Sequence[str]], float]:
 
 
 def holes(setting: Setting) -> Iterator[Claim]:
-    """A third of a picture, and a third of a caption, with what follows it known and not known."""
-    for what, hide in (("pictures", _of_picture), ("captions", _of_caption)):
+    """Whole captions, and a third of one or of a picture, with what follows it known and not known."""
+    for what, hide in HOLES.items():
         costs: list[tuple[float, float]] = []
         saved = []
         for seed in setting.seeds:
@@ -86,7 +86,7 @@ def holes(setting: Setting) -> Iterator[Claim]:
             costs.append((_perplexity(filled, counts), _perplexity(onwards, counts)))
             saved.append(difference(filled / counts, onwards / counts))
         yield Claim(
-            f"what follows a hole helps to fill it: the middle third of {what} of scenes",
+            f"what follows a hole helps to fill it: {what} of scenes",
             "not in the paper; what the training is for",
             f"perplexity of a symbol in the hole {mean_of([a for a, _ in costs])}, of the same symbols read from left "
             f"to right {mean_of([b for _, b in costs])}",
@@ -128,6 +128,18 @@ def _of_picture(row: Int64[np.ndarray, " n"], symbols: Symbols) -> Span:
 
 def _of_caption(row: Int64[np.ndarray, " n"], symbols: Symbols) -> Span:
     return _middle(np.flatnonzero(row < symbols.text))
+
+
+def _whole_caption(row: Int64[np.ndarray, " n"], symbols: Symbols) -> Span:
+    places = np.flatnonzero(row < symbols.text)
+    return int(places[0]), int(places[-1]) + 1
+
+
+HOLES: dict[str, Hide] = {
+    "captions before their pictures": _whole_caption,
+    "the middle third of captions": _of_caption,
+    "the middle third of pictures": _of_picture,
+}
 
 
 def _middle(places: Int64[np.ndarray, " n"]) -> Span:

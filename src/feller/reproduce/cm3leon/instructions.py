@@ -56,7 +56,7 @@ def _letters(scene: Scene, side: int, pick: Picks) -> tuple[Item, ...]:
 
 
 def _word(scene: Scene, side: int, pick: Picks) -> tuple[str, Picture]:
-    lettering = draw_lettering(pick, scene.of.colours)
+    lettering = draw_lettering(pick, scene.of)
     return lettering.word, Picture(render_letters(lettering, side))
 
 

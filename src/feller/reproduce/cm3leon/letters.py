@@ -11,7 +11,7 @@ from torch import Tensor
 from feller.errors import UsageError
 from feller.reproduce.cm3leon.colours import COLOURS, blank, nearest_colours
 from feller.reproduce.cm3leon.picks import Picks
-from feller.reproduce.cm3leon.scenes import check_side
+from feller.reproduce.cm3leon.scenes import ALL, Variety, check_side
 
 HIGH, WIDE = 5, 4
 """Dots of a letter."""
@@ -57,11 +57,11 @@ class Lettering:
     ground: str
 
 
-def draw_lettering(pick: Picks, colours: tuple[str, ...] = tuple(COLOURS)) -> Lettering:
-    """Draw a word of one to three letters and two colours."""
-    word = "".join(pick.one(tuple(FONT)) for _ in range(1 + pick.below(MOST)))
-    ground = pick.one(colours)
-    return Lettering(word, pick.one([colour for colour in colours if colour != ground]), ground)
+def draw_lettering(pick: Picks, of: Variety = ALL) -> Lettering:
+    """Draw a word and two colours."""
+    word = "".join(pick.one(of.letters) for _ in range(1 + pick.below(of.longest)))
+    ground = pick.one(of.colours)
+    return Lettering(word, pick.one([colour for colour in of.colours if colour != ground]), ground)
 
 
 def render_letters(lettering: Lettering, side: int) -> UInt8[np.ndarray, "side side 3"]:

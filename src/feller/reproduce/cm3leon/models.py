@@ -26,12 +26,12 @@ from feller.train.optimiser import Training
 Weights = dict[str, np.ndarray]
 DOCUMENTS = 2
 """That stand in front, at most."""
-PLAIN = Masking(spans=0.5)
+PLAIN = Masking(spans=0.5, texts=0.25)
 """What is hidden of pairs."""
 LESSONS = Masking(spans=0.0)
 """What is hidden of lessons: answers, and now and then whole texts."""
 TRAINING = Training(
-    batch=32, lr=6e-3, betas=(0.9, 0.95), weight_decay=0.1, warmup=100, decay=0.5, clip=1.0, average=0.99
+    batch=16, lr=5e-3, betas=(0.9, 0.95), weight_decay=0.1, warmup=100, decay=0.5, clip=1.0, average=0.99
 )
 
 

@@ -2,7 +2,9 @@
 
 import functools
 import itertools
-from dataclasses import dataclass
+import string
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import UInt8
@@ -32,6 +34,8 @@ REACH = 0.03
 GAP = 1 / 32
 """Between two things, in one direction at least, as a share of the side; at 16 pixels they may touch."""
 
+EVERY = 8
+"""Of so many scenes one is kept."""
 Cell = tuple[int, int]
 """Row and column of a place, from 0 to 2."""
 CELLS: tuple[Cell, ...] = tuple((row, column) for row in range(3) for column in range(3))
@@ -66,18 +70,28 @@ class Thing:
 
 @dataclass(frozen=True)
 class Variety:
-    """How much scenes differ from each other."""
+    """How much pictures differ from each other."""
 
     colours: tuple[str, ...] = tuple(COLOURS)
-    most: int = MOST
-    """Things, at most."""
+    counts: tuple[int, ...] = (1, 2, 3)
+    """Numbers of things, each as likely; what stands twice is twice as likely."""
+    most: int = 3
+    """Things that there may be once one is added."""
     shifted: bool = True
     """Whether things are a little beside the middle of their place."""
+    letters: str = string.ascii_uppercase
+    """Of words."""
+    longest: int = 3
+    """Letters of a word, at most."""
+    kept: bool | None = None
+    """Whether scenes are among those that are kept, so that nothing is learned of them; None takes all."""
 
 
 ALL = Variety()
-FEW = Variety(("red", "yellow", "green", "blue", "white"), 2, shifted=False)
-"""Scenes that small models learn soon: colours of which a picture has few pairs."""
+FEW = Variety(("red", "yellow", "blue", "white"), (1,), 2, shifted=False, letters="ACEHLOTX", longest=2, kept=False)
+"""What small models learn soon: scenes of one thing, colours of which a picture has few pairs, words of few letters."""
+FEW_HELD_OUT = replace(FEW, kept=True)
+"""Such scenes, of which none is one of those."""
 
 
 @dataclass(frozen=True)
@@ -111,15 +125,33 @@ def check_side(side: int) -> None:
 
 
 def draw_scenes(n: int, draws: Draws, of: Variety = ALL) -> list[Scene]:
-    """Draw scenes: as many of one, of two and so on, with shapes, colours, sizes and places at random.
+    """Draw scenes, with shapes, colours, sizes and places at random; things stand in the order in which one reads.
 
     What scene i is depends on i and the seed alone.
     """
-    return [_draw_scene(pick, of) for pick in picks(n, "scene", draws)]
+    found: dict[int, Scene] = {}
+    attempts = itertools.count()
+    while len(found) < n:
+        attempt = next(attempts)
+        for i, pick in enumerate(picks(n, "scene", draws.named("attempt", attempt) if attempt else draws)):
+            scene = found.get(i) or _draw_scene(pick, of)
+            if of.kept in (None, is_kept(scene)):
+                found[i] = scene
+    return [found[i] for i in range(n)]
+
+
+def is_kept(scene: Scene) -> bool:
+    """Tell whether a scene is one of the eighth that is kept, by all that is in it; each of its parts is in others."""
+    colours = scene.of.colours
+    number = colours.index(scene.ground)
+    for thing in scene.things:
+        number += 2 * colours.index(thing.colour) + 4 * list(SIZES).index(thing.size)
+        number += list(SHAPES).index(thing.shape) + CELLS.index(thing.cell)
+    return number % EVERY == 0
 
 
 def _draw_scene(pick: Picks, of: Variety) -> Scene:
-    colours, number = of.colours, 1 + pick.below(of.most)
+    colours, number = of.colours, pick.one(of.counts)
     ground = pick.one(colours)
     sizes = tuple(pick.one(tuple(SIZES)) for _ in range(number))
     things = []
@@ -127,7 +159,12 @@ def _draw_scene(pick: Picks, of: Variety) -> Scene:
         colour = pick.one([one for one in colours if one not in (ground, *(thing.colour for thing in things))])
         shift = (2 * pick.share() - 1, 2 * pick.share() - 1) if of.shifted else (0.0, 0.0)
         things.append(Thing(colour, pick.one(tuple(SHAPES)), size, cell, shift))
-    return Scene(ground, tuple(things), of)
+    return Scene(ground, in_order(things), of)
+
+
+def in_order(things: Iterable[Thing]) -> tuple[Thing, ...]:
+    """Return things from the left to the right in each row, from the top down."""
+    return tuple(sorted(things, key=lambda thing: thing.cell))
 
 
 @functools.cache
@@ -154,4 +191,4 @@ def _apart(size: str, cell: Cell, other_size: str, other: Cell) -> bool:
 
 def _share(cell: int, shift: float) -> float:
     """Return how much of the room that a thing can move in lies before it."""
-    return (0.06, 0.5, 0.94)[cell] + REACH * shift
+    return (0.04, 0.5, 0.94)[cell] + REACH * shift

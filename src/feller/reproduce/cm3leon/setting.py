@@ -10,21 +10,21 @@ class Setting:
     seeds: tuple[int, ...] = (0, 1, 2)
     side: int = 16
     """Pixels of a side of all pictures."""
-    heads: int = 1500
+    heads: int = 1250
     """Creatures of the training data: more than can be learned by heart."""
     tails: int = 100
     """Creatures that only the memory shows."""
-    scenes: int = 4000
+    scenes: int = 5000
     """Pairs of a caption and a scene among the training data."""
     lessons: int = 4000
     """Documents that teach tasks."""
     dials: tuple[int, int, int] = (1, 2, 3)
     """Sizes of the decoder, of which the middle one is the usual."""
-    batch: int = 32
+    batch: int = 16
     """Documents of a step."""
-    steps: int = 2000
+    steps: int = 4500
     """Of each decoder."""
-    tuned: int = 800
+    tuned: int = 1500
     """Steps of tuning on instructions."""
     finder: int = 300
     """Steps of what finds documents."""

@@ -1,5 +1,7 @@
 """What tuning on instructions teaches, task by task, beside the model that it began with."""
 
+import statistics
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +13,7 @@ from feller.draws import Draws
 from feller.evaluate.answers import exact, token_f1
 from feller.networks.plain_decoder import PlainTransformer
 from feller.reproduce.claims import Claim, mean_of, verdict
-from feller.reproduce.cm3leon.asking import pictures, to_say, words
+from feller.reproduce.cm3leon.asking import TOP_P, pictures, to_say, words
 from feller.reproduce.cm3leon.differences import Difference, difference, listed
 from feller.reproduce.cm3leon.guidance import attributes
 from feller.reproduce.cm3leon.letters import read_letters
@@ -23,13 +25,15 @@ from feller.reproduce.cm3leon.written import Written, stacked
 
 Marks = Callable[[PlainTransformer, World, Sequence[Written], Draws], Float64[Tensor, " n"]]
 """(network, world, documents of a task, draws) -> from 0 to 1, how right each answer is."""
+Without = Callable[[Sequence[Written]], tuple[str, list[float]]]
+"""Documents of a task -> what answers without a model, and how right each of its answers is."""
 Right = Callable[[UInt8[Tensor, "n 3 h w"], UInt8[Tensor, "n 3 h w"]], list[float]]
 """(pictures, real ones) -> how right each is."""
 
 
 def _drawing(right: Right) -> Marks:
     def marks(network: PlainTransformer, it: World, documents: Sequence[Written], draws: Draws) -> Tensor:
-        drawn = pictures(network, it, documents, draws)
+        drawn = pictures(network, it, documents, draws, ways=(TOP_P,))
         return torch.tensor(right(drawn, stacked([one.pictures()[-1] for one in documents])), dtype=torch.float64)
 
     return marks
@@ -56,6 +60,20 @@ def as_letters(drawn: UInt8[Tensor, "n 3 h w"], real: UInt8[Tensor, "n 3 h w"]) 
     return [sum(a == b for a, b in zip(one, other, strict=False)) / max(len(one), len(other)) for one, other in words]
 
 
+def _unchanged(documents: Sequence[Written]) -> tuple[str, list[float]]:
+    pairs = [one.pictures() for one in documents]
+    return "the first picture as it is", as_scenes(stacked([a for a, _ in pairs]), stacked([b for _, b in pairs]))
+
+
+def _usual(score: Callable[[str, str], float]) -> Without:
+    def marks(documents: Sequence[Written]) -> tuple[str, list[float]]:
+        truth = [to_say(one)[1] for one in documents]
+        usual = Counter(truth).most_common(1)[0][0]
+        return "the commonest answer", [float(score(usual, one)) for one in truth]
+
+    return marks
+
+
 @dataclass(frozen=True)
 class Exam:
     """How a task is marked."""
@@ -63,24 +81,31 @@ class Exam:
     what: str
     """For people."""
     marks: Marks
+    without: Without | None = None
+    """What is reached without a model."""
 
 
 EXAMS = {
-    "edit": Exam("attributes of the scene that was asked for", _drawing(as_scenes)),
+    "edit": Exam("attributes of the scene that was asked for", _drawing(as_scenes), _unchanged),
     "edges": Exam("attributes", _drawing(as_scenes)),
     "segmentation": Exam("attributes", _drawing(as_scenes)),
     "grounding": Exam("attributes", _drawing(as_scenes)),
     "letters": Exam("letters that are read as they were asked for", _drawing(as_letters)),
-    "caption": Exam("F1 of words", _saying(token_f1)),
-    "details": Exam("F1 of words", _saying(token_f1)),
-    "question": Exam("answers that are right", _saying(exact)),
+    "caption": Exam("F1 of words", _saying(token_f1), _usual(token_f1)),
+    "details": Exam("F1 of words", _saying(token_f1), _usual(token_f1)),
+    "question": Exam("answers that are right", _saying(exact), _usual(exact)),
 }
+
+
+def _told(beside: list[tuple[str, float]]) -> str:
+    return f"; {beside[0][0]} {mean_of([mark for _, mark in beside], 3)}" if beside else ""
 
 
 def tasks(setting: Setting) -> Iterator[Claim]:
     """Each task, before and after tuning, by the same prompts."""
     found: dict[str, list[tuple[float, float]]] = {task: [] for task in EXAMS}
     apart: dict[str, list[Difference]] = {task: [] for task in EXAMS}
+    beside: dict[str, list[tuple[str, float]]] = {task: [] for task in EXAMS}
     for seed in setting.seeds:
         it, draws = world(setting, seed), Draws(seed).named("tasks")
         for task, exam in EXAMS.items():
@@ -91,12 +116,15 @@ def tasks(setting: Setting) -> Iterator[Claim]:
             )
             found[task].append((before.mean().item(), after.mean().item()))
             apart[task].append(difference(before, after))
+            if exam.without is not None:
+                name, marks = exam.without(documents)
+                beside[task].append((name, statistics.fmean(marks)))
     for task, pairs in found.items():
         before, after = ([pair[i] for pair in pairs] for i in (0, 1))
         yield Claim(
             f"tuning on instructions teaches a task: {task}",
             "examples; captions and questions in table 2",
-            f"{EXAMS[task].what}: {mean_of(after, 3)}, before tuning {mean_of(before, 3)}",
+            f"{EXAMS[task].what}: {mean_of(after, 3)}, before tuning {mean_of(before, 3)}{_told(beside[task])}",
             f"{setting.over}; apart by {listed(apart[task])}, asked to be three standard errors",
             verdict(all(one.sure for one in apart[task])),
         )

@@ -22,7 +22,7 @@ from feller.reproduce.cm3leon.creatures import Creature, View, invent, some_halv
 from feller.reproduce.cm3leon.demonstration import written_view
 from feller.reproduce.cm3leon.instructions import instructions, scene_pairs
 from feller.reproduce.cm3leon.judges import TRAINING, SceneJudge, train_scene_judge
-from feller.reproduce.cm3leon.scenes import FEW, Scene
+from feller.reproduce.cm3leon.scenes import FEW, FEW_HELD_OUT, Scene
 from feller.reproduce.cm3leon.setting import Setting
 from feller.reproduce.cm3leon.written import Answer, Picture, Written, stacked
 from feller.tokens.retrieve.memory import remember
@@ -78,7 +78,7 @@ class World:
     """Other views of the creatures that only the memory shows."""
     tail: tuple[Creature, ...]
     seen: Kept
-    """Scenes."""
+    """Scenes that no pair shows."""
     scenes: tuple[Scene, ...]
     """What these show."""
     exams: tuple[Written, ...]
@@ -101,10 +101,10 @@ def world(setting: Setting, seed: int) -> World:
     seen = [[written_view(view, side) for view in _views(one, draws.named("views", one.name))] for one in creatures]
     head, tail = seen[: setting.heads], seen[setting.heads :]
     scenes, drawn = scene_pairs(setting.scenes, draws.named("scenes"), side, FEW)
-    kept_scenes, kept_drawn = scene_pairs(kept, draws.named("kept scenes"), side, FEW)
+    kept_scenes, kept_drawn = scene_pairs(kept, draws.named("kept scenes"), side, FEW_HELD_OUT)
     known = [one for some in head for one in some[:KNOWN]]
     lessons = instructions(setting.lessons, draws.named("lessons"), side, FEW)
-    exams = instructions(setting.exams, draws.named("exams"), side, FEW)
+    exams = instructions(setting.exams, draws.named("exams"), side, FEW_HELD_OUT)
     kind = _kind([*known, *drawn], lessons)
     pairs = _read([*known, *drawn], kind)
     kind = _taught(setting, kind, pairs, draws.named("finder"))
