@@ -17,7 +17,6 @@ TESTS = (
     retrieval.same_steps,
     sizes.perplexity,
     guidance.weights,
-    guidance.among_the_likely,
     guidance.sizes,
     contrast.diversity,
     contrast.mixture,

@@ -24,7 +24,7 @@ class Setting:
     """Documents of a step."""
     steps: int = 4500
     """Of each decoder."""
-    tuned: int = 1500
+    tuned: int = 4000
     """Steps of tuning on instructions."""
     finder: int = 300
     """Steps of what finds documents."""
