@@ -12,7 +12,7 @@ def test_scenes_are_written(tmp_path: pathlib.Path, capsys: pytest.CaptureFixtur
     out = tmp_path / "demo"
     assert main(["data", "scenes", "--out", str(out), "-n", "40", "--longest", "16", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
-    assert (said["pairs"], said["pairs-held-out"], said["creatures"]) == (40, 4, 4)
+    assert (said["pairs"], said["pairs-held-out"], said["creatures"]) == (40, 4, 5)
     assert sorted(path.name for path in out.iterdir()) == [
         "instructions",
         "instructions-held-out",

@@ -292,6 +292,38 @@ def test_orderings_are_told_from_others(monkeypatch, costs, verdicts) -> None:
     assert [claim.verdict for claim in retrieval.perplexity(TINY)] == verdicts
 
 
+@pytest.mark.parametrize(
+    ("all_of_them", "plausible", "verdicts"),
+    [
+        ([(1.0, 0.8), (2.0, 0.5)], [(2.0, 0.9), (1.0, 0.95)], [FAILS, FAILS, FAILS, HOLDS, HOLDS]),
+        (
+            [(2.0, 0.5), (1.0, 0.8), (2.0, 0.9)],
+            [(1.0, 0.9), (2.0, 0.85), (3.0, 0.8)],
+            [HOLDS, HOLDS, FAILS, FAILS, FAILS],
+        ),
+    ],
+)
+def test_guidance_among_all_and_among_plausible_symbols(monkeypatch, all_of_them, plausible, verdicts) -> None:
+    """FD-cnn and accuracy by weight: a U or none, rising or not, and the worst with the set beside the best without."""
+    setting = replace(TINY, weights=(1.0, 3.0, 5.0)[: len(plausible)])
+    monkeypatch.setattr(guidance, "swept", lambda setting, seed, dial, alpha: plausible if alpha else all_of_them)
+    assert [claim.verdict for claim in guidance.weights(setting)] == verdicts
+
+
+@pytest.mark.parametrize(
+    ("best", "verdict"), [((1, 1, 1), FAILS), ((1, 2, 2), HOLDS), ((2, 2, 2), HOLDS), ((1, 3, 2), FAILS)]
+)
+def test_the_best_weight_for_each_size(monkeypatch, best, verdict) -> None:
+    """The same or neighbours, and not 1 for all."""
+    setting = replace(TINY, weights=(1.0, 2.0, 3.0))
+
+    def swept(setting, seed, dial, alpha):
+        return [(float(w != best[dial - 1]), 0.5) for w in setting.weights]
+
+    monkeypatch.setattr(guidance, "swept", swept)
+    assert [claim.verdict for claim in guidance.sizes(setting)] == [verdict, verdict]
+
+
 def test_side_by_side_is_the_same_as_one_after_the_other() -> None:
     """Four trainings in two processes, and the tuned decoder behind the one that it goes on from."""
     apart = replace(TINY, workers=2)

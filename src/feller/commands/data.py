@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar
 from feller.commands.arguments import DataPlace, FilePlace, Text, Whole, named, short
 from feller.errors import UsageError
 
-PAIRS = 4000
+PAIRS = 8000
 """Pairs of a picture and a text that are written, where nothing else is asked for."""
 READS = ("schema", "space", "longest", "vocabulary", "project")
 """Flags that say how data are read."""
@@ -41,7 +41,7 @@ class Data:
     out: Text = None
     """Where to write; by default schema.json, memory.npz, or the folder scenes or emoji."""
     n: Annotated[Whole, short("-n")] = None
-    """Of scenes: pairs of a picture and a text to train on, by default 4000."""
+    """Of scenes: pairs of a picture and a text to train on, by default 8000."""
     seed: Whole = None
     """Of scenes and emoji: of all randomness, by default 0."""
     schema: Text = None

@@ -32,6 +32,17 @@ def test_pictures_alone_stay_pictures(tmp_path: pathlib.Path) -> None:
     assert isinstance(read(str(tmp_path)).modality, Images)
 
 
+def test_folders_of_pairs_inside_are_named(tmp_path: pathlib.Path) -> None:
+    """Texts would be dropped without a word if folders inside were taken as classes."""
+    pairs(tmp_path / "many")
+    (tmp_path / "few").mkdir()
+    square(tmp_path / "few", "1.png", 0)
+    (tmp_path / "few" / "1.txt").write_text("a square")
+    square(tmp_path, "overview.png", 0)
+    with pytest.raises(InputError, match=r"name one, such as .*many"):
+        read(str(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("extra", "words"), [("lonely.txt", "1 of 13 captions have no picture"), ("bare.png", "1 of 13 pictures have no")]
 )
@@ -98,6 +109,7 @@ def test_packed_json_lines(tmp_path: pathlib.Path) -> None:
         ({"document": [3]}, "expected a text, or an object"),
         ({"document": [{"answer": ""}]}, "expected a text, or an object"),
         ({"image": "000.png"}, "has no 'text'; write its caption"),
+        ({"document": ["a"], "text": "b", "image": "000.png"}, "alone, or 'image' and 'text', got both"),
         ({"document": ["a \ud800"]}, "half of a character"),
         ({"document": ["a"], "task": 3}, "expected a word under 'task'"),
         ({"document": ["a"], "task": "edit"}, "names no task"),

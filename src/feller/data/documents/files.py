@@ -136,6 +136,8 @@ def _entry(line: str) -> dict[str, Any]:
         raise InputError(f"expected a JSON object, got {line[:40]!r}") from error
     if not isinstance(entry, dict) or not (DOCUMENT in entry or IMAGE in entry):
         raise InputError(f"expected an object with {DOCUMENT!r}, or with {IMAGE!r} and {TEXT!r}, got {line[:40]!r}")
+    if DOCUMENT in entry and (IMAGE in entry or TEXT in entry):
+        raise InputError(f"expected {DOCUMENT!r} alone, or {IMAGE!r} and {TEXT!r}, got both; put all into the list")
     if DOCUMENT not in entry and not (isinstance(entry.get(TEXT), str) and entry[TEXT].strip()):
         raise InputError(f"the picture {entry[IMAGE]!r} has no {TEXT!r}; write its caption, or remove the line")
     return entry

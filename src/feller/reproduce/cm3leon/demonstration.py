@@ -20,7 +20,7 @@ LEAST = 20
 """Pairs to train on, at least."""
 EVERY = 8
 """Of so many pairs, the first ones show scenes, then come creatures, and the last is a map or a word."""
-CREATURES = 3
+CREATURES = 4
 """Creatures among them."""
 SEEN, KEPT = 4, 2
 """Views of each creature that are in the pairs or in the memory, and others that are kept."""
@@ -52,13 +52,13 @@ class Demonstration:
 
 
 def demonstration(n: int, draws: Draws, side: int = SIDE) -> Demonstration:
-    """Draw n pairs to train on, of which three in eight show creatures, n instructions, and what goes with them.
+    """Draw n pairs to train on, of which a half show creatures, n instructions, and what goes with them.
 
     Raises:
         UsageError: If n is below 20, or the side no multiple of 16.
     """
     if n < LEAST:
-        raise UsageError(f"expected {LEAST} pairs or more, got {n}; 4000 are usual")
+        raise UsageError(f"expected {LEAST} pairs or more, got {n}; 8000 are usual")
     check_side(side)
     heads = -(-n * CREATURES // (EVERY * SEEN))
     tails = max(1, heads // TAIL)
