@@ -22,7 +22,7 @@ from feller.data.documents.modality import Documents
 from feller.data.documents.templates import EDIT
 from feller.data.documents.tiles import Tiles
 from feller.errors import InputError
-from feller.journeys.documents import write
+from feller.journeys.documents import measure, write
 from feller.journeys.documents.kind import kind_of
 from feller.journeys.documents.remembered import built
 from feller.journeys.parts import Making
@@ -415,3 +415,13 @@ def test_pictures_of_documents_are_pictures(other: pathlib.Path, palette: pathli
     back = kind(palette).decode(state)
     assert torch.equal(back["pictures"], data.values["pictures"])
     assert int((back["rows"] == PICTURE).sum()) == 40
+
+
+@pytest.mark.parametrize(
+    ("usual", "words"),
+    [(0.0, "have 64% of their words in common"), (0.25, "in 50% of hidden texts as they were; always the commonest")],
+)
+def test_texts_are_told_as_wholes_where_some_are_frequent(usual: float, words: str) -> None:
+    numbers = {"picture_perplexity": 1.04, "answers_exact": 0.5, "answers_f1": 0.64, "answers_usual": usual}
+    assert words in measure._said(numbers)
+    assert "hidden" not in measure._said({"picture_perplexity": 1.04})

@@ -39,6 +39,8 @@ DRAWN = 64
 """Documents that are continued for the numbers, at most."""
 SHOWN = 8
 """Of them on the page."""
+FREQUENT = 0.05
+"""Share of hidden texts above which the commonest is worth naming."""
 OF_DRAWN = {
     "match": "How near the texts of held-out documents and the pictures drawn for them are, by the network that finds"
     " documents (cosine): 1 is the same.",
@@ -100,17 +102,21 @@ def measure(run: Run, model: Model, *, data: str | None, samples: str | None, te
 
 def _said(numbers: dict[str, Any]) -> str:
     """Say in one sentence how well documents are known."""
-    alone, two, right = (numbers.get(name) for name in ("picture_perplexity", "picture_perplexity_2", "answers_exact"))
+    alone, two = (numbers.get(name) for name in ("picture_perplexity", "picture_perplexity_2"))
     if alone is None:
         return f"At each place of other documents it hesitates between {numbers['perplexity']:.3g} symbols."
     beside = "" if two is None else f", behind two documents that are found by words between {two:.3g}"
-    usual = numbers.get("answers_usual")
-    words = (
-        ""
-        if right is None
-        else f" It fills in {right:.0%} of hidden texts as they were; always the commonest would be {usual:.0%}."
-    )
-    return f"At each place of other pictures it hesitates between {alone:.3g} codes{beside}.{words}"
+    return f"At each place of other pictures it hesitates between {alone:.3g} codes{beside}.{_said_of_answers(numbers)}"
+
+
+def _said_of_answers(numbers: dict[str, Any]) -> str:
+    """Say how well hidden texts are filled in: as wholes where some are frequent, as answers are, else by words."""
+    right, common, usual = (numbers.get(name) for name in ("answers_exact", "answers_f1", "answers_usual"))
+    if right is None or common is None or usual is None:
+        return ""
+    if usual < FREQUENT:
+        return f" Texts that it fills in have {common:.0%} of their words in common with the hidden ones."
+    return f" It fills in {right:.0%} of hidden texts as they were; always the commonest would be {usual:.0%}."
 
 
 def _pictures(
