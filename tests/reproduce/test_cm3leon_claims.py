@@ -14,15 +14,28 @@ from feller.errors import InputError
 from feller.evaluate.documents import spent, spent_each
 from feller.reproduce import PAPERS
 from feller.reproduce.claims import FAILS, HOLDS, UNTESTABLE, Claim
-from feller.reproduce.cm3leon import BEYOND, TESTS, asking, cm3leon, guidance, infilling, retrieval, tuning
+from feller.reproduce.cm3leon import (
+    BEYOND,
+    TESTS,
+    asking,
+    cm3leon,
+    contrast,
+    guidance,
+    infilling,
+    models,
+    retrieval,
+    sizes,
+    tuning,
+)
 from feller.reproduce.cm3leon.asking import nats, pictures, to_draw, to_say, with_picture
 from feller.reproduce.cm3leon.contrast import reranked, times
 from feller.reproduce.cm3leon.creatures import views
 from feller.reproduce.cm3leon.demonstration import written_view
 from feller.reproduce.cm3leon.differences import Difference, difference, dips, listed, of_shares, rises
 from feller.reproduce.cm3leon.instructions import instructions
+from feller.reproduce.cm3leon.judges import SceneJudge
 from feller.reproduce.cm3leon.letters import Lettering, render_letters
-from feller.reproduce.cm3leon.models import base, tuned
+from feller.reproduce.cm3leon.models import Which, base, tuned
 from feller.reproduce.cm3leon.reading import read_scenes
 from feller.reproduce.cm3leon.scenes import draw_scenes, render
 from feller.reproduce.cm3leon.setting import QUICK, Setting
@@ -131,6 +144,8 @@ def test_ranks() -> None:
     assert rises([1.0, 2.0, 3.0, 10.0]) == pytest.approx(1)
     assert rises([4.0, 3.0, 1.0]) == pytest.approx(-1)
     assert rises([1.0, 2.0, 3.0, 5.0, 4.0]) == pytest.approx(0.9)
+    assert rises([2.0, 3.0, 1.0, 4.0, 5.0]) >= guidance.RISES
+    assert rises([3.0, 2.0, 1.0, 4.0, 5.0]) < guidance.RISES
     assert rises([2.0, 2.0, 2.0]) == 0
     assert rises([1.0, 1.0, 2.0]) == pytest.approx(math.sqrt(3) / 2)
     with pytest.raises(InputError, match="got 1"):
@@ -170,6 +185,20 @@ def test_tails_are_in_the_memory_and_not_in_the_pairs(it: World) -> None:
         codes = kept.rows[it.kind.symbols.is_code(kept.rows)].view(-1, it.kind.symbols.picture) - it.kind.symbols.text
         assert torch.equal(it.kind.tokenizer.decode(codes), kept.pictures)
     assert read_scenes(it.seen.pictures)[0].ground == it.scenes[0].ground
+
+
+@pytest.mark.parametrize("which", [Which(0, 1), Which(0, 1, documents=0), Which(0, 2, tuned=True)])
+def test_no_creature_of_the_tail_is_learned(monkeypatch, it: World, which: Which) -> None:
+    """Neither from pairs and lessons, nor from documents in front, whose tokens count as well."""
+    base(TINY, 0, which.dial)  # with which a tuned one begins
+    seen = []
+    monkeypatch.setattr(models, "_trained", lambda network, *rest: seen.append(rest) or network)
+    models._trained_here.__wrapped__(TINY, which)
+    ((objective, data, *_),) = seen
+    if which.documents and not which.tuned:
+        assert torch.equal(objective.library.memory.rows, it.kind.encode(it.pairs.values))
+    said = " ".join(it.kind.texts(data.values))
+    assert not any(f" {creature.name} " in said for creature in it.tail)
 
 
 def test_nats_are_those_of_the_sum(it: World) -> None:
@@ -245,6 +274,18 @@ def test_what_is_reached_without_a_model() -> None:
     assert tuning.EXAMS["letters"].without is None
 
 
+@pytest.mark.parametrize(("known", "verdict"), [(0.2, FAILS), (1.0, HOLDS)])
+def test_a_model_that_needs_no_picture_has_learned_nothing(monkeypatch, known: float, verdict: str) -> None:
+    """Before tuning all is wrong; then a model answers as often right as the commonest answer, or always."""
+    marks = iter([torch.zeros(100).double(), (torch.arange(100) < 100 * known).double()])
+    usual = ("the commonest answer", 20 * [1.0] + 80 * [0.0])
+    exam = tuning.Exam("answers", lambda *asked: next(marks), lambda documents: usual)
+    monkeypatch.setattr(tuning, "EXAMS", {"question": exam})
+    (claim,) = tuning.tasks(TINY)
+    assert claim.verdict == verdict
+    assert "the commonest answer 0.2" in claim.ours
+
+
 def test_the_best_of_several_is_by_words_and_picture(it: World) -> None:
     """Of a document's own picture and another the one is taken that the finder likes better."""
     asked = it.seen.documents[:2]
@@ -293,35 +334,126 @@ def test_orderings_are_told_from_others(monkeypatch, costs, verdicts) -> None:
 
 
 @pytest.mark.parametrize(
-    ("all_of_them", "plausible", "verdicts"),
+    ("others", "plausible", "verdicts"),
     [
-        ([(1.0, 0.8), (2.0, 0.5)], [(2.0, 0.9), (1.0, 0.95)], [FAILS, FAILS, FAILS, HOLDS, HOLDS]),
+        ([(1.0, 0.8), (2.0, 0.5)], [(2.0, 0.9), (1.0, 0.95)], [FAILS, FAILS, FAILS, FAILS, FAILS, HOLDS, HOLDS]),
         (
             [(2.0, 0.5), (1.0, 0.8), (2.0, 0.9)],
             [(1.0, 0.9), (2.0, 0.85), (3.0, 0.8)],
-            [HOLDS, HOLDS, FAILS, FAILS, FAILS],
+            [HOLDS, HOLDS, HOLDS, HOLDS, FAILS, FAILS, FAILS],
         ),
     ],
 )
-def test_guidance_among_all_and_among_plausible_symbols(monkeypatch, all_of_them, plausible, verdicts) -> None:
-    """FD-cnn and accuracy by weight: a U or none, rising or not, and the worst with the set beside the best without."""
+def test_guidance_among_all_and_among_plausible_symbols(monkeypatch, others, plausible, verdicts) -> None:
+    """FD-cnn and accuracy by weight: a U or none, rising or not; last the mean accuracy above weight 1."""
     setting = replace(TINY, weights=(1.0, 3.0, 5.0)[: len(plausible)])
-    monkeypatch.setattr(guidance, "swept", lambda setting, seed, dial, alpha: plausible if alpha else all_of_them)
+    monkeypatch.setattr(
+        guidance, "swept", lambda setting, seed, dial, among: plausible if guidance.AMONG[among][0] else others
+    )
     assert [claim.verdict for claim in guidance.weights(setting)] == verdicts
 
 
 @pytest.mark.parametrize(
-    ("best", "verdict"), [((1, 1, 1), FAILS), ((1, 2, 2), HOLDS), ((2, 2, 2), HOLDS), ((1, 3, 2), FAILS)]
+    ("best", "verdict"),
+    [((1, 1, 1), FAILS), ((1, 2, 2), HOLDS), ((2, 2, 2), HOLDS), ((1, 3, 2), FAILS), ((3, 3, 3), FAILS)],
 )
 def test_the_best_weight_for_each_size(monkeypatch, best, verdict) -> None:
-    """The same or neighbours, and not 1 for all."""
+    """The same or neighbours, and not 1 for all, nor the largest."""
     setting = replace(TINY, weights=(1.0, 2.0, 3.0))
 
-    def swept(setting, seed, dial, alpha):
+    def swept(setting, seed, dial, among):
         return [(float(w != best[dial - 1]), 0.5) for w in setting.weights]
 
     monkeypatch.setattr(guidance, "swept", swept)
-    assert [claim.verdict for claim in guidance.sizes(setting)] == [verdict, verdict]
+    assert [claim.verdict for claim in guidance.sizes(setting)] == 3 * [verdict]
+
+
+@pytest.mark.parametrize(
+    ("alone", "kept", "verdicts"),
+    [
+        ([1.0, 1.2], [1.0, 1.1, 0.9], [HOLDS, HOLDS]),
+        ([1.3, 1.0], [1.0, 1.1, 0.95], [FAILS, FAILS]),
+        ([1.0, 1.3], [1.1, 0.8, 0.9], [FAILS, FAILS]),
+    ],
+)
+def test_mixtures_are_held_against_the_better_half(monkeypatch, alone, kept, verdicts) -> None:
+    """FD-cnn of contrastive decoding and top-p; then of the best of each, and of both: a tenth below both holds."""
+    monkeypatch.setattr(contrast, "_mixed", lambda setting, seed, way: (alone, kept))
+    assert [claim.verdict for claim in contrast.mixture(TINY)] == 2 * verdicts
+
+
+@pytest.mark.parametrize(
+    ("each", "verdict"),
+    [((1, 2), HOLDS), ((2, 2), FAILS), ((1, 1), FAILS)],
+)
+def test_diversity_by_the_number_of_different_pictures(monkeypatch, each, verdict) -> None:
+    """Of two pictures of each prompt one or both are different, with k = 1 and with k = 4."""
+    left = iter(each)
+
+    def drawn(network, it, documents, draws, *, ways):
+        number = torch.arange(len(documents)).remainder(next(left)).byte()
+        return number[:, None, None, None].expand(-1, 3, 16, 16)
+
+    monkeypatch.setattr(contrast, "pictures", drawn)
+    assert [claim.verdict for claim in contrast.diversity(TINY)] == [verdict]
+    assert contrast._different(
+        torch.tensor([0, 0, 1, 1]).byte()[:, None, None, None].expand(-1, 3, 16, 16), 4
+    ) == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize(
+    ("told", "blind", "verdict"), [("right", "wrong", HOLDS), ("wrong", "right", FAILS), ("right", "right", FAILS)]
+)
+def test_captions_are_held_against_those_of_other_pictures(monkeypatch, told, blind, verdict) -> None:
+    ways = iter((told, blind))
+
+    def said(network, it, asked, draws):
+        right = next(ways) == "right"
+        return [to_say(one)[1] if right else "of nothing" for one in it.seen.documents[: len(asked)]]
+
+    monkeypatch.setattr(infilling, "words", said)
+    assert [claim.verdict for claim in infilling.captions(TINY)] == [verdict]
+
+
+@pytest.mark.parametrize(("filled", "verdict"), [(1.0, HOLDS), (2.0, FAILS), (3.0, FAILS)])
+def test_holes_that_cost_less(monkeypatch, filled, verdict) -> None:
+    nats = torch.arange(4).double() / 100
+    found = (filled + nats, 2.0 - nats, torch.ones(4, dtype=torch.long))
+    monkeypatch.setattr(infilling, "both_ways", lambda *asked: found)
+    assert {claim.verdict for claim in infilling.holes(TINY)} == {verdict}
+
+
+@pytest.mark.parametrize(
+    ("costs", "verdict"), [([3.0, 2.0, 1.0], HOLDS), ([3.0, 1.0, 2.0], FAILS), ([1.0, 2.0, 3.0], FAILS)]
+)
+def test_larger_ones_that_know_more(monkeypatch, costs, verdict) -> None:
+    def given(network, it, rows, draws, *, count):
+        return costs[len(network.blocks) - 1] + torch.arange(len(rows)).double() / 100 * len(network.blocks)
+
+    monkeypatch.setattr(sizes, "nats", given)
+    assert [claim.verdict for claim in sizes.perplexity(TINY)] == [verdict]
+
+
+@pytest.mark.parametrize(
+    ("without", "beside", "right", "verdicts"),
+    [
+        (2.0, 1.0, (0, 6), [HOLDS, HOLDS, HOLDS]),
+        (1.0, 0.95, (6, 0), [FAILS, HOLDS, FAILS]),
+        (1.0, 2.0, (6, 6), [FAILS] * 3),
+    ],
+)
+def test_pictures_with_a_memory_and_without(monkeypatch, quick_drawing, without, beside, right, verdicts) -> None:
+    """How many of six creatures are drawn right, and FD-cnn, which falls, and falls by a tenth."""
+    far, hits = iter((without, beside) * 2), iter(right)
+
+    def spotted(drawn, creatures):
+        number = next(hits)
+        return [views(creatures[(i + (i >= number)) % len(creatures)], 1, Draws(0))[0] for i in range(len(drawn))]
+
+    monkeypatch.setattr(retrieval, "spot", spotted)
+    monkeypatch.setattr(SceneJudge, "distance", lambda judge, drawn, real: next(far))
+    found = [*retrieval.unseen(TINY), *retrieval.same_steps(TINY)]
+    assert [claim.verdict for claim in found] == verdicts
 
 
 def test_side_by_side_is_the_same_as_one_after_the_other() -> None:

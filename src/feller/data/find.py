@@ -203,10 +203,14 @@ def _find_in_folder(folder: pathlib.Path, asked: Asked) -> Found:
     tables = [path for kind in FORMATS if kind.kind is not FoundPictures for path in held[kind]]
     if tables and not any(path.is_dir() or _ending(path) in PICTURES for path in inside):
         raise InputError(f"{folder}: expected pictures or structures; name one file, such as {min(tables)}")
-    captioned = [path for path in inside if path.is_dir() and documents.holds_pairs(path)]
-    if captioned and asked.kind is Found:
+    shown = [path for path in inside if path.is_dir() and not path.name.startswith(".")]
+    captioned = [path for path in shown if documents.holds_pairs(path)]
+    if captioned and asked.kind in (Found, FoundDocuments):
         largest = max(captioned, key=lambda path: len(list(path.iterdir())))
-        raise InputError(f"{folder}: pictures with captions lie in folders inside; name one, such as {largest}")
+        raise InputError(
+            f"{folder}: pictures with captions lie in folders inside; name one, such as {largest}, or take the texts"
+            " out if the folders are classes"
+        )
     return find_pictures(folder, asked.size, asked.limit)
 
 

@@ -20,7 +20,7 @@ MOST_TILES = 1024
 """Of which pictures may be made that need no tokeniser to be learned."""
 SIZES = {
     "tiny": (2, 16, 5e-3, 1.0, 300, 200),
-    "small": (3, 16, 4e-3, 20.0, 1500, 2000),
+    "small": (2, 16, 5e-3, 20.0, 1500, 2000),
     "base": (8, 32, 2e-3, 600.0, 10_000, 3000),
 }
 """Dial of the decoder, batch, learning rate, minutes, and steps of the tokeniser and of what finds documents."""

@@ -55,7 +55,7 @@ class Guided(Guide):
     """
 
     w: float = 3.0
-    """1 is the plain conditional, 0 the unconditional, more than 1 sharpens."""
+    """1 is the plain conditional, 0 the unconditional, more than 1 sharpens: each among the symbols that may come."""
     alpha: float = 0.0
     """Symbols may come whose probability with the condition is at least so many times the largest one."""
 

@@ -39,8 +39,16 @@ def test_folders_of_pairs_inside_are_named(tmp_path: pathlib.Path) -> None:
     square(tmp_path / "few", "1.png", 0)
     (tmp_path / "few" / "1.txt").write_text("a square")
     square(tmp_path, "overview.png", 0)
-    with pytest.raises(InputError, match=r"name one, such as .*many"):
+    with pytest.raises(InputError, match=r"name one, such as .*many, or take the texts out if"):
         read(str(tmp_path))
+
+
+def test_pairs_in_a_hidden_folder_are_not_seen(tmp_path: pathlib.Path) -> None:
+    pairs(tmp_path / ".hidden")
+    for i in range(6):
+        (tmp_path / "ab"[i % 2]).mkdir(exist_ok=True)
+        square(tmp_path / "ab"[i % 2], f"{i}.png", 0)
+    assert isinstance(read(str(tmp_path)).modality, Images)
 
 
 @pytest.mark.parametrize(

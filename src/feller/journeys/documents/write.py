@@ -39,7 +39,7 @@ class Manner:
     picture_guidance: float | None = None
     """By the picture that is edited; None where text and pictures are not told apart."""
     plausible: float = PLAUSIBLE
-    """Of guidance: symbols may come that are at least so many times as likely as the likeliest; 0 lets all come."""
+    """Guided by more than 1, symbols may come that are so many times as likely as the likeliest; 0 lets all come."""
     contrast: tuple[int, float] | None = None
     """k and alpha of contrastive decoding; with guidance beside it, every other document is drawn so."""
     choice: Choice = Choice()  # noqa: RUF009 - frozen
@@ -63,13 +63,14 @@ class Manner:
             UsageError: If what is drawn is no picture, and guidance by its text is asked for.
         """
         guided = self.guidance != 1.0 or self.picture_guidance is not None
+        plausible = self.plausible if max(self.guidance, self.picture_guidance or 1.0) > 1 else 0.0
         if not of_picture and (guided or self.contrast is not None):
             raise UsageError("guidance and contrast are of pictures drawn from a text; leave them out")
         found: list[Guide] = []
         if self.picture_guidance is not None:
-            found.append(TwoWay(float(self.picture_guidance), float(self.guidance), self.plausible))
+            found.append(TwoWay(float(self.picture_guidance), float(self.guidance), plausible))
         elif guided:
-            found.append(Guided(self.guidance, self.plausible))
+            found.append(Guided(self.guidance, plausible))
         if self.contrast is not None:
             found.append(Contrast(*self.contrast))
         return tuple(found) or (Plain(),)

@@ -36,7 +36,7 @@ SHOWN = 120
 class Demonstration:
     """All documents, by the folder that they are written to, and what they show.
 
-    Scenes of those held out are in none of the others.
+    Scenes and words of those held out are in none of the others; their maps may be, which do not show all colours.
     """
 
     documents: dict[str, list[Written]]

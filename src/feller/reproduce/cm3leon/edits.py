@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from feller.reproduce.cm3leon.captions import a, placed, plain, sized
 from feller.reproduce.cm3leon.picks import Picks
-from feller.reproduce.cm3leon.scenes import SIZES, Cell, Scene, Thing, in_order, layouts
+from feller.reproduce.cm3leon.scenes import SIZES, Cell, Scene, Thing, in_order, is_kept, layouts
 from feller.reproduce.cm3leon.shapes import SHAPES
 
 
@@ -19,7 +19,10 @@ class Edit:
 
 
 def edit(scene: Scene, pick: Picks) -> Edit:
-    """Change a scene: recolour a thing or the ground, remove a thing, or add one, where that can be."""
+    """Change a scene: recolour a thing or the ground, remove a thing, or add one, where that can be.
+
+    Where nothing is learned of some scenes, colours do not change to those of one of these.
+    """
     ways: list[Callable[[Scene, Picks], Edit]] = [_recolour, _reground]
     if len(scene.things) > 1:
         ways.append(_remove)
@@ -29,14 +32,19 @@ def edit(scene: Scene, pick: Picks) -> Edit:
 
 
 def _recolour(scene: Scene, pick: Picks) -> Edit:
-    thing, colour = pick.one(scene.things), _new_colour(scene, pick)
+    thing = pick.one(scene.things)
+
+    def changed(colour: str) -> Scene:
+        things = (replace(one, colour=colour) if one is thing else one for one in scene.things)
+        return replace(scene, things=tuple(things))
+
+    colour = pick.one([colour for colour in _new_colours(scene) if _may_show(changed(colour))])
     say = pick.one(("make the {} {}", "paint the {} {}", "turn the {} {}"))
-    after = tuple(replace(one, colour=colour) if one is thing else one for one in scene.things)
-    return Edit(say.format(plain(thing), colour), scene, replace(scene, things=after))
+    return Edit(say.format(plain(thing), colour), scene, changed(colour))
 
 
 def _reground(scene: Scene, pick: Picks) -> Edit:
-    colour = _new_colour(scene, pick)
+    colour = pick.one([colour for colour in _new_colours(scene) if _may_show(replace(scene, ground=colour))])
     say = pick.one(("make the ground {}", "change the ground to {}"))
     return Edit(say.format(colour), scene, replace(scene, ground=colour))
 
@@ -50,7 +58,7 @@ def _remove(scene: Scene, pick: Picks) -> Edit:
 
 def _add(scene: Scene, pick: Picks) -> Edit:
     size, cell = pick.one(room(scene))
-    thing = Thing(_new_colour(scene, pick), pick.one(tuple(SHAPES)), size, cell)
+    thing = Thing(pick.one(_new_colours(scene)), pick.one(tuple(SHAPES)), size, cell)
     say = pick.one(("add {} {}", "put {} {}"))
     after = in_order((*scene.things, thing))
     return Edit(say.format(a(sized(thing)), placed(thing)), scene, replace(scene, things=after))
@@ -64,6 +72,11 @@ def room(scene: Scene) -> list[tuple[str, Cell]]:
     return [(size, chosen[-1]) for size in SIZES for chosen in layouts((*sizes, size)) if chosen[:-1] == cells]
 
 
-def _new_colour(scene: Scene, pick: Picks) -> str:
+def _new_colours(scene: Scene) -> list[str]:
     used = {scene.ground, *(thing.colour for thing in scene.things)}
-    return pick.one([colour for colour in scene.of.colours if colour not in used])
+    return [colour for colour in scene.of.colours if colour not in used]
+
+
+def _may_show(scene: Scene) -> bool:
+    """Tell whether a scene may come of a change: none that is kept, of one that is not."""
+    return scene.of.kept is not False or not is_kept(scene)

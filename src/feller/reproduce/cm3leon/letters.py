@@ -1,6 +1,7 @@
 """Pictures of one to three letters, and reading them again."""
 
 import functools
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 from feller.errors import UsageError
 from feller.reproduce.cm3leon.colours import COLOURS, blank, nearest_colours
 from feller.reproduce.cm3leon.picks import Picks
-from feller.reproduce.cm3leon.scenes import ALL, Variety, check_side
+from feller.reproduce.cm3leon.scenes import ALL, EVERY, Variety, check_side
 
 HIGH, WIDE = 5, 4
 """Dots of a letter."""
@@ -58,10 +59,22 @@ class Lettering:
 
 
 def draw_lettering(pick: Picks, of: Variety = ALL) -> Lettering:
-    """Draw a word and two colours."""
-    word = "".join(pick.one(of.letters) for _ in range(1 + pick.below(of.longest)))
-    ground = pick.one(of.colours)
+    """Draw a word and two colours; where some are kept, a word of these or of the others."""
+    word, ground = pick.one(pick.one(_words(of.letters, of.longest, of.kept))), pick.one(of.colours)
     return Lettering(word, pick.one([colour for colour in of.colours if colour != ground]), ground)
+
+
+@functools.cache
+def _words(letters: str, longest: int, kept: bool | None) -> list[list[str]]:
+    """Return the words of each length that there are, those that are kept, or those that are not."""
+    each = [["".join(word) for word in itertools.product(letters, repeat=n)] for n in range(1, longest + 1)]
+    chosen = [[word for word in words if kept in (None, _is_kept(word))] for words in each]
+    return [words for words in chosen if words]
+
+
+def _is_kept(word: str) -> bool:
+    """Tell whether a word is one of the eighth that is kept, by its letters; none of these is a letter alone."""
+    return len(word) > 1 and sum(map(ord, word)) % EVERY == 0
 
 
 def render_letters(lettering: Lettering, side: int) -> UInt8[np.ndarray, "side side 3"]:

@@ -101,7 +101,7 @@ def _trained_here(setting: Setting, which: Which) -> PlainTransformer:
         training = replace(training, steps=setting.tuned, lr=TRAINING.lr / 3)
         return _trained(network, _objective(it, LESSONS, 0), it.kind.evened(it.lessons, draws), training, draws)
     draws = Draws(seed).named("base", which.dial, documents)
-    objective = _objective(it, PLAIN, documents).with_memory(it.library) if documents else _objective(it, PLAIN, 0)
+    objective = _objective(it, PLAIN, documents).beside(it.pairs)  # not the library: it shows creatures of the tail
     network = _sized(it, which.dial).build((it.kind.context,), {}, draws)
     return _trained(network, objective, it.pairs, training, draws)
 

@@ -18,14 +18,16 @@ class Question:
 
 
 def questions(scene: Scene) -> tuple[Question, ...]:
-    """Return all that is asked of a scene; of the colour of a shape only where the scene has it once."""
+    """Return all that is asked of a scene; of the colour of a shape only where the scene has it once.
+
+    Nothing is counted where all scenes have the same number of things: the answer would be known without a picture.
+    """
     shapes = Counter(thing.shape for thing in scene.things)
-    asked = [
-        Question("colour", "what colour is the ground?", scene.ground),
-        Question("count", "how many things are there?", str(len(scene.things))),
-    ]
-    for shape, number in shapes.items():
-        asked.append(Question("count", f"how many {several(shape)} are there?", str(number)))
+    asked = [Question("colour", "what colour is the ground?", scene.ground)]
+    if len({*scene.of.counts}) > 1:
+        asked.append(Question("count", "how many things are there?", str(len(scene.things))))
+        for shape, number in shapes.items():
+            asked.append(Question("count", f"how many {several(shape)} are there?", str(number)))
     for thing in scene.things:
         if shapes[thing.shape] == 1:
             asked.append(Question("colour", f"what colour is the {thing.shape}?", thing.colour))

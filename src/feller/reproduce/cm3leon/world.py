@@ -78,11 +78,11 @@ class World:
     """Other views of the creatures that only the memory shows."""
     tail: tuple[Creature, ...]
     seen: Kept
-    """Scenes that no pair shows."""
+    """Scenes that no pair shows; most of their captions say not all of them, and some pair says the same of another."""
     scenes: tuple[Scene, ...]
     """What these show."""
     exams: tuple[Written, ...]
-    """Lessons that were kept."""
+    """Lessons about scenes and words that no pair and no lesson shows."""
     captions: tuple[str, ...]
     """Of the scenes among the pairs."""
     judge: SceneJudge
