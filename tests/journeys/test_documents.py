@@ -25,11 +25,13 @@ from feller.errors import InputError
 from feller.journeys.documents import measure, write
 from feller.journeys.documents.kind import kind_of
 from feller.journeys.documents.remembered import built
+from feller.journeys.documents.write import Manner
 from feller.journeys.parts import Making
 from feller.model import load_model
 from feller.networks.codebook.picture_codes import Learned
 from feller.run import open_run
 from feller.tensors import load_tensors
+from feller.tokens.guides import Contrast, Guide, Guided, Plain, TwoWay
 
 CIRCLE, RING = "a red circle on a blue ground", "two green rings"
 
@@ -425,3 +427,18 @@ def test_texts_are_told_as_wholes_where_some_are_frequent(usual: float, words: s
     numbers = {"picture_perplexity": 1.04, "answers_exact": 0.5, "answers_f1": 0.64, "answers_usual": usual}
     assert words in measure._said(numbers)
     assert "hidden" not in measure._said({"picture_perplexity": 1.04})
+
+
+@pytest.mark.parametrize(
+    ("manner", "guide"),
+    [
+        (Manner(), Plain()),
+        (Manner(guidance=3), Guided(3.0, 0.1)),
+        (Manner(guidance=3, plausible=0.0), Guided(3.0)),
+        (Manner(guidance=0.5), Guided(0.5)),
+        (Manner(picture_guidance=2), TwoWay(2.0, 1.0, 0.1)),
+        (Manner(contrast=(4, 0.2)), Contrast(4, 0.2)),
+    ],
+)
+def test_guidance_above_one_keeps_to_what_is_plausible(manner: Manner, guide: Guide) -> None:
+    assert manner.guides(of_picture=True) == (guide,)
