@@ -433,10 +433,10 @@ def test_texts_are_told_as_wholes_where_some_are_frequent(usual: float, words: s
     ("manner", "guide"),
     [
         (Manner(), Plain()),
-        (Manner(guidance=3), Guided(3.0, 0.1)),
-        (Manner(guidance=3, plausible=0.0), Guided(3.0)),
+        (Manner(guidance=3.0), Guided(3.0, 0.1)),
+        (Manner(guidance=3.0, plausible=0.0), Guided(3.0)),
         (Manner(guidance=0.5), Guided(0.5)),
-        (Manner(picture_guidance=2), TwoWay(2.0, 1.0, 0.1)),
+        (Manner(picture_guidance=2.0), TwoWay(2.0, 1.0, 0.1)),
         (Manner(contrast=(4, 0.2)), Contrast(4, 0.2)),
     ],
 )
