@@ -55,11 +55,11 @@ def swept(setting: Setting, seed: int, dial: int, among: str) -> tuple[tuple[flo
 def weights(setting: Setting) -> Iterator[Claim]:
     """FD-cnn and accuracy of the usual size at each weight, in each way."""
     names = ", ".join(f"{w:g}" for w in setting.weights)
-    right: list[list[list[float]]] = []
+    guided: list[list[float]] = []  # for each way and seed, the mean share above weight 1
     for among in AMONG:
         each = [swept(setting, seed, setting.dial, among) for seed in setting.seeds]
         distances, shares = ([[pair[i] for pair in one] for one in each] for i in (0, 1))
-        right.append(shares)
+        guided.append([statistics.fmean(one[1:]) for one in shares])
         yield Claim(
             f"guidance {among} is best at a weight that is neither least nor most",
             "FID over weights from 1 to 7 is a U, in a plot",
@@ -75,11 +75,8 @@ def weights(setting: Setting) -> Iterator[Claim]:
             f"{setting.over}; rank correlation with the weight {mean_of(climbs, 3)}, asked {RISES:g} of each",
             verdict(min(climbs) >= RISES),
         )
-    *others, ours = right
-    gains = [
-        statistics.fmean(one[1:]) - max(statistics.fmean(other[1:]) for other in some)
-        for one, *some in zip(ours, *others, strict=True)
-    ]
+    *others, ours = guided
+    gains = [share - max(rest) for share, *rest in zip(ours, *others, strict=True)]
     yield Claim(
         "guided by weights above 1, more is right among plausible symbols than among all, with top-p or without",
         "not in the paper; the set of contrastive decoding with k = 1",
