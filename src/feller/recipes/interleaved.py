@@ -14,6 +14,7 @@ from feller.recipes.image_tokenizer import tokenizer_training, usual_tokenizer
 from feller.recipes.recipe import Parts, Recipe, need
 from feller.sampling import Sampling
 from feller.tokens.masked_spans import Masking
+from feller.tokens.retrieve.search import ByLikeness
 from feller.train.optimiser import Training
 
 MOST_TILES = 1024
@@ -24,6 +25,9 @@ SIZES = {
     "base": (8, 32, 2e-3, 600.0, 10_000, 3000),
 }
 """Dial of the decoder, batch, learning rate, minutes, and steps of the tokeniser and of what finds documents."""
+
+RETRIEVAL = ByLikeness(dropout=0.0)
+"""Captions are short: of a few words none can be spared to find others like them, where the paper drops a fifth."""
 
 
 def interleaved(data: Dataset, size: str) -> Recipe:
@@ -44,7 +48,7 @@ def interleaved(data: Dataset, size: str) -> Recipe:
     return Recipe(
         modality=modality,
         architecture=PlainDecoder.sized(symbols, dial, context),
-        objective=CausalMasking(modality.space(), symbols, context, context * 3 // 2, masking),
+        objective=CausalMasking(modality.space(), symbols, context, context * 3 // 2, masking, retrieval=RETRIEVAL),
         parts=Parts(
             tokenizer=tokenizer_training(size, steps=tokenizer_steps),
             vectors=Training(batch=128, lr=2e-3, decay=0.7, average=0.99, steps=vectors_steps),
