@@ -169,8 +169,8 @@ class Sample:
             raise UsageError("--documents stand in front from a --memory; name one, or leave it out")
         if self.picture_guidance is not None and not self.edit:
             raise UsageError("--picture-guidance is of --edit; leave it out")
-        if self.plausible is not None and self.guidance == 1 and self.picture_guidance is None:
-            raise UsageError("--plausible is of --guidance; name its weight, or leave it out")
+        if self.plausible is not None and max(self.guidance, self.picture_guidance or 1.0) <= 1:
+            raise UsageError("--plausible is of --guidance above 1; name its weight, or leave it out")
         return Manner(
             guidance=self.guidance,
             picture_guidance=self.picture_guidance,

@@ -203,15 +203,21 @@ def _find_in_folder(folder: pathlib.Path, asked: Asked) -> Found:
     tables = [path for kind in FORMATS if kind.kind is not FoundPictures for path in held[kind]]
     if tables and not any(path.is_dir() or _ending(path) in PICTURES for path in inside):
         raise InputError(f"{folder}: expected pictures or structures; name one file, such as {min(tables)}")
+    if asked.kind in (Found, FoundDocuments):
+        _refuse_captions(folder, inside)
+    return find_pictures(folder, asked.size, asked.limit)
+
+
+def _refuse_captions(folder: pathlib.Path, inside: list[pathlib.Path]) -> None:
+    """Refuse folders of pictures with captions, whose texts would be lost if each were a class."""
     shown = [path for path in inside if path.is_dir() and not path.name.startswith(".")]
     captioned = [path for path in shown if documents.holds_pairs(path)]
-    if captioned and asked.kind in (Found, FoundDocuments):
+    if captioned:
         largest = max(captioned, key=lambda path: len(list(path.iterdir())))
         raise InputError(
             f"{folder}: pictures with captions lie in folders inside; name one, such as {largest}, or take the texts"
             " out if the folders are classes"
         )
-    return find_pictures(folder, asked.size, asked.limit)
 
 
 def _skipped(inside: list[pathlib.Path], read: list[pathlib.Path], kind: Format) -> tuple[str, ...]:

@@ -25,7 +25,6 @@ SIZES = {
     "base": (8, 32, 2e-3, 600.0, 10_000, 3000),
 }
 """Dial of the decoder, batch, learning rate, minutes, and steps of the tokeniser and of what finds documents."""
-
 RETRIEVAL = ByLikeness(dropout=0.0)
 """Captions are short: of a few words none can be spared to find others like them, where the paper drops a fifth."""
 

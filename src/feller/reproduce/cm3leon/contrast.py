@@ -10,9 +10,9 @@ from torch import Tensor
 
 from feller.draws import Draws
 from feller.journeys.documents.write import fitting
-from feller.reproduce.claims import Claim, mean_of, spread_of, verdict
+from feller.reproduce.claims import Claim, spread_of, verdict
 from feller.reproduce.cm3leon.asking import TOP_P, pictures
-from feller.reproduce.cm3leon.differences import CLEAR
+from feller.reproduce.cm3leon.differences import CLEAR, means
 from feller.reproduce.cm3leon.judges import unique_share
 from feller.reproduce.cm3leon.models import base
 from feller.reproduce.cm3leon.setting import Setting
@@ -48,8 +48,7 @@ def diversity(setting: Setting) -> Iterator[Claim]:
     yield Claim(
         "contrastive decoding with k = 1 has almost no diversity, and larger k restore it",
         "k = 1 is greedy at almost every step; values are not printed",
-        f"share of different pictures among {setting.best_of} of a prompt, k = {names}: "
-        + ", ".join(mean_of(column, 3) for column in zip(*each, strict=True)),
+        f"share of different pictures among {setting.best_of} of a prompt, k = {names}: " + ", ".join(means(each)),
         f"{spread_of(least)} at k = 1; asked to be at most {SINGLE:g} there, and at least {MANY:g} at all others",
         verdict(max(least) <= SINGLE and min(min(row[1:]) for row in each) >= MANY),
     )
@@ -69,7 +68,7 @@ def mixture(setting: Setting) -> Iterator[Claim]:
         yield Claim(
             f"contrastive decoding, k = {k}, is about as good as top-p",
             "curves that lie close together",
-            f"FD-cnn of scenes {_means([alone for alone, _ in each])}",
+            f"FD-cnn of scenes {_named([alone for alone, _ in each])}",
             f"{spread_of(ratio)} of the larger by the smaller, asked to be at most {SIMILAR:g}",
             verdict(max(ratio) <= SIMILAR),
         )
@@ -77,7 +76,7 @@ def mixture(setting: Setting) -> Iterator[Claim]:
         yield Claim(
             f"both together, k = {k}, are better than each, where the best of {setting.best_of} is kept",
             "the mixture keeps improving with the number of candidates, each alone stagnates",
-            f"FD-cnn of scenes, the best by what finds documents: {_means([kept for _, kept in each])}",
+            f"FD-cnn of scenes, the best by what finds documents: {_named([kept for _, kept in each])}",
             f"{spread_of(gain)} of the better one alone by the mixture, asked to be {CLEAR:g} each",
             verdict(min(gain) >= CLEAR),
         )
@@ -95,11 +94,9 @@ def _mixed(setting: Setting, seed: int, contrast: Way) -> tuple[list[float], lis
     return alone, [it.judged(reranked(it, asked, some, setting.best_of)) for some in drawn]
 
 
-def _means(each: list[list[float]]) -> str:
+def _named(each: list[list[float]]) -> str:
     names = ("contrastive", "top-p", "half of either")
-    return ", ".join(
-        f"{name} {mean_of(column, 3)}" for name, column in zip(names, zip(*each, strict=True), strict=False)
-    )
+    return ", ".join(f"{name} {mean}" for name, mean in zip(names, means(each), strict=False))
 
 
 def reranked(it: World, asked: Sequence[Written], drawn: UInt8[Tensor, "n 3 h w"], of: int) -> UInt8[Tensor, "m 3 h w"]:

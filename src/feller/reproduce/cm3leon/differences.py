@@ -9,6 +9,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from feller.errors import InputError
+from feller.reproduce.claims import mean_of
 
 SURE = 3.0
 """Standard errors that a difference must be away from nothing: by chance once in 740 times."""
@@ -56,6 +57,11 @@ def of_shares(ours: float, other: float, n: int) -> Difference:
 def listed(seeds: Sequence[Difference]) -> str:
     """Return the differences of all seeds for people."""
     return ", ".join(map(str, seeds))
+
+
+def means(rows: Sequence[Sequence[float]]) -> list[str]:
+    """Return the mean of each column for people."""
+    return [mean_of(column, 3) for column in zip(*rows, strict=True)]
 
 
 def rises(values: Sequence[float]) -> float:

@@ -9,7 +9,7 @@ from feller.journeys.documents.write import PLAUSIBLE
 from feller.paths.choice import Choice
 from feller.reproduce.claims import Claim, mean_of, spread_of, verdict
 from feller.reproduce.cm3leon.asking import TOP_P, pictures
-from feller.reproduce.cm3leon.differences import dips, rises
+from feller.reproduce.cm3leon.differences import dips, means, rises
 from feller.reproduce.cm3leon.models import base
 from feller.reproduce.cm3leon.reading import agreement, read_scenes
 from feller.reproduce.cm3leon.scenes import Scene
@@ -63,7 +63,7 @@ def weights(setting: Setting) -> Iterator[Claim]:
         yield Claim(
             f"guidance {among} is best at a weight that is neither least nor most",
             "FID over weights from 1 to 7 is a U, in a plot",
-            f"FD-cnn of scenes at w = {names}: {_means(distances)}",
+            f"FD-cnn of scenes at w = {names}: {', '.join(means(distances))}",
             f"{setting.over}; {sum(map(dips, distances))} with the least inside, a tenth below both ends",
             verdict(all(map(dips, distances))),
         )
@@ -71,7 +71,7 @@ def weights(setting: Setting) -> Iterator[Claim]:
         yield Claim(
             f"more guidance {among} brings pictures nearer to their text",
             "not in the paper; the reason to guide",
-            f"share of ground, number, colours and shapes that are right at w = {names}: {_means(shares)}",
+            f"share of ground, number, colours and shapes that are right at w = {names}: {', '.join(means(shares))}",
             f"{setting.over}; rank correlation with the weight {mean_of(climbs, 3)}, asked {RISES:g} of each",
             verdict(min(climbs) >= RISES),
         )
@@ -105,7 +105,3 @@ def sizes(setting: Setting) -> Iterator[Claim]:
 def _best(setting: Setting, seed: int, dial: int, among: str) -> float:
     distances = [distance for distance, _ in swept(setting, seed, dial, among)]
     return setting.weights[distances.index(min(distances))]
-
-
-def _means(rows: list[list[float]]) -> str:
-    return ", ".join(mean_of(column, 3) for column in zip(*rows, strict=True))

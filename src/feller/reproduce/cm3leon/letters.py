@@ -60,15 +60,15 @@ class Lettering:
 
 def draw_lettering(pick: Picks, of: Variety = ALL) -> Lettering:
     """Draw a word and two colours; where some are kept, a word of these or of the others."""
-    word, ground = pick.one(pick.one(_words(of.letters, of.longest, of.kept))), pick.one(of.colours)
+    word, ground = pick.one(pick.one(_words(of))), pick.one(of.colours)
     return Lettering(word, pick.one([colour for colour in of.colours if colour != ground]), ground)
 
 
 @functools.cache
-def _words(letters: str, longest: int, kept: bool | None) -> list[list[str]]:
-    """Return the words of each length that there are, those that are kept, or those that are not."""
-    each = [["".join(word) for word in itertools.product(letters, repeat=n)] for n in range(1, longest + 1)]
-    chosen = [[word for word in words if kept in (None, _is_kept(word))] for words in each]
+def _words(of: Variety) -> list[list[str]]:
+    """Return the words of each length of which there are any."""
+    each = [map("".join, itertools.product(of.letters, repeat=n)) for n in range(1, of.longest + 1)]
+    chosen = [[word for word in words if of.takes(_is_kept(word))] for words in each]
     return [words for words in chosen if words]
 
 

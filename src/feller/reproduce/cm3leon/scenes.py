@@ -75,7 +75,7 @@ class Variety:
     colours: tuple[str, ...] = tuple(COLOURS)
     counts: tuple[int, ...] = (1, 2, 3)
     """Numbers of things, each as likely; what stands twice is twice as likely."""
-    most: int = 3
+    most: int = MOST
     """Things that there may be once one is added."""
     shifted: bool = True
     """Whether things are a little beside the middle of their place."""
@@ -84,7 +84,11 @@ class Variety:
     longest: int = 3
     """Letters of a word, at most."""
     kept: bool | None = None
-    """Whether scenes are among those that are kept, so that nothing is learned of them; None takes all."""
+    """Whether scenes and words are among those that are kept, so that nothing is learned of them; None takes all."""
+
+    def takes(self, kept: bool) -> bool:
+        """Tell whether there is what is one of those that are kept, or is none of them."""
+        return self.kept in (None, kept)
 
 
 ALL = Variety()
@@ -130,12 +134,11 @@ def draw_scenes(n: int, draws: Draws, of: Variety = ALL) -> list[Scene]:
     What scene i is depends on i and the seed alone.
     """
     found: dict[int, Scene] = {}
-    attempts = itertools.count()
-    while len(found) < n:
-        attempt = next(attempts)
+    for attempt in itertools.count():
+        if len(found) == n:
+            break
         for i, pick in enumerate(picks(n, "scene", draws.named("attempt", attempt) if attempt else draws)):
-            scene = found.get(i) or _draw_scene(pick, of)
-            if of.kept in (None, is_kept(scene)):
+            if i not in found and of.takes(is_kept(scene := _draw_scene(pick, of))):
                 found[i] = scene
     return [found[i] for i in range(n)]
 
