@@ -16,7 +16,7 @@ class Setting:
     """Creatures that only the memory shows."""
     scenes: int = 5000
     """Pairs of a caption and a scene among the training data."""
-    lessons: int = 4000
+    lessons: int = 8000
     """Documents that teach tasks."""
     dials: tuple[int, int, int] = (1, 2, 3)
     """Sizes of the decoder, of which the middle one is the usual."""
@@ -24,7 +24,7 @@ class Setting:
     """Documents of a step."""
     steps: int = 4500
     """Of each decoder."""
-    tuned: int = 4000
+    tuned: int = 8000
     """Steps of tuning on instructions."""
     finder: int = 300
     """Steps of what finds documents."""
@@ -58,5 +58,5 @@ class Setting:
         return "1 seed" if len(self.seeds) == 1 else f"{len(self.seeds)} seeds"
 
 
-QUICK = Setting(seeds=(0,), asked=128, exams=1024, drawn=128, best_of=4, prompts=16)
-"""One seed, and fewer pictures: within an hour of one processor core."""
+QUICK = Setting(seeds=(0,), lessons=4000, tuned=4000, asked=128, exams=1024, drawn=128, best_of=4, prompts=16)
+"""One seed, fewer pictures, and half the tuning: within an hour of one processor core."""
