@@ -34,7 +34,7 @@ class Contrastive(Together):
     space: Space
     """Rows of symbols."""
     symbols: Symbols
-    group: int = 64
+    group: int = 256
     """Documents that are told apart, at most: a batch is cut into equal groups."""
     dropout: float = 0.2
     """Chance that a code is not seen, as it is of queries."""

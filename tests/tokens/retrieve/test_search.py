@@ -294,6 +294,32 @@ def test_what_is_no_memory_is_refused(tmp_path: pathlib.Path) -> None:
         load_memory(tmp_path / "broken.npz", S, MAKERS)
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        [S.eos, 1, S.cut, S.text + 1, -1],
+        [S.eos, 1, S.cut, S.text + 1, S.all],
+        [1, S.cut, S.text + 1, S.cut, S.pad],
+        [S.eos, 1, S.pad, 2, S.cut],
+        [S.eos, 1, S.cut, S.eos, 2],
+        [S.eos, 1, S.pad, S.pad, S.pad],
+        [S.eos, 1, S.text + 1, S.cut, S.pad],
+        [S.eos, 1, S.cut, S.text + 1, S.text + 2],
+        [S.eos, S.mask, S.cut, S.text + 1, S.cut],
+        [S.eos, 1, S.cut, S.infill, 1],
+        [S.eos, S.answer, 1, S.cut, S.pad],
+        [S.eos, S.answered, 1, S.answer, S.cut],
+        [S.eos, S.answer, S.cut, S.answered, S.cut],
+    ],
+)
+def test_a_memory_of_what_are_no_documents_is_refused(tmp_path: pathlib.Path, row: list[int]) -> None:
+    memory = remember(both(1, 2, 0), angle(0, 30, 60), S)
+    rows = torch.cat([memory.rows[:2], torch.tensor([row])])
+    save_memory(replace(memory, rows=rows), MAKERS, tmp_path / "memory.npz")
+    with pytest.raises(InputError, match=r"memory\.npz: .*build it anew"):
+        load_memory(tmp_path / "memory.npz", S, MAKERS)
+
+
 def test_rules_as_records_and_their_limits() -> None:
     for rule in (ByLikeness(dedup=0.5, by_text=1), ByChance()):
         assert from_data(Retrieval, to_data(rule)) == rule

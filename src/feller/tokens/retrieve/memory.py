@@ -7,12 +7,15 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
+from torch.nn import functional as F
 
 from feller.data import arrays
+from feller.data.documents.layout import from_tokens, to_tokens
 from feller.data.documents.symbols import Symbols
 from feller.data.documents.vectors import DocumentVectors
 from feller.errors import InputError
 from feller.networks.ngrams import scramble
+from feller.tokens.masked_spans import read_document
 
 _FORM = (("rows", "i", 2), ("vectors", "f", 2), ("both", "b", 1), ("symbols", "i", 1), ("makers", "U", 1))
 """Arrays of a file, their kinds, and how many axes they have."""
@@ -114,11 +117,33 @@ def load_memory(path: pathlib.Path, symbols: Symbols, makers: Makers) -> Memory:
         )
     if not len(rows):
         raise InputError(f"{path}: expected a memory of at least one document, got none; build it anew")
-    if (rows < 0).any() or (rows >= symbols.all).any() or (rows[:, :1] != symbols.eos).any() or not rows.shape[1]:
-        raise InputError(f"{path}: expected rows of symbols that begin with <eos>, got others; build it anew")
+    _check(rows, symbols, path)
     if not vectors.isfinite().all():
         raise InputError(f"{path}: expected finite vectors, got others; build it anew")
     return Memory(symbols, rows, vectors, both)
+
+
+def _check(rows: Int64[Tensor, "n l"], symbols: Symbols, path: pathlib.Path) -> None:
+    """Check that rows are documents, padded behind their ends.
+
+    Raises:
+        InputError: If one is none.
+    """
+    if (rows < 0).any() or (rows >= symbols.all).any() or not rows.shape[1]:
+        raise InputError(f"{path}: expected rows of symbols, got other numbers; build it anew")
+    try:
+        whole = to_tokens(*from_tokens(rows, symbols), symbols)
+        for row in whole.numpy():
+            read_document(row, symbols)
+    except InputError as error:
+        raise InputError(f"{path}: {error}; build it anew") from error
+    width = max(whole.shape[1], rows.shape[1])
+    ours, theirs = (F.pad(some, (0, width - some.shape[1]), value=symbols.pad) for some in (whole, rows))
+    last = theirs.gather(1, (theirs != symbols.pad).sum(1, keepdim=True) - 1)[:, 0]
+    wrong = (ours != theirs).any(1) | (last != symbols.cut)
+    if wrong.any():
+        number = int(wrong.nonzero()[0]) + 1
+        raise InputError(f"{path}: document {number}: expected a <break> at the end, then padding; build it anew")
 
 
 def prints(rows: Int64[Tensor, "n l"], symbols: Symbols) -> Int64[Tensor, " n"]:
