@@ -20,8 +20,8 @@ from feller.train.optimiser import Training
 MOST_TILES = 1024
 """Of which pictures may be made that need no tokeniser to be learned."""
 RETRIEVAL = ByLikeness(dropout=0.0, by_text=3, by_picture=1)
-"""Captions are short: of a few words none can be spared to find others like them, where the paper drops a fifth. They find what
-belongs together more often than pictures do, by which the paper fetches half."""
+"""Captions are short: of a few words none can be spared to find others like them, where the paper drops a fifth.
+They find what belongs together more often than pictures do, by which the paper fetches half."""
 
 
 @dataclass(frozen=True)
