@@ -34,10 +34,26 @@ def trained(dtype: torch.dtype = torch.float64) -> PlainTransformer:
 def test_each_code_says_which_square_of_its_picture_it_fills() -> None:
     code, text, eos, cut, mask, infill, pad = 5, 1, SYMBOLS.eos, SYMBOLS.cut, SYMBOLS.mask, SYMBOLS.infill, SYMBOLS.pad
     row = [pad, eos, code, code, mask, cut, infill, code, eos]  # a document in front, with a hole that ends it
-    squares = [0, 0, 1, 2, 2, 0, 0, 3, 0]
+    squares = [0, 0, 1, 2, 2, 0, 2, 3, 0]  # what opens a fill stands for the code before the hole
     row += [text, mask, cut, code, mask, 8, cut, infill, text, infill, 6, 5, eos]
-    squares += [0, 0, 0, 1, 1, 2, 0, 0, 0, 0, 2, 3, 0]
-    network = PlainDecoder(SYMBOLS, width=16, heads=2, depth=1, context=30).build((30,), {}, Draws(0)).squares
+    squares += [0, 0, 0, 1, 1, 2, 0, 0, 0, 1, 2, 3, 0]
+    row += [
+        mask,
+        cut,
+        mask,
+        8,
+        mask,
+        cut,
+        mask,
+        cut,
+        text,
+        mask,
+        cut,
+    ]  # the first picture has two holes, each of one code
+    squares += [0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0]
+    row += [infill, text, infill, 6, infill, 5, infill, 5, 6, 8, infill, text, eos]
+    squares += [0, 0, 0, 1, 2, 3, 0, 1, 2, 3, 0, 0, 0]
+    network = PlainDecoder(SYMBOLS, width=16, heads=2, depth=1, context=60).build((60,), {}, Draws(0)).squares
     assert network is not None
     assert network.filled(torch.tensor([row])).tolist() == [squares]
     for n in range(1, len(row)):
@@ -145,6 +161,7 @@ def test_some_rows_go_on_without_the_others(skip: list[int] | None) -> None:
     """Few or many of them, in another order, or twice."""
     network, x = trained(), rows(8, 17)
     begins = torch.tensor(skip or [0] * 8)
+    x[torch.arange(17) < begins[:, None]] = SYMBOLS.pad
     _, cache = network.next(x[:, :4], network.begin(8, 17, None if skip is None else begins))
     alive = torch.arange(8)
     for i, which in enumerate(([0, 1, 2, 3, 4, 6, 7], [0, 1, 2, 3, 5, 6], [3, 5, 2], [1, 0, 1], [0, 2])):

@@ -170,7 +170,7 @@ class PlainTransformer(nn.Module):
         Args:
             b: Number of rows.
             most: Places of each that will be read, at most, the padding with them.
-            skip: Places on the left of each row that are padding; by default none.
+            skip: Places on the left of each row that hold padding, the symbol of that; by default none.
         """
         like, depth = self.enter.weight, len(self.blocks)
         memory = like.new_empty(depth, 2, b, self.heads, most, self.size)
@@ -213,8 +213,9 @@ class PlainTransformer(nn.Module):
 class Squares(nn.Module):
     """Which square of its picture each code fills, the first is 1; all else is 0, and gets nothing.
 
-    What fills a hole is counted on from the hole; what stands behind it, as if it were empty, since nobody knows how
-    much it hides. The hole itself has the number of the code before it.
+    What fills a hole is counted on from the hole, what fills earlier ones of its picture with it, and so is the
+    `<infill>` in front, where the first code of a fill is told. What stands behind a hole is counted as if it were
+    empty, since nobody knows yet how much it hides. The hole itself has the number of the code before it.
     """
 
     def __init__(self, symbols: Symbols, width: int) -> None:
@@ -237,16 +238,25 @@ class Squares(nn.Module):
             begins = begins | F.pad(sample[:, 1:] != sample[:, :-1], (1, 0))
         total, holes, fills = code.cumsum(1), hole.cumsum(1), fill.cumsum(1)
         squares = total - torch.maximum(_latest(total, ~(code | hole)), _latest(total - code.long(), begins))
-        before = squares.new_zeros(len(tokens), tokens.shape[1] + 1).scatter(1, holes * hole, squares * hole)
         rank = fills - _latest(fills - fill.long(), begins)  # of the hole of its document that is filled; 0 before any
         which = rank + _latest(holes - hole.long(), begins)
-        counted = before.gather(1, which.clamp(max=tokens.shape[1])) * (code & (rank > 0))
-        return (squares + counted).clamp(max=self.symbols.picture)
+        fills_one = (code | fill) & (rank > 0) & (which <= holes)
+        which = which.clamp(max=tokens.shape[1])
+        first = 1 + _latest(holes - hole.long(), begins | (tokens == self.symbols.cut))  # hole of the same segment
+        since = _numbered(total, which * fill).gather(1, _numbered(first, holes * hole).gather(1, which))
+        counted = _numbered(squares, holes * hole).gather(1, which) + total - since
+        return torch.where(fills_one, counted, squares).clamp(max=self.symbols.picture)
 
 
 def _latest(count: Int[Tensor, "b n"], marks: Bool[Tensor, "b n"]) -> Int[Tensor, "b n"]:
     """Return what a growing count was at the latest mark; 0 before the first."""
     return torch.where(marks, count, 0).cummax(1).values
+
+
+def _numbered(values: Int[Tensor, "b n"], numbers: Int[Tensor, "b n"]) -> Int[Tensor, "b n1"]:
+    """Put values where their numbers say, from 1; 0 is nowhere, and holds 0."""
+    found = values.new_zeros(len(values), values.shape[1] + 1)
+    return found.scatter(1, numbers, values * (numbers > 0))
 
 
 class PlainBlock(nn.Module):
