@@ -58,6 +58,9 @@ def test_each_code_says_which_square_of_its_picture_it_fills() -> None:
     assert network.filled(torch.tensor([row])).tolist() == [squares]
     for n in range(1, len(row)):
         assert network.filled(torch.tensor([row[:n]])).tolist() == [squares[:n]]
+    for n in range(1, len(row)):
+        onwards = network.next(torch.tensor([row[n : n + 1]]), torch.tensor(squares[n - 1 : n]))
+        assert onwards is None if row[n] == infill else onwards.tolist() == [squares[n : n + 1]]
     too_many = torch.tensor([[cut, 5, 5, 5, 5, 5]])
     assert network.filled(too_many).tolist() == [[0, 1, 2, 3, 3, 3]]
 
@@ -162,6 +165,7 @@ def test_some_rows_go_on_without_the_others(skip: list[int] | None) -> None:
     network, x = trained(), rows(8, 17)
     begins = torch.tensor(skip or [0] * 8)
     x[torch.arange(17) < begins[:, None]] = SYMBOLS.pad
+    x[x == SYMBOLS.infill] = SYMBOLS.mask  # no row that is malformed so is read on
     _, cache = network.next(x[:, :4], network.begin(8, 17, None if skip is None else begins))
     alive = torch.arange(8)
     for i, which in enumerate(([0, 1, 2, 3, 4, 6, 7], [0, 1, 2, 3, 5, 6], [3, 5, 2], [1, 0, 1], [0, 2])):

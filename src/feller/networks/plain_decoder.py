@@ -97,6 +97,8 @@ class Cache:
     """Places that have been read."""
     read: Int[Tensor, "held most"] | None = None
     """These symbols; None where nothing asks for them again."""
+    square: Int[Tensor, " held"] | None = None
+    """Which square each row has come to; None before the first."""
 
     def rows(self, which: Int[Tensor, " m"]) -> "Cache":
         """Return that of some of the rows."""
@@ -104,9 +106,9 @@ class Cache:
         if 4 * len(slots) > 3 * held and (slots.diff() > 0).all():
             skip = torch.full_like(self.skip, self.memory.shape[4]).index_copy(0, slots, self.skip[slots])
             return replace(self, skip=skip, bounds=_bounds(skip), slots=slots)
-        skip, read = self.skip[slots], None if self.read is None else self.read[slots]
-        memory = self.memory[:, :, slots]
-        return replace(self, memory=memory, skip=skip, bounds=_bounds(skip), slots=None, read=read)
+        skip, memory = self.skip[slots], self.memory[:, :, slots]
+        read, square = (None if some is None else some[slots] for some in (self.read, self.square))
+        return replace(self, memory=memory, skip=skip, bounds=_bounds(skip), slots=None, read=read, square=square)
 
     def seen(self, m: int) -> Bool[Tensor, "held 1 m places"] | None:
         """Return what each of the next m places sees; None where that is all."""
@@ -194,7 +196,10 @@ class PlainTransformer(nn.Module):
         h, seen = self.enter(tokens) + where, cache.seen(m)
         if self.squares is not None and cache.read is not None:
             cache.read[:, cache.filled : cache.filled + m] = tokens
-            h = h + self.squares(self.squares.filled(cache.read[:, : cache.filled + m])[:, cache.filled :])
+            squares = self.squares.next(tokens, cache.square)
+            if squares is None:
+                squares = self.squares.filled(cache.read[:, : cache.filled + m])[:, cache.filled :]
+            h, cache = h + self.squares(squares), replace(cache, square=squares[:, -1])
         for layer, block in enumerate(self.blocks):
             h = block(h, _remembered(cache, layer, m, seen))
         last = h[:, -1:] if slots is None else h[slots, -1:]
@@ -229,6 +234,13 @@ class Squares(nn.Module):
     def forward(self, squares: Int[Tensor, "b n"]) -> Float[Tensor, "b n width"]:
         """Return what is added to the embeddings of codes."""
         return self.embed(squares)
+
+    def next(self, tokens: Int[Tensor, "b m"], last: Int[Tensor, " b"] | None) -> Int[Tensor, "b m"] | None:
+        """Count one symbol on from the square before; None where all has to be read: many symbols, or an `<infill>`."""
+        if tokens.shape[1] != 1 or last is None or (tokens == self.symbols.infill).any():
+            return None
+        code, hole = self.symbols.is_code(tokens), tokens == self.symbols.mask
+        return ((last[:, None] + code) * (code | hole)).clamp(max=self.symbols.picture)
 
     def filled(self, tokens: Int[Tensor, "b n"], sample: Int[Tensor, "b n"] | None = None) -> Int[Tensor, "b n"]:
         """Count the codes of a picture up to each place, from the symbols up to there in its sample."""
