@@ -1,7 +1,7 @@
 """What to do next with a run, as commands that can be copied."""
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 import torch
 
@@ -116,12 +116,16 @@ def rewarding(run: Run, target: Target) -> Iterator[tuple[str, str]]:
     yield _command("steer", "RUN", "--reward", wish), what
 
 
-def asking(run: Run, words: str, remembers: bool, tasks: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yield commands that ask a model of documents, and what they do."""
+def asking(
+    run: Run, words: str, *, remembers: bool, question: str = "", instruction: str = ""
+) -> Iterator[tuple[str, str]]:
+    """Yield commands that ask a model of documents, in words of such documents, and what they do."""
     sample = ("sample", run.path)
-    if tasks:
-        yield _command(*sample, "--ask", "picture.png", "what colour is it?"), "answer a question about a picture"
-        yield _command(*sample, "--edit", "picture.png", "make it blue", "-n", 4), "change a picture"
+    if question:
+        yield _command(*sample, "--ask", "picture.png", question), "answer a question about a picture"
+    if instruction:
+        yield _command(*sample, "--edit", "picture.png", instruction, "-n", 4), "change a picture"
+    if question or instruction:
         return
     if words:
         yield _command(*sample, "--prompt", words, "-n", 9, "--guidance", 3), "draw what words say"

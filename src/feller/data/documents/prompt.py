@@ -8,6 +8,7 @@ import pathlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import UInt8
@@ -17,7 +18,7 @@ from feller.data.found import Cut, Item, Said, Shown
 from feller.data.images.pictures import read_pictures
 from feller.errors import InputError, UsageError
 
-_SIGN = re.compile(r"\\<|<(mask|infill|break|image:([^<>]+))>")
+_SIGN = re.compile(r"\\<|<(mask|infill|break|image:([^<>]*))>")
 PICTURED = 512
 """Longer side, in pixels, to which a picture is brought before it gets the model's size."""
 
@@ -34,6 +35,12 @@ class Prompt:
     def has_holes(self) -> bool:
         """Whether anything is to be filled in."""
         return any(isinstance(item, Hole) for item in self.items)
+
+    @property
+    def has_gap(self) -> bool:
+        """Whether a part of a text is to be filled in, where the rest is said."""
+        pairs = pairwise(self.items)
+        return any({type(a), type(b)} == {Hole, Said} for a, b in pairs)
 
     @property
     def words(self) -> str:
@@ -75,6 +82,8 @@ def parse(text: str) -> Prompt:
         elif sign[1] == "break":
             items.append(Cut())
         else:
+            if not sign[2].strip():
+                raise UsageError("<image:> names no file; write <image:cat.png>")
             items.append(Shown(len(pictures)))
             pictures.append(picture_of(sign[2]))
     plain += text[place:]

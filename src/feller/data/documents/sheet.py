@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 from feller.data.images.sizes import picture
 from feller.data.text.page import LEAD, font
@@ -18,6 +18,8 @@ WIDE = 22
 """Characters of a line of words."""
 GAP = 8
 """Pixels between parts."""
+FRAME = "#d4d4cc"
+"""Colour of the line around a picture, without which white ones would have no end."""
 LINES = 8
 """Lines of words, at most."""
 
@@ -66,13 +68,14 @@ def _block(part: Part) -> Image.Image:
         return _words(part)
     drawn = picture(part).convert("RGB")
     factor = max(1, -(-SIDE // max(drawn.size)))
-    return drawn.resize((drawn.width * factor, drawn.height * factor), Image.Resampling.NEAREST)
+    magnified = drawn.resize((drawn.width * factor, drawn.height * factor), Image.Resampling.NEAREST)
+    return ImageOps.expand(magnified, 1, FRAME)
 
 
 def _words(text: str) -> Image.Image:
-    """Write words, broken into lines."""
-    plain = "".join(letter if letter.isprintable() else "\ufffd" for letter in text.replace("\n", " "))
-    lines = textwrap.wrap(plain, WIDE) or [""]
+    """Write words, broken into lines; each of their own lines begins a new one."""
+    own = ["".join(letter if letter.isprintable() else "\ufffd" for letter in line) for line in text.split("\n")]
+    lines = [part for line in own for part in textwrap.wrap(line, WIDE)] or [""]
     lines = lines if len(lines) <= LINES else [*lines[: LINES - 1], "…"]
     width = int(max(font().getlength(line) for line in lines)) + 2
     block = Image.new("RGB", (max(width, GAP), len(lines) * LEAD), "white")

@@ -26,3 +26,18 @@ def question(asked: str, answer: Item | Hole) -> tuple[Item | Hole, ...]:
 def ask(asked: str) -> Sequence[Item | Hole | Infill]:
     """Return a question about picture 0 whose answer is asked for."""
     return (*question(asked, Hole()), Infill())
+
+
+def question_in(items: Sequence[Item]) -> str:
+    """Return what a document asks; empty where it is no question."""
+    first = items[0].text.strip() if items and isinstance(items[0], Said) else ""
+    stem, end = QUESTION.strip(), ANSWER.strip()
+    return first.removeprefix(stem).removesuffix(end).strip() if first.startswith(stem) and first.endswith(end) else ""
+
+
+def instruction_in(items: Sequence[Item]) -> str:
+    """Return after which words a document edits a picture; empty where it does not."""
+    match items:
+        case [Said(text=before), Shown(), Said(text=words), Shown()] if before.strip() == EDIT:
+            return words.strip()
+    return ""

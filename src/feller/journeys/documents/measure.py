@@ -13,6 +13,7 @@ from feller.data.documents.layout import Hole, Infill
 from feller.data.documents.modality import CODES, Documents, Values, seen
 from feller.data.documents.prompt import Prompt
 from feller.data.documents.sheet import Part, sheet
+from feller.data.documents.templates import instruction_in, question_in
 from feller.data.found import Item, Said, Shown
 from feller.data.modality import Dataset
 from feller.data.read import read
@@ -46,7 +47,8 @@ OF_DRAWN = {
     " documents (cosine): 1 is the same.",
     "match_real": "The same of the pictures that belong to these texts.",
     "match_others": "The same of pictures that belong to other texts: what no relation looks like.",
-    "answers_exact": "Share of hidden texts of held-out documents, answers or captions, that are filled in as they are",
+    "answers_exact": "Share of hidden texts of held-out documents, answers or captions, that are filled in as they"
+    " are.",
     "answers_f1": "Words that a filled-in text and the true one have in common (F1 of tokens): 1 is all.",
     "answers_usual": "Share that is right if always the most frequent answer of the training documents is given.",
 }
@@ -95,7 +97,7 @@ def measure(run: Run, model: Model, *, data: str | None, samples: str | None, te
         pictures=pages,
         heading="Documents",
         said=_said(numbers),
-        next_steps=[*asking(run, _first_words(kind, it.real.values), found is not None, kind.tasks)],
+        next_steps=[*_next_steps(run, kind, it, remembers=found is not None)],
     )
     return report(it, told, tell)
 
@@ -160,7 +162,7 @@ def _words(
         pictures = it.real.values["pictures"][i]
         wanted.append(_prompt(kind, [*prompt, Infill()], pictures, Fill(MOST_WORDS, (Kind.TEXT,))))
         truth.append(answer.text)
-        strips.append([part for part in seen(items, pictures) if not isinstance(part, str)])
+        strips.append([*(part for part in seen(items, pictures) if not isinstance(part, str)), *_around(items, answer)])
     if not wanted:
         return {}, []
     prompts = [[one.tokens(kind) for one in wanted]]
@@ -173,7 +175,7 @@ def _words(
         "answers_f1": _mean(answers.token_f1, told, truth) if enough else None,
         "answers_usual": _mean(answers.exact, [usual] * len(truth), truth) if enough else None,
     }
-    shown = [[*strip, f"true: {a}", f"told: {b}"] for strip, a, b in zip(strips, truth, told, strict=True)]
+    shown = [[*strip, f"true: {a}\ntold: {b}"] for strip, a, b in zip(strips, truth, told, strict=True)]
     return numbers, [("What is said of pictures", sheet(shown[:SHOWN], 2))]
 
 
@@ -210,6 +212,20 @@ def _answer(items: list[Item]) -> Said | None:
     return items[0] if len(items) == 2 and isinstance(items[0], Said) else None
 
 
+def _next_steps(run: Run, kind: Documents, it: Examined, *, remembers: bool) -> Iterator[tuple[str, str]]:
+    """Yield what to ask next, in words of the documents."""
+    documents = kind.items(it.real.values)[:DRAWN]
+    texts = (items[0].text for items in documents if isinstance(items[0], Said))
+    question, instruction = (next(filter(None, map(find, documents)), "") for find in (question_in, instruction_in))
+    return asking(run, next(texts, ""), remembers=remembers, question=question, instruction=instruction)
+
+
+def _around(items: list[Item], answer: Said) -> list[str]:
+    """Return what is said around a hidden text, such as the question; nothing of a caption."""
+    words = " ".join(item.text.strip() for item in items if isinstance(item, Said) and item is not answer)
+    return [words] if words else []
+
+
 def _hidden(items: list[Item]) -> bool:
     return any(isinstance(item, Said) and item.hidden for item in items)
 
@@ -223,9 +239,3 @@ def _strips(kind: Documents, values: Values) -> list[list[Part]]:
 def _last(kind: Documents, values: Values) -> Iterator[Part]:
     """Yield the last part of each document."""
     return (strip[-1] for strip in _strips(kind, values))
-
-
-def _first_words(kind: Documents, values: Values) -> str:
-    """Return a text that the documents begin with, for an example."""
-    found = (items[0].text for items in kind.items(values)[:DRAWN] if isinstance(items[0], Said))
-    return next(found, "")

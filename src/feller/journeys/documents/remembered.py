@@ -4,6 +4,8 @@ import hashlib
 import json
 import pathlib
 
+from feller.data.arrays import load
+from feller.data.documents.arrays import arrays_hold_documents
 from feller.data.documents.modality import Documents
 from feller.data.documents.vectors import DocumentVectors
 from feller.data.read import read
@@ -38,10 +40,12 @@ def library(kind: Documents, source: str) -> Library:
 
     Raises:
         InputError: If it is damaged, empty, or another model's.
-        UsageError: If the model looks nothing up.
+        UsageError: If the model looks nothing up, or nothing is named.
     """
+    if not source.strip():
+        raise UsageError("--memory names no documents; give a folder or a file, or leave it out")
     finder, path = _finder(kind), pathlib.Path(source)
-    if path.suffix.lower() != BUILT:
+    if path.suffix.lower() != BUILT or (path.is_file() and arrays_hold_documents(load(path))):
         return Library(built(kind, source), finder)
     if not path.is_file():
         raise InputError(
@@ -76,7 +80,14 @@ def keep(run: Run, source: str, out: str) -> int:
         raise UsageError(f"expected a file *{BUILT} for the memory, got {out}")
     kind = kind_of(load_model(run))
     memory = built(kind, source)
-    save_memory(memory, makers(kind), pathlib.Path(out))
+    path = pathlib.Path(out)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_memory(memory, makers(kind), path)
+    except OSError as error:
+        raise InputError(
+            f"cannot write {out} ({error.strerror or error}); free the disk or name another place"
+        ) from error
     return len(memory)
 
 

@@ -33,7 +33,7 @@ def documents(
 
     Args:
         run: Holds the model.
-        n: How many; by default 1 where words are filled in, else 9.
+        n: How many; by default 1 where something is filled in, else 9.
         out: A file whose ending decides the form, or a folder; by default `samples` in the run.
         prompt: What they begin with, or what is to be filled in; by default nothing.
         mask: Picture whose white parts are drawn anew in the one of the prompt.
@@ -63,6 +63,8 @@ def documents(
     wanted = wanted or anything(reader(model).context)
     if (edit or ask) and not kind.tasks:
         tell.say("this model has learned no tasks, so this is a guess; train it on examples of them: fit --start-from")
+    if prompt and kind.tasks and wanted.prompt.has_gap:
+        tell.say("this model has learned tasks, and may have forgotten how to fill gaps inside texts")
     draws, n = Draws(seed).named("sample"), n or (1 if isinstance(wanted.plan, Fill) else 9)
     drawn = write(model, wanted, n, manner=manner, memory=memory, draws=draws, tell=tell)
     kind.write(drawn.data.values, drawn.data.given, place)

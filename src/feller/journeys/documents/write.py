@@ -120,8 +120,10 @@ def write(
     streams = _streams(wanted, kind, guides)
     front = _front(found, streams[0], manner.documents, model, draws)
     looked_up = tuple(words(kind, part) for part in _apart(front, kind))
+    _notice(wanted, kind, tell)
     if found is not None:
-        tell.say(f"looked up: {'; '.join(map(repr, looked_up)) or 'nothing, for want of room or of likeness'}")
+        tell.say(_told(looked_up, min(manner.documents, len(found.memory))))
+    _check_room(streams, reader(model).context)
     prompts = [[torch.cat([front, stream])] * (n * manner.best_of) for stream in streams]
     tell.task("drawing")
     begun = time.monotonic()
@@ -157,6 +159,30 @@ def words(kind: Documents, drawn: Int64[Tensor, " m"]) -> str:
         elif parts[-1]:
             parts.append([])
     return "\n".join(kind.vocabulary.decode(part).strip() for part in parts if part)
+
+
+def _notice(wanted: Wanted, kind: Documents, tell: Tell) -> None:
+    """Say where pictures lose their sides."""
+    cut = sum(shown.shape[0] * kind.width != shown.shape[1] * kind.height for shown in wanted.prompt.pictures)
+    if cut:
+        tell.say(f"{cut} of {len(wanted.prompt.pictures)} pictures cut to the middle, {kind.width}x{kind.height}")
+
+
+def _told(looked_up: tuple[str, ...], most: int) -> str:
+    """Say what was looked up, and why it is less than was asked for."""
+    less = f" ({len(looked_up)} of {most}: there is no room for more, or no other is like it)"
+    return f"looked up: {'; '.join(map(repr, looked_up)) or 'nothing'}{less if len(looked_up) < most else ''}"
+
+
+def _check_room(streams: list[Int64[Tensor, " _"]], context: int) -> None:
+    """Refuse a prompt behind which nothing fits.
+
+    Raises:
+        UsageError: If it is too long.
+    """
+    longest = max(map(len, streams))
+    if longest >= context:
+        raise UsageError(f"the prompt has {longest} symbols, and the model sees {context} at once; shorten it")
 
 
 def _streams(wanted: Wanted, kind: Documents, guides: tuple[Guide, ...]) -> list[Int64[Tensor, " _"]]:
