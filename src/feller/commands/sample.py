@@ -20,7 +20,7 @@ class Sample:
     folder: RunPlace = None
     """The run folder."""
     n: Annotated[Whole, short("-n")] = None
-    """Number of samples; by default 64, or 9 of documents, or 1 where words are filled in."""
+    """Number of samples; by default 64, or 9 of documents, or 1 where something is filled in."""
     out: Text = None
     """Where they go; the ending decides the form: .npz for all data, and by their kind .csv, .tsv, .parquet, .npy,
     or .txt, .jsonl, .cif, .xyz, .sdf, .pdb; without an ending a folder. By default samples/ in the run."""
@@ -62,8 +62,9 @@ class Sample:
     K-th; with --guidance beside it, each of both draws every other document."""
     best_of: Whole = None
     """Of pictures of documents: draw so many for each, and keep the one that fits its words best."""
-    temperature: float = 1.0
-    """Divides what the network says of symbols: below 1 is safer, above 1 is bolder."""
+    temperature: Real = None
+    """Divides what the network says of symbols: below 1 is safer, above 1 is bolder; by default 1, or 0.5 where words
+    are filled in."""
     top_k: Whole = None
     """Draw symbols among so many of the likeliest."""
     top_p: Real = None
@@ -91,7 +92,6 @@ class Sample:
         from feller.journeys.bridged import bridged_of
         from feller.journeys.documents.kind import documents_in
         from feller.journeys.sample import sample
-        from feller.paths import Choice
 
         tell = speaker()
         run = find(self.folder, self.code, tell)
@@ -109,7 +109,7 @@ class Sample:
                 guidance=self.guidance,
                 solver=self.solver,
                 calls=self.calls,
-                choice=Choice(self.temperature, self.top_k, self.top_p),
+                choice=self._choice(),
                 order=_order(self.order),
                 jump=_share(self.superpose),
                 complete=self.complete,
@@ -163,7 +163,6 @@ class Sample:
     def _manner(self) -> Any:
         """Return how documents are drawn."""
         from feller.journeys.documents.write import DOCUMENTS, PLAUSIBLE, Manner
-        from feller.paths import Choice
 
         if self.documents is not None and self.memory is None:
             raise UsageError("--documents stand in front from a --memory; name one, or leave it out")
@@ -176,10 +175,16 @@ class Sample:
             picture_guidance=self.picture_guidance,
             plausible=PLAUSIBLE if self.plausible is None else self.plausible,
             contrast=_contrast(self.contrast),
-            choice=Choice(self.temperature, self.top_k, self.top_p),
+            choice=self._choice() if (self.temperature, self.top_k, self.top_p) != (None, None, None) else None,
             best_of=1 if self.best_of is None else self.best_of,
             documents=DOCUMENTS if self.documents is None else self.documents,
         )
+
+    def _choice(self) -> Any:
+        """Return how symbols are drawn."""
+        from feller.paths import Choice
+
+        return Choice(1.0 if self.temperature is None else self.temperature, self.top_k, self.top_p)
 
     def _refuse(self, names: tuple[str, ...], why: str) -> None:
         """Refuse flags that were given.

@@ -64,7 +64,7 @@ def interleaved(data: Dataset, size: str) -> Recipe:
     return Recipe(
         modality=modality,
         architecture=PlainDecoder.sized(symbols, effort.dial, context),
-        objective=CausalMasking(modality.space(), symbols, context, context * 3 // 2, masking, retrieval=RETRIEVAL),
+        objective=CausalMasking(modality.space(), symbols, context, 2 * context, masking, retrieval=RETRIEVAL),
         parts=Parts(
             tokenizer=tokenizer_training(size, steps=effort.tokenizer),
             vectors=Training(batch=256, lr=2e-3, decay=0.7, average=0.99, steps=effort.vectors),

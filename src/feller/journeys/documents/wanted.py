@@ -38,6 +38,11 @@ class Wanted:
         """Whether it is a picture that is drawn, so that guidance by its text makes sense."""
         return isinstance(self.plan, Picture)
 
+    @property
+    def draws_words(self) -> bool:
+        """Whether nothing but words is filled in."""
+        return isinstance(self.plan, Fill) and self.plan.whole == (Kind.TEXT,)
+
     def tokens(self, kind: Documents) -> Int64[Tensor, " l"]:
         """Return the symbols of the prompt.
 

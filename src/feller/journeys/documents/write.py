@@ -26,6 +26,8 @@ from feller.tokens.retrieve.search import Library
 
 DOCUMENTS = 2
 """That stand in front of a prompt, where there is a memory."""
+SHARP = Choice(0.5)
+"""How words are drawn: who asks a question wants one answer, rather than one of all that might be said."""
 PLAUSIBLE = 0.1
 """Of the likeliest symbol's probability, what another needs to be drawn with guidance."""
 
@@ -42,7 +44,8 @@ class Manner:
     """Guided by more than 1, symbols may come that are so many times as likely as the likeliest; 0 lets all come."""
     contrast: tuple[int, float] | None = None
     """k and alpha of contrastive decoding; with guidance beside it, every other document is drawn so."""
-    choice: Choice = Choice()  # noqa: RUF009 - frozen
+    choice: Choice | None = None
+    """How symbols are drawn; by default pictures from the network's own law, and words from a sharper one."""
     best_of: int = 1
     """Draw so many for each and keep the one whose picture and text are nearest."""
     documents: int = DOCUMENTS
@@ -127,7 +130,8 @@ def write(
     prompts = [[torch.cat([front, stream])] * (n * manner.best_of) for stream in streams]
     tell.task("drawing")
     begun = time.monotonic()
-    ways = tuple(Way(guide, manner.choice) for guide in guides)
+    choice = manner.choice or (SHARP if wanted.draws_words else Choice())
+    ways = tuple(Way(guide, choice) for guide in guides)
     drawn = generate(reader(model), prompts, wanted.planned(kind), draws.named("documents"), ways=ways)
     tell.done()
     seconds, symbols = time.monotonic() - begun, sum(map(len, drawn))
