@@ -115,6 +115,28 @@ class Linear(Schedule):
 
 
 @dataclass(frozen=True)
+class LinearTo(Schedule):
+    """alpha = t, sigma = 1 - (1 - s) t: straight paths that end with noise s around the data.
+
+    Source: Lipman et al. 2023, "Flow matching for generative modeling", arXiv 2210.02747, equation 20.
+    """
+
+    sigma_min: float = 1e-5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.sigma_min < 1:
+            raise UsageError(f"the last noise must be from 0 to below 1, got {self.sigma_min:g}")
+
+    def __call__(self, t: Tensor) -> Scales:
+        """Return t and 1 - (1 - s) t, as a sum that keeps its digits near t = 1."""
+        return Scales(t, (1 - t) + self.sigma_min * t, 1.0, self.sigma_min - 1)
+
+    def time(self, snr: Tensor) -> Tensor:
+        """Return r / (1 + (1 - s) r)."""
+        return snr / (1 + (1 - self.sigma_min) * snr)
+
+
+@dataclass(frozen=True)
 class Polynomial(Schedule):
     """alpha = t^n, sigma = 1 - t^n."""
 

@@ -30,8 +30,10 @@ from feller.distillation import Distillation
 from feller.draws import Draws
 from feller.evaluate.classifier import ClassifyLabel, ClassifyRotation
 from feller.gradient import Gradient
+from feller.infilling import DurationInfilling, Everywhere, Hidden, Infilling
 from feller.marginals.counting import Counting
 from feller.maximum_likelihood import MaximumLikelihood
+from feller.networks import AdaNorm, ALiBi, NoTime, Rotary, TimeToken
 from feller.networks.bi_encoder import BiEncoder, Finder
 from feller.networks.classifier import Classifier
 from feller.networks.codebook.fsq import FSQ
@@ -59,6 +61,7 @@ from feller.paths import (
     Ends,
     Estimates,
     FewestJumps,
+    Filled,
     Finish,
     GaussianLaw,
     Geodesic,
@@ -147,6 +150,8 @@ from tests.properties.makers import (
     graphical,
     half_rotation,
     half_turn,
+    infiller,
+    lasting,
     level,
     linear,
     pair,
@@ -157,6 +162,7 @@ from tests.properties.makers import (
     regression,
     some_masked,
     sources_of,
+    spoken,
     tokenizer,
     tokens,
     told,
@@ -233,6 +239,7 @@ def recordable(value: Any) -> bool:
 
 
 EXAMPLES: dict[type, list[Case]] = {
+    schedules.LinearTo: [ScheduleCase(schedules.LinearTo(s), meets_data=False) for s in (1e-5, 0.1)],
     schedules.Polynomial: [ScheduleCase(schedules.Polynomial(n)) for n in (1.5, 2.0, 3.0)],
     schedules.VP: [ScheduleCase(schedules.VP(), meets_source=False)],
     schedules.VE: [ScheduleCase(schedules.VE(0.1, 5.0), meets_source=False, meets_data=False)],
@@ -264,6 +271,7 @@ EXAMPLES: dict[type, list[Case]] = {
     times.Shifted: [Case(times.Shifted(3.0)), Case(times.Shifted(0.5, times.LogitNormal()))],
     times.Stratified: [Case(times.Stratified()), Case(times.Stratified(times.LogitNormal()))],
     losses.Squared: [LossCase(losses.Squared(), regression)],
+    losses.Absolute: [LossCase(losses.Absolute(), regression, bregman=False)],
     losses.PseudoHuber: [LossCase(losses.PseudoHuber(0.1), regression, bregman=False)],
     losses.Weighted: [LossCase(losses.Weighted(losses.Squared(), twice), regression)],
     losses.CrossEntropy: [LossCase(losses.CrossEntropy(), classification(5), certain(4))],
@@ -377,6 +385,7 @@ EXAMPLES: dict[type, list[Case]] = {
     Estimates: [
         PathCase(Estimates(Target(("a",), (0.0,), (1.0,))), reals(2), meets_ends=False, moves=False, mixes=False)
     ],
+    Filled: [PathCase(Filled(), reals(2), meets_ends=False, moves=False, mixes=False)],
     Codes: [PathCase(Codes(), reals(2), meets_ends=False, moves=False, mixes=False)],
     AnyOrder: [PathCase(AnyOrder(), tokens(4, 3), certain(4), meets_ends=False, moves=False)],
     Interleaved: [PathCase(Interleaved(), tokens(4, 3), certain(4), meets_ends=False, moves=False)],
@@ -499,6 +508,25 @@ EXAMPLES: dict[type, list[Case]] = {
     Regression: [
         ObjectiveCase(Regression(Estimates(about), spaces.Euclidean((2,)), noise=0.5), told, lambda: Small(2))
         for about in (Target(("a", "b"), (0.5, -1.0), (2.0, 0.5)), Target(("label",), classes=("red", "green")))
+    ],
+    Infilling: [
+        ObjectiveCase(
+            Infilling(path, spaces.Euclidean((9, 2)), counts=counts, drop=0.3, longest=7),
+            spoken,
+            lambda clock=clock, distance=distance: infiller(2, clock, distance),
+        )
+        for path, counts, clock, distance in (
+            (Affine(), Hidden(), TimeToken(), ALiBi()),
+            (Affine(schedules.VP(), Source()), Everywhere(), AdaNorm(), Rotary()),
+            (Filled(), Hidden(), NoTime(), ALiBi()),
+        )
+    ],
+    DurationInfilling: [
+        ObjectiveCase(rule, lasting, lambda clock=clock: infiller(1, clock, ALiBi()))
+        for rule, clock in (
+            (DurationInfilling.drawn(spaces.Euclidean((9, 1))), TimeToken()),
+            (DurationInfilling.at_once(spaces.Euclidean((9, 1))), NoTime()),
+        )
     ],
     Reconstruction: [
         ObjectiveCase(

@@ -13,8 +13,11 @@ from feller.data.table.categorical import Categorical
 from feller.data.target import Target
 from feller.draws import Draw, Draws
 from feller.marginals.network import MarginalNetwork, Marginals
+from feller.networks.clock import Clock
 from feller.networks.codebook.quantiser import Quantiser
 from feller.networks.codebook.tokenizer import Tokenizer, TokenizerNetwork
+from feller.networks.distance import Distance
+from feller.networks.infiller import Infiller, InfillerNetwork
 from feller.networks.linear import Linear, LinearNetwork, Pixels
 from feller.paths import (
     Affine,
@@ -225,6 +228,26 @@ class Reader(torch.nn.Module):
     def forward(self, x_t: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
         many = torch.arange(1, x_t.shape[1] + 1, device=x_t.device)
         return (self.seen[x_t].cumsum(1) / many[:, None]).tanh() @ self.told
+
+
+def spoken(n: int, draw: Draw) -> dict[str, Any]:
+    """Return frames of 2 bands with one of 3 labels; 5 to 9 of 9 are real, always the same number in a row's place."""
+    valid = torch.arange(9) < 9 - 2 * (torch.arange(n)[:, None] % 3)
+    return {"x_1": draw.normal((n, 9, 2), F64), "given": {"phone": draw.integers(3, (n, 9)), "valid": valid}}
+
+
+def lasting(n: int, draw: Draw) -> dict[str, Any]:
+    """Return how long such labels last, 0 to 7."""
+    batch = spoken(n, draw)
+    return {**batch, "x_1": draw.integers(8, (n, 9))}
+
+
+def infiller(bands: int, clock: Clock, distance: Distance) -> InfillerNetwork:
+    """Return a network over frames with weights that are not zero."""
+    network = Infiller(16, 2, 2, clock, distance).build((9, bands), {"phone": 3}, Draws(0)).double()
+    for i, weight in enumerate(network.parameters()):
+        weight.data += 0.2 * Draws(0).at("weight", i).normal(weight.shape, F64)
+    return network
 
 
 def classes_of_pictures(n: int, draw: Draw) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from feller.data.rows.geometric import Geometric
 from feller.data.rows.modality import Rows
 from feller.data.rows.points import Points
 from feller.data.rows.torsions import Torsions
+from feller.data.speech.modality import Speech
 from feller.data.split import split
 from feller.data.table.mixed import Mixed
 from feller.data.table.modality import Table
@@ -50,6 +51,7 @@ __all__ = [
     "Proteins",
     "Rows",
     "Schema",
+    "Speech",
     "Subwords",
     "Table",
     "Text",

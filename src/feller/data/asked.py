@@ -15,9 +15,9 @@ class Asked:
 
     size: int | None = None
     """Longer side that pictures shall have, in pixels; None to keep it up to `limit`. Of chains, the most residues; of
-    molecules and crystals, the most atoms."""
+    molecules and crystals, the most atoms; of speech, the most seconds."""
     limit: int | None = LONGEST
-    """Longest side that is kept; None for no limit, also to chains, molecules and crystals."""
+    """Longest side that is kept; None for no limit, also to chains, molecules, crystals and speech."""
     choose: Choose = torsions_among
     """Which columns of a table are read, where cells are missing."""
     kind: type[Found] = Found

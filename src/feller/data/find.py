@@ -17,6 +17,7 @@ from feller.data.found import (
     FoundMolecules,
     FoundPictures,
     FoundRows,
+    FoundSpeech,
     FoundTable,
     FoundTexts,
     expect,
@@ -30,6 +31,9 @@ from feller.data.molecules import collect
 from feller.data.proteins import chains
 from feller.data.rows import las
 from feller.data.rows.tables import find_table
+from feller.data.speech import files as speech
+from feller.data.speech.sound import ENDINGS as SOUNDS
+from feller.data.speech.utterances import holds_sounds
 from feller.data.table.find import find_cells, holds_words, names_of
 from feller.data.text.files import LINES, WHOLE, find_column, find_json_lines, find_text
 from feller.data.text.sniff import holds_texts
@@ -73,6 +77,10 @@ def _molecules(path: pathlib.Path, asked: Asked) -> Found:
     return collect.find_molecules(path, asked.most(collect.LONGEST))
 
 
+def _speech(path: pathlib.Path, asked: Asked) -> Found:
+    return speech.find_speech(path, asked.most(speech.LONGEST))
+
+
 def _documents(path: pathlib.Path, asked: Asked) -> Found:
     return documents.find_json_documents(path, asked.size, asked.limit)
 
@@ -97,6 +105,7 @@ FORMATS = (
     Format(files.ENDINGS, _crystals, kind=FoundCrystals, folders=True),
     Format(ARRAYS, find_arrays),
     Format(las.ENDINGS, lambda path, asked: las.find_scan(path), kind=FoundRows),
+    Format(SOUNDS, _speech, kind=FoundSpeech),
     Format(PICTURES, lambda path, asked: find_picture(path, asked.size, asked.limit), kind=FoundPictures),
 )
 """All that is known, in the order in which they are tried."""
@@ -170,12 +179,12 @@ def _find_in_file(path: pathlib.Path, asked: Asked) -> Found:
     known = dict.fromkeys(ending for kind in FORMATS for ending in kind.endings)
     raise InputError(
         f"{path}: cannot tell what it is by its ending; expected {', '.join(known)}, idx3-ubyte, or a folder of"
-        " pictures or structures"
+        " pictures, sounds or structures"
     )
 
 
 def _find_in_folder(folder: pathlib.Path, asked: Asked) -> Found:
-    """Read a folder of ours, of structures, or else of pictures."""
+    """Read a folder of ours, of sounds, of structures, or else of pictures."""
     if not any(folder.iterdir()):
         raise InputError(f"{folder}: the folder is empty")
     chosen = idx.choose(folder)
@@ -190,6 +199,9 @@ def _find_in_folder(folder: pathlib.Path, asked: Asked) -> Found:
         return find_json_lines(folder / WHOLE) if (folder / WHOLE).is_file() else find_text(folder / LINES)
     if asked.kind in (Found, FoundDocuments) and documents.holds_pairs(folder):
         return documents.find_pairs(folder, asked.size, asked.limit)
+    if holds_sounds(folder, PICTURES):
+        asked.check(FoundSpeech)
+        return _speech(folder, asked)
     inside = sorted(folder.iterdir())
     held = {kind: [path for path in inside if _ending(path) in kind.endings] for kind in FORMATS}
     sets = [kind for kind in FORMATS if kind.folders and held[kind]]

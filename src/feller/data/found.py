@@ -168,6 +168,50 @@ class FoundCrystals(Found):
     """Cell of each, a, b, c in Å and alpha, beta, gamma in degrees, [n, 6]."""
 
 
+@dataclass(frozen=True, eq=False)
+class Sound:
+    """A recording of one channel."""
+
+    samples: np.ndarray
+    """Numbers about -1 to 1, float32 [n]."""
+    rate: int
+    """Samples of a second."""
+
+    @property
+    def seconds(self) -> float:
+        """How long it is."""
+        return len(self.samples) / self.rate
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What is said in a sound: its phones in their order, and the frames of 10 ms that each lasts."""
+
+    phones: tuple[str, ...]
+    durations: tuple[int, ...]
+    """One for each phone; 0 for a silence between words that was not heard."""
+
+    @property
+    def frames(self) -> int:
+        """Frames of all phones together."""
+        return sum(self.durations)
+
+
+@dataclass(frozen=True, eq=False)
+class FoundSpeech(Found):
+    """Sounds, for each a `Sound`, or log mels, float32 [frames, bands], object [n]."""
+
+    name = "speech"
+    texts: tuple[str, ...] = ()
+    """What is said in each, as it was written; empty where samples are read, which have no texts."""
+    alignments: tuple[Layout, ...] = ()
+    """When it is said; as `texts`."""
+    lost: tuple[str, ...] = ()
+    """Sounds that were left out, each with the reason."""
+    settings: tuple[int, ...] = ()
+    """How log mels were made: the fields of `Mel`; empty where values are sounds."""
+
+
 def properties_of(told: Sequence[dict[str, float]]) -> dict[str, np.ndarray]:
     """Put what is told of each example under its name, [n]; not-a-number where it is not told."""
     names = dict.fromkeys(name for one in told for name in one)

@@ -17,6 +17,7 @@ from feller.data.found import (
     FoundMolecules,
     FoundPictures,
     FoundRows,
+    FoundSpeech,
     FoundTable,
     FoundTexts,
     about,
@@ -27,6 +28,7 @@ from feller.data.molecules.collect import LONGEST, interpret_molecules
 from feller.data.numbers import all_numbers
 from feller.data.proteins.chains import interpret_backbones
 from feller.data.rows.columns import check_finite
+from feller.data.speech.arrays import interpret_speech
 from feller.errors import InputError
 
 SAMPLES = ("samples", "images", "x")
@@ -64,6 +66,9 @@ def interpret(arrays: dict[str, np.ndarray], path: str, asked: Asked) -> Found:
     if arrays_hold_documents(arrays):
         asked.check(FoundDocuments)
         return interpret_documents(arrays, path, asked.size, asked.limit)
+    if {"mel", "valid"} <= arrays.keys():
+        asked.check(FoundSpeech)
+        return interpret_speech(arrays, path)
     if {"samples", "valid"} <= arrays.keys():
         asked.check(FoundChains)
         return interpret_backbones(arrays, path)

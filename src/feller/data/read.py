@@ -18,6 +18,7 @@ from feller.data.found import (
     FoundMolecules,
     FoundPictures,
     FoundRows,
+    FoundSpeech,
     FoundTable,
     FoundTexts,
     about,
@@ -35,6 +36,8 @@ from feller.data.rows.places import ANGLES, FLAT, check_space, place_of
 from feller.data.rows.points import points
 from feller.data.rows.tables import Choose
 from feller.data.rows.torsions import torsions
+from feller.data.speech.mel import FRAMES
+from feller.data.speech.modality import Speech, speech
 from feller.data.table.modality import tables
 from feller.data.table.schema import Schema
 from feller.data.table.written import read_schema
@@ -62,7 +65,7 @@ def read(
         source: What to read.
         size: Longer side of pictures, in pixels; without it they keep theirs up to 64. Of backbones, the residues
             beyond which one is left out; without it 128. Of molecules and crystals, the atoms; without it 64. Of
-            texts, the symbols of an example.
+            texts, the symbols of an example. Of speech, the seconds beyond which a sound is left out; without it 30.
         like: Modality of a model to test on the data, which then take its columns, classes, levels, size and space
             instead of their own.
         space: Where rows of numbers lie: sphere, torus, simplex, poincare, spd, rotations, euclidean, or a file with a
@@ -90,6 +93,8 @@ def read(
         size = max(like.height, like.width)
     if isinstance(like, Crystals | Molecules):
         size = like.longest
+    if isinstance(like, Speech):
+        size = -(-like.longest // FRAMES)
     with about(source):
         if source.startswith(EXAMPLE):
             example, part = _example(source)
@@ -140,6 +145,7 @@ _MAKERS: dict[type[Found], Callable[..., Dataset]] = {
     FoundCrystals: crystals,
     FoundMolecules: molecules,
     FoundPictures: images,
+    FoundSpeech: speech,
 }
 """What makes a data set of each kind that needs nothing to be said; texts and rows have choices."""
 

@@ -21,6 +21,17 @@ class Squared(Loss):
 
 
 @dataclass(frozen=True)
+class Absolute(Loss):
+    """|prediction - target|. No Bregman divergence: its minimiser is the median."""
+
+    def entries(
+        self, prediction: Float[Tensor, " b *d"], target: Float[Tensor, " b *d"], x_t: Tensor, t: Tensor
+    ) -> Float[Tensor, " b *d"]:
+        """Return the size of the difference."""
+        return functional.l1_loss(prediction, target, reduction="none")
+
+
+@dataclass(frozen=True)
 class PseudoHuber(Loss):
     """sqrt((prediction - target)^2 + c^2) - c for each entry: robust against rare large errors.
 

@@ -15,6 +15,7 @@ from feller.paths.correctors import BackAndForth, Corrector, Odds, Resample
 from feller.paths.costs import Cost, Embedded, Levels, Table
 from feller.paths.ends import Circle, DrawEnd, Ends, Finish, Interval, Lattice, MeanEnd, Point
 from feller.paths.estimates import Estimates
+from feller.paths.filled import Filled
 from feller.paths.geodesic import Geodesic
 from feller.paths.geometric import Geometric
 from feller.paths.graphical import Graphical
@@ -59,6 +60,7 @@ __all__ = [
     "Entropy",
     "Estimates",
     "FewestJumps",
+    "Filled",
     "Finish",
     "GaussianLaw",
     "Geodesic",

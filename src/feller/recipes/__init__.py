@@ -116,7 +116,9 @@ def find_recipe(name: str, data: Dataset, size: str, older: Model | None = None)
         if not isinstance(recipe, Recipe):
             raise UsageError(f"{name} must return a Recipe, it returned {type(recipe).__name__}")
         return name, recipe
-    usual = _SUITS[type(data.modality)] if data.target is None else "regressor"
+    usual = "regressor" if data.target is not None else _SUITS.get(type(data.modality), "")
+    if not usual and name in ("auto", *SECOND_STAGES):
+        raise UsageError(f"no recipe of ours suits {data.modality.called}; name your own: --recipe file.py:function")
     if name in SECOND_STAGES:
         if older is None:
             raise UsageError(f"the recipe {name} learns from an older model: name its run with --start-from")

@@ -1,0 +1,1 @@
+"""Speech: sounds with the text that is said in them."""

@@ -1,0 +1,54 @@
+"""Log mels with their phones in arrays, as a model writes them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from feller.data.found import FoundSpeech, Layout, check_marks, check_rows
+from feller.errors import InputError
+
+SETTINGS = 6
+"""Numbers that tell how log mels were made."""
+
+
+def interpret_speech(arrays: dict[str, np.ndarray], path: str) -> FoundSpeech:
+    """Read `mel` [n, l, bands], `valid` [n, l], `settings`, and `phone` and `duration` [n, m] of `phones`, if any.
+
+    Raises:
+        InputError: If a shape, type or number is wrong.
+    """
+    mel, valid, settings = arrays["mel"], arrays["valid"], arrays.get("settings", np.zeros(0))
+    if mel.ndim != 3 or 0 in mel.shape or mel.dtype.kind != "f":
+        raise InputError(f"{path}: expected mel [n, l, bands] of real numbers, got {list(mel.shape)} of {mel.dtype}")
+    if valid.shape != mel.shape[:2] or valid.dtype != bool:
+        raise InputError(
+            f"{path}: expected valid {list(mel.shape[:2])} of bool, got {list(valid.shape)} of {valid.dtype}"
+        )
+    if settings.shape != (SETTINGS,) or settings.dtype.kind not in "iu":
+        raise InputError(f"{path}: expected {SETTINGS} whole numbers in settings, got {list(settings.shape)}")
+    lengths = check_marks(valid, path, "frames")
+    check_rows(np.isfinite(mel) | ~valid[:, :, None], path, "finite log mels")
+    values = np.empty(len(mel), dtype=object)
+    for i, length in enumerate(lengths.tolist()):
+        values[i] = mel[i, :length].astype(np.float32)
+    alignments = _layouts(arrays, lengths, path) if "phone" in arrays else ()
+    return FoundSpeech(values, alignments=tuple(alignments), settings=tuple(settings.tolist()))
+
+
+def _layouts(arrays: dict[str, np.ndarray], lengths: np.ndarray, path: str) -> Sequence[Layout]:
+    """Return phones and durations, which fill their sounds."""
+    phone, duration, names = (arrays.get(name, np.zeros(0)) for name in ("phone", "duration", "phones"))
+    right = phone.ndim == 2 and len(phone) == len(lengths) and phone.shape == duration.shape
+    if not right or phone.dtype.kind not in "iu" or duration.dtype.kind not in "iu" or names.dtype.kind != "U":
+        raise InputError(
+            f"{path}: expected phone and duration [{len(lengths)}, m] of whole numbers, and words in phones, got"
+            f" {list(phone.shape)}, {list(duration.shape)} and {names.dtype}"
+        )
+    real = phone >= 0
+    check_marks(real, path, "phones")
+    check_rows(phone < len(names), path, f"positions in the {len(names)} phones")
+    check_rows((duration >= 0) & (real | (duration == 0)), path, "durations that are not negative")
+    check_rows(duration.sum(1) == lengths, path, "durations that fill the valid frames")
+    return [
+        Layout(tuple(names[p[r]].tolist()), tuple(d[r].tolist())) for p, d, r in zip(phone, duration, real, strict=True)
+    ]

@@ -1,0 +1,218 @@
+"""Speech in files: sounds with their texts, each phone at its time."""
+
+import pathlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from feller.data.found import FoundSpeech, Sound
+from feller.data.speech.align import LEAST, Aligner, MissingWordsError
+from feller.data.speech.alignments import NAME as ALIGNMENTS
+from feller.data.speech.alignments import read_alignments
+from feller.data.speech.lexicon import NAME as LEXICON
+from feller.data.speech.lexicon import cmu_lexicon
+from feller.data.speech.phones import ARPABET, SIL, Word, laid_out
+from feller.data.speech.sound import Read, read_sound, resampled, told
+from feller.data.speech.textgrid import ENDING, read_textgrid
+from feller.data.speech.timeline import fitted
+from feller.data.speech.utterances import Utterance, check_link, holds_texts, sounds_in, text_of, utterances_in
+from feller.errors import InputError
+
+LONGEST = 30
+"""Seconds above which a sound is left out, unless others are asked for."""
+SHORTEST = 0.05
+"""Seconds that one phone needs, at least."""
+WIDE, NARROW = 16_000, 8_000
+"""Samples of a second to which all are brought: the first, or the second where most sounds have fewer than that."""
+NAMED, LISTED = 5, 20
+"""Files, and words, that are named where others are counted only."""
+
+
+def find_speech(path: pathlib.Path, most: int | None = LONGEST) -> FoundSpeech:
+    """Read a folder of sounds with their texts, or one sound with the text beside it.
+
+    Where they lie there may be alignments that are ready (`alignments.jsonl`, or a TextGrid beside a sound), others are
+    made; a user's `lexicon.txt`; `speakers.csv`.
+
+    Args:
+        path: A folder or a file.
+        most: Seconds above which a sound is left out; None to read samples, which need no texts.
+
+    Raises:
+        InputError: If sounds and texts do not belong to each other, a file is damaged, or no sound can be aligned.
+        UsageError: If a package is not installed.
+    """
+    bare = most is None and not (holds_texts(path) if path.is_dir() else path.with_suffix(".txt").is_file())
+    if bare:
+        return _sounds(path)
+    if path.is_dir():
+        folder, utterances = path, utterances_in(path)
+    else:
+        folder, utterances = path.parent, [Utterance(path, path.name, text_of(path))]
+    reading = _Reading(folder, utterances, most)
+    found = list(reading.found())
+    if not found:
+        first = "; ".join(reading.lost[:NAMED])
+        raise InputError(f"{path}: none of {len(utterances):,} sounds can be used: {first}")
+    spoken, sounds, words = zip(*found, strict=True)
+    speakers = tuple(sorted({utterance.speaker for utterance in spoken} - {""}))
+    return FoundSpeech(
+        as_objects(sounds),
+        np.array([speakers.index(utterance.speaker) for utterance in spoken]) if speakers else None,
+        speakers,
+        notes=tuple(reading.notes()),
+        names=tuple(utterance.name for utterance in spoken),
+        texts=tuple(utterance.text for utterance in spoken),
+        alignments=tuple(laid_out(each) for each in words),
+        lost=tuple(reading.lost),
+    )
+
+
+def as_objects(values: Sequence[object]) -> np.ndarray:
+    """Return things as an array [n]."""
+    array = np.empty(len(values), dtype=object)
+    for i, value in enumerate(values):
+        array[i] = value
+    return array
+
+
+def _sounds(path: pathlib.Path) -> FoundSpeech:
+    """Read sounds of which nothing is told."""
+    files = sounds_in(path) if path.is_dir() else [path]
+    read = _read(path, files)
+    rate = _rate(read)
+    sounds = [resampled(each.sound, rate) for each in read]
+    return FoundSpeech(as_objects(sounds), names=tuple(file.name for file in files))
+
+
+def _read(where: pathlib.Path, files: Sequence[pathlib.Path]) -> list[Read]:
+    """Read all sounds, or name the first of those that cannot be read."""
+    read, bad = [], []
+    for file in files:
+        try:
+            read.append(read_sound(file))
+        except InputError as error:
+            bad.append(str(error))
+    if bad:
+        raise InputError(bad[0] if len(files) == 1 else f"{len(bad):,} of {len(files):,} sounds are damaged: {bad[0]}")
+    return read
+
+
+def _rate(read: Sequence[Read]) -> int:
+    wide = sum(each.sound.rate >= WIDE for each in read)
+    return WIDE if 2 * wide >= len(read) else NARROW
+
+
+@dataclass(eq=False)
+class _Reading:
+    """What is found out while the sounds of a folder are read and aligned."""
+
+    folder: pathlib.Path
+    utterances: list[Utterance]
+    most: int | None
+    lost: list[str] = field(default_factory=list)
+    missing: dict[str, None] = field(default_factory=dict)
+    doubtful: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    ready: int = 0
+    made: int = 0
+
+    def found(self) -> Iterator[tuple[Utterance, Sound, tuple[Word, ...]]]:
+        """Yield what can be used."""
+        read = _read(self.folder, [utterance.path for utterance in self.utterances])
+        rate = _rate(read)
+        self.remarks += told(read, [utterance.name for utterance in self.utterances], rate)
+        given = self._given()
+        foreign = any(
+            spoken.phone not in (*ARPABET, SIL) for words in given.values() for w in words for spoken in w.phones
+        )
+        own = self.folder / LEXICON
+        check_link(own, self.folder)
+        aligner = (
+            None
+            if foreign
+            else Aligner(cmu_lexicon(own if own.is_file() else None))
+            if self._unaligned(given)
+            else None
+        )
+        for utterance, each in zip(self.utterances, read, strict=True):
+            sound = resampled(each.sound, rate)
+            try:
+                self._check(sound)
+                yield utterance, sound, self._aligned(utterance, sound, given.get(utterance.name), aligner)
+            except MissingWordsError as error:
+                self.missing |= dict.fromkeys(error.words)
+                self.lost.append(f"{utterance.name} ({error})")
+            except InputError as error:
+                self.lost.append(f"{utterance.name} ({error})")
+
+    def _unaligned(self, given: dict[str, tuple[Word, ...]]) -> bool:
+        return any(utterance.name not in given for utterance in self.utterances)
+
+    def _check(self, sound: Sound) -> None:
+        if sound.seconds < SHORTEST:
+            raise InputError(f"it is too short for one phone, {sound.seconds:.3f} s")
+        if self.most is not None and sound.seconds > self.most:
+            raise InputError(f"it lasts {sound.seconds:.1f} s, and {self.most} s is the most; cut it at pauses")
+
+    def _given(self) -> dict[str, tuple[Word, ...]]:
+        """Return alignments that are ready, by the names of utterances."""
+        lines = self.folder / ALIGNMENTS
+        check_link(lines, self.folder)
+        listed = read_alignments(lines) if lines.is_file() else {}
+        by_file: dict[str, list[str]] = {}
+        for utterance in self.utterances:
+            by_file.setdefault(utterance.path.name, []).append(utterance.name)
+        given: dict[str, tuple[Word, ...]] = {}
+        absent = 0
+        for name, words in listed.items():
+            alike = by_file.get(pathlib.PurePosixPath(name).name, [])
+            chosen = [name] if name in alike else [each for each in alike if each.endswith(f"/{name}")]
+            absent += not chosen
+            given |= dict.fromkeys(chosen[:1], words)
+        if absent:
+            self.remarks.append(f"{ALIGNMENTS} names {absent:,} sounds that are not here")
+        for utterance in self.utterances:
+            grid = utterance.path.with_suffix(ENDING)
+            if grid.is_file():
+                check_link(grid, self.folder)
+                given[utterance.name] = read_textgrid(grid)
+        return given
+
+    def _aligned(
+        self, utterance: Utterance, sound: Sound, given: tuple[Word, ...] | None, aligner: Aligner | None
+    ) -> tuple[Word, ...]:
+        """Return the words of an utterance at their times, as they are given or else found."""
+        if given is not None:
+            words = fitted(given, len(sound.samples) * 100 // sound.rate)
+            self.ready += 1
+            return words
+        if aligner is None:
+            raise InputError("it has no alignment, and others have phones that are none of English")
+        aligned = aligner.align(sound, utterance.text)
+        self.made += 1
+        if not aligned.fits:
+            self.doubtful.append(f"{utterance.name} ({aligned.score:.1f})")
+        return aligned.words
+
+    def notes(self) -> Iterator[str]:
+        """Say in words for people what was done."""
+        yield from self.remarks
+        yield f"{self.ready:,} alignments were read, {self.made:,} were made"
+        if self.doubtful:
+            yield (
+                f"{len(self.doubtful):,} texts hardly fit their sounds (a score below {LEAST:g}), check them:"
+                f" {_first(self.doubtful, NAMED)}"
+            )
+        if self.lost:
+            yield (f"{len(self.lost):,} of {len(self.utterances):,} sounds left out: {_first(self.lost, NAMED, '; ')}")
+        if self.missing:
+            yield (
+                f"{len(self.missing):,} words are missing in the dictionary: {_first([*self.missing], LISTED)}; write"
+                f" each with its phones on a line of {LEXICON}"
+            )
+
+
+def _first(things: Sequence[str], count: int, between: str = ", ") -> str:
+    return between.join(things[:count]) + (f"{between}..." if len(things) > count else "")

@@ -1,0 +1,110 @@
+"""How words are pronounced: the dictionary of Carnegie Mellon University, and what a user writes over it."""
+
+import pathlib
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from feller.data.found import about
+from feller.data.plain_text import read_unicode
+from feller.data.speech.extra import need
+from feller.data.speech.phones import ARPABET, plain
+from feller.data.speech.spoken_text import words_of
+from feller.errors import InputError
+
+NAME = "lexicon.txt"
+"""A user's own, in the folder of the sounds."""
+VARIANT = re.compile(r"\(\d+\)$")
+"""Behind a word: another of its pronunciations."""
+
+Pronunciation = tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Lexicon:
+    """Pronunciations of words, the usual one first."""
+
+    entries: dict[str, tuple[Pronunciation, ...]] = field(repr=False)
+    own: dict[str, tuple[Pronunciation, ...]] = field(default_factory=dict)
+    """Words of the user, which go before those of `entries`."""
+
+    def of(self, word: str, *, spelled: bool = False) -> tuple[Pronunciation, ...]:
+        """Return the pronunciations of a word; none where it is missing.
+
+        Args:
+            word: In small letters.
+            spelled: Say a word that is missing letter by letter.
+        """
+        unaccented = "".join(c for c in unicodedata.normalize("NFD", word) if not unicodedata.combining(c))
+        for known in (word, unaccented):
+            found = self.own.get(known) or self.entries.get(known)
+            if found:
+                return found
+        if not spelled:
+            return ()
+        letters = [self.entries.get(f"{letter}.") for letter in unaccented if letter != "'"]
+        named = [pronunciations[0] for pronunciations in letters if pronunciations]
+        return (tuple(phone for name in named for phone in name),) if named and len(named) == len(letters) else ()
+
+    def phones(self, text: str, *, spelled: bool = False) -> tuple[tuple[Pronunciation, ...], tuple[str, ...]]:
+        """Return the usual phones of each word of a text, and the words that are missing.
+
+        Raises:
+            InputError: If the text has no words, or something whose words are not known.
+        """
+        found = [(word, self.of(word, spelled=spelled)) for word in words_of(text)]
+        missing = tuple(dict.fromkeys(word for word, pronunciations in found if not pronunciations))
+        return tuple(pronunciations[0] for _, pronunciations in found if pronunciations), missing
+
+
+@lru_cache(maxsize=1)
+def cmu_entries() -> dict[str, tuple[Pronunciation, ...]]:
+    """Return the dictionary of Carnegie Mellon University, which comes with pocketsphinx.
+
+    Raises:
+        UsageError: If pocketsphinx is not installed.
+    """
+    pocketsphinx = need("pocketsphinx", "finding the phones of words")
+    path = pathlib.Path(pocketsphinx.get_model_path()) / "en-us" / "cmudict-en-us.dict"
+    return _gathered([line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()])
+
+
+def cmu_lexicon(own: pathlib.Path | None = None) -> Lexicon:
+    """Return the dictionary of Carnegie Mellon University, with a user's file over it.
+
+    Raises:
+        UsageError: If pocketsphinx is not installed.
+        InputError: If the file is malformed.
+    """
+    return Lexicon(cmu_entries(), read_lexicon(own) if own else {})
+
+
+def read_lexicon(path: pathlib.Path) -> dict[str, tuple[Pronunciation, ...]]:
+    """Read lines `word PH PH`; a word on several lines has several pronunciations.
+
+    Raises:
+        InputError: If a line has no phones, or one that English has not.
+    """
+    lines = []
+    for number, line in enumerate(read_unicode(path).splitlines(), 1):
+        word, *phones = line.split() or [""]
+        if not word:
+            continue
+        phones = [plain(phone) for phone in phones]
+        odd = [phone for phone in phones if phone not in ARPABET]
+        with about(f"{path}: line {number}"):
+            if not phones:
+                raise InputError(f"expected a word and its phones, got {line[:40]!r}")
+            if odd:
+                raise InputError(f"{odd[0]!r} is no phone; expected those of {' '.join(ARPABET)}")
+        lines.append([word.lower(), *phones])
+    return _gathered(lines)
+
+
+def _gathered(lines: Sequence[list[str]]) -> dict[str, tuple[Pronunciation, ...]]:
+    found: dict[str, list[Pronunciation]] = {}
+    for word, *phones in lines:
+        found.setdefault(VARIANT.sub("", word), []).append(tuple(phones))
+    return {word: tuple(dict.fromkeys(pronunciations)) for word, pronunciations in found.items()}

@@ -1,0 +1,142 @@
+"""Alignments as Praat writes them, in its long and its short format of text."""
+
+import math
+import pathlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from feller.data.found import about
+from feller.data.plain_text import read_unicode
+from feller.data.speech.phones import SIL, Spoken, Word, plain
+from feller.errors import InputError
+
+ENDING = ".TextGrid"
+TOKEN = re.compile(r'"((?:[^"]|"")*)"|(?<!\S)(-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)(?!\S)')
+"""A text in quotes, or a number that stands alone: nothing else counts, so both formats are one."""
+SILENCES = {"", "sil", "<sil>", "sp", "<p:>", "<eps>", "silence"}
+"""What silence is called, in small letters."""
+UNKNOWN = {"spn", "<unk>", "unk"}
+"""What aligners call a word that they do not know, in small letters."""
+WORDS, PHONES = ("words", "word", "orthography"), ("phones", "phone", "phonemes")
+"""Names of the tiers."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """What stands between two times, in seconds."""
+
+    start: float
+    end: float
+    text: str
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing is said."""
+        return self.text.lower() in SILENCES
+
+
+def read_textgrid(path: pathlib.Path) -> tuple[Word, ...]:
+    """Read the words and their phones; empty intervals are silence.
+
+    Raises:
+        InputError: If it is malformed, lacks one of the tiers, or phones do not lie in words.
+    """
+    with about(path):
+        tiers = _tiers(_text(path))
+        words, phones = (_tier(tiers, names) for names in (WORDS, PHONES))
+        return tuple(_joined(words, phones))
+
+
+def _text(path: pathlib.Path) -> str:
+    head = path.read_bytes()[:2]
+    if head in (b"\xff\xfe", b"\xfe\xff"):  # Praat's way to write letters beyond ASCII
+        try:
+            return path.read_text(encoding="utf-16")
+        except UnicodeError as error:
+            raise InputError("expected text in UTF-16, as it begins; save it as UTF-8") from error
+    return read_unicode(path)
+
+
+def _tiers(text: str) -> dict[str, list[Interval]]:
+    """Return the tiers of intervals by their names in small letters."""
+    tokens = iter([match[2] if match[1] is None else (match[1],) for match in TOKEN.finditer(text)])
+    try:
+        if (next(tokens), next(tokens)) != (("ooTextFile",), ("TextGrid",)):
+            raise InputError("expected a TextGrid, which begins with ooTextFile and TextGrid")
+        _number(tokens), _number(tokens)
+        tiers: dict[str, list[Interval]] = {}
+        for _ in range(int(_number(tokens))):
+            kind, name = _label(tokens), _label(tokens)
+            _number(tokens), _number(tokens)
+            intervals = [_interval(tokens, kind) for _ in range(int(_number(tokens)))]
+            tiers.setdefault(name.strip().lower(), intervals)
+    except StopIteration as error:
+        raise InputError("the TextGrid ends too early; it was cut off") from error
+    return tiers
+
+
+def _interval(tokens: Iterator[str | tuple[str]], kind: str) -> Interval:
+    start = _number(tokens)
+    return Interval(
+        start, _number(tokens) if kind == "IntervalTier" else start, _label(tokens).replace('""', '"').strip()
+    )
+
+
+def _number(tokens: Iterator[str | tuple[str]]) -> float:
+    token = next(tokens)
+    if isinstance(token, tuple):
+        raise InputError(f"expected a number, got the text {token[0][:40]!r}")
+    return float(token)
+
+
+def _label(tokens: Iterator[str | tuple[str]]) -> str:
+    token = next(tokens)
+    if not isinstance(token, tuple):
+        raise InputError(f"expected a text in quotes, got {token[:40]}")
+    return token[0]
+
+
+def _tier(tiers: dict[str, list[Interval]], names: tuple[str, ...]) -> list[Interval]:
+    found = [tiers[name] for name in names if name in tiers]
+    if not found:
+        ends = [
+            name
+            for name in tiers
+            if name.endswith(tuple(f" {name}" for name in names) + tuple(f"- {n}" for n in names))
+        ]
+        if len(ends) == 1:  # an aligner puts the name of a speaker before
+            return tiers[ends[0]]
+        raise InputError(f"expected a tier called {names[0]}, got {', '.join(map(repr, tiers)) or 'none'}")
+    return found[0]
+
+
+def _joined(words: list[Interval], phones: list[Interval]) -> Iterator[Word]:
+    """Yield words with the phones whose middle lies in them."""
+    said = [phone for phone in phones if not phone.silent]
+    for phone in phones:
+        if phone.text.lower() in UNKNOWN:
+            raise InputError(
+                f"{phone.text} at {phone.start:g} s is a word that its aligner did not know; write its phones"
+            )
+    taken = 0
+    for word in words:
+        inside = [phone for phone in said if word.start <= (phone.start + phone.end) / 2 < word.end]
+        if word.silent:
+            if inside:
+                raise InputError(f"the phone {inside[0].text} at {inside[0].start:g} s lies in no word")
+            yield Word("", (_spoken(word, SIL),))
+            continue
+        if not inside:
+            raise InputError(f"the word {word.text!r} at {word.start:g} s has no phones")
+        taken += len(inside)
+        yield Word(word.text.lower(), tuple(_spoken(phone, plain(phone.text)) for phone in inside))
+    if taken < len(said):
+        raise InputError(f"{len(said) - taken} of {len(said)} phones lie in no word")
+
+
+def _spoken(interval: Interval, name: str) -> Spoken:
+    start, end = (math.floor(100 * time + 0.5) for time in (interval.start, interval.end))
+    if end < start:
+        raise InputError(f"{name} ends before it begins, at {interval.start:g} s")
+    return Spoken(name, start, end - start)

@@ -1,0 +1,225 @@
+"""Which sounds a folder holds, what is said in them, and by whom."""
+
+import os
+import pathlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from feller.data import overview
+from feller.data.found import about
+from feller.data.plain_text import read_unicode, rows_of
+from feller.data.speech.lexicon import NAME as LEXICON
+from feller.data.speech.sound import ENDINGS
+from feller.errors import InputError
+
+TEXT = ".txt"
+TABLE = "metadata.csv"
+"""Lines `id|text` or `id|text|text with numbers in words`."""
+SOUNDS = "wavs"
+"""Folder of the sounds that such a table names, where they do not lie beside it."""
+SPEAKERS = "speakers.csv"
+"""Columns `file` or `id`, and `speaker`."""
+ABOUT = ("readme", "license", "licence", "copying", "notice")
+"""Beginnings of names of texts about the data."""
+DEEP = 4
+"""Folders inside folders that are looked into."""
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """A sound in a file with what is said in it."""
+
+    path: pathlib.Path
+    name: str
+    """From the folder, with slashes."""
+    text: str
+    speaker: str = ""
+
+
+def inside(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yield the files in a folder and in folders inside, but for hidden ones, folder by folder."""
+    for root, folders, files in os.walk(folder):
+        place = pathlib.Path(root)
+        deep = len(place.relative_to(folder).parts)
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")) and deep + 1 < DEEP)
+        yield from (place / name for name in sorted(files) if not name.startswith("."))
+
+
+def is_sound(path: pathlib.Path) -> bool:
+    """Tell by its ending whether a file is a sound."""
+    return path.suffix.lower() in ENDINGS
+
+
+def holds_sounds(folder: pathlib.Path, others: tuple[str, ...]) -> bool:
+    """Tell whether a folder is one of sounds: some are there, and no files with the endings of others but ours."""
+    found = False
+    for path in inside(folder):
+        if path.suffix.lower() in others and not overview.is_ours(path):
+            return False
+        found = found or is_sound(path)
+    return found
+
+
+def holds_texts(folder: pathlib.Path) -> bool:
+    """Tell whether what is said is told of any sound of a folder."""
+    return (folder / TABLE).is_file() or any(
+        path.with_suffix(TEXT).is_file() for path in inside(folder) if is_sound(path)
+    )
+
+
+def sounds_in(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Return the sounds of a folder.
+
+    Raises:
+        InputError: If there are none, or one is a link that leads out of the folder.
+    """
+    sounds = [path for path in inside(folder) if is_sound(path)]
+    if not sounds:
+        raise InputError(f"{folder}: expected sounds ({', '.join(ENDINGS)}), got none")
+    for path in sounds:
+        check_link(path, folder)
+    return sounds
+
+
+def utterances_in(folder: pathlib.Path) -> list[Utterance]:
+    """Return the sounds of a folder with their texts and speakers.
+
+    Raises:
+        InputError: If a sound has no text, a text no sound, one is empty, two sounds have one name, or a file is a link
+            that leads out of the folder.
+    """
+    sounds = sounds_in(folder)
+    named: dict[pathlib.Path, pathlib.Path] = {}
+    for path in sounds:
+        other = named.setdefault(path.with_suffix(""), path)
+        if other is not path:
+            raise InputError(f"{folder}: {other.name} and {path.name} have one name; rename or remove one of them")
+    texts = _table(folder, sounds) if (folder / TABLE).is_file() else _beside(folder, sounds)
+    speakers = _speakers(folder, sounds)
+    return [
+        Utterance(path, path.relative_to(folder).as_posix(), text, speaker)
+        for path, text, speaker in zip(sounds, texts, speakers, strict=True)
+    ]
+
+
+def text_of(path: pathlib.Path) -> str:
+    """Return the text beside a sound.
+
+    Raises:
+        InputError: If there is none, or it is empty.
+    """
+    file = path.with_suffix(TEXT)
+    if not file.is_file():
+        raise InputError(f"{path}: the sound has no text; write what is said into {file.name} beside it")
+    with about(file):
+        text = read_unicode(file).strip()
+        if not text:
+            raise InputError("the text is empty; write what is said, or remove it with its sound")
+    return text
+
+
+def check_link(path: pathlib.Path, folder: pathlib.Path) -> None:
+    """Refuse a link that leads out of a folder: a stranger's data show none of ours.
+
+    Raises:
+        InputError: If it is one.
+    """
+    if not os.path.realpath(path).startswith(os.path.realpath(folder) + os.sep):
+        raise InputError(f"{path.name!r} is a link that leads outside {folder}; put the file there")
+
+
+def _refuse(folder: pathlib.Path, alone: list[str], count: int, what: str, remedy: str) -> None:
+    if alone:
+        raise InputError(f"{folder}: {len(alone):,} of {count:,} {what}, first {alone[0]}; {remedy}")
+
+
+def _beside(folder: pathlib.Path, sounds: list[pathlib.Path]) -> list[str]:
+    """Return texts that lie beside their sounds under the same name."""
+    stems = {path.with_suffix("") for path in sounds}
+    texts = [path for path in inside(folder) if path.suffix.lower() == TEXT and path.name != LEXICON]
+    texts = [path for path in texts if path.with_suffix("") in stems or not path.name.lower().startswith(ABOUT)]
+    without = [path.name for path in sounds if not path.with_suffix(TEXT).is_file()]
+    _refuse(
+        folder, without, len(sounds), "sounds have no text", f"write it into a file {TEXT} beside, or remove the sound"
+    )
+    lonely = [path.name for path in texts if path.with_suffix("") not in stems]
+    _refuse(folder, lonely, len(texts), "texts have no sound", "add it, or remove the text")
+    for path in texts:
+        check_link(path, folder)
+    return [text_of(path) for path in sounds]
+
+
+def _table(folder: pathlib.Path, sounds: list[pathlib.Path]) -> list[str]:
+    """Return the texts of a table in the order of the sounds."""
+    path = folder / TABLE
+    check_link(path, folder)
+    texts: dict[str, str] = {}
+    for number, line in enumerate(read_unicode(path).splitlines(), 1):
+        if not line.strip():
+            continue
+        name, *said = (cell.strip() for cell in line.split("|"))
+        where = f"{path}: line {number}"
+        if not name or not 1 <= len(said) <= 2:
+            raise InputError(f"{where}: expected id|text or id|text|text in words, got {line[:40]!r}")
+        if not said[-1] and not said[0]:
+            raise InputError(f"{where}: the text of {name} is empty; write what is said, or remove the line")
+        name = name[: -len(pathlib.Path(name).suffix)] if name.lower().endswith(ENDINGS) else name
+        if name in texts:
+            raise InputError(f"{where}: {name} has a line already; remove one")
+        texts[name] = said[-1] or said[0]
+    names = [_id(path, folder) for path in sounds]
+    _refuse(
+        folder,
+        [name for name in names if name not in texts],
+        len(names),
+        "sounds have no text",
+        f"add them to {TABLE}, or remove them",
+    )
+    _refuse(
+        folder,
+        sorted(texts.keys() - {*names}),
+        len(texts),
+        f"lines of {TABLE} have no sound",
+        "add it, or remove the line",
+    )
+    return [texts[name] for name in names]
+
+
+def _id(path: pathlib.Path, folder: pathlib.Path) -> str:
+    """Return what a table calls a sound."""
+    return path.relative_to(folder).with_suffix("").as_posix().removeprefix(f"{SOUNDS}/")
+
+
+def _speakers(folder: pathlib.Path, sounds: list[pathlib.Path]) -> list[str]:
+    """Return who speaks: as a table says, or else the folder inside that a sound lies in; empty where neither is."""
+    table = folder / SPEAKERS
+    if table.is_file():
+        check_link(table, folder)
+        told = _told(table)
+        names = [_spoken_by(path, folder, told) for path in sounds]
+        without = [path.name for path, name in zip(sounds, names, strict=True) if not name]
+        _refuse(folder, without, len(sounds), "sounds have no speaker", f"add them to {SPEAKERS}, or remove that file")
+        return names
+    first = [path.relative_to(folder).parts for path in sounds]
+    inner = all(len(parts) > 1 for parts in first) and not (folder / TABLE).is_file()
+    return [parts[0] if inner else "" for parts in first]
+
+
+def _told(table: pathlib.Path) -> dict[str, str]:
+    rows = [cells for _, cells in rows_of(read_unicode(table))]
+    head = [cell.strip().lower() for cell in rows[0]] if rows else []
+    key = next((name for name in ("file", "id") if name in head), None)
+    if key is None or "speaker" not in head:
+        raise InputError(f"{table}: expected columns file (or id) and speaker, got {', '.join(head) or 'none'}")
+    places = head.index(key), head.index("speaker")
+    short = next((cells for cells in rows[1:] if len(cells) <= max(places)), None)
+    if short is not None:
+        raise InputError(f"{table}: expected {len(head)} cells in a row, got {','.join(short)[:40]!r}")
+    return {cells[places[0]].strip(): cells[places[1]].strip() for cells in rows[1:]}
+
+
+def _spoken_by(path: pathlib.Path, folder: pathlib.Path, told: dict[str, str]) -> str:
+    """Return who a table says speaks, by the name of the file, whole or in parts."""
+    whole = path.relative_to(folder)
+    names = (whole.as_posix(), path.name, whole.with_suffix("").as_posix(), path.stem)
+    return next((told[name] for name in names if told.get(name)), "")

@@ -1,0 +1,19 @@
+"""Infilling of rows of frames: what is hidden, what is learned, and how gaps are filled."""
+
+from feller.infilling.durations import DurationInfilling, log_durations, whole_durations
+from feller.infilling.fill import infill, infill_durations
+from feller.infilling.frames import Counted, Everywhere, Hidden, Infilling
+from feller.infilling.segments import Segments
+
+__all__ = [
+    "Counted",
+    "DurationInfilling",
+    "Everywhere",
+    "Hidden",
+    "Infilling",
+    "Segments",
+    "infill",
+    "infill_durations",
+    "log_durations",
+    "whole_durations",
+]

@@ -1,0 +1,85 @@
+"""How long phones last, learned by filling in those that are hidden."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from feller.draws import Draws
+from feller.infilling.frames import Infilling
+from feller.infilling.segments import Segments
+from feller.losses import Absolute
+from feller.objective import Batch, Example, Objective
+from feller.paths import Affine, Filled
+from feller.spaces import Euclidean
+
+MASKS = Segments(0.2, 0.1, 1.0)
+"""What is hidden of durations: less than of frames."""
+
+
+@dataclass(frozen=True)
+class DurationInfilling(Objective):
+    """Infilling of log(1 + l) for whole durations l; each entry is a phone, which may last 0 frames.
+
+    The batch holds x_1 [b, m], whole, and in `given` labels `phone` and marks `valid`. Durations that are drawn are
+    spread evenly over l - 1/2 to l + 1/2 first, so that they have a density; those that are told, or learned at once,
+    are not. Source: Le et al. 2023, "Voicebox", arXiv 2306.15687.
+    """
+
+    rule: Infilling
+    """How they are learned."""
+
+    @classmethod
+    def at_once(cls, space: Euclidean) -> "DurationInfilling":
+        """Return regression: the median of each log duration."""
+        return cls(Infilling(Filled(), space, Absolute(), masks=MASKS))
+
+    @classmethod
+    def drawn(cls, space: Euclidean) -> "DurationInfilling":
+        """Return flow matching: durations are drawn together."""
+        return cls(Infilling(Affine(), space, masks=MASKS))
+
+    @property
+    def path(self) -> Affine | Filled:
+        """That of the rule."""
+        return self.rule.path
+
+    @property
+    def space(self) -> Euclidean:
+        """That of the rule."""
+        return self.rule.space
+
+    @property
+    def drop(self) -> float:
+        """That of the rule."""
+        return self.rule.drop
+
+    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+        """Spread the durations, and draw the rest by the rule."""
+        whole = batch["x_1"]
+        told = log_durations(whole)
+        x_1 = told if isinstance(self.path, Filled) else spread_durations(whole, draws)
+        given = {**batch["given"], "start": torch.ones_like(whole, dtype=torch.bool)}
+        return self.rule.draw(network, {"x_1": x_1, "told": told, "given": given}, draws)
+
+    def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
+        """Return the loss of the rule."""
+        return self.rule.loss(network, example)
+
+
+def log_durations(whole: Int[Tensor, "b m"]) -> Float[Tensor, "b m 1"]:
+    """Return log(1 + l)."""
+    return whole.to(torch.get_default_dtype()).log1p()[:, :, None]
+
+
+def whole_durations(x: Float[Tensor, "b m 1"]) -> Int[Tensor, "b m"]:
+    """Return the whole duration that is nearest, none below 0."""
+    return (x[:, :, 0].double().expm1() + 0.5).floor().clamp(min=0).long()
+
+
+def spread_durations(whole: Int[Tensor, "b m"], draws: Draws) -> Float[Tensor, "b m 1"]:
+    """Return log(1 + l + u) for u evenly from -1/2 to 1/2: the whole duration that is nearest is l."""
+    u = draws.at("spread").uniform(whole.shape, torch.float64, whole.device) - 0.5
+    return (whole + u).log1p().to(torch.get_default_dtype())[:, :, None]

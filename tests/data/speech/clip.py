@@ -1,0 +1,20 @@
+"""Real clips, with what is said in them."""
+
+import pathlib
+
+from feller.data.found import Sound
+from feller.data.speech.sound import read_sound, resampled
+
+CLIPS = pathlib.Path(__file__).parent / "clips"
+TEXTS = {
+    "sense-0880.flac": "He was not an ill-disposed young man.",
+    "LJ001-0002.flac": "in being comparatively modern.",
+    "LJ001-0008.flac": "has never been surpassed.",
+}
+SHARED = pathlib.Path(__file__).parents[4] / "shared" / "data" / "speech"
+"""Larger sets, which only some have."""
+
+
+def clip(name: str, rate: int = 16_000) -> Sound:
+    """Return a clip at a rate."""
+    return resampled(read_sound(CLIPS / name).sound, rate)

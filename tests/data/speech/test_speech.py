@@ -1,0 +1,232 @@
+"""Speech as data: states and back, frames and their phones, every form, samples that are read again."""
+
+import pathlib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from tests.data.speech.clip import TEXTS, clip
+from tests.data.speech.written import noise, pairs
+
+from feller.data import read
+from feller.data.back import read_back
+from feller.data.found import FoundRows, FoundSpeech, Layout
+from feller.data.modality import Dataset, Modality
+from feller.data.speech.mel import Mel, Statistics
+from feller.data.speech.modality import Speech, speech
+from feller.data.speech.phones import Inventory
+from feller.data.split import split
+from feller.errors import InputError, UsageError
+from feller.record import from_data, to_data
+from feller.spaces import Euclidean
+
+NAMES = tuple(sorted(TEXTS))
+FRAMES = tuple(len(clip(name).samples) // 160 for name in NAMES)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    folder = tmp_path_factory.mktemp("speech")
+    pairs(folder)
+    (folder / "speakers.csv").write_text("id,speaker\nsense-0880,kim\nLJ001-0002,linda\nLJ001-0008,linda\n")
+    return read(str(folder))
+
+
+def kind(data: Dataset) -> Speech:
+    assert isinstance(data.modality, Speech)
+    return data.modality
+
+
+def test_a_folder_is_a_data_set(data: Dataset) -> None:
+    assert len(data) == 3
+    assert kind(data).mel == Mel.usual(16_000)
+    assert kind(data).longest == 300
+    assert kind(data).speakers == ("kim", "linda")
+    assert data.values["speaker"].tolist() == [1, 1, 0]
+    assert data.values["mel"].shape == (3, 300, 80)
+    assert data.values["mel"].dtype == torch.float32
+    assert data.given["valid"].sum(1).tolist() == [*FRAMES]
+    assert len(kind(data).inventory) == 157
+    assert data.notes[-1].startswith("3 sounds of 2 speakers, 0.1 minutes; log mels have mean -5.")
+
+
+def test_log_mels_are_those_of_the_sounds(data: Dataset) -> None:
+    for i, name in enumerate(NAMES):
+        mel = Mel().log_mel(torch.from_numpy(clip(name).samples))
+        torch.testing.assert_close(data.values["mel"][i, : len(mel)], mel)
+        assert (data.values["mel"][i, len(mel) :] == np.float32(kind(data).statistics.mean)).all()
+
+
+def test_states_are_normalised_by_the_data(data: Dataset) -> None:
+    state, valid = kind(data).encode(data.values), data.given["valid"]
+    assert state.dtype == torch.float32
+    assert float(state[valid].mean()) == pytest.approx(0, abs=1e-5)
+    assert float(state[valid].std(correction=0)) == pytest.approx(1, abs=1e-5)
+    assert state[~valid].abs().max() < 1e-6
+    back = kind(data).decode(state)
+    assert [*back] == ["mel"]
+    torch.testing.assert_close(back["mel"], data.values["mel"], atol=1e-5, rtol=0)
+    assert kind(data).space() == Euclidean((300, 80))
+
+
+def test_labels_of_frames_repeat_the_phones(data: Dataset) -> None:
+    names = kind(data).inventory.names
+    for i in range(3):
+        phone, duration = data.values["phone"][i], data.values["duration"][i]
+        real = phone >= 0
+        assert (duration[~real] == 0).all()
+        expected = torch.repeat_interleave(phone[real], duration[real])
+        assert torch.equal(data.given["phone"][i, : FRAMES[i]], expected)
+        assert len(expected) == FRAMES[i]
+        assert (data.given["phone"][i, FRAMES[i] :] == 0).all()
+        assert names[int(phone[0])] == names[int(phone[real][-1])] == "SIL"
+    assert names[int(data.values["phone"][1, 1])] == "HH_B"
+
+
+def test_counted_leaves_out_padding(data: Dataset) -> None:
+    assert kind(data).counted(data.values).tolist() == [80 * frames for frames in FRAMES]
+    assert kind(data).counted({"mel": data.values["mel"]}).tolist() == [300 * 80] * 3
+
+
+def test_it_is_kept_in_a_record(data: Dataset) -> None:
+    assert from_data(Modality, to_data(data.modality)) == data.modality  # pyrefly: ignore
+
+
+def test_subsets_and_splits(data: Dataset) -> None:
+    part = data.subset(torch.tensor([2, 0]))
+    assert part.given["valid"].sum(1).tolist() == [FRAMES[2], FRAMES[0]]
+    train, held = split(data, 0.34)
+    assert len(train) + len(held) == 3
+
+
+def test_other_data_are_seen_as_a_model_sees_them(data: Dataset, tmp_path: pathlib.Path) -> None:
+    """At 8 kHz they are brought to our rate; what is longer than ours is left out, and told."""
+    noise(pairs(tmp_path) / "long.wav", 3.5, 8_000)
+    (tmp_path / "long.txt").write_text("it is long")
+    like = replace(kind(data), speakers=("linda",))
+    other = read(str(tmp_path), like=like)
+    assert other.modality is like
+    assert len(other) == 3
+    assert other.values["speaker"].tolist() == [-1, -1, -1]
+    assert any("it lasts 3.5 s, and 3 s is the most" in note for note in other.notes)
+    torch.testing.assert_close(other.values["mel"], data.values["mel"])
+
+
+def test_narrow_sounds_have_fewer_bands(data: Dataset, tmp_path: pathlib.Path) -> None:
+    for name in TEXTS:
+        sound = clip(name, 8_000)
+        soundfile.write(tmp_path / f"{pathlib.Path(name).stem}.wav", sound.samples, 8_000)
+        (tmp_path / f"{pathlib.Path(name).stem}.txt").write_text(TEXTS[name])
+    narrow = read(str(tmp_path))
+    assert kind(narrow).mel == Mel.usual(8_000)
+    assert narrow.values["mel"].shape == (3, 300, 40)
+    assert narrow.given["valid"].sum(1).tolist() == [*FRAMES]
+
+
+def test_what_a_model_cannot_take_is_refused(data: Dataset) -> None:
+    short = replace(kind(data), longest=200)
+    found = FoundSpeech(np.array([clip(NAMES[2])], dtype=object), names=("a.wav",))
+    with pytest.raises(InputError, match=r"a\.wav: expected sounds of at most 2 s, got 2\.99 s"):
+        short.accept(found)
+    other = FoundSpeech(found.values, names=("a.wav",), alignments=(Layout(("SIL", "ʃ_S"), (0, 299)),))
+    with pytest.raises(InputError, match=r"a\.wav: 1 phones are not among the 157"):
+        kind(data).accept(other)
+    with pytest.raises(InputError, match="expected speech, got points"):
+        kind(data).accept(FoundRows(np.zeros((2, 2))))
+    with pytest.raises(InputError, match="write a text beside each"):
+        speech(found)
+
+
+def test_states_that_are_not_finite_are_refused(data: Dataset) -> None:
+    with pytest.raises(InputError, match="1 of 3 samples are not finite"):
+        kind(data).decode(torch.stack([torch.zeros(300, 80), torch.zeros(300, 80), torch.full((300, 80), torch.nan)]))
+
+
+def test_arrays_there_and_back(data: Dataset, tmp_path: pathlib.Path) -> None:
+    kind(data).write(data.values, data.given, tmp_path / "all.npz")
+    values, given = read_back(tmp_path / "all.npz", data.modality)
+    assert torch.equal(given["valid"], data.given["valid"])
+    assert torch.equal(given["phone"], data.given["phone"])
+    for name in ("mel", "phone", "duration"):
+        assert torch.equal(values[name], data.values[name])
+    again = read(str(tmp_path / "all.npz"))
+    assert kind(again).statistics == kind(data).statistics
+    assert torch.equal(again.values["mel"], data.values["mel"])
+
+
+def test_drawn_mels_are_written_with_the_labels_that_were_given(data: Dataset, tmp_path: pathlib.Path) -> None:
+    drawn = kind(data).decode(kind(data).encode(data.values))
+    kind(data).write(drawn, data.given, tmp_path / "drawn.npz")
+    _, given = read_back(tmp_path / "drawn.npz", data.modality)
+    assert torch.equal(given["phone"], data.given["phone"])
+    kind(data).write(drawn, {"valid": data.given["valid"]}, tmp_path / "bare.npz")
+    values, given = read_back(tmp_path / "bare.npz", data.modality)
+    assert "phone" not in given
+    torch.testing.assert_close(values["mel"][given["valid"]], data.values["mel"][given["valid"]])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"mel": np.zeros((3, 300))}, r"expected mel \[n, l, bands\]"),
+        ({"valid": np.ones((3, 300))}, "of bool"),
+        ({"valid": np.zeros((3, 300), dtype=bool)}, "row 1: expected valid frames at the beginning"),
+        ({"settings": np.zeros(2, dtype=int)}, "6 whole numbers in settings"),
+        ({"settings": np.array((8000, 512, 320, 80, 40, 4000))}, "expected log mels with the settings"),
+        ({"duration": np.zeros((3, 4), dtype=int)}, "expected phone and duration"),
+        ({"mel": np.full((3, 300, 80), np.nan)}, "finite log mels"),
+    ],
+)
+def test_odd_arrays_are_told(data: Dataset, tmp_path: pathlib.Path, change: dict[str, np.ndarray], words: str) -> None:
+    np.savez(tmp_path / "odd.npz", **{**kind(data).arrays(data.values, data.given), **change})  # pyrefly: ignore
+    with pytest.raises(InputError, match=words):
+        read_back(tmp_path / "odd.npz", data.modality)
+
+
+def test_odd_durations_are_told(data: Dataset, tmp_path: pathlib.Path) -> None:
+    arrays = kind(data).arrays(data.values, data.given)
+    arrays["duration"][1, 1] += 1
+    np.savez(tmp_path / "odd.npz", **arrays)  # pyrefly: ignore
+    with pytest.raises(InputError, match="row 2: expected durations that fill the valid frames"):
+        read_back(tmp_path / "odd.npz", data.modality)
+
+
+def test_a_folder_of_sounds_there_and_back(data: Dataset, tmp_path: pathlib.Path) -> None:
+    """Measured: log mels of what is heard differ by 0.10 on average."""
+    for _ in range(2):  # the second replaces the first
+        kind(data).write(data.values, data.given, tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "00000.wav",
+        "00001.wav",
+        "00002.wav",
+        "grid.png",
+    ]
+    values, given = read_back(tmp_path / "out", data.modality)
+    assert torch.equal(given["valid"], data.given["valid"])
+    assert float((values["mel"] - data.values["mel"])[given["valid"]].abs().mean()) < 0.16
+    assert soundfile.info(tmp_path / "out" / "00001.wav").frames == 160 * FRAMES[1]
+
+
+def test_one_sound_in_a_file(data: Dataset, tmp_path: pathlib.Path) -> None:
+    one = data.subset(torch.tensor([1]))
+    kind(data).write(one.values, one.given, tmp_path / "one.wav")
+    assert soundfile.info(tmp_path / "one.wav").frames == 160 * FRAMES[1]
+    with pytest.raises(UsageError, match=r"one\.wav holds one sound, got 3"):
+        kind(data).write(data.values, data.given, tmp_path / "one.wav")
+
+
+def test_a_picture_for_people(data: Dataset) -> None:
+    picture = kind(data).show(data.values, data.given)
+    bare = kind(data).show({"mel": data.values["mel"]}, {"valid": data.given["valid"]})
+    assert picture.width > 400
+    assert np.asarray(picture).std() > 20
+    assert picture.tobytes() != bare.tobytes()
+    wide = kind(data).show(data.values, data.given, 3)
+    assert wide.width > 1.5 * kind(data).show(data.values, data.given, 1).width
+
+
+def test_a_modality_needs_a_frame() -> None:
+    with pytest.raises(InputError, match="at least 1 frame"):
+        Speech(Mel(), Statistics(0.0, 1.0), Inventory(("SIL",)), 0)

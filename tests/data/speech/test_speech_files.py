@@ -1,0 +1,320 @@
+"""Folders of speech: read as they are meant, refused in words, and what fails to align is listed."""
+
+import json
+import os
+import pathlib
+
+import numpy as np
+import pytest
+from tests.data.speech.clip import TEXTS
+from tests.data.speech.test_textgrids import LONG
+from tests.data.speech.written import noise, pairs
+
+from feller.data import find as finding
+from feller.data.asked import Asked
+from feller.data.found import FoundPictures, FoundSpeech, Sound
+from feller.data.speech.files import find_speech
+from feller.errors import InputError
+
+READY = {"file": "a.wav", "phones": [["SIL", 0, 10], ["HH", 10, 20], ["AY", 30, 40], ["SIL", 70, 30]]}
+
+
+def ready(folder: pathlib.Path, **fields: object) -> pathlib.Path:
+    """Write a sound with a ready alignment."""
+    noise(folder / "a.wav")
+    (folder / "a.txt").write_text("hi")
+    (folder / "alignments.jsonl").write_text(json.dumps({**READY, **fields}))
+    return folder
+
+
+def test_sounds_with_their_texts(tmp_path: pathlib.Path) -> None:
+    found = finding.find(pairs(tmp_path), Asked())
+    assert isinstance(found, FoundSpeech)
+    assert found.names == tuple(sorted(TEXTS))
+    assert found.texts == tuple(TEXTS[name] for name in sorted(TEXTS))
+    for sound, layout in zip(found.values, found.alignments, strict=True):
+        assert isinstance(sound, Sound)
+        assert sound.rate == 16_000
+        assert layout.frames == len(sound.samples) // 160
+    assert found.alignments[1].phones[:6] == ("SIL", "HH_B", "AE_I", "Z_E", "SIL", "N_B")
+    assert found.notes == ("2 files were at 22,050 Hz, brought to 16,000 Hz", "0 alignments were read, 3 were made")
+    assert found.labels is None
+    assert found.lost == ()
+
+
+def test_folders_inside_are_speakers(tmp_path: pathlib.Path) -> None:
+    pairs(tmp_path, "anna/one")
+    pairs(tmp_path, "bert")
+    found = find_speech(tmp_path)
+    assert found.classes == ("anna", "bert")
+    assert found.labels is not None
+    assert found.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert found.names[0] == "anna/one/LJ001-0002.flac"
+
+
+def test_a_table_of_speakers(tmp_path: pathlib.Path) -> None:
+    pairs(tmp_path, "all")
+    (tmp_path / "speakers.csv").write_text("id,sex,speaker\nsense-0880,F,kim\nLJ001-0002,F,linda\nLJ001-0008,F,linda\n")
+    found = find_speech(tmp_path)
+    assert found.classes == ("kim", "linda")
+    assert found.labels is not None
+    assert found.labels.tolist() == [1, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ("speaker,sex\nkim,F\n", r"expected columns file \(or id\) and speaker, got speaker, sex"),
+        ("file,speaker\nsense-0880.flac,kim\n", "2 of 3 sounds have no speaker, first LJ001-0002.flac"),
+        ("file,speaker\nsense-0880.flac\n", "expected 2 cells in a row"),
+        ("", r"expected columns file \(or id\) and speaker, got none"),
+    ],
+)
+def test_odd_tables_of_speakers(tmp_path: pathlib.Path, table: str, words: str) -> None:
+    (pairs(tmp_path) / "speakers.csv").write_text(table)
+    with pytest.raises(InputError, match=words):
+        find_speech(tmp_path)
+
+
+@pytest.mark.parametrize("inner", ["", "wavs"])
+def test_a_table_of_texts(tmp_path: pathlib.Path, inner: str) -> None:
+    """The third column, numbers in words, goes before the second; quotes mean nothing."""
+    pairs(tmp_path, inner)
+    (tmp_path / "metadata.csv").write_text(
+        'sense-0880|He was not an ill-disposed young "man".\n'
+        "LJ001-0002|in being comparatively 1.|in being comparatively modern.\n"
+        "LJ001-0008.flac|has never been surpassed.|\n"
+    )
+    found = find_speech(tmp_path)
+    assert found.texts == (
+        "in being comparatively modern.",
+        "has never been surpassed.",
+        'He was not an ill-disposed young "man".',
+    )
+    assert found.classes == ()
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("lonely|a text", "1 of 4 lines of metadata.csv have no sound, first lonely"),
+        ("sense-0880|again", "line 4: sense-0880 has a line already"),
+        ("other", r"line 4: expected id\|text"),
+        ("other||", "line 4: the text of other is empty"),
+        ("a|b|c|d", r"line 4: expected id\|text"),
+    ],
+)
+def test_odd_tables_of_texts(tmp_path: pathlib.Path, line: str, words: str) -> None:
+    lines = [f"{pathlib.Path(name).stem}|{text}" for name, text in TEXTS.items()]
+    (pairs(tmp_path) / "metadata.csv").write_text("\n".join([*lines, line]))
+    with pytest.raises(InputError, match=words):
+        find_speech(tmp_path)
+
+
+def test_a_sound_that_a_table_lacks(tmp_path: pathlib.Path) -> None:
+    (pairs(tmp_path) / "metadata.csv").write_text("sense-0880|he was\n")
+    with pytest.raises(InputError, match=r"2 of 3 sounds have no text, first LJ001-0002; add them to metadata\.csv"):
+        find_speech(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"), [("lonely.txt", "1 of 4 texts have no sound"), ("bare.wav", "1 of 4 sounds have no text")]
+)
+def test_what_stands_alone_is_named(tmp_path: pathlib.Path, extra: str, words: str) -> None:
+    pairs(tmp_path)
+    (tmp_path / extra).write_text("a word") if extra.endswith("txt") else noise(tmp_path / extra)
+    with pytest.raises(InputError, match=f"{words}, first {extra}"):
+        find_speech(tmp_path)
+
+
+def test_texts_about_the_data_are_no_speech(tmp_path: pathlib.Path) -> None:
+    (pairs(tmp_path) / "LICENSE.txt").write_text("public domain")
+    assert len(find_speech(tmp_path).values) == 3
+
+
+def test_an_empty_text_is_refused(tmp_path: pathlib.Path) -> None:
+    (pairs(tmp_path) / "LJ001-0002.txt").write_text(" \n")
+    with pytest.raises(InputError, match=r"LJ001-0002\.txt: the text is empty"):
+        find_speech(tmp_path)
+
+
+def test_two_of_one_name_are_refused(tmp_path: pathlib.Path) -> None:
+    noise(pairs(tmp_path) / "sense-0880.wav")
+    with pytest.raises(InputError, match=r"sense-0880\.flac and sense-0880\.wav have one name"):
+        find_speech(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "what", ["lexicon.txt", "alignments.jsonl", "speakers.csv", "metadata.csv", "sense-0880.TextGrid"]
+)
+def test_tables_that_are_links_to_outside_are_refused(tmp_path: pathlib.Path, what: str) -> None:
+    (tmp_path / "secret").write_text("secret")
+    os.symlink(tmp_path / "secret", pairs(tmp_path / "here") / what)
+    with pytest.raises(InputError, match=rf"{what!r} is a link that leads outside") as caught:
+        find_speech(tmp_path / "here")
+    assert "secret" not in str(caught.value).replace(str(tmp_path), "")
+
+
+@pytest.mark.parametrize("what", ["x.wav", "x.txt"])
+def test_links_to_outside_are_refused(tmp_path: pathlib.Path, what: str) -> None:
+    folder = pairs(tmp_path / "here")
+    noise(tmp_path / "x.wav")
+    (tmp_path / "x.txt").write_text("secret")
+    for name in ("x.wav", "x.txt"):
+        if name == what:
+            os.symlink(tmp_path / name, folder / name)
+        else:
+            (folder / name).write_bytes((tmp_path / name).read_bytes())
+    with pytest.raises(InputError, match=rf"'x\.{what[2:]}' is a link that leads outside"):
+        find_speech(folder)
+
+
+def test_damaged_sounds_are_counted(tmp_path: pathlib.Path) -> None:
+    for name in ("bad", "worse"):
+        (pairs(tmp_path) / f"{name}.wav").write_text("no sound")
+        (tmp_path / f"{name}.txt").write_text("a word")
+    with pytest.raises(InputError, match=r"2 of 5 sounds are damaged: .*bad\.wav: expected a sound"):
+        find_speech(tmp_path)
+
+
+def test_what_cannot_be_used_is_listed_with_its_reason(tmp_path: pathlib.Path) -> None:
+    pairs(tmp_path)
+    for name, seconds, text in (
+        ("long", 3.0, "a word"),
+        ("rare", 1.0, "zyzzx is xyzzq"),
+        ("short", 0.1, "a very long sentence for so little sound"),
+        ("shorter", 0.02, "a"),
+        ("signs", 1.0, "it costs $5"),
+    ):
+        noise(tmp_path / f"{name}.wav", seconds)
+        (tmp_path / f"{name}.txt").write_text(text)
+    found = find_speech(tmp_path, 2)
+    assert found.names == ("LJ001-0002.flac", "LJ001-0008.flac")
+    reasons = {line.split(" ")[0]: line for line in found.lost}
+    assert [*reasons] == ["long.wav", "rare.wav", "sense-0880.flac", "short.wav", "shorter.wav", "signs.wav"]
+    assert "it lasts 3.0 s, and 2 s is the most" in reasons["long.wav"]
+    assert "'zyzzx', 'xyzzq'" in reasons["rare.wav"]
+    assert "too short: 0.10 s" in reasons["short.wav"]
+    assert "too short for one phone" in reasons["shorter.wav"]
+    assert "how '$5' is said" in reasons["signs.wav"]
+    assert any(note.startswith("6 of 8 sounds left out: long.wav (") and note.endswith("; ...") for note in found.notes)
+    assert any(
+        note.startswith("2 words are missing in the dictionary: zyzzx, xyzzq; write each") for note in found.notes
+    )
+
+
+def test_a_lexicon_beside_the_sounds(tmp_path: pathlib.Path) -> None:
+    (pairs(tmp_path) / "LJ001-0008.txt").write_text("has never been zurpassed")
+    assert len(find_speech(tmp_path).values) == 2
+    (tmp_path / "lexicon.txt").write_text("zurpassed S ER P AE S T\n")
+    found = find_speech(tmp_path)
+    assert len(found.values) == 3
+    assert found.alignments[1].phones[-7:] == ("S_B", "ER_I", "P_I", "AE_I", "S_I", "T_E", "SIL")
+
+
+def test_nothing_that_can_be_used_is_an_error(tmp_path: pathlib.Path) -> None:
+    noise(tmp_path / "a.wav")
+    (tmp_path / "a.txt").write_text("zyzzx")
+    with pytest.raises(
+        InputError, match=r"none of 1 sounds can be used: a\.wav \(no pronunciation is known of 'zyzzx'"
+    ):
+        find_speech(tmp_path)
+
+
+def test_a_text_that_hardly_fits_is_kept_and_told(tmp_path: pathlib.Path) -> None:
+    (pairs(tmp_path) / "sense-0880.txt").write_text("she will never come back to this town")
+    found = find_speech(tmp_path)
+    assert len(found.values) == 3
+    assert any("1 texts hardly fit their sounds" in note and "sense-0880.flac (-8" in note for note in found.notes)
+
+
+def test_ready_alignments_are_taken(tmp_path: pathlib.Path) -> None:
+    found = find_speech(ready(tmp_path))
+    assert found.alignments[0].phones == ("SIL", "HH_B", "AY_E", "SIL")
+    assert found.alignments[0].durations == (10, 20, 40, 30)
+    assert found.notes == ("1 alignments were read, 0 were made",)
+
+
+def test_ready_alignments_name_files_in_folders(tmp_path: pathlib.Path) -> None:
+    ready(tmp_path / "x", file="deep/a.wav")
+    (tmp_path / "x" / "deep").mkdir()
+    for name in ("a.wav", "a.txt"):
+        (tmp_path / "x" / name).rename(tmp_path / "x" / "deep" / name)
+    assert find_speech(tmp_path / "x").alignments[0].durations == (10, 20, 40, 30)
+
+
+def test_ready_alignments_of_sounds_that_are_not_here(tmp_path: pathlib.Path) -> None:
+    folder = ready(tmp_path)
+    with (folder / "alignments.jsonl").open("a") as file:
+        file.write("\n" + json.dumps({**READY, "file": "gone.wav"}))
+    assert "alignments.jsonl names 1 sounds that are not here" in find_speech(folder).notes
+
+
+def test_ready_alignments_of_another_sound_are_listed(tmp_path: pathlib.Path) -> None:
+    pairs(ready(tmp_path, phones=[["SIL", 0, 10], ["AY", 10, 500]]))
+    found = find_speech(tmp_path)
+    assert found.lost == (
+        "a.wav (the word '' lies from 0.10 s to 5.10 s, and the sound ends at 1.00 s; is it the right sound?)",
+    )
+
+
+def test_a_textgrid_beside_a_sound(tmp_path: pathlib.Path) -> None:
+    noise(tmp_path / "a.wav", 0.52)
+    (tmp_path / "a.txt").write_text("Hello I")
+    (tmp_path / "a.TextGrid").write_text(LONG)
+    found = find_speech(tmp_path)
+    assert found.alignments[0].durations == (10, 5, 5, 5, 5, 0, 15, 7)
+
+
+def test_other_phones_are_not_mixed_with_those_of_english(tmp_path: pathlib.Path) -> None:
+    pairs(ready(tmp_path, phones=[["ʃ", 0, 50], ["aɪ", 50, 50]]))
+    found = find_speech(tmp_path)
+    assert found.alignments[0].phones == ("SIL", "ʃ_B", "aɪ_E", "SIL")
+    assert len(found.lost) == 3
+    assert "phones that are none of English" in found.lost[0]
+
+
+def test_most_sounds_decide_on_the_rate(tmp_path: pathlib.Path) -> None:
+    for i, rate in enumerate((8_000, 8_000, 16_000)):
+        folder = ready(tmp_path, file=f"{i}.wav") if not i else tmp_path
+        noise(folder / f"{i}.wav", rate=rate)
+        (folder / f"{i}.txt").write_text("hi")
+    lines = [json.dumps({**READY, "file": f"{i}.wav"}) for i in range(3)]
+    (tmp_path / "alignments.jsonl").write_text("\n".join(lines))
+    for name in ("a.wav", "a.txt"):
+        (tmp_path / name).unlink()
+    found = find_speech(tmp_path)
+    assert {sound.rate for sound in found.values} == {8_000}
+    assert found.notes[0] == "1 file was at 16,000 Hz, brought to 8,000 Hz"
+    assert [layout.frames for layout in found.alignments] == [100] * 3
+
+
+def test_one_sound_with_its_text(tmp_path: pathlib.Path) -> None:
+    pairs(tmp_path)
+    found = finding.find(tmp_path / "sense-0880.flac", Asked())
+    assert isinstance(found, FoundSpeech)
+    assert found.texts == (TEXTS["sense-0880.flac"],)
+    (tmp_path / "sense-0880.txt").unlink()
+    with pytest.raises(InputError, match=r"sense-0880\.flac: the sound has no text; write .* into sense-0880\.txt"):
+        finding.find(tmp_path / "sense-0880.flac", Asked())
+
+
+def test_samples_need_no_text(tmp_path: pathlib.Path) -> None:
+    noise(tmp_path / "a.wav")
+    found = find_speech(tmp_path, None)
+    assert (found.texts, found.alignments, len(found.values)) == ((), (), 1)
+    assert len(find_speech(tmp_path / "a.wav", None).values) == 1
+
+
+def test_pictures_with_a_sound_beside_stay_pictures(tmp_path: pathlib.Path) -> None:
+    from PIL import Image
+
+    for i in range(3):
+        Image.fromarray(np.full((8, 8), 40 * i, dtype=np.uint8)).save(tmp_path / f"{i}.png")
+    noise(tmp_path / "a.wav")
+    assert isinstance(finding.find(tmp_path, Asked()), FoundPictures)
+
+
+def test_other_kinds_are_told_at_once(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(InputError, match="expected pictures, got speech"):
+        finding.find(pairs(tmp_path), Asked(kind=FoundPictures))

@@ -1,0 +1,173 @@
+"""Filling of gaps: copies are exact, calls are counted, and what comes out has the law that the path says."""
+
+import math
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import Tensor
+
+from feller.draws import Draws
+from feller.errors import InputError, UsageError
+from feller.infilling import Infilling, infill, infill_durations
+from feller.infilling.noise import noise_like
+from feller.networks import Infiller
+from feller.paths import Affine, Data, Filled, Source, Velocity
+from feller.sampling import Sampling
+from feller.schedules import VP, Cosine
+from tests.oracle import F64, Normal, close
+
+K, N, BANDS = 4, 12, 2
+PATHS = {
+    "flow": Affine(),
+    "denoiser": Affine(Cosine(), Data()),
+    "diffusion": Affine(VP(), Source()),
+    "at once": Filled(),
+}
+
+
+class Spy(torch.nn.Module):
+    """Answers like a perfect network for independent N(1, 1/4) frames, and writes down what it saw."""
+
+    nulls: ClassVar = {"phone": K, "context": 0.0, "known": 0}
+
+    def __init__(self, path: Affine) -> None:
+        super().__init__()
+        self.path, self.seen = path, []
+
+    def forward(self, x_t: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
+        self.seen.append((x_t, t, given))
+        return Normal(self.path.schedule).predict(self.path.prediction, x_t, t.to(x_t.dtype))
+
+
+def rows(b: int = 5) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    draw = Draws(0).at("rows")
+    valid = torch.arange(N) < N - draw.integers(5, (b, 1))
+    return draw.normal((b, N, BANDS), F64), draw.uniform((b, N)) < 0.5, draw.integers(K, (b, N)), valid
+
+
+def network() -> torch.nn.Module:
+    made = Infiller(16, 2, 2).build((N, BANDS), {"phone": K}, Draws(0)).double()
+    torch.nn.init.normal_(made.leave.weight, std=0.3, generator=torch.Generator().manual_seed(0))
+    return made
+
+
+@pytest.mark.parametrize("guidance", [0.0, 1.0, 1.7])
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+def test_kept_frames_are_copies_and_what_was_in_gaps_means_nothing(path: Affine | Filled, guidance: float) -> None:
+    frames, kept, phone, valid = rows()
+
+    def fill(frames: Tensor) -> Tensor:
+        return infill(
+            *(network(), path, frames, kept, phone),
+            draws=Draws(1),
+            valid=valid,
+            sampling=Sampling(calls=8),
+            guidance=guidance,
+        )
+
+    filled, known = fill(frames), kept & valid
+    assert torch.equal(filled[known], frames[known])
+    assert not filled[~valid].any()
+    assert ((filled != frames).all(2) | kept | ~valid).all()
+    assert torch.equal(fill(torch.where(known[:, :, None], frames, math.nan)), filled)
+    assert torch.equal(fill(frames), filled)
+
+
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+def test_nothing_to_fill_and_nothing_kept(path: Affine | Filled) -> None:
+    frames, kept, phone, _ = rows()
+    settings = {"draws": Draws(1), "sampling": Sampling(calls=4)}
+    assert torch.equal(infill(network(), path, frames, torch.ones_like(kept), phone, **settings), frames)
+    none = torch.zeros_like(kept)
+    first, other = (infill(network(), path, x, none, phone, **settings) for x in (frames, frames + 1))
+    assert torch.equal(first, other)
+
+
+def test_eight_calls_of_the_midpoint_are_four_steps() -> None:
+    """At 0, 1/8, 1/4, ... 7/8; guidance looks at both branches in one call."""
+    frames, kept, phone, _ = rows()
+    spy = Spy(Affine())
+    infill(spy, spy.path, frames, kept, phone, draws=Draws(1), sampling=Sampling(calls=8))
+    assert [float(t[0]) for _, t, _ in spy.seen] == [i / 8 for i in range(8)]
+    guided = Spy(Affine())
+    infill(guided, guided.path, frames, kept, phone, draws=Draws(1), sampling=Sampling(calls=8), guidance=1.7)
+    assert [len(x) for x, _, _ in guided.seen] == [10] * 8
+    given = guided.seen[0][2]
+    assert (given["phone"][5:] == K).all()
+    assert not given["known"][5:].any()
+    assert not given["context"][5:].any()
+    assert torch.equal(given["context"][:5], frames * kept[:, :, None])
+
+
+@pytest.mark.parametrize("path", [Affine(), Affine(Cosine(), Velocity()), Affine(VP(), Source())])
+def test_kept_frames_are_seen_where_training_has_them(path: Affine) -> None:
+    """At each time alpha x_1 + sigma x_0 for their own noise, whatever the network says about them."""
+    frames, kept, phone, _ = rows()
+    spy = Spy(path)
+    infill(spy, path, frames, kept, phone, draws=Draws(1), sampling=Sampling(calls=4))
+    x_0 = noise_like(frames, Draws(1).named("source"))
+    for x_t, t, given in spy.seen:
+        scales = path.schedule(t.double()[:, None, None])
+        close(x_t[kept], (scales.alpha * frames + scales.sigma * x_0)[kept], 1e-6)
+        assert torch.equal(given["known"], kept)
+
+
+@pytest.mark.parametrize("solver", ["midpoint", "dopri5"])
+def test_gaps_are_filled_by_the_exact_flow(solver: str) -> None:
+    """From N(0, 1) to N(1, 1/4) on straight lines the flow is x -> 1 + x / 2, frame by frame."""
+    frames, kept, phone, _ = rows()
+    spy = Spy(Affine())
+    filled = infill(spy, spy.path, frames, kept, phone, draws=Draws(1), sampling=Sampling(solver, calls=64))
+    x_0 = noise_like(frames, Draws(1).named("source"))
+    close(filled[~kept], (1 + x_0 / 2)[~kept], 1e-3)
+
+
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+def test_padding_and_company_change_nothing(path: Affine | Filled) -> None:
+    frames, kept, phone, valid = rows()
+    settings = {"draws": Draws(1), "sampling": Sampling(calls=4)}
+    filled = infill(network(), path, frames, kept, phone, valid=valid, **settings)
+    for row in range(len(frames)):
+        n, one = int(valid[row].sum()), slice(row, row + 1)
+        draws = Draws(1, first=row)
+        alone = infill(
+            *(network(), path, frames[one, :n], kept[one, :n], phone[one, :n]), draws=draws, sampling=Sampling(calls=4)
+        )
+        close(filled[one, :n], alone, 1e-9)
+
+
+@pytest.mark.parametrize("path", [Affine(), Filled()])
+def test_durations_are_whole_and_those_that_are_kept_stay(path: Affine | Filled) -> None:
+    draw = Draws(2).at("durations")
+    durations, kept, phone = draw.integers(300, (6, N)), draw.uniform((6, N)) < 0.5, draw.integers(K, (6, N))
+    valid = torch.arange(N) < N - draw.integers(5, (6, 1))
+    made = Infiller(16, 2, 2).build((N, 1), {"phone": K}, Draws(0))
+    torch.nn.init.normal_(made.leave.weight, generator=torch.Generator().manual_seed(0))
+    settings = {"draws": Draws(1), "valid": valid, "sampling": Sampling(calls=8)}
+    filled = infill_durations(made, path, durations, kept, phone, **settings)
+    assert filled.dtype == torch.int64
+    assert torch.equal(filled[kept & valid], durations[kept & valid])
+    assert (filled >= 0).all()
+    assert not filled[~valid].any()
+    assert (filled[valid & ~kept] > 0).any()
+    gaps = torch.where(kept & valid, durations, -7)
+    assert torch.equal(infill_durations(made, path, gaps, kept, phone, **settings), filled)
+
+
+def test_durations_at_once_are_rounded() -> None:
+    def told(x_t: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
+        return torch.tensor([2.4, 2.6, -0.7, 0.0]).log1p().expand(3, 4)[:, :, None]
+
+    kept = torch.tensor([False, False, False, True]).expand(3, 4)
+    found = infill_durations(told, Filled(), torch.full((3, 4), 9), kept, torch.zeros(3, 4).long(), draws=Draws(0))
+    assert found.tolist() == [[2, 3, 0, 9]] * 3
+
+
+def test_what_cannot_be_is_told() -> None:
+    frames, kept, phone, _ = rows()
+    with pytest.raises(UsageError, match="expected as many marks and labels as frames"):
+        infill(network(), Affine(), frames, kept[:, 1:], phone, draws=Draws(0))
+    with pytest.raises(InputError, match="became infinite"):
+        infill(lambda x, t, given: x * math.inf, Affine(), frames, kept, phone, draws=Draws(0))
+    assert Infilling().drop == 0.2

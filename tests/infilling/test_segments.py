@@ -1,0 +1,155 @@
+"""The law of what is hidden: its expectation in closed form, whole units, padding."""
+
+import itertools
+
+import pytest
+import torch
+from torch import Tensor
+
+from feller.draws import Draws
+from feller.errors import UsageError
+from feller.infilling import Segments
+from feller.infilling.crop import crop
+from feller.infilling.durations import MASKS
+from feller.infilling.segments import changes, units
+from tests.oracle import F64
+
+
+def alone(b: int, n: int) -> tuple[Tensor, Tensor]:
+    """Every entry is a unit of its own, and real."""
+    return torch.arange(n).expand(b, n), torch.ones(b, n, dtype=torch.bool)
+
+
+def expected_counts(law: Segments, n: int, steps: int = 20_000) -> Tensor:
+    """Chance of each entry to be hidden: sum over shares, rounded sizes and places, with no draw."""
+    chance = torch.zeros(n, dtype=F64)
+    for k in range(steps):
+        size = (law.least + (law.most - law.least) * (k + 0.5) / steps) * n
+        for whole, weight in ((int(size), 1 - size % 1), (int(size) + 1, size % 1)):
+            whole, starts = min(max(whole, 1), n), n - min(max(whole, 1), n) + 1
+            for first in range(starts):
+                chance[first : first + whole] += weight / starts / steps
+    return law.whole + (1 - law.whole) * chance
+
+
+def test_expected_shares_are_those_of_the_paper() -> None:
+    """0.3 + 0.7 x 0.85 of sound, 0.2 + 0.8 x 0.55 of durations."""
+    assert Segments().share == pytest.approx(0.895, abs=1e-12)
+    assert MASKS.share == pytest.approx(0.64, abs=1e-12)
+
+
+@pytest.mark.parametrize("law", [Segments(), MASKS, Segments(0.0, 0.3, 0.3)])
+def test_the_share_that_is_hidden_has_its_expectation(law: Segments) -> None:
+    """100,000 rows of 37: the mean within 5 standard errors, false alarm 6e-7 for each law."""
+    unit, valid = alone(100_000, 37)
+    share = law(unit, valid, Draws(0).at("mask")).double().mean(1)
+    assert abs(share.mean() - law.share) < 5 * share.std() / 100_000**0.5
+
+
+def test_each_entry_is_hidden_as_often_as_it_should_be() -> None:
+    """7 entries of 200,000 rows against an exact sum; 5 standard errors each, false alarm 4e-6."""
+    law = Segments(0.1, 0.3, 0.8)
+    unit, valid = alone(200_000, 7)
+    found, exact = law(unit, valid, Draws(1).at("mask")).double().mean(0), expected_counts(law, 7, 2000)
+    assert exact[0] < exact[3] - 0.1
+    assert ((found - exact).abs() < 5 * (exact * (1 - exact) / 200_000).sqrt()).all()
+
+
+def test_all_is_hidden_with_its_chance() -> None:
+    """40,000 rows of 50: a segment of at most 0.6 never hides all; 5 standard errors, false alarm 6e-7."""
+    unit, valid = alone(40_000, 50)
+    whole = Segments(0.3, 0.2, 0.6)(unit, valid, Draws(2).at("mask")).all(1).double().mean()
+    assert abs(whole - 0.3) < 5 * (0.3 * 0.7 / 40_000) ** 0.5
+
+
+def test_a_segment_is_one_piece_of_whole_units() -> None:
+    """It is the least union of units around a piece of the drawn size."""
+    b, n = 2000, 23
+    start = Draws(3).at("start").uniform((b, n)) < 0.3
+    unit = units(start)
+    valid = torch.arange(n) < 4 + Draws(3).at("length").integers(n - 4, (b, 1))
+    law = Segments(0.0, 0.4, 0.4)
+    hidden = law(unit, valid, Draws(4).at("mask"))
+    assert not (hidden & ~valid).any()
+    sizes = set()
+    for row in range(b):
+        mine, real = hidden[row], valid[row]
+        places = mine.nonzero()[:, 0].tolist()
+        assert places == list(range(places[0], places[-1] + 1))
+        for number in unit[row].unique():
+            inside = mine[real & (unit[row] == number)]
+            assert inside.numel() == 0 or inside.all() or not inside.any()
+        many = int(real.sum())
+        least = int(0.4 * many)
+        ends = [int((unit[row][places] == unit[row][places[end]]).sum()) for end in (0, -1)]
+        assert len(places) >= max(least, 1)
+        one = len(unit[row][places].unique()) == 1
+        assert one or len(places) - ends[0] - ends[1] + 2 <= least + 1
+        sizes.add(len(places) - least)
+    assert len(sizes) > 3
+
+
+def test_units_raise_the_share_and_single_ones_do_not() -> None:
+    unit, valid = alone(20_000, 40)
+    law = Segments(0.0, 0.3, 0.7)
+    draw = Draws(5)
+    single = law(unit, valid, draw.at("mask"))
+    whole = law(unit // 8, valid, draw.at("mask"))
+    assert (whole | ~single).all()
+    assert whole.double().mean() > single.double().mean() + 0.1
+
+
+def test_padding_moves_nothing_and_is_never_hidden() -> None:
+    unit, valid = alone(300, 12)
+    wide = torch.cat([unit, 12 + unit], 1), torch.cat([valid, torch.zeros_like(valid)], 1)
+    hidden = Segments()(*wide, Draws(6).at("mask"))
+    assert torch.equal(hidden[:, :12], Segments()(unit, valid, Draws(6).at("mask")))
+    assert not hidden[:, 12:].any()
+    assert not Segments()(unit, torch.zeros_like(valid), Draws(6).at("mask")).any()
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_one_unit_is_hidden_at_least(n: int) -> None:
+    unit, valid = alone(500, n)
+    hidden = Segments(0.0, 0.0, 0.1)(unit, valid, Draws(7).at("mask"))
+    assert (hidden.sum(1) == 1).all()
+
+
+def test_units_begin_where_marked_or_where_the_label_changes() -> None:
+    label = torch.tensor([[3, 3, 1, 1, 1, 3]])
+    assert changes(label).tolist() == [[True, False, True, False, False, True]]
+    assert units(changes(label)).tolist() == [[1, 1, 2, 2, 2, 3]]
+    assert units(torch.tensor([[False, False, True, False]])).tolist() == [[0, 0, 1, 1]]
+
+
+def test_windows_are_cut_alike_at_every_place_as_often() -> None:
+    """Windows of 4 of 7 real entries: 4 places, each 1/4 of 8,000; 5 standard errors, false alarm 2e-6."""
+    b = 8000
+    x = torch.arange(10).expand(2 * b, 10)
+    valid = x < torch.tensor([7, 4]).repeat(b)[:, None]
+    rows, real = crop({"x": x, "deep": x[:, :, None] * torch.ones(2)}, valid, 4, Draws(0).at("crop"))
+    first = rows["x"][:, 0]
+    assert torch.equal(rows["x"], first[:, None] + torch.arange(4))
+    assert torch.equal(rows["deep"][:, :, 1].long(), rows["x"])
+    assert real.all()
+    assert (first[1::2] == 0).all()
+    counts = torch.bincount(first[::2], minlength=4)
+    assert counts.shape == (4,)
+    assert ((counts - b / 4).abs() < 5 * (b * 3 / 16) ** 0.5).all()
+
+
+def test_columns_without_anything_real_are_cut_off() -> None:
+    valid = torch.arange(10) < torch.tensor([[7], [4]])
+    rows, real = crop(torch.arange(20).view(2, 10), valid, 8, Draws(0).at("crop"))
+    assert rows.tolist() == [list(range(7)), list(range(10, 17))]
+    assert torch.equal(real, valid[:, :7])
+    same, _ = crop(rows, torch.ones(2, 7, dtype=torch.bool), 7, Draws(0).at("crop"))
+    assert same is rows
+
+
+def test_what_cannot_be_is_told() -> None:
+    wrong = [(-0.1, 0.7, 1.0), (1.1, 0.7, 1.0), (0.3, 0.8, 0.7), (0.3, -0.1, 1.0), (0.3, 0.7, 1.1)]
+    for numbers in wrong:
+        with pytest.raises(UsageError, match="expected a chance, and shares"):
+            Segments(*numbers)
+    assert list(itertools.islice(Segments().__dataclass_fields__, 3)) == ["whole", "least", "most"]
