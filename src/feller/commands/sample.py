@@ -155,7 +155,7 @@ class Sample:
             )
         for i, words in enumerate(drawn.said[:MOST_LINES], 1):
             tell.say(f"--- {i}\n{words}" if len(drawn.said) > 1 else words)
-        tell.say(f"{len(drawn.data):,} documents: {place}")
+        tell.say(f"{len(drawn.data):,} document{'s' * (len(drawn.data) != 1)}: {place}")
         told = {"said": list(drawn.said)} if drawn.said else {}
         told |= {"looked_up": list(drawn.front)} if self.memory is not None else {}
         return {"run": str(run.path), "samples": str(place), "n": len(drawn.data), **told}

@@ -57,6 +57,8 @@ class Making:
             )
         if "tokenizer" in kind.modules:
             about = self._made("tokenizer", kind, about, data, tell)
+        rows, columns = kind.tokenizer.grid
+        tell.say(f"each picture is {rows} x {columns} codes out of {kind.tokenizer.count:,}")
         data = replace(data, values=kind.coded(data.values))
         if "vectors" in kind.modules:
             about = self._made("vectors", kind, about, data, tell)
