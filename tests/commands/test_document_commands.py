@@ -81,6 +81,8 @@ CAPTION = "<image:cat.png> <infill>"
         (1, ["--prompt", "a cat <image:cat.png>", "--mask", "none.png"], "there is no picture none.png"),
         (1, ["--prompt", "<image:none.png> <infill>"], "there is no picture none.png"),
         (2, ["--prompt", " "], "the prompt is empty"),
+        (2, ["--prompt", "<image:> <infill>"], "<image:> names no file"),
+        (2, ["--prompt", "a", "--memory", " "], "--memory names no documents"),
         (2, ["--edit", "cat.png"], "--edit takes a picture and words in quotes"),
         (2, ["--ask", "cat.png", "what", "colour"], "got cat.png what colour"),
         (2, ["--edit", "--prompt", "a cat"], "--edit needs a value"),
@@ -115,7 +117,7 @@ CAPTION = "<image:cat.png> <infill>"
         (2, ["--prompt", "a", "--calls", "3"], "--calls says nothing to a model of documents"),
         (2, ["--given", "label=3"], "--given says nothing to a model of documents"),
         (2, ["--known", "a cat"], "--known says nothing to a model of documents"),
-        (2, ["--prompt", 6 * "<image:cat.png>"], "the context"),
+        (2, ["--prompt", 6 * "<image:cat.png>"], "symbols, and the model sees"),
     ],
 )
 def test_wrong_samples(documents: pathlib.Path, refused: Refused, status: int, words: list[str], said: str) -> None:

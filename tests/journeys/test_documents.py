@@ -29,6 +29,7 @@ from feller.journeys.documents.write import Manner
 from feller.journeys.parts import Making
 from feller.model import load_model
 from feller.networks.codebook.picture_codes import Learned
+from feller.paths.choice import Choice
 from feller.run import open_run
 from feller.tensors import load_tensors
 from feller.tokens.guides import Contrast, Guide, Guided, Plain, TwoWay
@@ -261,6 +262,43 @@ def test_a_memory_stands_in_front(
     (before,) = {len(prompts[0]) - len(prompts[1])}
     assert any(torch.equal(prompts[0][:before], row) for row in rows[1:])
     assert drawn[0][0][: len(plain)] == plain.tolist()  # what stood in front is no part of the document
+
+
+def test_a_memory_of_documents_in_arrays(
+    documents: pathlib.Path, scenes: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As `sample --out` writes them; what is looked up is told, and why it is less than was asked for."""
+    data = read(str(scenes / "memory"), like=kind(documents))
+    data.modality.write(data.values, data.given, pathlib.Path("drawn.npz"))
+    for count, said in ((1, "looked up: "), (0, "looked up: nothing\n"), (9, " of 4: there is no room for more, or")):
+        words = ["--prompt", "a", "--memory", "drawn.npz", "--documents", str(count), "-n", "1", "--out", "new.jsonl"]
+        assert main(["sample", str(documents), *words]) == 0
+        assert said in capsys.readouterr().err
+
+
+def test_words_are_drawn_sharper_than_pictures(
+    documents: pathlib.Path, scenes: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    generate = write.generate
+
+    def heard(*words: Any, ways: Any, **more: Any) -> list[Tensor]:
+        found.append(ways[0].choice)
+        return generate(*words, ways=ways, **more)
+
+    monkeypatch.setattr(write, "generate", heard)
+    picture = scenes / "pairs" / "0001.png"
+    for words in (("--prompt", f"<image:{picture}> <infill>"), ("--ask", picture, "what"), ("--prompt", "a")):
+        sample(documents, *words, "-n", 1)
+    sample(documents, "--ask", picture, "what", "--top-k", 3)
+    assert found == [Choice(0.5), Choice(0.5), Choice(), Choice(1.0, 3)]
+
+
+def test_pictures_that_lose_their_sides_are_told(documents: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for size, told in (((40, 30), True), ((40, 40), False)):
+        Image.new("RGB", size).save("picture.png")
+        assert main(["sample", str(documents), "--prompt", "<image:picture.png> <infill>", "--out", "new.jsonl"]) == 0
+        assert ("1 of 1 pictures cut to the middle" in capsys.readouterr().err) is told
 
 
 def test_evaluation(documents: pathlib.Path, scenes: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:

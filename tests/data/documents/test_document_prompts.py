@@ -7,6 +7,7 @@ from tests.data.documents.written import square
 
 from feller.data.documents.layout import Hole, Infill
 from feller.data.documents.prompt import parse
+from feller.data.documents.templates import edit, instruction_in, question, question_in
 from feller.data.found import Cut, Item, Said, Shown
 from feller.errors import InputError, UsageError
 
@@ -57,3 +58,21 @@ def test_pictures_that_are_not_there(tmp_path: pathlib.Path) -> None:
     (tmp_path / "x.png").write_text("no picture")
     with pytest.raises(InputError, match="cannot be read"):
         parse(f"<image:{tmp_path / 'x.png'}> <infill>")
+
+
+@pytest.mark.parametrize(
+    ("text", "gap"),
+    [("a <mask> apple", True), ("a red <mask>", True), ("<mask>", False), ("<mask> <break> red", False), ("a", False)],
+)
+def test_gaps_are_inside_texts(text: str, gap: bool) -> None:
+    assert parse(text).has_gap is gap
+
+
+def test_what_a_document_asks() -> None:
+    asked = [item for item in question("is it red?", Said("yes", hidden=True)) if not isinstance(item, Hole)]
+    assert question_in(asked) == "is it red?"
+    assert instruction_in([*edit("make it red"), Shown(1)]) == "make it red"
+    for other in ([Said("a cat"), Shown(0)], [Shown(0)], [*edit("make it red")], []):
+        assert instruction_in(other) == ""
+    for other in ([Said("a cat"), Shown(0)], [Shown(0)], []):
+        assert question_in(other) == ""
