@@ -187,7 +187,7 @@ class PlainTransformer(nn.Module):
         Raises:
             UsageError: If more is read than the context holds.
         """
-        m, slots = tokens.shape[1], cache.slots
+        m, slots, square = tokens.shape[1], cache.slots, cache.square
         self._check(cache.filled + m - cache.bounds[0])
         if slots is not None:
             tokens = torch.full_like(cache.skip[:, None].expand(-1, m), self.symbols.pad).index_copy(0, slots, tokens)
@@ -196,14 +196,14 @@ class PlainTransformer(nn.Module):
         h, seen = self.enter(tokens) + where, cache.seen(m)
         if self.squares is not None and cache.read is not None:
             cache.read[:, cache.filled : cache.filled + m] = tokens
-            squares = self.squares.next(tokens, cache.square)
+            squares = self.squares.next(tokens, square)
             if squares is None:
                 squares = self.squares.filled(cache.read[:, : cache.filled + m])[:, cache.filled :]
-            h, cache = h + self.squares(squares), replace(cache, square=squares[:, -1])
+            h, square = h + self.squares(squares), squares[:, -1]
         for layer, block in enumerate(self.blocks):
             h = block(h, _remembered(cache, layer, m, seen))
         last = h[:, -1:] if slots is None else h[slots, -1:]
-        return self._answer(last)[:, 0], replace(cache, filled=cache.filled + m)
+        return self._answer(last)[:, 0], replace(cache, filled=cache.filled + m, square=square)
 
     def _check(self, n: int) -> None:
         if n > self.context:
@@ -239,8 +239,8 @@ class Squares(nn.Module):
         """Count one symbol on from the square before; None where all has to be read: many symbols, or an `<infill>`."""
         if tokens.shape[1] != 1 or last is None or (tokens == self.symbols.infill).any():
             return None
-        code, hole = self.symbols.is_code(tokens), tokens == self.symbols.mask
-        return ((last[:, None] + code) * (code | hole)).clamp(max=self.symbols.picture)
+        code = self.symbols.is_code(tokens)
+        return (last[:, None] + code).clamp_(max=self.symbols.picture).mul_(code | (tokens == self.symbols.mask))
 
     def filled(self, tokens: Int[Tensor, "b n"], sample: Int[Tensor, "b n"] | None = None) -> Int[Tensor, "b n"]:
         """Count the codes of a picture up to each place, from the symbols up to there in its sample."""
