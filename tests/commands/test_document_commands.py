@@ -302,7 +302,7 @@ def test_memories_are_of_one_model(
         "numbers of symbols": {"symbols": ours["symbols"] + 1},
         "at least one document, got none": {name: ours[name][:0] for name in ("rows", "vectors", "both")},
         "as many rows as vectors": {"rows": ours["rows"][:1]},
-        "begin with <eos>": {"rows": ours["rows"] + 10_000},
+        "rows of symbols, got other numbers": {"rows": ours["rows"] + 10_000},
         "finite vectors": {"vectors": ours["vectors"] * np.nan},
         "vectors of 512 numbers, got 7": {"vectors": ours["vectors"][:, :7]},
         "found no rows of its form": {"rows": ours["rows"].astype(str)},
