@@ -7,3 +7,8 @@ class InputError(ValueError):
 
 class UsageError(ValueError):
     """A flag, name or value is wrong; the command line exits with 2."""
+
+
+def cannot_write(what: object, error: OSError) -> InputError:
+    """Return what to raise where the disk refuses to take something."""
+    return InputError(f"cannot write {what} ({error.strerror or error}); free the disk or name another place")

@@ -1,7 +1,9 @@
 """NumPy's files, .npy and .npz, without their pickles."""
 
+import contextlib
 import io
 import pathlib
+from collections.abc import Generator
 
 import numpy as np
 
@@ -15,19 +17,40 @@ def load(path: pathlib.Path) -> dict[str, np.ndarray]:
     Raises:
         InputError: If the file is damaged, or holds Python objects, which would be code of its writer.
     """
-    try:
+    with _plain(path):
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             return {"samples": loaded}
         with loaded:
             members = {name.lower(): loaded[name] for name in loaded.files}
+    return {name: array for name, array in members.items() if isinstance(array, np.ndarray)}
+
+
+def names_in(path: pathlib.Path) -> frozenset[str]:
+    """Return the names of the arrays of a file, which are not read; as `load`.
+
+    Raises:
+        InputError: If the file is damaged.
+    """
+    with _plain(path):
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return frozenset({"samples"})
+        with loaded:
+            return frozenset(name.lower() for name in loaded.files)
+
+
+@contextlib.contextmanager
+def _plain(path: pathlib.Path) -> Generator[None]:
+    """Say in one line why a file cannot be read."""
+    try:
+        yield
     except Exception as error:  # numpy, zipfile and zlib raise a dozen kinds on damaged files
         told = " ".join(str(error).split()) or type(error).__name__
         reason = "it is damaged, or holds Python objects" if "pickle" in told else told  # no advice to open those
         raise InputError(
             f"{path}: cannot be read as plain arrays ({reason}); write numbers with numpy.save or savez"
         ) from error
-    return {name: array for name, array in members.items() if isinstance(array, np.ndarray)}
 
 
 def write_arrays(arrays: dict[str, np.ndarray], path: pathlib.Path) -> None:

@@ -182,6 +182,11 @@ class Sound:
         """How long it is."""
         return len(self.samples) / self.rate
 
+    @property
+    def frames(self) -> int:
+        """How many whole frames of 10 ms it has."""
+        return len(self.samples) * 100 // self.rate
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -210,6 +215,14 @@ class FoundSpeech(Found):
     """Sounds that were left out, each with the reason."""
     settings: tuple[int, ...] = ()
     """How log mels were made: the fields of `Mel`; empty where values are sounds."""
+
+
+def as_objects(values: Sequence[object]) -> np.ndarray:
+    """Return things of any kind as an array [n], which takes none of them apart."""
+    array = np.empty(len(values), dtype=object)
+    for i, value in enumerate(values):
+        array[i] = value
+    return array
 
 
 def properties_of(told: Sequence[dict[str, float]]) -> dict[str, np.ndarray]:

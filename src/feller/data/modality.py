@@ -16,7 +16,7 @@ from feller.data import overview
 from feller.data.found import Found
 from feller.data.target import Target
 from feller.draws import Draw, Draws
-from feller.errors import InputError, UsageError
+from feller.errors import InputError, UsageError, cannot_write
 from feller.record import nearest
 from feller.spaces import Space
 from feller.tree import Given, State, leaves, length, tree_map
@@ -193,9 +193,7 @@ class Modality(abc.ABC):
             out.parent.mkdir(parents=True, exist_ok=True)
             self.forms[ending](values, given, out)
         except OSError as error:
-            raise InputError(
-                f"cannot write {out} ({error.strerror or error}); free the disk or name another place"
-            ) from error
+            raise cannot_write(out, error) from error
 
     def condition(self, key: str, text: str) -> int:
         """Return the number of a class that a person names.

@@ -9,7 +9,7 @@ from numbers import Real
 from typing import Any
 from xml.etree.ElementTree import Element
 
-from feller.errors import InputError
+from feller.errors import cannot_write
 from feller.record import replace_file, write_json
 from feller.report import sections, tables
 from feller.report.cards import key_numbers
@@ -89,8 +89,7 @@ def write_report(folder: pathlib.Path, findings: Findings, name: str = "report")
         write_json(folder / f"{name}.json", record(findings))
         replace_file(folder / f"{name}.html", page(findings))
     except OSError as error:
-        why = error.strerror or error
-        raise InputError(f"cannot write the report to {folder} ({why}); free the disk or name another place") from error
+        raise cannot_write(f"the report to {folder}", error) from error
 
 
 def record(findings: Findings) -> dict[str, Any]:

@@ -5,15 +5,18 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from feller.data.documents.files import DOCUMENT, LONGEST, NO_PICTURE, as_objects, items_of
-from feller.data.found import FoundDocuments, Item, about
+from feller.data.documents.files import DOCUMENT, LONGEST, NO_PICTURE, items_of
+from feller.data.found import FoundDocuments, Item, about, as_objects
 from feller.data.images.sizes import fit_arrays
 from feller.errors import InputError
+
+DRAWN = frozenset({"samples", "pictures"})
+"""Arrays of documents."""
 
 
 def arrays_hold_documents(arrays: Mapping[str, np.ndarray]) -> bool:
     """Tell whether arrays are texts with pictures."""
-    return {"samples", "pictures"} <= arrays.keys() and arrays["samples"].dtype.kind == "U"
+    return arrays.keys() >= DRAWN and arrays["samples"].dtype.kind == "U"
 
 
 def interpret_documents(

@@ -1,7 +1,6 @@
 """Files of documents: a folder of pictures with their captions, or JSON lines that name pictures."""
 
 import json
-import os
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from feller.data import overview
-from feller.data.found import Cut, FoundDocuments, Item, Said, Shown, about
+from feller.data.found import Cut, FoundDocuments, Item, Said, Shown, about, as_objects
 from feller.data.images.pictures import ENDINGS, read_pictures
+from feller.data.links import leads_out
 from feller.data.plain_text import beginning_of, read_unicode
 from feller.data.text.vocabulary import check_whole
 from feller.errors import InputError
@@ -50,7 +50,7 @@ def find_pairs(folder: pathlib.Path, size: int | None, limit: int | None) -> Fou
     pictures, captions = (_by_name(files, folder) for files in _inside(folder))
     for what, found in (("picture", pictures), ("caption", captions)):
         for file in found.values():
-            if file.is_symlink() and _leads_out(file, folder):
+            if file.is_symlink() and leads_out(file, folder):
                 raise InputError(f"the {what} {file.name!r} is a link that leads outside {folder}; put the file there")
     for some, others, what, lack in (
         (pictures, captions, "pictures have no caption", f"write {CAPTION} beside it"),
@@ -171,7 +171,7 @@ def _picture(name: str, folder: pathlib.Path) -> pathlib.Path:
     """Return the file of a picture, which must lie in the folder: a file from a stranger names no other."""
     file = folder / name
     try:
-        outside, is_there = _leads_out(file, folder), file.is_file()
+        outside, is_there = leads_out(file, folder), file.is_file()
     except (OSError, ValueError) as error:  # a name that is too long, or holds a zero
         raise InputError(f"no file can be called {name[:40]!r}; expected the name of a picture") from error
     if outside:
@@ -183,20 +183,8 @@ def _picture(name: str, folder: pathlib.Path) -> pathlib.Path:
     return file
 
 
-def _leads_out(file: pathlib.Path, folder: pathlib.Path) -> bool:
-    """Tell whether a file, or what it is a link to, lies outside a folder: a stranger's data show none of ours."""
-    return not os.path.realpath(file).startswith(os.path.realpath(folder) + os.sep)
-
-
 def _task(entry: dict[str, Any]) -> str:
     task = entry.get(TASK, "")
     if not isinstance(task, str):
         raise InputError(f"expected a word under {TASK!r}, got {str(task)[:40]!r}")
     return task
-
-
-def as_objects(documents: list[tuple[Item, ...]]) -> np.ndarray:
-    """Return documents as an array [n]."""
-    values = np.empty(len(documents), dtype=object)
-    values[:] = documents
-    return values

@@ -3,10 +3,10 @@
 import pathlib
 from dataclasses import replace
 
-from feller.data.found import FoundTexts
+from feller.data.found import FoundTexts, as_objects
 from feller.data.modality import Dataset
 from feller.data.text.dataset import WINDOW, texts
-from feller.data.text.files import array, find_text
+from feller.data.text.files import find_text
 from feller.data.text.modality import Text
 from feller.data.text.vocabulary import Characters
 
@@ -19,7 +19,7 @@ def shakespeare_text(part: str) -> FoundTexts:
     whole = _whole()
     text = whole.values[0]
     border = int(TRAIN * len(text))
-    return replace(whole, values=array([text[:border] if part == "train" else text[border:]]))
+    return replace(whole, values=as_objects([text[:border] if part == "train" else text[border:]]))
 
 
 def shakespeare(part: str) -> Dataset:

@@ -1,6 +1,5 @@
 """Folders of pictures, with a sub-folder for each class or without."""
 
-import os
 import pathlib
 from collections import Counter
 
@@ -9,6 +8,7 @@ import numpy as np
 from feller.data import overview
 from feller.data.found import FoundPictures
 from feller.data.images.pictures import ENDINGS, read_pictures
+from feller.data.links import leads_out
 from feller.errors import InputError
 
 
@@ -19,11 +19,10 @@ def find_pictures(folder: pathlib.Path, size: int | None, limit: int | None) -> 
         InputError: If there are none, or if some lie beside the sub-folders of others.
     """
     skipped: Counter[str] = Counter()
-    root = os.path.realpath(folder)
-    loose, folders = _sort(folder, root, skipped)
+    loose, folders = _sort(folder, folder, skipped)
     classes: dict[str, list[pathlib.Path]] = {}
     for inner in folders:
-        files, deeper = _sort(inner, root, skipped)
+        files, deeper = _sort(inner, folder, skipped)
         skipped["folders inside sub-folders"] += len(deeper)
         if files and inner.name.encode(errors="replace").decode() != inner.name:
             raise InputError(f"{folder}: the sub-folder {inner.name!a} has a name that is no UTF-8; rename it")
@@ -51,13 +50,15 @@ def find_pictures(folder: pathlib.Path, size: int | None, limit: int | None) -> 
     return FoundPictures(values, np.array([i for _, i in pairs]), names, levels=255, notes=(*notes, *told))
 
 
-def _sort(folder: pathlib.Path, root: str, skipped: Counter[str]) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
+def _sort(
+    folder: pathlib.Path, root: pathlib.Path, skipped: Counter[str]
+) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
     """Return the pictures and the folders inside, sorted by name; count what is neither."""
     files, folders = [], []
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or path.name == "__MACOSX":
             skipped["hidden files"] += 1
-        elif path.is_symlink() and not os.path.realpath(path).startswith(root + os.sep):
+        elif path.is_symlink() and leads_out(path, root):
             skipped["links that lead out of the folder"] += 1
         elif path.is_dir():
             folders.append(path)

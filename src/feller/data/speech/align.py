@@ -85,13 +85,12 @@ class Aligner:
         if missing:
             raise MissingWordsError(missing)
         phones = sum(len(self.lexicon.of(word, spelled=self.spelled)[0]) for word in words)
-        frames = len(sound.samples) * 100 // sound.rate
-        if frames < phones:
-            raise NotAlignedError(f"it is too short: {frames / 100:.2f} s for {phones} phones")
+        if sound.frames < phones:
+            raise NotAlignedError(f"it is too short: {sound.frames / 100:.2f} s for {phones} phones")
         names = [self._named(word) for word in words]
         entries = self._decoded(_heard(sound), " ".join(names))
         found, score = _words(entries, words)
-        return Aligned(fitted(found, frames, BESIDE), score)
+        return Aligned(fitted(found, sound.frames, BESIDE), score)
 
     def _named(self, word: str) -> str:
         """Return what the decoder calls a word, after it was told of it."""

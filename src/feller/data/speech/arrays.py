@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from feller.data.found import FoundSpeech, Layout, check_marks, check_rows
+from feller.data.found import FoundSpeech, Layout, as_objects, check_marks, check_rows
 from feller.errors import InputError
 
 SETTINGS = 6
@@ -28,9 +28,7 @@ def interpret_speech(arrays: dict[str, np.ndarray], path: str) -> FoundSpeech:
         raise InputError(f"{path}: expected {SETTINGS} whole numbers in settings, got {list(settings.shape)}")
     lengths = check_marks(valid, path, "frames")
     check_rows(np.isfinite(mel) | ~valid[:, :, None], path, "finite log mels")
-    values = np.empty(len(mel), dtype=object)
-    for i, length in enumerate(lengths.tolist()):
-        values[i] = mel[i, :length].astype(np.float32)
+    values = as_objects([row[:length].astype(np.float32) for row, length in zip(mel, lengths, strict=True)])
     alignments = _layouts(arrays, lengths, path) if "phone" in arrays else ()
     return FoundSpeech(values, alignments=tuple(alignments), settings=tuple(settings.tolist()))
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from feller.data.found import FoundSpeech, Sound
+from feller.data.found import FoundSpeech, Sound, as_objects
 from feller.data.speech.align import LEAST, Aligner, MissingWordsError
 from feller.data.speech.alignments import NAME as ALIGNMENTS
 from feller.data.speech.alignments import read_alignments
@@ -69,14 +69,6 @@ def find_speech(path: pathlib.Path, most: int | None = LONGEST) -> FoundSpeech:
     )
 
 
-def as_objects(values: Sequence[object]) -> np.ndarray:
-    """Return things as an array [n]."""
-    array = np.empty(len(values), dtype=object)
-    for i, value in enumerate(values):
-        array[i] = value
-    return array
-
-
 def _sounds(path: pathlib.Path) -> FoundSpeech:
     """Read sounds of which nothing is told."""
     files = sounds_in(path) if path.is_dir() else [path]
@@ -129,13 +121,8 @@ class _Reading:
         )
         own = self.folder / LEXICON
         check_link(own, self.folder)
-        aligner = (
-            None
-            if foreign
-            else Aligner(cmu_lexicon(own if own.is_file() else None))
-            if self._unaligned(given)
-            else None
-        )
+        aligns = self._unaligned(given) and not foreign
+        aligner = Aligner(cmu_lexicon(own if own.is_file() else None)) if aligns else None
         for utterance, each in zip(self.utterances, read, strict=True):
             sound = resampled(each.sound, rate)
             try:
@@ -185,7 +172,7 @@ class _Reading:
     ) -> tuple[Word, ...]:
         """Return the words of an utterance at their times, as they are given or else found."""
         if given is not None:
-            words = fitted(given, len(sound.samples) * 100 // sound.rate)
+            words = fitted(given, sound.frames)
             self.ready += 1
             return words
         if aligner is None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from feller.data import overview
 from feller.data.found import about
+from feller.data.links import leads_out
 from feller.data.plain_text import read_unicode, rows_of
 from feller.data.speech.lexicon import NAME as LEXICON
 from feller.data.speech.sound import ENDINGS
@@ -119,12 +120,12 @@ def text_of(path: pathlib.Path) -> str:
 
 
 def check_link(path: pathlib.Path, folder: pathlib.Path) -> None:
-    """Refuse a link that leads out of a folder: a stranger's data show none of ours.
+    """Refuse a link that leads out of a folder.
 
     Raises:
         InputError: If it is one.
     """
-    if not os.path.realpath(path).startswith(os.path.realpath(folder) + os.sep):
+    if leads_out(path, folder):
         raise InputError(f"{path.name!r} is a link that leads outside {folder}; put the file there")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from feller.data.delimited import cells_of
-from feller.data.found import FoundTexts, about
+from feller.data.found import FoundTexts, about, as_objects
 from feller.data.labels import LABEL_NAMES, TEXT_NAME, classify
 from feller.data.plain_text import read_unicode, rows_of
 from feller.data.text.sniff import text_column
@@ -25,7 +25,7 @@ WHOLE = "samples.jsonl"
 
 def find_text(path: pathlib.Path) -> FoundTexts:
     """Read a .txt as one text; whether it is a list of lines is decided later."""
-    return FoundTexts(array([re.sub("\r\n?", "\n", read_unicode(path))]), documents=False)
+    return FoundTexts(as_objects([re.sub("\r\n?", "\n", read_unicode(path))]), documents=False)
 
 
 def find_json_lines(path: pathlib.Path) -> FoundTexts:
@@ -108,13 +108,6 @@ def find_column(path: pathlib.Path) -> FoundTexts:
     return _documents([cells[column] for _, cells in body], labels, [line for line, _ in body], str(path), notes=notes)
 
 
-def array(texts: Sequence[str]) -> np.ndarray:
-    """Return texts as an array [n] of Python's strings, which keeps each as long as it is."""
-    values = np.empty(len(texts), dtype=object)
-    values[:] = texts
-    return values
-
-
 def _documents(
     texts: list[str],
     labels: list[str | None],
@@ -134,7 +127,7 @@ def _documents(
     given = [label for label in labels if label is not None]
     positions, classes = classify(given, f"{where} (label)") if given else (None, ())
     return FoundTexts(
-        array(texts),
+        as_objects(texts),
         positions,
         classes,
         notes=tuple(notes),

@@ -4,12 +4,12 @@ import hashlib
 import json
 import pathlib
 
-from feller.data.arrays import load
-from feller.data.documents.arrays import arrays_hold_documents
+from feller.data.arrays import names_in
+from feller.data.documents.arrays import DRAWN
 from feller.data.documents.modality import Documents
 from feller.data.documents.vectors import DocumentVectors
 from feller.data.read import read
-from feller.errors import InputError, UsageError
+from feller.errors import InputError, UsageError, cannot_write
 from feller.journeys.documents.kind import kind_of
 from feller.model import load_model
 from feller.record import to_data
@@ -45,7 +45,7 @@ def library(kind: Documents, source: str) -> Library:
     if not source.strip():
         raise UsageError("--memory names no documents; give a folder or a file, or leave it out")
     finder, path = _finder(kind), pathlib.Path(source)
-    if path.suffix.lower() != BUILT or (path.is_file() and arrays_hold_documents(load(path))):
+    if path.suffix.lower() != BUILT or (path.is_file() and names_in(path) >= DRAWN):
         return Library(built(kind, source), finder)
     if not path.is_file():
         raise InputError(
@@ -85,9 +85,7 @@ def keep(run: Run, source: str, out: str) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_memory(memory, makers(kind), path)
     except OSError as error:
-        raise InputError(
-            f"cannot write {out} ({error.strerror or error}); free the disk or name another place"
-        ) from error
+        raise cannot_write(out, error) from error
     return len(memory)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from feller.errors import InputError, UsageError
+from feller.errors import InputError, UsageError, cannot_write
 from feller.record import replace_file
 from feller.reproduce.cm3leon.written import Answer, Break, Item, Picture, Written
 
@@ -36,7 +36,7 @@ def write_pairs(documents: Sequence[Written], folder: pathlib.Path) -> None:
             (folder / f"{name}.png").write_bytes(png(document.pictures()[0]))
             (folder / f"{name}.txt").write_text(f"{document.text()}\n", "utf-8")
     except OSError as error:
-        raise _refused(folder, error) from error
+        raise cannot_write(folder, error) from error
 
 
 def write_documents(documents: Sequence[Written], folder: pathlib.Path) -> None:
@@ -63,7 +63,7 @@ def write_documents(documents: Sequence[Written], folder: pathlib.Path) -> None:
             lines.append(json.dumps({"document": items, **task}, ensure_ascii=False))
         replace_file(folder / LINES, "".join(f"{line}\n" for line in lines))
     except OSError as error:
-        raise _refused(folder, error) from error
+        raise cannot_write(folder, error) from error
 
 
 def png(values: UInt8[np.ndarray, "h w 3"]) -> bytes:
@@ -94,7 +94,3 @@ def _noted(item: Item, file: str) -> str | dict[str, Any]:
 def _numbers(n: int) -> list[str]:
     """Return the names of n files, from 1: four digits, or as many as the last needs."""
     return [f"{i:0{max(4, len(str(n)))}}" for i in range(1, n + 1)]
-
-
-def _refused(folder: pathlib.Path, error: OSError) -> InputError:
-    return InputError(f"cannot write {folder} ({error.strerror or error}); free the disk or name another place")

@@ -14,7 +14,7 @@ from feller.data.batches import batches
 from feller.data.documents.dataset import documents
 from feller.data.documents.modality import Documents, all_pictures
 from feller.data.documents.tiles import tiles_of
-from feller.data.found import FoundDocuments, Item, Said, Shown
+from feller.data.found import FoundDocuments, Item, Said, Shown, as_objects
 from feller.data.modality import Dataset
 from feller.draws import Draws
 from feller.networks.bi_encoder import BiEncoder, Finder
@@ -156,13 +156,15 @@ def items(document: Written) -> tuple[list[Item], list[UInt8[np.ndarray, "h w 3"
 
 def found(written: Sequence[Written]) -> FoundDocuments:
     """Return documents as if they came from a file."""
-    values = np.empty(len(written), dtype=object)
+    documents: list[tuple[Item, ...]] = []
     pictures: list[np.ndarray] = []
-    for i, one in enumerate(written):
+    for one in written:
         parts, shown = items(one)
-        values[i] = tuple(Shown(part.number + len(pictures)) if isinstance(part, Shown) else part for part in parts)
+        documents.append(
+            tuple(Shown(part.number + len(pictures)) if isinstance(part, Shown) else part for part in parts)
+        )
         pictures += shown
-    return FoundDocuments(values, pictures=np.stack(pictures), tasks=tuple(one.task for one in written))
+    return FoundDocuments(as_objects(documents), pictures=np.stack(pictures), tasks=tuple(one.task for one in written))
 
 
 def _kind(pairs: Sequence[Written], lessons: Sequence[Written]) -> Documents:
