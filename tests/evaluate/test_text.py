@@ -5,9 +5,8 @@ from collections import Counter
 import pytest
 
 from feller.data import Dataset
-from feller.data.found import FoundTexts
+from feller.data.found import FoundTexts, as_objects
 from feller.data.text.dataset import texts
-from feller.data.text.files import array
 from feller.draws import Draws
 from feller.evaluate.text import PASSAGE, copied, text_quality, total_variation, trigrams
 
@@ -21,7 +20,7 @@ def sentences(seed: int, n: int = 120) -> list[str]:
 
 
 def dataset(lines: list[str], like: Dataset | None = None) -> Dataset:
-    found = FoundTexts(array(lines), documents=True)
+    found = FoundTexts(as_objects(lines), documents=True)
     return texts(found, like=like.modality if like else None)
 
 

@@ -6,11 +6,10 @@ import pytest
 import torch
 
 from feller.data.batches import batches
-from feller.data.found import FoundTexts
+from feller.data.found import FoundTexts, as_objects
 from feller.data.modality import Dataset
 from feller.data.read import read
 from feller.data.text.dataset import texts
-from feller.data.text.files import array
 from feller.description import Description, frequencies
 from feller.draws import Draws
 from feller.errors import UsageError
@@ -29,12 +28,12 @@ LINES = ["the sea", "a ship at sea", "the shore", "a gull", "the sun", "a sail"]
 
 @pytest.fixture(scope="module")
 def documents() -> Dataset:
-    return texts(FoundTexts(array(LINES), documents=True))
+    return texts(FoundTexts(as_objects(LINES), documents=True))
 
 
 @pytest.fixture(scope="module")
 def stream() -> Dataset:
-    return texts(FoundTexts(array([" ".join(LINES)]), documents=False), size=16)
+    return texts(FoundTexts(as_objects([" ".join(LINES)]), documents=False), size=16)
 
 
 @pytest.mark.parametrize("name", NAMES)
