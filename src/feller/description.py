@@ -40,9 +40,8 @@ class Description:
     def build(self, draws: Draws) -> nn.Module:
         """Make the network, with new weights."""
         shape = tree_map(lambda leaf: tuple(leaf.shape[1:]), self.space.reference(0, draws.at("shape")))
-        return self.architecture.build(
-            shape, {name: len(shares) for name, shares in self.frequencies.items()}, draws.named("network")
-        )
+        counts = {name: len(shares) for name, shares in self.frequencies.items()}
+        return self.architecture.build(shape, {**counts, **self.modality.labels}, draws.named("network"))
 
 
 def frequencies(data: Dataset) -> dict[str, tuple[float, ...]]:

@@ -45,6 +45,11 @@ class Objective(abc.ABC):
             ...
 
     @property
+    def cuts(self) -> bool:
+        """Whether padding is cut off that no example of a batch needs, so that like lengths are learned together."""
+        return False
+
+    @property
     def fixable(self) -> tuple[str, ...]:
         """Leaves of the state that are given in some examples, so that the others can be drawn beside them."""
         return ()

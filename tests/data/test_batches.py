@@ -79,3 +79,31 @@ def test_nothing_to_cut_is_refused() -> None:
         batches(data.subset(torch.tensor([], dtype=torch.long)), 2, Draws(0))
     with pytest.raises(UsageError, match="at least 1 example"):
         batches(data, 0, Draws(0))
+
+
+@FAST
+@given(st.integers(1, 60), st.integers(1, 9), st.integers(0, 5))
+def test_like_lengths_come_together_and_every_example_once_an_epoch(n: int, size: int, seed: int) -> None:
+    data = numbered(n)
+    lengths = torch.randint(1, 100, (n,), generator=torch.Generator().manual_seed(seed))
+    batch = batches(data, size, Draws(seed), lengths)
+    got = [batch(step, slice(0, size))["given"]["label"] for step in range(-(-3 * n // size))]
+    order = torch.cat(got)
+    for epoch in range(3):
+        assert order[epoch * n : (epoch + 1) * n].sort().values.tolist() == list(range(n))
+
+
+def test_padding_is_saved_where_like_lengths_come_together() -> None:
+    n, size = 640, 8
+    lengths = torch.randint(1, 100, (n,), generator=torch.Generator().manual_seed(0))
+
+    def width(alike: torch.Tensor | None) -> float:
+        batch = batches(numbered(n), size, Draws(0), alike)
+        rows = [lengths[batch(step, slice(0, size))["given"]["label"]].max() for step in range(n // size)]
+        return torch.stack(rows).double().mean().item()
+
+    assert width(lengths) < 60 < 85 < width(None)
+    batch = batches(numbered(n + 3), size, Draws(0), torch.cat([lengths, lengths[:3]]))
+    whole = torch.cat([lengths, lengths[:3]])
+    later = [whole[batch(step, slice(0, size))["given"]["label"]].max() for step in range(90, 160)]
+    assert torch.stack(later).double().mean() < 62  # also where an epoch begins inside a batch

@@ -5,10 +5,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 
 from feller.data.modality import Dataset
-from feller.draws import Draws
+from feller.draws import Draw, Draws
 from feller.errors import InputError, UsageError
 from feller.tree import leaves, length, tree_map
 
@@ -20,13 +21,19 @@ MEMORY = 2**30
 """Bytes up to which all examples are encoded once, up front."""
 
 
-def batches(dataset: Dataset, size: int, draws: Draws) -> Callable[[int, slice], Batch]:
+TOGETHER = 16
+"""Batches of an epoch whose examples are sorted by length together."""
+
+
+def batches(
+    dataset: Dataset, size: int, draws: Draws, lengths: Int64[Tensor, " n"] | None = None
+) -> Callable[[int, slice], Batch]:
     """Return what gives the rows of a step's batch, encoded; arguments and errors as for `shuffled`."""
     encode = dataset.modality.encode
     wanted = {} if dataset.target is None else {"target": dataset.wanted(dataset.target)}
     if sum(leaf.numel() * 4 for leaf in leaves(dataset.values)) <= MEMORY:
-        return shuffled({"x_1": encode(dataset.values), "given": dataset.given, **wanted}, size, draws)
-    raw = shuffled({"x_1": dataset.values, "given": dataset.given, **wanted}, size, draws)
+        return shuffled({"x_1": encode(dataset.values), "given": dataset.given, **wanted}, size, draws, lengths)
+    raw = shuffled({"x_1": dataset.values, "given": dataset.given, **wanted}, size, draws, lengths)
 
     def batch(step: int, rows: slice) -> Batch:
         found = raw(step, rows)
@@ -35,7 +42,9 @@ def batches(dataset: Dataset, size: int, draws: Draws) -> Callable[[int, slice],
     return batch
 
 
-def shuffled(examples: Batch, size: int, draws: Draws) -> Callable[[int, slice], Batch]:
+def shuffled(
+    examples: Batch, size: int, draws: Draws, lengths: Int64[Tensor, " n"] | None = None
+) -> Callable[[int, slice], Batch]:
     """Return what gives the rows of a step's batch: every example comes once an epoch.
 
     What a step holds depends on its number only, so that a resumed run and any number of processes see the same.
@@ -44,6 +53,8 @@ def shuffled(examples: Batch, size: int, draws: Draws) -> Callable[[int, slice],
         examples: A tree with one entry per example, at least one.
         size: Examples in a batch over all processes; may exceed the number of examples.
         draws: Source of the order.
+        lengths: Of the examples, where those of a batch are to have about the same, because padding costs time; by
+            default they do not matter.
 
     Returns:
         A function of the step, from 0, and of the rows of the batch that this process takes.
@@ -60,7 +71,8 @@ def shuffled(examples: Batch, size: int, draws: Draws) -> Callable[[int, slice],
 
     @functools.lru_cache(maxsize=2)
     def order(epoch: int) -> Tensor:
-        return torch.randperm(n, generator=draws.at("order", epoch).shared())
+        order = torch.randperm(n, generator=draws.at("order", epoch).shared())
+        return order if lengths is None else _alike(order, lengths, size, -epoch * n % size, draws.at("alike", epoch))
 
     def batch(step: int, rows: slice) -> Batch:
         first, last, stride = rows.indices(size)
@@ -73,3 +85,15 @@ def shuffled(examples: Batch, size: int, draws: Draws) -> Callable[[int, slice],
         return tree_map(lambda leaf: leaf[index], examples)
 
     return batch
+
+
+def _alike(
+    order: Int64[Tensor, " n"], lengths: Int64[Tensor, " n"], size: int, first: int, draw: Draw
+) -> Int64[Tensor, " n"]:
+    """Sort pieces of an order by length, and shuffle their batches; the first examples fill up a batch before."""
+    rest = order[first:]
+    whole = len(rest) // size * size
+    pieces = [piece[lengths[piece].argsort(stable=True)] for piece in rest[:whole].split(TOGETHER * size)]
+    rows = torch.cat([order[:0], *pieces]).reshape(-1, size)
+    rows = rows[torch.randperm(len(rows), generator=draw.shared())]
+    return torch.cat([order[:first], rows.reshape(-1), rest[whole:]])

@@ -38,6 +38,11 @@ class Modality(abc.ABC):
         """Names of the classes of each condition; empty if there are none."""
 
     @property
+    def labels(self) -> dict[str, int]:
+        """How many labels an entry of a state may have, by name; they are given with each example and never drawn."""
+        return {}
+
+    @property
     @abc.abstractmethod
     def forms(self) -> dict[str, Write]:
         """What writes each ending of a file; the ending of a folder is empty."""
@@ -61,8 +66,8 @@ class Modality(abc.ABC):
         """Return all pictures among values, uint8 [m, c, h, w], for what learns of pictures alone; None without any."""
         return None
 
-    def evened(self, data: "Dataset", draws: Draws) -> "Dataset":
-        """Return data in the shares in which they are learned: as they are."""
+    def for_learning(self, data: "Dataset", draws: Draws) -> "Dataset":
+        """Return data as they are learned, such as in other shares: as they are."""
         return data
 
     @property

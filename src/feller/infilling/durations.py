@@ -56,6 +56,11 @@ class DurationInfilling(Objective):
         """That of the rule."""
         return self.rule.drop
 
+    @property
+    def cuts(self) -> bool:
+        """That of the rule."""
+        return self.rule.cuts
+
     def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
         """Spread the durations, and draw the rest by the rule."""
         whole = batch["x_1"]

@@ -79,6 +79,11 @@ class Infilling(Objective):
         if not 0 <= self.drop <= 1 or self.longest < 1:
             raise UsageError(f"expected a chance and a length of 1 or more, got {self.drop:g} and {self.longest}")
 
+    @property
+    def cuts(self) -> bool:
+        """Yes."""
+        return True
+
     def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
         """Cut rows, and draw what is hidden, noise, time and whether all conditions are dropped.
 

@@ -45,7 +45,7 @@ def prepare(run: Run, begun: Begun, here: Engine) -> Prepared:
     """
     asked, recipe, older = begun.asked, begun.recipe, begun.older
     training_data, held_out = parts(asked, begun.dataset)
-    training_data = training_data.modality.evened(training_data, Draws(asked.seed).named("evened"))
+    training_data = training_data.modality.for_learning(training_data, Draws(asked.seed).named("evened"))
     if older is not None:
         older.network.to(here.device).eval()
     objective = recipe.objective if older is None else recipe.objective.taught(older.network)
@@ -130,7 +130,7 @@ def _feeding(begun: Begun, data: Dataset) -> Callable[[Tell], Batches]:
 def _feed(data: Dataset, recipe: Recipe, older: Model | None, draws: Draws, tell: Tell) -> Batches:
     """Return what gives each step its examples: the data, or pairs that the older model draws."""
     if not recipe.pairs:
-        return batches(data, recipe.train.batch, draws)
+        return batches(data, recipe.train.batch, draws, data.given["valid"].sum(1) if recipe.objective.cuts else None)
     if older is None:
         raise UsageError("this recipe draws pairs from an older model: name its run with --start-from")
     tell.task("drawing pairs")

@@ -239,7 +239,7 @@ class Documents(Modality):
         """Return those that are shown, in the order of reading."""
         return all_pictures(values)
 
-    def evened(self, data: Dataset, draws: Draws) -> Dataset:
+    def for_learning(self, data: Dataset, draws: Draws) -> Dataset:
         """Return documents in which rare tasks come more often, and frequent ones less; as they are without tasks."""
         return data.subset(balanced(data.values["task"], draws)) if self.tasks else data
 

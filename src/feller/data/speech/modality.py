@@ -11,16 +11,19 @@ import torch
 from jaxtyping import Float, Int64
 from PIL import Image
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from feller.data import overview
 from feller.data.arrays import write_arrays
 from feller.data.found import Found, FoundSpeech, Layout, Sound, about, expect
 from feller.data.modality import Dataset, Modality, Write, check_finite_state, told
+from feller.data.speech.chains import LINKS, chained, said_of_words, suit
 from feller.data.speech.mel import FRAMES, Mel, Statistics
 from feller.data.speech.phones import Inventory, repeated
 from feller.data.speech.picture import Drawn, spectrograms
 from feller.data.speech.sound import resampled, write_sound
 from feller.data.speech.vocode import GriffinLim, Vocoder
+from feller.draws import Draws
 from feller.errors import InputError, UsageError
 from feller.spaces import Euclidean
 from feller.tree import Given, State
@@ -32,9 +35,9 @@ class Speech(Modality):
 
     Values are `mel`, logarithms of amplitudes, float32 [n, longest, bands], the mean behind the end of a sound;
     `phone`, positions in the inventory, [n, most], -1 behind the last; `duration`, frames of each phone, [n, most], 0
-    behind the last; `speaker`, positions in `speakers`, [n], -1 where one is not known. Values that were drawn are
-    `mel` alone. A state is the log mels, normalised. Given are `valid` and `phone`, the label of each frame, 0 behind
-    the end, both [n, longest].
+    behind the last; `speaker`, positions in `speakers`, [n], -1 where one is not known; `text`, the characters of what
+    is said, [n, most], -1 behind the end, where that is known. Values that were drawn are `mel` alone. A state is the
+    log mels, normalised. Given are `valid` and `phone`, the label of each frame, 0 behind the end, both [n, longest].
     """
 
     called = "speech"
@@ -45,6 +48,8 @@ class Speech(Modality):
     inventory: Inventory
     longest: int
     """Frames; sounds are kept whole, and an objective may cut pieces out of them."""
+    chains: bool = False
+    """Whether chains of clips of one speaker are learned, since single ones are too short to hear a voice in."""
     speakers: tuple[str, ...] = ()
     vocoder: Vocoder = field(default_factory=GriffinLim)
     """What makes sounds of log mels."""
@@ -57,6 +62,11 @@ class Speech(Modality):
     def conditions(self) -> dict[str, tuple[str, ...]]:
         """None: phones are no classes of sounds."""
         return {}
+
+    @property
+    def labels(self) -> dict[str, int]:
+        """The phone of each frame."""
+        return {"phone": len(self.inventory)}
 
     @property
     def forms(self) -> dict[str, Write]:
@@ -77,6 +87,15 @@ class Speech(Modality):
         mel = values["mel"]
         frames = values["duration"].sum(1) if "duration" in values else torch.full((len(mel),), mel.shape[1])
         return frames * mel.shape[2]
+
+    def for_learning(self, data: Dataset, draws: Draws) -> Dataset:
+        """Return as many chains as there are clips, where single ones are too short; else the data as they are."""
+        return chained(data, len(data), self.statistics.mean, draws) if self.chains else data
+
+    def texts(self, values: State) -> list[str]:
+        """Return what is said, empty where that is not known."""
+        rows = values["text"].tolist() if "text" in values else [[]] * len(values["mel"])
+        return ["".join(chr(letter) for letter in row if letter >= 0) for row in rows]
 
     def space(self) -> Euclidean:
         """Return R^(longest x bands)."""
@@ -108,6 +127,8 @@ class Speech(Modality):
         valid = torch.arange(self.longest) < lengths[:, None]
         speaker = [self.speakers.index(name) if name in self.speakers else -1 for name in _speakers(found)]
         values = {"mel": mel, "speaker": torch.tensor(speaker)}
+        if found.texts:
+            values["text"] = _letters(found.texts)
         if not found.alignments:
             return values, {"valid": valid}
         phone, duration = self._phones(found)
@@ -219,8 +240,16 @@ def log_mels(found: FoundSpeech, mel: Mel) -> list[Float[Tensor, "_ bands"]]:
     return mels
 
 
+def _letters(texts: Sequence[str]) -> Int64[Tensor, "n l"]:
+    """Return the characters of texts as numbers, -1 behind the end."""
+    rows = [torch.tensor([ord(letter) for letter in text], dtype=torch.long) for text in texts]
+    return pad_sequence(rows, batch_first=True, padding_value=-1)
+
+
 def speech(found: FoundSpeech) -> Dataset:
     """Make a data set of speech, with its own statistics and inventory, and room for the longest sound.
+
+    Where most clips hold one word, chains of them are learned, if it is known who speaks.
 
     Raises:
         InputError: If no texts were found.
@@ -229,14 +258,18 @@ def speech(found: FoundSpeech) -> Dataset:
         raise InputError("nothing is known of what these sounds say; write a text beside each of them")
     mel = Mel(*found.settings) if found.settings else Mel.usual(found.values[0].rate)
     mels = log_mels(found, mel)
-    longest = -(-max(map(len, mels)) // FRAMES) * FRAMES  # whole seconds
+    frames, chains = max(map(len, mels)), suit(found)
+    if chains:
+        frames = max(frames, LINKS[1] * sum(map(len, mels)) // len(mels))
+    longest = -(-frames // FRAMES) * FRAMES  # whole seconds
     inventory = Inventory.of({phone for layout in found.alignments for phone in layout.phones})
-    modality = Speech(mel, Statistics.of(mels), inventory, longest, found.classes)
+    modality = Speech(mel, Statistics.of(mels), inventory, longest, chains, found.classes)
     seconds = sum(map(len, mels)) / FRAMES
     said = f" of {len(found.classes):,} speakers" if found.classes else ""
     note = f"{len(mels):,} sounds{said}, {seconds / 60:.1f} minutes; log mels have mean"
     note = f"{note} {modality.statistics.mean:.4f} and deviation {modality.statistics.std:.4f}"
-    return Dataset(*modality.accept(found), modality, (*found.notes, note), properties=told(found))
+    notes = (*found.notes, note, *said_of_words(found))
+    return Dataset(*modality.accept(found), modality, notes, properties=told(found))
 
 
 def _settings(mel: Mel) -> tuple[int, ...]:

@@ -99,7 +99,7 @@ def _trained_here(setting: Setting, which: Which) -> PlainTransformer:
         draws = Draws(seed).named("tuned")
         network = copy.deepcopy(_trained_here(setting, replace(which, tuned=False))).train().requires_grad_(True)
         training = replace(training, steps=setting.tuned, lr=TRAINING.lr / 3)
-        return _trained(network, _objective(it, LESSONS, 0), it.kind.evened(it.lessons, draws), training, draws)
+        return _trained(network, _objective(it, LESSONS, 0), it.kind.for_learning(it.lessons, draws), training, draws)
     draws = Draws(seed).named("base", which.dial, documents)
     objective = _objective(it, PLAIN, documents).beside(it.pairs)  # not the library: it shows creatures of the tail
     network = _sized(it, which.dial).build((it.kind.context,), {}, draws)
