@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+import feller.infilling  # noqa: F401 - a modality may hold what it defines
 from feller.code import fingerprint
 from feller.data.modality import Dataset, Modality
 from feller.draws import Draws

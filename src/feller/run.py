@@ -14,8 +14,8 @@ from feller.record import nearest, read_json, write_json
 
 FORMAT = 1
 """Version of the folder's form; a reader refuses a later one."""
-PARTS = ("tokenizer", "vectors")
-"""Networks that data need to be read and written."""
+PARTS = ("tokenizer", "vectors", "durations", "rhythm")
+"""Networks that data need to be read, written or laid out."""
 OURS = (
     *("recipe.json", "model.json", "state.json", "report.json", "report.html", "metrics.jsonl", "preview.png", "lock"),
     *("ledger.json", "exposure.safetensors"),

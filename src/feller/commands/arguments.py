@@ -25,10 +25,14 @@ Places = Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="A B ...", 
 Costs = Annotated[tuple[str, ...], tyro.conf.arg(metavar="TEXT ...", help_behavior_hint="")]
 Numbers = Annotated[tuple[float, ...], tyro.conf.arg(metavar="NUMBER ...", help_behavior_hint="")]
 Names = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...", help_behavior_hint="")]
-Pair = Annotated[tuple[str, ...], tyro.conf.arg(metavar="PICTURE TEXT", help_behavior_hint="")]
+Pair = Annotated[tuple[str, ...], tyro.conf.arg(metavar="FILE TEXT", help_behavior_hint="")]
 MANY = (
     ("--edit",),
     ("--ask",),
+    ("--voice",),
+    ("--denoise",),
+    ("--style",),
+    ("--content",),
     ("--given",),
     ("--reward", "--rewards"),
     ("--target",),

@@ -116,12 +116,12 @@ class Fit:
         from feller.journeys.asked import asked_of
         from feller.journeys.fit import fit, with_budget
         from feller.recipes import Recipe
-        from feller.recipes.recipe import Parts
+        from feller.recipes.parts import DocumentParts, SpeechParts
 
         if self.steps is not None and self.minutes is not None:
             raise UsageError("--steps and --minutes exclude each other; choose one")
 
-        check_names(words, Fit, [field.name for kind in (Recipe, Parts) for field in fields(kind)])
+        check_names(words, Fit, [field.name for kind in (Recipe, DocumentParts, SpeechParts) for field in fields(kind)])
 
         def change(recipe: Recipe) -> Recipe:
             changed = with_budget(recipe, steps=self.steps, minutes=self.minutes)

@@ -20,7 +20,7 @@ class Sample:
     folder: RunPlace = None
     """The run folder."""
     n: Annotated[Whole, short("-n")] = None
-    """Number of samples; by default 64, or 9 of documents, or 1 where something is filled in."""
+    """Number of samples; by default 64, or 9 of documents, or 1 where something is filled in or said."""
     out: Text = None
     """Where they go; the ending decides the form: .npz for all data, and by their kind .csv, .tsv, .parquet, .npy,
     or .txt, .jsonl, .cif, .xyz, .sdf, .pdb; without an ending a folder. By default samples/ in the run."""
@@ -45,7 +45,8 @@ class Sample:
     mask: Text = None
     """Of documents: a picture that is white where the one of --prompt is drawn anew."""
     edit: Pair = ()
-    """Of documents: a picture and an instruction, whose result is drawn."""
+    """Of documents: a picture and an instruction, whose result is drawn. Of speech: a sound, and in quotes what is said
+    in it, that is to say --text instead; what both say is kept."""
     ask: Pair = ()
     """Of documents: a picture and a question, which is answered."""
     memory: Text = None
@@ -62,6 +63,28 @@ class Sample:
     K-th; with --guidance beside it, each of both draws every other document."""
     best_of: Whole = None
     """Of pictures of documents: draw so many for each, and keep the one that fits its words best."""
+    text: Text = None
+    """Of speech: what is to be said."""
+    voice: Pair = ()
+    """Of speech: a sound in whose voice --text is said; behind it, in quotes, what is said in it, unless that stands in
+    a .txt beside it or can be heard by Whisper (extra `judges`). So for all sounds that are named."""
+    denoise: Pair = ()
+    """Of speech: a sound of which --span is said again, without what was heard there."""
+    span: Text = None
+    """FROM:TO in seconds, such as 1.2:2.0."""
+    style: Pair = ()
+    """Of speech: a sound in whose voice and manner --content is said."""
+    content: Pair = ()
+    """Of speech: a sound that is said again as it was timed, in any voice, or that of --style."""
+    speed: Real = None
+    """Of speech: so many times as fast as the model would."""
+    durations: Text = None
+    """Of speech: a table of how long each phone of --text lasts, as lies beside what was said before."""
+    spell: bool = False
+    """Of speech: say words that the dictionary lacks letter by letter."""
+    vocoder: Text = None
+    """Of speech: what makes sounds of log mels: griffin-lim or griffin-lim:ITERATIONS, a run of the recipe `vocoder`,
+    or a folder with the weights of a HiFi-GAN."""
     temperature: Real = None
     """Divides what the network says of symbols: below 1 is safer, above 1 is bolder; by default 1, or 0.5 where words
     are filled in."""
@@ -71,8 +94,8 @@ class Sample:
     """Draw symbols among the likeliest that hold this share of the probability."""
     order: Text = None
     """Which masked symbols are revealed first: confidence or entropy; by default chance decides."""
-    guidance: float = 1.0
-    """1 is the plain conditional model, 0 the unconditional, more sharpens."""
+    guidance: Real = None
+    """1 is the plain conditional model, 0 the unconditional, more sharpens; by default 1, or 1.7 of speech."""
     begin: Annotated[Text, named("--from")] = None
     """Of the run of a bridge: what is pushed through it, a file or folder like those that were bridged; by default the
     population where it begins."""
@@ -88,28 +111,36 @@ class Sample:
     def run(self, words: list[str]) -> dict[str, Any]:
         """Do it."""
         from feller.commands.folder import find
+        from feller.commands.sample_documents import write
+        from feller.commands.sample_speech import speak
         from feller.commands.terminal import heard, speaker
         from feller.journeys.bridged import bridged_of
         from feller.journeys.documents.kind import documents_in
         from feller.journeys.sample import sample
+        from feller.journeys.speech.kind import speech_in
 
         tell = speaker()
         run = find(self.folder, self.code, tell)
         if self.begin is not None or self.backward or bridged_of(run) is not None:
             return self._push(run, tell)
         if documents_in(run):
-            return self._write(run, tell)
-        self._refuse(_OF_DOCUMENTS, "is of documents, and this model's data are others; leave it out")
+            self._refuse(others((*DRAWN, *OF_DOCUMENTS)), "says nothing to a model of documents; leave it out")
+            return write(self, run, tell)
+        if speech_in(run):
+            self._refuse(others((*SAID, *OF_SPEECH)), "says nothing to a model of speech; leave it out")
+            return speak(self, run, tell)
+        self._refuse(OF_DOCUMENTS, "is of documents, and this model's data are others; leave it out")
+        self._refuse(OF_SPEECH, "is of speech, and this model's data are others; leave it out")
         with heard(tell):
             drawn, place = sample(
                 run,
                 64 if self.n is None else self.n,
                 out=self.out,
                 given=pairs(self.given),
-                guidance=self.guidance,
+                guidance=1.0 if self.guidance is None else self.guidance,
                 solver=self.solver,
                 calls=self.calls,
-                choice=self._choice(),
+                choice=self.choice(),
                 order=_order(self.order),
                 jump=_share(self.superpose),
                 complete=self.complete,
@@ -127,60 +158,13 @@ class Sample:
         from feller.commands.terminal import heard
         from feller.journeys.push import push
 
-        self._refuse(_others(_PUSHED), "is of samples that begin with noise; a bridge has none")
+        self._refuse(others(PUSHED), "is of samples that begin with noise; a bridge has none")
         with heard(tell):
             ends, place = push(run, self.begin, out=self.out, backward=self.backward, seed=self.seed, tell=tell)
         tell.say(f"{len(ends):,} ends: {place}")
         return {"run": str(run.path), "samples": str(place), "n": len(ends)}
 
-    def _write(self, run: Any, tell: Any) -> dict[str, Any]:
-        """Draw documents."""
-        from feller.commands.terminal import heard
-        from feller.journeys.documents.sampled import documents
-
-        self._refuse(_others((*_DRAWN, *_OF_DOCUMENTS)), "says nothing to a model of documents; leave it out")
-        with heard(tell):
-            drawn, place = documents(
-                run,
-                self.n,
-                out=self.out,
-                prompt=self.prompt,
-                mask=self.mask,
-                edit=self.edit,
-                ask=self.ask,
-                memory=self.memory,
-                manner=self._manner(),
-                seed=self.seed,
-                tell=tell,
-            )
-        for i, words in enumerate(drawn.said[:MOST_LINES], 1):
-            tell.say(f"--- {i}\n{words}" if len(drawn.said) > 1 else words)
-        tell.say(f"{len(drawn.data):,} document{'s' * (len(drawn.data) != 1)}: {place}")
-        told = {"said": list(drawn.said)} if drawn.said else {}
-        told |= {"looked_up": list(drawn.front)} if self.memory is not None else {}
-        return {"run": str(run.path), "samples": str(place), "n": len(drawn.data), **told}
-
-    def _manner(self) -> Any:
-        """Return how documents are drawn."""
-        from feller.journeys.documents.write import DOCUMENTS, PLAUSIBLE, Manner
-
-        if self.documents is not None and self.memory is None:
-            raise UsageError("--documents stand in front from a --memory; name one, or leave it out")
-        if self.picture_guidance is not None and not self.edit:
-            raise UsageError("--picture-guidance is of --edit; leave it out")
-        if self.plausible is not None and max(self.guidance, self.picture_guidance or 1.0) <= 1:
-            raise UsageError("--plausible is of --guidance above 1; name its weight, or leave it out")
-        return Manner(
-            guidance=self.guidance,
-            picture_guidance=self.picture_guidance,
-            plausible=PLAUSIBLE if self.plausible is None else self.plausible,
-            contrast=_contrast(self.contrast),
-            choice=self._choice() if (self.temperature, self.top_k, self.top_p) != (None, None, None) else None,
-            best_of=1 if self.best_of is None else self.best_of,
-            documents=DOCUMENTS if self.documents is None else self.documents,
-        )
-
-    def _choice(self) -> Any:
+    def choice(self) -> Any:
         """Return how symbols are drawn."""
         from feller.paths import Choice
 
@@ -198,25 +182,12 @@ class Sample:
             raise UsageError(f"--{wrong[0].replace('_', '-')} {why}")
 
 
-def _others(names: tuple[str, ...]) -> tuple[str, ...]:
+def others(names: tuple[str, ...]) -> tuple[str, ...]:
     """Return all other flags."""
     return tuple(field.name for field in fields(Sample) if field.name not in names)
 
 
-def _contrast(text: str | None) -> tuple[int, float] | None:
-    """Return k and alpha."""
-    if text is None:
-        return None
-    k, _, alpha = text.partition(":")
-    try:
-        return int(k), float(alpha or ALPHA)
-    except ValueError:
-        raise UsageError(f"--contrast takes K or K:ALPHA, such as 8:0.1, got {text!r}") from None
-
-
-ALPHA = 0.1
-"""Of contrastive decoding, where it is not said."""
-_OF_DOCUMENTS = (
+OF_DOCUMENTS = (
     "prompt",
     "mask",
     "edit",
@@ -229,9 +200,13 @@ _OF_DOCUMENTS = (
     "best_of",
 )
 """Flags that documents alone take."""
-_DRAWN = ("folder", "n", "out", "guidance", "temperature", "top_k", "top_p", "seed", "code", "json")
+DRAWN = ("folder", "n", "out", "guidance", "temperature", "top_k", "top_p", "seed", "code", "json")
 """Flags that documents take like others."""
-_PUSHED = ("folder", "out", "begin", "backward", "seed", "code", "json")
+OF_SPEECH = ("text", "voice", "denoise", "span", "edit", "style", "content", "speed", "durations", "spell", "vocoder")
+"""Flags that speech takes; `edit` is of documents, too."""
+SAID = ("folder", "n", "out", "calls", "solver", "guidance", "seed", "code", "json")
+"""Flags that speech takes like others."""
+PUSHED = ("folder", "out", "begin", "backward", "seed", "code", "json")
 """Flags that a bridge takes."""
 
 

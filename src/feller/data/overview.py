@@ -24,7 +24,7 @@ LEAST = 48
 """Pixels a side, at least, to which a small picture is magnified."""
 LETTER, ROOM = 12, 18
 """Height of the letters of a name, and of the band that it stands in, in pixels."""
-OWN = re.compile(r"([^/]*[^/.][^/]*/)?\d{5,}\.(png|pdb|cif|xyz|wav)|samples\.(csv|txt|jsonl)|sequences\.fasta")
+OWN = re.compile(r"([^/]*[^/.][^/]*/)?\d{5,}\.(png|pdb|cif|xyz|wav|csv)|samples\.(csv|txt|jsonl)|sequences\.fasta")
 """Names of files that we write into such a folder, or into that of a class."""
 
 

@@ -3,6 +3,7 @@
 from feller.infilling.durations import DurationInfilling, log_durations, whole_durations
 from feller.infilling.fill import infill, infill_durations
 from feller.infilling.frames import Counted, Everywhere, Hidden, Infilling
+from feller.infilling.learned_durations import LearnedDurations
 from feller.infilling.segments import Segments
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "Everywhere",
     "Hidden",
     "Infilling",
+    "LearnedDurations",
     "Segments",
     "infill",
     "infill_durations",

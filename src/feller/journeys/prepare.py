@@ -7,24 +7,29 @@ from dataclasses import replace
 import torch
 
 from feller.data.batches import batches, shuffled
+from feller.data.documents.modality import Documents
 from feller.data.modality import Dataset
+from feller.data.speech.modality import Speech
 from feller.data.table.modality import Table
 from feller.draws import Draws
 from feller.errors import InputError, UsageError
 from feller.journeys.asked import parts
 from feller.journeys.begin import Begun
+from feller.journeys.documents.parts import make_parts as document_parts
 from feller.journeys.learn import Prepared
-from feller.journeys.parts import Making
+from feller.journeys.making import Making
 from feller.journeys.private.exposed import check_watched
 from feller.journeys.private.guarantee import Guarantee
 from feller.journeys.private.privately import privately
 from feller.journeys.private.rehearse import teach
 from feller.journeys.private.stand_in import check_apart
+from feller.journeys.speech.parts import make_parts as speech_parts
 from feller.journeys.tell import Tell
 from feller.journeys.tokenised import from_a_run
 from feller.model import Model
 from feller.networks.architecture import parameters
 from feller.recipes import Recipe
+from feller.recipes.parts import DocumentParts, SpeechParts
 from feller.record import to_data
 from feller.run import Run
 from feller.train.engine import Engine
@@ -105,15 +110,19 @@ def prepare(run: Run, begun: Begun, here: Engine) -> Prepared:
 
 def _bound(run: Run, begun: Begun, data: Dataset, here: Engine) -> Callable[[Prepared, Tell], Prepared]:
     """Return what makes the networks that the data need, and tells the objective what all the data are."""
-    parts = begun.recipe.parts
+    parts, kind = begun.recipe.parts, data.modality
     if parts is None:
         return lambda ready, tell: ready
-    known = {*data.modality.modules} if begun.older is not None else set()
+    known = {*kind.modules} if begun.older is not None else set()
     known |= {"tokenizer"} if from_a_run(begun.asked.tokenizer) else set()
-    making = Making(run=run, parts=parts, known=frozenset(known), seed=begun.asked.seed, here=here)
+    making = Making(run=run, known=frozenset(known), seed=begun.asked.seed, here=here)
 
     def bound(ready: Prepared, tell: Tell) -> Prepared:
-        description, written = making(ready.description, data, tell)
+        if isinstance(kind, Speech) and isinstance(parts, SpeechParts):
+            return replace(ready, description=speech_parts(making, parts, kind, ready.description, data, tell))
+        if not isinstance(kind, Documents) or not isinstance(parts, DocumentParts):
+            raise UsageError(f"the recipe's parts are {type(parts).__name__}, and {kind.called} have none of them")
+        description, written = document_parts(making, parts, kind, ready.description, data, tell)
         tell.task("looking at the documents")
         objective = ready.objective.beside(written)
         tell.done()

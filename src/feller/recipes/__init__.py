@@ -17,6 +17,7 @@ from feller.data.rows.earth import Earth
 from feller.data.rows.geometric import Geometric
 from feller.data.rows.points import Points
 from feller.data.rows.torsions import Torsions
+from feller.data.speech.modality import Speech
 from feller.data.table.mixed import Mixed
 from feller.data.table.modality import Table
 from feller.data.text.modality import Text
@@ -36,6 +37,7 @@ from feller.recipes.points import points
 from feller.recipes.proteins import proteins
 from feller.recipes.recipe import SIZES, Recipe
 from feller.recipes.regressor import regressor
+from feller.recipes.speech import speech
 from feller.recipes.stages import distil, onwards, reflow
 from feller.recipes.table import table
 from feller.recipes.table_flow import table_flow
@@ -62,6 +64,7 @@ RECIPES: dict[str, Callable[[Dataset, str], Recipe]] = {
     "points": points,
     "proteins": proteins,
     "regressor": regressor,
+    "speech": speech,
     "table": table,
     "table-flow": table_flow,
     "table-marginals": table_marginals,
@@ -83,6 +86,7 @@ _SUITS: dict[type[Modality], str] = {
     Molecules: "molecules",
     Points: "points",
     Proteins: "proteins",
+    Speech: "speech",
     Table: "table",
     Text: "text",
     Torsions: "manifold",

@@ -11,7 +11,8 @@ from feller.networks.bi_encoder import BiEncoder, Finder
 from feller.networks.codebook.picture_codes import Learned
 from feller.networks.plain_decoder import PlainDecoder
 from feller.recipes.image_tokenizer import tokenizer_training, usual_tokenizer
-from feller.recipes.recipe import Parts, Recipe, need
+from feller.recipes.parts import DocumentParts
+from feller.recipes.recipe import Recipe, need
 from feller.sampling import Sampling
 from feller.tokens.masked_spans import Masking
 from feller.tokens.retrieve.search import ByLikeness
@@ -65,7 +66,7 @@ def interleaved(data: Dataset, size: str) -> Recipe:
         modality=modality,
         architecture=PlainDecoder.sized(symbols, effort.dial, context),
         objective=CausalMasking(modality.space(), symbols, context, 2 * context, masking, retrieval=RETRIEVAL),
-        parts=Parts(
+        parts=DocumentParts(
             tokenizer=tokenizer_training(size, steps=effort.tokenizer),
             vectors=Training(batch=256, lr=2e-3, decay=0.7, average=0.99, steps=effort.vectors),
         ),

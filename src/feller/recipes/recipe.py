@@ -10,6 +10,7 @@ from feller.draws import Draws
 from feller.errors import UsageError
 from feller.networks.architecture import Architecture
 from feller.objective import Objective
+from feller.recipes.parts import Parts
 from feller.sampling import Sampling
 from feller.spaces import Space
 from feller.train.optimiser import Training
@@ -49,16 +50,6 @@ def _shapes(state: State) -> str:
     if not isinstance(state, dict):
         return str([*state.shape[1:]])
     return " and ".join(f"{name} {_shapes(leaf)}" for name, leaf in sorted(state.items()))
-
-
-@dataclass(frozen=True)
-class Parts:
-    """How the networks are trained that the data need to be read and written, before the model is."""
-
-    tokenizer: Training
-    """Of what writes pictures as codes."""
-    vectors: Training
-    """Of what finds documents that are like one."""
 
 
 @dataclass(frozen=True, kw_only=True)

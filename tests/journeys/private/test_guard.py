@@ -31,7 +31,7 @@ from feller.objective import Matching
 from feller.privacy.expense import Concentrated, Expense, Gaussian, Subsampled
 from feller.privacy.ledger import Ledger
 from feller.recipes import Recipe, find_recipe
-from feller.recipes.recipe import Parts
+from feller.recipes.parts import DocumentParts
 from feller.times import Stratified
 
 DELTA = 1e-5
@@ -225,7 +225,7 @@ def test_what_lets_rows_look_at_each_other_is_refused_by_name() -> None:
             recipe, objective=Contrastive(objective.space, Symbols(3, 3, 1))
         ),
         "examples that serve several steps": replace(recipe, train=replace(recipe.train, replay=2)),
-        "networks that write and find the data": replace(recipe, parts=Parts(recipe.train, recipe.train)),
+        "networks that write and find the data": replace(recipe, parts=DocumentParts(recipe.train, recipe.train)),
     }
     for told, one in wrong.items():
         with pytest.raises(UsageError, match=told):

@@ -69,6 +69,33 @@ def find_speech(path: pathlib.Path, most: int | None = LONGEST) -> FoundSpeech:
     )
 
 
+def read_recording(
+    path: pathlib.Path, text: str, rate: int, *, spelled: bool = False
+) -> tuple[Sound, tuple[Word, ...], tuple[str, ...]]:
+    """Read one sound with its words at their times, by an alignment that lies beside it or one that is made.
+
+    Args:
+        path: A file.
+        text: What is said in it.
+        rate: Samples of a second to which it is brought.
+        spelled: Look for words that are missing in the dictionary letter by letter.
+
+    Returns:
+        The sound, its words, and what is to be told of them.
+
+    Raises:
+        InputError: If it is no sound, or its text cannot be found in it.
+        UsageError: If a package is not installed.
+    """
+    reading = _Reading(path.parent, [Utterance(path, path.name, text)], None, rate, spelled)
+    found = list(reading.found())
+    if not found:
+        raise InputError(f"{path.parent / reading.lost[0]}")
+    _, sound, words = found[0]
+    doubts = [f"{path.name}: its text hardly fits it (a score below {LEAST:g}); is it {text!r}?"]
+    return sound, words, (*reading.remarks, *(doubts if reading.doubtful else ()))
+
+
 def _sounds(path: pathlib.Path) -> FoundSpeech:
     """Read sounds of which nothing is told."""
     files = sounds_in(path) if path.is_dir() else [path]
@@ -103,6 +130,10 @@ class _Reading:
     folder: pathlib.Path
     utterances: list[Utterance]
     most: int | None
+    rate: int | None = None
+    """Samples of a second to which all are brought; by default what most files have."""
+    spelled: bool = False
+    """Whether words that are missing in the dictionary are looked for letter by letter."""
     lost: list[str] = field(default_factory=list)
     missing: dict[str, None] = field(default_factory=dict)
     doubtful: list[str] = field(default_factory=list)
@@ -113,7 +144,7 @@ class _Reading:
     def found(self) -> Iterator[tuple[Utterance, Sound, tuple[Word, ...]]]:
         """Yield what can be used."""
         read = _read(self.folder, [utterance.path for utterance in self.utterances])
-        rate = _rate(read)
+        rate = self.rate or _rate(read)
         self.remarks += told(read, [utterance.name for utterance in self.utterances], rate)
         given = self._given()
         foreign = any(
@@ -122,7 +153,7 @@ class _Reading:
         own = self.folder / LEXICON
         check_link(own, self.folder)
         aligns = self._unaligned(given) and not foreign
-        aligner = Aligner(cmu_lexicon(own if own.is_file() else None)) if aligns else None
+        aligner = Aligner(cmu_lexicon(own if own.is_file() else None), self.spelled) if aligns else None
         for utterance, each in zip(self.utterances, read, strict=True):
             sound = resampled(each.sound, rate)
             try:

@@ -1,5 +1,6 @@
 """Speech: log mels of sounds, with the phone of each frame."""
 
+import io
 import pathlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from feller.data import overview
@@ -18,6 +19,8 @@ from feller.data.arrays import write_arrays
 from feller.data.found import Found, FoundSpeech, Layout, Sound, about, expect
 from feller.data.modality import Dataset, Modality, Write, check_finite_state, told
 from feller.data.speech.chains import LINKS, chained, said_of_words, suit
+from feller.data.speech.duration_table import TABLE, write_durations
+from feller.data.speech.durations import Durations
 from feller.data.speech.mel import FRAMES, Mel, Statistics
 from feller.data.speech.phones import Inventory, repeated
 from feller.data.speech.picture import Drawn, spectrograms
@@ -25,6 +28,7 @@ from feller.data.speech.sound import resampled, write_sound
 from feller.data.speech.vocode import GriffinLim, Vocoder
 from feller.draws import Draws
 from feller.errors import InputError, UsageError
+from feller.record import replace_file
 from feller.spaces import Euclidean
 from feller.tree import Given, State
 
@@ -36,8 +40,9 @@ class Speech(Modality):
     Values are `mel`, logarithms of amplitudes, float32 [n, longest, bands], the mean behind the end of a sound;
     `phone`, positions in the inventory, [n, most], -1 behind the last; `duration`, frames of each phone, [n, most], 0
     behind the last; `speaker`, positions in `speakers`, [n], -1 where one is not known; `text`, the characters of what
-    is said, [n, most], -1 behind the end, where that is known. Values that were drawn are `mel` alone. A state is the
-    log mels, normalised. Given are `valid` and `phone`, the label of each frame, 0 behind the end, both [n, longest].
+    is said, [n, most], -1 behind the end, where that is known. What was drawn may have no more than `mel`, or `kept`
+    beside it, [n, longest], which marks the frames of a recording. A state is the log mels, normalised. Given are
+    `valid` and `phone`, the label of each frame, 0 behind the end, both [n, longest].
     """
 
     called = "speech"
@@ -51,6 +56,10 @@ class Speech(Modality):
     chains: bool = False
     """Whether chains of clips of one speaker are learned, since single ones are too short to hear a voice in."""
     speakers: tuple[str, ...] = ()
+    durations: Durations | None = None
+    """What says how long phones last, the likeliest for each; None until that is learned."""
+    rhythm: Durations | None = None
+    """What draws how long they last, others each time."""
     vocoder: Vocoder = field(default_factory=GriffinLim)
     """What makes sounds of log mels."""
 
@@ -69,12 +78,18 @@ class Speech(Modality):
         return {"phone": len(self.inventory)}
 
     @property
+    def modules(self) -> dict[str, nn.Module]:
+        """The networks that say durations."""
+        known = {"durations": self.durations, "rhythm": self.rhythm}
+        return {name: lasting.module for name, lasting in known.items() if lasting is not None}
+
+    @property
     def forms(self) -> dict[str, Write]:
-        """Arrays, one sound, or a folder with one .wav a sound and a picture."""
+        """Arrays, one sound, or a folder with one .wav a sound, a picture, and how long each phone lasts."""
         return {
             ".npz": lambda values, given, out: write_arrays(self.arrays(values, given), out),
-            ".wav": self._write_one,
-            "": self._write_folder,
+            ".wav": self._write_sounds,
+            "": self._write_sounds,
         }
 
     @property
@@ -205,22 +220,35 @@ class Speech(Modality):
         layouts = self._layouts(values, given)
         mels = self._own(values, given)
         phones = [_timed(layout) for layout in layouts] or [()] * len(mels)
-        drawn = [Drawn(mel.numpy(), said) for mel, said in zip(mels, phones, strict=True)]
+        kept = values["kept"].cpu().numpy() if "kept" in values else np.zeros((len(mels), 0), dtype=bool)
+        drawn = [Drawn(mel.numpy(), said, marks) for mel, said, marks in zip(mels, phones, kept, strict=True)]
         return spectrograms(drawn, self.mel.top, columns)
 
-    def _write_one(self, values: State, given: Given, out: pathlib.Path) -> None:
-        n = len(values["mel"])
-        if n != 1:
-            raise UsageError(f"{out.name} holds one sound, got {n}; name a folder, or .npz")
-        write_sound(self.sounds(values, given)[0], out)
+    def write_sounds(self, sounds: Sequence[Sound], values: State, given: Given, out: pathlib.Path) -> None:
+        """Write sounds that were made of log mels: one .wav with its picture beside it, or a folder of both.
 
-    def _write_folder(self, values: State, given: Given, out: pathlib.Path) -> None:
+        Raises:
+            UsageError: If one file is to hold several.
+        """
+        if out.suffix.lower() == ".wav":
+            if len(sounds) != 1:
+                raise UsageError(f"{out.name} holds one sound, got {len(sounds)}; name a folder, or .npz")
+            write_sound(sounds[0], out)
+            picture = io.BytesIO()
+            self.show(values, given).save(picture, "PNG")
+            replace_file(out.with_suffix(".png"), picture.getvalue())
+            return
         overview.prepare(out)
-        sounds = self.sounds(values, given)
-        files = [f"{number}.wav" for number in overview.numbers(len(sounds))]
+        numbers, layouts = overview.numbers(len(sounds)), self._layouts(values, given)
+        files = [f"{number}{ending}" for number in numbers for ending in (".wav", TABLE)[: 1 + bool(layouts)]]
         overview.save(self.show(values, given), out, files)
-        for file, sound in zip(files, sounds, strict=True):
-            write_sound(sound, out / file)
+        for i, number in enumerate(numbers):
+            write_sound(sounds[i], out / f"{number}.wav")
+            if layouts:
+                write_durations(layouts[i], out / f"{number}{TABLE}")
+
+    def _write_sounds(self, values: State, given: Given, out: pathlib.Path) -> None:
+        self.write_sounds(self.sounds(values, given), values, given, out)
 
 
 def log_mels(found: FoundSpeech, mel: Mel) -> list[Float[Tensor, "_ bands"]]:

@@ -1,11 +1,11 @@
 """Speech drawn for people: log mels over time, the phones below."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from PIL import Image
 
 from feller.data.drawing import finish, panels
@@ -31,6 +31,8 @@ class Drawn:
     mel: Float[np.ndarray, "frames bands"]
     phones: tuple[tuple[str, int, int], ...] = ()
     """Name, first frame and length of each."""
+    kept: Bool[np.ndarray, " longest"] = field(default_factory=lambda: np.zeros(0, dtype=bool))
+    """Frames that are those of a recording, which stand below a green line."""
 
 
 def spectrograms(drawn: Sequence[Drawn], top: int, columns: int | None = None) -> Image.Image:
@@ -55,6 +57,8 @@ def spectrograms(drawn: Sequence[Drawn], top: int, columns: int | None = None) -
         )
         axis.set_xlim(0, longest / FRAMES)
         axis.set_yticks([0, mel.shape[1]], ["0", f"{top / 1000:g} kHz"], fontsize=7)
+        marks = np.where(each.kept[:LONGEST][: len(mel)], mel.shape[1] * 0.985, np.nan)
+        axis.plot((np.arange(len(marks)) + 0.5) / FRAMES, marks, color="#39d353", linewidth=2.5)
         _write_phones(axis, each.phones, width / (longest / FRAMES))
         axis.tick_params(axis="x", labelsize=7, top=True, labeltop=True, bottom=False, labelbottom=False)
         axis.xaxis.set_major_formatter(lambda time, _: f"{time:g} s")

@@ -1,0 +1,73 @@
+"""feller sample, of a run of documents."""
+
+from typing import TYPE_CHECKING, Any
+
+from feller.errors import UsageError
+
+if TYPE_CHECKING:
+    from feller.commands.sample import Sample
+
+MOST_LINES = 10
+"""Texts that are shown at once; the file has all."""
+ALPHA = 0.1
+"""Of contrastive decoding, where it is not said."""
+
+
+def write(asked: "Sample", run: Any, tell: Any) -> dict[str, Any]:
+    """Draw documents."""
+    from feller.commands.terminal import heard
+    from feller.journeys.documents.sampled import documents
+
+    with heard(tell):
+        drawn, place = documents(
+            run,
+            asked.n,
+            out=asked.out,
+            prompt=asked.prompt,
+            mask=asked.mask,
+            edit=asked.edit,
+            ask=asked.ask,
+            memory=asked.memory,
+            manner=_manner(asked),
+            seed=asked.seed,
+            tell=tell,
+        )
+    for i, words in enumerate(drawn.said[:MOST_LINES], 1):
+        tell.say(f"--- {i}\n{words}" if len(drawn.said) > 1 else words)
+    tell.say(f"{len(drawn.data):,} document{'s' * (len(drawn.data) != 1)}: {place}")
+    told = {"said": list(drawn.said)} if drawn.said else {}
+    told |= {"looked_up": list(drawn.front)} if asked.memory is not None else {}
+    return {"run": str(run.path), "samples": str(place), "n": len(drawn.data), **told}
+
+
+def _manner(asked: "Sample") -> Any:
+    """Return how documents are drawn."""
+    from feller.journeys.documents.write import DOCUMENTS, PLAUSIBLE, Manner
+
+    guidance = 1.0 if asked.guidance is None else asked.guidance
+    if asked.documents is not None and asked.memory is None:
+        raise UsageError("--documents stand in front from a --memory; name one, or leave it out")
+    if asked.picture_guidance is not None and not asked.edit:
+        raise UsageError("--picture-guidance is of --edit; leave it out")
+    if asked.plausible is not None and max(guidance, asked.picture_guidance or 1.0) <= 1:
+        raise UsageError("--plausible is of --guidance above 1; name its weight, or leave it out")
+    return Manner(
+        guidance=guidance,
+        picture_guidance=asked.picture_guidance,
+        plausible=PLAUSIBLE if asked.plausible is None else asked.plausible,
+        contrast=_contrast(asked.contrast),
+        choice=asked.choice() if (asked.temperature, asked.top_k, asked.top_p) != (None, None, None) else None,
+        best_of=1 if asked.best_of is None else asked.best_of,
+        documents=DOCUMENTS if asked.documents is None else asked.documents,
+    )
+
+
+def _contrast(text: str | None) -> tuple[int, float] | None:
+    """Return k and alpha."""
+    if text is None:
+        return None
+    k, _, alpha = text.partition(":")
+    try:
+        return int(k), float(alpha or ALPHA)
+    except ValueError:
+        raise UsageError(f"--contrast takes K or K:ALPHA, such as 8:0.1, got {text!r}") from None

@@ -1,0 +1,219 @@
+"""What is to be said, phone by phone, with what of it is taken from recordings: every task of speech is such a script.
+
+Source of the tasks: Le et al. 2023, "Voicebox", arXiv 2306.15687, section 3 and appendix.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
+from functools import cached_property
+from itertools import accumulate
+
+from jaxtyping import Float
+from torch import Tensor
+
+from feller.data.found import Sound
+from feller.data.speech.phones import SIL, Word, placed
+from feller.data.speech.spoken_text import words_of
+from feller.errors import InputError, UsageError
+
+EDGE = 10
+"""Frames of silence that are left at the ends of what is said anew."""
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """A recording with its words at their times."""
+
+    mel: Float[Tensor, "frames bands"]
+    words: tuple[Word, ...]
+    """From the first frame to the last, silences among them."""
+    sound: Sound
+    name: str = ""
+
+    @property
+    def said(self) -> tuple[Word, ...]:
+        """Its words without silences."""
+        return tuple(word for word in self.words if not word.silent)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One phone of a script."""
+
+    phone: str
+    """With its place in its word."""
+    length: int | None = None
+    """Frames; None where a model says how long it lasts."""
+    origin: int | None = None
+    """Frame of the recording where it begins, if it is kept; None where a model says how it sounds."""
+
+    @property
+    def kept(self) -> bool:
+        """Whether it is taken from the recording."""
+        return self.origin is not None
+
+
+@dataclass(frozen=True, eq=False)
+class Script:
+    """Phones in their order, the silences between words among them."""
+
+    parts: tuple[Part, ...]
+    clip: Clip | None = None
+    """The recording that kept parts are of."""
+    shown: int = 0
+    """First part that is wanted: those before are there to be listened to."""
+
+    @cached_property
+    def lengths(self) -> tuple[int, ...]:
+        """Frames of each part.
+
+        Raises:
+            UsageError: If some are not known yet.
+        """
+        if any(part.length is None for part in self.parts):
+            raise UsageError("some phones do not know yet how long they last")
+        return tuple(part.length or 0 for part in self.parts)
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """First frame of each part, in what is said."""
+        return tuple(accumulate(self.lengths[:-1], initial=0))
+
+    def lasting(self, lengths: Sequence[int]) -> "Script":
+        """Return the script with the frames of all its parts."""
+        parts = (replace(part, length=length) for part, length in zip(self.parts, lengths, strict=True))
+        return replace(self, parts=tuple(parts))
+
+    def paced(self, speed: float) -> "Script":
+        """Return the script with what is not kept so many times as fast; a phone that lasts is left one frame."""
+        lengths = []
+        for part, length in zip(self.parts, self.lengths, strict=True):
+            slower = round(length / speed)
+            lengths.append(length if part.kept else max(slower, 1 if length and part.phone != SIL else 0))
+        return self.lasting(lengths)
+
+    def trimmed(self) -> "Script":
+        """Return the script with little silence before and after what is said anew."""
+        lengths = [*self.lengths]
+        for i in (self.shown, len(lengths) - 1):
+            part = self.parts[i]
+            if part.phone == SIL and not part.kept:
+                lengths[i] = min(lengths[i], EDGE)
+        return self.lasting(lengths)
+
+
+def text_script(words: Sequence[Sequence[str]]) -> Script:
+    """Return a script of words, each its phones, of which nothing is known but that."""
+    return Script(tuple(Part(phone) for phone in (SIL, *(p for word in words for p in (*placed(word), SIL)))))
+
+
+def voiced_script(voice: Clip, words: Sequence[Sequence[str]]) -> Script:
+    """Return a script that goes on with words after a recording, in its voice; only these are wanted."""
+    heard = _whole(voice)
+    new = text_script(words).parts[1:]
+    return Script((*heard, *new), voice, shown=len(heard))
+
+
+def restyled_script(voice: Clip, content: Clip) -> Script:
+    """Return a script that says a recording again as it was timed, after another recording, in that one's voice."""
+    heard = _whole(voice)
+    again = [replace(part, origin=None) for part in _whole(content)]
+    return Script((*heard, *again), voice, shown=len(heard))
+
+
+def again_script(content: Clip) -> Script:
+    """Return a script that says a recording again as it was timed, in any voice."""
+    return Script(tuple(replace(part, origin=None) for part in _whole(content)))
+
+
+def cleaned_script(clip: Clip, first: int, last: int) -> Script:
+    """Return a script of a recording without the phones that a span of frames touches, which last as long as they did.
+
+    Args:
+        clip: The recording.
+        first: First frame of the span.
+        last: The frame behind it.
+
+    Raises:
+        UsageError: If the span is empty or reaches over the ends of the recording.
+    """
+    n = len(clip.mel)
+    if not 0 <= first < last <= n:
+        raise UsageError(
+            f"expected a span inside the {n / 100:.2f} s of {clip.name}, got {first / 100:.2f}:{last / 100:.2f}"
+        )
+    parts, now = [], 0
+    for part in _whole(clip):
+        end = now + (part.length or 0)
+        touched = now < last and end > first
+        parts.append(replace(part, origin=None) if touched else part)
+        now = end
+    return Script(tuple(parts), clip)
+
+
+def edited_script(clip: Clip, text: str, words: Sequence[Sequence[str]]) -> Script:
+    """Return a script of a recording with another text: words that both have are kept, with the silences beside them.
+
+    Args:
+        clip: The recording.
+        text: What is to be said.
+        words: The phones of each word of it.
+
+    Raises:
+        InputError: If it is not known which words are where in the recording.
+    """
+    old, new = [word.text.lower() for word in clip.said], [*words_of(text)]
+    if not all(old):
+        raise InputError(f"{clip.name}: it is not known which words its phones are; give an alignment with words")
+    match = _matches(old, new)
+    silences, said, parts = _silences(clip), clip.said, []
+    before = 0  # the silence that comes next; each is used once
+    for i, phones in enumerate(words):
+        mine = match.get(i)
+        wanted = mine if mine is not None else match[i - 1] + 1 if i - 1 in match else 0 if i == 0 else None
+        parts += [Part(SIL) if wanted is None or wanted < before else _silence(silences[wanted])]
+        before = before if wanted is None else max(before, wanted + 1)
+        parts += [Part(phone) for phone in placed(phones)] if mine is None else _parts(said[mine])
+    last = match.get(len(new) - 1, len(said) - 1)
+    return Script((*parts, _silence(silences[last + 1])), clip)
+
+
+def _matches(old: list[str], new: list[str]) -> dict[int, int]:
+    """Return the place in the old of each word of the new that is kept; they follow each other in both."""
+    found = SequenceMatcher(None, old, new, autojunk=False).get_matching_blocks()
+    return {block.b + k: block.a + k for block in found for k in range(block.size)}
+
+
+def _silences(clip: Clip) -> list[tuple[int, int]]:
+    """Return where the silences before, between and after words begin, and how long they last."""
+    found, now = [(0, 0)], 0
+    for word in clip.words:
+        if word.silent:
+            start, length = found[-1]
+            found[-1] = (start if length else word.start, length + word.end - word.start)
+        else:
+            found.append((word.end, 0))
+        now = word.end
+    return [(start, length) if length else (min(start, now), 0) for start, length in found]
+
+
+def _silence(place: tuple[int, int]) -> Part:
+    """Return a silence that is kept."""
+    start, length = place
+    return Part(SIL, length, start)
+
+
+def _parts(word: Word) -> list[Part]:
+    """Return the phones of a word that is kept."""
+    names = placed([spoken.phone for spoken in word.phones])
+    return [Part(name, spoken.length, spoken.start) for name, spoken in zip(names, word.phones, strict=True)]
+
+
+def _whole(clip: Clip) -> tuple[Part, ...]:
+    """Return all parts of a recording."""
+    silences = _silences(clip)
+    parts = [_silence(silences[0])]
+    for i, word in enumerate(clip.said):
+        parts += [*_parts(word), _silence(silences[i + 1])]
+    return tuple(parts)

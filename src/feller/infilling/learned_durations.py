@@ -1,0 +1,61 @@
+"""A network that says how long phones last, with how it is asked."""
+
+from dataclasses import dataclass, field
+
+from jaxtyping import Bool, Int64
+from torch import Tensor
+
+from feller.data.speech.durations import Durations
+from feller.draws import Draws
+from feller.infilling.durations import DurationInfilling
+from feller.infilling.fill import infill_durations
+from feller.networks.clock import NoTime, TimeToken
+from feller.networks.infiller import Infiller, InfillerNetwork
+from feller.sampling import Sampling
+from feller.spaces import Euclidean
+
+
+@dataclass(frozen=True)
+class LearnedDurations(Durations):
+    """Durations by infilling, at once or drawn."""
+
+    architecture: Infiller
+    phones: int
+    """Of the inventory."""
+    rule: DurationInfilling
+    sampling: Sampling = field(default_factory=lambda: Sampling("midpoint", 16))
+    """Of those that are drawn."""
+    network: InfillerNetwork = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        built = self.architecture.build((1, 1), {"phone": self.phones}, Draws(0))
+        object.__setattr__(self, "network", built)
+
+    @classmethod
+    def at_once(cls, dial: int, phones: int) -> "LearnedDurations":
+        """Return one that says the likeliest durations, of a size; see `Infiller.sized`."""
+        return cls(Infiller.sized(dial, NoTime()), phones, DurationInfilling.at_once(Euclidean()))
+
+    @classmethod
+    def drawn(cls, dial: int, phones: int) -> "LearnedDurations":
+        """Return one that draws durations, others each time, of a size; see `Infiller.sized`."""
+        return cls(Infiller.sized(dial, TimeToken()), phones, DurationInfilling.drawn(Euclidean()))
+
+    @property
+    def module(self) -> InfillerNetwork:
+        """The network."""
+        return self.network
+
+    def fill(
+        self,
+        duration: Int64[Tensor, "b m"],
+        kept: Bool[Tensor, "b m"],
+        phone: Int64[Tensor, "b m"],
+        *,
+        draws: Draws,
+        valid: Bool[Tensor, "b m"] | None = None,
+    ) -> Int64[Tensor, "b m"]:
+        """Return durations in frames; those that are kept stay as they are."""
+        return infill_durations(
+            self.network.eval(), self.rule.path, duration, kept, phone, draws=draws, valid=valid, sampling=self.sampling
+        )

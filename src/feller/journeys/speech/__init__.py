@@ -1,0 +1,1 @@
+"""Speech: one model that fills in frames, asked for many things."""

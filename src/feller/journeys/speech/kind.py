@@ -1,0 +1,40 @@
+"""Models of speech, told from others."""
+
+from feller.data.speech.modality import Speech
+from feller.description import Description
+from feller.errors import UsageError
+from feller.model import Model
+from feller.paths import Affine
+from feller.record import from_data
+from feller.run import Run
+
+
+def speech_in(run: Run) -> bool:
+    """Tell whether a run is of a model that speaks."""
+    return isinstance(from_data(Description, run.read_record(run.model)).modality, Speech)
+
+
+def kind_of(model: Model) -> Speech:
+    """Return the modality of a model of speech.
+
+    Raises:
+        UsageError: If it is of other data.
+    """
+    kind = model.description.modality
+    if isinstance(kind, Speech):
+        return kind
+    raise UsageError(f"texts and voices are of speech, and this model's data are {kind.called}; leave them out")
+
+
+def path_of(model: Model) -> Affine:
+    """Return the path of a model that draws frames.
+
+    Raises:
+        UsageError: If it has another.
+    """
+    path = model.description.path
+    if isinstance(path, Affine):
+        return path
+    raise UsageError(
+        f"expected a model that draws frames, got a path {type(path).__name__}; fit one with --recipe speech"
+    )

@@ -1,0 +1,54 @@
+"""From a text to the phones of its words, and to pieces that a model can say at once."""
+
+import re
+
+from feller.data.speech.lexicon import cmu_lexicon
+from feller.data.speech.modality import Speech
+from feller.errors import InputError
+
+SENTENCE = re.compile(r"(?<=[.!?;:])\s+|\n+")
+"""Where a text may be cut."""
+LISTED = 20
+"""Words that are named where others are counted only."""
+
+
+def pronounced(kind: Speech, text: str, *, spelled: bool = False) -> tuple[tuple[str, ...], ...]:
+    """Return the phones of each word of a text.
+
+    Args:
+        kind: Knows the phones of the model.
+        text: What is to be said.
+        spelled: Say words that are missing in the dictionary letter by letter.
+
+    Raises:
+        InputError: If words are missing, or it is not known how something in it is said.
+        UsageError: If a package is not installed.
+    """
+    phones, missing = cmu_lexicon().phones(text, spelled=spelled)
+    if missing:
+        named = ", ".join(missing[:LISTED]) + (", ..." if len(missing) > LISTED else "")
+        what = "word is" if len(missing) == 1 else "words are"
+        raise InputError(
+            f"{len(missing):,} {what} missing in the dictionary: {named}; write them otherwise, or have them spelled"
+            " with --spell"
+        )
+    return phones
+
+
+def sentences(text: str) -> list[str]:
+    """Return the sentences of a text, those without words left out."""
+    return [part for part in (each.strip() for each in SENTENCE.split(text)) if re.search(r"\w", part)]
+
+
+def halves(text: str) -> tuple[str, str]:
+    """Cut a text in two between words, behind a comma where one is near the middle.
+
+    Raises:
+        InputError: If it is one word.
+    """
+    words = text.split()
+    if len(words) < 2:
+        raise InputError(f"{text[:40]!r} is too long to be said at once; write it in shorter words")
+    middle = len(words) / 2
+    places = sorted(range(1, len(words)), key=lambda i: abs(i - middle) - (words[i - 1][-1] in ",-") * len(words) / 4)
+    return " ".join(words[: places[0]]), " ".join(words[places[0] :])

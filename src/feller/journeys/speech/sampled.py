@@ -1,0 +1,213 @@
+"""From a run of speech and what a person asks to sounds on disk."""
+
+import pathlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from feller.data.found import Sound
+from feller.data.modality import Dataset
+from feller.data.speech.joining import crossfaded, laid_over
+from feller.data.speech.mel import FRAMES
+from feller.data.speech.modality import Speech
+from feller.data.speech.phones import repeated
+from feller.data.speech.script import Script
+from feller.draws import Draws
+from feller.errors import InputError, UsageError, cannot_write
+from feller.journeys.speech.kind import kind_of
+from feller.journeys.speech.pronounced import halves, sentences
+from feller.journeys.speech.recorded import Listen
+from feller.journeys.speech.say import GUIDANCE, Manner, Spoken, say, timed
+from feller.journeys.speech.vocoders import vocoder_of
+from feller.journeys.speech.wanted import Asked, Wanted, wanted
+from feller.journeys.tell import SILENT, Tell
+from feller.model import MOST_GUIDANCE, Model, load_model
+from feller.run import Run
+from feller.train.engine import engine
+
+
+@dataclass(frozen=True, eq=False)
+class Uttered:
+    """Sounds that were made."""
+
+    kind: Speech
+    data: Dataset
+    """Their log mels, phones and durations."""
+    sounds: tuple[Sound, ...]
+    network_seconds: float
+    """That log mels took to be made."""
+
+    @property
+    def seconds(self) -> float:
+        """Of all sounds."""
+        return sum(len(sound.samples) / sound.rate for sound in self.sounds)
+
+
+def utter(
+    run: Run,
+    asked: Asked,
+    n: int = 1,
+    *,
+    out: str | None = None,
+    guidance: float = GUIDANCE,
+    calls: int | None = None,
+    solver: str | None = None,
+    speed: float = 1.0,
+    vocoder: str | None = None,
+    listen: Listen | None = None,
+    seed: int = 0,
+    tell: Tell = SILENT,
+) -> tuple[Uttered, pathlib.Path]:
+    """Say something and write it.
+
+    Args:
+        run: Holds the model.
+        asked: What is to be said, and how much of it is kept of a recording.
+        n: How many; with more than one, durations are drawn, others for each.
+        out: A .wav for one, an .npz of log mels, or a folder; by default `samples` in the run.
+        guidance: 1 is the plain conditional; the paper counts from 0.
+        calls: Network calls for each; by default as the model was fitted for.
+        solver: Name of a solver; by default the model's own.
+        speed: How many times as fast what is new is said.
+        vocoder: What makes sounds of log mels: see `vocoder_of`; by default Griffin-Lim.
+        listen: Finds out what is said in a recording without a text; by default Whisper.
+        seed: Of all randomness.
+        tell: Hears how it goes.
+
+    Returns:
+        The sounds, and where they are.
+
+    Raises:
+        InputError: If a file or a text is not what it must be, or the disk is full.
+        UsageError: If an argument is wrong.
+    """
+    _check(n, speed, guidance, calls)
+    model = load_model(run)
+    kind, place = kind_of(model), pathlib.Path(out) if out else run.samples
+    kind.check_place(place)
+    kind = kind if vocoder is None else replace(kind, vocoder=vocoder_of(vocoder, kind.mel))
+    usual = model.description.sampling
+    sampling = replace(usual, calls=calls or usual.calls, solver=solver or usual.solver)
+    manner = Manner(sampling=sampling, guidance=guidance, speed=speed, varied=n > 1)
+    asks, draws = wanted(asked, kind, listen or _heard, tell), Draws(seed).named("sample")
+    pieces = _pieces(model, asks, n, manner, draws, whole=asked.durations is not None)
+    if len(pieces) > 1:
+        tell.say(f"the text is said in {len(pieces)} pieces, which fade into each other")
+    model.network.to(engine().device)
+    tell.task("speaking")
+    began, spoken = time.perf_counter(), []
+    for i, scripts in enumerate(pieces):
+        spoken.append(say(model, scripts, manner, draws.named(f"piece {i}")))
+        tell.progress((i + 1) / len(pieces))
+    seconds = time.perf_counter() - began
+    tell.task("making sounds")
+    uttered = _uttered(kind, [*zip(*spoken, strict=True)], seconds)
+    tell.done()
+    _write(uttered, place)
+    return uttered, place
+
+
+def _check(n: int, speed: float, guidance: float, calls: int | None) -> None:
+    """Refuse numbers that make no sense.
+
+    Raises:
+        UsageError: Then.
+    """
+    if n < 1:
+        raise UsageError(f"-n must be at least 1, got {n}")
+    if not 0.2 <= speed <= 5:
+        raise UsageError(f"expected a --speed from 0.2 to 5, got {speed:g}")
+    if not abs(guidance) <= MOST_GUIDANCE:
+        raise UsageError(f"expected guidance between -{MOST_GUIDANCE:g} and {MOST_GUIDANCE:g}, got {guidance:g}")
+    if calls is not None and calls < 1:
+        raise UsageError(f"--calls must be at least 1, got {calls}")
+
+
+def _heard(path: pathlib.Path) -> str:
+    """Return what is said in a file, by Whisper.
+
+    Raises:
+        UsageError: If it is not installed.
+    """
+    from feller.data.speech.sound import read_sound
+    from feller.evaluate.speech.heard import Whisper
+
+    return Whisper().texts([read_sound(path).sound])[0]
+
+
+def _pieces(model: Model, asks: Wanted, n: int, manner: Manner, draws: Draws, *, whole: bool) -> list[list[Script]]:
+    """Return the scripts of each piece of a text, n of each: its sentences, or less where the model has no room."""
+    room = kind_of(model).longest - asks.listened
+
+    def fitting(text: str, where: str) -> list[list[Script]]:
+        scripts = timed(model, [asks.build(text)] * n, manner, draws.named(where))
+        longest = max(sum(script.lengths[script.shown :]) for script in scripts)
+        if longest <= room or not text:
+            return [scripts]
+        if whole:
+            raise InputError(
+                f"--durations last {longest / FRAMES:.1f} s, and the model says {room / FRAMES:.1f} s at once; cut the"
+                " text, or let the model say how long it lasts"
+            )
+        first, second = halves(text)
+        return [*fitting(first, f"{where}0"), *fitting(second, f"{where}1")]
+
+    texts = [asks.text] if whole or not asks.text else sentences(asks.text) or [asks.text]
+    return [piece for i, text in enumerate(texts) for piece in fitting(text, f"text {i}.")]
+
+
+def _uttered(kind: Speech, rows: Sequence[Sequence[Spoken]], seconds: float) -> Uttered:
+    """Put the pieces of each text together."""
+    sounds = tuple(crossfaded([_sound(kind, piece) for piece in pieces]) for pieces in rows)
+    mels = [torch.cat([piece.mel[piece.first :] for piece in pieces]) for pieces in rows]
+    kept = [torch.cat([piece.kept[piece.first :] for piece in pieces]) for pieces in rows]
+    scripts = [[piece.script for piece in pieces] for pieces in rows]
+    names = [[part.phone for script in row for part in script.parts[script.shown :]] for row in scripts]
+    lengths = [[length for script in row for length in script.lengths[script.shown :]] for row in scripts]
+    longest = max(map(len, mels))
+    phone = pad_sequence([kind.inventory.numbers(row) for row in names], batch_first=True, padding_value=-1)
+    duration = pad_sequence([torch.tensor(row) for row in lengths], batch_first=True)
+    values = {
+        "mel": pad_sequence(mels, batch_first=True, padding_value=kind.statistics.mean),
+        "phone": phone,
+        "duration": duration,
+        "kept": pad_sequence(kept, batch_first=True),
+    }
+    valid = torch.arange(longest) < duration.sum(1, keepdim=True)
+    given = {"valid": valid, "phone": repeated(phone.clamp(min=0), duration, longest)}
+    kind = replace(kind, longest=longest)
+    return Uttered(kind, Dataset(values, given, kind), sounds, seconds)
+
+
+def _sound(kind: Speech, spoken: Spoken) -> Sound:
+    """Return the sound of what is wanted, in which what is kept is the recording itself."""
+    script, first = spoken.script, spoken.first
+    samples = kind.vocoder.samples(spoken.mel[first:], kind.mel).numpy().astype(np.float32)
+    made, kept = Sound(samples, kind.mel.rate), spoken.kept[first:].numpy()
+    if script.clip is None or not kept.any():
+        return made
+    timed_parts = zip(script.parts, script.lengths, strict=True)
+    origin = np.array([frame for part, length in timed_parts for frame in _origins(part.origin, length)])
+    return laid_over(made, script.clip.sound, kept, origin[first:], kind.mel.hop)
+
+
+def _origins(origin: int | None, length: int) -> Sequence[int]:
+    """Return the frames of the recording that a part's frames are, -1 where they are new."""
+    return [-1] * length if origin is None else range(origin, origin + length)
+
+
+def _write(uttered: Uttered, place: pathlib.Path) -> None:
+    """Write sounds in the form that the ending of the place names, a picture beside a single one."""
+    kind, data = uttered.kind, uttered.data
+    if kind.check_form(place) == ".npz":
+        kind.write(data.values, data.given, place)
+        return
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        kind.write_sounds(uttered.sounds, data.values, data.given, place)
+    except OSError as error:
+        raise cannot_write(place, error) from error

@@ -1,0 +1,155 @@
+"""Scripts: tasks as phones of which some are kept, by the worked layout of the reference and by hand."""
+
+import numpy as np
+import pytest
+import torch
+
+from feller.data.found import Sound
+from feller.data.speech.phones import SIL, Spoken, Word
+from feller.data.speech.script import (
+    Clip,
+    Script,
+    again_script,
+    cleaned_script,
+    edited_script,
+    restyled_script,
+    text_script,
+    voiced_script,
+)
+from feller.errors import InputError, UsageError
+
+HELLO, WORLD, TOM = ("HH", "AH", "L", "OW"), ("W", "ER", "L", "D"), ("T", "AA", "M")
+
+
+def clip(*entries: tuple[str, tuple[str, ...], tuple[int, ...]]) -> Clip:
+    """Return a recording of words with the lengths of their phones; SIL is a silence."""
+    words, now = [], 0
+    for text, phones, lengths in entries:
+        spoken = []
+        for phone, length in zip(phones, lengths, strict=True):
+            spoken.append(Spoken(phone, now, length))
+            now += length
+        words.append(Word(text, tuple(spoken)))
+    mel = torch.arange(now, dtype=torch.float32)[:, None].expand(-1, 4).contiguous()
+    return Clip(mel, tuple(words), Sound(np.zeros(now * 160, dtype=np.float32), 16000), "clip.wav")
+
+
+def silence(length: int) -> tuple[str, tuple[str, ...], tuple[int, ...]]:
+    return ("", (SIL,), (length,))
+
+
+def hello_world() -> Clip:
+    return clip(silence(8), ("hello", HELLO, (3, 2, 2, 1)), silence(7), ("world", WORLD, (4, 3, 2, 5)), silence(10))
+
+
+def shape(script: Script) -> list[tuple[str, int | None, int | None]]:
+    return [(part.phone, part.length, part.origin) for part in script.parts]
+
+
+def test_an_edit_is_laid_out_as_in_the_paper() -> None:
+    """SIL HH AH L OW SIL T AA M SIL with 8 3 2 2 1 7 0 0 0 10; the new ones get 1 5 2."""
+    script = edited_script(hello_world(), "Hello, Tom!", [HELLO, TOM])
+    assert shape(script) == [
+        (SIL, 8, 0),
+        ("HH_B", 3, 8),
+        ("AH_I", 2, 11),
+        ("L_I", 2, 13),
+        ("OW_E", 1, 15),
+        (SIL, 7, 16),
+        ("T_B", None, None),
+        ("AA_I", None, None),
+        ("M_E", None, None),
+        (SIL, 10, 37),
+    ]
+    whole = script.lasting((8, 3, 2, 2, 1, 7, 1, 5, 2, 10))
+    assert sum(whole.lengths) == 8 + 3 + 2 + 2 + 1 + 7 + 8 + 10
+    assert whole.starts[6] == 23
+
+
+def test_the_same_text_keeps_all() -> None:
+    script = edited_script(hello_world(), "hello world", [HELLO, WORLD])
+    assert all(part.kept for part in script.parts)
+    assert sum(script.lengths) == 47
+    assert [part.origin for part in script.parts] == list(script.starts)
+
+
+def test_words_that_go_take_one_silence_with_them_and_new_ones_have_unknown_ones_between() -> None:
+    gone = edited_script(hello_world(), "hello", [HELLO])
+    assert shape(gone)[-1] == (SIL, 7, 16)
+    first = edited_script(hello_world(), "world", [WORLD])
+    assert shape(first)[0] == (SIL, 7, 16)
+    assert shape(first)[-1] == (SIL, 10, 37)
+    two = edited_script(hello_world(), "hello tom tom", [HELLO, TOM, TOM])
+    assert [part.length for part in two.parts if part.phone == SIL] == [8, 7, None, 10]
+    front = edited_script(hello_world(), "tom hello world", [TOM, HELLO, WORLD])
+    assert [part.length for part in front.parts if part.phone == SIL] == [8, None, 7, 10]
+    inside = edited_script(hello_world(), "hello tom world", [HELLO, TOM, WORLD])
+    assert [part.length for part in inside.parts if part.phone == SIL] == [8, 7, None, 10]
+
+
+def test_all_new_words_keep_the_ends() -> None:
+    script = edited_script(hello_world(), "tom", [TOM])
+    assert shape(script) == [(SIL, 8, 0), ("T_B", None, None), ("AA_I", None, None), ("M_E", None, None), (SIL, 10, 37)]
+
+
+def test_a_voice_is_heard_first_and_goes_on() -> None:
+    script = voiced_script(hello_world(), [TOM])
+    assert script.shown == 11
+    assert [part.kept for part in script.parts] == [True] * 11 + [False] * 4
+    assert [part.phone for part in script.parts[11:]] == ["T_B", "AA_I", "M_E", SIL]
+
+
+def test_noise_goes_with_the_phones_that_it_touches_whose_times_stay() -> None:
+    script = cleaned_script(hello_world(), 12, 14)
+    assert [part.phone for part in script.parts if not part.kept] == ["AH_I", "L_I"]
+    assert sum(script.lengths) == 47
+    everything = cleaned_script(hello_world(), 0, 47)
+    assert not any(part.kept for part in everything.parts)
+    for first, last in ((-1, 4), (5, 5), (40, 48), (9, 2)):
+        with pytest.raises(UsageError, match="span inside"):
+            cleaned_script(hello_world(), first, last)
+
+
+def test_style_goes_over_with_the_times_of_the_content() -> None:
+    script = restyled_script(hello_world(), clip(silence(2), ("tom", TOM, (1, 5, 2)), silence(3)))
+    assert shape(script)[11:] == [
+        (SIL, 2, None),
+        ("T_B", 1, None),
+        ("AA_I", 5, None),
+        ("M_E", 2, None),
+        (SIL, 3, None),
+    ]
+    assert script.shown == 11
+    assert again_script(hello_world()).lengths == (8, 3, 2, 2, 1, 7, 4, 3, 2, 5, 10)
+
+
+def test_ghost_silences_last_nothing() -> None:
+    tight = clip(("a", ("AH",), (3,)), ("b", ("B", "IY"), (2, 2)))
+    assert shape(edited_script(tight, "a b", [("AH",), ("B", "IY")])) == [
+        (SIL, 0, 0),
+        ("AH_S", 3, 0),
+        (SIL, 0, 3),
+        ("B_B", 2, 3),
+        ("IY_E", 2, 5),
+        (SIL, 0, 7),
+    ]
+
+
+def test_speed_changes_what_is_new_alone() -> None:
+    script = voiced_script(hello_world(), [TOM])
+    whole = script.lasting((*(part.length or 0 for part in script.parts[:11]), 1, 5, 2, 40))
+    fast = whole.paced(2.0)
+    assert fast.lengths[:11] == whole.lengths[:11]
+    assert fast.lengths[11:] == (1, 2, 1, 20)
+    assert whole.trimmed().lengths[11:] == (1, 5, 2, 10)
+    assert whole.paced(0.5).lengths[11:] == (2, 10, 4, 80)
+
+
+def test_lengths_that_are_not_known_are_told() -> None:
+    with pytest.raises(UsageError, match="how long"):
+        _ = text_script([TOM]).lengths
+
+
+def test_phones_without_words_cannot_be_edited() -> None:
+    with pytest.raises(InputError, match="which words"):
+        edited_script(clip(("", TOM, (1, 5, 2))), "tom", [TOM])
