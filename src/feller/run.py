@@ -20,7 +20,7 @@ OURS = (
     *("recipe.json", "model.json", "state.json", "report.json", "report.html", "metrics.jsonl", "preview.png", "lock"),
     *("ledger.json", "exposure.safetensors"),
     *("paths.npz", "paths.csv", "pairs.npz", "pairs.csv"),
-    *(f"{name}.safetensors" for name in ("weights", "average", "state", "judge", "base", *PARTS)),
+    *(f"{name}.safetensors" for name in ("weights", "average", "state", "judge", "detector", "base", *PARTS)),
 )
 """Files of a run; nothing else in its folder is ever removed."""
 
@@ -69,6 +69,11 @@ class Run:
     def judge(self) -> pathlib.Path:
         """The network that judged the samples."""
         return self.path / "judge.safetensors"
+
+    @property
+    def detector(self) -> pathlib.Path:
+        """The network that told made sounds from recorded ones."""
+        return self.path / "detector.safetensors"
 
     @property
     def base(self) -> pathlib.Path:

@@ -1,6 +1,7 @@
 """Examples: sizes, distributions, and that they are the same for everyone."""
 
 import pathlib
+import sys
 
 import numpy as np
 import pytest
@@ -8,7 +9,14 @@ import torch
 
 from feller.data import EXAMPLES, Earth, examples, read
 from feller.data.examples import inside
+from feller.data.examples.copied import copy_example
 from feller.data.examples.jacksboro import surface
+from feller.data.speech.align import Aligner
+from feller.data.speech.alignments import read_alignments
+from feller.data.speech.files import find_speech
+from feller.data.speech.lexicon import cmu_lexicon
+from feller.data.speech.mel import filters
+from feller.data.speech.sound import read_sound
 from feller.errors import UsageError
 from feller.tree import leaves
 
@@ -170,3 +178,62 @@ def test_hills_are_those_of_matplotlib() -> None:
     train, test = read("example:jacksboro"), read("example:jacksboro/test")
     assert (len(train), len(test)) == (13_973, 1_552)
     assert sorted(map(tuple, torch.cat([train.values, test.values]).tolist())) == sorted(map(tuple, points.tolist()))
+
+
+def test_spoken_words_are_held_out_by_sentence_not_by_speaker() -> None:
+    train, test = read("example:spoken-words"), read("example:spoken-words/test")
+    assert (len(train), len(test)) == (52, 12)
+    assert train.modality == test.modality
+    assert len(train.modality.speakers) == 11
+    heard = train.values["speaker"].bincount()
+    assert heard.min() >= 4  # a voice is heard more than once
+    assert set(test.values["speaker"].tolist()) == set(range(11))
+    for data in (train, test):
+        assert torch.equal(data.values["duration"].sum(1), data.given["valid"].sum(1))
+        assert torch.equal(data.given["valid"].any(0).sum(), data.given["valid"].sum(1).max())
+    minutes = [data.given["valid"].sum().item() / 6000 for data in (train, test)]
+    assert minutes == pytest.approx([6.3, 1.4], abs=0.05)
+    again = read("example:spoken-words/test", like=train.modality)
+    assert all(torch.equal(again.values[name], test.values[name]) for name in test.values)
+
+
+def test_the_folder_of_spoken_words_is_as_a_users_own(tmp_path: pathlib.Path) -> None:
+    folder = tmp_path / "mine"
+    files = copy_example("spoken-words", folder)
+    inside = [path for path in folder.rglob("*") if path.is_file()]
+    assert len(inside) == files
+    assert sum(path.stat().st_size for path in inside) <= 8 * 2**20
+    found = find_speech(folder)
+    assert len(found.values) == 64
+    assert found.lost == ()
+    assert found.notes == ("64 alignments were read, 0 were made",)
+    assert {sound.rate for sound in found.values} == {16_000}
+    notice = (pathlib.Path(examples.__file__).parent / "NOTICE.md").read_text()
+    assert all(f"\n| {name}" in notice for name in found.classes)
+    with pytest.raises(UsageError, match="is there already"):
+        copy_example("spoken-words", folder)
+    with pytest.raises(UsageError, match="made of no folder; these are: spoken-words"):
+        copy_example("moons", tmp_path / "moons")
+
+
+def test_texts_of_spoken_words_fit_their_sounds() -> None:
+    """Without the alignments that came with it, a sentence is found where they say, give or take 20 ms."""
+    folder = EXAMPLES["spoken-words"].folder
+    assert folder is not None
+    ready = read_alignments(folder / "alignments.jsonl")
+    aligner = Aligner(cmu_lexicon(folder / "lexicon.txt"))
+    for name in ("LJ001-0003.flac", "367-130732-0000.flac"):  # the first has a word that is in no dictionary
+        sound = read_sound(folder / name).sound
+        found = aligner.align(sound, (folder / name).with_suffix(".txt").read_text())
+        assert found.fits
+        starts = [[spoken.start for word in words for spoken in word.phones] for words in (found.words, ready[name])]
+        assert (np.abs(np.subtract(*starts)) <= 2).mean() > 0.95
+
+
+@pytest.mark.parametrize("package", ["soundfile", "librosa"])
+def test_spoken_words_name_the_extra_that_they_need(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    filters.cache_clear()
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UsageError, match=rf"needs {package}: pip install 'feller\[speech\]'") as caught:
+        read("example:spoken-words")
+    assert "\n" not in str(caught.value)

@@ -24,7 +24,8 @@ class Data:
     """List the examples inside the package, or say what is in DATA.
 
     `feller data schema FILE` describes a table; `feller data memory DOCUMENTS --run RUN` builds what `feller sample RUN
-    --memory` looks up; `feller data scenes` and `feller data emoji FOLDER` write pictures with texts.
+    --memory` looks up; `feller data spoken-words --out FOLDER` copies the folder that this example is
+    made of; `feller data scenes` and `feller data emoji FOLDER` write pictures with texts.
     """
 
     deep: ClassVar[str] = ""
@@ -39,7 +40,8 @@ class Data:
     of: Annotated[Text, named("--run")] = None
     """Behind memory: the run of the model that will look them up; the newest by default."""
     out: Text = None
-    """Where to write; by default schema.json, memory.npz, or the folder scenes or emoji."""
+    """Where to write; by default schema.json, memory.npz, or the folder scenes or emoji. Of
+    spoken-words a new folder, for what it is made of."""
     n: Annotated[Whole, short("-n")] = None
     """Of scenes: pairs of a picture and a text to train on, by default 8000."""
     seed: Whole = None
@@ -68,17 +70,18 @@ class Data:
             listing = {f"example:{name}": example.summary for name, example in EXAMPLES.items()}
             show(dict(listing), tell)
             return {"examples": listing}
-        self._check()
+        if self.out is not None and self.name not in TAKES and self._folder():
+            return self._copy(tell)
+        self._check(TAKES.get(str(self.name), READS))
         does = {"schema": self._describe, "memory": self._remember, "scenes": self._draw, "emoji": self._draw}
         return does.get(self.name, self._look)(tell)
 
-    def _check(self) -> None:
+    def _check(self, takes: tuple[str, ...]) -> None:
         """Refuse flags that say nothing to what is asked for.
 
         Raises:
             UsageError: Then; says which it takes, or which word they belong to.
         """
-        takes = TAKES.get(str(self.name), READS)
         usual = {one.name: one.default for one in fields(self)}
         for name in usual.keys() - {*takes, "name", "json"}:
             if getattr(self, name) == usual[name]:
@@ -120,6 +123,25 @@ class Data:
         for note in data.notes:
             tell.say(note)
         return about
+
+    def _folder(self) -> str | None:
+        """Return the name of the example that is asked for, if it is made of a folder."""
+        from feller.data.examples import EXAMPLES
+
+        name = str(self.name).removeprefix("example:")
+        return name if name in EXAMPLES and EXAMPLES[name].folder else None
+
+    def _copy(self, tell: Any) -> dict[str, Any]:
+        """Copy the folder that an example is made of."""
+        import pathlib
+
+        from feller.data.examples.copied import copy_example
+
+        self._check(("out",))
+        name, out = str(self._folder()), pathlib.Path(str(self.out))
+        count = copy_example(name, out)
+        tell.say(f"{count} files: {out}; look into it with: feller data {out}")
+        return {"data": f"example:{name}", "folder": str(out), "files": count}
 
     def _draw(self, tell: Any) -> dict[str, Any]:
         """Write pictures with texts."""

@@ -82,6 +82,8 @@ class Sample:
     """Of speech: a table of how long each phone of --text lasts, as lies beside what was said before."""
     spell: bool = False
     """Of speech: say words that the dictionary lacks letter by letter."""
+    language: Text = None
+    """Of speech in other phones than those of English: the language of --text, as eSpeak names it, such as de."""
     vocoder: Text = None
     """Of speech: what makes sounds of log mels: griffin-lim or griffin-lim:ITERATIONS, a run of the recipe `vocoder`,
     or a folder with the weights of a HiFi-GAN."""
@@ -202,7 +204,10 @@ OF_DOCUMENTS = (
 """Flags that documents alone take."""
 DRAWN = ("folder", "n", "out", "guidance", "temperature", "top_k", "top_p", "seed", "code", "json")
 """Flags that documents take like others."""
-OF_SPEECH = ("text", "voice", "denoise", "span", "edit", "style", "content", "speed", "durations", "spell", "vocoder")
+OF_SPEECH = (
+    *("text", "voice", "denoise", "span", "edit", "style", "content"),
+    *("speed", "durations", "spell", "language", "vocoder"),
+)
 """Flags that speech takes; `edit` is of documents, too."""
 SAID = ("folder", "n", "out", "calls", "solver", "guidance", "seed", "code", "json")
 """Flags that speech takes like others."""

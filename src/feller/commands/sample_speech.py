@@ -26,6 +26,7 @@ def speak(asked: "Sample", run: Any, tell: Any) -> dict[str, Any]:
                 content=asked.content,
                 durations=asked.durations,
                 spelled=asked.spell,
+                language=asked.language,
             ),
             1 if asked.n is None else asked.n,
             out=asked.out,

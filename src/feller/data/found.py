@@ -213,6 +213,8 @@ class FoundSpeech(Found):
     """When it is said; as `texts`."""
     lost: tuple[str, ...] = ()
     """Sounds that were left out, each with the reason."""
+    own: dict[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
+    """Words whose phones the user wrote, each with its pronunciations."""
     settings: tuple[int, ...] = ()
     """How log mels were made: the fields of `Mel`; empty where values are sounds."""
 

@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from feller.data.speech.lexicon import Lexicon, cmu_lexicon, read_lexicon
+from feller.data.speech.lexicon import Lexicon, cmu_lexicon, own_words, read_lexicon
 from feller.data.speech.phones import ARPABET
 from feller.errors import InputError
 
@@ -53,3 +53,22 @@ def test_malformed_lines_are_named(tmp_path: pathlib.Path, line: str, words: str
     (tmp_path / "own.txt").write_text(f"good G UH D\n{line}\n")
     with pytest.raises(InputError, match=rf"own\.txt: line 2: .*{words}"):
         read_lexicon(tmp_path / "own.txt")
+
+
+def test_other_phones_are_those_of_the_data(tmp_path: pathlib.Path) -> None:
+    own = tmp_path / "own.txt"
+    own.write_text("Straße ʃ t ʁ aː s ə\nchien ʃ j e\u0303\n")
+    lexicon = Lexicon({}, own_words(own, {"SIL", "ʃ", "t", "ʁ", "aː", "s", "ə", "j", "\u1ebd"}))
+    assert lexicon.of("straße") == (("ʃ", "t", "ʁ", "aː", "s", "ə"),)
+    assert lexicon.of("chien") == (("ʃ", "j", "\u1ebd"),)  # an accent is one letter or two, and the same
+    assert lexicon.of("hello") == ()
+    with pytest.raises(InputError, match=r"line 1: 'ʁ' is no phone; expected those of aː s t ə ʃ"):
+        own_words(own, {"SIL", "ʃ", "t", "aː", "s", "ə"})
+    assert own_words(tmp_path / "none.txt", {"ʃ"}) == {}
+
+
+def test_phones_of_english_are_all_known(tmp_path: pathlib.Path) -> None:
+    own = tmp_path / "own.txt"
+    own.write_text("zebu Z IY1 B UW0\n")
+    assert own_words(own, {"SIL", "AA", "B"}) == {"zebu": (("Z", "IY", "B", "UW"),)}
+    assert own_words(own, ()) == own_words(own, {"SIL"})

@@ -274,6 +274,15 @@ def test_other_phones_are_not_mixed_with_those_of_english(tmp_path: pathlib.Path
     assert "phones that are none of English" in found.lost[0]
 
 
+def test_a_lexicon_has_the_phones_of_alignments_that_are_ready(tmp_path: pathlib.Path) -> None:
+    folder = ready(tmp_path, phones=[["\u0283", 0, 50], ["a\u026a", 50, 50]])
+    (folder / "lexicon.txt").write_text("schei \u0283 a\u026a\n")
+    assert find_speech(folder).alignments[0].phones == ("SIL", "\u0283_B", "a\u026a_E", "SIL")
+    (folder / "lexicon.txt").write_text("schei S a\u026a\n")
+    with pytest.raises(InputError, match=r"lexicon\.txt: line 1: 'S' is no phone"):
+        find_speech(folder)
+
+
 def test_most_sounds_decide_on_the_rate(tmp_path: pathlib.Path) -> None:
     for i, rate in enumerate((8_000, 8_000, 16_000)):
         folder = ready(tmp_path, file=f"{i}.wav") if not i else tmp_path

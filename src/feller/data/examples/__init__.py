@@ -1,5 +1,6 @@
 """Small sets of data that need no download; `NOTICE.md` beside this file has sources and licences."""
 
+import pathlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from feller.data.examples.molecules import small_molecules
 from feller.data.examples.moons import moons
 from feller.data.examples.perovskites import perovskites
 from feller.data.examples.shakespeare import shakespeare, shakespeare_text
+from feller.data.examples.spoken_words import FOLDER, spoken_words, spoken_words_found
 from feller.data.examples.torsions import torsion_angles
 from feller.data.examples.volcano import volcano
 from feller.data.found import Found
@@ -43,6 +45,8 @@ class Example:
     """Part -> what its file holds, for texts and tables, which can be read in many ways; else None."""
     parts: tuple[str, ...] = PARTS
     """Names of the parts that there are; the first is meant where none is named."""
+    folder: pathlib.Path | None = None
+    """Files that it is made of, as a user's own would be, where these are worth a look; else None."""
 
 
 EXAMPLES = {
@@ -142,6 +146,16 @@ EXAMPLES = {
             "public domain (text); MIT (char-rnn)",
             shakespeare,
             found=shakespeare_text,
+        ),
+        Example(
+            "spoken-words",
+            "52 + 12 sentences read aloud by 11 speakers, 6.3 + 1.4 minutes, their phones; most texts by a machine",
+            "LibriSpeech test-other (Panayotov, Chen, Povey, Khudanpur 2015) through Resemblyzer; LJ Speech"
+            " (Ito, Johnson 2017) through Coqui TTS",
+            "CC BY 4.0 (LibriSpeech); public domain (LJ Speech)",
+            spoken_words,
+            found=spoken_words_found,
+            folder=FOLDER,
         ),
     )
 }

@@ -11,7 +11,7 @@ from feller.data.speech.align import LEAST, Aligner, MissingWordsError
 from feller.data.speech.alignments import NAME as ALIGNMENTS
 from feller.data.speech.alignments import read_alignments
 from feller.data.speech.lexicon import NAME as LEXICON
-from feller.data.speech.lexicon import cmu_lexicon
+from feller.data.speech.lexicon import Lexicon, Words, cmu_entries, own_words
 from feller.data.speech.phones import ARPABET, SIL, Word, laid_out
 from feller.data.speech.sound import Read, read_sound, resampled, told
 from feller.data.speech.textgrid import ENDING, read_textgrid
@@ -66,11 +66,12 @@ def find_speech(path: pathlib.Path, most: int | None = LONGEST) -> FoundSpeech:
         texts=tuple(utterance.text for utterance in spoken),
         alignments=tuple(laid_out(each) for each in words),
         lost=tuple(reading.lost),
+        own=reading.own,
     )
 
 
 def read_recording(
-    path: pathlib.Path, text: str, rate: int, *, spelled: bool = False
+    path: pathlib.Path, text: str, rate: int, known: Words, *, spelled: bool = False
 ) -> tuple[Sound, tuple[Word, ...], tuple[str, ...]]:
     """Read one sound with its words at their times, by an alignment that lies beside it or one that is made.
 
@@ -78,6 +79,7 @@ def read_recording(
         path: A file.
         text: What is said in it.
         rate: Samples of a second to which it is brought.
+        known: Words with their phones, beside those of the dictionary.
         spelled: Look for words that are missing in the dictionary letter by letter.
 
     Returns:
@@ -87,7 +89,7 @@ def read_recording(
         InputError: If it is no sound, or its text cannot be found in it.
         UsageError: If a package is not installed.
     """
-    reading = _Reading(path.parent, [Utterance(path, path.name, text)], None, rate, spelled)
+    reading = _Reading(path.parent, [Utterance(path, path.name, text)], None, rate, spelled, known)
     found = list(reading.found())
     if not found:
         raise InputError(f"{path.parent / reading.lost[0]}")
@@ -134,6 +136,10 @@ class _Reading:
     """Samples of a second to which all are brought; by default what most files have."""
     spelled: bool = False
     """Whether words that are missing in the dictionary are looked for letter by letter."""
+    known: Words = field(default_factory=dict)
+    """Words with their phones that are known already."""
+    own: Words = field(default_factory=dict)
+    """Those that a user wrote beside the sounds."""
     lost: list[str] = field(default_factory=list)
     missing: dict[str, None] = field(default_factory=dict)
     doubtful: list[str] = field(default_factory=list)
@@ -147,13 +153,7 @@ class _Reading:
         rate = self.rate or _rate(read)
         self.remarks += told(read, [utterance.name for utterance in self.utterances], rate)
         given = self._given()
-        foreign = any(
-            spoken.phone not in (*ARPABET, SIL) for words in given.values() for w in words for spoken in w.phones
-        )
-        own = self.folder / LEXICON
-        check_link(own, self.folder)
-        aligns = self._unaligned(given) and not foreign
-        aligner = Aligner(cmu_lexicon(own if own.is_file() else None), self.spelled) if aligns else None
+        aligner = self._aligner(given)
         for utterance, each in zip(self.utterances, read, strict=True):
             sound = resampled(each.sound, rate)
             try:
@@ -164,6 +164,15 @@ class _Reading:
                 self.lost.append(f"{utterance.name} ({error})")
             except InputError as error:
                 self.lost.append(f"{utterance.name} ({error})")
+
+    def _aligner(self, given: dict[str, tuple[Word, ...]]) -> Aligner | None:
+        """Return what aligns, where something is left to align and nothing has phones of another language."""
+        check_link(self.folder / LEXICON, self.folder)
+        phones = {spoken.phone for words in given.values() for word in words for spoken in word.phones}
+        self.own = own_words(self.folder / LEXICON, phones)
+        if not phones <= {*ARPABET, SIL} or not self._unaligned(given):
+            return None
+        return Aligner(Lexicon(cmu_entries(), {**self.known, **self.own}), self.spelled)
 
     def _unaligned(self, given: dict[str, tuple[Word, ...]]) -> bool:
         return any(utterance.name not in given for utterance in self.utterances)

@@ -3,14 +3,14 @@
 import pathlib
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 from feller.data.found import about
 from feller.data.plain_text import read_unicode
 from feller.data.speech.extra import need
-from feller.data.speech.phones import ARPABET, plain
+from feller.data.speech.phones import ARPABET, SIL, plain
 from feller.data.speech.spoken_text import words_of
 from feller.errors import InputError
 
@@ -20,14 +20,16 @@ VARIANT = re.compile(r"\(\d+\)$")
 """Behind a word: another of its pronunciations."""
 
 Pronunciation = tuple[str, ...]
+Words = dict[str, tuple[Pronunciation, ...]]
+"""Pronunciations of words, the usual one first."""
 
 
 @dataclass(frozen=True, eq=False)
 class Lexicon:
     """Pronunciations of words, the usual one first."""
 
-    entries: dict[str, tuple[Pronunciation, ...]] = field(repr=False)
-    own: dict[str, tuple[Pronunciation, ...]] = field(default_factory=dict)
+    entries: Words = field(repr=False)
+    own: Words = field(default_factory=dict)
     """Words of the user, which go before those of `entries`."""
 
     def of(self, word: str, *, spelled: bool = False) -> tuple[Pronunciation, ...]:
@@ -60,7 +62,7 @@ class Lexicon:
 
 
 @lru_cache(maxsize=1)
-def cmu_entries() -> dict[str, tuple[Pronunciation, ...]]:
+def cmu_entries() -> Words:
     """Return the dictionary of Carnegie Mellon University, which comes with pocketsphinx.
 
     Raises:
@@ -81,29 +83,47 @@ def cmu_lexicon(own: pathlib.Path | None = None) -> Lexicon:
     return Lexicon(cmu_entries(), read_lexicon(own) if own else {})
 
 
-def read_lexicon(path: pathlib.Path) -> dict[str, tuple[Pronunciation, ...]]:
-    """Read lines `word PH PH`; a word on several lines has several pronunciations.
+def own_words(path: pathlib.Path, phones: Collection[str]) -> Words:
+    """Return what a user wrote, in the phones of some data; nothing where there is no such file.
+
+    Args:
+        path: A text.
+        phones: Of the data, without their places in words; those of English stand for all of them.
 
     Raises:
-        InputError: If a line has no phones, or one that English has not.
+        InputError: If the file is malformed, or has phones that the data lack.
+    """
+    known = ARPABET if {*phones} <= {*ARPABET, SIL} else sorted({*phones} - {SIL})
+    return read_lexicon(path, known) if path.is_file() else {}
+
+
+def read_lexicon(path: pathlib.Path, phones: Collection[str] = ARPABET) -> Words:
+    """Read lines `word PH PH`; a word on several lines has several pronunciations.
+
+    Args:
+        path: A text.
+        phones: Those that there are.
+
+    Raises:
+        InputError: If a line has no phones, or one that there is not.
     """
     lines = []
     for number, line in enumerate(read_unicode(path).splitlines(), 1):
-        word, *phones = line.split() or [""]
+        word, *said = line.split() or [""]
         if not word:
             continue
-        phones = [plain(phone) for phone in phones]
-        odd = [phone for phone in phones if phone not in ARPABET]
+        said = [plain(phone) for phone in said]
+        odd = [phone for phone in said if phone not in phones]
         with about(f"{path}: line {number}"):
-            if not phones:
+            if not said:
                 raise InputError(f"expected a word and its phones, got {line[:40]!r}")
             if odd:
-                raise InputError(f"{odd[0]!r} is no phone; expected those of {' '.join(ARPABET)}")
-        lines.append([word.lower(), *phones])
+                raise InputError(f"{odd[0]!r} is no phone; expected those of {' '.join(phones)}")
+        lines.append([unicodedata.normalize("NFC", word).lower(), *said])
     return _gathered(lines)
 
 
-def _gathered(lines: Sequence[list[str]]) -> dict[str, tuple[Pronunciation, ...]]:
+def _gathered(lines: Sequence[list[str]]) -> Words:
     found: dict[str, list[Pronunciation]] = {}
     for word, *phones in lines:
         found.setdefault(VARIANT.sub("", word), []).append(tuple(phones))

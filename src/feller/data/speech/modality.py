@@ -56,6 +56,8 @@ class Speech(Modality):
     chains: bool = False
     """Whether chains of clips of one speaker are learned, since single ones are too short to hear a voice in."""
     speakers: tuple[str, ...] = ()
+    own: dict[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
+    """Words that a user wrote the pronunciations of."""
     durations: Durations | None = None
     """What says how long phones last, the likeliest for each; None until that is learned."""
     rhythm: Durations | None = None
@@ -291,7 +293,7 @@ def speech(found: FoundSpeech) -> Dataset:
         frames = max(frames, LINKS[1] * sum(map(len, mels)) // len(mels))
     longest = -(-frames // FRAMES) * FRAMES  # whole seconds
     inventory = Inventory.of({phone for layout in found.alignments for phone in layout.phones})
-    modality = Speech(mel, Statistics.of(mels), inventory, longest, chains, found.classes)
+    modality = Speech(mel, Statistics.of(mels), inventory, longest, chains, found.classes, found.own)
     seconds = sum(map(len, mels)) / FRAMES
     said = f" of {len(found.classes):,} speakers" if found.classes else ""
     note = f"{len(mels):,} sounds{said}, {seconds / 60:.1f} minutes; log mels have mean"

@@ -1,6 +1,7 @@
 """Phones: their inventory, their order in a sound with a silence at every place that can have one, their durations."""
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -88,6 +89,16 @@ class Inventory:
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def phones(self) -> tuple[str, ...]:
+        """The phones without their places, and without silence."""
+        return tuple(dict.fromkeys(name[: -len(BEGIN)] for name in self.names if name.endswith(PLACES)))
+
+    @property
+    def english(self) -> bool:
+        """Whether all are phones of English."""
+        return {*self.phones} <= {*ARPABET}
+
     def numbers(self, phones: Sequence[str]) -> Int64[Tensor, " m"]:
         """Return the positions of phones.
 
@@ -105,7 +116,8 @@ class Inventory:
 
 
 def plain(phone: str) -> str:
-    """Return a phone without the stress that dictionaries of English mark: AH0 is AH."""
+    """Return a phone without the stress that dictionaries of English mark: AH0 is AH; and accents in one form."""
+    phone = unicodedata.normalize("NFC", phone)
     stressed = STRESSED.fullmatch(phone)
     return stressed[1] if stressed and stressed[1] in ARPABET else phone
 

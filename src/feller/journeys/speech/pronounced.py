@@ -2,9 +2,10 @@
 
 import re
 
-from feller.data.speech.lexicon import cmu_lexicon
+from feller.data.speech.espeak import phones_of, written_words
+from feller.data.speech.lexicon import Lexicon, Pronunciation, cmu_entries
 from feller.data.speech.modality import Speech
-from feller.errors import InputError
+from feller.errors import InputError, UsageError
 
 SENTENCE = re.compile(r"(?<=[.!?;:])\s+|\n+")
 """Where a text may be cut."""
@@ -12,19 +13,24 @@ LISTED = 20
 """Words that are named where others are counted only."""
 
 
-def pronounced(kind: Speech, text: str, *, spelled: bool = False) -> tuple[tuple[str, ...], ...]:
+def pronounced(
+    kind: Speech, text: str, *, spelled: bool = False, language: str | None = None
+) -> tuple[tuple[str, ...], ...]:
     """Return the phones of each word of a text.
 
     Args:
         kind: Knows the phones of the model.
         text: What is to be said.
         spelled: Say words that are missing in the dictionary letter by letter.
+        language: Of texts whose phones are not those of English, as eSpeak names it.
 
     Raises:
         InputError: If words are missing, or it is not known how something in it is said.
         UsageError: If a package is not installed.
     """
-    phones, missing = cmu_lexicon().phones(text, spelled=spelled)
+    if not kind.inventory.english:
+        return _foreign(kind, text, language)
+    phones, missing = Lexicon(cmu_entries(), kind.own).phones(text, spelled=spelled)
     if missing:
         named = ", ".join(missing[:LISTED]) + (", ..." if len(missing) > LISTED else "")
         what = "word is" if len(missing) == 1 else "words are"
@@ -33,6 +39,20 @@ def pronounced(kind: Speech, text: str, *, spelled: bool = False) -> tuple[tuple
             " with --spell"
         )
     return phones
+
+
+def _foreign(kind: Speech, text: str, language: str | None) -> tuple[Pronunciation, ...]:
+    """Return the phones of words in other phones than those of English: a user wrote them, or eSpeak knows them."""
+    known, found = Lexicon({}, kind.own), []
+    for word in written_words(text):
+        own = known.of(word.lower())
+        if not own and language is None:
+            raise UsageError(f"which language is {word!r}? give --language, as eSpeak names it, such as de or fr-fr")
+        found.append(own[0] if own else phones_of(word, language or "", kind.inventory.phones)[0])
+    odd = sorted({phone for word in found for phone in word} - {*kind.inventory.phones})
+    if odd:
+        raise InputError(f"the model has never heard {', '.join(odd[:LISTED])}; write other words, or their phones")
+    return tuple(found)
 
 
 def sentences(text: str) -> list[str]:

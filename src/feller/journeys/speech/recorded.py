@@ -10,6 +10,7 @@ from feller.data.speech.files import read_recording
 from feller.data.speech.mel import FRAMES
 from feller.data.speech.modality import Speech
 from feller.data.speech.script import Clip
+from feller.data.speech.textgrid import ENDING as GRID
 from feller.data.speech.utterances import TEXT, text_of
 from feller.errors import InputError, UsageError
 from feller.journeys.tell import Tell
@@ -38,8 +39,10 @@ def recorded(kind: Speech, named: tuple[str, ...], flag: str, listen: Listen, te
     path = pathlib.Path(named[0])
     if not path.is_file():
         raise InputError(f"expected a sound at {path}, found none")
+    if not kind.inventory.english and not path.with_suffix(GRID).is_file():
+        raise InputError(f"{path}: the aligner knows English alone; put an alignment beside it, {path.stem}{GRID}")
     text = named[1] if len(named) == 2 else _text(path, flag, listen, tell)
-    sound, words, notes = read_recording(path, text, kind.mel.rate, spelled=spelled)
+    sound, words, notes = read_recording(path, text, kind.mel.rate, kind.own, spelled=spelled)
     for note in notes:
         tell.say(note)
     mel = kind.mel.log_mel(torch.from_numpy(sound.samples))

