@@ -84,6 +84,7 @@ from feller.paths import (
     Premetric,
     Rates,
     Resample,
+    Resynthesis,
     RotationLaw,
     Score,
     Source,
@@ -123,6 +124,7 @@ from feller.spaces.tokens import LawSource, MaskSource, TokenSource
 from feller.tokens.masked_spans import Masking
 from feller.tokens.retrieve.memory import remember
 from feller.tokens.retrieve.search import Library
+from feller.vocoding import Vocoding
 from tests.properties.case import Case, LossCase, ManifoldCase, ObjectiveCase, PathCase, ScheduleCase, SolverCase
 from tests.properties.makers import (
     BRIGHT,
@@ -160,6 +162,7 @@ from tests.properties.makers import (
     positive,
     reals,
     regression,
+    singer,
     some_masked,
     sources_of,
     spoken,
@@ -167,6 +170,7 @@ from tests.properties.makers import (
     tokens,
     told,
     twice,
+    voices,
     waves,
 )
 from tests.spaces.solids import sphere
@@ -387,6 +391,7 @@ EXAMPLES: dict[type, list[Case]] = {
     ],
     Filled: [PathCase(Filled(), reals(2), meets_ends=False, moves=False, mixes=False)],
     Codes: [PathCase(Codes(), reals(2), meets_ends=False, moves=False, mixes=False)],
+    Resynthesis: [PathCase(Resynthesis(), reals(2), meets_ends=False, moves=False, mixes=False)],
     AnyOrder: [PathCase(AnyOrder(), tokens(4, 3), certain(4), meets_ends=False, moves=False)],
     Interleaved: [PathCase(Interleaved(), tokens(4, 3), certain(4), meets_ends=False, moves=False)],
     Alike: [PathCase(Alike(), tokens(4, 3), meets_ends=False, moves=False)],
@@ -536,6 +541,10 @@ EXAMPLES: dict[type, list[Case]] = {
             random=False,
         )
         for quantiser in (FSQ((5, 4)), EMA(codes=6, size=2))
+    ],
+    Vocoding: [
+        ObjectiveCase(Vocoding(Resynthesis(), spaces.Euclidean((48,)), windows, 32), voices, singer)
+        for windows in ((8,), (4, 16))
     ],
     Perturbation: [
         ObjectiveCase(

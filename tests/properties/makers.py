@@ -9,6 +9,7 @@ from torch import Tensor
 
 from feller import schedules, spaces
 from feller.data.documents.symbols import Symbols
+from feller.data.speech.mel import Mel
 from feller.data.table.categorical import Categorical
 from feller.data.target import Target
 from feller.draws import Draw, Draws
@@ -19,6 +20,7 @@ from feller.networks.codebook.tokenizer import Tokenizer, TokenizerNetwork
 from feller.networks.distance import Distance
 from feller.networks.infiller import Infiller, InfillerNetwork
 from feller.networks.linear import Linear, LinearNetwork, Pixels
+from feller.networks.vocoder import SpectralVocoder, SpectralVocoderNetwork
 from feller.paths import (
     Affine,
     Data,
@@ -260,6 +262,20 @@ def tokenizer(quantiser: Quantiser) -> TokenizerNetwork:
     network = Tokenizer(2, 8, 1, quantiser).build((1, 8, 8), {}, Draws(0)).double()
     for i, weight in enumerate(network.parameters()):
         weight.data += 0.3 * Draws(0).at("weight", i).normal(weight.shape, F64)
+    return network
+
+
+def voices(n: int, draw: Draw) -> dict[str, Any]:
+    """Return sounds of 48 samples, of which 16, 32 or 48 are real, always as many in a row's place."""
+    length = 16 * (1 + torch.arange(n) % 3)
+    return {"x_1": draw.normal((n, 48), F64) * (torch.arange(48) < length[:, None]), "given": {"length": length}}
+
+
+def singer() -> SpectralVocoderNetwork:
+    """Return a vocoder of frames of 4 samples with weights that are not zero."""
+    network = SpectralVocoder(Mel(400, 16, 8, 4, 3, 200), 6, 1).build((48,), {}, Draws(0)).double()
+    for i, weight in enumerate(network.parameters()):
+        weight.data += 0.2 * Draws(0).at("weight", i).normal(weight.shape, F64)
     return network
 
 

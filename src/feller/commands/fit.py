@@ -155,6 +155,8 @@ class Fit:
             tell.say(f"ask for samples of another run with: feller steer RUN --reward {run.path}")
         elif "codebook_use" in numbers:
             tell.say(f"see how it copies other pictures with: feller evaluate {run.path} --data OTHER{code}")
+        elif "log_mel_error" in numbers:
+            tell.say(f"see how it copies other sounds with: feller evaluate {run.path} --data OTHER{code}")
         else:
             tell.say(f"draw samples with: feller sample {run.path}{code}")
         return {"run": str(run.path), **numbers}

@@ -19,6 +19,7 @@ from feller.data.rows.modality import Rows
 from feller.data.rows.points import Points
 from feller.data.rows.torsions import Torsions
 from feller.data.speech.modality import Speech
+from feller.data.speech.sounds import Sounds
 from feller.data.split import split
 from feller.data.table.mixed import Mixed
 from feller.data.table.modality import Table
@@ -51,6 +52,7 @@ __all__ = [
     "Proteins",
     "Rows",
     "Schema",
+    "Sounds",
     "Speech",
     "Subwords",
     "Table",

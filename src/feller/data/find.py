@@ -17,6 +17,7 @@ from feller.data.found import (
     FoundMolecules,
     FoundPictures,
     FoundRows,
+    FoundSounds,
     FoundSpeech,
     FoundTable,
     FoundTexts,
@@ -118,6 +119,8 @@ def find(path: pathlib.Path, asked: Asked) -> Found:
         InputError: If nothing is there, or nothing that can be read.
     """
     try:
+        if asked.kind is FoundSounds and path.exists():  # whatever else is told of them
+            return speech.find_sounds(path)
         return _find_in_folder(path, asked) if path.is_dir() else _find_in_file(path, asked)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error

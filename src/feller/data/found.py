@@ -219,6 +219,13 @@ class FoundSpeech(Found):
     """How log mels were made: the fields of `Mel`; empty where values are sounds."""
 
 
+@dataclass(frozen=True, eq=False)
+class FoundSounds(Found):
+    """Sounds alone, whatever is said in them: for each a `Sound`, all of one rate, object [n]."""
+
+    name = "sounds"
+
+
 def as_objects(values: Sequence[object]) -> np.ndarray:
     """Return things of any kind as an array [n], which takes none of them apart."""
     array = np.empty(len(values), dtype=object)

@@ -18,6 +18,7 @@ from feller.data.found import (
     FoundMolecules,
     FoundPictures,
     FoundRows,
+    FoundSounds,
     FoundSpeech,
     FoundTable,
     FoundTexts,
@@ -38,6 +39,7 @@ from feller.data.rows.tables import Choose
 from feller.data.rows.torsions import torsions
 from feller.data.speech.mel import FRAMES
 from feller.data.speech.modality import Speech, speech
+from feller.data.speech.sounds import Sounds, sounds
 from feller.data.table.modality import tables
 from feller.data.table.schema import Schema
 from feller.data.table.written import read_schema
@@ -54,6 +56,7 @@ def read(
     *,
     size: int | None = None,
     like: Modality | None = None,
+    kind: type[Found] | None = None,
     space: str | None = None,
     project: bool = False,
     vocabulary: str | None = None,
@@ -65,9 +68,11 @@ def read(
         source: What to read.
         size: Longer side of pictures, in pixels; without it they keep theirs up to 64. Of backbones, the residues
             beyond which one is left out; without it 128. Of molecules and crystals, the atoms; without it 64. Of
-            texts, the symbols of an example. Of speech, the seconds beyond which a sound is left out; without it 30.
+            texts, the symbols of an example. Of speech, the seconds beyond which a sound is left out; without it 30. Of
+            sounds alone, the seconds of the pieces that they are cut into; without it 4.
         like: Modality of a model to test on the data, which then take its columns, classes, levels, size and space
             instead of their own.
+        kind: What files are to be taken for that may be several things, such as sounds whose texts are of no use.
         space: Where rows of numbers lie: sphere, torus, simplex, poincare, spd, rotations, euclidean, or a file with a
             mesh. Without it, latitude and longitude, and torsion angles, are known by their names.
         project: Move points beside the space to the nearest on it.
@@ -93,7 +98,7 @@ def read(
         size = max(like.height, like.width)
     if isinstance(like, Crystals | Molecules):
         size = like.longest
-    if isinstance(like, Speech):
+    if isinstance(like, Speech | Sounds):
         size = -(-like.longest // FRAMES)
     with about(source):
         if source.startswith(EXAMPLE):
@@ -105,7 +110,7 @@ def read(
             path = pathlib.Path(source)
             if ":" in source and not path.exists():
                 raise InputError(f"there is no file {source}; {_hint(source)}")
-            kind = FoundTable if described else Found if like is None else like.holds
+            kind = FoundTable if described else kind or Found if like is None else like.holds
             if isinstance(like, Text):
                 found = find_texts(path)
             elif vocabulary is not None:
@@ -120,6 +125,8 @@ def read(
             return documents(found, vocabulary, like)
         if vocabulary is not None:
             raise UsageError(f"{source} holds no text, and only text has a vocabulary; leave it out")
+        if isinstance(found, FoundSounds):
+            return like.pieces(found) if isinstance(like, Sounds) else sounds(found, size)
         if like is not None:
             return Dataset(*like.accept(found), like, found.notes, properties=told(found))
         if isinstance(found, FoundTable):

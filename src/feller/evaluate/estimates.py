@@ -10,7 +10,7 @@ from feller.data.translate import translation
 from feller.errors import UsageError
 from feller.evaluate.attacks.scores import area
 from feller.model import Model
-from feller.paths import Estimates
+from feller.paths import Codes, Estimates, Resynthesis
 from feller.tree import Given, State, length, tree_map
 
 CHUNK = 256
@@ -28,7 +28,8 @@ class Oracle:
         """
         about = model.description
         if not isinstance(about.path, Estimates):
-            does = "writes codes of" if about.path.instead else "draws"
+            others: dict[type, str] = {Codes: "writes codes of", Resynthesis: "resynthesises"}
+            does = others.get(type(about.path), "draws")
             raise UsageError(
                 f"it {does} {about.modality.called} and tells nothing of them; fit one that does: --recipe regressor"
             )

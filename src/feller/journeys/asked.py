@@ -18,6 +18,7 @@ from feller.journeys.private.guarantee import Allowance, Guarantee
 from feller.journeys.private.keep_back import kept_back
 from feller.journeys.private.keyed import fits, key_path, keyed
 from feller.journeys.private.white import with_white
+from feller.recipes import READS
 from feller.record import from_data
 from feller.run import Run
 from feller.tree import leaves
@@ -139,6 +140,7 @@ def read_as(asked: Asked, modality: Modality | None) -> Dataset:
         asked.data,
         size=asked.longest,
         like=like,
+        kind=READS.get(asked.recipe),
         space=asked.space,
         project=asked.project,
         vocabulary=asked.vocabulary,

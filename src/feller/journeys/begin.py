@@ -34,7 +34,7 @@ from feller.model import Model, load_model
 from feller.paths import Codes, Estimates
 from feller.privacy.ledger import Ledger
 from feller.privacy.noise import source
-from feller.recipes import Recipe, find_recipe
+from feller.recipes import READS, Recipe, find_recipe
 from feller.reconstruction import Reconstruction
 from feller.run import open_run
 from feller.train.engine import engine
@@ -154,6 +154,7 @@ def _read(
     how: dict[str, Any] = {
         "size": asked.longest,
         "like": like,
+        "kind": READS.get(asked.recipe),
         "space": asked.space,
         "project": asked.project,
         "vocabulary": asked.vocabulary,

@@ -27,11 +27,12 @@ from feller.journeys.judged import Judged
 from feller.journeys.private.promise import promised
 from feller.journeys.private.purse import ledger_of
 from feller.journeys.private.spent import earlier_lines
+from feller.journeys.speech.resynthesising import resynthesise
 from feller.journeys.tell import SILENT, Tell
 from feller.journeys.tuned import Tuned, base_model, recipe_of, rule_of, tuned_of
 from feller.journeys.wishes import recorded_wish
 from feller.model import Model, load_model
-from feller.paths import Codes, Estimates, Interleaved
+from feller.paths import Codes, Estimates, Interleaved, Resynthesis
 from feller.paths.brownian import Brownian
 from feller.report.page import write_report
 from feller.run import Run
@@ -80,6 +81,8 @@ def evaluate(
         return examine(run, model, data=data, samples=samples, tell=tell)
     if isinstance(model.description.path, Codes):
         return copy(run, model, data=data, samples=samples, tell=tell)
+    if isinstance(model.description.path, Resynthesis):
+        return resynthesise(run, model, data=data, samples=samples, tell=tell)
     if isinstance(model.description.path, Interleaved):
         return measure(run, model, data=data, samples=samples, tell=tell)
     modality = model.description.modality

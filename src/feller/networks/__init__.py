@@ -28,6 +28,7 @@ from feller.networks.together import Together
 from feller.networks.tokens import Embedded, TokenMLP
 from feller.networks.transformer import Transformer
 from feller.networks.unet import UNet
+from feller.networks.vocoder import SpectralVocoder
 from feller.networks.words import Words
 
 __all__ = [
@@ -64,6 +65,7 @@ __all__ = [
     "Rotations",
     "RowTransformer",
     "Sites",
+    "SpectralVocoder",
     "Symbols",
     "TextTransformer",
     "TimeToken",

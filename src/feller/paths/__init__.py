@@ -30,6 +30,7 @@ from feller.paths.predictions import Data, Prediction, Score, Source, Velocity, 
 from feller.paths.premetric import Premetric
 from feller.paths.product import Product
 from feller.paths.rates import FewestJumps, KineticOptimal, LeastEnergy, Rates, Tempered
+from feller.paths.resynthesis import Resynthesis
 from feller.paths.stepping import Ahead, Increment, Instant, Stepping
 from feller.paths.tokens import TokenPath
 
@@ -94,6 +95,7 @@ __all__ = [
     "Product",
     "Rates",
     "Resample",
+    "Resynthesis",
     "RotationLaw",
     "Score",
     "Source",

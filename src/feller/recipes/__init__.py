@@ -7,6 +7,7 @@ from collections.abc import Callable
 from feller.code import load_function
 from feller.data.crystals.modality import Crystals
 from feller.data.documents.modality import Documents
+from feller.data.found import Found, FoundSounds
 from feller.data.images.labelled import Labelled
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset, Modality
@@ -43,9 +44,10 @@ from feller.recipes.table import table
 from feller.recipes.table_flow import table_flow
 from feller.recipes.table_marginals import table_marginals
 from feller.recipes.text import text, text_autoregressive, text_uniform
+from feller.recipes.vocoder import vocoder
 from feller.record import nearest
 
-__all__ = ["RECIPES", "SECOND_STAGES", "Recipe", "find_recipe"]
+__all__ = ["READS", "RECIPES", "SECOND_STAGES", "Recipe", "find_recipe"]
 
 RECIPES: dict[str, Callable[[Dataset, str], Recipe]] = {
     "backbones": backbones,
@@ -71,7 +73,10 @@ RECIPES: dict[str, Callable[[Dataset, str], Recipe]] = {
     "text": text,
     "text-autoregressive": text_autoregressive,
     "text-uniform": text_uniform,
+    "vocoder": vocoder,
 }
+READS: dict[str, type[Found]] = {"vocoder": FoundSounds}
+"""What files are taken for by recipes that see less in them than there may be."""
 SECOND_STAGES: dict[str, Callable[[Recipe, Model], Recipe]] = {"reflow": reflow, "distil": distil}
 """What makes a recipe that learns from an older model out of the one for the data."""
 _SUITS: dict[type[Modality], str] = {

@@ -14,6 +14,7 @@ from feller.report.measures import (
     leading,
     measure,
     real,
+    resynthesises,
     tells,
     why_missing,
 )
@@ -24,6 +25,7 @@ AUDITED = "Grey is what stands beside it: guessing, an answer without the model,
 CONSTANT = "Grey is what one answer for all examples reaches."
 CONTINUED = "Grey is what stands beside it: the pictures that belong to the words, or always the same answer."
 SHRUNK = "Grey is what needs no learning: each cell of pixels that has a code becomes its mean colour."
+PHASES = "Grey is what needs no learning: Griffin-Lim, 32 times back and forth."
 
 
 def key_numbers(numbers: Numbers, explanations: Mapping[str, str], missing: Mapping[str, str]) -> Element:
@@ -47,6 +49,8 @@ def _grey(numbers: Numbers) -> str:
         return CONSTANT
     if copies(numbers):
         return SHRUNK
+    if resynthesises(numbers):
+        return PHASES
     if continues(numbers):
         return CONTINUED
     return AUDITED if audits(numbers) else GREY
@@ -56,7 +60,7 @@ def _judged(numbers: Numbers) -> str:
     """Say what the numbers are to tell."""
     if tells(numbers):
         return "right the answers are"
-    if copies(numbers):
+    if copies(numbers) or resynthesises(numbers):
         return "good the copies are"
     if continues(numbers):
         return "well it knows documents"

@@ -38,6 +38,9 @@ MEASURES = {
     "r2": Measure("variance explained", is_share=True),
     "reconstruction_mse": Measure("mean square error of copies", "reconstruction_mse_shrunk", SHRUNK),
     "psnr": Measure("signal to error of copies", "psnr_shrunk", SHRUNK, unit="dB"),
+    "spectral_error": Measure("difference of spectra of copies", "spectral_error_griffin_lim", "Griffin-Lim"),
+    "log_mel_error": Measure("difference of log mels of copies", "log_mel_error_griffin_lim", "Griffin-Lim"),
+    "real_time_factor": Measure("seconds for a second of sound", "real_time_factor_griffin_lim", "Griffin-Lim"),
     "codebook_use": Measure("codes in use", is_share=True),
     "codebook_perplexity": Measure("codes that would tell as much, if used equally"),
     "reward": Measure("reward", "reward_before", "before"),
@@ -197,6 +200,11 @@ def tells(numbers: Numbers) -> bool:
 def copies(numbers: Numbers) -> bool:
     """Tell whether the numbers are of a network that writes data as codes, instead of drawing some."""
     return "reconstruction_mse" in numbers
+
+
+def resynthesises(numbers: Numbers) -> bool:
+    """Tell whether the numbers are of a vocoder, instead of samples."""
+    return "log_mel_error" in numbers
 
 
 def continues(numbers: Numbers) -> bool:

@@ -198,9 +198,7 @@ def test_a_folder_of_sounds_there_and_back(data: Dataset, tmp_path: pathlib.Path
     for _ in range(2):  # the second replaces the first
         kind(data).write(data.values, data.given, tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "00000.wav",
-        "00001.wav",
-        "00002.wav",
+        *(f"0000{i}.{ending}" for i in range(3) for ending in ("csv", "wav")),
         "grid.png",
     ]
     values, given = read_back(tmp_path / "out", data.modality)

@@ -6,17 +6,25 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from feller.data.found import FoundSpeech, Sound, as_objects
+from feller.data.found import FoundSounds, FoundSpeech, Sound, as_objects
 from feller.data.speech.align import LEAST, Aligner, MissingWordsError
 from feller.data.speech.alignments import NAME as ALIGNMENTS
 from feller.data.speech.alignments import read_alignments
 from feller.data.speech.lexicon import NAME as LEXICON
 from feller.data.speech.lexicon import Lexicon, Words, cmu_entries, own_words
 from feller.data.speech.phones import ARPABET, SIL, Word, laid_out
-from feller.data.speech.sound import Read, read_sound, resampled, told
+from feller.data.speech.sound import ENDINGS, Read, read_sound, resampled, told
 from feller.data.speech.textgrid import ENDING, read_textgrid
 from feller.data.speech.timeline import fitted
-from feller.data.speech.utterances import Utterance, check_link, holds_texts, sounds_in, text_of, utterances_in
+from feller.data.speech.utterances import (
+    Utterance,
+    check_link,
+    holds_texts,
+    is_sound,
+    sounds_in,
+    text_of,
+    utterances_in,
+)
 from feller.errors import InputError
 
 LONGEST = 30
@@ -43,9 +51,9 @@ def find_speech(path: pathlib.Path, most: int | None = LONGEST) -> FoundSpeech:
         InputError: If sounds and texts do not belong to each other, a file is damaged, or no sound can be aligned.
         UsageError: If a package is not installed.
     """
-    bare = most is None and not (holds_texts(path) if path.is_dir() else path.with_suffix(".txt").is_file())
-    if bare:
-        return _sounds(path)
+    if most is None and not (holds_texts(path) if path.is_dir() else path.with_suffix(".txt").is_file()):
+        bare = find_sounds(path)
+        return FoundSpeech(bare.values, names=bare.names)
     if path.is_dir():
         folder, utterances = path, utterances_in(path)
     else:
@@ -98,13 +106,21 @@ def read_recording(
     return sound, words, (*reading.remarks, *(doubts if reading.doubtful else ()))
 
 
-def _sounds(path: pathlib.Path) -> FoundSpeech:
-    """Read sounds of which nothing is told."""
+def find_sounds(path: pathlib.Path) -> FoundSounds:
+    """Read the sounds of a folder, or one; no texts are looked for, and none is too long.
+
+    Raises:
+        InputError: If there are none, or one is damaged.
+        UsageError: If a package is not installed.
+    """
+    if not path.is_dir() and not is_sound(path):
+        raise InputError(f"expected a folder of sounds, or one ({', '.join(ENDINGS)}), got {path}")
     files = sounds_in(path) if path.is_dir() else [path]
-    read = _read(path, files)
+    read, names = _read(path, files), tuple(file.name for file in files)
     rate = _rate(read)
-    sounds = [resampled(each.sound, rate) for each in read]
-    return FoundSpeech(as_objects(sounds), names=tuple(file.name for file in files))
+    return FoundSounds(
+        as_objects([resampled(each.sound, rate) for each in read]), names=names, notes=told(read, names, rate)
+    )
 
 
 def _read(where: pathlib.Path, files: Sequence[pathlib.Path]) -> list[Read]:

@@ -80,21 +80,21 @@ class Mel:
         """Return how many frames a number of samples has."""
         return samples // self.hop
 
-    def log_mel(self, samples: Float[Tensor, " n"]) -> Float[Tensor, "frames bands"]:
-        """Return logarithms of amplitudes in bands.
+    def log_mel(self, samples: Float[Tensor, "*b n"]) -> Float[Tensor, "*b frames bands"]:
+        """Return logarithms of amplitudes in bands, of one sound or of several that are as long.
 
         Raises:
             InputError: If the sound is too short.
         """
-        if len(samples) < self.shortest:
-            raise InputError(
-                f"expected a sound of at least {self.shortest} samples, got {len(samples)}; it is too short"
-            )
+        n = samples.shape[-1]
+        if n < self.shortest:
+            raise InputError(f"expected a sound of at least {self.shortest} samples, got {n}; it is too short")
         beside = (self.window - self.hop) // 2
-        padded = torch.nn.functional.pad(samples[None], (beside, beside), mode="reflect")[0]
+        padded = torch.nn.functional.pad(samples.reshape(-1, n), (beside, beside), mode="reflect")
         hann = torch.hann_window(self.window, dtype=samples.dtype, device=samples.device)
-        amplitude = torch.fft.rfft(padded.unfold(0, self.window, self.hop) * hann, n=self.fft).abs()
-        return (amplitude @ self.filters.to(amplitude).T).clamp(min=FLOOR).log()
+        amplitude = torch.fft.rfft(padded.unfold(1, self.window, self.hop) * hann, n=self.fft).abs()
+        found = (amplitude @ self.filters.to(amplitude).T).clamp(min=FLOOR).log()
+        return found.reshape(*samples.shape[:-1], *found.shape[1:])
 
     @property
     def filters(self) -> Float32[Tensor, "bands bins"]:

@@ -9,7 +9,7 @@ from feller.journeys.private.purse import own_ledger
 from feller.journeys.tuned import recipe_of, tuned_of
 from feller.model import Model, load_model
 from feller.objective import Objective
-from feller.paths import Brownian, Codes, Estimates, Interleaved
+from feller.paths import Brownian, Codes, Estimates, Interleaved, Resynthesis
 from feller.privacy.expense import Expense
 from feller.privacy.ledger import Ledger
 from feller.run import Run
@@ -79,6 +79,8 @@ def _check_kind(run: Run, model: Model) -> None:
         raise UsageError(f"{run.path} joins populations; an audit is about a model of one")
     if isinstance(model.description.path, Codes):
         raise UsageError(f"{run.path} writes pictures as codes and draws none; audit what learns from these")
+    if isinstance(model.description.path, Resynthesis):
+        raise UsageError(f"{run.path} is a vocoder and draws none; audit what draws the log mels")
     if isinstance(model.description.path, Interleaved):
         raise UsageError(f"{run.path} is of documents, which learn beside each other; no audit tells single ones apart")
     if tuned_of(run) is not None:

@@ -1,1 +1,1 @@
-"""Speech: one model that fills in frames, asked for many things."""
+"""Speech: one model that fills in frames, asked for many things, and vocoders."""

@@ -1,0 +1,32 @@
+"""Networks that make sounds of log mels, for models that draw these."""
+
+from feller.data.modality import Dataset
+from feller.data.speech.sounds import Sounds
+from feller.networks.vocoder import SpectralVocoder
+from feller.paths.resynthesis import Resynthesis
+from feller.recipes.recipe import Recipe, need
+from feller.train.optimiser import Training
+from feller.vocoding import Vocoding, usual_windows
+
+SIZES = {"tiny": (64, 2, 2.0), "small": (192, 6, 20.0), "base": (384, 8, 120.0)}
+"""Features, blocks and minutes."""
+PIECE = 32
+"""Frames that are learned at once."""
+
+
+def vocoder(data: Dataset, size: str) -> Recipe:
+    """Sounds are resynthesised from their log mels; no texts are needed.
+
+    Raises:
+        UsageError: If the data are no sounds.
+    """
+    modality = need(data.modality, Sounds, "vocoder", "a folder of sounds")
+    mel = modality.mel
+    width, depth, minutes = SIZES[size]
+    windows = usual_windows(mel.fft)
+    piece = max(PIECE, -(-windows[-1] // mel.hop)) * mel.hop
+    return Recipe(
+        architecture=SpectralVocoder(mel, width, depth),
+        objective=Vocoding(Resynthesis(), modality.space(), windows=windows, piece=piece),
+        train=Training(batch=16, lr=2e-3, minutes=minutes),
+    )

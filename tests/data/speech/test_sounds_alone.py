@@ -1,0 +1,152 @@
+"""Sounds without texts: pieces, their lengths, and what is not read."""
+
+import pathlib
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from tests.data.speech.clip import CLIPS, TEXTS, clip
+from tests.data.speech.written import noise, pairs
+
+from feller.data import Dataset, Modality, Sounds, Speech
+from feller.data.found import FoundSounds
+from feller.data.read import read
+from feller.data.speech.mel import Mel
+from feller.data.split import split
+from feller.errors import InputError, UsageError
+from feller.record import from_data, to_data
+
+NAMES = tuple(sorted(TEXTS))
+
+
+def sounds(source: object, **how) -> Dataset:
+    return read(str(source), kind=FoundSounds, **how)
+
+
+def kind(data: Dataset) -> Sounds:
+    assert isinstance(data.modality, Sounds)
+    return data.modality
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    return pairs(tmp_path_factory.mktemp("sounds"))
+
+
+def test_texts_are_of_no_use(folder: pathlib.Path) -> None:
+    assert isinstance(read(str(folder)).modality, Speech)
+    data = sounds(folder)
+    assert kind(data) == Sounds(Mel(), max(len(clip(name).samples) // 160 for name in NAMES))
+    for row, length, name in zip(data.values, data.given["length"].tolist(), NAMES, strict=True):
+        real = clip(name).samples
+        assert length == len(real) // 160 * 160
+        np.testing.assert_allclose(row[:length].numpy() / 32767, real[:length], atol=1.6e-5)
+        assert (row[length:] == 0).all()
+    assert data.notes[-1] == "3 sounds in 3 pieces, 0.1 minutes at 16,000 Hz"
+
+
+def test_states_are_samples(folder: pathlib.Path) -> None:
+    data = sounds(folder)
+    state = kind(data).encode(data.values)
+    assert state.shape[1:] == kind(data).space().shape
+    assert torch.equal(kind(data).decode(state), data.values)
+    assert kind(data).decode(torch.tensor([[2.0, -2.0, 0.0]])).tolist() == [[32767, -32767, 0]]
+    with pytest.raises(InputError, match="not finite"):
+        kind(data).decode(torch.full((1, 2), torch.nan))
+
+
+def test_long_sounds_are_cut_into_equal_pieces(folder: pathlib.Path) -> None:
+    """Nothing is lost but the samples that fill no frame."""
+    data = sounds(folder, size=1)
+    assert kind(data).longest == 100
+    assert data.groups is not None
+    for i, name in enumerate(NAMES):
+        real, mine = clip(name).samples, data.groups == i
+        lengths = data.given["length"][mine].tolist()
+        joined = torch.cat([row[:n] for row, n in zip(data.values[mine], lengths, strict=True)])
+        np.testing.assert_allclose(joined.numpy() / 32767, real[: len(joined)], atol=1.6e-5)
+        assert len(joined) == len(real) // 160 * 160
+        assert max(lengths) - min(lengths) <= 160
+
+
+def test_pieces_of_one_sound_are_kept_back_together(tmp_path: pathlib.Path) -> None:
+    for i in range(6):
+        noise(tmp_path / f"{i}.wav", 1.5, 8_000)
+    train, held_out = split(sounds(tmp_path, size=1), 0.3)
+    assert train.groups is not None
+    assert held_out.groups is not None
+    assert len(held_out) == 4
+    assert not {*train.groups.tolist()} & {*held_out.groups.tolist()}
+
+
+def test_a_model_reads_others_as_its_own(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    ours = sounds(folder, size=1)
+    noise(tmp_path / "a.wav", 2.5, 8_000)
+    data = read(str(tmp_path), like=ours.modality)
+    assert data.modality == ours.modality
+    assert data.given["length"].tolist() == [13_280, 13_280, 13_440]
+    assert data.groups is not None
+    assert data.groups.tolist() == [0, 0, 0]
+
+
+def test_short_ones_are_left_out(tmp_path: pathlib.Path) -> None:
+    noise(tmp_path / "a.wav", 0.01)
+    with pytest.raises(InputError, match=r"expected sounds of at least 0.015 s"):
+        sounds(tmp_path)
+    noise(tmp_path / "b.wav", 0.5)
+    data = sounds(tmp_path)
+    assert len(data) == 1
+    assert data.notes[-1] == "1 of 2 sounds left out: they are too short"
+
+
+def test_rates_are_brought_together(tmp_path: pathlib.Path) -> None:
+    noise(tmp_path / "a.wav", 0.5, 8_000)
+    noise(tmp_path / "b.wav", 0.5, 8_000)
+    noise(tmp_path / "c.wav", 0.5, 16_000)
+    data = sounds(tmp_path)
+    assert kind(data).mel == Mel.usual(8_000)
+    assert "1 file was at 16,000 Hz, brought to 8,000 Hz" in data.notes
+
+
+def test_one_file_is_enough() -> None:
+    assert len(sounds(CLIPS / NAMES[0])) == 1
+
+
+def test_what_holds_no_sounds_is_refused(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(InputError, match="expected sounds"):
+        sounds(tmp_path)
+    (tmp_path / "a.csv").write_text("x,y\n1,2\n")
+    with pytest.raises(InputError, match="expected a folder of sounds, or one"):
+        sounds(tmp_path / "a.csv")
+    with pytest.raises(InputError, match="expected a file or a folder"):
+        sounds(tmp_path / "none")
+    (tmp_path / "b.wav").write_text("no sound")
+    with pytest.raises(InputError, match="cannot be read"):
+        sounds(tmp_path)
+
+
+def test_they_are_written_as_sounds(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    data = sounds(folder, size=1)
+    kind(data).write(data.values, data.given, tmp_path / "out")
+    written = sorted((tmp_path / "out").glob("*.wav"))
+    assert len(written) == len(data)
+    samples, rate = soundfile.read(str(written[0]), dtype="int16")
+    assert rate == 16_000
+    assert torch.equal(torch.from_numpy(samples), data.values[0, : data.given["length"][0]])
+    one = data.subset(torch.tensor([1]))
+    kind(data).write(one.values, one.given, tmp_path / "one.wav")
+    assert len(soundfile.read(str(tmp_path / "one.wav"))[0]) == data.given["length"][1]
+    with pytest.raises(UsageError, match="holds one sound"):
+        kind(data).write(data.values, data.given, tmp_path / "two.wav")
+    arrays = kind(data).arrays(data.values, data.given)
+    assert arrays["sound"].shape == tuple(data.values.shape)
+    assert arrays["rate"] == 16_000
+    assert kind(data).counted(data.values).le(data.given["length"]).all()
+
+
+def test_the_kind_is_kept_in_a_record(folder: pathlib.Path) -> None:
+    modality = sounds(folder).modality
+    assert from_data(Modality, to_data(modality)) == modality  # pyrefly: ignore
+    with pytest.raises(InputError, match="at least 1 frame"):
+        Sounds(Mel(), 0)

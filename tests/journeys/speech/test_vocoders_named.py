@@ -1,0 +1,145 @@
+"""What a person names as a vocoder: Griffin-Lim, or weights of others, of whom nothing is executed."""
+
+import json
+import pathlib
+from typing import Any
+
+import pytest
+import torch
+
+from feller.data.speech.mel import Mel
+from feller.data.speech.vocode import GriffinLim
+from feller.draws import Draws
+from feller.errors import InputError, UsageError
+from feller.journeys.speech.vocoders import vocoder_of
+from feller.networks.hifigan import HiFiGAN, HiFiGANNetwork
+from feller.tensors import save_tensors
+
+MEL = Mel.usual(8_000)
+CONFIG: dict[str, Any] = {
+    "resblock": "1",
+    "upsample_rates": [5, 4, 4],
+    "upsample_kernel_sizes": [11, 8, 8],
+    "upsample_initial_channel": 8,
+    "resblock_kernel_sizes": [3],
+    "resblock_dilation_sizes": [[1, 3]],
+    "batch_size": 16,
+}
+SETTINGS = HiFiGAN((5, 4, 4), (11, 8, 8), 8, (3,), ((1, 3),))
+SAID = {"sampling_rate": 8000, "n_fft": 512, "win_size": 320, "hop_size": 80, "num_mels": 40, "fmin": 0, "fmax": None}
+
+
+def network() -> HiFiGANNetwork:
+    made = HiFiGANNetwork(SETTINGS, 40)
+    for i, weight in enumerate(made.parameters()):
+        weight.data = 0.3 * Draws(0).at("weight", i).normal(weight.shape)
+    return made
+
+
+def folder(place: pathlib.Path, config: Any = CONFIG, name: str = "generator.safetensors") -> pathlib.Path:
+    place.mkdir(exist_ok=True)
+    (place / "config.json").write_text(json.dumps(config))
+    save_tensors(place / name, network().state_dict())
+    return place
+
+
+def test_griffin_lim_has_a_name() -> None:
+    assert vocoder_of("griffin-lim", MEL) == GriffinLim()
+    assert vocoder_of("griffin-lim:7", MEL) == GriffinLim(7)
+    for wrong in ("griffin-lim:", "griffin-lim:0", "griffin-lim:x", "griffin-lim:-3", "griffin-lim:99999"):
+        with pytest.raises(UsageError, match=r"griffin-lim:ITERATIONS, from 1 to 10,000, got griffin-lim:"):
+            vocoder_of(wrong, MEL)
+
+
+@pytest.mark.parametrize("config", [CONFIG, {**CONFIG, **SAID}])
+def test_weights_of_others_make_sounds(tmp_path: pathlib.Path, config: Any) -> None:
+    place = folder(tmp_path / "hifigan", config)
+    wanted = Draws(0).at("mel").normal((6, 40))
+    made = vocoder_of(str(place), MEL).samples(wanted, MEL)
+    with torch.no_grad():
+        assert torch.equal(made, network().sound(wanted[None])[0])
+    assert made.shape == (480,)
+    assert torch.equal(vocoder_of(str(place / "generator.safetensors"), MEL).samples(wanted, MEL), made)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"upsample_rates": [5, 4, 2]}, r"product is 80, the samples of a frame, got \(5, 4, 2\)"),
+        ({"num_mels": 80}, "for other log mels: expected num_mels 40, got 80"),
+        ({"sampling_rate": 16000, "fmax": 8000}, "sampling_rate 8000, got 16000, fmax 4000, got 8000"),
+        ({"fmin": 20}, "expected fmin 0, got 20"),
+        ({"resblock": "2"}, "residual blocks of version 1, got 2"),
+        ({"upsample_initial_channel": 16}, "these weights are not those of the generator"),
+        ({"upsample_initial_channel": 10**12}, "lists of at most 16 numbers up to 8,192"),
+        ({"resblock_dilation_sizes": [[1] * 99]}, "lists of at most 16 numbers up to 8,192"),
+        ({"upsample_initial_channel": "8"}, "expected int, got '8'"),
+        ({"upsample_rates": 5}, "config.json"),
+        ({"resblock_kernel_sizes": [4]}, "odd kernels"),
+    ],
+)
+def test_other_settings_are_refused(tmp_path: pathlib.Path, change: dict[str, Any], told: str) -> None:
+    place = folder(tmp_path / "hifigan", {**CONFIG, **change})
+    with pytest.raises(InputError, match=told) as caught:
+        vocoder_of(str(place), MEL)
+    assert "\n" not in str(caught.value)
+
+
+def test_other_bands_are_refused(tmp_path: pathlib.Path) -> None:
+    mel = Mel(8_000, 512, 320, 80, 39, 4_000)
+    with pytest.raises(InputError, match=r"with 39 bands: 1 differ, conv_pre.weight"):
+        vocoder_of(str(folder(tmp_path / "hifigan")), mel)
+
+
+def test_settings_that_are_missing_are_named(tmp_path: pathlib.Path) -> None:
+    config = {name: value for name, value in CONFIG.items() if name != "upsample_rates"}
+    for wrong in (config, [1], "x"):
+        with pytest.raises(InputError, match=r"settings of a HiFi-GAN generator.*missing: upsample_rates"):
+            vocoder_of(str(folder(tmp_path / "hifigan", wrong)), MEL)
+    (tmp_path / "hifigan" / "config.json").write_text("{")
+    with pytest.raises(InputError, match=r"no valid JSON"):
+        vocoder_of(str(tmp_path / "hifigan"), MEL)
+    (tmp_path / "hifigan" / "config.json").unlink()
+    with pytest.raises(InputError, match=r"config.json, found none"):
+        vocoder_of(str(tmp_path / "hifigan"), MEL)
+
+
+class Trap:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, place: pathlib.Path) -> None:
+        self.place = place
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return pathlib.Path.touch, (self.place,)
+
+
+@pytest.mark.parametrize("name", ["g.pt", "g.pth", "pytorch_model.bin", "g.ckpt", "G.PT"])
+def test_pickles_are_refused_unread(tmp_path: pathlib.Path, name: str) -> None:
+    place = tmp_path / "stranger"
+    place.mkdir()
+    (place / "config.json").write_text(json.dumps(CONFIG))
+    torch.save(Trap(tmp_path / "executed"), place / name)
+    for asked in (place, place / name):
+        with pytest.raises(InputError, match=r"is a pickle, which can run code of its writer; convert it") as caught:
+            vocoder_of(str(asked), MEL)
+        assert "save_file" in str(caught.value)
+        assert "\n" not in str(caught.value)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_what_is_none_is_told(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(UsageError, match=r"expected griffin-lim, .*found no vocos"):
+        vocoder_of("vocos", MEL)
+    with pytest.raises(InputError, match=r"is no run and holds no weights"):
+        vocoder_of(str(tmp_path), MEL)
+    (tmp_path / "a.txt").write_text("x")
+    with pytest.raises(InputError, match=r"expected weights in a file .safetensors"):
+        vocoder_of(str(tmp_path / "a.txt"), MEL)
+    place = folder(tmp_path / "two")
+    folder(place, name="other.safetensors")
+    with pytest.raises(UsageError, match=r"holds 2 files .safetensors; name one"):
+        vocoder_of(str(place), MEL)
+    (place / "other.safetensors").write_bytes(b"x" * 100)
+    with pytest.raises(InputError, match=r"damaged"):
+        vocoder_of(str(place / "other.safetensors"), MEL)

@@ -1,0 +1,120 @@
+"""A vocoder's spectra are those of our frames, so that what it makes has its frames at their times."""
+
+import pytest
+import torch
+from tests.data.speech.clip import clip
+from tests.oracle import F64, close
+
+from feller.data.speech.mel import Mel
+from feller.data.speech.vocode import Vocoder
+from feller.draws import Draws
+from feller.errors import InputError, UsageError
+from feller.networks import SpectralVocoder
+from feller.networks.neural import Neural
+from feller.networks.vocoder import SpectralVocoderNetwork, spread_of, turned_back
+from feller.record import from_data, to_data
+
+MELS = [Mel.usual(16_000), Mel.usual(8_000), Mel(400, 16, 8, 4, 3, 200), Mel(400, 8, 4, 4, 3, 200)]
+
+
+def small(mel: Mel) -> SpectralVocoderNetwork:
+    return SpectralVocoder(mel, 16, 2).build((mel.hop,), {}, Draws(0))
+
+
+def spectra(sound: torch.Tensor, mel: Mel) -> torch.Tensor:
+    """Return the spectra of the frames of `Mel`, with phases at their middles, one frame after the other."""
+    beside = (mel.window - mel.hop) // 2
+    longer = torch.nn.functional.pad(sound[None], (beside, beside), mode="reflect")[0]
+    found = []
+    for start in range(0, len(sound) // mel.hop * mel.hop, mel.hop):
+        frame = longer[start : start + mel.window] * torch.hann_window(mel.window, dtype=sound.dtype)
+        turn = torch.exp(2j * torch.pi * torch.arange(mel.fft // 2 + 1, dtype=F64) * (mel.window // 2) / mel.fft)
+        found.append(torch.fft.rfft(frame, n=mel.fft) * turn)
+    return torch.stack(found)[None]
+
+
+@pytest.mark.parametrize("mel", MELS[:3], ids=str)
+def test_spectra_of_a_sound_give_it_back(mel: Mel) -> None:
+    sound = Draws(0).at("sound").normal((7 * mel.hop,), F64)
+    close(turned_back(spectra(sound, mel), mel)[0], sound, 1e-9)
+
+
+@pytest.mark.parametrize("mel", MELS, ids=str)
+@pytest.mark.parametrize("frames", [1, 2, 9])
+def test_a_frame_is_a_hop(mel: Mel, frames: int) -> None:
+    made = small(mel).sound(Draws(0).at("mel").normal((3, frames, mel.bands)) - 4)
+    assert made.shape == (3, frames * mel.hop)
+    assert made.isfinite().all()
+
+
+@pytest.mark.parametrize("rate", [16_000, 8_000])
+def test_a_loud_frame_is_loud_in_its_place(rate: int) -> None:
+    """A new network already puts what one frame says where that frame is."""
+    mel = Mel.usual(rate)
+    wanted = torch.full((1, 41, mel.bands), -9.0)
+    wanted[0, 20] = 0.0
+    made = mel.log_mel(small(mel).sound(wanted))[0].mean(1)
+    assert made.argmax() == 20
+    assert (made[18:20] - made[21:23].flip(0)).abs().max() < 1.0  # and not a hop earlier or later
+
+
+@pytest.mark.parametrize("mel", MELS[:2], ids=str)
+def test_amplitudes_begin_as_those_of_the_bands(mel: Mel) -> None:
+    """Of a spectrum that is flat, or falls slowly, they are nearly the true ones."""
+    network, bins = small(mel), torch.arange(mel.fft // 2 + 1)
+    for log_amplitude in (torch.full(bins.shape, -2.0), -3 * bins / len(bins)):
+        told = (mel.filters @ log_amplitude.exp()).log()
+        found = network._amplitudes(told[None, None])[0, 0]
+        inside = mel.filters.sum(0) > 0
+        assert (found - log_amplitude)[inside].abs().max() < 0.2  # the last is half a band away
+    close(spread_of(mel).sum(0), torch.ones(len(bins)), 1e-5)
+
+
+def test_every_weight_learns() -> None:
+    network = small(Mel.usual(8_000))
+    x = 0.1 * Draws(0).at("x").normal((2, 2560))
+    answer = network(x, torch.zeros(2), {})
+    assert answer["state"].shape == x.shape
+    (answer["apart"].sum() + answer["state"].square().sum()).backward()
+    assert all(weight.grad is not None and weight.grad.abs().max() > 0 for weight in network.parameters())
+
+
+def test_what_a_sound_is_off_is_that_of_its_log_mels() -> None:
+    mel, x = Mel.usual(8_000), 0.1 * Draws(0).at("x").normal((2, 2560))
+    answer = small(mel)(x, torch.zeros(2), {})
+    off = [(mel.log_mel(a) - mel.log_mel(b)).abs().mean() for a, b in zip(answer["state"], x, strict=True)]
+    close(answer["apart"], torch.stack(off), 1e-5)
+
+
+def test_settings_are_kept_and_checked() -> None:
+    settings = SpectralVocoder(Mel.usual(8_000), 8, 1)
+    assert from_data(SpectralVocoder, to_data(settings)) == settings
+    with pytest.raises(UsageError, match=r"width and depth of 1 or more"):
+        SpectralVocoder(width=0)
+    for shape in ((1, 160), (161,)):
+        with pytest.raises(UsageError, match=r"a multiple of 160"):
+            SpectralVocoder().build(shape, {}, Draws(0))
+
+
+def test_weights_are_addressed() -> None:
+    first, again, other = (SpectralVocoder(width=8, depth=1).build((160,), {}, Draws(seed)) for seed in (0, 0, 1))
+    same = [torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True)]
+    assert all(same)
+    assert not torch.equal(first.enter.weight, other.enter.weight)
+
+
+def test_a_network_is_a_vocoder() -> None:
+    mel = Mel.usual(8_000)
+    vocoder: Vocoder = Neural(small(mel), mel)
+    wanted = mel.log_mel(torch.from_numpy(clip("LJ001-0008.flac", 8_000).samples))
+    made = vocoder.samples(wanted, mel)
+    assert made.shape == (len(wanted) * mel.hop,)
+    assert made.dtype == torch.float32
+    assert not made.requires_grad
+    assert torch.equal(made, vocoder.samples(wanted.double(), mel))
+    assert vocoder.samples(torch.full((3, 40), 1e9), mel).isfinite().all()
+    with pytest.raises(InputError, match=r"log mels of Mel.rate=8000.*take another"):
+        vocoder.samples(torch.zeros(5, 80), Mel())
+    for wrong in (torch.zeros(5, 80), torch.zeros(0, 40), torch.full((5, 40), torch.nan)):
+        with pytest.raises(InputError, match=r"finite log mels of 40 bands"):
+            vocoder.samples(wrong, mel)

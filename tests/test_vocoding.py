@@ -1,0 +1,133 @@
+"""Training of vocoders: the loss is that of the text, pieces are real, and it goes down."""
+
+import math
+
+import pytest
+import torch
+
+from feller.data.speech.mel import Mel
+from feller.draws import Draws
+from feller.errors import UsageError
+from feller.networks import SpectralVocoder
+from feller.paths import Resynthesis
+from feller.spaces import Euclidean
+from feller.vocoding import QUIET, Vocoding, spectral_difference
+from tests.data.speech.clip import TEXTS, clip
+from tests.oracle import F64, close
+
+
+def rule(**more) -> Vocoding:
+    return Vocoding(Resynthesis(), Euclidean((48,)), **{"windows": (4, 16), "piece": 32, **more})
+
+
+def sounds(n: int, length: int) -> torch.Tensor:
+    return Draws(0).at("sounds").normal((n, length), F64)
+
+
+def test_equal_sounds_do_not_differ() -> None:
+    x = sounds(3, 64).requires_grad_()
+    found = spectral_difference(x, x.detach(), 16)
+    close(found, torch.zeros(3), 1e-15)
+    found.sum().backward()
+    assert x.grad is not None
+    assert x.grad.isfinite().all()
+    silence = torch.zeros(1, 64)
+    close(spectral_difference(silence, silence, 16), torch.zeros(1), 1e-15)
+    assert (spectral_difference(x.detach().roll(1, 0), x.detach(), 16) > 0.1).all()
+
+
+def test_the_sign_of_a_sound_is_not_heard() -> None:
+    x = sounds(2, 64)
+    close(spectral_difference(-x, x, 16), torch.zeros(2), 1e-12)
+
+
+@pytest.mark.parametrize("gain", [0.5, 3.0])
+def test_of_a_louder_sound_it_is_known(gain: float) -> None:
+    """|g - 1| and |log g|, where no spectrum is quiet."""
+    x = 100 * sounds(2, 64)
+    close(spectral_difference(gain * x, x, 16), torch.full((2,), abs(gain - 1) + abs(math.log(gain))), 1e-4)
+
+
+def test_it_is_what_the_text_says() -> None:
+    """One window that just fits, its spectrum written out as sums."""
+    made, real = sounds(2, 8)
+    hann = torch.tensor([0.5 - 0.5 * math.cos(2 * math.pi * i / 8) for i in range(8)], dtype=F64)
+    waves = torch.exp(-2j * math.pi * torch.arange(5)[:, None] * torch.arange(8) / 8)
+    a, b = ((waves.to(torch.complex128) @ (hann * x).to(torch.complex128)).abs() for x in (made, real))
+    far = ((a - b).square().sum() / b.square().sum()).sqrt()
+    logs = (a.clamp(min=QUIET).log() - b.clamp(min=QUIET).log()).abs().mean()
+    close(spectral_difference(made[None], real[None], 8)[0], far + logs, 1e-6)
+
+
+def test_pieces_are_real_and_begin_anywhere() -> None:
+    x = torch.arange(1, 49, dtype=F64).expand(4000, 48).clone()
+    length = torch.tensor([16, 32, 40, 48]).repeat(1000)
+    x *= torch.arange(48) < length[:, None]
+    drawn = rule().draw(None, {"x_1": x, "given": {"length": length}}, Draws(0))
+    piece = drawn["x_t"]
+    assert piece.shape == (4000, 32)
+    assert drawn["given"] == {}
+    for n in (16, 32, 40, 48):
+        first = piece[length == n, 0] - 1
+        assert sorted(first.unique().tolist()) == [*range(max(n - 32, 0) + 1)]
+    whole = piece[length > 16]
+    assert ((whole - whole[:, :1]) == torch.arange(32)).all()  # neighbours stay neighbours
+    assert (piece[length == 16, 16:] == 0).all()
+    even = torch.bincount((piece[length == 48, 0] - 1).long())
+    assert ((even - 1000 / 17).abs() < 5 * (1000 / 17) ** 0.5).all()  # false alarm: about 1e-5
+
+
+def test_shorter_sounds_are_followed_by_silence() -> None:
+    x = sounds(2, 20)
+    drawn = rule().draw(None, {"x_1": x}, Draws(0))["x_t"]
+    assert torch.equal(drawn, torch.nn.functional.pad(x, (0, 12)))
+
+
+def test_the_loss_adds_what_the_network_tells() -> None:
+    x = sounds(3, 32)
+
+    def halves(x, t, given):
+        return {"state": x / 2, "apart": torch.tensor([1.0, 2.0, 3.0], dtype=F64)}
+
+    example = {"x_t": x, "t": torch.zeros(3), "given": {}}
+    plain, whole = (rule(apart=weight).loss(halves, example) for weight in (0.0, 2.0))
+    close(whole - plain, (2.0, 4.0, 6.0), 1e-12)
+    close(plain, (spectral_difference(x / 2, x, 4) + spectral_difference(x / 2, x, 16)) / 2, 1e-12)
+
+
+def test_what_cannot_be_learned_is_refused() -> None:
+    for wrong in ({"windows": ()}, {"windows": (2,)}, {"apart": -1.0}, {"piece": 15}):
+        with pytest.raises(UsageError, match="expected"):
+            rule(**wrong)
+
+
+def test_it_draws_none() -> None:
+    path = Resynthesis()
+    assert "draws none" in path.instead
+    assert "vocoder" in path.instead
+    with pytest.raises(TypeError, match="draws none"):
+        path.characteristics(torch.zeros(1), torch.zeros(1), torch.zeros(1))
+    assert rule().drop == 0
+
+
+def test_a_few_steps_help() -> None:
+    """40 steps at three clips: what they are off falls by a fifth, at frames that stay in their places."""
+    mel = Mel.usual(8_000)
+    clips = [torch.from_numpy(clip(name, 8_000).samples) for name in TEXTS]
+    x = torch.stack([sound[:8000] for sound in clips])
+    learned = Vocoding(Resynthesis(), Euclidean((8000,)), (128, 512), 2560)
+    network = SpectralVocoder(mel, 48, 2).build((8000,), {}, Draws(0))
+    optimiser = torch.optim.AdamW(network.parameters(), 4e-3)
+    everything = {"x_t": x[:, :7680], "t": torch.zeros(3), "given": {}}
+    before = learned.loss(network, everything).mean().item()
+    for step in range(40):
+        optimiser.zero_grad()
+        example = learned.draw(network, {"x_1": x}, Draws(0).named(step))
+        learned.loss(network, example).mean().backward()
+        optimiser.step()
+    assert learned.loss(network, everything).mean().item() < 0.8 * before
+    with torch.no_grad():
+        wanted = mel.log_mel(x[:, :7680])
+        made = mel.log_mel(network.sound(wanted))
+    off, shifted = (made - wanted).abs().mean(), (made[:, 1:] - wanted[:, :-1]).abs().mean()
+    assert shifted > 1.5 * off
