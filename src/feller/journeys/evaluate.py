@@ -7,6 +7,7 @@ from feller.control.rewards import Wish
 from feller.data.back import read_back
 from feller.data.modality import Dataset
 from feller.data.read import read
+from feller.data.speech.modality import Speech
 from feller.data.table.mixed import as_table
 from feller.data.table.modality import Table
 from feller.data.text.modality import Text
@@ -27,6 +28,7 @@ from feller.journeys.judged import Judged
 from feller.journeys.private.promise import promised
 from feller.journeys.private.purse import ledger_of
 from feller.journeys.private.spent import earlier_lines
+from feller.journeys.speech.measure import measure as speak
 from feller.journeys.speech.resynthesising import resynthesise
 from feller.journeys.tell import SILENT, Tell
 from feller.journeys.tuned import Tuned, base_model, recipe_of, rule_of, tuned_of
@@ -86,6 +88,8 @@ def evaluate(
     if isinstance(model.description.path, Interleaved):
         return measure(run, model, data=data, samples=samples, tell=tell)
     modality = model.description.modality
+    if isinstance(modality, Speech):
+        return speak(run, model, data=data, samples=samples, tell=tell)
     asked = asked_of(run)
     whole = read_again(asked, modality)
     training_data, held_out = parts(asked, whole.seen_as(modality))

@@ -69,6 +69,8 @@ class Told:
     pictures: Sequence[tuple[str, Image.Image]]
     heading: str
     """Of the pictures."""
+    sounds: Sequence[tuple[str, bytes]] = ()
+    """Captions and .wav files, to listen to."""
     said: str = ""
     """The sentence on top; by default that which the numbers give."""
     next_steps: Sequence[tuple[str, str]] = ()
@@ -139,6 +141,7 @@ def report(it: Examined, told: Told, tell: Tell) -> dict[str, Any]:
             curve=None if at_once else read_metrics(run.metrics),
             pictures=told.pictures,
             seen=told.heading,
+            sounds=told.sounds,
             next_steps=[
                 *told.next_steps,
                 (measured, "measure again"),

@@ -134,6 +134,18 @@ def asking(
         yield _command(*sample, "--prompt", words, "--memory", "documents"), "draw it beside documents of your own"
 
 
+def speaking(run: Run, words: str) -> Iterator[tuple[str, str]]:
+    """Yield commands that let a model of speech say something, and what they do."""
+    sample, words = ("sample", run.path), words or "hello"
+    yield _command(*sample, "--text", words, "--out", "said.wav"), "say something, in any voice"
+    yield _command(*sample, "--text", words, "--voice", "voice.wav", "--out", "said.wav"), "in the voice of a recording"
+    yield _command(*sample, "--edit", "clip.wav", "--text", words, "--out", "new.wav"), "change what a recording says"
+    yield (
+        _command(*sample, "--denoise", "clip.wav", "--span", "0.2:0.6", "--out", "clean.wav"),
+        "say a part of a recording again, without its noise",
+    )
+
+
 def wishes(about: Description, train: Dataset) -> Iterator[tuple[str, str]]:
     """Yield what can be given, KEY=VALUE as in the training data, and what comes of it."""
     kind, may = about.modality, {*about.fixable}

@@ -15,6 +15,7 @@ from feller.report.measures import (
     measure,
     real,
     resynthesises,
+    speaks,
     tells,
     why_missing,
 )
@@ -64,6 +65,8 @@ def _judged(numbers: Numbers) -> str:
         return "good the copies are"
     if continues(numbers):
         return "well it knows documents"
+    if speaks(numbers):
+        return "well it speaks"
     if audits(numbers):
         return "much single rows show"
     return "good the bridge is" if joins(numbers) else "good the samples are"

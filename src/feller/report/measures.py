@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from feller.evaluate.comparison import TRAINED
-from feller.report import attack_measures, document_measures, table_measures
+from feller.report import attack_measures, document_measures, speech_measures, table_measures
 from feller.report.reading import HELD_OUT, Measure
 from feller.report.wording import Number, duration, is_number, number
 
@@ -122,6 +122,7 @@ MEASURES = {
     **table_measures.MEASURES,
     **attack_measures.MEASURES,
     **document_measures.MEASURES,
+    **speech_measures.MEASURES,
     "straightness": Measure("straightness", real="a straight line", level=1.0),
     "bits_per_token": Measure("code length", unit="bits per token"),
 }
@@ -165,6 +166,7 @@ WHY_MISSING = {
     **table_measures.WHY_MISSING,
     **attack_measures.WHY_MISSING,
     **document_measures.WHY_MISSING,
+    **speech_measures.WHY_MISSING,
     **dict.fromkeys(("nll", "bits_per_dimension", "bits_per_token"), "no data are held out that the model could read"),
 }
 
@@ -212,6 +214,11 @@ def continues(numbers: Numbers) -> bool:
     return "picture_perplexity" in numbers
 
 
+def speaks(numbers: Numbers) -> bool:
+    """Tell whether the numbers are of a model of speech."""
+    return "synthesis" in numbers
+
+
 def joins(numbers: Numbers) -> bool:
     """Tell whether the numbers are of a bridge between populations, instead of samples."""
     return "objective" in numbers
@@ -235,7 +242,7 @@ def leading(numbers: Numbers) -> list[str]:
         name
         for name, value in numbers.items()
         if name not in floors
-        and name not in (*FACTS, *table_measures.ASIDE, *attack_measures.ASIDE)
+        and name not in (*FACTS, *table_measures.ASIDE, *attack_measures.ASIDE, *speech_measures.ASIDE)
         and not isinstance(value, str)
     ]
 

@@ -21,7 +21,7 @@ from feller.report.pictures import Picture
 from feller.report.verdict import verdict
 from feller.report.wording import date
 
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
 """The page may load nothing and run nothing, whatever a class or a file is called."""
 
 
@@ -65,6 +65,8 @@ class Findings:
     """Captions and pictures: the samples first, real data next."""
     seen: str = sections.SAMPLES
     """Heading of the pictures."""
+    sounds: Sequence[tuple[str, bytes]] = ()
+    """Captions and .wav files, below the pictures."""
     grids: Sequence[Grid] = ()
     """Tables, below the pictures."""
     next_steps: Sequence[tuple[str, str]] = ()
@@ -94,7 +96,8 @@ def write_report(folder: pathlib.Path, findings: Findings, name: str = "report")
 
 def record(findings: Findings) -> dict[str, Any]:
     """Return what report.json holds; numbers that are not finite are null there."""
-    names = [one.name for one in fields(findings) if one.name not in ("pictures", "seen", "curve", "said", "grids")]
+    shown = ("pictures", "seen", "sounds", "curve", "said", "grids")
+    names = [one.name for one in fields(findings) if one.name not in shown]
     tables = {grid.title: _plain(grid.plain()) for grid in findings.grids}
     plain = {name: _plain(getattr(findings, name)) for name in names}
     return {"verdict": _verdict(findings), **plain, **({"tables": tables} if tables else {})}
@@ -115,6 +118,7 @@ def page(findings: Findings) -> str:
             sections.promise(findings.promise, findings.spent, findings.beware) if findings.promise else None,
             key_numbers(numbers, explanations, missing),
             sections.pictures(findings.pictures, findings.seen),
+            sections.sounds(findings.sounds) if findings.sounds else None,
             *map(drawn, findings.grids),
             None if findings.curve is None else sections.loss_curve(findings.curve, findings.loss_unit),
             sections.next_steps(findings.next_steps) if findings.next_steps else None,

@@ -1,5 +1,6 @@
 """The sections that are read in order; what is missing is said in words."""
 
+import base64
 from collections.abc import Sequence
 from xml.etree.ElementTree import Element
 
@@ -23,6 +24,16 @@ def pictures(shown: Sequence[tuple[str, Picture]], heading: str) -> Element:
     wide = any(shown_width(picture, scale) > 1.5 * SHOWN for _, picture in there)
     figures = [figure(caption, picture, scale) for caption, picture in there]
     return section(heading, element("div", {"class": "pictures wide" if wide else "pictures"}, *figures), alone)
+
+
+def sounds(heard: Sequence[tuple[str, bytes]]) -> Element:
+    """Set sounds side by side, to be listened to."""
+    players = []
+    for caption, wav in heard:
+        source = f"data:audio/wav;base64,{base64.b64encode(wav).decode()}"
+        player = element("audio", {"controls": "", "preload": "metadata", "src": source})
+        players.append(element("figure", None, player, element("figcaption", None, caption)))
+    return section("To listen to", element("div", {"class": "sounds"}, *players))
 
 
 def loss_curve(curve: Curve, unit: str) -> Element:

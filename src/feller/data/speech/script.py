@@ -111,8 +111,9 @@ def text_script(words: Sequence[Sequence[str]]) -> Script:
 def voiced_script(voice: Clip, words: Sequence[Sequence[str]]) -> Script:
     """Return a script that goes on with words after a recording, in its voice; only these are wanted."""
     heard = _whole(voice)
-    new = text_script(words).parts[1:]
-    return Script((*heard, *new), voice, shown=len(heard))
+    silent = bool(heard[-1].length)  # else a model says whether there is a pause before it goes on
+    heard, new = (heard if silent else heard[:-1]), text_script(words).parts
+    return Script((*heard, *new[silent:]), voice, shown=len(heard))
 
 
 def restyled_script(voice: Clip, content: Clip) -> Script:

@@ -104,14 +104,23 @@ def _files(count: int) -> str:
     return f"{count:,} file was" if count == 1 else f"{count:,} files were"
 
 
-def write_sound(sound: Sound, path: pathlib.Path) -> None:
-    """Write a .wav of 16 bits, whole or not at all; what is louder than 1 is cut off.
+def wav(sound: Sound) -> bytes:
+    """Return a .wav of 16 bits; what is louder than 1 is cut off.
 
     Raises:
         UsageError: If soundfile is not installed.
     """
-    soundfile = need("soundfile", f"writing {path.name}")
+    soundfile = need("soundfile", "writing sounds")
     file = io.BytesIO()
     levels = np.round(np.clip(sound.samples, -1, 1) * 32767).astype(np.int16)
     soundfile.write(file, levels, sound.rate, format="WAV", subtype="PCM_16")
-    replace_file(path, file.getvalue())
+    return file.getvalue()
+
+
+def write_sound(sound: Sound, path: pathlib.Path) -> None:
+    """Write a .wav, whole or not at all.
+
+    Raises:
+        UsageError: If soundfile is not installed.
+    """
+    replace_file(path, wav(sound))

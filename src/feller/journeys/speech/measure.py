@@ -1,0 +1,202 @@
+"""From a run of speech to how well it speaks, and to a page to look at and listen to."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from feller.data.found import Sound
+from feller.data.modality import Dataset
+from feller.data.read import read
+from feller.data.speech.modality import Speech
+from feller.data.speech.picture import Drawn, spectrograms
+from feller.data.speech.sound import wav
+from feller.draws import Draws
+from feller.errors import UsageError
+from feller.evaluate.speech import quality
+from feller.evaluate.speech.detector import fit_detector, save_detector
+from feller.evaluate.speech.lengths import DRAWN, Durations, durations_quality
+from feller.evaluate.speech.quality import Utterances, speech_quality
+from feller.infilling.durations import MASKS
+from feller.infilling.segments import units
+from feller.journeys.asked import parts
+from feller.journeys.examined import Told, examined, report
+from feller.journeys.onward import speaking
+from feller.journeys.speech.continued import Continued, continued
+from feller.journeys.speech.kind import kind_of
+from feller.journeys.speech.say import Manner, Spoken, say, timed
+from feller.journeys.tell import Tell
+from feller.model import Model
+from feller.run import Run
+from feller.train.engine import engine
+
+MOST = 48
+"""Utterances that are gone on with, at most."""
+TRACED = 48
+"""Of the training data, to learn what the model's sounds look like."""
+SHOWN = 4
+"""On the page."""
+EXPLAIN = {
+    **quality.EXPLAIN,
+    "phone_mae": "Frames of 10 ms by which the likeliest durations of hidden phones are off, on average.",
+    "silence_mae": "The same of silences.",
+    "duration_correlation": "Whether a slow speaker is made to go on slowly: correlation of the mean duration that is"
+    " filled in with the mean one that was heard.",
+    "phone_fdd": "How far the durations that are filled in lie from all durations of the training data (Fréchet"
+    " distance, frames squared): 0 is best.",
+    "phone_mae_drawn": "As phone_mae, of the mean of 20 durations that are drawn.",
+    "duration_correlation_drawn": "As duration_correlation, of the same.",
+    "phone_fdd_drawn": "As phone_fdd, of durations that are drawn.",
+    "detected": "How often a detector that knows this model's sounds tells them from recordings that went through the"
+    " same vocoder: 0.5 is chance. The detector lies in the run, and `feller evaluate --samples` asks it.",
+    "detected_low": "Where this share lies with 95 % confidence: from here",
+    "detected_high": "to here.",
+    "synthesis": "Seconds that the network takes for a second of speech, the vocoder aside.",
+}
+"""One plain sentence for each number."""
+
+
+def measure(run: Run, model: Model, *, data: str | None, samples: str | None, tell: Tell) -> dict[str, Any]:
+    """Let a model go on where speakers whom training did not hear stop, and write the report.
+
+    Args:
+        run: Holds the model.
+        model: What it holds, on the device where it is to run.
+        data: Sounds with texts to judge it by; by default those that the fit kept back.
+        samples: None; a name is refused.
+        tell: Hears how it goes.
+
+    Raises:
+        InputError: If run or data are not what they must be.
+        UsageError: If samples are named.
+    """
+    kind, draws = kind_of(model), Draws(0).named("evaluate")
+    it = examined(run, model, data=data, samples=samples, read_other=lambda source, asked: read(source, like=kind))
+    learned = parts(it.asked, it.whole.seen_as(kind))[0]
+    train = kind.for_learning(learned, draws.named("train"))
+    real = kind.for_learning(it.real, draws.named("real"))
+    cuts = continued(kind, real.subset(torch.arange(min(len(real), MOST))))
+    if not cuts:
+        raise UsageError("expected utterances of two words or more, whose texts fit their phones, got none")
+    tell.task("speaking")
+    began = time.perf_counter()
+    spoken = _spoken(model, cuts, draws)
+    took = time.perf_counter() - began
+    new = [each.mel[each.first :] for each in spoken]
+    tell.task("making sounds")
+    made, again, heard = (_sounds(kind, mels) for mels in (new, [c.real for c in cuts], [c.heard for c in cuts]))
+    tell.task("listening")
+    texts = [cut.text for cut in cuts]
+    found = speech_quality(Utterances(made, texts, heard), Utterances(again, texts, heard), draws.named("judges"))
+    tell.task("looking for traces")
+    numbers: dict[str, Any] = {
+        **found.numbers,
+        **_durations(kind, real, train, draws),
+        **_traces(run, model, train, made, again, draws),
+        "synthesis": took / (sum(map(len, new)) / 100),
+    }
+    tell.done()
+    for note in found.notes:
+        tell.say(note)
+    title = f"{it.asked.data}, by the recipe {it.asked.recipe}"
+    told = Told(
+        title=title if data is None else f"{title}, going on with {data}",
+        judged=f"Judged: the second halves of {len(cuts):,} utterances, said anew behind the first, {it.which}",
+        numbers=numbers,
+        explanations=EXPLAIN,
+        pictures=[("Each real half, and the one that was said anew", _picture(kind, cuts, new))],
+        sounds=_heard(texts, heard, again, made),
+        heading="Speech",
+        said=_said(numbers),
+        next_steps=[*speaking(run, next(iter(kind.texts(it.real.values)), ""))],
+    )
+    return report(it, told, tell)
+
+
+def _spoken(model: Model, cuts: Sequence[Continued], draws: Draws) -> list[Spoken]:
+    """Go on with the first halves."""
+    manner = Manner(sampling=model.description.sampling)
+    return say(model, timed(model, [cut.script for cut in cuts], manner, draws), manner, draws.named("said"))
+
+
+def _sounds(kind: Speech, mels: Sequence[Float[Tensor, "_ bands"]]) -> list[Sound]:
+    """Return what a vocoder makes of log mels."""
+    return [Sound(kind.vocoder.samples(mel, kind.mel).numpy().astype(np.float32), kind.mel.rate) for mel in mels]
+
+
+def _durations(kind: Speech, real: Dataset, train: Dataset, draws: Draws) -> dict[str, Any]:
+    """Hide durations of whole pieces of utterances, and fill them in."""
+    if kind.durations is None or kind.rhythm is None:
+        return {}
+    phone, true = real.values["phone"], real.values["duration"]
+    valid = phone >= 0
+    hidden = MASKS(units(valid), valid, draws.at("hidden"))
+    about = Durations(phone, true, hidden)
+    known = Durations(train.values["phone"], train.values["duration"], train.values["phone"] >= 0)
+    numbers: dict[str, Any] = {}
+    for lasting, count, end in ((kind.durations, 1, ""), (kind.rhythm, DRAWN, "_drawn")):
+        drawn = [
+            lasting.fill(true, valid & ~hidden, phone.clamp(min=0), draws=draws.named(f"{k}"), valid=valid)
+            for k in range(count)
+        ]
+        found = durations_quality(torch.stack(drawn), about, known)
+        numbers |= {f"{name}{end}": value for name, value in found.items()}
+    return {name: value for name, value in numbers.items() if name in EXPLAIN}
+
+
+def _traces(
+    run: Run, model: Model, train: Dataset, made: Sequence[Sound], again: Sequence[Sound], draws: Draws
+) -> dict[str, Any]:
+    """Train what tells the model's sounds from real ones, keep it in the run, and try it on what was said anew."""
+    kind = kind_of(model)
+    cuts = continued(kind, train.subset(torch.arange(min(len(train), TRACED))))
+    if not cuts:
+        return {}
+    spoken = _spoken(model, cuts, draws.named("traces"))
+    theirs = [_again(kind, mel) for mel in (each.mel[each.first :] for each in spoken)]
+    detector = fit_detector([_again(kind, cut.real) for cut in cuts], theirs, draws.named("detector"))
+    if engine().is_first:
+        save_detector(run.detector, detector)
+    unseen = [[kind.mel.log_mel(torch.from_numpy(sound.samples)) for sound in sounds] for sounds in (again, made)]
+    apart = detector.apart(*unseen)
+    low, high = apart.interval
+    return {"detected": apart.accuracy, "detected_low": low, "detected_high": high}
+
+
+def _again(kind: Speech, mel: Float[Tensor, "frames bands"]) -> Float[Tensor, "frames bands"]:
+    """Return the log mels of what a vocoder makes of log mels."""
+    return kind.mel.log_mel(kind.vocoder.samples(mel, kind.mel))
+
+
+def _picture(kind: Speech, cuts: Sequence[Continued], new: Sequence[Float[Tensor, "_ bands"]]) -> Any:
+    """Draw the first real halves, each beside what was said anew."""
+    rows = [Drawn(mel.numpy()) for cut, own in list(zip(cuts, new, strict=True))[:SHOWN] for mel in (cut.real, own)]
+    return spectrograms(rows, kind.mel.top, 2)
+
+
+def _heard(
+    texts: Sequence[str], heard: Sequence[Sound], again: Sequence[Sound], made: Sequence[Sound]
+) -> list[tuple[str, bytes]]:
+    """Return the first sounds to listen to."""
+    rows = list(zip(texts, heard, again, made, strict=True))[:SHOWN]
+    return [
+        (caption, wav(sound))
+        for text, first, real, new in rows
+        for caption, sound in (("what was heard", first), (f"really: {text}", real), (f"said anew: {text}", new))
+    ]
+
+
+def _said(numbers: dict[str, Any]) -> str:
+    """Say in one sentence how well it speaks."""
+    wrong, floor = (numbers.get(name) for name in ("word_error_rate", "word_error_rate_floor"))
+    if wrong is None or floor is None:
+        return f"A second of speech takes {numbers['synthesis']:.2g} s."
+    alike, same = (numbers.get(name) for name in ("speaker_similarity", "speaker_similarity_floor"))
+    voice = f" Voices are like their prompts by {alike:.2f}, real ones by {same:.2f}." if alike and same else ""
+    return (
+        f"Whisper hears {wrong:.0%} of its words wrong, and {floor:.0%} of real ones through the same vocoder.{voice}"
+    )
