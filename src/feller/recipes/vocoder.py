@@ -17,6 +17,9 @@ PIECE = 32
 def vocoder(data: Dataset, size: str) -> Recipe:
     """Sounds are resynthesised from their log mels; no texts are needed.
 
+    On one processor it needs a tenth of the time of Griffin-Lim. After two minutes of training it made better digits at
+    8 kHz, as judged by networks for voices and for quality; after five, worse sentences at 16 kHz: those want more.
+
     Raises:
         UsageError: If the data are no sounds.
     """

@@ -131,6 +131,7 @@ OF_THE_END, BETWEEN = " of the end", ("w2", "sinkhorn")
 TABLE = "the table has bonds of H, C, N, O and F only"
 WITHOUT_PYMATGEN = "pymatgen is not installed"
 WITHOUT_RDKIT = "rdkit is not installed"
+COPIED = "no sound was copied"
 NONE_WHOLE = f"no molecule is valid and in one piece, or {WITHOUT_RDKIT}"
 WHY_MISSING = {
     **dict.fromkeys(("w2", "sinkhorn"), "there are too few members to compare with"),
@@ -143,6 +144,8 @@ WHY_MISSING = {
     "r2": "the true numbers do not vary",
     "reconstruction_mse_shrunk": "there are no pictures to shrink",
     "psnr": "all copies are exact",
+    **dict.fromkeys(("spectral_error_griffin_lim", "log_mel_error_griffin_lim"), COPIED),
+    "real_time_factor_griffin_lim": COPIED,
     "psnr_shrunk": "shrinking changes none of these pictures",
     "accuracy": "the data have no labels to ask for",
     "auc": "there are examples of one class alone",

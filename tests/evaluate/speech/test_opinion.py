@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from feller.data.found import Sound
+from feller.data.speech.sound import resampled
 from feller.errors import InputError, UsageError
 from feller.evaluate.speech.opinion import opinion
 from tests.data.speech.clip import clip
 
 
 def test_noise_is_rated_worse_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("speechmos.dnsmos")
+    dnsmos = pytest.importorskip("speechmos.dnsmos")
 
     def refuse(*_: object) -> None:
         raise AssertionError("it must not use the network")
@@ -24,6 +25,7 @@ def test_noise_is_rated_worse_without_a_network(monkeypatch: pytest.MonkeyPatch)
     assert opinion(sound) == clean
     for rating in (clean.overall, clean.speech, clean.background):
         assert 2.5 < rating < 5
+    assert clean.overall == pytest.approx(dnsmos.run(resampled(sound, 16_000).samples, sr=16_000)["ovrl_mos"], abs=0.1)
     noise = np.random.default_rng(0).normal(0, 0.05, len(sound.samples)).astype(np.float32)
     noisy = opinion(Sound(sound.samples + noise, sound.rate))
     assert noisy.background < clean.background - 1

