@@ -9,12 +9,13 @@ from torch import Tensor
 
 from feller.draws import Draws
 from feller.errors import InputError, UsageError
-from feller.infilling import Infilling, infill, infill_durations
+from feller.infilling import DurationInfilling, Infilling, infill, infill_durations
 from feller.infilling.noise import noise_like
 from feller.networks import Infiller
 from feller.paths import Affine, Data, Filled, Source, Velocity
 from feller.sampling import Sampling
 from feller.schedules import VP, Cosine
+from feller.spaces import Euclidean
 from tests.oracle import F64, Normal, close
 
 K, N, BANDS = 4, 12, 2
@@ -137,31 +138,53 @@ def test_padding_and_company_change_nothing(path: Affine | Filled) -> None:
         close(filled[one, :n], alone, 1e-9)
 
 
-@pytest.mark.parametrize("path", [Affine(), Filled()])
-def test_durations_are_whole_and_those_that_are_kept_stay(path: Affine | Filled) -> None:
+RULES = [
+    DurationInfilling.drawn(Euclidean((N, 1))),
+    DurationInfilling.at_once(Euclidean((N, 1))).standardised(torch.arange(100)),
+]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=["drawn", "at once"])
+def test_durations_are_whole_and_those_that_are_kept_stay(rule: DurationInfilling) -> None:
     draw = Draws(2).at("durations")
     durations, kept, phone = draw.integers(300, (6, N)), draw.uniform((6, N)) < 0.5, draw.integers(K, (6, N))
     valid = torch.arange(N) < N - draw.integers(5, (6, 1))
     made = Infiller(16, 2, 2).build((N, 1), {"phone": K}, Draws(0))
     torch.nn.init.normal_(made.leave.weight, generator=torch.Generator().manual_seed(0))
     settings = {"draws": Draws(1), "valid": valid, "sampling": Sampling(calls=8)}
-    filled = infill_durations(made, path, durations, kept, phone, **settings)
+    filled = infill_durations(made, rule, durations, kept, phone, **settings)
     assert filled.dtype == torch.int64
     assert torch.equal(filled[kept & valid], durations[kept & valid])
     assert (filled >= 0).all()
     assert not filled[~valid].any()
     assert (filled[valid & ~kept] > 0).any()
     gaps = torch.where(kept & valid, durations, -7)
-    assert torch.equal(infill_durations(made, path, gaps, kept, phone, **settings), filled)
+    assert torch.equal(infill_durations(made, rule, gaps, kept, phone, **settings), filled)
 
 
 def test_durations_at_once_are_rounded() -> None:
     def told(x_t: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
         return torch.tensor([2.4, 2.6, -0.7, 0.0]).log1p().expand(3, 4)[:, :, None]
 
-    kept = torch.tensor([False, False, False, True]).expand(3, 4)
-    found = infill_durations(told, Filled(), torch.full((3, 4), 9), kept, torch.zeros(3, 4).long(), draws=Draws(0))
+    kept, rule = torch.tensor([False, False, False, True]).expand(3, 4), DurationInfilling.at_once(Euclidean((4, 1)))
+    found = infill_durations(told, rule, torch.full((3, 4), 9), kept, torch.zeros(3, 4).long(), draws=Draws(0))
     assert found.tolist() == [[2, 3, 0, 9]] * 3
+
+
+def test_standardised_durations_come_back_in_frames_and_are_told_standardised() -> None:
+    rule = DurationInfilling.at_once(Euclidean((4, 1))).standardised(torch.tensor([0, 3, 7, 1]))
+    logs = torch.tensor([0, 3, 7, 1]).double().log1p()
+    assert (rule.mean, rule.std) == (pytest.approx(logs.mean().item()), pytest.approx(logs.std().item()))
+
+    def told(x_t: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
+        context = given["context"][:, :, 0]
+        close(context[:, 3].double(), expected.expand(3), 1e-6)
+        return ((torch.tensor([2.4, 2.6, 5.2, 0.0]).log1p() - rule.mean) / rule.std).expand(3, 4)[:, :, None]
+
+    expected = (torch.tensor(9.0).double().log1p() - rule.mean) / rule.std
+    kept = torch.tensor([False, False, False, True]).expand(3, 4)
+    found = infill_durations(told, rule, torch.full((3, 4), 9), kept, torch.zeros(3, 4).long(), draws=Draws(0))
+    assert found.tolist() == [[2, 3, 5, 9]] * 3
 
 
 def test_what_cannot_be_is_told() -> None:

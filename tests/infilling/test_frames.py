@@ -210,6 +210,21 @@ def test_durations_that_are_drawn_are_spread_evenly_around_the_whole_ones() -> N
     assert 0.62 < share < 0.68  # 0.64 but for rows so short that one phone is much
 
 
+def test_what_a_flow_learns_of_durations_is_standardised() -> None:
+    rule, whole = DurationInfilling.drawn(Euclidean((9, 1))), durations()
+    seen = whole["x_1"][whole["given"]["valid"]]
+    plain = replace(rule, rule=replace(rule.rule, path=Affine(LinearTo(0.0)), drop=0.0))
+    scaled = plain.standardised(seen)
+    noise = noise_like(plain.draw(Zero(), whole, Draws(1))["target"], Draws(1).named("source"))
+    before, after = (one.draw(Zero(), whole, Draws(1)) for one in (plain, scaled))
+    logs = seen.double().log1p()
+    close(after["target"] + noise, (before["target"] + noise - logs.mean()) / logs.std(), 1e-4)
+    known = after["given"]["known"]
+    told = (before["given"]["context"][:, :, 0] - logs.mean()) / logs.std()
+    close(after["given"]["context"][:, :, 0][known], told[known], 1e-4)
+    assert torch.equal(scaled.decode(scaled.encode(log_durations(whole["x_1"]))), whole["x_1"])
+
+
 def test_durations_at_once_are_the_median_in_the_log_domain() -> None:
     rule, whole = DurationInfilling.at_once(Euclidean((9, 1))), durations()
     assert rule.rule.criterion == Absolute()

@@ -16,7 +16,7 @@ class Reproduce:
     deep: ClassVar[str] = ""
 
     paper: Positional[str] = "all"
-    """flow-matching-guide, kinetic-optimal, generator-matching, adjoint-matching, d-flow, gsbm, cm3leon,
+    """flow-matching-guide, kinetic-optimal, generator-matching, adjoint-matching, d-flow, gsbm, cm3leon, voicebox,
     private-tables, reconstruction-bounds, or all."""
     quick: bool = False
     """One seed and short trainings."""

@@ -1,6 +1,6 @@
 """How long phones last, learned by filling in those that are hidden."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,6 +17,8 @@ from feller.spaces import Euclidean
 
 MASKS = Segments(0.2, 0.1, 1.0)
 """What is hidden of durations: less than of frames."""
+LEAST = 1e-3
+"""Deviation of log durations, at least."""
 
 
 @dataclass(frozen=True)
@@ -30,16 +32,33 @@ class DurationInfilling(Objective):
 
     rule: Infilling
     """How they are learned."""
+    mean: float = 0.0
+    """Of log(1 + l) of the data, which is taken away: then a flow begins where its data are."""
+    std: float = 1.0
+    """Its deviation, which divides what is left."""
 
     @classmethod
-    def at_once(cls, space: Euclidean) -> "DurationInfilling":
+    def at_once(cls, space: Euclidean, masks: Segments = MASKS) -> "DurationInfilling":
         """Return regression: the median of each log duration."""
-        return cls(Infilling(Filled(), space, Absolute(), masks=MASKS))
+        return cls(Infilling(Filled(), space, Absolute(), masks=masks))
 
     @classmethod
     def drawn(cls, space: Euclidean) -> "DurationInfilling":
         """Return flow matching: durations are drawn together."""
         return cls(Infilling(Affine(), space, masks=MASKS))
+
+    def standardised(self, whole: Int[Tensor, " n"]) -> "DurationInfilling":
+        """Return the same with mean and deviation of some durations."""
+        logs = whole.double().log1p()
+        return replace(self, mean=logs.mean().item(), std=max(logs.std().item(), LEAST) if len(logs) > 1 else 1.0)
+
+    def encode(self, logs: Float[Tensor, "b m 1"]) -> Float[Tensor, "b m 1"]:
+        """Standardise log durations."""
+        return (logs - self.mean) / self.std
+
+    def decode(self, x: Float[Tensor, "b m 1"]) -> Int[Tensor, "b m"]:
+        """Return the whole durations that are nearest, none below 0."""
+        return whole_durations(x * self.std + self.mean)
 
     @property
     def path(self) -> Affine | Filled:
@@ -67,7 +86,8 @@ class DurationInfilling(Objective):
         told = log_durations(whole)
         x_1 = told if isinstance(self.path, Filled) else spread_durations(whole, draws)
         given = {**batch["given"], "start": torch.ones_like(whole, dtype=torch.bool)}
-        return self.rule.draw(network, {"x_1": x_1, "told": told, "given": given}, draws)
+        batch = {"x_1": self.encode(x_1), "told": self.encode(told), "given": given}
+        return self.rule.draw(network, batch, draws)
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
         """Return the loss of the rule."""

@@ -7,7 +7,7 @@ from torch import Tensor
 from feller.draws import Draws
 from feller.errors import InputError, UsageError
 from feller.guidance import cfg
-from feller.infilling.durations import log_durations, whole_durations
+from feller.infilling.durations import DurationInfilling, log_durations
 from feller.infilling.noise import noise_like
 from feller.losses import blank
 from feller.paths import Affine, Filled, Network
@@ -75,7 +75,7 @@ def infill(
 
 def infill_durations(
     network: Network,
-    path: Affine | Filled,
+    rule: DurationInfilling,
     durations: Int[Tensor, "b m"],
     kept: Bool[Tensor, "b m"],
     phone: Int[Tensor, "b m"],
@@ -87,12 +87,14 @@ def infill_durations(
 ) -> Int[Tensor, "b m"]:
     """Return whole durations of which those that are kept stay, and the others are new; padding lasts 0.
 
-    Arguments and errors are those of `infill`; with `Filled` each is the nearest to its median, else they are drawn.
+    Arguments and errors are those of `infill`, but for `rule`, by which the network was trained: with `Filled` each is
+    the nearest to its median, else they are drawn.
     """
-    known = kept if valid is None else kept & valid
-    told = log_durations(torch.where(known, durations, 0))
-    x = infill(network, path, told, kept, phone, draws=draws, valid=valid, sampling=sampling, guidance=guidance)
-    return torch.where(known, durations, whole_durations(x))
+    valid = torch.ones_like(kept) if valid is None else valid
+    known = kept & valid
+    told = rule.encode(log_durations(torch.where(known, durations, 0)))
+    x = infill(network, rule.path, told, kept, phone, draws=draws, valid=valid, sampling=sampling, guidance=guidance)
+    return torch.where(known, durations, rule.decode(x).where(valid, 0))
 
 
 def _drawn(

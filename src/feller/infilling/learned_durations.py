@@ -32,14 +32,14 @@ class LearnedDurations(Durations):
         object.__setattr__(self, "network", built)
 
     @classmethod
-    def at_once(cls, dial: int, phones: int) -> "LearnedDurations":
+    def at_once(cls, dial: int, phones: int, seen: Int64[Tensor, " n"]) -> "LearnedDurations":
         """Return one that says the likeliest durations, of a size; see `Infiller.sized`."""
-        return cls(Infiller.sized(dial, NoTime()), phones, DurationInfilling.at_once(Euclidean()))
+        return cls(Infiller.sized(dial, NoTime()), phones, DurationInfilling.at_once(Euclidean()).standardised(seen))
 
     @classmethod
-    def drawn(cls, dial: int, phones: int) -> "LearnedDurations":
+    def drawn(cls, dial: int, phones: int, seen: Int64[Tensor, " n"]) -> "LearnedDurations":
         """Return one that draws durations, others each time, of a size; see `Infiller.sized`."""
-        return cls(Infiller.sized(dial, TimeToken()), phones, DurationInfilling.drawn(Euclidean()))
+        return cls(Infiller.sized(dial, TimeToken()), phones, DurationInfilling.drawn(Euclidean()).standardised(seen))
 
     @property
     def module(self) -> InfillerNetwork:
@@ -57,5 +57,5 @@ class LearnedDurations(Durations):
     ) -> Int64[Tensor, "b m"]:
         """Return durations in frames; those that are kept stay as they are."""
         return infill_durations(
-            self.network.eval(), self.rule.path, duration, kept, phone, draws=draws, valid=valid, sampling=self.sampling
+            self.network.eval(), self.rule, duration, kept, phone, draws=draws, valid=valid, sampling=self.sampling
         )

@@ -20,21 +20,21 @@ from feller.train.optimiser import Training
 class Effort:
     """How much is spent on a model of speech."""
 
-    dial: int
-    """Of the network that fills in frames; see `Infiller.sized`."""
+    network: Infiller
+    """Fills in frames."""
     batch: int
     lr: float
     minutes: float
     lasting: int
-    """Dial of the networks that say how long phones last."""
+    """Dial of the networks that say how long phones last; see `Infiller.sized`."""
     steps: int
     """Of their training."""
 
 
 SIZES = {
-    "tiny": Effort(dial=2, batch=8, lr=2e-3, minutes=1.0, lasting=1, steps=100),
-    "small": Effort(dial=3, batch=8, lr=1e-3, minutes=20.0, lasting=2, steps=1500),
-    "base": Effort(dial=8, batch=16, lr=3e-4, minutes=600.0, lasting=4, steps=10_000),
+    "tiny": Effort(Infiller(64, 2, 2), batch=8, lr=2e-3, minutes=1.0, lasting=1, steps=100),
+    "small": Effort(Infiller(96, 4, 4), batch=8, lr=2e-3, minutes=20.0, lasting=2, steps=800),
+    "base": Effort(Infiller.sized(8), batch=16, lr=5e-4, minutes=600.0, lasting=4, steps=10_000),
 }
 CALLS = 8
 """Of the network for a sound: quality does not rise with more."""
@@ -49,26 +49,26 @@ def speech(data: Dataset, size: str) -> Recipe:
     if "phone" not in data.values:
         raise UsageError("the recipe `speech` needs to know what is said; write a text beside each sound")
     if kind.durations is None:
-        phones = len(kind.inventory)
+        phones, seen = len(kind.inventory), data.values["duration"][data.values["phone"] >= 0]
         kind = replace(
             kind,
-            durations=LearnedDurations.at_once(effort.lasting, phones),
-            rhythm=LearnedDurations.drawn(effort.lasting, phones),
+            durations=LearnedDurations.at_once(effort.lasting, phones, seen),
+            rhythm=LearnedDurations.drawn(effort.lasting, phones, seen),
         )
     lasting = Training(batch=16, lr=2e-3, warmup=50, decay=0.5, average=0.99, steps=effort.steps)
     return Recipe(
         modality=kind,
-        architecture=Infiller.sized(effort.dial),
+        architecture=effort.network,
         objective=Infilling(Affine(LinearTo()), kind.space()),
-        parts=SpeechParts(durations=lasting, rhythm=replace(lasting, steps=3 * effort.steps)),
+        parts=SpeechParts(durations=lasting, rhythm=lasting),
         sampling=Sampling("midpoint", CALLS),
         train=Training(
             batch=effort.batch,
             lr=effort.lr,
-            warmup=100,
+            warmup=200,
             decay=0.5,
-            average=0.995,
-            clip=0.2,
+            average=0.999,
+            clip=0.5,
             minutes=effort.minutes,
         ),
     )

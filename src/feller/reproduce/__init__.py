@@ -13,6 +13,7 @@ from feller.reproduce.gsbm import gsbm
 from feller.reproduce.kinetic_optimal import kinetic_optimal
 from feller.reproduce.private_tables import private_tables
 from feller.reproduce.reconstruction_bounds import reconstruction_bounds
+from feller.reproduce.voicebox import voicebox
 
 Reproduction = Callable[[bool, pathlib.Path | None, str], Iterator[Claim]]
 """(quick, folder of larger data, part of the names of tests) -> claims, each as it is tested."""
@@ -24,6 +25,7 @@ PAPERS: dict[str, Reproduction] = {
     "d-flow": d_flow,
     "gsbm": gsbm,
     "cm3leon": cm3leon,
+    "voicebox": voicebox,
     "private-tables": private_tables,
     "reconstruction-bounds": reconstruction_bounds,
 }

@@ -34,9 +34,9 @@ from feller.model import Model
 from feller.run import Run
 from feller.train.engine import engine
 
-MOST = 48
+MOST = 32
 """Utterances that are gone on with, at most."""
-TRACED = 48
+TRACED = 32
 """Of the training data, to learn what the model's sounds look like."""
 SHOWN = 4
 """On the page."""

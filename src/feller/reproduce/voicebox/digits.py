@@ -1,0 +1,113 @@
+"""Real spoken digits: clips of six speakers with their phones, of which takes 0 to 4 are kept for tests."""
+
+import pathlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int64
+from torch import Tensor
+
+from feller.data.speech.alignments import NAME, read_alignments
+from feller.data.speech.mel import Mel, Statistics
+from feller.data.speech.phones import Inventory, laid_out
+from feller.data.speech.sound import read_sound
+from feller.data.speech.timeline import fitted
+from feller.errors import InputError
+
+RATE = 8_000
+MEL = Mel.usual(RATE)
+NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+HELD_OUT = 5
+"""Takes of each digit and speaker that are kept for tests, the first ones."""
+LOUDNESS = 0.08
+"""Root mean square that each clip is brought to: nobody could tell from its neighbours how loud it was."""
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """One digit, said once."""
+
+    digit: int
+    speaker: int
+    sound: Float32[np.ndarray, " samples"]
+    """As many samples as its frames have."""
+    mel: Float[Tensor, "n bands"]
+    """Log amplitudes, standardised by the mean and deviation of all training clips."""
+    phone: Int64[Tensor, " m"]
+    """Silence, the phones of the word, silence."""
+    duration: Int64[Tensor, " m"]
+    """In frames; silences may last 0."""
+
+
+@dataclass(frozen=True, eq=False)
+class Digits:
+    """All clips."""
+
+    train: tuple[Clip, ...]
+    test: tuple[Clip, ...]
+    inventory: Inventory
+    scale: Statistics
+    """Of log mels of training clips."""
+    speakers: tuple[str, ...]
+
+    @property
+    def least(self) -> float:
+        """Return the standardised log mel of nothing at all."""
+        return (float(np.log(1e-5)) - self.scale.mean) / self.scale.std
+
+    def words(self) -> dict[int, Int64[Tensor, " m"]]:
+        """Return a way to say each digit: that of most training clips, silence at both ends."""
+        ways: dict[int, list[tuple[int, ...]]] = {}
+        for clip in self.train:
+            ways.setdefault(clip.digit, []).append(tuple(clip.phone.tolist()))
+        return {digit: torch.tensor(max(sorted(set(some)), key=some.count)) for digit, some in sorted(ways.items())}
+
+
+def read_digits(folder: pathlib.Path, takes: int | None = None) -> Digits:
+    """Read the clips of a folder that are aligned.
+
+    Args:
+        folder: Holds `alignments.jsonl`, and sounds called `{digit}_{speaker}_{take}.wav` in `recordings`, or beside.
+        takes: Read no later takes; by default all.
+
+    Raises:
+        InputError: If a clip cannot be read, or either part has none.
+    """
+    found = read_alignments(folder / NAME)
+    sounds = folder / "recordings" if (folder / "recordings").is_dir() else folder
+    named = {name: _parts(name) for name in found}
+    named = {name: parts for name, parts in named.items() if takes is None or parts[2] < takes}
+    speakers = sorted({speaker for _, speaker, _ in named.values()})
+    layouts, read = {}, {}
+    for name in named:
+        sound = read_sound(sounds / name).sound
+        samples = sound.samples[: MEL.frames(len(sound.samples)) * MEL.hop]
+        samples = samples * (LOUDNESS / float(np.sqrt(np.square(samples).mean())))
+        read[name] = samples, MEL.log_mel(torch.from_numpy(samples))
+        layouts[name] = laid_out(fitted(found[name], len(read[name][1])))
+    inventory = Inventory.of(phone for layout in layouts.values() for phone in layout.phones)
+    train = [name for name, (_, _, take) in named.items() if take >= HELD_OUT]
+    test = [name for name, (_, _, take) in named.items() if take < HELD_OUT]
+    if not train or not test:
+        raise InputError(f"{folder}: expected takes below and from {HELD_OUT}, got {len(test)} and {len(train)} clips")
+    scale = Statistics.of([read[name][1] for name in train])
+
+    def clip(name: str) -> Clip:
+        digit, speaker, _ = named[name]
+        samples, mel = read[name]
+        layout = layouts[name]
+        phone, duration = inventory.numbers(layout.phones), torch.tensor(layout.durations)
+        return Clip(digit, speakers.index(speaker), samples, (mel - scale.mean) / scale.std, phone, duration)
+
+    return Digits(
+        tuple(clip(name) for name in train), tuple(clip(name) for name in test), inventory, scale, tuple(speakers)
+    )
+
+
+def _parts(name: str) -> tuple[int, str, int]:
+    digit, _, rest = pathlib.PurePath(name).stem.partition("_")
+    speaker, _, take = rest.rpartition("_")
+    if not (digit.isdecimal() and take.isdecimal() and int(digit) < len(NAMES)):
+        raise InputError(f"expected a file called digit_speaker_take.wav, got {name}")
+    return int(digit), speaker, int(take)
