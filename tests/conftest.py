@@ -26,3 +26,18 @@ def documents(scenes: pathlib.Path) -> pathlib.Path:
     run = scenes.parent / "documents"
     assert main(["fit", str(scenes / "pairs"), *LEARN, *OWN, "--out", str(run)]) == 0
     return run
+
+
+@pytest.fixture(scope="session")
+def speaking(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """Return a run that has learned a little of three clips, which lie in `clips` beside it."""
+    from tests.data.speech.written import pairs
+
+    home = tmp_path_factory.mktemp("speaking")
+    pairs(home / "clips")
+    run, little = home / "run", ("--train.warmup", "1", "--durations.steps", "5", "--rhythm.steps", "5")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("feller.journeys.fit.evaluate", lambda run, tell: {})  # reports are tested elsewhere
+        words = ("--recipe", "speech", "--size", "tiny", "--steps", "3", *little, "--out", str(run))
+        assert main(["fit", str(home / "clips"), *words]) == 0
+    return run

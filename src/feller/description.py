@@ -78,6 +78,8 @@ def load_part(run: Run, name: str, module: nn.Module, expected: str | None) -> s
         InputError: If the file is missing, damaged, or that of another network.
     """
     file = run.part(name)
+    if not file.is_file():
+        raise InputError(f"expected a file {file}, found none; copy the whole run")
     weights, _ = load_tensors(file)
     found, wrong = fingerprint(file), f"{file} does not belong to {run.model}: they are of two runs; copy the whole run"
     if expected not in (None, found):

@@ -26,7 +26,7 @@ from feller.journeys.documents import measure, write
 from feller.journeys.documents.kind import kind_of
 from feller.journeys.documents.remembered import built
 from feller.journeys.documents.write import Manner
-from feller.journeys.parts import Making
+from feller.journeys.making import Making
 from feller.model import load_model
 from feller.networks.codebook.picture_codes import Learned
 from feller.paths.choice import Choice

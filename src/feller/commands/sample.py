@@ -123,14 +123,15 @@ class Sample:
 
         tell = speaker()
         run = find(self.folder, self.code, tell)
-        if self.begin is not None or self.backward or bridged_of(run) is not None:
+        bridged = bridged_of(run) is not None
+        if not bridged and speech_in(run):
+            self._refuse(others((*SAID, *OF_SPEECH)), "says nothing to a model of speech; leave it out")
+            return speak(self, run, tell)
+        if self.begin is not None or self.backward or bridged:
             return self._push(run, tell)
         if documents_in(run):
             self._refuse(others((*DRAWN, *OF_DOCUMENTS)), "says nothing to a model of documents; leave it out")
             return write(self, run, tell)
-        if speech_in(run):
-            self._refuse(others((*SAID, *OF_SPEECH)), "says nothing to a model of speech; leave it out")
-            return speak(self, run, tell)
         self._refuse(OF_DOCUMENTS, "is of documents, and this model's data are others; leave it out")
         self._refuse(OF_SPEECH, "is of speech, and this model's data are others; leave it out")
         with heard(tell):
@@ -181,7 +182,8 @@ class Sample:
         usual = {field.name: field.default for field in fields(Sample)}
         wrong = [name for name in names if getattr(self, name) != usual[name]]
         if wrong:
-            raise UsageError(f"--{wrong[0].replace('_', '-')} {why}")
+            flag = "from" if wrong[0] == "begin" else wrong[0].replace("_", "-")
+            raise UsageError(f"--{flag} {why}")
 
 
 def others(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -193,7 +193,7 @@ def _save(run: Run, ready: Prepared) -> None:
 
 def _preview(run: Run, description: Description, learner: Learner) -> None:
     """Write a picture of what the model draws by now, in few calls; training does not notice. Some draw nothing."""
-    if description.path.instead:
+    if description.path.instead or description.modality.labels:
         return
     network = description.build(Draws(0)).to(next(learner.network.parameters()).device)
     network.load_state_dict(learner.averaged())

@@ -98,7 +98,10 @@ def observe(
         )
     place = pathlib.Path(out) if out else run.samples
     modality.check_place(place)
-    shape = tuple(modality.soften(model.description.space.reference(1, Draws(0).at("shape"))).shape[1:])
+    seen = modality.soften(model.description.space.reference(1, Draws(0).at("shape")))
+    if not isinstance(seen, torch.Tensor):
+        raise UsageError(f"observations need a model of points or pictures, and this one's data are {modality.called}")
+    shape = tuple(seen.shape[1:])
     hole = None if mask is None else read_mask(pathlib.Path(mask), shape)
     how = operator_of(operator, hole, shape)
     _check_scales(how, modality, noise)

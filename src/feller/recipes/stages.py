@@ -35,7 +35,7 @@ def reflow(recipe: Recipe, older: Model) -> Recipe:
     Source: Liu et al. 2022, "Flow straight and fast", arXiv 2209.03003.
 
     Raises:
-        UsageError: If its data are symbols.
+        UsageError: If its data are symbols, or it fills in labelled frames.
     """
     _check_flows(older)
     about = older.description
@@ -52,7 +52,7 @@ def distil(recipe: Recipe, older: Model) -> Recipe:
     """Train one Euler step to go where several finer steps of the older model go.
 
     Raises:
-        UsageError: If its data are symbols.
+        UsageError: If its data are symbols, or it fills in labelled frames.
     """
     _check_flows(older)
     about = older.description
@@ -61,10 +61,13 @@ def distil(recipe: Recipe, older: Model) -> Recipe:
 
 
 def _check_flows(older: Model) -> None:
-    """Refuse a model of symbols, which jump.
+    """Refuse a model of symbols, which jump, and one that fills in, which does nothing without what is around.
 
     Raises:
         UsageError: Then.
     """
+    if older.description.modality.labels:
+        called = older.description.modality.called
+        raise UsageError(f"reflow and distil learn from whole samples, and a model of {called} fills in; use another")
     if isinstance(older.description.space, Tokens):
         raise UsageError("reflow and distil make flows straighter, and symbols do not flow; use --recipe auto")

@@ -26,6 +26,7 @@ NATS = 0.1024
 """Of one unit of score: 1,024 logarithms to the base 1.0001."""
 LEAST = -6.0
 """Score below which a text hardly fits: right ones reach -2.5 to -4.5, others -7.5 to -9.5."""
+LOST = "its text does not fit: no path through its phones reaches the end; write what is said in it, all of it"
 OWN = "+own+"
 """Before the words of a user as the aligner knows them, since it has others of the same name."""
 
@@ -86,7 +87,9 @@ class Aligner:
             raise MissingWordsError(missing)
         phones = sum(len(self.lexicon.of(word, spelled=self.spelled)[0]) for word in words)
         if sound.frames < phones:
-            raise NotAlignedError(f"it is too short: {sound.frames / 100:.2f} s for {phones} phones")
+            raise NotAlignedError(
+                f"it is too short: {sound.frames / 100:.2f} s for {phones} phones; is more said than can be heard?"
+            )
         names = [self._named(word) for word in words]
         entries = self._decoded(_heard(sound), " ".join(names))
         found, score = _words(entries, words)
@@ -111,12 +114,12 @@ class Aligner:
             decoder.set_align_text(text)
             self._pass(heard)
             if decoder.hyp() is None:
-                raise NotAlignedError("its text does not fit: no path through its phones reaches the end")
+                raise NotAlignedError(LOST)
             decoder.set_alignment()
             self._pass(heard)
             return [(word.name, [*word]) for word in decoder.get_alignment()]
         except RuntimeError as error:
-            raise NotAlignedError("its text does not fit: no path through its phones reaches the end") from error
+            raise NotAlignedError(LOST) from error
 
     def _pass(self, heard: bytes) -> None:
         self._decoder.start_utt()

@@ -11,6 +11,8 @@ from feller.record import replace_file
 TABLE = ".csv"
 HEAD = "phone,frames"
 """Frames of 10 ms; phones with their places in their words."""
+MOST = 99_999
+"""Frames of one phone."""
 
 
 def write_durations(layout: Layout, path: pathlib.Path) -> None:
@@ -34,13 +36,20 @@ def read_durations(path: pathlib.Path, phones: tuple[str, ...]) -> tuple[int, ..
         where = f"{path}: line {line}"
         if len(cells) != 2:
             raise InputError(f"{where}: expected a phone and its frames, got {','.join(cells)[:40]!r}")
-        frames = int(cells[1]) if cells[1].isdecimal() and len(cells[1]) < 6 else -1
-        if frames < (cells[0] != SIL):
-            raise InputError(f"{where}: expected how many frames of 10 ms {cells[0]} lasts, got {cells[1][:20]!r}")
+        frames = int(cells[1]) if cells[1].isdecimal() and len(cells[1]) <= len(str(MOST)) else -1
+        least = int(cells[0] != SIL)
+        if frames < least:
+            raise InputError(
+                f"{where}: expected how many frames of 10 ms {cells[0][:20]} lasts, from {least} to {MOST:,}, got"
+                f" {cells[1][:20]!r}"
+            )
         found.append((cells[0], frames))
     if len(found) != len(phones):
-        raise InputError(f"{path}: expected durations of {len(phones)} phones, silences among them, got {len(found)}")
+        raise InputError(
+            f"{path}: expected durations of the {len(phones)} phones of the text, silences among them, got"
+            f" {len(found)}; is it the table of another text?"
+        )
     for i, ((name, _), phone) in enumerate(zip(found, phones, strict=True)):
         if name != phone:
-            raise InputError(f"{path}: expected {phone} as phone {i + 1} of the text, got {name}")
+            raise InputError(f"{path}: expected {phone} as phone {i + 1} of the text, got {name[:20]}")
     return tuple(frames for _, frames in found)

@@ -35,6 +35,8 @@ WIDE, NARROW = 16_000, 8_000
 """Samples of a second to which all are brought: the first, or the second where most sounds have fewer than that."""
 NAMED, LISTED = 5, 20
 """Files, and words, that are named where others are counted only."""
+NAMED_LETTERS = 40
+"""Of a word that is named."""
 
 
 def find_speech(path: pathlib.Path, most: int | None = LONGEST) -> FoundSpeech:
@@ -99,8 +101,12 @@ def read_recording(
     """
     reading = _Reading(path.parent, [Utterance(path, path.name, text)], None, rate, spelled, known)
     found = list(reading.found())
+    if reading.missing:
+        named = ", ".join(word[:NAMED_LETTERS] for word in [*reading.missing][:LISTED])
+        remedy = "" if spelled else ", or have them looked for letter by letter with --spell"
+        raise InputError(f"{path}: missing in the dictionary: {named}; write these words otherwise{remedy}")
     if not found:
-        raise InputError(f"{path.parent / reading.lost[0]}")
+        raise InputError(f"{path}: {reading.reasons[0]}")
     _, sound, words = found[0]
     doubts = [f"{path.name}: its text hardly fits it (a score below {LEAST:g}); is it {text!r}?"]
     return sound, words, (*reading.remarks, *(doubts if reading.doubtful else ()))
@@ -157,6 +163,8 @@ class _Reading:
     own: Words = field(default_factory=dict)
     """Those that a user wrote beside the sounds."""
     lost: list[str] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+    """Why, of each that is lost."""
     missing: dict[str, None] = field(default_factory=dict)
     doubtful: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
@@ -175,11 +183,10 @@ class _Reading:
             try:
                 self._check(sound)
                 yield utterance, sound, self._aligned(utterance, sound, given.get(utterance.name), aligner)
-            except MissingWordsError as error:
-                self.missing |= dict.fromkeys(error.words)
-                self.lost.append(f"{utterance.name} ({error})")
             except InputError as error:
+                self.missing |= dict.fromkeys(error.words if isinstance(error, MissingWordsError) else ())
                 self.lost.append(f"{utterance.name} ({error})")
+                self.reasons.append(str(error))
 
     def _aligner(self, given: dict[str, tuple[Word, ...]]) -> Aligner | None:
         """Return what aligns, where something is left to align and nothing has phones of another language."""
@@ -195,7 +202,9 @@ class _Reading:
 
     def _check(self, sound: Sound) -> None:
         if sound.seconds < SHORTEST:
-            raise InputError(f"it is too short for one phone, {sound.seconds:.3f} s")
+            raise InputError(
+                f"it is too short for one phone: {sound.seconds:.3f} s, and {SHORTEST:g} s is the least; take another"
+            )
         if self.most is not None and sound.seconds > self.most:
             raise InputError(f"it lasts {sound.seconds:.1f} s, and {self.most} s is the most; cut it at pauses")
 

@@ -109,6 +109,18 @@ class Speech(Modality):
         """Return as many chains as there are clips, where single ones are too short; else the data as they are."""
         return chained(data, len(data), self.statistics.mean, draws) if self.chains else data
 
+    def complete(self, given: Given) -> Given:
+        """Refuse to draw what nobody said.
+
+        Raises:
+            UsageError: If no phones are given.
+        """
+        if "phone" not in given:
+            raise UsageError(
+                'a model of speech draws sounds of texts and nothing else; say one with: feller sample RUN --text "..."'
+            )
+        return given
+
     def texts(self, values: State) -> list[str]:
         """Return what is said, empty where that is not known."""
         rows = values["text"].tolist() if "text" in values else [[]] * len(values["mel"])

@@ -29,14 +29,15 @@ from feller.journeys.onward import speaking
 from feller.journeys.speech.continued import Continued, continued
 from feller.journeys.speech.kind import kind_of
 from feller.journeys.speech.say import Manner, Spoken, say, timed
+from feller.journeys.speech.suspected import suspect
 from feller.journeys.tell import Tell
 from feller.model import Model
 from feller.run import Run
 from feller.train.engine import engine
 
-MOST = 32
+MOST = 24
 """Utterances that are gone on with, at most."""
-TRACED = 32
+TRACED = 24
 """Of the training data, to learn what the model's sounds look like."""
 SHOWN = 4
 """On the page."""
@@ -51,10 +52,13 @@ EXPLAIN = {
     "phone_mae_drawn": "As phone_mae, of the mean of 20 durations that are drawn.",
     "duration_correlation_drawn": "As duration_correlation, of the same.",
     "phone_fdd_drawn": "As phone_fdd, of durations that are drawn.",
-    "detected": "How often a detector that knows this model's sounds tells them from recordings that went through the"
-    " same vocoder: 0.5 is chance. The detector lies in the run, and `feller evaluate --samples` asks it.",
+    "detected": "How often a detector that has learned what this model's sounds are like tells them from recordings:"
+    " 0.5 is chance. It lies in the run, and `feller evaluate --samples SOUNDS` asks it about others.",
     "detected_low": "Where this share lies with 95 % confidence: from here",
     "detected_high": "to here.",
+    "detected_resynthesised": "The same, from recordings that went through the same vocoder.",
+    "detected_resynthesised_low": "From here",
+    "detected_resynthesised_high": "to here.",
     "synthesis": "Seconds that the network takes for a second of speech, the vocoder aside.",
 }
 """One plain sentence for each number."""
@@ -67,15 +71,19 @@ def measure(run: Run, model: Model, *, data: str | None, samples: str | None, te
         run: Holds the model.
         model: What it holds, on the device where it is to run.
         data: Sounds with texts to judge it by; by default those that the fit kept back.
-        samples: None; a name is refused.
+        samples: Sounds of which is to be told whether this model made them, and nothing else.
         tell: Hears how it goes.
 
     Raises:
         InputError: If run or data are not what they must be.
-        UsageError: If samples are named.
+        UsageError: If data have no utterances of two words.
     """
+    if samples is not None:
+        if data is not None:
+            raise UsageError("--samples asks the detector, and --data judges the model; choose one")
+        return suspect(run, model, samples, tell)
     kind, draws = kind_of(model), Draws(0).named("evaluate")
-    it = examined(run, model, data=data, samples=samples, read_other=lambda source, asked: read(source, like=kind))
+    it = examined(run, model, data=data, samples=None, read_other=lambda source, asked: read(source, like=kind))
     learned = parts(it.asked, it.whole.seen_as(kind))[0]
     train = kind.for_learning(learned, draws.named("train"))
     real = kind.for_learning(it.real, draws.named("real"))
@@ -96,7 +104,7 @@ def measure(run: Run, model: Model, *, data: str | None, samples: str | None, te
     numbers: dict[str, Any] = {
         **found.numbers,
         **_durations(kind, real, train, draws),
-        **_traces(run, model, train, made, again, draws),
+        **_traces(run, model, train, cuts, {"made": made, "again": again}, draws),
         "synthesis": took / (sum(map(len, new)) / 100),
     }
     tell.done()
@@ -149,22 +157,25 @@ def _durations(kind: Speech, real: Dataset, train: Dataset, draws: Draws) -> dic
 
 
 def _traces(
-    run: Run, model: Model, train: Dataset, made: Sequence[Sound], again: Sequence[Sound], draws: Draws
+    run: Run, model: Model, train: Dataset, cuts: Sequence[Continued], sounds: dict[str, Sequence[Sound]], draws: Draws
 ) -> dict[str, Any]:
     """Train what tells the model's sounds from real ones, keep it in the run, and try it on what was said anew."""
     kind = kind_of(model)
-    cuts = continued(kind, train.subset(torch.arange(min(len(train), TRACED))))
-    if not cuts:
+    learned = continued(kind, train.subset(torch.arange(min(len(train), TRACED))))
+    if not learned:
         return {}
-    spoken = _spoken(model, cuts, draws.named("traces"))
-    theirs = [_again(kind, mel) for mel in (each.mel[each.first :] for each in spoken)]
-    detector = fit_detector([_again(kind, cut.real) for cut in cuts], theirs, draws.named("detector"))
+    spoken = _spoken(model, learned, draws.named("traces"))
+    own = [_again(kind, each.mel[each.first :]) for each in spoken]
+    real = [cut.real for cut in learned]
+    detector = fit_detector([*real, *(_again(kind, mel) for mel in real)], own, draws.named("detector"))
     if engine().is_first:
         save_detector(run.detector, detector)
-    unseen = [[kind.mel.log_mel(torch.from_numpy(sound.samples)) for sound in sounds] for sounds in (again, made)]
-    apart = detector.apart(*unseen)
-    low, high = apart.interval
-    return {"detected": apart.accuracy, "detected_low": low, "detected_high": high}
+    made, again = ([kind.mel.log_mel(torch.from_numpy(one.samples)) for one in sounds[n]] for n in ("made", "again"))
+    numbers: dict[str, Any] = {}
+    for name, unseen in (("detected", [cut.real for cut in cuts]), ("detected_resynthesised", again)):
+        apart = detector.apart(unseen, made)
+        numbers |= dict(zip((name, f"{name}_low", f"{name}_high"), (apart.accuracy, *apart.interval), strict=True))
+    return numbers
 
 
 def _again(kind: Speech, mel: Float[Tensor, "frames bands"]) -> Float[Tensor, "frames bands"]:

@@ -1,16 +1,19 @@
 """From a text to the phones of its words, and to pieces that a model can say at once."""
 
 import re
+from collections.abc import Callable
 
 from feller.data.speech.espeak import phones_of, written_words
 from feller.data.speech.lexicon import Lexicon, Pronunciation, cmu_entries
 from feller.data.speech.modality import Speech
 from feller.errors import InputError, UsageError
 
-SENTENCE = re.compile(r"(?<=[.!?;:])\s+|\n+")
+SHORT = ("Mr", "Mrs", "Ms", "Dr", "Prof", "St", "vs")
+"""What is written with a point behind it inside a sentence."""
+SENTENCE = re.compile("".join(rf"(?<!\b{name}\.)" for name in SHORT) + r"(?<=[.!?;:])\s+|\n+")
 """Where a text may be cut."""
-LISTED = 20
-"""Words that are named where others are counted only."""
+LISTED, LETTERS = 20, 40
+"""Words that are named where others are counted only, and what is shown of each."""
 
 
 def pronounced(
@@ -32,12 +35,10 @@ def pronounced(
         return _foreign(kind, text, language)
     phones, missing = Lexicon(cmu_entries(), kind.own).phones(text, spelled=spelled)
     if missing:
-        named = ", ".join(missing[:LISTED]) + (", ..." if len(missing) > LISTED else "")
+        named = ", ".join(word[:LETTERS] for word in missing[:LISTED]) + (", ..." if len(missing) > LISTED else "")
         what = "word is" if len(missing) == 1 else "words are"
-        raise InputError(
-            f"{len(missing):,} {what} missing in the dictionary: {named}; write them otherwise, or have them spelled"
-            " with --spell"
-        )
+        remedy = "" if spelled else ", or have them spelled with --spell"
+        raise InputError(f"{len(missing):,} {what} missing in the dictionary: {named}; write them otherwise{remedy}")
     return phones
 
 
@@ -53,6 +54,15 @@ def _foreign(kind: Speech, text: str, language: str | None) -> tuple[Pronunciati
     if odd:
         raise InputError(f"the model has never heard {', '.join(odd[:LISTED])}; write other words, or their phones")
     return tuple(found)
+
+
+def together(texts: list[str], fits: Callable[[str], bool]) -> list[str]:
+    """Return texts that follow each other as few longer ones: what is said at once has one voice."""
+    longer = texts[:1]
+    for text in texts[1:]:
+        joined = f"{longer[-1]} {text}"
+        longer[-1:] = [joined] if fits(joined) else [longer[-1], text]
+    return longer
 
 
 def sentences(text: str) -> list[str]:

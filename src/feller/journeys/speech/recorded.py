@@ -38,7 +38,7 @@ def recorded(kind: Speech, named: tuple[str, ...], flag: str, listen: Listen, te
         raise UsageError(f"{flag} takes a sound and, in quotes, what is said in it, got {' '.join(named)}")
     path = pathlib.Path(named[0])
     if not path.is_file():
-        raise InputError(f"expected a sound at {path}, found none")
+        raise InputError(f"expected a sound at {path}, found {'a folder; name a file' if path.is_dir() else 'none'}")
     if not kind.inventory.english and not path.with_suffix(GRID).is_file():
         raise InputError(f"{path}: the aligner knows English alone; put an alignment beside it, {path.stem}{GRID}")
     text = named[1] if len(named) == 2 else _text(path, flag, listen, tell)

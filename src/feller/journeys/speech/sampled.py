@@ -19,7 +19,7 @@ from feller.data.speech.script import Script
 from feller.draws import Draws
 from feller.errors import InputError, UsageError, cannot_write
 from feller.journeys.speech.kind import kind_of
-from feller.journeys.speech.pronounced import halves, sentences
+from feller.journeys.speech.pronounced import halves, sentences, together
 from feller.journeys.speech.recorded import Listen
 from feller.journeys.speech.say import GUIDANCE, Manner, Spoken, say, timed
 from feller.journeys.speech.vocoders import vocoder_of
@@ -86,9 +86,13 @@ def utter(
         UsageError: If an argument is wrong.
     """
     _check(n, speed, guidance, calls)
+    if speed != 1 and (asked.text is None or asked.durations is not None):
+        raise UsageError("--speed is of a --text without --durations: what is said again lasts as it did; leave it out")
     model = load_model(run)
     kind, place = kind_of(model), pathlib.Path(out) if out else run.samples
     kind.check_place(place)
+    if n > 1 and place.suffix.lower() == ".wav":
+        raise UsageError(f"{place.name} holds one sound, and -n is {n:,}; name a folder, or .npz")
     kind = kind if vocoder is None else replace(kind, vocoder=vocoder_of(vocoder, kind.mel))
     usual = model.description.sampling
     sampling = replace(usual, calls=calls or usual.calls, solver=solver or usual.solver)
@@ -140,12 +144,15 @@ def _heard(path: pathlib.Path) -> str:
 
 
 def _pieces(model: Model, asks: Wanted, n: int, manner: Manner, draws: Draws, *, whole: bool) -> list[list[Script]]:
-    """Return the scripts of each piece of a text, n of each: its sentences, or less where the model has no room."""
+    """Return the scripts of each piece of a text, n of each: as many sentences at once as the model has room for."""
     room = kind_of(model).longest - asks.listened
 
-    def fitting(text: str, where: str) -> list[list[Script]]:
+    def scripts_of(text: str, where: str) -> tuple[list[Script], int]:
         scripts = timed(model, [asks.build(text)] * n, manner, draws.named(where))
-        longest = max(sum(script.lengths[script.shown :]) for script in scripts)
+        return scripts, max(sum(script.lengths[script.shown :]) for script in scripts)
+
+    def fitting(text: str, where: str) -> list[list[Script]]:
+        scripts, longest = scripts_of(text, where)
         if longest <= room or not text:
             return [scripts]
         if whole:
@@ -157,6 +164,7 @@ def _pieces(model: Model, asks: Wanted, n: int, manner: Manner, draws: Draws, *,
         return [*fitting(first, f"{where}0"), *fitting(second, f"{where}1")]
 
     texts = [asks.text] if whole or not asks.text else sentences(asks.text) or [asks.text]
+    texts = together(texts, lambda text: scripts_of(text, "text")[1] <= room)
     return [piece for i, text in enumerate(texts) for piece in fitting(text, f"text {i}.")]
 
 

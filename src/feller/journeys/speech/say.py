@@ -99,7 +99,7 @@ def say(model: Model, scripts: Sequence[Script], manner: Manner, draws: Draws) -
     """
     spoken: list[Spoken] = []
     for start in range(0, len(scripts), TOGETHER):
-        spoken += _together(model, scripts[start : start + TOGETHER], manner, replace(draws, first=start))
+        spoken += _together(model, scripts[start : start + TOGETHER], manner, replace(draws, first=draws.first + start))
     return spoken
 
 

@@ -1,5 +1,6 @@
 """From what a person asks of a model of speech to scripts."""
 
+import math
 import pathlib
 import re
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from feller.journeys.speech.pronounced import pronounced
 from feller.journeys.speech.recorded import Listen, recorded, shortened
 from feller.journeys.tell import Tell
 
-SPAN = re.compile(r"(\d+(?:\.\d*)?|\.\d+):(\d+(?:\.\d*)?|\.\d+)")
+SPAN = re.compile(r"(\d{1,6}(?:\.\d*)?|\.\d+):(\d{1,6}(?:\.\d*)?|\.\d+)", re.ASCII)
 TASKS = ("denoise", "edit", "content", "voice")
 """Recordings of which one is worked on."""
 NEEDS = (
@@ -89,14 +90,16 @@ def wanted(asked: Asked, kind: Speech, listen: Listen, tell: Tell) -> Wanted:
         UsageError: If things are asked that exclude each other, or nothing is.
     """
     _check(asked)
+    if asked.language is not None and kind.inventory.english:
+        raise UsageError("--language is of models of other phones, and this one says English; leave it out")
 
     def clip(flag: str) -> Clip:
         return recorded(kind, getattr(asked, flag), f"--{flag}", listen, tell, spelled=asked.spelled)
 
     if asked.denoise:
-        return _one(_cleaned(clip("denoise"), asked.span or "", tell))
+        return _one(_cleaned(_within(kind, clip("denoise")), asked.span or "", tell))
     if asked.content:
-        content = clip("content")
+        content = _within(kind, clip("content"))
         if not asked.style:
             return _one(again_script(content))
         room = max(kind.longest - len(content.mel), kind.longest // 2)
@@ -104,7 +107,7 @@ def wanted(asked: Asked, kind: Speech, listen: Listen, tell: Tell) -> Wanted:
     text = asked.text or ""
     if asked.edit:
         words = pronounced(kind, text, spelled=asked.spelled, language=asked.language)
-        return _one(_lasting(edited_script(clip("edit"), text, words), asked.durations))
+        return _one(_lasting(edited_script(_within(kind, clip("edit")), text, words), asked.durations))
     voice = shortened(clip("voice"), kind.longest // 2, tell) if asked.voice else None
 
     def build(said: str) -> Script:
@@ -113,6 +116,16 @@ def wanted(asked: Asked, kind: Speech, listen: Listen, tell: Tell) -> Wanted:
         return _lasting(script, asked.durations)
 
     return Wanted(build, text, 0 if voice is None else len(voice.mel))
+
+
+def _within(kind: Speech, clip: Clip) -> Clip:
+    """Refuse a recording that is longer than any that the model has learned from."""
+    if len(clip.mel) > kind.longest:
+        raise InputError(
+            f"{clip.name}: expected at most the {kind.longest / FRAMES:g} s that the model says at once, got"
+            f" {len(clip.mel) / FRAMES:.2f} s; cut it at a pause"
+        )
+    return clip
 
 
 def _one(script: Script) -> Wanted:
@@ -136,6 +149,8 @@ def _check(asked: Asked) -> None:
             'what is to be said? --text "..." (with --voice FILE in the voice of a recording), or --edit, --denoise or'
             " --content FILE"
         )
+    if asked.span is not None:
+        _frames(asked.span)
     if asked.text is None:
         return
     if asked.denoise or asked.content:
@@ -144,12 +159,26 @@ def _check(asked: Asked) -> None:
         raise UsageError("expected words behind --text, got none")
 
 
-def _cleaned(clip: Clip, span: str, tell: Tell) -> Script:
-    """Return the script of a recording without a span; says so where whole phones reach beyond it."""
+def _frames(span: str) -> tuple[int, int]:
+    """Return the first frame that a span touches, and the one behind the last.
+
+    Raises:
+        UsageError: If it is no span, or an empty one.
+    """
     times = SPAN.fullmatch(span.strip())
     if times is None:
-        raise UsageError(f"--span takes FROM:TO in seconds, such as 1.2:2.0, got {span!r}")
-    first, last = (round(float(time) * FRAMES) for time in times.groups())
+        raise UsageError(f"--span takes FROM:TO in seconds, such as 1.2:2.0, got {span[:40]!r}")
+    first, last = (round(float(time) * FRAMES, 6) for time in times.groups())
+    if first >= last:
+        raise UsageError(f"--span takes FROM:TO in seconds, where TO comes after FROM, got {span[:40]!r}")
+    return math.floor(first), math.ceil(last)
+
+
+def _cleaned(clip: Clip, span: str, tell: Tell) -> Script:
+    """Return the script of a recording without a span; says so where whole phones reach beyond it."""
+    first, last = _frames(span)
+    if last == len(clip.mel) + 1:  # behind the last whole frame of a sound there may be a part of one
+        last -= 1
     script = cleaned_script(clip, first, last)
     new = [i for i, part in enumerate(script.parts) if not part.kept and part.length]
     begin, end = script.starts[new[0]], script.starts[new[-1]] + script.lengths[new[-1]]
@@ -164,7 +193,8 @@ def _lasting(script: Script, table: str | None) -> Script:
         return script
     path = pathlib.Path(table)
     if not path.is_file():
-        raise InputError(f"expected a table of durations at {path}, found none")
+        what = "a folder; name a file" if path.is_dir() else "none"
+        raise InputError(f"expected a table of durations at {path}, found {what}")
     before, parts = script.parts[: script.shown], script.parts[script.shown :]
     found = read_durations(path, tuple(part.phone for part in parts))
     for part, frames in zip(parts, found, strict=True):

@@ -1,0 +1,49 @@
+"""From sounds that a person names to how likely a run's model made each of them."""
+
+import pathlib
+from typing import Any
+
+import torch
+
+from feller.data.speech.files import find_sounds
+from feller.data.speech.mel import FRAMES
+from feller.data.speech.sound import resampled
+from feller.errors import InputError, UsageError
+from feller.evaluate.speech.detector import load_detector
+from feller.journeys.speech.kind import kind_of
+from feller.journeys.tell import Tell
+from feller.model import Model
+from feller.networks.detector import WINDOW
+from feller.run import Run
+
+LISTED = 20
+"""Sounds that are told one by one; the others are counted."""
+
+
+def suspect(run: Run, model: Model, samples: str, tell: Tell) -> dict[str, Any]:
+    """Ask the detector of a run about sounds.
+
+    Args:
+        run: Holds it.
+        model: Whose sounds it knows.
+        samples: A folder of sounds, or one.
+        tell: Hears what it says of each.
+
+    Raises:
+        InputError: If there are no sounds, or they are too short.
+        UsageError: If the run has no detector yet.
+    """
+    if not run.detector.is_file():
+        raise UsageError(f"{run.path} has no detector yet; train it with: feller evaluate {run.path}")
+    detector, mel = load_detector(run.detector), kind_of(model).mel
+    found = find_sounds(pathlib.Path(samples))
+    mels = [mel.log_mel(torch.from_numpy(resampled(sound, mel.rate).samples)) for sound in found.values]
+    short = [name for name, each in zip(found.names, mels, strict=True) if len(each) < WINDOW]
+    if short:
+        raise InputError(f"{short[0]}: expected sounds of at least {WINDOW / FRAMES:g} s; leave shorter ones out")
+    chances = dict(zip(found.names, detector.chance(mels).tolist(), strict=True))
+    for name, chance in [*chances.items()][:LISTED]:
+        tell.say(f"{name}: made by this model with a chance of {chance:.0%}, as far as its detector can tell")
+    made = sum(chance > 0.5 for chance in chances.values())
+    tell.say(f"{made:,} of {len(chances):,} sounds seem to be made by this model; it learned from {detector.data}")
+    return {"made": made, "n": len(chances), "chances": {name: round(chance, 4) for name, chance in chances.items()}}

@@ -1,0 +1,103 @@
+"""Networks that say durations: what is kept stays, company changes nothing, and a record brings them back."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from feller.data.speech.mel import Mel, Statistics
+from feller.data.speech.modality import Speech
+from feller.data.speech.phones import ARPABET, Inventory, placed
+from feller.draws import Draws
+from feller.infilling.learned_durations import LearnedDurations
+from feller.paths import Affine, Filled
+from feller.record import from_data, to_data
+
+PHONES = 157
+SEEN = torch.tensor([3, 5, 8, 13, 40, 0, 6])
+"""Durations of some data."""
+
+
+def made(drawn: bool) -> LearnedDurations:
+    lasting = LearnedDurations.drawn(1, PHONES, SEEN) if drawn else LearnedDurations.at_once(1, PHONES, SEEN)
+    for i, weight in enumerate(lasting.module.parameters()):
+        weight.data = weight.data + Draws(1).at("weight", i).normal(weight.shape) / weight.shape[-1] ** 0.5
+    return lasting
+
+
+def rows(lengths: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    n, m = len(lengths), max(lengths)
+    phone = Draws(2).at("phone").integers(PHONES, (n, m))
+    duration = Draws(2).at("duration").integers(40, (n, m))
+    kept = Draws(2).at("kept").coins(0.5, (n, m))
+    valid = torch.arange(m) < torch.tensor(lengths)[:, None]
+    return duration, kept, phone, valid
+
+
+@pytest.mark.parametrize("drawn", [False, True])
+def test_those_that_are_kept_stay(drawn: bool) -> None:
+    duration, kept, phone, valid = rows((9, 4))
+    found = made(drawn).fill(duration, kept, phone, draws=Draws(0), valid=valid)
+    known = kept & valid
+    assert torch.equal(found[known], duration[known])
+    assert found.dtype == torch.long
+    assert (found[~valid] == 0).all()
+    assert (found >= 0).all()
+    hidden = torch.where(known, duration, 77)
+    assert torch.equal(found, made(drawn).fill(hidden, kept, phone, draws=Draws(0), valid=valid))
+    whole = made(drawn).fill(duration, torch.ones_like(kept), phone, draws=Draws(0))
+    assert torch.equal(whole, duration)
+
+
+@pytest.mark.parametrize("drawn", [False, True])
+def test_what_is_kept_and_said_matters(drawn: bool) -> None:
+    duration, kept, phone, _ = rows((9, 9))
+    found = made(drawn).fill(duration, kept, phone, draws=Draws(0))
+    others = made(drawn).fill(2 * duration + 9, kept, phone, draws=Draws(0))
+    assert not torch.equal(found[~kept], others[~kept])
+    assert not torch.equal(found, made(drawn).fill(duration, kept, (phone + 1) % PHONES, draws=Draws(0)))
+
+
+@pytest.mark.parametrize("drawn", [False, True])
+def test_company_changes_nothing(drawn: bool) -> None:
+    duration, kept, phone, valid = rows((9, 4, 6))
+    found = made(drawn).fill(duration, kept, phone, draws=Draws(0), valid=valid)
+    alone = made(drawn).fill(duration[1:2, :4], kept[1:2, :4], phone[1:2, :4], draws=Draws(0, first=1))
+    assert torch.equal(found[1, :4], alone[0])
+
+
+def test_one_says_the_same_always_and_the_other_draws() -> None:
+    duration, kept, phone, _ = rows((9, 9))
+    for drawn in (False, True):
+        lasting = made(drawn)
+        found = [lasting.fill(duration, kept, phone, draws=Draws(seed)) for seed in (0, 0, 1)]
+        assert torch.equal(found[0], found[1])
+        assert torch.equal(found[0], found[2]) is not drawn
+    assert isinstance(made(False).rule.path, Filled)
+    assert isinstance(made(True).rule.path, Affine)
+
+
+def test_a_record_brings_back_speech_with_its_durations_and_words() -> None:
+    inventory = Inventory.of({name for phone in ARPABET for name in placed((phone,))})
+    own = {"zork": (("Z", "AO", "R", "K"), ("Z", "ER", "K")), "é": (("EY",),)}
+    kind = Speech(
+        Mel(),
+        Statistics(-5.0, 2.0),
+        inventory,
+        300,
+        chains=True,
+        speakers=("kim", "linda"),
+        own=own,
+        durations=LearnedDurations.at_once(1, len(inventory), SEEN),
+        rhythm=LearnedDurations.drawn(2, len(inventory), SEEN),
+    )
+    back = from_data(Speech, to_data(kind))
+    assert back == kind
+    assert back.own == own
+    assert [*back.modules] == ["durations", "rhythm"]
+    for name, module in kind.modules.items():
+        theirs = back.modules[name].state_dict()
+        assert {key: weight.shape for key, weight in module.state_dict().items()} == {
+            key: weight.shape for key, weight in theirs.items()
+        }
+    assert replace(kind, durations=None) != kind

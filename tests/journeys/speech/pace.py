@@ -1,0 +1,35 @@
+"""What journeys of speech are tried with: durations that are known beforehand, and one who listens."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from feller.data.speech.durations import Durations
+from feller.journeys.tell import Tell
+
+
+class Listening(Tell):
+    """Keeps what it hears."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        """Keep a line."""
+        self.lines.append(text)
+
+
+@dataclass(frozen=True)
+class Even(Durations):
+    """All phones last 10 frames, silences 2."""
+
+    @property
+    def module(self) -> nn.Module:
+        """None to speak of."""
+        return nn.Identity()
+
+    def fill(self, duration: Any, kept: Any, phone: Any, *, draws: Any, valid: Any = None) -> Any:
+        """Fill in."""
+        return torch.where(kept, duration, torch.where(phone == 0, 2, 10))
