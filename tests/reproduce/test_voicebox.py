@@ -242,14 +242,18 @@ def test_durations_are_standardised_by_those_of_all_clips(digits: Digits) -> Non
 
 
 def test_durations_are_compared_with_the_truth() -> None:
-    rows = joined([[clip(0, [0, 2, 4, 0]), clip(1, [0, 4, 2, 0])], [clip(2, [0, 8, 8, 0]), clip(3, [0, 6, 6, 0])]])
-    some = Asked(rows, torch.tensor([[False, True], [False, True]]))
-    off = rows.duration.double() + 2 * some.hidden
-    found = durations.compared(off, rows.duration + 2, rows, some.hidden, torch.tensor([0, 4, 8]))
+    pairs = [((2, 4), (4, 2)), ((8, 8), (6, 6)), ((5, 4), (9, 2))]
+    rows = joined([[clip(0, [0, *a, 0]), clip(1, [0, *b, 0])] for a, b in pairs])
+    some = Asked(rows, torch.tensor([[False, True]] * 3))
+    train = joined([[clip(0, [0, 4, 8, 0])]])
+    found = durations.compared((rows.duration + 2 * some.hidden)[None], rows, some.hidden, train)
+    spoken = some.hidden & (rows.phone > 0)
     assert found.error == pytest.approx(2)
-    assert found.correlation == pytest.approx(1)
-    shown = (rows.duration + 2)[some.hidden].double()
-    wanted = (shown.mean() - 4) ** 2 + shown.var() + 16 - 2 * (shown.var() * 16).sqrt()
+    told = [sum(a) / 2 for a, _ in pairs]
+    said = [sum(b) / 2 + 2 for _, b in pairs]
+    assert (found.correlation > 0.5) == (np.corrcoef(told, said)[0, 1] > 0.5)
+    shown = (rows.duration + 2)[spoken].double()
+    wanted = (shown.mean() - 6) ** 2 + (shown.std() - torch.tensor([4.0, 8.0]).std()) ** 2
     assert found.distance == pytest.approx(wanted.item())
 
 

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 from torch import Tensor
 
+from feller.evaluate.speech.lengths import DRAWN, Durations, durations_quality
 from feller.reproduce.claims import Claim, mean_of, spread_of, verdict
 from feller.reproduce.voicebox.chains import Rows, joined
 from feller.reproduce.voicebox.filling import asked
@@ -18,8 +19,6 @@ HALF = 3
 """Words that are told, and as many are filled in."""
 MORE = 5
 """Times as many chains as elsewhere: they cost little."""
-SAMPLES = 10
-"""Of which a flow's durations are the mean, where they are compared with the truth."""
 
 
 @dataclass(frozen=True)
@@ -34,26 +33,22 @@ class Lasting:
     """Squared Fréchet distance of all durations, seen as normal, to those of training data."""
 
 
-def compared(
-    means: Tensor, one: Int64[Tensor, "b m"], rows: Rows, hidden: Tensor, train: Int64[Tensor, " n"]
-) -> Lasting:
-    """Compare durations with the truth.
+def compared(guessed: Int64[Tensor, "k b m"], rows: Rows, hidden: Bool[Tensor, "b m"], train: Rows) -> Lasting:
+    """Compare draws of durations with the truth, in phones; correlation counts silences, too.
 
     Args:
-        means: Expected durations.
-        one: Some that were drawn once.
+        guessed: Draws of the durations.
         rows: The truth.
         hidden: What was filled in.
-        train: Durations of training data.
+        train: Training data.
     """
-    truth = rows.duration.double()
-    told = rows.real & ~hidden
-    error = (means - truth)[hidden].abs().mean()
-    mine, beside = (((values * marks).sum(1) / marks.sum(1)) for values, marks in ((means, hidden), (truth, told)))
-    correlation = torch.corrcoef(torch.stack([mine, beside.double()]))[0, 1].nan_to_num(0.0)
-    a, b = one[hidden].double(), train.double()
-    distance = (a.mean() - b.mean()) ** 2 + a.var() + b.var() - 2 * (a.var() * b.var()).sqrt()
-    return Lasting(error.item(), correlation.item(), distance.item())
+    about, known = (
+        Durations(each.phone.where(each.real, -1), each.duration, marks)
+        for each, marks in ((rows, hidden), (train, train.real))
+    )
+    found = durations_quality(guessed, about, known)
+    names = ("phone_mae", "duration_correlation", "phone_fdd")
+    return Lasting(*(found[name] or 0.0 for name in names))
 
 
 def measure(trained: Trained) -> dict[str, Lasting]:
@@ -61,14 +56,13 @@ def measure(trained: Trained) -> dict[str, Lasting]:
     it, draws = trained.digits, trained.draws.named("durations")
     some = asked(it.test, MORE * trained.setting.chains, draws, HALF, HALF)
     rows, hidden = some.rows, some.hidden
-    learned = joined([(clip,) for clip in it.train])
-    train = learned.duration[learned.real]
-    found = {"truth": compared(rows.duration.double(), rows.duration, rows, hidden, train)}
+    train = joined([(clip,) for clip in it.train])
+    found = {"truth": compared(rows.duration[None], rows, hidden, train)}
     for kind in LENGTHS:
-        samples = SAMPLES if kind == "drawn" else 1
+        samples = DRAWN if kind == "drawn" else 1
         kept = some.kept if kind != "alone" else torch.zeros_like(some.kept)
         drawn = [trained.lasting(kind, rows, kept, draws.named(kind, i)) for i in range(samples)]
-        found[kind] = compared(torch.stack(drawn).double().mean(0), drawn[0], rows, hidden, train)
+        found[kind] = compared(torch.stack(drawn), rows, hidden, train)
     return found
 
 
