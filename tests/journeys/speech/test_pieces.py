@@ -1,9 +1,11 @@
 """Texts are said in as few pieces as the model has room for, cut between sentences where that can be."""
 
 import pathlib
+from typing import Any
 
 import pytest
-from tests.journeys.speech.pace import Listening
+from tests.journeys.speech.pace import Even, Listening
+from torch import Tensor
 
 from feller.draws import Draws
 from feller.errors import InputError
@@ -75,6 +77,25 @@ def test_a_sentence_without_an_end_is_cut_between_words(even: Model) -> None:
     assert all(frames <= 300 for piece in pieces for frames in piece)
     with pytest.raises(InputError, match="too long to be said at once"):
         cut(even, "hello " + "x" * 50)
+
+
+def test_long_texts_are_cut_before_durations_are_asked_for(even: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    fill = Even.fill
+
+    def counted(self: Even, duration: Tensor, *others: Any, **named: Any) -> Tensor:
+        asked.append(duration.shape[1])
+        return fill(self, duration, *others, **named)
+
+    monkeypatch.setattr(Even, "fill", counted)
+    pieces = cut(even, "hello " * 300)
+    assert sum(frames for piece in pieces for frames in piece) == 300 * 40 + (300 + len(pieces)) * 2
+    assert max(asked) <= 300 * 5 // 4 + 1
+
+
+def test_missing_words_of_all_sentences_are_listed(even: Model) -> None:
+    with pytest.raises(InputError, match=r"2 words are missing in the dictionary: zyqqxv, wuggle; .*--spell"):
+        wanted(Asked(text="Hello zyqqxv. Hello! A wuggle?"), sampled.kind_of(even), str, SILENT)
 
 
 def test_durations_of_a_table_are_not_cut(even: Model) -> None:

@@ -24,7 +24,7 @@ from feller.errors import InputError, UsageError
 from feller.journeys.speech.kind import kind_of
 from feller.journeys.speech.pronounced import pronounced
 from feller.journeys.speech.recorded import recorded, shortened
-from feller.journeys.speech.say import TOGETHER, Manner, Spoken, say, timed
+from feller.journeys.speech.say import TOGETHER, Manner, Spoken, behind, say, timed
 from feller.journeys.tell import SILENT
 from feller.model import Model, load_model
 from feller.run import Run
@@ -224,3 +224,19 @@ def test_recordings_have_one_frame_for_each_ten_milliseconds(clips: tuple[Clip, 
 def test_models_of_words_of_a_user_know_them(model: Model) -> None:
     kind = replace(kind_of(model), own={"zork": (("Z", "AO", "R", "K"),), "hello": (("HH", "OW"),)})
     assert pronounced(kind, "Zork hello world") == (("Z", "AO", "R", "K"), ("HH", "OW"), ("W", "ER", "L", "D"))
+
+
+def test_what_follows_listens_to_the_end_of_what_was_said(model: Model) -> None:
+    before = spoken(model, text_script([HELLO, WORLD]))[0]
+    room = sum(before.script.lengths[-5:]) + 1
+    (script,) = timed(model, [text_script([HELLO])], MANNER, DRAWS)
+    follows = behind(before, script, room)
+    heard = follows.parts[: follows.shown]
+    assert len(heard) >= 5
+    assert sum(part.length or 0 for part in heard) <= room
+    assert [part.phone for part in heard] == [part.phone for part in before.script.parts[-len(heard) :]]
+    after = say(model, [follows], MANNER, DRAWS)[0]
+    assert torch.equal(after.mel[: after.first], before.mel[len(before.mel) - after.first :])
+    assert follows.parts[follows.shown :] == script.parts
+    assert not torch.equal(after.mel[after.first :], say(model, [script], MANNER, DRAWS)[0].mel)
+    assert behind(before, script, 0).lengths[-len(script.parts) :] == script.lengths

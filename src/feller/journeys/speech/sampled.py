@@ -14,14 +14,14 @@ from feller.data.modality import Dataset
 from feller.data.speech.joining import crossfaded, laid_over
 from feller.data.speech.mel import FRAMES
 from feller.data.speech.modality import Speech
-from feller.data.speech.phones import repeated
+from feller.data.speech.phones import SIL, repeated
 from feller.data.speech.script import Script
 from feller.draws import Draws
 from feller.errors import InputError, UsageError, cannot_write
 from feller.journeys.speech.kind import kind_of
 from feller.journeys.speech.pronounced import halves, sentences, together
 from feller.journeys.speech.recorded import Listen
-from feller.journeys.speech.say import GUIDANCE, Manner, Spoken, say, timed
+from feller.journeys.speech.say import GUIDANCE, Manner, Spoken, behind, say, timed
 from feller.journeys.speech.vocoders import vocoder_of
 from feller.journeys.speech.wanted import Asked, Wanted, wanted
 from feller.journeys.tell import SILENT, Tell
@@ -105,6 +105,8 @@ def utter(
     tell.task("speaking")
     began, spoken = time.perf_counter(), []
     for i, scripts in enumerate(pieces):
+        if spoken and not asks.listened:
+            scripts = [_behind(kind, one, script) for one, script in zip(spoken[-1], scripts, strict=True)]
         spoken.append(say(model, scripts, manner, draws.named(f"piece {i}")))
         tell.progress((i + 1) / len(pieces))
     seconds = time.perf_counter() - began
@@ -148,7 +150,11 @@ def _pieces(model: Model, asks: Wanted, n: int, manner: Manner, draws: Draws, *,
     room = kind_of(model).longest - asks.listened
 
     def scripts_of(text: str, where: str) -> tuple[list[Script], int]:
-        scripts = timed(model, [asks.build(text)] * n, manner, draws.named(where))
+        script = asks.build(text)
+        least = sum(part.phone != SIL for part in script.parts[script.shown :])
+        if text and not whole and least > room:  # each lasts a frame at least, so nobody needs to be asked
+            return [script], least
+        scripts = timed(model, [script] * n, manner, draws.named(where))
         return scripts, max(sum(script.lengths[script.shown :]) for script in scripts)
 
     def fitting(text: str, where: str) -> list[list[Script]]:
@@ -166,6 +172,11 @@ def _pieces(model: Model, asks: Wanted, n: int, manner: Manner, draws: Draws, *,
     texts = [asks.text] if whole or not asks.text else sentences(asks.text) or [asks.text]
     texts = together(texts, lambda text: scripts_of(text, "text")[1] <= room)
     return [piece for i, text in enumerate(texts) for piece in fitting(text, f"text {i}.")]
+
+
+def _behind(kind: Speech, before: Spoken, script: Script) -> Script:
+    """Let a piece of a text go on in the voice of the one before."""
+    return behind(before, script, max(kind.longest - sum(script.lengths), kind.longest // 4))
 
 
 def _uttered(kind: Speech, rows: Sequence[Sequence[Spoken]], seconds: float) -> Uttered:

@@ -3,15 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from feller.data.found import Sound
 from feller.data.speech.durations import Durations
 from feller.data.speech.modality import Speech
 from feller.data.speech.phones import SIL
-from feller.data.speech.script import Script
+from feller.data.speech.script import Clip, Script
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.infilling import infill
@@ -101,6 +103,26 @@ def say(model: Model, scripts: Sequence[Script], manner: Manner, draws: Draws) -
     for start in range(0, len(scripts), TOGETHER):
         spoken += _together(model, scripts[start : start + TOGETHER], manner, replace(draws, first=draws.first + start))
     return spoken
+
+
+def behind(spoken: Spoken, script: Script, most: int) -> Script:
+    """Return a script that goes on behind the end of what was said before, so that it keeps its voice.
+
+    Args:
+        spoken: What was said.
+        script: What comes next, which keeps nothing of a recording.
+        most: Frames of the former that are listened to.
+    """
+    parts = []
+    for part, start, length in reversed(
+        [*zip(spoken.script.parts, spoken.script.starts, spoken.script.lengths, strict=True)]
+    ):
+        most -= length
+        if most < 0:
+            break
+        parts.append(replace(part, length=length, origin=start))
+    clip = Clip(spoken.mel, (), Sound(np.zeros(0, dtype=np.float32), 1))
+    return Script((*reversed(parts), *script.parts), clip, shown=len(parts))
 
 
 def _together(model: Model, scripts: Sequence[Script], manner: Manner, draws: Draws) -> list[Spoken]:

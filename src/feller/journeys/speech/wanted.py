@@ -108,6 +108,7 @@ def wanted(asked: Asked, kind: Speech, listen: Listen, tell: Tell) -> Wanted:
     if asked.edit:
         words = pronounced(kind, text, spelled=asked.spelled, language=asked.language)
         return _one(_lasting(edited_script(_within(kind, clip("edit")), text, words), asked.durations))
+    pronounced(kind, text, spelled=asked.spelled, language=asked.language)  # all of it, before pieces are
     voice = shortened(clip("voice"), kind.longest // 2, tell) if asked.voice else None
 
     def build(said: str) -> Script:
