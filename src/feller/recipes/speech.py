@@ -23,6 +23,8 @@ class Effort:
     network: Infiller
     """Fills in frames."""
     batch: int
+    at_once: int
+    """Frames of a sound that are learned at once; longer ones are cut at random."""
     lr: float
     minutes: float
     lasting: int
@@ -32,9 +34,9 @@ class Effort:
 
 
 SIZES = {
-    "tiny": Effort(Infiller(64, 2, 2), batch=8, lr=2e-3, minutes=1.0, lasting=1, steps=100),
-    "small": Effort(Infiller(96, 4, 4), batch=8, lr=2e-3, minutes=20.0, lasting=2, steps=800),
-    "base": Effort(Infiller.sized(8), batch=16, lr=5e-4, minutes=600.0, lasting=4, steps=10_000),
+    "tiny": Effort(Infiller(64, 2, 2), batch=8, at_once=400, lr=2e-3, minutes=1.0, lasting=1, steps=100),
+    "small": Effort(Infiller(96, 4, 4), batch=8, at_once=400, lr=2e-3, minutes=20.0, lasting=2, steps=800),
+    "base": Effort(Infiller.sized(8), batch=16, at_once=1600, lr=5e-4, minutes=600.0, lasting=4, steps=10_000),
 }
 CALLS = 8
 """Of the network for a sound: quality does not rise with more."""
@@ -48,6 +50,7 @@ def speech(data: Dataset, size: str) -> Recipe:
     kind, effort = need(data.modality, Speech, "speech", "a folder of sounds with their texts"), SIZES[size]
     if "phone" not in data.values:
         raise UsageError("the recipe `speech` needs to know what is said; write a text beside each sound")
+    kind = replace(kind, at_once=effort.at_once)
     if kind.durations is None:
         phones, seen = len(kind.inventory), data.values["duration"][data.values["phone"] >= 0]
         kind = replace(
@@ -59,7 +62,7 @@ def speech(data: Dataset, size: str) -> Recipe:
     return Recipe(
         modality=kind,
         architecture=effort.network,
-        objective=Infilling(Affine(LinearTo()), kind.space()),
+        objective=Infilling(Affine(LinearTo()), kind.space(), longest=effort.at_once),
         parts=SpeechParts(durations=lasting, rhythm=lasting),
         sampling=Sampling("midpoint", CALLS),
         train=Training(

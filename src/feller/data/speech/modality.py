@@ -53,6 +53,8 @@ class Speech(Modality):
     inventory: Inventory
     longest: int
     """Frames; sounds are kept whole, and an objective may cut pieces out of them."""
+    at_once: int | None = None
+    """Frames that a model sees at once, where it learns from pieces; by default all."""
     chains: bool = False
     """Whether chains of clips of one speaker are learned, since single ones are too short to hear a voice in."""
     speakers: tuple[str, ...] = ()
@@ -68,6 +70,11 @@ class Speech(Modality):
     def __post_init__(self) -> None:
         if self.longest < 1:
             raise InputError(f"expected sounds of at least 1 frame, got {self.longest}")
+
+    @property
+    def room(self) -> int:
+        """Frames that a model can hear and say at once."""
+        return self.longest if self.at_once is None else min(self.at_once, self.longest)
 
     @property
     def conditions(self) -> dict[str, tuple[str, ...]]:
@@ -305,7 +312,7 @@ def speech(found: FoundSpeech) -> Dataset:
         frames = max(frames, LINKS[1] * sum(map(len, mels)) // len(mels))
     longest = -(-frames // FRAMES) * FRAMES  # whole seconds
     inventory = Inventory.of({phone for layout in found.alignments for phone in layout.phones})
-    modality = Speech(mel, Statistics.of(mels), inventory, longest, chains, found.classes, found.own)
+    modality = Speech(mel, Statistics.of(mels), inventory, longest, None, chains, found.classes, found.own)
     seconds = sum(map(len, mels)) / FRAMES
     said = f" of {len(found.classes):,} speakers" if found.classes else ""
     note = f"{len(mels):,} sounds{said}, {seconds / 60:.1f} minutes; log mels have mean"

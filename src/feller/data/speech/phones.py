@@ -50,6 +50,10 @@ class Word:
     """As it was written, or how it is called; empty where that is not known, and of silences."""
     phones: tuple[Spoken, ...]
 
+    def moved(self, frames: int) -> "Word":
+        """Return the word so many frames later."""
+        return Word(self.text, tuple(Spoken(one.phone, one.start + frames, one.length) for one in self.phones))
+
     @property
     def silent(self) -> bool:
         """Whether it is a silence."""

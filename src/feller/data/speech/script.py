@@ -36,6 +36,13 @@ class Clip:
         """Its words without silences."""
         return tuple(word for word in self.words if not word.silent)
 
+    def between(self, first: int, last: int) -> "Clip":
+        """Return what lies from one frame to another, which are borders of words."""
+        words = tuple(word.moved(-first) for word in self.words if first <= word.start and word.end <= last)
+        hop = len(self.sound.samples) // max(len(self.mel), 1)
+        sound = replace(self.sound, samples=self.sound.samples[first * hop : last * hop])
+        return Clip(self.mel[first:last], words, sound, self.name)
+
 
 @dataclass(frozen=True)
 class Part:

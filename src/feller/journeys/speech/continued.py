@@ -1,4 +1,4 @@
-"""Utterances cut in two: the first half is listened to, the second said anew, in the same voice."""
+"""Utterances cut in two: what comes first is listened to, what follows is said anew, in the same voice."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,29 +22,38 @@ class Continued:
     """One utterance that was cut in two."""
 
     script: Script
-    """Goes on behind the first half, with durations that are not known."""
+    """Goes on behind the first part, with durations that are not known."""
     text: str
-    """Of the second half."""
+    """Of the second part."""
     heard: Float[Tensor, "frames bands"]
-    """Log mels of the first half."""
+    """Log mels of the first part."""
     real: Float[Tensor, "frames bands"]
     """And of the second, as it was recorded."""
 
 
 def continued(kind: Speech, data: Dataset) -> list[Continued]:
-    """Return utterances of two words or more, cut in two between words, where it is known what their words are."""
-    return [cut for cut in map(_cut, clips_of(kind, data)) if cut is not None]
+    """Return utterances cut in two between words, as far as a model hears and says at once.
+
+    Those are left out that have fewer than two words there, or of which it is not known what their words are.
+    """
+    cuts = (_cut(clip, kind.room // 2) for clip in clips_of(kind, data))
+    return [cut for cut in cuts if cut is not None]
 
 
-def _cut(clip: Clip) -> Continued | None:
+def _cut(clip: Clip, most: int) -> Continued | None:
+    """Cut a clip in its middle, and leave away what is further than so many frames from there."""
     said = clip.said
-    if len(said) < 2 or not all(word.text for word in said):
+    if not said or not all(word.text for word in said):
         return None
     first, rest = said[: len(said) // 2], said[len(said) // 2 :]
-    end, start = first[-1].end, rest[0].start
-    prompt = Clip(clip.mel[:end], tuple(w for w in clip.words if w.end <= end), clip.sound, clip.name)
+    first = [word for word in first if first[-1].end - word.start <= most]
+    rest = [word for word in rest if word.end - rest[0].start <= most]
+    if not first or not rest:
+        return None
+    prompt = clip.between(first[0].start, first[-1].end)
     script = voiced_script(prompt, [[spoken.phone for spoken in word.phones] for word in rest])
-    return Continued(script, " ".join(word.text for word in rest), prompt.mel, clip.mel[start:])
+    real = clip.mel[rest[0].start : rest[-1].end]
+    return Continued(script, " ".join(word.text for word in rest), prompt.mel, real)
 
 
 def clips_of(kind: Speech, data: Dataset) -> list[Clip]:

@@ -85,5 +85,4 @@ def shortened(clip: Clip, frames: int, tell: Tell) -> Clip:
         )
     end = words[-1].end
     tell.say(f"of {clip.name} the first {end / FRAMES:.1f} s are listened to: the model hears no more at once")
-    samples = len(clip.sound.samples) // len(clip.mel) * end
-    return Clip(clip.mel[:end], words, replace(clip.sound, samples=clip.sound.samples[:samples]), clip.name)
+    return clip.between(0, end)

@@ -147,7 +147,7 @@ def _heard(path: pathlib.Path) -> str:
 
 def _pieces(model: Model, asks: Wanted, n: int, manner: Manner, draws: Draws, *, whole: bool) -> list[list[Script]]:
     """Return the scripts of each piece of a text, n of each: as many sentences at once as the model has room for."""
-    room = kind_of(model).longest - asks.listened
+    room = kind_of(model).room - asks.listened
 
     def scripts_of(text: str, where: str) -> tuple[list[Script], int]:
         script = asks.build(text)
@@ -176,7 +176,7 @@ def _pieces(model: Model, asks: Wanted, n: int, manner: Manner, draws: Draws, *,
 
 def _behind(kind: Speech, before: Spoken, script: Script) -> Script:
     """Let a piece of a text go on in the voice of the one before."""
-    return behind(before, script, max(kind.longest - sum(script.lengths), kind.longest // 4))
+    return behind(before, script, max(kind.room - sum(script.lengths), kind.room // 4))
 
 
 def _uttered(kind: Speech, rows: Sequence[Sequence[Spoken]], seconds: float) -> Uttered:

@@ -102,14 +102,14 @@ def wanted(asked: Asked, kind: Speech, listen: Listen, tell: Tell) -> Wanted:
         content = _within(kind, clip("content"))
         if not asked.style:
             return _one(again_script(content))
-        room = max(kind.longest - len(content.mel), kind.longest // 2)
+        room = max(kind.room - len(content.mel), kind.room // 2)
         return _one(restyled_script(shortened(clip("style"), room, tell), content))
     text = asked.text or ""
     if asked.edit:
         words = pronounced(kind, text, spelled=asked.spelled, language=asked.language)
         return _one(_lasting(edited_script(_within(kind, clip("edit")), text, words), asked.durations))
     pronounced(kind, text, spelled=asked.spelled, language=asked.language)  # all of it, before pieces are
-    voice = shortened(clip("voice"), kind.longest // 2, tell) if asked.voice else None
+    voice = shortened(clip("voice"), kind.room // 2, tell) if asked.voice else None
 
     def build(said: str) -> Script:
         words = pronounced(kind, said, spelled=asked.spelled, language=asked.language)
@@ -123,7 +123,7 @@ def _within(kind: Speech, clip: Clip) -> Clip:
     """Refuse a recording that is longer than any that the model has learned from."""
     if len(clip.mel) > kind.longest:
         raise InputError(
-            f"{clip.name}: expected at most the {kind.longest / FRAMES:g} s that the model says at once, got"
+            f"{clip.name}: expected at most the {kind.longest / FRAMES:g} s of what the model has learned from, got"
             f" {len(clip.mel) / FRAMES:.2f} s; cut it at a pause"
         )
     return clip
