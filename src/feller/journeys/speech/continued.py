@@ -27,7 +27,7 @@ class Continued:
     """Of the second part."""
     heard: Float[Tensor, "frames bands"]
     """Log mels of the first part."""
-    real: Float[Tensor, "frames bands"]
+    real: Float[Tensor, "more bands"]
     """And of the second, as it was recorded."""
 
 
