@@ -197,10 +197,20 @@ def test_what_cannot_be_used_is_listed_with_its_reason(tmp_path: pathlib.Path) -
     assert "too short: 0.10 s" in reasons["short.wav"]
     assert "too short for one phone" in reasons["shorter.wav"]
     assert "how '$5' is said" in reasons["signs.wav"]
-    assert any(note.startswith("6 of 8 sounds left out: long.wav (") and note.endswith("; ...") for note in found.notes)
+    told = next(note for note in found.notes if note.startswith("6 of 8 sounds left out: long.wav"))
+    assert all(name in told for name in reasons)
     assert any(
         note.startswith("2 words are missing in the dictionary: zyzzx, xyzzq; write each") for note in found.notes
     )
+
+
+def test_sounds_that_are_left_out_for_one_reason_stand_together(tmp_path: pathlib.Path) -> None:
+    pairs(tmp_path)
+    for name in ("one", "two"):
+        noise(tmp_path / f"{name}.wav", 3.0)
+        (tmp_path / f"{name}.txt").write_text("a")
+    told = next(note for note in find_speech(tmp_path, 2).notes if "left out" in note)
+    assert "left out: one.wav, sense-0880.flac, two.wav (it lasts 3.0 s, and 2 s is the most; cut it" in told
 
 
 def test_a_lexicon_beside_the_sounds(tmp_path: pathlib.Path) -> None:

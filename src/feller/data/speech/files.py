@@ -248,6 +248,13 @@ class _Reading:
             self.doubtful.append(f"{utterance.name} ({aligned.score:.1f})")
         return aligned.words
 
+    def _grouped(self) -> Iterator[str]:
+        """Yield all sounds that are lost, those with one reason together."""
+        names: dict[str, list[str]] = {}
+        for lost, reason in zip(self.lost, self.reasons, strict=True):
+            names.setdefault(reason, []).append(lost.removesuffix(f" ({reason})"))
+        yield from (f"{', '.join(each)} ({reason})" for reason, each in names.items())
+
     def notes(self) -> Iterator[str]:
         """Say in words for people what was done."""
         yield from self.remarks
@@ -258,7 +265,7 @@ class _Reading:
                 f" {_first(self.doubtful, NAMED)}"
             )
         if self.lost:
-            yield (f"{len(self.lost):,} of {len(self.utterances):,} sounds left out: {_first(self.lost, NAMED, '; ')}")
+            yield f"{len(self.lost):,} of {len(self.utterances):,} sounds left out: {'; '.join(self._grouped())}"
         if self.missing:
             yield (
                 f"{len(self.missing):,} words are missing in the dictionary: {_first([*self.missing], LISTED)}; write"
@@ -266,5 +273,5 @@ class _Reading:
             )
 
 
-def _first(things: Sequence[str], count: int, between: str = ", ") -> str:
-    return between.join(things[:count]) + (f"{between}..." if len(things) > count else "")
+def _first(things: Sequence[str], count: int) -> str:
+    return ", ".join(things[:count]) + (", ..." if len(things) > count else "")
