@@ -14,7 +14,7 @@ from feller.data.examples.jacksboro import surface
 from feller.data.speech.align import Aligner
 from feller.data.speech.alignments import read_alignments
 from feller.data.speech.files import find_speech
-from feller.data.speech.lexicon import cmu_lexicon
+from feller.data.speech.lexicon import Lexicon, cmu_entries, own_words
 from feller.data.speech.mel import filters
 from feller.data.speech.sound import read_sound
 from feller.errors import UsageError
@@ -221,7 +221,7 @@ def test_texts_of_spoken_words_fit_their_sounds() -> None:
     folder = EXAMPLES["spoken-words"].folder
     assert folder is not None
     ready = read_alignments(folder / "alignments.jsonl")
-    aligner = Aligner(cmu_lexicon(folder / "lexicon.txt"))
+    aligner = Aligner(Lexicon(cmu_entries(), own_words(folder / "lexicon.txt", ())))
     for name in ("LJ001-0003.flac", "367-130732-0000.flac"):  # the first has a word that is in no dictionary
         sound = read_sound(folder / name).sound
         found = aligner.align(sound, (folder / name).with_suffix(".txt").read_text())

@@ -1,6 +1,7 @@
 """The detector of made sounds, on log mels whose difference is known."""
 
 import dataclasses
+import json
 import pathlib
 
 import pytest
@@ -81,6 +82,10 @@ def test_other_files_are_refused(detector: Detector, tmp_path: pathlib.Path) -> 
     path = tmp_path / "detector.safetensors"
     save_tensors(path, {"x": torch.zeros(2)})
     with pytest.raises(InputError, match="holds no detector"):
+        load_detector(path)
+    about = {"bands": 12, "size": 10**9, "data": "nothing"}
+    save_tensors(path, detector.network.state_dict(), {"detector": json.dumps(about)})
+    with pytest.raises(InputError, match=r"of 12 bands and [0-9]+ features, which are not what it says"):
         load_detector(path)
     with pytest.raises(InputError, match="found none"):
         load_detector(tmp_path / "nowhere")

@@ -1,11 +1,16 @@
 """Durations and their logarithms."""
 
+from dataclasses import replace
+
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feller.draws import Draws
-from feller.infilling.durations import log_durations, spread_durations, whole_durations
+from feller.errors import UsageError
+from feller.infilling.durations import DurationInfilling, log_durations, spread_durations, whole_durations
+from feller.spaces import Euclidean
 
 
 @settings(deadline=None)
@@ -30,3 +35,10 @@ def test_plain_logarithms_and_negative_predictions() -> None:
     logs = log_durations(torch.tensor([[0, 1, 9]]))
     torch.testing.assert_close(logs[:, :, 0], torch.tensor([[1.0, 2.0, 10.0]]).log())
     assert whole_durations(torch.tensor([[[-3.0], [-0.1], [0.3], [0.5], [1.0]]])).tolist() == [[0, 0, 0, 1, 2]]
+    assert whole_durations(torch.tensor([[[40.0], [1000.0]]])).tolist() == [[99_999, 99_999]]
+
+
+@pytest.mark.parametrize(("mean", "std"), [(float("nan"), 1.0), (0.0, float("nan")), (0.0, 0.0), (0.0, float("inf"))])
+def test_odd_statistics_are_refused(mean: float, std: float) -> None:
+    with pytest.raises(UsageError, match="a mean and a positive deviation of log durations"):
+        replace(DurationInfilling.at_once(Euclidean()), mean=mean, std=std)

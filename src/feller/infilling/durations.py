@@ -1,5 +1,6 @@
 """How long phones last, learned by filling in those that are hidden."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from feller.draws import Draws
+from feller.errors import UsageError
 from feller.infilling.frames import Infilling
 from feller.infilling.segments import Segments
 from feller.losses import Absolute
@@ -19,6 +21,8 @@ MASKS = Segments(0.2, 0.1, 1.0)
 """What is hidden of durations: less than of frames."""
 LEAST = 1e-3
 """Deviation of log durations, at least."""
+MOST = 99_999
+"""Frames of one phone."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,10 @@ class DurationInfilling(Objective):
     """Of log(1 + l) of the data, which is taken away: then a flow begins where its data are."""
     std: float = 1.0
     """Its deviation, which divides what is left."""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.mean) and 0 < self.std < math.inf):
+            raise UsageError(f"expected a mean and a positive deviation of log durations, got {self.mean}, {self.std}")
 
     @classmethod
     def at_once(cls, space: Euclidean, masks: Segments = MASKS) -> "DurationInfilling":
@@ -100,8 +108,8 @@ def log_durations(whole: Int[Tensor, "b m"]) -> Float[Tensor, "b m 1"]:
 
 
 def whole_durations(x: Float[Tensor, "b m 1"]) -> Int[Tensor, "b m"]:
-    """Return the whole duration that is nearest, none below 0."""
-    return (x[:, :, 0].double().expm1() + 0.5).floor().clamp(min=0).long()
+    """Return the whole duration that is nearest, none below 0, and none that no memory holds."""
+    return (x[:, :, 0].double().expm1() + 0.5).floor().clamp(0, MOST).long()
 
 
 def spread_durations(whole: Int[Tensor, "b m"], draws: Draws) -> Float[Tensor, "b m 1"]:

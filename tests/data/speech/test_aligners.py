@@ -8,7 +8,7 @@ from tests.data.speech.clip import SHARED, TEXTS, clip
 
 from feller.data.found import Sound
 from feller.data.speech.align import LEAST, Aligner, MissingWordsError, NotAlignedError
-from feller.data.speech.lexicon import Lexicon, cmu_lexicon
+from feller.data.speech.lexicon import Lexicon, cmu_entries
 from feller.data.speech.phones import laid_out
 from feller.data.speech.sound import read_sound
 from feller.data.speech.spoken_text import words_of
@@ -23,7 +23,7 @@ WRONG = {
 
 @pytest.fixture(scope="module")
 def aligner() -> Aligner:
-    return Aligner(cmu_lexicon())
+    return Aligner(Lexicon(cmu_entries()))
 
 
 @pytest.mark.parametrize("name", TEXTS)
@@ -122,7 +122,7 @@ def test_missing_words_are_listed(aligner: Aligner) -> None:
 
 def test_words_of_a_user_and_spelled_ones() -> None:
     own = {"ill": (("IH", "L", "IH", "L"), ("IH", "L")), "manne": (("M", "AE", "N"),)}
-    lexicon = Lexicon(cmu_lexicon().entries, own)
+    lexicon = Lexicon(cmu_entries(), own)
     aligned = Aligner(lexicon).align(clip("sense-0880.flac"), "he was not an ill disposed young manne")
     words = {word.text: tuple(one.phone for one in word.phones) for word in aligned.words}
     assert words["manne"] == ("M", "AE", "N")

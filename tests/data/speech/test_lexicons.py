@@ -4,14 +4,14 @@ import pathlib
 
 import pytest
 
-from feller.data.speech.lexicon import Lexicon, cmu_lexicon, own_words, read_lexicon
+from feller.data.speech.lexicon import Lexicon, cmu_entries, own_words, read_lexicon
 from feller.data.speech.phones import ARPABET
 from feller.errors import InputError
 
 
 @pytest.fixture(scope="module")
 def cmu() -> Lexicon:
-    return cmu_lexicon()
+    return Lexicon(cmu_entries())
 
 
 def test_the_dictionary(cmu: Lexicon) -> None:
@@ -42,7 +42,7 @@ def test_accents_are_dropped_where_only_the_plain_word_is_known(cmu: Lexicon) ->
 
 def test_a_user_goes_first(tmp_path: pathlib.Path) -> None:
     (tmp_path / "own.txt").write_text("Zyzzx Z IH1 Z\n\nhello HH EH L OW\nhello(2) HH AH L OW\n")
-    lexicon = cmu_lexicon(tmp_path / "own.txt")
+    lexicon = Lexicon(cmu_entries(), read_lexicon(tmp_path / "own.txt"))
     assert lexicon.of("zyzzx") == (("Z", "IH", "Z"),)
     assert lexicon.of("hello") == (("HH", "EH", "L", "OW"), ("HH", "AH", "L", "OW"))
     assert lexicon.of("world") == (("W", "ER", "L", "D"),)

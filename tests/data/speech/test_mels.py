@@ -105,7 +105,12 @@ def test_too_short_a_sound_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("fields", "words"),
-    [({"hop": 80}, "100 frames"), ({"window": 2000}, "window <= fft"), ({"top": 9000}, "half the rate")],
+    [
+        ({"hop": 80}, "100 frames"),
+        ({"window": 2000}, "window <= fft"),
+        ({"top": 9000}, "half the rate"),
+        ({"fft": 2**40}, "at most 32,768 points"),
+    ],
 )
 def test_wrong_settings_are_refused(fields: dict[str, int], words: str) -> None:
     with pytest.raises(InputError, match=words):

@@ -78,6 +78,17 @@ def test_a_file_that_is_too_large_is_not_opened(tmp_path: pathlib.Path) -> None:
         read_sound(tmp_path / "huge.wav")
 
 
+def test_a_small_file_that_claims_many_samples_is_not_decoded(tmp_path: pathlib.Path) -> None:
+    """The head of a .flac has 36 bits for their number, which begin in the middle of byte 21."""
+    soundfile.write(tmp_path / "much.flac", tone(16_000), 16_000)
+    whole = bytearray((tmp_path / "much.flac").read_bytes())
+    whole[21] |= 15
+    whole[22:26] = b"\xff" * 4
+    (tmp_path / "much.flac").write_bytes(whole)
+    with pytest.raises(InputError, match=r"much\.flac: expected a sound of at most 134,217,728 samples, got 68,719"):
+        read_sound(tmp_path / "much.flac")
+
+
 @pytest.mark.parametrize(("gain", "clips"), [(1.9, False), (3.0, True)])
 def test_clipping_is_noticed(tmp_path: pathlib.Path, gain: float, clips: bool) -> None:
     soundfile.write(tmp_path / "loud.wav", np.clip(gain * tone(16_000), -1, 1), 16_000)

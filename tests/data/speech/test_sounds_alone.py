@@ -12,6 +12,7 @@ from tests.data.speech.written import noise, pairs
 from feller.data import Dataset, Modality, Sounds, Speech
 from feller.data.found import FoundSounds
 from feller.data.read import read
+from feller.data.speech.files import find_sounds
 from feller.data.speech.mel import Mel
 from feller.data.split import split
 from feller.errors import InputError, UsageError
@@ -44,6 +45,14 @@ def test_texts_are_of_no_use(folder: pathlib.Path) -> None:
         np.testing.assert_allclose(row[:length].numpy() / 32767, real[:length], atol=1.6e-5)
         assert (row[length:] == 0).all()
     assert data.notes[-1] == "3 sounds in 3 pieces, 0.1 minutes at 16,000 Hz"
+
+
+def test_sounds_of_one_name_in_several_folders_are_told_apart(tmp_path: pathlib.Path) -> None:
+    for inner in ("x", "y"):
+        (tmp_path / inner).mkdir()
+        noise(tmp_path / inner / "a.wav")
+    assert find_sounds(tmp_path).names == ("x/a.wav", "y/a.wav")
+    assert find_sounds(tmp_path / "x" / "a.wav").names == ("a.wav",)
 
 
 def test_states_are_samples(folder: pathlib.Path) -> None:

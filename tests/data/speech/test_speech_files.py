@@ -13,7 +13,7 @@ from tests.data.speech.written import noise, pairs
 from feller.data import find as finding
 from feller.data.asked import Asked
 from feller.data.found import FoundPictures, FoundSpeech, Sound
-from feller.data.speech.files import find_speech
+from feller.data.speech.files import find_speech, read_recording
 from feller.errors import InputError
 
 READY = {"file": "a.wav", "phones": [["SIL", 0, 10], ["HH", 10, 20], ["AY", 30, 40], ["SIL", 70, 30]]}
@@ -258,6 +258,14 @@ def test_ready_alignments_of_sounds_that_are_not_here(tmp_path: pathlib.Path) ->
     with (folder / "alignments.jsonl").open("a") as file:
         file.write("\n" + json.dumps({**READY, "file": "gone.wav"}))
     assert "alignments.jsonl names 1 sounds that are not here" in find_speech(folder).notes
+
+
+def test_one_recording_says_nothing_of_others(tmp_path: pathlib.Path) -> None:
+    folder = ready(tmp_path)
+    with (folder / "alignments.jsonl").open("a") as file:
+        file.write("\n" + json.dumps({**READY, "file": "gone.wav"}))
+    sound, words, notes = read_recording(folder / "a.wav", "I", 16_000, {})
+    assert (sound.frames, words[-1].end, notes) == (100, 100, ())
 
 
 def test_ready_alignments_of_another_sound_are_listed(tmp_path: pathlib.Path) -> None:

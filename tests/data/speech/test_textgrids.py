@@ -164,6 +164,8 @@ def test_it_is_laid_out_on_frames(tmp_path: pathlib.Path) -> None:
         ("intervals: size = 7", "intervals: size = 9", "ends too early"),
         ("intervals: size = 4", 'intervals: size = "4"', "expected a number, got the text '4'"),
         ("intervals: size = 4", "intervals: size = 3", "expected a text in quotes, got 0.45"),
+        ("intervals: size = 4", "intervals: size = 1e999", "expected a number that is finite, got 1e999"),
+        ("xmax = 0.304", "xmax = 1e999", "expected a number that is finite, got 1e999"),
         ('class = "TextTier"', "class = 5", "expected a text in quotes, got 5"),
     ],
 )

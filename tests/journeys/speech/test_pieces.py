@@ -1,19 +1,18 @@
 """Texts are said in as few pieces as the model has room for, cut between sentences where that can be."""
 
 import pathlib
-from typing import Any
 
 import pytest
-from tests.journeys.speech.pace import Even, Listening
-from torch import Tensor
+from tests.journeys.speech.pace import Listening
 
+from feller.data.speech.script import text_script
 from feller.draws import Draws
 from feller.errors import InputError
 from feller.journeys.speech import sampled
 from feller.journeys.speech.pronounced import halves, sentences, together
 from feller.journeys.speech.sampled import utter
-from feller.journeys.speech.say import Manner
-from feller.journeys.speech.wanted import Asked, wanted
+from feller.journeys.speech.say import Manner, timed
+from feller.journeys.speech.wanted import Asked, Wanted, wanted
 from feller.journeys.tell import SILENT
 from feller.model import Model
 from feller.run import Run
@@ -79,18 +78,21 @@ def test_a_sentence_without_an_end_is_cut_between_words(even: Model) -> None:
         cut(even, "hello " + "x" * 50)
 
 
-def test_long_texts_are_cut_before_durations_are_asked_for(even: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-    fill = Even.fill
+def test_a_text_without_an_end_is_cut_before_a_network_sees_it(even: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a frame for each phone, no more is asked for than the 3 s that the model says at once."""
+    seen: list[int] = []
+    monkeypatch.setattr(
+        sampled, "timed", lambda model, scripts, *how: seen.append(scripts[0].shortest) or timed(model, scripts, *how)
+    )
+    pieces = cut(even, "hello " * 1000)
+    assert sum(frames for piece in pieces for frames in piece) == 4000 * 10 + (1000 + len(pieces)) * 2
+    assert max(seen) <= 300
 
-    def counted(self: Even, duration: Tensor, *others: Any, **named: Any) -> Tensor:
-        asked.append(duration.shape[1])
-        return fill(self, duration, *others, **named)
 
-    monkeypatch.setattr(Even, "fill", counted)
-    pieces = cut(even, "hello " * 300)
-    assert sum(frames for piece in pieces for frames in piece) == 300 * 40 + (300 + len(pieces)) * 2
-    assert max(asked) <= 300 * 5 // 4 + 1
+def test_an_edited_recording_does_not_grow_without_end(even: Model) -> None:
+    script = text_script([("HH",)] * 601)
+    with pytest.raises(InputError, match=r"this lasts 6\.0 s or more, and 6\.0 s is the most"):
+        sampled._pieces(even, Wanted(lambda text: script), 1, Manner(sampling=Sampling()), Draws(0), whole=False)
 
 
 def test_missing_words_of_all_sentences_are_listed(even: Model) -> None:

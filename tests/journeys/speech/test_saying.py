@@ -11,6 +11,7 @@ from tests.journeys.speech.pace import Listening
 from feller.data.speech.phones import SIL
 from feller.data.speech.script import (
     Clip,
+    Part,
     Script,
     again_script,
     cleaned_script,
@@ -118,6 +119,26 @@ def test_which_scripts_are_together_does_not_matter(model: Model, clips: tuple[C
     for i in (0, 1, TOGETHER, TOGETHER + 1):
         (alone,) = say(model, [scripts[i]], MANNER, replace(DRAWS, first=i))
         torch.testing.assert_close(found[i].mel, alone.mel, atol=2e-4, rtol=0)
+
+
+def test_durations_are_asked_for_a_few_scripts_at_once(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each script has the noise of its number, whichever are with it."""
+    manner, scripts = replace(MANNER, varied=True), [text_script([HELLO, WORLD])] * (TOGETHER + 2)
+    found = timed(model, scripts, manner, DRAWS)
+    assert len({script.lengths for script in found}) > 1
+    for i in (1, TOGETHER + 1):
+        assert timed(model, scripts[:1], manner, replace(DRAWS, first=i))[0].lengths == found[i].lengths
+    monkeypatch.setattr("feller.journeys.speech.say.TOGETHER", 3)
+    assert [script.lengths for script in timed(model, scripts, manner, DRAWS)] == [script.lengths for script in found]
+
+
+def test_a_phone_that_was_heard_for_no_time_is_kept_so(model: Model, clips: tuple[Clip, Clip]) -> None:
+    """An alignment may round it to nothing, at the end of the recording, too."""
+    n = len(clips[0].mel)
+    script = Script((Part("AH_S"), Part("T_B", n, 0), Part("S_E", 0, n)), clips[0])
+    (found,) = spoken(model, script)
+    assert found.script.lengths[1:] == (n, 0)
+    assert torch.equal(found.mel[-n:], clips[0].mel)
 
 
 def test_several_differ_and_a_seed_gives_the_same(model: Model) -> None:

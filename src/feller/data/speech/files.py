@@ -122,7 +122,8 @@ def find_sounds(path: pathlib.Path) -> FoundSounds:
     if not path.is_dir() and not is_sound(path):
         raise InputError(f"expected a folder of sounds, or one ({', '.join(ENDINGS)}), got {path}")
     files = sounds_in(path) if path.is_dir() else [path]
-    read, names = _read(path, files), tuple(file.name for file in files)
+    names = tuple(file.relative_to(path).as_posix() if path.is_dir() else file.name for file in files)
+    read = _read(path, files)
     rate = _rate(read)
     return FoundSounds(
         as_objects([resampled(each.sound, rate) for each in read]), names=names, notes=told(read, names, rate)
@@ -167,7 +168,11 @@ class _Reading:
     """Why, of each that is lost."""
     missing: dict[str, None] = field(default_factory=dict)
     doubtful: list[str] = field(default_factory=list)
+    malformed: dict[str, str] = field(default_factory=dict)
+    """What is wrong with an alignment, by the name of its sound."""
     remarks: list[str] = field(default_factory=list)
+    absent: int = 0
+    """Sounds that have an alignment and are not here."""
     ready: int = 0
     made: int = 0
 
@@ -182,6 +187,7 @@ class _Reading:
             sound = resampled(each.sound, rate)
             try:
                 self._check(sound)
+                self._check_given(utterance)
                 yield utterance, sound, self._aligned(utterance, sound, given.get(utterance.name), aligner)
             except InputError as error:
                 self.missing |= dict.fromkeys(error.words if isinstance(error, MissingWordsError) else ())
@@ -208,6 +214,10 @@ class _Reading:
         if self.most is not None and sound.seconds > self.most:
             raise InputError(f"it lasts {sound.seconds:.1f} s, and {self.most} s is the most; cut it at pauses")
 
+    def _check_given(self, utterance: Utterance) -> None:
+        if utterance.name in self.malformed:
+            raise InputError(self.malformed[utterance.name])
+
     def _given(self) -> dict[str, tuple[Word, ...]]:
         """Return alignments that are ready, by the names of utterances."""
         lines = self.folder / ALIGNMENTS
@@ -217,19 +227,19 @@ class _Reading:
         for utterance in self.utterances:
             by_file.setdefault(utterance.path.name, []).append(utterance.name)
         given: dict[str, tuple[Word, ...]] = {}
-        absent = 0
         for name, words in listed.items():
             alike = by_file.get(pathlib.PurePosixPath(name).name, [])
             chosen = [name] if name in alike else [each for each in alike if each.endswith(f"/{name}")]
-            absent += not chosen
+            self.absent += not chosen
             given |= dict.fromkeys(chosen[:1], words)
-        if absent:
-            self.remarks.append(f"{ALIGNMENTS} names {absent:,} sounds that are not here")
         for utterance in self.utterances:
             grid = utterance.path.with_suffix(ENDING)
             if grid.is_file():
                 check_link(grid, self.folder)
-                given[utterance.name] = read_textgrid(grid)
+                try:
+                    given[utterance.name] = read_textgrid(grid)
+                except InputError as error:
+                    self.malformed[utterance.name] = str(error)
         return given
 
     def _aligned(
@@ -258,6 +268,8 @@ class _Reading:
     def notes(self) -> Iterator[str]:
         """Say in words for people what was done."""
         yield from self.remarks
+        if self.absent:
+            yield f"{ALIGNMENTS} names {self.absent:,} sounds that are not here"
         yield f"{self.ready:,} alignments were read, {self.made:,} were made"
         if self.doubtful:
             yield (

@@ -73,16 +73,6 @@ def cmu_entries() -> Words:
     return _gathered([line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()])
 
 
-def cmu_lexicon(own: pathlib.Path | None = None) -> Lexicon:
-    """Return the dictionary of Carnegie Mellon University, with a user's file over it.
-
-    Raises:
-        UsageError: If pocketsphinx is not installed.
-        InputError: If the file is malformed.
-    """
-    return Lexicon(cmu_entries(), read_lexicon(own) if own else {})
-
-
 def own_words(path: pathlib.Path, phones: Collection[str]) -> Words:
     """Return what a user wrote, in the phones of some data; nothing where there is no such file.
 

@@ -14,8 +14,14 @@ from feller.errors import InputError
 
 FRAMES = 100
 """Frames of a second."""
+LARGEST = 2**15
+"""Points of a transform, and bands: a file of a stranger must not ask for more."""
 FLOOR = 1e-5
 """Least amplitude of a band, before the logarithm."""
+
+
+BEYOND = 1e3
+"""Beyond any logarithm of an amplitude."""
 
 
 @lru_cache(maxsize=8)
@@ -56,6 +62,8 @@ class Mel:
             raise InputError(
                 f"expected hop <= window <= fft, an even difference of the first two, and bands, got {self}"
             )
+        if max(self.fft, self.bands) > LARGEST:
+            raise InputError(f"expected at most {LARGEST:,} points and bands, got {self.fft:,} and {self.bands:,}")
         if not 0 < self.top <= self.rate / 2:
             raise InputError(f"expected a top of at most half the rate, {self.rate / 2:g} Hz, got {self.top}")
 
@@ -110,7 +118,7 @@ class Statistics:
     std: float
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.mean) and 0 < self.std < math.inf):
+        if not (abs(self.mean) < BEYOND and 0 < self.std < BEYOND):
             raise InputError(f"expected a mean and a positive deviation of log mels, got {self.mean:g}, {self.std:g}")
 
     @classmethod

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from feller.data.found import Sound
-from feller.data.speech.phones import SIL, Word, placed
+from feller.data.speech.phones import SIL, Word, placed, unaligned
 from feller.data.speech.spoken_text import words_of
 from feller.errors import InputError, UsageError
 
@@ -83,6 +83,12 @@ class Script:
         return tuple(part.length or 0 for part in self.parts)
 
     @property
+    def shortest(self) -> int:
+        """Frames that what is wanted lasts at least: a phone that is no silence lasts one."""
+        parts = self.parts[self.shown :]
+        return sum(int(part.phone != SIL) if part.length is None else part.length for part in parts)
+
+    @property
     def starts(self) -> tuple[int, ...]:
         """First frame of each part, in what is said."""
         return tuple(accumulate(self.lengths[:-1], initial=0))
@@ -112,7 +118,7 @@ class Script:
 
 def text_script(words: Sequence[Sequence[str]]) -> Script:
     """Return a script of words, each its phones, of which nothing is known but that."""
-    return Script(tuple(Part(phone) for phone in (SIL, *(p for word in words for p in (*placed(word), SIL)))))
+    return Script(tuple(Part(phone) for phone in unaligned(words)))
 
 
 def voiced_script(voice: Clip, words: Sequence[Sequence[str]]) -> Script:

@@ -16,6 +16,8 @@ from feller.record import replace_file
 ENDINGS = (".wav", ".flac")
 LARGEST = 2**28
 """Bytes of a file, at most: nothing that is spoken in one breath needs more."""
+MOST = 2**27
+"""Samples of all channels of a file, at most: as many as the largest file holds without compression, of 16 bits."""
 CLIPPED = 4
 """Samples in a row at the largest value that tell of clipping."""
 RATES = (1_000, 768_000)
@@ -46,10 +48,14 @@ def read_sound(path: pathlib.Path) -> Read:
             f"{path}: expected a sound of at most {LARGEST >> 20} MiB, got {size >> 20}; cut it into sentences"
         )
     try:
-        samples, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
+        with soundfile.SoundFile(str(path)) as file:
+            held, rate = file.frames * file.channels, file.samplerate
+            samples = file.read(dtype="float32", always_2d=True) if held <= MOST else None
     except (RuntimeError, ValueError, TypeError) as error:  # soundfile's own errors are RuntimeErrors
         told = " ".join(str(error).split()).rpartition(": ")[2] or type(error).__name__
         raise InputError(f"{path}: expected a sound ({', '.join(ENDINGS)}), it cannot be read ({told})") from error
+    if samples is None:  # a small file can hold, or claim, more than fits into memory
+        raise InputError(f"{path}: expected a sound of at most {MOST:,} samples, got {held:,}; cut it into sentences")
     if not len(samples):
         raise InputError(f"{path}: the sound is empty; remove it, or record it again")
     if not RATES[0] <= rate <= RATES[1]:

@@ -87,7 +87,10 @@ def _number(tokens: Iterator[str | tuple[str]]) -> float:
     token = next(tokens)
     if isinstance(token, tuple):
         raise InputError(f"expected a number, got the text {token[0][:40]!r}")
-    return float(token)
+    number = float(token)
+    if not math.isfinite(number):
+        raise InputError(f"expected a number that is finite, got {token[:40]}")
+    return number
 
 
 def _label(tokens: Iterator[str | tuple[str]]) -> str:

@@ -14,6 +14,8 @@ from feller.errors import InputError
 
 LOUDEST = 6.0
 """Log mel above which nothing is: e^6 is far beyond a sound of full scale."""
+MOST = 10_000
+"""Iterations."""
 STEPS = 30
 """Multiplicative steps to amplitudes of frequencies."""
 
@@ -36,6 +38,10 @@ class GriffinLim(Vocoder):
     iterations: int = 32
     seed: int = 0
     """Of the phases it begins with."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.iterations <= MOST:
+            raise InputError(f"expected 1 to {MOST:,} iterations of Griffin-Lim, got {self.iterations}")
 
     def samples(self, mel: Float[Tensor, "frames bands"], settings: Mel) -> Float32[Tensor, " n"]:
         """Return `frames * hop` samples.

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from feller.draws import Draws
 from feller.errors import InputError, UsageError
 from feller.evaluate.speech.told import Apart
-from feller.networks.detector import WINDOW, DetectorNetwork, check_mels, windows
+from feller.networks.detector import WIDTHS, WINDOW, DetectorNetwork, check_mels, windows
 from feller.objective import Batch, Example, Objective
 from feller.tensors import load_tensors, save_tensors
 from feller.train.engine import Engine, engine
@@ -157,6 +157,9 @@ def load_detector(path: pathlib.Path) -> Detector:
     tensors, note = load_tensors(path)
     try:
         about = json.loads(note["detector"])
+        seen, features = tensors["mean"].shape[1], tensors["answer.weight"].shape[1]
+        if (seen, features) != (about["bands"], about["size"] * WIDTHS[-1]):  # before memory is asked for
+            raise ValueError(f"weights of {seen} bands and {features} features, which are not what it says")
         network = DetectorNetwork(about["bands"], about["size"], Draws(0))
         network.load_state_dict(tensors)
         data = str(about["data"])

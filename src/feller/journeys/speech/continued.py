@@ -24,7 +24,7 @@ class Continued:
     script: Script
     """Goes on behind the first part, with durations that are not known."""
     text: str
-    """Of the second part."""
+    """Of the second part; empty where it is not known."""
     heard: Float[Tensor, "frames bands"]
     """Log mels of the first part."""
     real: Float[Tensor, "more bands"]
@@ -34,7 +34,7 @@ class Continued:
 def continued(kind: Speech, data: Dataset) -> list[Continued]:
     """Return utterances cut in two between words, as far as a model hears and says at once.
 
-    Those are left out that have fewer than two words there, or of which it is not known what their words are.
+    Those are left out that have fewer than two words there.
     """
     cuts = (_cut(clip, kind.room // 2) for clip in clips_of(kind, data))
     return [cut for cut in cuts if cut is not None]
@@ -43,7 +43,7 @@ def continued(kind: Speech, data: Dataset) -> list[Continued]:
 def _cut(clip: Clip, most: int) -> Continued | None:
     """Cut a clip in its middle, and leave away what is further than so many frames from there."""
     said = clip.said
-    if not said or not all(word.text for word in said):
+    if not said:
         return None
     first, rest = said[: len(said) // 2], said[len(said) // 2 :]
     first = [word for word in first if first[-1].end - word.start <= most]
@@ -53,7 +53,8 @@ def _cut(clip: Clip, most: int) -> Continued | None:
     prompt = clip.between(first[0].start, first[-1].end)
     script = voiced_script(prompt, [[spoken.phone for spoken in word.phones] for word in rest])
     real = clip.mel[rest[0].start : rest[-1].end]
-    return Continued(script, " ".join(word.text for word in rest), prompt.mel, real)
+    text = " ".join(word.text for word in rest) if all(word.text for word in rest) else ""
+    return Continued(script, text, prompt.mel, real)
 
 
 def clips_of(kind: Speech, data: Dataset) -> list[Clip]:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 from feller.data.found import Sound
 from feller.data.modality import Dataset
 from feller.data.read import read
+from feller.data.speech.mel import FRAMES
 from feller.data.speech.modality import Speech
 from feller.data.speech.picture import Drawn, spectrograms
 from feller.data.speech.sound import wav
@@ -28,7 +30,7 @@ from feller.journeys.examined import Told, examined, report
 from feller.journeys.onward import speaking
 from feller.journeys.speech.continued import Continued, continued
 from feller.journeys.speech.kind import kind_of
-from feller.journeys.speech.say import Manner, Spoken, say, timed
+from feller.journeys.speech.say import Manner, say, timed
 from feller.journeys.speech.suspected import suspect
 from feller.journeys.tell import Tell
 from feller.model import Model
@@ -88,52 +90,78 @@ def measure(run: Run, model: Model, *, data: str | None, samples: str | None, te
     train = kind.for_learning(learned, draws.named("train"))
     real = kind.for_learning(it.real, draws.named("real"))
     cuts = continued(kind, real.subset(torch.arange(min(len(real), MOST))))
-    if not cuts:
-        raise UsageError("expected utterances of two words or more, whose texts fit their phones, got none")
-    tell.task("speaking")
-    began = time.perf_counter()
-    spoken = _spoken(model, cuts, draws)
-    took = time.perf_counter() - began
-    new = [each.mel[each.first :] for each in spoken]
-    tell.task("making sounds")
-    made, again, heard = (_sounds(kind, mels) for mels in (new, [c.real for c in cuts], [c.heard for c in cuts]))
-    tell.task("listening")
-    texts = [cut.text for cut in cuts]
-    found = speech_quality(Utterances(made, texts, heard), Utterances(again, texts, heard), draws.named("judges"))
-    tell.task("looking for traces")
-    numbers: dict[str, Any] = {
-        **found.numbers,
-        **_durations(kind, real, train, draws),
-        **_traces(run, model, train, cuts, {"made": made, "again": again}, draws),
-        "synthesis": took / (sum(map(len, new)) / 100),
-    }
-    tell.done()
-    for note in found.notes:
-        tell.say(note)
+    numbers: dict[str, Any] = {}
+    said = None
+    if cuts:
+        said = _said(model, cuts, draws, tell)
+        tell.task("listening")
+        found = speech_quality(said.made, said.again, draws.named("judges"))
+        tell.task("looking for traces")
+        numbers |= {**found.numbers, **_traces(run, model, train, said, draws), "synthesis": said.pace}
+        tell.done()
+        for note in found.notes:
+            tell.say(note)
+    else:
+        tell.say(
+            "no utterance has two words, so that nothing can be said behind a voice, and durations alone are judged"
+        )
+    numbers |= _durations(kind, real, train, draws)
     title = f"{it.asked.data}, by the recipe {it.asked.recipe}"
     told = Told(
         title=title if data is None else f"{title}, going on with {data}",
-        judged=f"Judged: the second halves of {len(cuts):,} utterances, said anew behind the first, {it.which}",
+        judged=f"Judged: the second halves of {len(cuts):,} utterances, said anew behind the first, {it.which}"
+        if said
+        else f"Judged: durations of phones of {len(real):,} utterances {it.which}",
         numbers=numbers,
         explanations=EXPLAIN,
-        pictures=[("Each real half, and the one that was said anew", _picture(kind, cuts, new))],
-        sounds=_heard(texts, heard, again, made),
+        pictures=[("Each real half, and the one that was said anew", _picture(kind, said))] if said else [],
+        sounds=_heard(said) if said else [],
         heading="Speech",
-        said=_said(numbers),
+        said=_sentence(numbers),
         next_steps=[*speaking(run, next(iter(kind.texts(it.real.values)), ""))],
     )
     return report(it, told, tell)
 
 
-def _spoken(model: Model, cuts: Sequence[Continued], draws: Draws) -> list[Spoken]:
-    """Go on with the first halves."""
+@dataclass(frozen=True, eq=False)
+class _Said:
+    """Second halves that were said anew."""
+
+    cuts: Sequence[Continued]
+    new: Sequence[Float[Tensor, "_ bands"]]
+    made: Utterances
+    """What the model said."""
+    again: Utterances
+    """What was really said, through the same vocoder."""
+    pace: float
+    """Seconds of the network for one of speech."""
+
+
+def _said(model: Model, cuts: Sequence[Continued], draws: Draws, tell: Tell) -> _Said:
+    """Go on with the first halves, and make sounds of all."""
+    kind = kind_of(model)
+    tell.task("speaking")
+    began = time.perf_counter()
+    new = _spoken(model, cuts, draws)
+    took = time.perf_counter() - began
+    tell.task("making sounds")
+    mels = (new, [cut.real for cut in cuts], [cut.heard for cut in cuts])
+    made, again, heard = ([_sound(kind, mel) for mel in each] for each in mels)
+    texts = [cut.text for cut in cuts] if kind.inventory.english and all(cut.text for cut in cuts) else None
+    pace = took * FRAMES / max(sum(map(len, new)), 1)
+    return _Said(cuts, new, Utterances(made, texts, heard), Utterances(again, texts, heard), pace)
+
+
+def _spoken(model: Model, cuts: Sequence[Continued], draws: Draws) -> list[Float[Tensor, "_ bands"]]:
+    """Return log mels of what follows the first halves."""
     manner = Manner(sampling=model.description.sampling)
-    return say(model, timed(model, [cut.script for cut in cuts], manner, draws), manner, draws.named("said"))
+    scripts = timed(model, [cut.script for cut in cuts], manner, draws)
+    return [each.mel[each.first :] for each in say(model, scripts, manner, draws.named("said"))]
 
 
-def _sounds(kind: Speech, mels: Sequence[Float[Tensor, "_ bands"]]) -> list[Sound]:
-    """Return what a vocoder makes of log mels."""
-    return [Sound(kind.vocoder.samples(mel, kind.mel).numpy().astype(np.float32), kind.mel.rate) for mel in mels]
+def _sound(kind: Speech, mel: Float[Tensor, "frames bands"]) -> Sound:
+    """Return what the vocoder makes of log mels."""
+    return Sound(kind.vocoder.samples(mel, kind.mel).numpy().astype(np.float32), kind.mel.rate)
 
 
 def _durations(kind: Speech, real: Dataset, train: Dataset, draws: Draws) -> dict[str, Any]:
@@ -156,56 +184,60 @@ def _durations(kind: Speech, real: Dataset, train: Dataset, draws: Draws) -> dic
     return {name: value for name, value in numbers.items() if name in EXPLAIN}
 
 
-def _traces(
-    run: Run, model: Model, train: Dataset, cuts: Sequence[Continued], sounds: dict[str, Sequence[Sound]], draws: Draws
-) -> dict[str, Any]:
+def _traces(run: Run, model: Model, train: Dataset, said: _Said, draws: Draws) -> dict[str, Any]:
     """Train what tells the model's sounds from real ones, keep it in the run, and try it on what was said anew."""
     kind = kind_of(model)
     learned = continued(kind, train.subset(torch.arange(min(len(train), TRACED))))
     if not learned:
         return {}
-    spoken = _spoken(model, learned, draws.named("traces"))
-    own = [_again(kind, each.mel[each.first :]) for each in spoken]
+    made = [_again(kind, mel) for mel in _spoken(model, learned, draws.named("traces"))]
     real = [cut.real for cut in learned]
-    detector = fit_detector([*real, *(_again(kind, mel) for mel in real)], own, draws.named("detector"))
+    detector = fit_detector([*real, *(_again(kind, mel) for mel in real)], made, draws.named("detector"))
     if engine().is_first:
         save_detector(run.detector, detector)
-    made, again = ([kind.mel.log_mel(torch.from_numpy(one.samples)) for one in sounds[n]] for n in ("made", "again"))
+    unseen, again = (
+        [kind.mel.log_mel(torch.from_numpy(one.samples)) for one in each.sounds] for each in (said.made, said.again)
+    )
     numbers: dict[str, Any] = {}
-    for name, unseen in (("detected", [cut.real for cut in cuts]), ("detected_resynthesised", again)):
-        apart = detector.apart(unseen, made)
+    for name, others in (("detected", [cut.real for cut in said.cuts]), ("detected_resynthesised", again)):
+        apart = detector.apart(others, unseen)
         numbers |= dict(zip((name, f"{name}_low", f"{name}_high"), (apart.accuracy, *apart.interval), strict=True))
     return numbers
 
 
 def _again(kind: Speech, mel: Float[Tensor, "frames bands"]) -> Float[Tensor, "frames bands"]:
-    """Return the log mels of what a vocoder makes of log mels."""
+    """Return the log mels of what the vocoder makes of log mels."""
     return kind.mel.log_mel(kind.vocoder.samples(mel, kind.mel))
 
 
-def _picture(kind: Speech, cuts: Sequence[Continued], new: Sequence[Float[Tensor, "_ bands"]]) -> Any:
+def _picture(kind: Speech, said: _Said) -> Any:
     """Draw the first real halves, each beside what was said anew."""
-    rows = [Drawn(mel.numpy()) for cut, own in list(zip(cuts, new, strict=True))[:SHOWN] for mel in (cut.real, own)]
-    return spectrograms(rows, kind.mel.top, 2)
+    pairs = [*zip(said.cuts, said.new, strict=True)][:SHOWN]
+    return spectrograms([Drawn(mel.numpy()) for cut, new in pairs for mel in (cut.real, new)], kind.mel.top, 2)
 
 
-def _heard(
-    texts: Sequence[str], heard: Sequence[Sound], again: Sequence[Sound], made: Sequence[Sound]
-) -> list[tuple[str, bytes]]:
+def _heard(said: _Said) -> list[tuple[str, bytes]]:
     """Return the first sounds to listen to."""
-    rows = list(zip(texts, heard, again, made, strict=True))[:SHOWN]
+    rows = [*zip(said.cuts, said.made.prompts or (), said.again.sounds, said.made.sounds, strict=True)][:SHOWN]
     return [
         (caption, wav(sound))
-        for text, first, real, new in rows
-        for caption, sound in (("what was heard", first), (f"really: {text}", real), (f"said anew: {text}", new))
+        for cut, first, real, new in rows
+        for caption, sound in (
+            ("what was heard", first),
+            (f"really: {cut.text}".removesuffix(": "), real),
+            (f"said anew: {cut.text}".removesuffix(": "), new),
+        )
     ]
 
 
-def _said(numbers: dict[str, Any]) -> str:
+def _sentence(numbers: dict[str, Any]) -> str:
     """Say in one sentence how well it speaks."""
     wrong, floor = (numbers.get(name) for name in ("word_error_rate", "word_error_rate_floor"))
     if wrong is None or floor is None:
-        return f"A second of speech takes {numbers['synthesis']:.2g} s."
+        mae = numbers.get("phone_mae")
+        return (
+            "Nothing could be measured." if mae is None else f"Durations of hidden phones are off by {mae:.1f} frames."
+        )
     alike, same = (numbers.get(name) for name in ("speaker_similarity", "speaker_similarity_floor"))
     voice = f" Voices are like their prompts by {alike:.2f}, real ones by {same:.2f}." if alike and same else ""
     return (

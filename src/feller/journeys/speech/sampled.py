@@ -14,7 +14,7 @@ from feller.data.modality import Dataset
 from feller.data.speech.joining import crossfaded, laid_over
 from feller.data.speech.mel import FRAMES
 from feller.data.speech.modality import Speech
-from feller.data.speech.phones import SIL, repeated
+from feller.data.speech.phones import repeated
 from feller.data.speech.script import Script
 from feller.draws import Draws
 from feller.errors import InputError, UsageError, cannot_write
@@ -28,6 +28,9 @@ from feller.journeys.tell import SILENT, Tell
 from feller.model import MOST_GUIDANCE, Model, load_model
 from feller.run import Run
 from feller.train.engine import engine
+
+GROWN = 2
+"""How many times as long as what the model says at once a recording may become that is edited."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,30 +150,35 @@ def _heard(path: pathlib.Path) -> str:
 
 def _pieces(model: Model, asks: Wanted, n: int, manner: Manner, draws: Draws, *, whole: bool) -> list[list[Script]]:
     """Return the scripts of each piece of a text, n of each: as many sentences at once as the model has room for."""
-    room = kind_of(model).room - asks.listened
+    kind = kind_of(model)
+    room = kind.room - asks.listened
+    most = room if asks.text else GROWN * kind.longest
 
     def scripts_of(text: str, where: str) -> tuple[list[Script], int]:
         script = asks.build(text)
-        least = sum(part.phone != SIL for part in script.parts[script.shown :])
-        if text and not whole and least > room:  # each lasts a frame at least, so nobody needs to be asked
-            return [script], least
+        if script.shortest > most:  # no network is to see so much at once
+            return [], script.shortest
         scripts = timed(model, [script] * n, manner, draws.named(where))
         return scripts, max(sum(script.lengths[script.shown :]) for script in scripts)
 
     def fitting(text: str, where: str) -> list[list[Script]]:
         scripts, longest = scripts_of(text, where)
-        if longest <= room or not text:
+        if scripts and longest <= most:
             return [scripts]
         if whole:
             raise InputError(
                 f"--durations last {longest / FRAMES:.1f} s, and the model says {room / FRAMES:.1f} s at once; cut the"
                 " text, or let the model say how long it lasts"
             )
+        if not text:
+            raise InputError(
+                f"this lasts {longest / FRAMES:.1f} s or more, and {most / FRAMES:.1f} s is the most; leave words out"
+            )
         first, second = halves(text)
         return [*fitting(first, f"{where}0"), *fitting(second, f"{where}1")]
 
     texts = [asks.text] if whole or not asks.text else sentences(asks.text) or [asks.text]
-    texts = together(texts, lambda text: scripts_of(text, "text")[1] <= room)
+    texts = together(texts, lambda text: scripts_of(text, "text")[1] <= most)
     return [piece for i, text in enumerate(texts) for piece in fitting(text, f"text {i}.")]
 
 

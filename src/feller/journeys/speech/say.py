@@ -68,7 +68,10 @@ def timed(model: Model, scripts: Sequence[Script], manner: Manner, draws: Draws)
     lasting = kind.rhythm if manner.varied else kind.durations
     if lasting is None:
         raise UsageError("this model has not learned how long phones last; give --durations")
-    found = _filled(kind, lasting, scripts, draws)
+    found: list[Script] = []
+    for start in range(0, len(scripts), TOGETHER):
+        some = replace(draws, first=draws.first + start)
+        found += _filled(kind, lasting, scripts[start : start + TOGETHER], some)
     return [script.paced(manner.speed).trimmed() for script in found]
 
 
@@ -81,8 +84,8 @@ def _filled(kind: Speech, lasting: Durations, scripts: Sequence[Script], draws: 
     found = lasting.fill(duration, kept, phone, draws=draws.named("durations"), valid=valid)
     rows = []
     for script, row in zip(scripts, found.tolist(), strict=True):
-        lengths = [max(length, int(part.phone != SIL)) for part, length in zip(script.parts, row, strict=False)]
-        rows.append(script.lasting(lengths))
+        least = [int(part.length is None and part.phone != SIL) for part in script.parts]
+        rows.append(script.lasting([max(*pair) for pair in zip(row, least, strict=False)]))
     return rows
 
 

@@ -3,11 +3,10 @@
 import pathlib
 from typing import Any
 
-import torch
-
+from feller.data.found import FoundSpeech
 from feller.data.speech.files import find_sounds
 from feller.data.speech.mel import FRAMES
-from feller.data.speech.sound import resampled
+from feller.data.speech.modality import log_mels
 from feller.errors import InputError, UsageError
 from feller.evaluate.speech.detector import load_detector
 from feller.journeys.speech.kind import kind_of
@@ -37,7 +36,7 @@ def suspect(run: Run, model: Model, samples: str, tell: Tell) -> dict[str, Any]:
         raise UsageError(f"{run.path} has no detector yet; train it with: feller evaluate {run.path}")
     detector, mel = load_detector(run.detector), kind_of(model).mel
     found = find_sounds(pathlib.Path(samples))
-    mels = [mel.log_mel(torch.from_numpy(resampled(sound, mel.rate).samples)) for sound in found.values]
+    mels = log_mels(FoundSpeech(found.values, names=found.names), mel)
     short = [name for name, each in zip(found.names, mels, strict=True) if len(each) < WINDOW]
     if short:
         raise InputError(f"{short[0]}: expected sounds of at least {WINDOW / FRAMES:g} s; leave shorter ones out")

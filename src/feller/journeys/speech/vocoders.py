@@ -6,7 +6,7 @@ from typing import Any
 
 from feller.data.found import about
 from feller.data.speech.mel import Mel
-from feller.data.speech.vocode import GriffinLim, Vocoder
+from feller.data.speech.vocode import MOST, GriffinLim, Vocoder
 from feller.errors import InputError, UsageError
 from feller.model import load_model
 from feller.networks.hifigan import HiFiGAN, generator
@@ -20,8 +20,6 @@ GRIFFIN_LIM = "griffin-lim"
 WEIGHTS, CONFIG = ".safetensors", "config.json"
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".tar")
 """Files that can run code of their writer when they are read."""
-MOST = 10_000
-"""Iterations."""
 
 
 def vocoder_of(place: str, settings: Mel) -> Vocoder:
