@@ -37,8 +37,9 @@ from feller.data.rows.places import ANGLES, FLAT, check_space, place_of
 from feller.data.rows.points import points
 from feller.data.rows.tables import Choose
 from feller.data.rows.torsions import torsions
+from feller.data.speech.dataset import speech
 from feller.data.speech.mel import FRAMES
-from feller.data.speech.modality import Speech, speech
+from feller.data.speech.modality import Speech
 from feller.data.speech.sounds import Sounds, sounds
 from feller.data.table.modality import tables
 from feller.data.table.schema import Schema

@@ -7,8 +7,8 @@ import torch
 from feller.data.found import FoundSpeech, Layout, as_objects
 from feller.data.modality import Dataset
 from feller.data.speech.chains import chained
+from feller.data.speech.dataset import speech
 from feller.data.speech.mel import Mel
-from feller.data.speech.modality import speech
 from feller.draws import Draws
 from feller.errors import InputError
 

@@ -14,8 +14,9 @@ from feller.data import read
 from feller.data.back import read_back
 from feller.data.found import FoundRows, FoundSpeech, Layout
 from feller.data.modality import Dataset, Modality
+from feller.data.speech.dataset import speech
 from feller.data.speech.mel import Mel, Statistics
-from feller.data.speech.modality import Speech, speech
+from feller.data.speech.modality import Speech
 from feller.data.speech.phones import Inventory
 from feller.data.split import split
 from feller.errors import InputError, UsageError

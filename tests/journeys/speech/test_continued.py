@@ -7,7 +7,8 @@ import torch
 from tests.data.speech.test_chains import MEL, SETTINGS
 
 from feller.data.found import FoundSpeech, Layout, as_objects
-from feller.data.speech.modality import Speech, speech
+from feller.data.speech.dataset import speech
+from feller.data.speech.modality import Speech
 from feller.journeys.speech.continued import clips_of, continued
 
 PHONES = ("SIL", "T_B", "UW_E", "SIL", "EY_B", "T_E", "SIL", "EY_S", "SIL")

@@ -6,8 +6,8 @@ from dataclasses import replace
 from feller.data.found import FoundSpeech
 from feller.data.modality import Dataset
 from feller.data.plain_text import read_unicode, rows_of
+from feller.data.speech.dataset import speech
 from feller.data.speech.files import find_speech
-from feller.data.speech.modality import speech
 from feller.data.speech.utterances import SPEAKERS
 
 FOLDER = pathlib.Path(__file__).with_name("spoken_words")

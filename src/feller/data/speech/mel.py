@@ -80,6 +80,11 @@ class Mel:
         return usual[rate]
 
     @property
+    def settings(self) -> tuple[int, ...]:
+        """All fields, in their order."""
+        return self.rate, self.fft, self.window, self.hop, self.bands, self.top
+
+    @property
     def shortest(self) -> int:
         """Samples of the shortest sound that can be continued by its mirror image."""
         return max(self.hop, (self.window - self.hop) // 2 + 1)

@@ -4,7 +4,6 @@ import io
 import pathlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -16,15 +15,17 @@ from torch.nn.utils.rnn import pad_sequence
 
 from feller.data import overview
 from feller.data.arrays import write_arrays
-from feller.data.found import Found, FoundSpeech, Layout, Sound, about, expect
-from feller.data.modality import Dataset, Modality, Write, check_finite_state, told
-from feller.data.speech.chains import LINKS, chained, said_of_words, suit
+from feller.data.found import Found, FoundSpeech, Sound, about, expect
+from feller.data.modality import Dataset, Modality, Write, check_finite_state
+from feller.data.speech.analysed import log_mels
+from feller.data.speech.chains import chained
 from feller.data.speech.duration_table import TABLE, write_durations
 from feller.data.speech.durations import Durations
+from feller.data.speech.layouts import layouts, timed
 from feller.data.speech.mel import FRAMES, Mel, Statistics
 from feller.data.speech.phones import Inventory, repeated
 from feller.data.speech.picture import Drawn, spectrograms
-from feller.data.speech.sound import resampled, write_sound
+from feller.data.speech.sound import write_sound
 from feller.data.speech.vocode import GriffinLim, Vocoder
 from feller.draws import Draws
 from feller.errors import InputError, UsageError
@@ -209,11 +210,11 @@ class Speech(Modality):
         valid = np.zeros(mel.shape[:2], dtype=bool)
         for i, each in enumerate(own):
             mel[i, : len(each)], valid[i, : len(each)] = each.numpy(), True
-        settings = np.array(_settings(self.mel))
-        layouts = self._layouts(values, given)
-        if not layouts:
+        settings = np.array(self.mel.settings)
+        placed = layouts(values, given, self.inventory.names)
+        if not placed:
             return {"mel": mel, "valid": valid, "settings": settings}
-        phone, duration = self._phones(FoundSpeech(np.zeros(len(layouts)), alignments=tuple(layouts)))
+        phone, duration = self._phones(FoundSpeech(np.zeros(len(placed)), alignments=tuple(placed)))
         return {
             "mel": mel,
             "valid": valid,
@@ -223,24 +224,11 @@ class Speech(Modality):
             "phones": np.array(self.inventory.names),
         }
 
-    def _layouts(self, values: State, given: Given) -> list[Layout]:
-        """Return the phones of each sound: as values know them, or else as the labels of frames follow each other."""
-        if "phone" in values:
-            rows = zip(values["phone"].tolist(), values["duration"].tolist(), strict=True)
-            kept = [[(p, d) for p, d in zip(phone, duration, strict=True) if p >= 0] for phone, duration in rows]
-        elif "phone" in given and "valid" in given:
-            rows = zip(given["phone"].cpu(), given["valid"].cpu(), strict=True)
-            kept = [[(p, len([*run])) for p, run in groupby(labels[mask].tolist())] for labels, mask in rows]
-        else:
-            return []
-        names = self.inventory.names
-        return [Layout(tuple(names[p] for p, _ in row), tuple(d for _, d in row)) for row in kept]
-
     def show(self, values: State, given: Given, columns: int | None = None) -> Image.Image:
         """Draw the first sounds, with the phones that are known."""
-        layouts = self._layouts(values, given)
+        placed = layouts(values, given, self.inventory.names)
         mels = self._own(values, given)
-        phones = [_timed(layout) for layout in layouts] or [()] * len(mels)
+        phones = [timed(layout) for layout in placed] or [()] * len(mels)
         kept = values["kept"].cpu().numpy() if "kept" in values else np.zeros((len(mels), 0), dtype=bool)
         drawn = [Drawn(mel.numpy(), said, marks) for mel, said, marks in zip(mels, phones, kept, strict=True)]
         return spectrograms(drawn, self.mel.top, columns)
@@ -260,33 +248,16 @@ class Speech(Modality):
             replace_file(out.with_suffix(".png"), picture.getvalue())
             return
         overview.prepare(out)
-        numbers, layouts = overview.numbers(len(sounds)), self._layouts(values, given)
-        files = [f"{number}{ending}" for number in numbers for ending in (".wav", TABLE)[: 1 + bool(layouts)]]
+        numbers, placed = overview.numbers(len(sounds)), layouts(values, given, self.inventory.names)
+        files = [f"{number}{ending}" for number in numbers for ending in (".wav", TABLE)[: 1 + bool(placed)]]
         overview.save(self.show(values, given), out, files)
         for i, number in enumerate(numbers):
             write_sound(sounds[i], out / f"{number}.wav")
-            if layouts:
-                write_durations(layouts[i], out / f"{number}{TABLE}")
+            if placed:
+                write_durations(placed[i], out / f"{number}{TABLE}")
 
     def _write_sounds(self, values: State, given: Given, out: pathlib.Path) -> None:
         self.write_sounds(self.sounds(values, given), values, given, out)
-
-
-def log_mels(found: FoundSpeech, mel: Mel) -> list[Float[Tensor, "_ bands"]]:
-    """Return the log mels of sounds, or those that a file holds.
-
-    Raises:
-        InputError: If a sound is too short, or log mels were made in another way.
-    """
-    if found.settings:
-        if found.settings != _settings(mel):
-            raise InputError(f"expected log mels with the settings {_settings(mel)}, got {found.settings}")
-        return [torch.from_numpy(value) for value in found.values]
-    mels = []
-    for i, sound in enumerate(found.values):
-        with about(found.called(i)):
-            mels.append(mel.log_mel(torch.from_numpy(resampled(sound, mel.rate).samples)))
-    return mels
 
 
 def _letters(texts: Sequence[str]) -> Int64[Tensor, "n l"]:
@@ -295,45 +266,8 @@ def _letters(texts: Sequence[str]) -> Int64[Tensor, "n l"]:
     return pad_sequence(rows, batch_first=True, padding_value=-1)
 
 
-def speech(found: FoundSpeech) -> Dataset:
-    """Make a data set of speech, with its own statistics and inventory, and room for the longest sound.
-
-    Where most clips hold one word, chains of them are learned, if it is known who speaks.
-
-    Raises:
-        InputError: If no texts were found.
-    """
-    if not found.alignments:
-        raise InputError("nothing is known of what these sounds say; write a text beside each of them")
-    mel = Mel(*found.settings) if found.settings else Mel.usual(found.values[0].rate)
-    mels = log_mels(found, mel)
-    frames, chains = max(map(len, mels)), suit(found)
-    if chains:
-        frames = max(frames, LINKS[1] * sum(map(len, mels)) // len(mels))
-    longest = -(-frames // FRAMES) * FRAMES  # whole seconds
-    inventory = Inventory.of({phone for layout in found.alignments for phone in layout.phones})
-    modality = Speech(mel, Statistics.of(mels), inventory, longest, None, chains, found.classes, found.own)
-    seconds = sum(map(len, mels)) / FRAMES
-    said = f" of {len(found.classes):,} speakers" if found.classes else ""
-    note = f"{len(mels):,} sounds{said}, {seconds / 60:.1f} minutes; log mels have mean"
-    note = f"{note} {modality.statistics.mean:.4f} and deviation {modality.statistics.std:.4f}"
-    notes = (*found.notes, note, *said_of_words(found))
-    return Dataset(*modality.accept(found), modality, notes, properties=told(found))
-
-
-def _settings(mel: Mel) -> tuple[int, ...]:
-    return mel.rate, mel.fft, mel.window, mel.hop, mel.bands, mel.top
-
-
 def _speakers(found: FoundSpeech) -> Sequence[str]:
     """Return the name of the speaker of each sound, empty where it is not known."""
     if found.labels is None:
         return [""] * len(found.values)
     return [found.classes[label] for label in found.labels.tolist()]
-
-
-def _timed(layout: Layout) -> tuple[tuple[str, int, int], ...]:
-    """Return the phones that last, with their first frames."""
-    starts = np.cumsum((0, *layout.durations))
-    timed = zip(layout.phones, starts.tolist(), layout.durations, strict=False)
-    return tuple((name, start, length) for name, start, length in timed if length)

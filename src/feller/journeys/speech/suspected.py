@@ -4,9 +4,9 @@ import pathlib
 from typing import Any
 
 from feller.data.found import FoundSpeech
+from feller.data.speech.analysed import log_mels
 from feller.data.speech.files import find_sounds
 from feller.data.speech.mel import FRAMES
-from feller.data.speech.modality import log_mels
 from feller.errors import InputError, UsageError
 from feller.evaluate.speech.detector import load_detector
 from feller.journeys.speech.kind import kind_of
