@@ -12,6 +12,7 @@ from PIL import Image
 
 from feller.cli import main
 from feller.data import read
+from tests.data.speech.written import pairs
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -36,6 +37,7 @@ def prepare(folder: pathlib.Path, python: str) -> None:
         for i in range(12):
             picture = generator.integers(0, 256, (12, 12, 3), dtype=np.uint8)
             Image.fromarray(picture).save(folder / "photos" / name / f"{i}.png")
+    pairs(folder / "recordings")
     (folder / "documents").mkdir()
     for i in range(12):
         (folder / "documents" / f"{i}.txt").write_text(f"noise of the number {i}")
@@ -105,6 +107,8 @@ def shorten(words: list[str]) -> list[str]:
             words += ["--steps", "3"] if "--resume" in words or ":" in recipe else SHORT
         if words[1].startswith(("scenes/", "documents")) and "--resume" not in words and not recipe.startswith("image"):
             words += ["--vectors.steps", "2"]
+        if words[1].startswith(("recordings", "spoken")) and "vocoder" not in words:
+            words += ["--durations.steps", "2", "--rhythm.steps", "2"]
         if words[1].startswith("documents"):
             words += ["--tokenizer.steps", "2"]
         if "--tokenizer.steps" in words:
@@ -149,6 +153,8 @@ def test_examples_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
     monkeypatch.setattr("feller.journeys.documents.measure.DRAWN", 8)
+    for few in ("MOST", "TRACED"):
+        monkeypatch.setattr(f"feller.journeys.speech.measure.{few}", 4)
     found = blocks(page)
     python = "\n".join(code for language, code in found if language == "python")
     uses = [i for i, (language, code) in enumerate(found) if language == "sh" and "mine.py" in code]

@@ -29,6 +29,7 @@ from feller.data.target import Target
 from feller.distillation import Distillation
 from feller.draws import Draws
 from feller.evaluate.classifier import ClassifyLabel, ClassifyRotation
+from feller.evaluate.speech.detector import ToldApart
 from feller.gradient import Gradient
 from feller.infilling import DurationInfilling, Everywhere, Hidden, Infilling
 from feller.marginals.counting import Counting
@@ -146,6 +147,7 @@ from tests.properties.makers import (
     certain,
     classes_of_pictures,
     classification,
+    detector,
     documents,
     fall,
     gathering,
@@ -164,6 +166,7 @@ from tests.properties.makers import (
     regression,
     singer,
     some_masked,
+    sounded,
     sources_of,
     spoken,
     tokenizer,
@@ -542,6 +545,7 @@ EXAMPLES: dict[type, list[Case]] = {
         )
         for quantiser in (FSQ((5, 4)), EMA(codes=6, size=2))
     ],
+    ToldApart: [ObjectiveCase(ToldApart(), sounded, detector, random=False)],
     Vocoding: [
         ObjectiveCase(Vocoding(Resynthesis(), spaces.Euclidean((48,)), windows, 32), voices, singer)
         for windows in ((8,), (4, 16))

@@ -17,6 +17,7 @@ from feller.marginals.network import MarginalNetwork, Marginals
 from feller.networks.clock import Clock
 from feller.networks.codebook.quantiser import Quantiser
 from feller.networks.codebook.tokenizer import Tokenizer, TokenizerNetwork
+from feller.networks.detector import WINDOW, DetectorNetwork
 from feller.networks.distance import Distance
 from feller.networks.infiller import Infiller, InfillerNetwork
 from feller.networks.linear import Linear, LinearNetwork, Pixels
@@ -269,6 +270,19 @@ def voices(n: int, draw: Draw) -> dict[str, Any]:
     """Return sounds of 48 samples, of which 16, 32 or 48 are real, always as many in a row's place."""
     length = 16 * (1 + torch.arange(n) % 3)
     return {"x_1": draw.normal((n, 48), F64) * (torch.arange(48) < length[:, None]), "given": {"length": length}}
+
+
+def sounded(n: int, draw: Draw) -> dict[str, Any]:
+    """Return windows of log mels, every other one of a sound that was made."""
+    return {"window": draw.normal((n, WINDOW, 3), F64), "made": torch.arange(n) % 2 == 1}
+
+
+def detector() -> DetectorNetwork:
+    """Return a detector of 3 bands with weights that are not zero."""
+    network = DetectorNetwork(3, 1, Draws(0)).double()
+    for i, weight in enumerate(network.parameters()):
+        weight.data += 0.2 * Draws(0).at("weight", i).normal(weight.shape, F64)
+    return network.eval()
 
 
 def singer() -> SpectralVocoderNetwork:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from tests.data.speech.test_chains import MEL, SETTINGS
+from tests.data.speech.test_clip_chains import MEL, SETTINGS
 
 from feller.data.found import FoundSpeech, Layout, as_objects
 from feller.data.speech.dataset import speech

@@ -62,7 +62,7 @@ class Detector:
 
 
 @dataclass(frozen=True)
-class _Tell(Objective):
+class ToldApart(Objective):
     """Tell windows of made sounds from real ones."""
 
     def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
@@ -108,7 +108,7 @@ def fit_detector(
     network.fit_scale([mel.cpu() for mel in (*real, *made)])
     network.to(device.device)
     learner, give = make_learner(network, training), _batches(real, made, training.batch, draws.named("windows"))
-    for report in train(learner, _Tell(), give, training, draws=draws, engine=device):
+    for report in train(learner, ToldApart(), give, training, draws=draws, engine=device):
         if report.step == training.steps:
             check_finite(report)
     seconds = [sum(map(len, mels)) / 100 for mels in (real, made)]
