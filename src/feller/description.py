@@ -12,7 +12,7 @@ from feller.draws import Draws
 from feller.errors import InputError
 from feller.networks.architecture import Architecture
 from feller.paths import Path
-from feller.record import to_data
+from feller.record import from_data, to_data
 from feller.run import Run
 from feller.sampling import Sampling
 from feller.spaces import Space
@@ -63,6 +63,15 @@ def frequencies(data: Dataset) -> dict[str, tuple[float, ...]]:
 def save_description(run: Run, description: Description) -> None:
     """Write what the model is."""
     run.write_record(run.model, to_data(description))
+
+
+def load_description(run: Run) -> Description:
+    """Read what the model of a run is.
+
+    Raises:
+        InputError: If the record is missing, damaged or newer than this version.
+    """
+    return from_data(Description, run.read_record(run.model))
 
 
 def load_part(run: Run, name: str, module: nn.Module, expected: str | None) -> str:

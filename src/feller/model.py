@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from feller.data.back import give
 from feller.data.batches import Batch
 from feller.data.modality import Dataset
-from feller.description import Description, load_part
+from feller.description import Description, load_description, load_part
 from feller.draws import Draws, categorical
 from feller.errors import InputError, UsageError
 from feller.generation import Generation, Known, batch_size
 from feller.paths import Autoregressive, Graphical, TokenPath
-from feller.record import from_data, nearest
+from feller.record import nearest
 from feller.run import Run
 from feller.sampling import Sampling
 from feller.simulate import Divergence, DormandPrince, Exact, Hutchinson, log_density
@@ -301,7 +301,7 @@ def load_model(run: Run, *, file: pathlib.Path | None = None) -> Model:
     Raises:
         InputError: If the folder is damaged, incomplete or newer than this version.
     """
-    description = from_data(Description, run.read_record(run.model))
+    description = load_description(run)
     try:
         network = description.build(Draws(0))
     except (RuntimeError, TypeError, OverflowError, MemoryError) as error:

@@ -116,20 +116,22 @@ class Sample:
         from feller.commands.sample_documents import write
         from feller.commands.sample_speech import speak
         from feller.commands.terminal import heard, speaker
+        from feller.data.documents.modality import Documents
+        from feller.data.speech.modality import Speech
+        from feller.description import load_description
         from feller.journeys.bridged import bridged_of
-        from feller.journeys.documents.kind import documents_in
         from feller.journeys.sample import sample
-        from feller.journeys.speech.kind import speech_in
 
         tell = speaker()
         run = find(self.folder, self.code, tell)
         bridged = bridged_of(run) is not None
-        if not bridged and speech_in(run):
+        modality = None if bridged else load_description(run).modality
+        if isinstance(modality, Speech):
             self._refuse(others((*SAID, *OF_SPEECH)), "says nothing to a model of speech; leave it out")
             return speak(self, run, tell)
         if self.begin is not None or self.backward or bridged:
             return self._push(run, tell)
-        if documents_in(run):
+        if isinstance(modality, Documents):
             self._refuse(others((*DRAWN, *OF_DOCUMENTS)), "says nothing to a model of documents; leave it out")
             return write(self, run, tell)
         self._refuse(OF_DOCUMENTS, "is of documents, and this model's data are others; leave it out")

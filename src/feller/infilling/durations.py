@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from feller.data.speech.duration_table import MOST
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.infilling.frames import Infilling
@@ -21,8 +22,6 @@ MASKS = Segments(0.2, 0.1, 1.0)
 """What is hidden of durations: less than of frames."""
 LEAST = 1e-3
 """Deviation of log durations, at least."""
-MOST = 99_999
-"""Frames of one phone."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from feller.at_once import AtOnce
 from feller.code import fingerprint as file_hash
 from feller.code import load_function
 from feller.data.table.modality import Table
-from feller.description import Description
+from feller.description import load_description
 from feller.errors import InputError, UsageError
 from feller.journeys.asked import Asked, asked_of, read_again
 from feller.journeys.at_once import check_found, finding
@@ -169,7 +169,7 @@ def _continue(run: Run, fixed: dict[str, Any], recipe: str | None, change: Calla
                 " a new run"
             )
     older = _older(asked)
-    about = from_data(Description, run.read_record(run.model))
+    about = load_description(run)
     like = about.modality if older is None or isinstance(about.modality, Table) else older.description.modality
     dataset = read_again(asked, like)
     if asked.code:

@@ -63,7 +63,7 @@ def find_speech(path: pathlib.Path, most: int | None = LONGEST) -> FoundSpeech:
     reading = _Reading(folder, utterances, most)
     found = list(reading.found())
     if not found:
-        first = "; ".join(reading.lost[:NAMED])
+        first = "; ".join(reading.told_of_lost()[:NAMED])
         raise InputError(f"{path}: none of {len(utterances):,} sounds can be used: {first}")
     spoken, sounds, words = zip(*found, strict=True)
     speakers = tuple(sorted({utterance.speaker for utterance in spoken} - {""}))
@@ -75,7 +75,7 @@ def find_speech(path: pathlib.Path, most: int | None = LONGEST) -> FoundSpeech:
         names=tuple(utterance.name for utterance in spoken),
         texts=tuple(utterance.text for utterance in spoken),
         alignments=tuple(laid_out(each) for each in words),
-        lost=tuple(reading.lost),
+        lost=tuple(reading.told_of_lost()),
         own=reading.own,
     )
 
@@ -106,7 +106,7 @@ def read_recording(
         remedy = "" if spelled else ", or have them looked for letter by letter with --spell"
         raise InputError(f"{path}: missing in the dictionary: {named}; write these words otherwise{remedy}")
     if not found:
-        raise InputError(f"{path}: {reading.reasons[0]}")
+        raise InputError(f"{path}: {reading.lost[0][1]}")
     _, sound, words = found[0]
     doubts = [f"{path.name}: its text hardly fits it (a score below {LEAST:g}); is it {text!r}?"]
     return sound, words, (*reading.remarks, *(doubts if reading.doubtful else ()))
@@ -163,9 +163,8 @@ class _Reading:
     """Words with their phones that are known already."""
     own: Words = field(default_factory=dict)
     """Those that a user wrote beside the sounds."""
-    lost: list[str] = field(default_factory=list)
-    reasons: list[str] = field(default_factory=list)
-    """Why, of each that is lost."""
+    lost: list[tuple[str, str]] = field(default_factory=list)
+    """Names of sounds that cannot be used, each with the reason."""
     missing: dict[str, None] = field(default_factory=dict)
     doubtful: list[str] = field(default_factory=list)
     malformed: dict[str, str] = field(default_factory=dict)
@@ -191,8 +190,7 @@ class _Reading:
                 yield utterance, sound, self._aligned(utterance, sound, given.get(utterance.name), aligner)
             except InputError as error:
                 self.missing |= dict.fromkeys(error.words if isinstance(error, MissingWordsError) else ())
-                self.lost.append(f"{utterance.name} ({error})")
-                self.reasons.append(str(error))
+                self.lost.append((utterance.name, str(error)))
 
     def _aligner(self, given: dict[str, tuple[Word, ...]]) -> Aligner | None:
         """Return what aligns, where something is left to align and nothing has phones of another language."""
@@ -258,11 +256,15 @@ class _Reading:
             self.doubtful.append(f"{utterance.name} ({aligned.score:.1f})")
         return aligned.words
 
+    def told_of_lost(self) -> list[str]:
+        """Return the sounds that are lost, each with its reason."""
+        return [f"{name} ({reason})" for name, reason in self.lost]
+
     def _grouped(self) -> Iterator[str]:
         """Yield all sounds that are lost, those with one reason together."""
         names: dict[str, list[str]] = {}
-        for lost, reason in zip(self.lost, self.reasons, strict=True):
-            names.setdefault(reason, []).append(lost.removesuffix(f" ({reason})"))
+        for name, reason in self.lost:
+            names.setdefault(reason, []).append(name)
         yield from (f"{', '.join(each)} ({reason})" for reason, each in names.items())
 
     def notes(self) -> Iterator[str]:

@@ -183,16 +183,17 @@ class Speech(Modality):
             duration[i, : len(layout.phones)] = torch.tensor(layout.durations)
         return phone, duration
 
-    def sounds(self, values: State, given: Given) -> list[Sound]:
-        """Return the sound of each example, without its padding.
+    def sound(self, mel: Float[Tensor, "frames bands"]) -> Sound:
+        """Return the sound of log mels.
 
         Raises:
             UsageError: If a package is not installed.
         """
-        return [
-            Sound(self.vocoder.samples(mel, self.mel).numpy().astype(np.float32), self.mel.rate)
-            for mel in self._own(values, given)
-        ]
+        return Sound(self.vocoder.samples(mel, self.mel).numpy().astype(np.float32), self.mel.rate)
+
+    def sounds(self, values: State, given: Given) -> list[Sound]:
+        """Return the sound of each example, without its padding; errors are those of `sound`."""
+        return [self.sound(mel) for mel in self._own(values, given)]
 
     def _own(self, values: State, given: Given) -> list[Float[Tensor, "frames bands"]]:
         """Return log mels without their padding."""

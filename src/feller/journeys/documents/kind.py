@@ -3,11 +3,8 @@
 from typing import Any
 
 from feller.data.documents.modality import Documents
-from feller.description import Description
 from feller.errors import UsageError
 from feller.model import Model
-from feller.record import from_data
-from feller.run import Run
 from feller.tokens.generate import Reader
 
 
@@ -34,8 +31,3 @@ def reader(model: Model) -> Reader:
         return network
     kind = type(network).__name__
     raise UsageError(f"expected a network that reads documents, got {kind}; fit one with --recipe interleaved")
-
-
-def documents_in(run: Run) -> bool:
-    """Tell whether a run is of documents."""
-    return isinstance(from_data(Description, run.read_record(run.model)).modality, Documents)

@@ -1,17 +1,9 @@
 """Models of speech, told from others."""
 
 from feller.data.speech.modality import Speech
-from feller.description import Description
 from feller.errors import UsageError
 from feller.model import Model
 from feller.paths import Affine
-from feller.record import from_data
-from feller.run import Run
-
-
-def speech_in(run: Run) -> bool:
-    """Tell whether a run is of a model that speaks."""
-    return isinstance(from_data(Description, run.read_record(run.model)).modality, Speech)
 
 
 def kind_of(model: Model) -> Speech:

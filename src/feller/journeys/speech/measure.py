@@ -5,12 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.data.found import Sound
 from feller.data.modality import Dataset
 from feller.data.read import read
 from feller.data.speech.mel import FRAMES
@@ -23,6 +21,7 @@ from feller.evaluate.speech import quality
 from feller.evaluate.speech.detector import fit_detector, save_detector
 from feller.evaluate.speech.lengths import DRAWN, Durations, durations_quality
 from feller.evaluate.speech.quality import Utterances, speech_quality
+from feller.evaluate.speech.traces import vocoded
 from feller.infilling.durations import MASKS
 from feller.infilling.segments import units
 from feller.journeys.asked import parts
@@ -146,7 +145,7 @@ def _said(model: Model, cuts: Sequence[Continued], draws: Draws, tell: Tell) -> 
     took = time.perf_counter() - began
     tell.task("making sounds")
     mels = (new, [cut.real for cut in cuts], [cut.heard for cut in cuts])
-    made, again, heard = ([_sound(kind, mel) for mel in each] for each in mels)
+    made, again, heard = ([kind.sound(mel) for mel in each] for each in mels)
     texts = [cut.text for cut in cuts] if kind.inventory.english and all(cut.text for cut in cuts) else None
     pace = took * FRAMES / max(sum(map(len, new)), 1)
     return _Said(cuts, new, Utterances(made, texts, heard), Utterances(again, texts, heard), pace)
@@ -157,11 +156,6 @@ def _spoken(model: Model, cuts: Sequence[Continued], draws: Draws) -> list[Float
     manner = Manner(sampling=model.description.sampling)
     scripts = timed(model, [cut.script for cut in cuts], manner, draws)
     return [each.mel[each.first :] for each in say(model, scripts, manner, draws.named("said"))]
-
-
-def _sound(kind: Speech, mel: Float[Tensor, "frames bands"]) -> Sound:
-    """Return what the vocoder makes of log mels."""
-    return Sound(kind.vocoder.samples(mel, kind.mel).numpy().astype(np.float32), kind.mel.rate)
 
 
 def _durations(kind: Speech, real: Dataset, train: Dataset, draws: Draws) -> dict[str, Any]:
@@ -190,9 +184,9 @@ def _traces(run: Run, model: Model, train: Dataset, said: _Said, draws: Draws) -
     learned = continued(kind, train.subset(torch.arange(min(len(train), TRACED))))
     if not learned:
         return {}
-    made = [_again(kind, mel) for mel in _spoken(model, learned, draws.named("traces"))]
+    made = vocoded(_spoken(model, learned, draws.named("traces")), kind.mel, kind.vocoder)
     real = [cut.real for cut in learned]
-    detector = fit_detector([*real, *(_again(kind, mel) for mel in real)], made, draws.named("detector"))
+    detector = fit_detector([*real, *vocoded(real, kind.mel, kind.vocoder)], made, draws.named("detector"))
     if engine().is_first:
         save_detector(run.detector, detector)
     unseen, again = (
@@ -203,11 +197,6 @@ def _traces(run: Run, model: Model, train: Dataset, said: _Said, draws: Draws) -
         apart = detector.apart(others, unseen)
         numbers |= dict(zip((name, f"{name}_low", f"{name}_high"), (apart.accuracy, *apart.interval), strict=True))
     return numbers
-
-
-def _again(kind: Speech, mel: Float[Tensor, "frames bands"]) -> Float[Tensor, "frames bands"]:
-    """Return the log mels of what the vocoder makes of log mels."""
-    return kind.mel.log_mel(kind.vocoder.samples(mel, kind.mel))
 
 
 def _picture(kind: Speech, said: _Said) -> Any:

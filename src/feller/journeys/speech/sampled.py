@@ -213,8 +213,7 @@ def _uttered(kind: Speech, rows: Sequence[Sequence[Spoken]], seconds: float) -> 
 def _sound(kind: Speech, spoken: Spoken) -> Sound:
     """Return the sound of what is wanted, in which what is kept is the recording itself."""
     script, first = spoken.script, spoken.first
-    samples = kind.vocoder.samples(spoken.mel[first:], kind.mel).numpy().astype(np.float32)
-    made, kept = Sound(samples, kind.mel.rate), spoken.kept[first:].numpy()
+    made, kept = kind.sound(spoken.mel[first:]), spoken.kept[first:].numpy()
     if script.clip is None or not kept.any():
         return made
     timed_parts = zip(script.parts, script.lengths, strict=True)
