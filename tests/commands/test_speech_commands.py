@@ -269,7 +269,7 @@ VOICE = ("--text", "Hello", "--voice")
         (1, (*VOICE, "brief.wav", NEVER_SAYS), "brief.wav: it is too short: 0.06 s for 16 phones"),
         (1, (*VOICE, "noise.wav", NEVER_SAYS), "noise.wav: its text does not fit"),
         (1, (*VOICE, "bare.wav", "the price of oranges rose a lot"), "bare.wav: its text does not fit"),
-        (1, (*VOICE, "broken.wav", "a"), "broken.wav: expected a sound (.wav, .flac), it cannot be read"),
+        (1, (*VOICE, "broken.wav", "a"), "broken.wav: expected a sound (.wav, .flac, .ogg, .opus, .mp3), it"),
         (1, (*VOICE, "folder.wav", "a"), "expected a sound at folder.wav, found a folder; name a file"),
         (1, (*VOICE, "none.wav", "a"), "expected a sound at none.wav, found none"),
         (1, (*VOICE, "bare.wav", ""), "bare.wav: expected words, got ''"),

@@ -14,7 +14,7 @@ def test_its_folder_is_copied_and_read(tmp_path: pathlib.Path, capsys: pytest.Ca
     said = json.loads(capsys.readouterr().out)
     assert said["files"] == len([*out.iterdir()])
     assert main(["data", str(out), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["examples"] == 64
+    assert json.loads(capsys.readouterr().out)["examples"] == 174
     assert main(["data", "spoken-words", "--out", str(out)]) == 2
     assert "is there already" in capsys.readouterr().err
 

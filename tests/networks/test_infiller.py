@@ -28,6 +28,7 @@ from feller.networks.clock import PlainBlock
 from feller.networks.distance import slopes
 from feller.networks.folded import GROUPS, REACH, Folded
 from feller.networks.infiller import InfillerNetwork
+from feller.networks.kin import Kin
 from feller.record import from_data, to_data
 
 F64 = torch.float64
@@ -37,6 +38,7 @@ KINDS = {
     "rotary": Infiller(16, 3, 2, distance=Rotary()),
     "adanorm": Infiller(16, 2, 2, AdaNorm(), Rotary()),
     "no time": Infiller(16, 2, 2, NoTime()),
+    "kin": Infiller(16, 2, 2, kin=2),
 }
 every = pytest.mark.parametrize("architecture", KINDS.values(), ids=KINDS)
 timed = pytest.mark.parametrize("architecture", [KINDS[name] for name in ("paper", "rotary", "adanorm")])
@@ -95,6 +97,31 @@ def test_a_new_network_predicts_zero_and_learns_in_all_its_weights(architecture:
         (network(x_t, t, given) - given["context"].flip(1) - t[:, None, None]).square().mean().backward()
         optimiser.step()
     assert [name for name, weight in network.named_parameters() if torch.equal(weight, before[name])] == []
+
+
+def test_kin_are_alike_until_they_have_learned_otherwise() -> None:
+    """Of labels 0 to 6, kin are 1 to 3 and 4 to 6; 0 and "not given", which is 7, are alone."""
+    embed = Kin(7, 3, 4).double()
+    first = embed(torch.arange(8)[None])[0]
+    same = [[i for i in range(8) if torch.equal(first[i], first[j])] for j in range(8)]
+    assert same == [[0], *[[1, 2, 3]] * 3, *[[4, 5, 6]] * 3, [7]]
+    embed.own.weight.data[2] += 1
+    close(embed(torch.tensor([[2]]))[0, 0], first[1] + 1, 0)
+    assert torch.equal(embed(torch.tensor([[1, 3]]))[0], first[[1, 3]])
+
+
+def test_a_label_that_was_never_learned_is_taken_for_its_kin() -> None:
+    """The shared part follows both labels that are learned, each own part one: two thirds of the way are shared."""
+    embed = Kin(7, 3, 4).double()
+    before = embed(torch.tensor([[3]]))[0, 0].detach()
+    optimiser = torch.optim.SGD(embed.parameters(), 0.1)
+    for _ in range(50):
+        optimiser.zero_grad()
+        (embed(torch.tensor([[1, 2]])) - 1).square().sum().backward()
+        optimiser.step()
+    learned = embed(torch.tensor([[1, 3]]))[0]
+    close(learned[0], torch.ones(4, dtype=F64), 1e-6)
+    close(learned[1], before + (1 - before) * 2 / 3, 1e-6)
 
 
 @every

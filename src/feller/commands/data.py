@@ -51,8 +51,8 @@ class Data:
     space: Text = None
     """Where rows of numbers lie, as for `feller fit`."""
     longest: Whole = None
-    """Longer side of pictures, most atoms or residues, or symbols of a text, as for `feller fit`; of scenes 16,
-    of emoji 32."""
+    """Longer side of pictures, most atoms or residues, seconds of sounds, or symbols of a text, as for `feller fit`;
+    of scenes 16, of emoji 32."""
     vocabulary: Text = None
     """Symbols of a text, as for `feller fit`: characters, bytes, subwords or subwords:NUMBER."""
     project: bool = False

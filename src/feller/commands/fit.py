@@ -26,7 +26,8 @@ class Fit:
     data: DataPlace = None
     """A table of points, places or angles; a folder of images; crystals (.cif, or a column of a .csv);
     molecules (.xyz, .sdf); protein chains (.pdb, .jsonl); a folder of these three; text (.txt, .jsonl, or a column of
-    a .csv); documents (a folder of pictures with captions, or .jsonl); arrays (.npz, .npy); or example:NAME."""
+    a .csv); documents (a folder of pictures with captions, or .jsonl); speech (a folder of recordings with texts);
+    arrays (.npz, .npy); or example:NAME."""
     recipe: Text = None
     """A recipe's name, or file.py:FUNCTION for your own; by default chosen by the data."""
     out: Text = None
@@ -39,8 +40,8 @@ class Fit:
     """tiny, small or base: of the network and the budget; small by default."""
     longest: Whole = None
     """Bring images to this longer side, by default at most 64, of documents 32; leave out chains of more residues, by
-    default 128, and crystals and molecules of more atoms, by default 64; learn texts of so many symbols, by default
-    128."""
+    default 128, and crystals and molecules of more atoms, by default 64, and sounds of more seconds, by default 30;
+    learn texts of so many symbols, by default 128."""
     space: Text = None
     """Where rows of numbers lie: sphere, torus, simplex, poincare, spd, rotations, euclidean, or a mesh (.obj .off)."""
     vocabulary: Text = None

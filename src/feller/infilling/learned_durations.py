@@ -6,6 +6,7 @@ from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from feller.data.speech.durations import Durations
+from feller.data.speech.phones import PLACES
 from feller.draws import Draws
 from feller.infilling.durations import DurationInfilling
 from feller.infilling.fill import infill_durations
@@ -34,12 +35,20 @@ class LearnedDurations(Durations):
     @classmethod
     def at_once(cls, dial: int, phones: int, seen: Int64[Tensor, " n"]) -> "LearnedDurations":
         """Return one that says the likeliest durations, of a size; see `Infiller.sized`."""
-        return cls(Infiller.sized(dial, NoTime()), phones, DurationInfilling.at_once(Euclidean()).standardised(seen))
+        return cls(
+            Infiller.sized(dial, NoTime(), kin=len(PLACES)),
+            phones,
+            DurationInfilling.at_once(Euclidean()).standardised(seen),
+        )
 
     @classmethod
     def drawn(cls, dial: int, phones: int, seen: Int64[Tensor, " n"]) -> "LearnedDurations":
         """Return one that draws durations, others each time, of a size; see `Infiller.sized`."""
-        return cls(Infiller.sized(dial, TimeToken()), phones, DurationInfilling.drawn(Euclidean()).standardised(seen))
+        return cls(
+            Infiller.sized(dial, TimeToken(), kin=len(PLACES)),
+            phones,
+            DurationInfilling.drawn(Euclidean()).standardised(seen),
+        )
 
     @property
     def module(self) -> InfillerNetwork:

@@ -13,6 +13,7 @@ from feller.networks.clock import Clock, TimeToken
 from feller.networks.conditioning import zero
 from feller.networks.distance import ALiBi, Distance
 from feller.networks.folded import Folded
+from feller.networks.kin import Kin
 from feller.tree import Given, State
 
 HEAD = 32
@@ -41,20 +42,22 @@ class Infiller(Architecture):
     """How the time is told; `NoTime` for a network that sees no state, either."""
     distance: Distance = field(default_factory=ALiBi)
     """How attention knows how far frames are apart."""
+    kin: int = 1
+    """Labels behind the first come in groups of so many that are alike, as a phone in places of a word; see `Kin`."""
 
     def __post_init__(self) -> None:
-        if min(self.width, self.depth, self.heads) < 1:
-            raise UsageError(f"expected width, depth and heads of 1 or more, got {self}")
+        if min(self.width, self.depth, self.heads, self.kin) < 1:
+            raise UsageError(f"expected width, depth, heads and kin of 1 or more, got {self}")
         if self.width % (2 * self.heads):
             raise UsageError(f"expected a width that twice the {self.heads} heads divides, got {self.width}")
 
     @classmethod
-    def sized(cls, dial: int, clock: Clock | None = None, distance: Distance | None = None) -> "Infiller":
+    def sized(cls, dial: int, clock: Clock | None = None, distance: Distance | None = None, kin: int = 1) -> "Infiller":
         """Return one whose size one number says: so many blocks and heads, and 32 features for each.
 
         It has about 14,000 dial^3 weights: 0.4, 1.0 and 3.0 million at 3, 4 and 6.
         """
-        return cls(HEAD * dial, dial, dial, clock or TimeToken(), distance or ALiBi())
+        return cls(HEAD * dial, dial, dial, clock or TimeToken(), distance or ALiBi(), kin)
 
     def build(self, shape: State, conditions: dict[str, int], draws: Draws) -> "InfillerNetwork":
         """Make a network with new weights, for frames (n, bands) with one condition, `phone`.
@@ -79,7 +82,7 @@ class InfillerNetwork(nn.Module):
         width, self.ticks = settings.width, settings.clock.ticks
         self.nulls: dict[str, int | float] = {"phone": phones, "context": 0.0, "known": 0}
         """What stands for "not given"; the label has an embedding of its own."""
-        self.phones = nn.Embedding(phones + 1, width)
+        self.phones = nn.Embedding(phones + 1, width) if settings.kin == 1 else Kin(phones, settings.kin, width)
         self.enter = nn.Linear((1 + self.ticks) * bands + 1 + width, width)
         self.body = Folded(width, settings.depth, settings.heads, settings.clock, settings.distance)
         self.leave = zero(nn.Linear(width, bands))

@@ -29,6 +29,19 @@ def test_a_file_is_read_with_its_rate(tmp_path: pathlib.Path, ending: str) -> No
     assert (read.channels, read.clips) == (1, False)
 
 
+@pytest.mark.parametrize(
+    ("name", "form"), [("a.ogg", ("OGG", "VORBIS")), ("a.opus", ("OGG", "OPUS")), ("a.mp3", ("MP3", "MPEG_LAYER_III"))]
+)
+def test_a_file_with_losses_is_read_at_its_times(tmp_path: pathlib.Path, name: str, form: tuple[str, str]) -> None:
+    path, samples = tmp_path / name, soundfile.read(CLIPS / "sense-0880.flac", dtype="float32")[0]
+    soundfile.write(path, samples, 16_000, format=form[0], subtype=form[1])
+    sound = read_sound(path).sound
+    assert sound.rate == 16_000
+    assert len(sound.samples) == pytest.approx(len(samples), abs=1200)
+    n = min(len(samples), len(sound.samples))
+    assert np.corrcoef(sound.samples[:n], samples[:n])[0, 1] > 0.97
+
+
 def test_stereo_is_mixed_down(tmp_path: pathlib.Path) -> None:
     left, right = tone(8000), tone(8000, frequency=600)
     soundfile.write(tmp_path / "two.wav", np.stack([left, right], 1), 8000, subtype="FLOAT")

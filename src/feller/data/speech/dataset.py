@@ -1,6 +1,8 @@
 """From recordings with their texts to a data set."""
 
-from feller.data.found import FoundSpeech
+from dataclasses import replace
+
+from feller.data.found import FoundSpeech, as_objects
 from feller.data.modality import Dataset, told
 from feller.data.speech.analysed import log_mels
 from feller.data.speech.chains import LINKS, said_of_words, suit
@@ -33,4 +35,5 @@ def speech(found: FoundSpeech) -> Dataset:
     note = f"{len(mels):,} sounds{said}, {seconds / 60:.1f} minutes; log mels have mean"
     note = f"{note} {modality.statistics.mean:.4f} and deviation {modality.statistics.std:.4f}"
     notes = (*found.notes, note, *said_of_words(found))
-    return Dataset(*modality.accept(found), modality, notes, properties=told(found))
+    analysed = replace(found, values=as_objects([one.numpy() for one in mels]), settings=mel.settings)
+    return Dataset(*modality.accept(analysed), modality, notes, properties=told(found))

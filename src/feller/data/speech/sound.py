@@ -13,7 +13,7 @@ from feller.data.speech.extra import need
 from feller.errors import InputError
 from feller.record import replace_file
 
-ENDINGS = (".wav", ".flac")
+ENDINGS = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 LARGEST = 2**28
 """Bytes of a file, at most: nothing that is spoken in one breath needs more."""
 MOST = 2**27
