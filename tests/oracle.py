@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from feller.draws import Draws
-from feller.paths import Data, Prediction, Score, Source, Velocity
+from feller.paths import Angular, Data, Prediction, Score, Source, Velocity
 from feller.processes import Characteristics, Process
 from feller.schedules import Linear, Schedule
 from feller.simulate import GaussianSolver, Solver
@@ -57,6 +57,7 @@ class Normal:
             Source: s / variance * away,
             Score: -away / variance,
         }
+        answers[Angular] = (a * answers[Source] - s * answers[Data]) / (a**2 + s**2).sqrt()
         return answers[type(kind)]
 
     def flow(self, x: Tensor, t: Tensor) -> Characteristics:

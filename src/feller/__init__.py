@@ -36,8 +36,8 @@ _HOMES = {
     "model": ("Model", "load_model"),
     "objective": ("Matching", "Objective"),
     "paths": (
-        *("Affine", "Data", "Geodesic", "Mixture", "Path", "Prediction", "Premetric", "Score", "Source", "Velocity"),
-        *("Binned", "Circle", "Interval", "Jump", "Lattice", "Point", "convert"),
+        *("Affine", "Angular", "Data", "Geodesic", "Mixture", "Path", "Prediction", "Premetric", "Score", "Source"),
+        *("Binned", "Circle", "Interval", "Jump", "Lattice", "Point", "Velocity", "convert"),
     ),
     "paths.affine": ("Constant", "Level", "Memoryless", "Vanishing"),
     "paths.rescheduled": ("rescheduled",),

@@ -39,6 +39,7 @@ KINDS = {
     "adanorm": Infiller(16, 2, 2, AdaNorm(), Rotary()),
     "no time": Infiller(16, 2, 2, NoTime()),
     "kin": Infiller(16, 2, 2, kin=2),
+    "local": Infiller(16, 2, 2, local=3),
 }
 every = pytest.mark.parametrize("architecture", KINDS.values(), ids=KINDS)
 timed = pytest.mark.parametrize("architecture", [KINDS[name] for name in ("paper", "rotary", "adanorm")])
@@ -122,6 +123,28 @@ def test_a_label_that_was_never_learned_is_taken_for_its_kin() -> None:
     learned = embed(torch.tensor([[1, 3]]))[0]
     close(learned[0], torch.ones(4, dtype=F64), 1e-6)
     close(learned[1], before + (1 - before) * 2 / 3, 1e-6)
+
+
+@pytest.mark.parametrize(("local", "within"), [(0, (0.6, 1.1)), (4, (0.0, 0.05))])
+def test_noise_is_as_wide_as_the_state_and_passes_beside_few_features(local: int, within: tuple[float, float]) -> None:
+    """Of 24 bands of noise, 8 features carry 8, so that two thirds of the variance are left; the bound is generous."""
+    network = Infiller(8, 1, 1, local=local).build((20, 24), {"phone": 2}, Draws(0))
+    optimiser = torch.optim.Adam(network.parameters(), 0.03)
+    for step in range(150):
+        draw = Draws(0).at("noise", step)
+        x_t, t = draw.normal((8, 20, 24)), draw.uniform((8,))
+        given = {"phone": torch.zeros(8, 20, dtype=torch.long), "context": torch.zeros_like(x_t)}
+        loss = (network(x_t, t, given) - x_t).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert within[0] < loss.item() < within[1]
+
+
+@pytest.mark.parametrize(("clock", "local"), [(TimeToken(), -1), (NoTime(), 2)])
+def test_convolutions_need_a_state_to_look_at(clock: Clock, local: int) -> None:
+    with pytest.raises(UsageError, match="0 where no state is seen"):
+        Infiller(16, 2, 2, clock, local=local)
 
 
 @every

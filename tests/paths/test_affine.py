@@ -4,14 +4,14 @@ import pytest
 import torch
 
 from feller.draws import Draws
-from feller.paths import Affine, Data, NoiseLevel, Prediction, Score, Source, Velocity
+from feller.paths import Affine, Angular, Data, NoiseLevel, Prediction, Score, Source, Velocity
 from feller.paths.affine import Constant, Memoryless, Vanishing
 from feller.schedules import VE, VP, Cosine, Linear, LinearVP, Polynomial, Schedule
 from feller.simulate import RK4, Euler, Midpoint, endpoint
 from feller.times import linear_grid
 from tests.oracle import F64, Normal, chain, close, column, f64
 
-KINDS: list[Prediction] = [Velocity(), Data(), Source(), Score()]
+KINDS: list[Prediction] = [Velocity(), Data(), Source(), Score(), Angular()]
 
 
 def driven(path: Affine, data: Normal):
@@ -53,6 +53,20 @@ def test_noise_comes_with_its_drift(noise: NoiseLevel, kind: Prediction) -> None
     variance = torch.as_tensor(noise.variance(Cosine()(t)), dtype=F64).expand(5)[:, None]
     close(now.diffusion.expand(5, 1), variance, 0.0)
     close(now.velocity, data.predict(Velocity(), x, t) + variance / 2 * data.predict(Score(), x, t), 1e-11)
+
+
+@pytest.mark.parametrize("schedule", [Linear(), Cosine(), VP()], ids=repr)
+def test_an_angular_prediction_is_not_correlated_with_the_state(schedule: Schedule) -> None:
+    """Of standard normal data, whose x_t knows nothing of it; the velocity is then all outside of the network."""
+    draw = Draws(0).at("ends")
+    x_0, x_1 = draw.normal((200_000, 1), F64), draw.normal((200_000, 1), F64)
+    path = Affine(schedule, Angular())
+    for time in (0.05, 0.3, 0.6, 0.95):
+        t = torch.full((len(x_0),), time, dtype=F64)
+        x_t = path.sample(x_0, x_1, t)
+        target = path.target(x_t, x_0, x_1, t)
+        assert abs((x_t * target).mean()) < 5 / len(x_0) ** 0.5 * x_t.std() * target.std()
+        close(target.var(), 1.0, 0.02)
 
 
 def test_memoryless_drift_is_twice_the_velocity() -> None:

@@ -10,7 +10,20 @@ from torch import Tensor
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.guidance import cfg
-from feller.paths import Affine, Data, Geodesic, Mixture, Path, Prediction, Premetric, Product, Score, Source, Velocity
+from feller.paths import (
+    Affine,
+    Angular,
+    Data,
+    Geodesic,
+    Mixture,
+    Path,
+    Prediction,
+    Premetric,
+    Product,
+    Score,
+    Source,
+    Velocity,
+)
 from feller.paths.affine import Constant
 from feller.paths.rescheduled import rescheduled, same_ratio
 from feller.processes import Characteristics
@@ -20,7 +33,7 @@ from feller.spaces import Euclidean
 from feller.times import linear_grid
 from tests.oracle import F64, Normal, close, column, f64
 
-KINDS: list[Prediction] = [Velocity(), Data(), Source(), Score()]
+KINDS: list[Prediction] = [Velocity(), Data(), Source(), Score(), Angular()]
 SCHEDULES: list[Schedule] = [Linear(), Polynomial(2.0), Polynomial(1.5), VP(), LinearVP(), Cosine(), VE(0.01, 50.0)]
 CHANGES: list[tuple[Schedule, Schedule]] = [
     *((VP(), Linear()), (Linear(), Cosine()), (Linear(), VP()), (Polynomial(2.0), LinearVP())),

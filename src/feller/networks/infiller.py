@@ -14,6 +14,7 @@ from feller.networks.conditioning import zero
 from feller.networks.distance import ALiBi, Distance
 from feller.networks.folded import Folded
 from feller.networks.kin import Kin
+from feller.networks.local import Local
 from feller.tree import Given, State
 
 HEAD = 32
@@ -44,20 +45,26 @@ class Infiller(Architecture):
     """How attention knows how far frames are apart."""
     kin: int = 1
     """Labels behind the first come in groups of so many that are alike, as a phone in places of a word; see `Kin`."""
+    local: int = 0
+    """Channels of convolutions beside the transformer, which look at the state as at a picture; see `Local`."""
 
     def __post_init__(self) -> None:
         if min(self.width, self.depth, self.heads, self.kin) < 1:
             raise UsageError(f"expected width, depth, heads and kin of 1 or more, got {self}")
+        if self.local < 0 or (self.local and not self.clock.ticks):
+            raise UsageError(f"expected local of 0 or more channels, and 0 where no state is seen, got {self.local}")
         if self.width % (2 * self.heads):
             raise UsageError(f"expected a width that twice the {self.heads} heads divides, got {self.width}")
 
     @classmethod
-    def sized(cls, dial: int, clock: Clock | None = None, distance: Distance | None = None, kin: int = 1) -> "Infiller":
+    def sized(
+        cls, dial: int, clock: Clock | None = None, distance: Distance | None = None, kin: int = 1, local: int = 0
+    ) -> "Infiller":
         """Return one whose size one number says: so many blocks and heads, and 32 features for each.
 
         It has about 14,000 dial^3 weights: 0.4, 1.0 and 3.0 million at 3, 4 and 6.
         """
-        return cls(HEAD * dial, dial, dial, clock or TimeToken(), distance or ALiBi(), kin)
+        return cls(HEAD * dial, dial, dial, clock or TimeToken(), distance or ALiBi(), kin, local)
 
     def build(self, shape: State, conditions: dict[str, int], draws: Draws) -> "InfillerNetwork":
         """Make a network with new weights, for frames (n, bands) with one condition, `phone`.
@@ -86,6 +93,7 @@ class InfillerNetwork(nn.Module):
         self.enter = nn.Linear((1 + self.ticks) * bands + 1 + width, width)
         self.body = Folded(width, settings.depth, settings.heads, settings.clock, settings.distance)
         self.leave = zero(nn.Linear(width, bands))
+        self.local = Local(bands, settings.local) if settings.local else None
 
     def forward(
         self, x_t: Float[Tensor, "b n bands"], t: Float[Tensor, " b"], given: Given
@@ -107,4 +115,7 @@ class InfillerNetwork(nn.Module):
             seen, phone = torch.where(valid[:, :, None], seen, 0.0), torch.where(valid, phone, self.nulls["phone"])
         h = self.enter(torch.cat([seen, self.phones(phone)], 2))
         answer = self.leave(self.body(h, t, valid))
+        if self.local is not None:
+            bands = x_t.shape[2]
+            answer = answer + self.local(seen[:, :, :bands], seen[:, :, bands : 2 * bands], t, valid)
         return answer if valid is None else answer * valid[:, :, None]

@@ -26,7 +26,7 @@ from feller.paths.metric import Metric
 from feller.paths.mixture import Mixture
 from feller.paths.orders import Confidence, Entropy, Order
 from feller.paths.path import Network, Path
-from feller.paths.predictions import Data, Prediction, Score, Source, Velocity, convert
+from feller.paths.predictions import Angular, Data, Prediction, Score, Source, Velocity, convert
 from feller.paths.premetric import Premetric
 from feller.paths.product import Product
 from feller.paths.rates import FewestJumps, KineticOptimal, LeastEnergy, Rates, Tempered
@@ -39,6 +39,7 @@ __all__ = [
     "Affine",
     "Ahead",
     "Alike",
+    "Angular",
     "Answer",
     "AnyOrder",
     "Autoregressive",

@@ -59,6 +59,22 @@ class Source(Prediction):
 
 
 @dataclass(frozen=True)
+class Angular(Prediction):
+    """E[alpha x_0 - sigma x_1 | x_t] / sqrt(alpha^2 + sigma^2): what x_t, turned by a right angle, would be.
+
+    Where data and source are independent, of mean 0 and variance 1, it is not correlated with x_t: the part of the
+    state that no network need carry through is added outside of it. So a narrow network learns more for its size.
+
+    Sources: `v` of Salimans and Ho 2022, arXiv 2202.00512; `F` of Karras et al. 2022, arXiv 2206.00364.
+    """
+
+    def row(self, scales: Scales) -> tuple[Number, Number]:
+        """Return (-sigma, alpha) / sqrt(alpha^2 + sigma^2)."""
+        length = (scales.alpha**2 + scales.sigma**2) ** 0.5
+        return -scales.sigma / length, scales.alpha / length
+
+
+@dataclass(frozen=True)
 class Score(Prediction):
     """Gradient of log p_t, -x_0 / sigma; holds for a standard normal source, independent of the data."""
 

@@ -37,9 +37,15 @@ class Effort:
 KIN = len(PLACES)
 """A phone is alike in all places of a word."""
 SIZES = {
-    "tiny": Effort(Infiller(64, 2, 2, kin=KIN), batch=8, at_once=400, lr=2e-3, minutes=1.0, lasting=1, steps=100),
-    "small": Effort(Infiller(96, 4, 4, kin=KIN), batch=8, at_once=400, lr=2e-3, minutes=20.0, lasting=2, steps=800),
-    "base": Effort(Infiller.sized(8, kin=KIN), batch=16, at_once=1600, lr=5e-4, minutes=600.0, lasting=4, steps=10_000),
+    "tiny": Effort(
+        Infiller(64, 2, 2, kin=KIN, local=8), batch=8, at_once=400, lr=2e-3, minutes=1.0, lasting=1, steps=100
+    ),
+    "small": Effort(
+        Infiller(96, 4, 4, kin=KIN, local=12), batch=8, at_once=400, lr=2e-3, minutes=20.0, lasting=2, steps=800
+    ),
+    "base": Effort(
+        Infiller.sized(8, kin=KIN, local=16), batch=16, at_once=1600, lr=5e-4, minutes=600.0, lasting=4, steps=10_000
+    ),
 }
 CALLS = 8
 """Of the network for a sound: quality does not rise with more."""
