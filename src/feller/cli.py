@@ -20,8 +20,16 @@ COMMANDS = {
     "evaluate": ("Evaluate", "Compare samples with real data, and write the report."),
     "audit": ("Audit", "Say what could be learned about single rows from a run."),
     "data": ("Data", "List the examples inside the package, or look into data."),
+    "export": ("Export", "Write a run's network for other programs (ONNX, torch.export, Hugging Face folder)."),
+    "import": ("Import", "Make a run of a network of your own."),
+    "cite": ("Cite", "Print the papers that a run uses, as BibTeX."),
+    "doctor": ("Doctor", "Tell whether feller can work here, and how fast."),
+    "completion": ("Completion", "Print what lets a shell complete commands and flags."),
     "reproduce": ("Reproduce", "Test a paper's claims at laptop scale."),
 }
+
+MODULES = {"import": "import_"}
+"""Files of commands whose names Python keeps for itself."""
 
 
 def overview() -> str:
@@ -58,7 +66,7 @@ def run(words: list[str]) -> int:
         raise UsageError(f"no command is called {name!r}: {nearest(name, list(COMMANDS))}")
     from feller.commands.arguments import parse
 
-    kind = getattr(importlib.import_module(f"feller.commands.{name}"), COMMANDS[name][0])
+    kind = getattr(importlib.import_module(f"feller.commands.{MODULES.get(name, name)}"), COMMANDS[name][0])
     whole_tree = kind.deep and kind.deep in rest and any(word in ("-h", "--help") for word in rest)
     if whole_tree:  # the recipe's fields too, so the command itself must not answer
         rest = [word for word in rest if word not in ("-h", "--help")]
@@ -66,7 +74,7 @@ def run(words: list[str]) -> int:
     found = command.run([*deeper, "--help"] if whole_tree else deeper)
     if command.json and os.environ.get("RANK", "0") == "0":
         print(json.dumps(found))
-    return 0
+    return command.status(found) if hasattr(command, "status") else 0
 
 
 def main(words: list[str] | None = None) -> int:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from feller.paths import Network
 from feller.schedules import Schedule
-from feller.tree import Given, State, concatenate, leaves, length, pad_right, tree_map
+from feller.tree import Given, State, concatenate, leaves, pad_right, tree_map
 
 
 def absent_given(given: Given, nulls: dict[str, int | float], absent: Sequence[str]) -> Given:
@@ -33,7 +33,7 @@ def blend(plain: Tensor, without: Tensor, w: float | Tensor) -> Tensor:
 
 def cfg(
     network: Network,
-    w: float,
+    w: float | Tensor,
     *,
     absent: Sequence[str] = ("label",),
     interval: tuple[float, float] = (0.0, 1.0),
@@ -46,7 +46,8 @@ def cfg(
 
     Args:
         network: Was trained with some conditions replaced by their null value.
-        w: 1 is the plain conditional, 0 the unconditional, more than 1 sharpens; others write w - 1.
+        w: 1 is the plain conditional, 0 the unconditional, more than 1 sharpens; others write w - 1. One for
+            all, or one per example, [b].
         absent: Conditions that the second branch lacks.
         interval: Guide at times in [first, last]; outside, the plain conditional costs one branch.
         nulls: Null values; by default the network's own.
@@ -54,7 +55,7 @@ def cfg(
     Raises:
         KeyError: If the network cannot do without one of them.
     """
-    if w == 1.0:
+    if not isinstance(w, Tensor) and w == 1.0:
         return network
     nothing = getattr(network, "nulls", {}) if nulls is None else nulls
     absent_given({}, nothing, absent)  # refuse before the first step, not in it
@@ -69,7 +70,7 @@ def cfg(
         both = network(
             concatenate(x_t, x_t), concatenate(t, t), concatenate(given, absent_given(given, nothing, absent))
         )
-        n, weight = length(x_t), w if everywhere else torch.where(inside, torch.full_like(earliest, w), 1.0)
+        n, weight = earliest.shape[0], w if everywhere else torch.where(inside, w, torch.ones_like(earliest))
         return tree_map(lambda branches: blend(branches[:n], branches[n:], weight), both)
 
     guided.nulls = nothing  # pyrefly: ignore[missing-attribute] - a function may carry it

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import html
 import os
 import pathlib
 from collections.abc import Iterator
@@ -19,13 +20,14 @@ PARTS = ("tokenizer", "vectors", "durations", "rhythm")
 OURS = (
     *("recipe.json", "model.json", "state.json", "report.json", "report.html", "metrics.jsonl", "preview.png", "lock"),
     *("ledger.json", "exposure.safetensors"),
+    *("export.pt2", "export.onnx", "export.json"),
     *("paths.npz", "paths.csv", "pairs.npz", "pairs.csv"),
     *(f"{name}.safetensors" for name in ("weights", "average", "state", "judge", "detector", "base", *PARTS)),
 )
 """Files of a run; nothing else in its folder is ever removed."""
 
 
-BESIDE = ("lock", "spent")
+BESIDE = ("lock", "spent", "data.csv", "data.npz", "data.jsonl")
 """What may lie in a folder that holds no run: nobody has to replace it."""
 
 
@@ -52,8 +54,9 @@ class Run:
 
     @property
     def average(self) -> pathlib.Path:
-        """Their running average, with which samples are drawn."""
-        return self.path / "average.safetensors"
+        """Their running average, with which samples are drawn; a folder for others to load holds it by their name."""
+        ours, theirs = self.path / "average.safetensors", self.path / "model.safetensors"
+        return theirs if theirs.is_file() and not ours.exists() else ours
 
     @property
     def state(self) -> pathlib.Path:
@@ -121,6 +124,17 @@ class Run:
     def samples(self) -> pathlib.Path:
         """Where samples go that have no other place."""
         return self.path / "samples"
+
+    def _repr_html_(self) -> str:
+        """Show the report in a notebook: a page of its own, which can neither run nor reach anything there."""
+        name, page = html.escape(str(self.path)), self.path / "report.html"
+        if not page.is_file():
+            return f"<p>run <code>{name}</code>, without a report yet</p>"
+        inside = html.escape(page.read_text(encoding="utf-8"), quote=True)
+        frame = (
+            f'<iframe sandbox srcdoc="{inside}" style="width: 100%; height: 40em; border: 1px solid #8888"></iframe>'
+        )
+        return f"<p>run <code>{name}</code></p>{frame}"
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:

@@ -58,7 +58,7 @@ def common_scales(schedule: "Schedule", t: Tensor) -> Scales:
     Coefficients are then computed once, not per example. Elsewhere than on the processor that would make it wait;
     inside a transformation such as `vmap` a tensor has no value, and where a gradient is asked for a float has none.
     """
-    if are_known(t) and t.ndim == 1 and len(t) and t.stride(0) == 0 and not t.requires_grad:
+    if are_known(t) and t.ndim == 1 and t.stride(0) == 0 and len(t) and not t.requires_grad:
         scales = schedule(t[0].double())
         if not any(isinstance(number, Tensor) and number.requires_grad for number in scales):
             return Scales(*map(float, scales))

@@ -21,6 +21,7 @@ FilePlace = Positional[Annotated[str | None, tyro.conf.arg(metavar="[FILE]", hel
 RunPlace = Positional[Annotated[str | None, tyro.conf.arg(metavar="[RUN]", help_behavior_hint="")]]
 Words = Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...", help_behavior_hint="")]
 Wishes = Annotated[tuple[str, ...], tyro.conf.arg(aliases=("--rewards",), metavar="TEXT ...", help_behavior_hint="")]
+CodePlace = Positional[Annotated[str, tyro.conf.arg(metavar="FILE.py:FUNCTION")]]
 Places = Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="A B ...", help_behavior_hint="")]]
 Costs = Annotated[tuple[str, ...], tyro.conf.arg(metavar="TEXT ...", help_behavior_hint="")]
 Numbers = Annotated[tuple[float, ...], tyro.conf.arg(metavar="NUMBER ...", help_behavior_hint="")]
@@ -39,6 +40,7 @@ MANY = (
     ("--times",),
     ("--cost",),
     ("--frame",),
+    ("--classes",),
 )
 """Flags that take as many values as are given."""
 NOTHING = "[]"
@@ -57,6 +59,17 @@ def short(*names: str) -> Any:
 def named(name: str) -> Any:
     """Give a flag another name than its field, such as one that Python keeps for itself."""
     return tyro.conf.arg(name=name.removeprefix("--"))
+
+
+def flag_names(command: Any, field: str) -> list[str]:
+    """Return the flags of a field of a command; none of a place or of what no word sets."""
+    known = getattr(command.__dataclass_fields__[field].type, "__metadata__", ())
+    if any(getattr(one, "__name__", str(one)).endswith(("Positional", "Suppress", "Fixed")) for one in known):
+        return []
+    given = [one for one in known if hasattr(one, "aliases")]
+    name = next((one.name for one in given if one.name), field.replace("_", "-"))
+    others = [alias for one in given for alias in one.aliases or ()]
+    return [*([] if f"-{name}" in others else [f"--{name}"]), *others]
 
 
 def _check_many(words: list[str]) -> None:

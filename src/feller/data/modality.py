@@ -1,12 +1,15 @@
 """What data are: how they become states of a model, and how states become files again."""
 
 import abc
+import io
 import pathlib
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Float64, Int, Int64
 from PIL import Image
@@ -21,6 +24,8 @@ from feller.record import nearest
 from feller.spaces import Space
 from feller.tree import Given, State, leaves, length, tree_map
 
+SHOWN = 256
+"""Examples in the picture of a notebook, at most."""
 Write = Callable[[State, Given, pathlib.Path], None]
 
 
@@ -235,6 +240,34 @@ class Dataset:
 
     def __len__(self) -> int:
         return length(self.values)
+
+    def numpy(self) -> Any:
+        """Return the values as an array, in the units and layout of the data; a dict of arrays for several leaves.
+
+        Beside the values there may be labels and names: `modality.arrays` gives all.
+        """
+        arrays = self.modality.arrays(self.values, self.given)
+        return arrays.get("samples", arrays)
+
+    def frame(self) -> pd.DataFrame:
+        """Return the examples as a DataFrame, with the columns that a .csv of them has.
+
+        Raises:
+            UsageError: If such data are no table.
+        """
+        if ".csv" not in self.modality.forms:
+            raise UsageError(f"{self.modality.called} are no table; take `numpy()`")
+        with tempfile.TemporaryDirectory() as folder:
+            file = pathlib.Path(folder) / "examples.csv"
+            self.modality.write(self.values, self.given, file)
+            return pd.read_csv(file)
+
+    def _repr_png_(self) -> bytes:
+        """Show some in a notebook, as a picture of their kind."""
+        some = self if len(self) <= SHOWN else self.subset(torch.arange(SHOWN))
+        picture = io.BytesIO()
+        self.modality.show(some.values, some.given).save(picture, "PNG")
+        return picture.getvalue()
 
     def seen_as(self, modality: Modality) -> "Dataset":
         """Return the same data as another modality of their kind sees them."""

@@ -135,6 +135,8 @@ def parts(asked: Asked, data: Dataset) -> tuple[Dataset, Dataset]:
 
 def read_as(asked: Asked, modality: Modality | None) -> Dataset:
     """Read data as a fit did: one that started from an older run took that run's modality."""
+    if not asked.data:
+        raise InputError("this run does not know what its model learned from; name it with --data when it is imported")
     like = modality if asked.start_from or isinstance(modality, Table | Mixed) else None
     data = read(
         asked.data,

@@ -23,6 +23,7 @@ from feller.evaluate.quality import EXPLAIN
 from feller.journeys.asked import asked_of
 from feller.journeys.at_once import is_found
 from feller.journeys.beside import tables_beside
+from feller.journeys.brought import bringing, brought_of
 from feller.journeys.judged import Judged
 from feller.journeys.onward import again, evaluating, fitting, onward, tuning
 from feller.journeys.private import promise
@@ -53,15 +54,20 @@ def findings(
     training, counters = from_data(Training, recipe["train"]), read_counters(run)
     own = judged.samples is None
     tuned, ledger = tuned_of(run), ledger_of(run)
+    said = brought_of(run)
     kind = f"fitted with the recipe {asked.recipe}" if tuned is None else f"tuned to {' and '.join(tuned.rewards)}"
+    kind = kind if said is None else f"beside samples of the network of {asked.recipe}"
     title = f"{asked.data}, {kind}" if own else f"Samples in {judged.samples}"
     at_once = is_found(counters)
     is_done = at_once or training.share(counters["step"], counters["seconds"]) >= 1
     unfinished = f"Training stopped after {counters['step']:,} steps; go on with the command below."
     named = {"--samples": judged.samples, "--data": judged.data}
-    whole = (
-        fitting(run, asked, training) if tuned is None else tuning(run, asked, tuned, rule_of(recipe_of(run)), training)
-    )
+    if said is not None:
+        whole = bringing(run, asked, said)
+    elif tuned is not None:
+        whole = tuning(run, asked, tuned, rule_of(recipe_of(run)), training)
+    else:
+        whole = fitting(run, asked, training)
     made = evaluating(run, asked, named) if any(named.values()) else whole
     shown = numbers if own else {name: value for name, value in numbers.items() if name not in ("steps", "seconds")}
     return Findings(

@@ -10,6 +10,7 @@ from typing import Any
 from feller.at_once import AtOnce
 from feller.code import fingerprint as file_hash
 from feller.code import load_function
+from feller.data.given import is_given, keep
 from feller.data.table.modality import Table
 from feller.description import load_description
 from feller.errors import InputError, UsageError
@@ -36,9 +37,11 @@ from feller.train.engine import Engine, engine
 
 
 def fit(
-    data: str | None = None,
+    data: Any = None,
     *,
     recipe: str | None = None,
+    steps: int | None = None,
+    minutes: float | None = None,
     out: str | None = None,
     size: str | None = None,
     seed: int = 0,
@@ -60,8 +63,11 @@ def fit(
     """Fit a model to data and write a run folder.
 
     Args:
-        data: A file, a folder, or `example:NAME`; a resumed run knows its own.
+        data: A file, a folder, or `example:NAME`; or a DataFrame, an array or tensor, or a dict of them, of which the
+            run keeps a copy. A resumed run knows its own.
         recipe: A recipe's name, `auto` (the default), or `file.py:function`.
+        steps: How many steps to train; by default as the recipe says.
+        minutes: How long to train, instead.
         out: The run folder; by default a new one under `runs`, or the newest if resumed.
         size: tiny, small (the default) or base.
         seed: Of all randomness.
@@ -92,10 +98,23 @@ def fit(
         Interrupted: After Ctrl-C, with all saved.
     """
     here = engine()
+    if steps is not None and minutes is not None:
+        raise UsageError("steps and minutes exclude each other; choose one")
+    if is_given(data):
+        _check_given(wish, resume=resume)
     # The first process chooses the folder: what it makes there must not look like an older run to the others.
-    chosen_path = new_run(out, data or "", resume=resume, overwrite=overwrite).path if here.is_first else ""
+    chosen_path = (
+        new_run(out, data if isinstance(data, str) else "", resume=resume, overwrite=overwrite).path
+        if here.is_first
+        else ""
+    )
     run = Run(pathlib.Path(here.share(str(chosen_path))))
     search = Search()
+    if is_given(data):
+        data = _kept(data, run, here)
+    data = None if data is None else str(data)
+    if steps is not None or minutes is not None:
+        change = functools.partial(_budgeted, change, steps, minutes)
     if resume:
         fixed: dict[str, Any] = {
             "data": data,
@@ -140,6 +159,29 @@ def fit(
         here.wait()  # until the first process has written what all will read
         numbers = evaluate(run, tell=tell)
     return run, numbers
+
+
+def _check_given(wish: Wish | None, *, resume: bool) -> None:
+    """Refuse data in memory where a copy of them would do harm, or nothing.
+
+    Raises:
+        UsageError: Then.
+    """
+    if wish is not None:
+        raise UsageError("a private fit reads its rows from a file, so that the run holds no copy; write them to one")
+    if resume:
+        raise UsageError("a resumed run knows its data; leave them out")
+
+
+def _kept(data: Any, run: Run, here: Engine) -> str:
+    """Let the first process write data that are in memory where the run will be, for later commands."""
+    place = str(keep(data, run.path)) if here.is_first else ""
+    return here.share(place)
+
+
+def _budgeted(change: Callable[[Recipe], Recipe], steps: int | None, minutes: float | None, recipe: Recipe) -> Recipe:
+    """Give a recipe its budget before the last word on it."""
+    return change(with_budget(recipe, steps=steps, minutes=minutes))
 
 
 def _maker(run: Run, begun: Begun, here: Engine, tell: Tell, *, resume: bool) -> Callable[[], None]:

@@ -13,6 +13,7 @@ from typing import Any
 from feller.description import Description, save_description
 from feller.draws import Draws
 from feller.gradient import Gradient
+from feller.journeys.foretell import foretold
 from feller.journeys.tell import Tell
 from feller.model import Model
 from feller.objective import Objective
@@ -70,6 +71,8 @@ class Prepared:
     """Called before the first step of a sitting, where the folder may be written to."""
     close: Callable[[], None] = lambda: None
     """Called after the last step of a sitting."""
+    tried: int = 0
+    """Steps that are tried before, on a copy, to tell how long the training takes; at most, and none by default."""
     careful: bool = False
     """Save after every check, so that a training that fails leaves the last good weights."""
 
@@ -106,6 +109,9 @@ def learn(run: Run, ready: Prepared, *, resume: bool, here: Engine, tell: Tell) 
         raise Interrupted(ready.again) from stopped
     with interrupts() as interrupted:
         feed = ready.feed(tell)
+        expected = foretold(ready, feed, here)
+        if expected:
+            tell.say(expected)
         _follow(
             run,
             ready,

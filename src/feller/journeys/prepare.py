@@ -16,6 +16,7 @@ from feller.errors import InputError, UsageError
 from feller.journeys.asked import parts
 from feller.journeys.begin import Begun
 from feller.journeys.documents.parts import make_parts as document_parts
+from feller.journeys.foretell import TRIED
 from feller.journeys.learn import Prepared
 from feller.journeys.making import Making
 from feller.journeys.private.exposed import check_watched
@@ -82,6 +83,7 @@ def prepare(run: Run, begun: Begun, here: Engine) -> Prepared:
         description=description,
         learner=learner,
         bound=_bound(run, begun, training_data, here),
+        tried=TRIED,
         again=f"feller fit --resume {own}--out {shlex.quote(str(run.path))}",
     )
     if asked.watched:

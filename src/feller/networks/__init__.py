@@ -16,6 +16,7 @@ from feller.networks.distance import ALiBi, Distance, Rotary
 from feller.networks.drift import BothWays, Potential
 from feller.networks.equivariant import Equivariant
 from feller.networks.estimator import Estimator
+from feller.networks.foreign import Foreign
 from feller.networks.infiller import Infiller
 from feller.networks.leaves import Angles, Leaf, Numbers, Rotations, Symbols
 from feller.networks.linear import Features, Linear
@@ -52,6 +53,7 @@ __all__ = [
     "Estimator",
     "Features",
     "Finder",
+    "Foreign",
     "Infiller",
     "Leaf",
     "Learned",

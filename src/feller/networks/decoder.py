@@ -80,7 +80,7 @@ class CausalTransformer(nn.Module):
     def forward(self, x_t: Int[Tensor, "b n"], t: Float[Tensor, " b"], given: Given) -> Float[Tensor, "b n symbols"]:
         """Predict logits of each token from those before it, all at once."""
         n = x_t.shape[1]
-        vector = self._vector(len(x_t), given)
+        vector = self._vector(x_t.shape[0], given)
         h = self.enter(F.pad(x_t, (1, 0), value=self.start)[:, :n])
         by = turns(0, n, self.size, h)
 

@@ -67,7 +67,7 @@ class Grammar(nn.Module):
         known: Bool[Tensor, "b places"] | None = None,
     ) -> Bool[Tensor, "b tokens"]:
         """Mark the tokens that may stand at one place of each row, given those written before it, or known."""
-        everyone = torch.arange(len(x), device=x.device)
+        everyone = torch.arange(x.shape[0], device=x.device)
         own = self.follow[place, 0] >= 0 if all(self.begins) else self._within(x)[everyone, place]
         if not self.ruled:
             return own

@@ -66,7 +66,7 @@ class ResidualMLP(nn.Module):
     def features(self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], given: Given) -> Float[Tensor, "b width"]:
         """Return what the answer is read from."""
         vector = self.conditioning(t, given)
-        h = self.enter(self._see(x_t.reshape(len(x_t), self.size)))
+        h = self.enter(self._see(x_t.reshape(x_t.shape[0], self.size)))
         for block in self.blocks:
             h = block(h, vector)
         return F.silu(F.layer_norm(h, h.shape[1:]))

@@ -65,7 +65,8 @@ class TogetherNetwork(nn.Module):
         marks = {name: branch(given.get("valid"), name) for name in self.leaves}
         x = {name: _real(x_t[name], mark)[:, None] for name, mark in marks.items()}  # one site, which is the example
         there = {
-            name: sites_of(x[name], None if m is None else m.reshape(len(m), -1).any(1)) for name, m in marks.items()
+            name: sites_of(x[name], None if m is None else m.reshape(m.shape[0], -1).any(1))
+            for name, m in marks.items()
         }
         h = self.enter(see_all(self.leaves, x, t, there, self.enter.weight)[:, 0])
         for block in self.blocks:

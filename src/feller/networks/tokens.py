@@ -60,7 +60,7 @@ class EmbeddedNetwork(nn.Module):
         """Predict logits of each token of the data."""
         tokens = self.enter(x_t)
         parts = tokens.movedim(-1, 1)  # b features *d
-        answer = self.inner(parts.reshape(len(x_t), *self.inside), t, given)
+        answer = self.inner(parts.reshape(x_t.shape[0], *self.inside), t, given)
         return self.leave(answer.reshape(parts.shape).movedim(1, -1)) + self.near(tokens)
 
 

@@ -65,7 +65,7 @@ class Angular(Prediction):
     Where data and source are independent, of mean 0 and variance 1, it is not correlated with x_t: the part of the
     state that no network need carry through is added outside of it. So a narrow network learns more for its size.
 
-    Sources: `v` of Salimans and Ho 2022, arXiv 2202.00512; `F` of Karras et al. 2022, arXiv 2206.00364.
+    Source: Salimans and Ho 2022, arXiv 2202.00512, where it is v; Karras et al. 2022, arXiv 2206.00364, where it is F.
     """
 
     def row(self, scales: Scales) -> tuple[Number, Number]:

@@ -1,0 +1,32 @@
+"""feller cite."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from feller.commands.arguments import RunPlace, Text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cite:
+    """Print BibTeX of the papers whose methods RUN, the newest by default, uses."""
+
+    deep: ClassVar[str] = ""
+
+    folder: RunPlace = None
+    """The run folder."""
+    code: Text = None
+    """File of your own that defines what the run's model is made of."""
+    json: bool = False
+    """Print one JSON object, last on standard output."""
+
+    def run(self, words: list[str]) -> dict[str, Any]:
+        """Do it."""
+        from feller.commands.folder import find
+        from feller.commands.terminal import speaker
+        from feller.journeys.cite import papers
+
+        run = find(self.folder, self.code, speaker())
+        found = papers(run)
+        if not self.json:
+            print("\n\n".join(each.bibtex for each in found))
+        return {"run": str(run.path), "papers": [{"key": each.key, **dict(each.fields)} for each in found]}

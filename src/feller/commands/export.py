@@ -1,0 +1,50 @@
+"""feller export."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from feller.commands.arguments import RunPlace, Text
+from feller.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """Write the network of RUN, the newest by default, for other programs; or the whole model as a folder."""
+
+    deep: ClassVar[str] = ""
+
+    folder: RunPlace = None
+    """The run folder."""
+    to: Text = None
+    """torch-export (a .pt2 file), onnx, each with a .json beside it that says what goes in, what comes out and how to
+    sample; or huggingface, a folder that `feller sample` opens again."""
+    out: Text = None
+    """The file or folder; by default export.pt2, export.onnx or huggingface in the run."""
+    guidance: str = "1"
+    """A number that is built in; 1 is the plain conditional. Or input: whoever calls the network chooses."""
+    code: Text = None
+    """File of your own that defines what the run's model is made of."""
+    json: bool = False
+    """Print one JSON object, last on standard output."""
+
+    def run(self, words: list[str]) -> dict[str, Any]:
+        """Do it."""
+        from feller.commands.folder import find
+        from feller.commands.terminal import speaker
+        from feller.journeys.export import export
+
+        if self.to is None:
+            raise UsageError("expected --to torch-export, onnx or huggingface")
+        tell = speaker()
+        run = find(self.folder, self.code, tell)
+        place, record = export(run, self.to, out=self.out, guidance=self.guidance, tell=tell)
+        tell.say(f"{self.to}: {place}")
+        if place.suffix:
+            tell.say(f"what goes in, what comes out, how to sample: {place.with_suffix('.json')}")
+        else:
+            tell.say(f"draw samples with: feller sample {place}")
+        return {
+            "run": str(run.path),
+            "file": str(place),
+            **{k: record[k] for k in ("inputs", "outputs") if k in record},
+        }

@@ -1,0 +1,115 @@
+"""A model's velocity as a plain function of arrays, for integrators, plots and programs of one's own."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from feller.draws import Draws
+from feller.errors import UsageError
+from feller.exchange.flows import check_flow
+from feller.guidance import cfg
+from feller.model import Model, load_model
+from feller.paths import Network
+from feller.run import Run, open_run
+from feller.tree import Given, State, leaves, length, tree_map
+
+Array = Any
+"""A tensor or an array of numpy, one entry per example along its first axis; or a dict of leaves."""
+
+
+@dataclass(frozen=True, eq=False)
+class VelocityField:
+    """v(x, t, **given), in states of the model per time; t = 0 is the source, t = 1 the data."""
+
+    model: Model
+    guidance: float = 1.0
+    network: Network = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        check_flow(self.model.description.path)
+        self.model.check_guidance(self.guidance)
+        plain = self.model.network.eval()
+        object.__setattr__(self, "network", cfg(plain, self.guidance, absent=self.model.absent()))
+
+    def __call__(self, x: Array, t: float | Array, **given: Any) -> Array:
+        """Return the velocity at states x and times t: tensors for tensors, arrays for arrays, of their precision.
+
+        Args:
+            x: States [n, ...], or a dict of leaves.
+            t: One time for all, or one for each, [n].
+            given: Conditions: a class by its name, its number, or one number for each, [n]. One that is left out
+                counts as not given.
+
+        Raises:
+            UsageError: If a condition or a class is unknown, or the model cannot do without one that is left out.
+        """
+        weight = next(self.model.network.parameters())
+        state = tree_map(lambda leaf: torch.as_tensor(leaf, device=weight.device).to(weight.dtype), x)
+        n = length(state)
+        times = torch.as_tensor(t, dtype=weight.dtype, device=weight.device).expand(n)
+        conditions = tree_map(lambda leaf: leaf.to(weight.device), self._conditions(n, given))
+        process = self.model.description.path.process(self.network, conditions)
+        wants = any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in leaves(x))
+        with torch.enable_grad() if wants else torch.no_grad():
+            found = tree_map(lambda now: now.velocity, process(state, times))
+        return tree_map(_like, found, x)
+
+    def source(self, n: int, seed: int = 0) -> State:
+        """Draw n states at t = 0, as tensors: those from which `Model.sample` starts with `Draws(seed)`."""
+        about = self.model.description
+        return about.path.start(about.space.reference(n, Draws(seed).at("source")))
+
+    def decode(self, x: Array) -> Any:
+        """Turn states at t = 1 into values in the units of the data, as tensors."""
+        return self.model.description.modality.decode(tree_map(torch.as_tensor, x))
+
+    def encode(self, values: Any) -> State:
+        """Turn values in the units of the data into states, as tensors."""
+        return self.model.description.modality.encode(tree_map(torch.as_tensor, values))
+
+    def _conditions(self, n: int, given: dict[str, Any]) -> Given:
+        """Return numbers for names, and "not given" for what is left out."""
+        about, found = self.model.description, {}
+        for name, shares in about.frequencies.items():
+            value = given.pop(name, None)
+            if value is None and not about.drop:
+                raise UsageError(f"this model was not trained to do without {name}; give it")
+            number = len(shares) if value is None else value
+            if isinstance(number, str):
+                number = about.modality.condition(name, number)
+            numbers = torch.as_tensor(number, dtype=torch.long).expand(n)
+            if n and not 0 <= int(numbers.min()) <= int(numbers.max()) <= len(shares):
+                raise UsageError(f"{name} must be from 0 to {len(shares) - 1}, or {len(shares)}: not given")
+            found[name] = numbers
+        for name in [name for name in given if isinstance(given[name], Tensor | dict)]:
+            found[name] = given.pop(name)  # such as `valid`, which the model's modality would else derive
+        if given:
+            known = ", ".join(about.frequencies) or "none"
+            raise UsageError(f"nothing that can be given is called {sorted(given)[0]!r}; this model knows: {known}")
+        return {**about.modality.complete(found), **found}
+
+
+def velocity(of: Model | Run | str, *, guidance: float = 1.0) -> VelocityField:
+    """Return the velocity of a model, of a run, or of the run in a folder, with its average weights.
+
+    Args:
+        of: The model, the run or its folder.
+        guidance: 1 is the plain conditional, 0 the unconditional, more sharpens.
+
+    Raises:
+        UsageError: If its process jumps or has noise, so that no velocity tells it, or guidance is not possible.
+        InputError: If the run is damaged.
+    """
+    model = of if isinstance(of, Model) else load_model(of if isinstance(of, Run) else open_run(of))
+    return VelocityField(model, guidance)
+
+
+def _like(found: Tensor, x: Any) -> Any:
+    """Return a velocity as what the state is."""
+    if isinstance(x, Tensor):
+        return found.to(device=x.device, dtype=x.dtype if x.is_floating_point() else found.dtype)
+    kind = np.asarray(x).dtype
+    return found.cpu().numpy().astype(kind if np.issubdtype(kind, np.floating) else np.float32)

@@ -1,0 +1,125 @@
+"""Networks of others as models: what is written once for models then works with them."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from feller.data.images.modality import Images
+from feller.data.modality import Modality
+from feller.data.rows.points import Points
+from feller.description import Description
+from feller.draws import Draws
+from feller.errors import UsageError
+from feller.model import Model
+from feller.networks.foreign import Foreign
+from feller.paths import Affine, Path, Velocity
+from feller.sampling import Sampling
+from feller.tree import tree_map
+
+DROPPED = 0.1
+"""What is said of how often conditions were dropped in training, where that is not known and guidance is possible."""
+
+
+def wrap(
+    network: Callable[..., Any],
+    shape: tuple[int, ...] | None = None,
+    *,
+    modality: Modality | None = None,
+    path: Path | None = None,
+    times: tuple[float, float] = (0.0, 1.0),
+    classes: Sequence[str] = (),
+    null: int | None = None,
+    sampling: Sampling | None = None,
+) -> Model:
+    """Return a model around a network of your own, so that sampling, likelihoods, steering and the rest work with it.
+
+    Args:
+        network: Called as network(x, t), times [b]; or network(x, t, label) where there are classes. A module or a
+            function of tensors.
+        shape: Of one example: (d,) for points in their own units, (channels, height, width) for pictures in [-1, 1].
+        modality: What the data are, in place of a shape.
+        path: What the network was trained for, an `Affine` path from normal noise with a velocity by default; say
+            `Affine(prediction=Source())` where it answers with the noise, `Data()` where it answers with the data.
+        times: Its times at the source and at the data, (1, 0) where it runs backwards; a velocity then points there.
+        classes: Names of the classes, in the order of their numbers.
+        null: Its number for "no class given", where it was trained to do without; then guidance is possible.
+        sampling: How samples are drawn.
+
+    Raises:
+        UsageError: If the network does not answer in the shape of the state.
+    """
+    kind = modality or plain_modality(shape, tuple(classes))
+    about = described(lambda: network, kind, path=path or Affine(), times=times, null=null, sampling=sampling)
+    model = Model(about, about.build(Draws(0)).eval())
+    try_out(model)
+    return model
+
+
+def plain_modality(shape: tuple[int, ...] | None, classes: tuple[str, ...] = (), levels: int = 255) -> Modality:
+    """Return points in their own units, or pictures, of a shape.
+
+    Raises:
+        UsageError: If it is that of neither.
+    """
+    if shape is not None and len(shape) == 1:
+        names = tuple(f"x{i + 1}" for i in range(shape[0]))
+        return Points(names, (0.0,) * shape[0], (1.0,) * shape[0], classes)
+    if shape is not None and len(shape) == 3:
+        channels, height, width = shape
+        return Images(height, width, channels, levels, classes)
+    raise UsageError(f"expected the shape of points, (d,), or of pictures, (c, h, w), got {shape}; or give a modality")
+
+
+def described(
+    make: Callable[..., Any],
+    modality: Modality,
+    *,
+    path: Path,
+    times: tuple[float, float] = (0.0, 1.0),
+    null: int | None = None,
+    sampling: Sampling | None = None,
+) -> Description:
+    """Say what a model around somebody's network is.
+
+    Raises:
+        UsageError: If there is a number for "not given", and nothing that could be given.
+    """
+    conditions = modality.conditions
+    if null is not None and not conditions:
+        raise UsageError(f"{null} is to stand for no class, and there are no classes; name them, or leave it out")
+    backwards = times[0] > times[1] and getattr(path, "prediction", None) == Velocity()
+    nulls = {} if null is None else dict.fromkeys(conditions, null)
+    return Description(
+        modality,
+        modality.space(),
+        path,
+        Foreign(make, times, -1.0 if backwards else 1.0, nulls),
+        {name: (1 / len(names),) * len(names) for name, names in conditions.items()},
+        sampling or Sampling(),
+        DROPPED if nulls else 0.0,
+    )
+
+
+def try_out(model: Model) -> None:
+    """Ask a network about two states.
+
+    Raises:
+        UsageError: If it fails, or answers in another shape.
+    """
+    about, draws = model.description, Draws(0).named("trial")
+    x = about.path.start(about.space.reference(2, draws.at("source")))
+    given = about.modality.complete(model.conditions(2, {}, draws))
+    shapes = tree_map(lambda leaf: list(leaf.shape), x)
+    try:
+        with torch.no_grad():
+            answer = model.network(x, torch.tensor([0.25, 0.75]), given)
+    except Exception as error:
+        conditions = "".join(f", {name} [2]" for name in given)
+        raise UsageError(
+            f"the network fails at a state {shapes}, times [2]{conditions}: {type(error).__name__}:"
+            f" {str(error).splitlines()[0] if str(error) else ''}"
+        ) from error
+    found = tree_map(lambda leaf: list(leaf.shape) if isinstance(leaf, torch.Tensor) else type(leaf).__name__, answer)
+    if found != shapes:
+        raise UsageError(f"the network answers with {found} about a state {shapes}; it must answer in the same shape")

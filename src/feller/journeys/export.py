@@ -1,0 +1,72 @@
+"""From a run to a file that other programs open."""
+
+import pathlib
+from typing import Any
+
+from feller.code import fingerprint
+from feller.errors import UsageError, cannot_write
+from feller.exchange.about import about
+from feller.exchange.answer import Answer, Guided
+from feller.exchange.programs import WRITERS
+from feller.journeys.hugging_face import HUGGING_FACE, write_folder
+from feller.journeys.tell import SILENT, Tell
+from feller.model import load_model
+from feller.record import nearest, write_json
+from feller.run import Run
+
+INPUT = "input"
+"""Guidance that whoever calls the exported network chooses."""
+
+
+def export(
+    run: Run, to: str, *, out: str | None = None, guidance: str = "1", tell: Tell = SILENT
+) -> tuple[pathlib.Path, dict[str, Any]]:
+    """Write a run's network, with its average weights, for other programs; or the whole model as a folder.
+
+    Args:
+        run: Holds the model.
+        to: torch-export (.pt2), onnx (.onnx), each with a .json beside it that says what goes in and comes out; or
+            huggingface, a folder.
+        out: File or folder; by default `export.pt2`, `export.onnx` or `huggingface` in the run.
+        guidance: A number that is built in, 1 by default; or `input`.
+        tell: Hears how it goes.
+
+    Returns:
+        Where it is, and what the .json holds.
+
+    Raises:
+        UsageError: If the form is unknown, or the network cannot be exported; says why.
+        InputError: If the run is damaged, or the disk refuses.
+    """
+    kinds = [*WRITERS, HUGGING_FACE]
+    if to not in kinds:
+        raise UsageError(f"nothing is exported to {to!r}: {nearest(to, kinds)}")
+    if to == HUGGING_FACE:
+        if guidance != "1":
+            raise UsageError("a folder holds the model, and guidance is chosen when it samples; leave --guidance out")
+        return write_folder(run, pathlib.Path(out) if out else run.path / HUGGING_FACE, tell)
+    ending, write = WRITERS[to]
+    place = pathlib.Path(out) if out else run.path / f"export{ending}"
+    if place.suffix.lower() != ending:
+        raise UsageError(f"{to} writes a file that ends with {ending}, got {place}")
+    model = load_model(run)
+    answer = Answer(model, Guided(_guidance(guidance)))
+    tell.task(f"writing {place.name}")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write(answer, place)
+        record = {"file": place.name, "form": to, "sha256": fingerprint(place), **about(model, answer)}
+        write_json(place.with_suffix(".json"), record)
+    except OSError as error:
+        raise cannot_write(place, error) from error
+    tell.done()
+    return place, record
+
+
+def _guidance(text: str) -> float | None:
+    if text == INPUT:
+        return None
+    try:
+        return float(text)
+    except ValueError as error:
+        raise UsageError(f"--guidance takes a number, or {INPUT}, got {text!r}") from error

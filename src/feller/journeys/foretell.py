@@ -1,0 +1,89 @@
+"""How long a training will take on this machine, from a few steps of it."""
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from feller.draws import Draws
+from feller.train.engine import Engine
+from feller.train.loop import Batches, make_learner, train
+
+if TYPE_CHECKING:
+    from feller.journeys.learn import Prepared
+
+TRIED, UNUSUAL = 30, 3
+"""Steps that are tried at most, and the first of them, which are slower than others."""
+SHARE, LONGEST = 0.05, 4.0
+"""Of a training that a trial may take, and its seconds at most."""
+MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
+
+
+def foretold(
+    ready: "Prepared", feed: Batches, here: Engine, clock: Callable[[], float] = time.perf_counter
+) -> str | None:
+    """Return a sentence on how long a training will take, or how many steps fit into its minutes.
+
+    None where that is not worth a trial, or must not be told, as of a private training, whose steps take as long as
+    they have rows.
+
+    Args:
+        ready: What is to be trained; it stays as it is.
+        feed: Gives each step its examples.
+        here: Device and processes.
+        clock: Returns seconds.
+    """
+    training, learner = ready.training, ready.learner
+    if not ready.tried or not ready.tells_loss or training.replay != 1:
+        return None
+    if training.steps is not None:
+        left = training.steps - learner.step
+        each = seconds_per_step(ready, feed, here, min(ready.tried, int(SHARE * left)), LONGEST, clock)
+        return None if each is None else f"about {in_words(each * left)} of training on this machine"
+    seconds = 60 * (training.minutes or 0) - learner.seconds
+    each = seconds_per_step(ready, feed, here, ready.tried, min(LONGEST, SHARE * seconds), clock)
+    return None if each is None else f"about {rounded(seconds / each):,} steps fit into that time on this machine"
+
+
+def seconds_per_step(
+    ready: "Prepared", feed: Batches, here: Engine, steps: int, seconds: float, clock: Callable[[], float]
+) -> float | None:
+    """Take steps on a copy of what is trained, and return the mean time of one; None if there are too few of them.
+
+    Args:
+        ready: What is to be trained.
+        feed: Gives each step its examples.
+        here: Device and processes, all of which take the same steps.
+        steps: At most.
+        seconds: At most, once there are enough steps.
+        clock: Returns seconds.
+    """
+    if steps <= UNUSUAL or seconds <= 0:
+        return None
+    training = replace(ready.training, steps=steps, minutes=None)
+    learner = make_learner(copy.deepcopy(ready.learner.network), training)
+    draws, times, begun = Draws(ready.seed).named("foretold"), [], clock()
+    for report in train(learner, ready.objective, feed, training, draws=draws, engine=here, gradient=ready.gradient):
+        report.loss.item()  # until the device is done
+        now = clock()
+        times.append(now - begun)
+        begun = now
+        if len(times) > UNUSUAL and here.agree(sum(times)) > seconds:
+            break
+    usual = times[UNUSUAL:]
+    return sum(usual) / len(usual)
+
+
+def in_words(seconds: float) -> str:
+    """Say a time as people do, with two digits at most."""
+    for unit, size in (("day", DAY), ("hour", HOUR), ("minute", MINUTE), ("second", 1.0)):
+        if seconds >= 1.5 * size or unit == "second":
+            number = f"{float(f'{max(seconds / size, 1):.2g}'):g}"
+            return f"{number} {unit}{'' if number == '1' else 's'}"
+    raise AssertionError("every time has a unit")
+
+
+def rounded(number: float) -> int:
+    """Return a number with two digits that mean something."""
+    return max(int(float(f"{number:.2g}")), 1)

@@ -1,0 +1,80 @@
+"""What a model's README says to whoever finds it."""
+
+from typing import Any
+
+from feller import __version__
+from feller.description import Description
+from feller.journeys.asked import Asked, example_of
+from feller.journeys.private.purse import ledger_of
+from feller.journeys.tuned import tuned_of
+from feller.run import Run
+
+PLAIN = ("steps", "seconds", "report", "format", "version", "run")
+"""Entries of a report that say nothing of how good a model is."""
+
+
+def card(run: Run, about: Description, asked: Asked, report: dict[str, Any], citation: str) -> str:
+    """Return the README: what the model learned from, how good it is, how it is loaded, what to cite.
+
+    Args:
+        run: Holds the model.
+        about: What it is.
+        asked: What was asked of the fit.
+        report: What report.json holds; empty where there is none.
+        citation: BibTeX.
+    """
+    example, private = example_of(asked), asked.private is not None
+    data = asked.data if example else asked.data.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    licence = f"{example.licence}. Source: {example.source}." if example else "not known to feller; add it here."
+    tuned = tuned_of(run)
+    conditions = "".join(
+        f"\n- `{name}`: {len(shares)} values, {', '.join(about.modality.conditions[name][:10])}"
+        f"{' ...' if len(shares) > 10 else ''}"
+        for name, shares in about.frequencies.items()
+    )
+    sections = [
+        "---\nlibrary_name: feller\ntags:\n- generative\n- flow-matching\n---",
+        f"# {asked.recipe} of {data}\n\nA generative model of {about.modality.called}"
+        f" (`{type(about.modality).__name__}`, network `{type(about.architecture).__name__}`), made with feller"
+        f" {__version__}.",
+        f"## Data\n\nLearned from: {_quoted(data)}{f', {example.summary}' if example else ''}.\n\nLicence of the data:"
+        f" {licence}" + (f"\n\nTuned to: {_quoted(' and '.join(tuned.rewards))}." if tuned else ""),
+        f"## How good it is\n\n{_promise(run) if private else _measured(report)}",
+        "## Use\n\n```sh\nfeller sample THIS_FOLDER -n 100 --out samples.npz\n```\n\n```python\nimport feller\n\n"
+        'model = feller.load_model(feller.open_run("THIS_FOLDER"))\nsamples = model.sample(100)\n```'
+        + (f"\n\nWhat can be given:{conditions}" if conditions else ""),
+        f"## Citation\n\n```bibtex\n{citation}\n```",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _quoted(text: str) -> str:
+    """Return text that no markup of a page takes for its own."""
+    return f"`{text.replace('`', chr(39))}`"
+
+
+def _measured(report: dict[str, Any]) -> str:
+    """Return the verdict of a report, and a table of its numbers."""
+    numbers, explanations = report.get("numbers", {}), report.get("explanations", {})
+    rows = [
+        f"| `{name}` | {value:.4g} | {explanations.get(name, '')} |"
+        for name, value in numbers.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and name not in PLAIN
+    ]
+    if not rows:
+        return "Not measured; `feller evaluate` does it."
+    trained = " and ".join(f"{numbers[name]:,.0f} {name}" for name in ("steps", "seconds") if name in numbers)
+    beside = f" Compared with: {numbers['compared_with']}." if numbers.get("compared_with") else ""
+    table = "\n".join(["| measure | value | meaning |", "|---|---|---|", *rows])
+    return "\n\n".join([*filter(None, [report.get("verdict")]), table, f"Trained for {trained}.{beside}"])
+
+
+def _promise(run: Run) -> str:
+    """Say what is promised to each row; what compares samples with rows is not part of the promise and stays away."""
+    ledger = ledger_of(run)
+    if ledger is None:
+        return "Private; what was spent is not known."
+    spent = "; ".join(ledger.lines())
+    return (
+        f"Private: model and samples may be given away. {spent}. Figures that compare samples with rows are not told."
+    )

@@ -1,0 +1,138 @@
+"""`feller import`: a run around somebody's network, whose code runs only where the caller names it."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from feller.cli import main
+
+CODE = """
+import pathlib
+
+import torch
+from torch import nn
+
+pathlib.Path("executed").touch()
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(2))
+
+    def forward(self, x, t):
+        return self.shift + 0 * x
+
+
+def net():
+    return Net()
+
+
+def backwards():
+    return lambda x, t: -torch.ones_like(x)
+
+
+def wrong():
+    return 3
+"""
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(CODE)
+    save_file({"shift": torch.tensor([3.0, -1.0])}, str(tmp_path / "w.safetensors"))
+    return tmp_path
+
+
+def brought(*words):
+    return main(["import", *words, "--out", "runs/mine"])
+
+
+def test_a_network_with_its_weights_samples_steers_and_is_exported(here, capsys):
+    assert brought("mine.py:net", "--weights", "w.safetensors", "--modality", "points:x,y") == 0
+    assert main(["sample", "runs/mine", "--code", "mine.py", "-n", "400", "--out", "drawn.npz"]) == 0
+    drawn = np.load("drawn.npz")
+    assert drawn["columns"].tolist() == ["x", "y"]
+    # normal noise moved by the shift: five standard errors of 0.05
+    assert np.abs(drawn["samples"].mean(0) - [3, -1]).max() < 0.25
+    reward = "def far(x):\n    return -(x - 9).square().sum(1)\n"
+    (here / "reward.py").write_text(reward)
+    words = ("--reward", "reward.py:far", "-n", "2", "--steps", "3", "--out", "steered.npz", "--json")
+    assert main(["steer", "runs/mine", "--code", "mine.py", *words]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["reward"] > found["reward_before"]
+    assert main(["export", "runs/mine", "--code", "mine.py", "--to", "torch-export", "--out", "mine.pt2"]) == 0
+    (v,) = torch.export.load("mine.pt2").module()(torch.zeros(3, 2), torch.zeros(3))
+    assert torch.equal(v, torch.tensor([[3.0, -1.0]]).expand(3, 2))
+
+
+def test_opening_such_a_run_executes_nothing_of_its_writer(here, capsys, monkeypatch):
+    assert brought("mine.py:net", "--modality", "points:2") == 0
+    (here / "executed").unlink()
+    import sys
+
+    from feller.record import FUNCTIONS
+
+    for name in [name for name in sys.modules if name.startswith("feller_code_")]:
+        monkeypatch.delitem(sys.modules, name)
+    for name in ("net", "Net", "backwards", "wrong"):
+        FUNCTIONS.pop(name, None)
+    capsys.readouterr()
+    assert main(["sample", "runs/mine", "-n", "2"]) == 2
+    assert "--code mine.py" in capsys.readouterr().err
+    assert not (here / "executed").exists()
+    (here / "mine.py").write_text(CODE + "\n# another\n")
+    assert main(["sample", "runs/mine", "-n", "2", "--code", "mine.py"]) == 0
+    assert "is not what it was" in capsys.readouterr().err
+
+
+def test_it_is_judged_and_tuned_by_the_data_that_it_learned_from(here, monkeypatch, capsys):
+    points = np.random.default_rng(0).normal([3, -1], 1, (200, 2))
+    np.savetxt("points.csv", points, delimiter=",", header="x,y", comments="")
+    modality = ("--modality", "points:2", "--weights", "w.safetensors")
+    assert brought("mine.py:net", *modality, "--data", "points.csv") == 0
+    assert main(["evaluate", "runs/mine", "--code", "mine.py", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["energy"] < 0.3  # it is some 3 where the weights are not read
+    page, told = (here / "runs/mine/report.html").read_text(), json.loads((here / "runs/mine/report.json").read_text())
+    assert told["command"] == f"feller import mine.py:net --data points.csv {' '.join(modality)} --out runs/mine"
+    assert "samples of the network of mine.py:net" in page
+    assert "feller fit" not in page
+    (here / "reward.py").write_text("def right(x):\n    return x[:, 0]\n")
+    tuned = ("--reward", "reward.py:right", "--steps", "2", "--train.batch", "8", "--objective.steps", "4")
+    assert main(["tune", "runs/mine", "--code", "mine.py", *tuned, "--out", "runs/tuned"]) == 0
+
+
+def test_a_velocity_that_points_to_the_noise_is_turned(here):
+    assert brought("mine.py:backwards", "--modality", "points:2", "--times", "1", "0") == 0
+    assert main(["sample", "runs/mine", "--code", "mine.py", "-n", "400", "--out", "drawn.npz"]) == 0
+    assert np.abs(np.load("drawn.npz")["samples"].mean(0) - 1).max() < 0.25
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (("mine.py:net",), 2, "expected --modality"),
+        (("mine.py:net", "--modality", "points:0"), 2, "points:2"),
+        (("mine.py:net", "--modality", "points:3"), 2, "fails at a state"),
+        (("mine.py:wrong", "--modality", "points:2"), 2, "it returned int"),
+        (("mine.py:nett", "--modality", "points:2"), 2, "did you mean 'net'"),
+        (("mine.py:net", "--modality", "points:2", "--predicts", "flow"), 2, "expected one of velocity"),
+        (("mine.py:net", "--modality", "points:2", "--times", "1"), 2, "two times"),
+        (("mine.py:net", "--modality", "points:a,b", "--data", "example:moons"), 2, "columns x, y"),
+        (("mine.py:net", "--modality", "points:2", "--data", "example:digits"), 2, "are pictures"),
+        (("mine.py:net", "--modality", "points:2", "--null", "3"), 2, "no classes"),
+        (("mine.py:net", "--modality", "points:2", "--weights", "w.pt"), 1, "safetensors alone"),
+        (("mine.py:backwards", "--modality", "points:2", "--weights", "w.safetensors"), 2, "no torch.nn.Module"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(here, capsys, words, status, said):
+    assert brought(*words) == status
+    error = capsys.readouterr().err
+    assert said in error
+    assert len(error.strip().splitlines()) == 1
+    assert not (here / "runs" / "mine" / "model.json").exists()

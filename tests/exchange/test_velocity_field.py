@@ -1,0 +1,85 @@
+"""A velocity as a plain function: what it takes, what it gives, and that integrators of others reach our samples."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.integrate import solve_ivp
+
+import feller
+from feller.draws import Draws
+from feller.errors import UsageError
+from tests.exchange.untrained import as_run, untrained
+
+
+@pytest.fixture(scope="module")
+def points():
+    return untrained("example:moons", "points")
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return untrained("example:digits", "images")
+
+
+def test_a_loop_of_ones_own_reaches_our_samples(points, tmp_path):
+    model, recipe = points
+    field = feller.velocity(str(as_run(tmp_path / "run", model, recipe, "example:moons").path))
+    x = field.source(4, seed=5).numpy().astype(np.float64)
+    for i in range(16):
+        x = x + field(x, i / 16) / 16
+    ours = model.sample(4, sampling=feller.Sampling("euler", 16), draws=Draws(5)).numpy()
+    np.testing.assert_allclose(field.decode(x).numpy(), ours, rtol=1e-4, atol=1e-4)
+
+
+def test_an_integrator_of_others_follows_it():
+    """From N(0, 1) to N(m, sd^2) the exact flow is x -> m + sd x."""
+    m, sd = 1.5, 0.5
+
+    def network(x, t):
+        t = t[:, None]
+        gain = t * sd**2 / ((t * sd) ** 2 + (1 - t) ** 2)
+        return (m + gain * (x - t * m) - x) / (1 - t).clamp(min=1e-4)
+
+    field = feller.velocity(feller.wrap(network, (1,)))
+    x_0 = field.source(4).numpy()
+    end = solve_ivp(lambda t, x: field(x[:, None], t)[:, 0], (0, 1 - 1e-3), x_0[:, 0], rtol=1e-4, atol=1e-4).y[:, -1]
+    np.testing.assert_allclose(end, m + sd * x_0[:, 0], atol=5e-3)
+
+
+def test_arrays_give_arrays_and_tensors_give_tensors_of_their_precision(points):
+    field, x = feller.velocity(points[0]), np.ones((3, 2), dtype=np.float64)
+    assert field(x, 0.5).dtype == np.float64
+    assert field(torch.ones(3, 2, dtype=torch.float64), 0.5).dtype == torch.float64
+    each = field(torch.ones(3, 2), torch.tensor([0.1, 0.5, 0.9]))
+    torch.testing.assert_close(each[1:2], field(torch.ones(1, 2), 0.5))
+    assert not torch.allclose(each[0], each[2])
+
+
+def test_gradients_reach_the_state(points):
+    x = torch.randn(2, 2, requires_grad=True)
+    feller.velocity(points[0])(x, 0.3).sum().backward()
+    assert x.grad is not None
+    assert x.grad.abs().sum() > 0
+
+
+def test_classes_are_given_by_name_or_number_and_may_be_left_out(pictures):
+    model, x = pictures[0], torch.randn(2, 1, 8, 8)
+    field = feller.velocity(model)
+    t = torch.full((2,), 0.4)
+    with torch.no_grad():
+        seven, nothing = (model.network(x, t, {"label": torch.full((2,), k)}) for k in (7, 10))
+    for given in ("7", 7, torch.tensor([7, 7]), np.array([7, 7])):
+        torch.testing.assert_close(field(x, 0.4, label=given), seven)
+    torch.testing.assert_close(field(x, 0.4), nothing)
+    torch.testing.assert_close(
+        feller.velocity(model, guidance=2.0)(x, 0.4, label="7"), 2 * seven - nothing, rtol=1e-4, atol=1e-5
+    )
+    with pytest.raises(UsageError, match="this model knows: label"):
+        field(x, 0.4, colour="red")
+    with pytest.raises(UsageError, match="there are: 0 to 9"):
+        field(x, 0.4, label="seven")
+
+
+def test_what_jumps_has_no_velocity():
+    with pytest.raises(UsageError, match="process jumps"):
+        feller.velocity(untrained("example:digits", "levels-mask")[0])

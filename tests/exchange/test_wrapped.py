@@ -1,0 +1,119 @@
+"""Networks of others, in their own conventions, sample the law that they know."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import feller
+from feller.draws import Draws
+from feller.errors import InputError, UsageError
+from feller.paths import Affine, Data, Source
+from feller.record import to_data
+
+MEAN, DEVIATION = torch.tensor([1.0, -2.0]), torch.tensor([0.5, 2.0])
+
+
+def denoised(x, t):
+    """E[x_1 | x_t] where the data are normal, and x_t = t x_1 + (1 - t) x_0."""
+    t = t[:, None]
+    gain = t * DEVIATION**2 / ((t * DEVIATION) ** 2 + (1 - t) ** 2)
+    return MEAN + gain * (x - t * MEAN)
+
+
+def noise(x, t):
+    """E[x_0 | x_t], finite at t = 1, where x_t tells nothing of it."""
+    s = t[:, None]
+    return (1 - s) * (x - s * MEAN) / ((s * DEVIATION) ** 2 + (1 - s) ** 2)
+
+
+def ours(x, t):
+    return denoised(x, t) - noise(x, t)
+
+
+CONVENTIONS = {
+    "velocity": ({}, ours),
+    "backwards": ({"times": (1.0, 0.0)}, lambda x, s: noise(x, 1 - s) - denoised(x, 1 - s)),
+    "steps": (
+        {"times": (999.0, 0.0), "path": Affine(prediction=Source())},
+        lambda x, step: noise(x, 1 - step / 999),
+    ),
+    "data": ({"path": Affine(prediction=Data())}, denoised),
+}
+
+
+@pytest.mark.parametrize("name", CONVENTIONS)
+def test_every_convention_draws_the_same_samples_of_the_true_law(name):
+    how, network = CONVENTIONS[name]
+    sampling = feller.Sampling("midpoint", 200)
+    model = feller.wrap(network, (2,), sampling=sampling, **how)
+    drawn = torch.from_numpy(model.sample(4, draws=Draws(1)).numpy())
+    x_0 = model.description.space.reference(4, Draws(1).at("source"))
+    torch.testing.assert_close(drawn, (MEAN + DEVIATION * x_0).double(), atol=2e-3, rtol=1e-3)
+
+
+def test_its_density_is_the_true_one():
+    model = feller.wrap(ours, (2,))
+    values = torch.tensor([[1.0, -2.0], [1.5, 0.0]], dtype=torch.float64)
+    data = model.sample(2)
+    from dataclasses import replace
+
+    found = model.log_density(replace(data, values=values))
+    normal = torch.distributions.Normal(MEAN.double(), DEVIATION.double())
+    torch.testing.assert_close(found, normal.log_prob(values).sum(1), atol=1e-4, rtol=1e-4)
+
+
+def test_classes_and_guidance_reach_a_network_by_its_own_numbers():
+    seen = []
+
+    def network(x, t, label):
+        seen.append(label.tolist())
+        return torch.where(label[:, None] == 99, 0.0, 1.0) * torch.ones_like(x)
+
+    model = feller.wrap(network, (2,), classes=("a", "b"), null=99)
+    field = feller.velocity(model, guidance=3.0)
+    assert torch.equal(field(torch.zeros(1, 2), 0.5, label="b"), torch.full((1, 2), 3.0))
+    assert seen[-1] == [1, 99]
+    drawn = model.sample(3, given={"label": torch.tensor([0, 1, 1])}, guidance=2.0)
+    torch.testing.assert_close(
+        drawn.values - model.description.space.reference(3, Draws(0).at("source")),
+        torch.full((3, 2), 2.0, dtype=torch.float64),
+        atol=1e-5,
+        rtol=0,
+    )
+
+
+def test_a_module_keeps_its_weights_and_trains():
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(3, 2)
+
+        def forward(self, x, t):
+            return self.layer(torch.cat([x, t[:, None]], 1))
+
+    own = Own()
+    model = feller.wrap(own, (2,))
+    assert {id(weight) for weight in model.network.parameters()} == {id(weight) for weight in own.parameters()}
+    objective = feller.Matching(model.description.path, model.description.space)
+    example = objective.draw(model.network, {"x_1": torch.randn(8, 2), "given": {}}, Draws(0))
+    objective.loss(model.network, example).mean().backward()
+    assert own.layer.weight.grad.abs().sum() > 0
+
+
+def test_what_does_not_fit_is_refused_in_one_line():
+    with pytest.raises(UsageError, match=r"answers with \[2, 3\] about a state \[2, 2\]"):
+        feller.wrap(lambda x, t: torch.cat([x, t[:, None]], 1), (2,))
+    with pytest.raises(UsageError, match="the network fails at a state"):
+        feller.wrap(lambda x, t: x @ torch.zeros(5, 5), (2,))
+    with pytest.raises(UsageError, match="shape of points"):
+        feller.wrap(ours, (2, 2))
+    with pytest.raises(UsageError, match="must differ"):
+        feller.wrap(ours, (2,), times=(1.0, 1.0))
+    assert math.isfinite(feller.wrap(ours, (2,)).sample(1).numpy()[0, 0])
+
+
+def test_a_record_can_hold_no_network_that_no_file_defines():
+    with pytest.raises(InputError, match="a file defines at its top level"):
+        to_data(feller.wrap(ours, (2,)).description)

@@ -1,0 +1,45 @@
+"""Models that nobody trained, whose answers are not zero all the same."""
+
+import pathlib
+
+import torch
+
+from feller.data import read
+from feller.description import Description, save_description
+from feller.draws import Draws
+from feller.journeys.asked import Asked
+from feller.model import Model
+from feller.recipes import RECIPES, Recipe
+from feller.record import to_data, write_json
+from feller.run import Run
+from feller.tensors import save_tensors
+
+
+def shaken(about: Description) -> Model:
+    """Build a model whose weights are all a little off, so that no part of it is silent."""
+    network = about.build(Draws(0))
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.add_(0.1 * torch.randn(weight.shape, generator=generator))
+    return Model(about, network.eval())
+
+
+def untrained(data: str, recipe: str) -> tuple[Model, Recipe]:
+    """Return a model of an example as a tiny recipe makes it."""
+    found = read(data)
+    made = RECIPES[recipe](found.subset(torch.arange(200)), "tiny")
+    kind = made.modality or found.modality
+    return shaken(made.describe(found.seen_as(kind))), made
+
+
+def as_run(folder: pathlib.Path, model: Model, recipe: Recipe, data: str) -> Run:
+    """Write a model as a run."""
+    folder.mkdir(parents=True)
+    run, asked = Run(folder), Asked(data=data, recipe="auto", size="tiny", seed=0)
+    save_description(run, model.description)
+    run.write_record(run.recipe, {"asked": to_data(asked), "recipe": to_data(recipe)})
+    save_tensors(run.average, model.network.state_dict())
+    save_tensors(run.weights, model.network.state_dict())
+    write_json(run.counters, {"step": 1, "seconds": 1.0})
+    return run

@@ -1,0 +1,69 @@
+"""What a run cites follows from the objects of its recipe."""
+
+import ast
+import pathlib
+from dataclasses import replace
+
+import pytest
+from tests.exchange.untrained import as_run, untrained
+
+import feller
+from feller.citing import sources_of
+from feller.citing.sources import papers
+from feller.control.adjoint_matching import AdjointMatching
+from feller.couplings import MinibatchTransport
+from feller.journeys.cite import cite
+from feller.objective import Matching
+from feller.paths import Geodesic
+from feller.record import to_data
+from feller.spaces import Sphere
+
+ROOT = pathlib.Path(feller.__file__).parent
+
+
+@pytest.fixture(scope="module")
+def moons():
+    return untrained("example:moons", "points")
+
+
+def keys(bibtex: str) -> set[str]:
+    return {line.split("{")[1].rstrip(",") for line in bibtex.splitlines() if line.startswith("@")}
+
+
+def test_another_objective_cites_other_papers(moons, tmp_path):
+    model, recipe = moons
+    plain = keys(cite(as_run(tmp_path / "plain", model, recipe, "example:moons")))
+    assert "lipman2024" in plain
+    assert not plain & {"pooladian2023", "chen2024", "domingoenrich2024", "abadi2016", "hu2021"}
+    assert isinstance(recipe.objective, Matching)
+    paired = replace(recipe, objective=replace(recipe.objective, coupling=MinibatchTransport()))
+    assert keys(cite(as_run(tmp_path / "paired", model, paired, "example:moons"))) == plain | {"pooladian2023"}
+
+
+def test_guidance_solver_tuning_and_privacy_are_cited(moons, tmp_path):
+    model, recipe = untrained("example:digits", "images")
+    about = replace(model.description, sampling=feller.Sampling("dopri5"))
+    run = as_run(tmp_path / "run", replace(model, description=about), recipe, "example:digits")
+    assert {"ho2022", "dormand1980"} <= keys(cite(str(run.path)))
+    record = run.read_record(run.recipe)
+    private = {"epsilon": 1.0, "delta": 1e-5, "n": 100, "sigma": 1.0, "clip": 1.0, "batch": 10}
+    asked = {**record["asked"], "private": {**private, "steps": 5, "adaptive": True}}
+    tuned = replace(recipe, objective=AdjointMatching(path=model.description.path, space=model.description.space))
+    said = {"base": "b", "rewards": ["ink"], "method": "adjoint-matching", "rank": 4}
+    run.write_record(run.recipe, {"asked": asked, "recipe": to_data(tuned), "tuned": said})
+    found = keys(cite(run))
+    assert {"domingoenrich2024", "hu2021", "abadi2016", "andrew2021"} <= found
+    assert "chen2024" in {paper.key for paper in sources_of(Geodesic(Sphere(2)))}
+
+
+def test_every_source_of_a_path_loss_objective_or_solver_is_known_in_full():
+    for folder in ("paths", "losses", "simulate", "couplings", "privacy", "control", "networks"):
+        for file in (ROOT / folder).rglob("*.py"):
+            tree = ast.parse(file.read_text())
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Module | ast.ClassDef) and (text := ast.get_docstring(node)):
+                    said = "Source:" in text
+                    found = list(papers(text))
+                    assert found or not said or "Source: the" in text, f"{file}: nothing is found in {text!r}"
+                    for paper in found:
+                        assert dict(paper.fields).get("title") or paper.eprint, f"{file}: {paper}"
