@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test test-all check bench docs clean
+.PHONY: demo test test-all check bench docs audit-deps release-check clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit('feller needs Python 3.11 or later: make PYTHON=python3.11 ...' if sys.version_info < (3, 11) else 0)"
@@ -38,6 +38,16 @@ bench: $(READY)
 docs: $(READY)
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
+
+# Known weaknesses of what feller needs; asks a service on the internet.
+audit-deps: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[release]'
+	$(BIN)/python scripts/audit_deps.py
+
+# The wheel, the same bytes twice, with a list of all that it needs (CycloneDX) beside it.
+release-check: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[release]'
+	$(BIN)/python scripts/release_check.py dist
 
 clean:
 	rm -rf .venv docs/_build build dist

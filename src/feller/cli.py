@@ -90,12 +90,14 @@ def main(words: list[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         return _fail(str(error) or "interrupted", 130)
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             place = f" at {error.filename}" if error.filename else ""
             return _fail(f"the disk is full{place}: make room; what was saved before is whole", 1)
         if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError | NotADirectoryError):
             return _fail(f"{error.filename}: {error.strerror}", 1)
         return _bug()
+    except MemoryError:
+        return _fail("the memory does not suffice; take less at once, or smaller examples", 1)
     except Exception:
         return _bug()
 

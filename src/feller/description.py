@@ -7,10 +7,12 @@ from torch import nn
 
 import feller.infilling  # noqa: F401 - a modality may hold what it defines
 from feller.code import fingerprint
+from feller.data.found import about
 from feller.data.modality import Dataset, Modality
 from feller.draws import Draws
 from feller.errors import InputError
 from feller.networks.architecture import Architecture
+from feller.networks.within import PLENTY, within
 from feller.paths import Path
 from feller.record import from_data, to_data
 from feller.run import Run
@@ -71,7 +73,9 @@ def load_description(run: Run) -> Description:
     Raises:
         InputError: If the record is missing, damaged or newer than this version.
     """
-    return from_data(Description, run.read_record(run.model))
+    record = run.read_record(run.model)
+    with about(run.model):
+        return within(PLENTY, lambda: from_data(Description, record))  # some modalities hold networks
 
 
 def load_part(run: Run, name: str, module: nn.Module, expected: str | None) -> str:

@@ -1,11 +1,22 @@
 """What went wrong, told in one line to the person who can mend it."""
 
+LONGEST = 1_200
+"""Letters of a line: what files of strangers are quoted with may be endless."""
 
-class InputError(ValueError):
+
+class _LineError(ValueError):
+    """An error that is told in one line, whatever it quotes."""
+
+    def __init__(self, message: str = "") -> None:
+        line = message if len(message.splitlines()) < 2 else " ".join(message.split())
+        super().__init__(line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}")
+
+
+class InputError(_LineError):
     """Data, a run folder or the disk is not what it must be; the command line exits with 1."""
 
 
-class UsageError(ValueError):
+class UsageError(_LineError):
     """A flag, name or value is wrong; the command line exits with 2."""
 
 

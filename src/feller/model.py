@@ -16,6 +16,7 @@ from feller.description import Description, load_description, load_part
 from feller.draws import Draws, categorical
 from feller.errors import InputError, UsageError
 from feller.generation import Generation, Known, batch_size
+from feller.networks.within import within
 from feller.paths import Autoregressive, Graphical, TokenPath
 from feller.record import nearest
 from feller.run import Run
@@ -302,15 +303,18 @@ def load_model(run: Run, *, file: pathlib.Path | None = None) -> Model:
         InputError: If the folder is damaged, incomplete or newer than this version.
     """
     description = load_description(run)
-    try:
-        network = description.build(Draws(0))
-    except (RuntimeError, TypeError, OverflowError, MemoryError) as error:
-        raise InputError(f"{run.model} asks for a network that cannot be made: {str(error).splitlines()[0]}") from error
     file = file or run.average
     if not file.is_file():
         what = "no average of its weights" if run.weights.is_file() else "no weights yet"
         raise InputError(f"{run.path} has {what}; finish it with: feller fit --resume --out {run.path}")
     weights, _ = load_tensors(file)
+    held = sum(tensor.nbytes for tensor in weights.values())
+    try:
+        network = within(held, lambda: description.build(Draws(0)))
+    except InputError as error:
+        raise InputError(f"{run.model} asks for another network than {file} holds: {error}") from error
+    except (RuntimeError, TypeError, OverflowError, MemoryError) as error:
+        raise InputError(f"{run.model} asks for a network that cannot be made: {str(error).splitlines()[0]}") from error
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:

@@ -164,7 +164,7 @@ def read_json(path: pathlib.Path) -> Any:
         raise InputError(
             f"expected a file {path}, found none; if a run is not whole, copy all of it, or fit anew"
         ) from error
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also bytes that are no UTF-8, and numbers of endless digits
         raise InputError(f"{path} is no valid JSON ({error}); it was damaged or cut off") from error
 
 

@@ -11,10 +11,9 @@ from typing import Any
 
 from feller import __version__
 from feller.errors import InputError, UsageError
+from feller.formats import brought_up, present
 from feller.record import nearest, read_json, write_json
 
-FORMAT = 1
-"""Version of the folder's form; a reader refuses a later one."""
 PARTS = ("tokenizer", "vectors", "durations", "rhythm")
 """Networks that data need to be read, written or laid out."""
 OURS = (
@@ -185,7 +184,7 @@ class Run:
 
     def write_record(self, path: pathlib.Path, content: dict[str, Any]) -> None:
         """Write one of the folder's JSON files, stamped with the versions."""
-        write_json(path, {"format": FORMAT, "version": __version__, **content})
+        write_json(path, {"format": present(), "version": __version__, **content})
 
     def read_record(self, path: pathlib.Path) -> dict[str, Any]:
         """Read one of the folder's JSON files.
@@ -194,14 +193,12 @@ class Run:
             InputError: If it is missing, damaged, or was written by a newer version.
         """
         content = read_json(path)
-        if not isinstance(content, dict) or not isinstance(content.get("format"), int):
+        if not isinstance(content, dict):
             raise InputError(f"{path} is not a file of a run: expected an object with a number `format`")
-        if content["format"] > FORMAT:
-            raise InputError(
-                f"{path} was written by feller {content.get('version')} in format {content['format']}; "
-                f"this is feller {__version__}, which reads up to format {FORMAT}: upgrade feller"
-            )
-        return {name: value for name, value in content.items() if name not in ("format", "version")}
+        try:
+            return brought_up(path.name, content)
+        except InputError as error:
+            raise InputError(f"{path} {error}") from error
 
 
 def holds_more(folder: pathlib.Path) -> bool:

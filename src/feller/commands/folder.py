@@ -3,11 +3,10 @@
 import pathlib
 
 from feller.code import fingerprint, load_file
-from feller.description import Description
+from feller.description import load_description
 from feller.errors import InputError, UsageError
 from feller.journeys.asked import asked_of
 from feller.journeys.tell import Tell
-from feller.record import from_data
 from feller.run import Run, open_run
 
 
@@ -34,9 +33,9 @@ def _check_code(run: Run) -> None:
     asked = asked_of(run)
     if not asked.code:
         return
-    record = run.read_record(run.model)
+    run.read_record(run.model)  # damage is told as it is
     try:
-        from_data(Description, record)
+        load_description(run)
     except InputError as error:
         file = asked.recipe.rpartition(":")[0]
         raise UsageError(f"the model of {run.path} is made of code of yours: name it with --code {file}") from error

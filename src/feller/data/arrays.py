@@ -3,10 +3,12 @@
 import contextlib
 import io
 import pathlib
+import zipfile
 from collections.abc import Generator
 
 import numpy as np
 
+from feller.data.unpacked import check_unpacked
 from feller.errors import InputError
 from feller.record import replace_file
 
@@ -18,6 +20,9 @@ def load(path: pathlib.Path) -> dict[str, np.ndarray]:
         InputError: If the file is damaged, or holds Python objects, which would be code of its writer.
     """
     with _plain(path):
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as packed:  # which gives out no more of an array than it says here
+                check_unpacked(path, sum(member.file_size for member in packed.infolist()))
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             return {"samples": loaded}
@@ -45,6 +50,8 @@ def _plain(path: pathlib.Path) -> Generator[None]:
     """Say in one line why a file cannot be read."""
     try:
         yield
+    except InputError:
+        raise
     except Exception as error:  # numpy, zipfile and zlib raise a dozen kinds on damaged files
         told = " ".join(str(error).split()) or type(error).__name__
         reason = "it is damaged, or holds Python objects" if "pickle" in told else told  # no advice to open those

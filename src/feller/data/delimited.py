@@ -11,10 +11,15 @@ import zlib
 from collections.abc import Generator, Iterator
 from typing import Any
 
+from feller.data.unpacked import check_letters, check_unpacked, open_packed
 from feller.errors import InputError, UsageError
 
 Row = tuple[int, list[str]]
 """Number of a line in the file, and its cells."""
+LEAST_OF_CELL = 16
+"""Bytes of a cell of .parquet in memory, at least."""
+BATCH = 4_096
+"""Rows of .parquet that are read together."""
 
 
 @contextlib.contextmanager
@@ -39,7 +44,8 @@ def open_rows(path: pathlib.Path) -> Generator[Iterator[Row], None, None]:
 
 
 def _open(path: pathlib.Path) -> io.TextIOWrapper:
-    raw = gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")  # noqa: SIM115 - closed with its wrapper
+    check_letters(path)
+    raw = open_packed(path) if path.suffix.lower() == ".gz" else path.open("rb")  # closed with its wrapper
     return io.TextIOWrapper(raw, newline="", encoding="utf-8-sig")
 
 
@@ -69,10 +75,21 @@ def read_parquet(path: pathlib.Path) -> Any:
         UsageError: If what reads it is not installed.
     """
     need_pyarrow("reading")
-    import pandas as pd
+    import pyarrow
+    from pyarrow import parquet
 
     try:
-        return pd.read_parquet(path)
+        with parquet.ParquetFile(path) as file:
+            about, parts, size = file.metadata, [], 0
+            groups = [about.row_group(i).total_byte_size for i in range(about.num_row_groups)]
+            check_unpacked(path, max(sum(groups), LEAST_OF_CELL * about.num_rows * about.num_columns))
+            for part in file.iter_batches(BATCH):  # a file may hold more than it says
+                size += part.nbytes
+                check_unpacked(path, size)
+                parts.append(part)
+            return pyarrow.Table.from_batches(parts, file.schema_arrow).to_pandas()
+    except InputError:
+        raise
     except Exception as error:  # pyarrow raises many kinds on damaged files
         raise InputError(f"{path}: cannot be read as parquet ({' '.join(str(error).split())})") from error
 

@@ -8,6 +8,7 @@ import re
 import zlib
 from collections.abc import Iterator
 
+from feller.data.unpacked import check_letters, open_packed
 from feller.errors import InputError
 
 HEAD = 2**16
@@ -54,9 +55,12 @@ def read_letters(path: pathlib.Path) -> str:
 
 
 def _unpacked(path: pathlib.Path) -> bytes:
-    content = path.read_bytes()
+    check_letters(path)
+    if path.suffix.lower() != ".gz":
+        return path.read_bytes()
     try:
-        return gzip.decompress(content) if path.suffix.lower() == ".gz" else content
+        with open_packed(path) as file:
+            return file.read()
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InputError(f"{path}: cannot be unpacked ({error}); it was damaged or cut off") from error
 

@@ -15,6 +15,7 @@ from feller.draws import Draws
 from feller.errors import InputError
 from feller.evaluate.classifier import ClassifyLabel, ClassifyRotation, turn, window
 from feller.networks.classifier import Classifier
+from feller.networks.within import within
 from feller.record import from_data, to_data
 from feller.tensors import load_tensors, save_tensors
 from feller.train.engine import Engine
@@ -134,7 +135,7 @@ def load_judge(path: pathlib.Path) -> Judge:
         modality = from_data(Modality, about["modality"])
         if not isinstance(modality, Images):
             raise TypeError(f"{type(modality).__name__} are no pictures")
-        network = _network(modality, about["target"], Draws(0))
+        network = within(path.stat().st_size, lambda: _network(modality, about["target"], Draws(0)))
         network.load_state_dict(tensors)
     except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
         raise InputError(f"{path} holds no judge ({error}); delete it, and another is trained") from error

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import pathlib
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -30,6 +31,7 @@ from feller.journeys.tell import SILENT, Tell
 from feller.journeys.tokenised import taken_again
 from feller.journeys.tuned import tuned_of
 from feller.model import Model, load_model
+from feller.networks.within import PLENTY, within
 from feller.recipes import Recipe
 from feller.record import from_data
 from feller.run import Run, new_run, open_run
@@ -191,7 +193,9 @@ def _maker(run: Run, begun: Begun, here: Engine, tell: Tell, *, resume: bool) ->
         return finding(run, begun, objective, tell) if here.is_first else lambda: None
     if train.steps is None and train.minutes is None:
         raise UsageError("expected a budget: --steps or --minutes")
-    return functools.partial(learn, run, prepare(run, begun, here), resume=resume, here=here, tell=tell)
+    most = run.state.stat().st_size + PLENTY if resume and run.state.is_file() else sys.maxsize
+    ready = within(most, lambda: prepare(run, begun, here))
+    return functools.partial(learn, run, ready, resume=resume, here=here, tell=tell)
 
 
 def _continue(run: Run, fixed: dict[str, Any], recipe: str | None, change: Callable[[Recipe], Recipe]) -> Begun:
@@ -216,7 +220,8 @@ def _continue(run: Run, fixed: dict[str, Any], recipe: str | None, change: Calla
     dataset = read_again(asked, like)
     if asked.code:
         _load_code(asked, recipe)
-    before = from_data(Recipe, run.read_record(run.recipe)["recipe"])
+    kept = run.read_record(run.recipe)["recipe"]
+    before = within(PLENTY, lambda: from_data(Recipe, kept))
     if isinstance(before.objective, AtOnce):
         check_found(run)
     after = change(before)

@@ -20,10 +20,13 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
     rows = []
     for number, line in enumerate(lines, 1):
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
+            row = json.loads(line)
+            if not isinstance(row, dict) or type(row.get("step")) is not int:
+                raise ValueError("no step")
+            rows.append(row)
+        except (ValueError, RecursionError) as error:
             if number < len(lines):
-                raise InputError(f"{path}, line {number}, is no valid JSON; the file was damaged") from error
+                raise InputError(f"{path}, line {number}, is no record of a step; the file was damaged") from error
     return rows
 
 

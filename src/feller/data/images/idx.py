@@ -1,6 +1,5 @@
 """IDX files, the format of MNIST and its likes: a short header, then bytes; compressed by gzip or not."""
 
-import gzip
 import math
 import pathlib
 import re
@@ -11,6 +10,7 @@ import numpy as np
 from feller.data.found import FoundPictures
 from feller.data.images.sizes import fit_arrays
 from feller.data.labels import classify
+from feller.data.unpacked import open_packed
 from feller.errors import InputError
 
 IMAGES = re.compile(r"(?P<part>.*)images(?P<dot>[-.])idx(?P<axes>[34])-ubyte(?P<gz>\.gz)?", re.IGNORECASE)
@@ -29,7 +29,7 @@ def parse(path: pathlib.Path) -> np.ndarray:
     try:
         with path.open("rb") as file:
             packed = file.read(2) == b"\x1f\x8b"
-        with gzip.open(path) if packed else path.open("rb") as file:
+        with open_packed(path) if packed else path.open("rb") as file:
             magic = file.read(4)
             if len(magic) < 4 or magic[:3] != b"\0\0\x08" or not 1 <= magic[3] <= 4:
                 raise InputError(f"{path}: expected an IDX file of bytes (it starts with 0 0 8), got {magic.hex(' ')}")

@@ -58,8 +58,10 @@ def parse_schema(text: str) -> Schema:
         plain = json.loads(text, object_pairs_hook=_without_twins)
     except json.JSONDecodeError as error:
         raise InputError(f"line {error.lineno} is no JSON ({error.msg}, column {error.colno}); mend it") from error
-    except RecursionError as error:
-        raise InputError("expected a schema, got JSON inside JSON without end") from error
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise InputError("expected a schema, got numbers of endless digits, or JSON inside JSON without end") from error
     if not isinstance(plain, dict) or not isinstance(plain.get("columns"), dict) or not plain["columns"]:
         raise InputError('expected an object with "columns": {NAME: {"kind": ...}, ...}')
     for part in plain:

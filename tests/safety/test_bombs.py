@@ -1,0 +1,223 @@
+"""Small files that would become larger than any memory are refused in one line, before they are."""
+
+import gzip
+import io
+import json
+import pathlib
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from feller.data import unpacked
+from feller.data.read import read
+from feller.errors import InputError
+from tests.safety.child import ROOM, feller
+from tests.safety.specimen_runs import copied
+
+GIB = 2**30
+
+
+def packed_zeros(path: pathlib.Path, head: bytes, count: int, letter: bytes = b"0") -> None:
+    """Write many bytes, packed as well as can be."""
+    with gzip.open(path, "wb", compresslevel=9) as file:
+        file.write(head)
+        block = letter * 2**20
+        for _ in range(count >> 20):
+            file.write(block)
+
+
+def csv_of_one_cell(folder: pathlib.Path) -> pathlib.Path:
+    packed_zeros(folder / "a.csv.gz", b"x,y\n1,", 3 * GIB)
+    return folder / "a.csv.gz"
+
+
+def csv_of_rows(folder: pathlib.Path) -> pathlib.Path:
+    packed_zeros(folder / "a.csv.gz", b"x,y\n", 3 * GIB, b"\n")
+    return folder / "a.csv.gz"
+
+
+def text(folder: pathlib.Path) -> pathlib.Path:
+    packed_zeros(folder / "a.txt.gz", b"", 3 * GIB, b"a")
+    return folder / "a.txt.gz"
+
+
+def endless_line(folder: pathlib.Path) -> pathlib.Path:
+    packed_zeros(folder / "a.jsonl.gz", b'{"text": "', 3 * GIB, b"a")
+    return folder / "a.jsonl.gz"
+
+
+def idx(folder: pathlib.Path) -> pathlib.Path:
+    path = folder / "train-images-idx3-ubyte.gz"
+    packed_zeros(path, bytes([0, 0, 8, 3]) + struct.pack(">III", 3 * 2**20, 32, 32), 3 * GIB)
+    return path
+
+
+def npz(folder: pathlib.Path) -> pathlib.Path:
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, {"descr": "|u1", "fortran_order": False, "shape": (3 * GIB, 1)})
+    with (
+        zipfile.ZipFile(folder / "a.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=9) as file,
+        file.open("samples.npy", "w", force_zip64=True) as array,
+    ):
+        array.write(head.getvalue())
+        for _ in range(3 << 10):
+            array.write(bytes(2**20))
+    return folder / "a.npz"
+
+
+def npz_that_claims(folder: pathlib.Path) -> pathlib.Path:
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, {"descr": "<f8", "fortran_order": False, "shape": (10**12, 2)})
+    with zipfile.ZipFile(folder / "a.npz", "w") as file:
+        file.writestr("samples.npy", head.getvalue() + bytes(64))
+    return folder / "a.npz"
+
+
+def npy_that_claims(folder: pathlib.Path) -> pathlib.Path:
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, {"descr": "<f8", "fortran_order": False, "shape": (10**9, 2)})
+    (folder / "a.npy").write_bytes(head.getvalue() + bytes(64))
+    return folder / "a.npy"
+
+
+def png(folder: pathlib.Path) -> pathlib.Path:
+    """Write a picture of 60,000 x 60,000 pixels without making it."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    body = chunk(b"IDAT", zlib.compress(bytes(2**20), 9)) + chunk(b"IEND", b"")
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0))
+    (folder / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + head + body)
+    return folder / "a.png"
+
+
+def parquet(folder: pathlib.Path) -> pathlib.Path:
+    import pyarrow as pa
+    from pyarrow import parquet as pq
+
+    rows = 2**26
+    constant = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int8)), pa.array(["x" * 1000]))
+    pq.write_table(pa.table({"a": constant, "b": constant}), folder / "a.parquet", compression="zstd")
+    return folder / "a.parquet"
+
+
+def laz(folder: pathlib.Path) -> pathlib.Path:
+    from tests.safety.specimens import DATA
+
+    content = bytearray(DATA["laz"].make())
+    content[107:111] = (2**32 - 1).to_bytes(4, "little")  # number of points
+    (folder / "a.laz").write_bytes(content)
+    return folder / "a.laz"
+
+
+QUICK = (npz_that_claims, npy_that_claims, png, laz)
+SLOW = (csv_of_one_cell, csv_of_rows, text, endless_line, idx, npz, parquet)
+
+
+def refused_with_little_memory(folder: pathlib.Path, bombs: tuple[Callable[[pathlib.Path], pathlib.Path], ...]) -> None:
+    """Read all in one process, whose memory is measured."""
+    paths = []
+    for bomb in bombs:
+        (folder / bomb.__name__).mkdir()
+        paths.append(str(bomb(folder / bomb.__name__)))
+    warm = (
+        "import pandas, pyarrow, scipy, laspy\nfrom feller.data.read import read\nfrom feller.errors import InputError"
+    )
+    tried = (
+        f"for path in {paths!r}:\n    try:\n        read(path); print('READ', path)\n    except InputError as error:\n"
+        "        print('LINE', str(error))\n"
+    )
+    done = feller(cwd=folder, python=f"{warm}\n{tried}")
+    assert done.status == 0, done.err
+    assert [line.split()[0] for line in done.out.splitlines()] == ["LINE"] * len(paths), done.out
+    plain = feller(cwd=folder, python=warm)
+    assert done.peak - plain.peak < ROOM + unpacked.PLENTY
+
+
+def test_what_claims_to_be_large_is_refused(tmp_path: pathlib.Path) -> None:
+    refused_with_little_memory(tmp_path, QUICK)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bomb", SLOW, ids=lambda bomb: bomb.__name__)
+def test_what_unpacks_to_gibibytes_is_refused(tmp_path: pathlib.Path, bomb: Callable) -> None:
+    refused_with_little_memory(tmp_path, (bomb,))
+
+
+@pytest.mark.parametrize(
+    "name", ["a.csv.gz", "a.txt.gz", "a.jsonl.gz", "train-images-idx3-ubyte.gz", "a.npz", "a.parquet"]
+)
+def test_limits_are_kept_at_any_size(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """The same with small numbers: 4 MB may come out, and more would."""
+    monkeypatch.setattr(unpacked, "PLENTY", 4_000_000)
+    path = tmp_path / name
+    if name.endswith(".gz"):
+        head = {"a.csv.gz": b"x\n", "a.jsonl.gz": b'{"text": "'}.get(name, b"")
+        head = bytes([0, 0, 8, 3]) + struct.pack(">III", 6, 2**10, 2**10) if "idx" in name else head
+        packed_zeros(path, head, 6 * 2**20, b"a" if "idx" not in name else b"\0")
+    elif name == "a.npz":
+        np.savez_compressed(path, samples=np.zeros((6 * 2**20, 1), np.uint8))
+    else:
+        import pandas as pd
+
+        pd.DataFrame({"a": np.zeros(2**19), "b": np.zeros(2**19)}).to_parquet(path)
+    with pytest.raises(InputError, match="as in no honest file; unpack it by hand"):
+        read(str(path))
+
+
+def test_letters_that_no_memory_should_hold(tmp_path: pathlib.Path) -> None:
+    for name in ("a.csv", "a.txt", "a.jsonl"):
+        with (tmp_path / name).open("wb") as file:
+            file.write(b'{"text": "a\n')
+            file.truncate(5 * GIB)  # takes no place on the disk
+        with pytest.raises(InputError, match=r"letters of at most 4\.0 GiB, got 5\.0 GiB; split it"):
+            read(str(tmp_path / name))
+
+
+def test_an_endless_line_is_quoted_in_short(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": ' + "a" * 2**22)
+    with pytest.raises(InputError) as caught:
+        read(str(tmp_path / "a.jsonl"))
+    assert len(str(caught.value)) < 500
+
+
+def test_pictures_just_below_the_limit_of_a_bomb_are_read_small(tmp_path: pathlib.Path) -> None:
+    Image.new("L", (4_000, 3_000)).save(tmp_path / "a.png")
+    assert read(str(tmp_path / "a.png")).modality.width == 64
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("width", 500_000), ("width", 10**12), ("depth", 10**12), ("width", 10**30), ("depth", 3)]
+)
+def test_networks_that_their_weights_do_not_hold(tmp_path: pathlib.Path, field: str, value: int) -> None:
+    run = copied(tmp_path / "r")
+    content = json.loads(run.model.read_text())
+    content["architecture"][field] = value
+    run.model.write_text(json.dumps(content))
+    done = feller("sample", "r", "-n", 2, "--out", "a.csv", cwd=tmp_path)
+    assert done.status == 1
+    assert "feller: r/model.json asks for" in done.err
+    assert len(done.err.strip().splitlines()) == 1
+    plain = feller(cwd=tmp_path, python="import feller.model, scipy, pandas")
+    assert done.peak - plain.peak < ROOM
+
+
+def test_networks_of_a_resumed_run(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from feller.cli import main
+
+    run = copied(tmp_path / "r")
+    for path, keys in ((run.model, ()), (run.recipe, ("recipe",))):
+        content = json.loads(path.read_text())
+        inner = content
+        for key in keys:
+            inner = inner[key]
+        inner["architecture"]["width"] = 100_000
+        path.write_text(json.dumps(content))
+    assert main(["fit", "--resume", "--out", str(run.path)]) == 1
+    assert "its weights take" in capsys.readouterr().err

@@ -1,0 +1,88 @@
+"""A run of each format that was ever written opens, draws the same numbers, and goes on."""
+
+import json
+import pathlib
+from typing import Any
+
+import pytest
+import torch
+
+from feller import formats
+from feller.cli import main
+from feller.draws import Draws
+from feller.errors import InputError
+from feller.model import load_model
+from feller.tensors import load_tensors
+from feller.train.checkpoint import read_counters
+from tests.safety.specimen_runs import copied
+
+DRAWN = [[0.3546427, 0.0311828], [1.0776806, 0.7514004], [0.1398128, 0.2741731]]
+"""What the kept run drew on the day it was made."""
+
+
+def drawn(run: Any) -> torch.Tensor:
+    return load_model(run).sample(3, draws=Draws(7)).values
+
+
+def test_the_kept_run_draws_what_it_drew(tmp_path: pathlib.Path) -> None:
+    torch.testing.assert_close(drawn(copied(tmp_path / "r")), torch.tensor(DRAWN).double(), rtol=1e-4, atol=1e-5)
+
+
+def test_the_kept_run_goes_on(tmp_path: pathlib.Path) -> None:
+    run = copied(tmp_path / "r")
+    before = load_tensors(run.weights)[0]
+    assert main(["fit", "--resume", "--out", str(run.path), "--steps", "6"]) == 0
+    assert read_counters(run)["step"] == 6
+    after = load_tensors(run.weights)[0]
+    assert before.keys() == after.keys()
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_what_is_written_is_of_the_present_format(tmp_path: pathlib.Path) -> None:
+    run = copied(tmp_path / "r")
+    run.write_record(run.ledger, {})
+    assert (
+        json.loads(run.ledger.read_text())["format"] == formats.present() == json.loads(run.model.read_text())["format"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        (99, r"was written by feller 0\.1\.0 in format 99; .* which reads up to format \d+: upgrade feller"),
+        (0, "expected an object with a number `format` from 1"),
+        (True, "expected an object with a number `format`"),
+        ("1", "expected an object with a number `format`"),
+    ],
+)
+def test_formats_that_are_not_read(tmp_path: pathlib.Path, written: object, told: str) -> None:
+    run = copied(tmp_path / "r")
+    run.model.write_text(json.dumps({**json.loads(run.model.read_text()), "format": written}))
+    with pytest.raises(InputError, match=told):
+        load_model(run)
+
+
+def test_older_formats_are_brought_up_one_by_one(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if two formats had come before: in the first the network had another name, in the second its width."""
+
+    def renamed(name: str, content: formats.Record) -> formats.Record:
+        rest = {key: value for key, value in content.items() if key != "network"}
+        return {**rest, "architecture": content["network"]} if name == "model.json" else content
+
+    def widened(name: str, content: formats.Record) -> formats.Record:
+        if name != "model.json":
+            return content
+        inner = dict(content["architecture"])
+        width = inner.pop("features")
+        return {**content, "architecture": {**inner, "width": width}}
+
+    run, wanted = copied(tmp_path / "r"), drawn(copied(tmp_path / "s"))
+    monkeypatch.setattr(formats, "FIRST", -1)
+    monkeypatch.setattr(formats, "CHANGES", (renamed, widened))
+    content = json.loads(run.model.read_text())
+    network = content.pop("architecture")
+    network["features"] = network.pop("width")
+    run.model.write_text(json.dumps({**content, "network": network, "format": -1}))
+    assert torch.equal(drawn(run), wanted)
+    run.model.write_text(json.dumps({**content, "architecture": network, "format": 0}))
+    assert torch.equal(drawn(run), wanted)

@@ -1,0 +1,80 @@
+"""A disk that is full, or a file that may not grow, costs one line; nothing is half written, and the run goes on."""
+
+import errno
+import os
+import pathlib
+import signal
+
+import pytest
+import torch
+
+from feller.cli import main
+from feller.journeys.fit import fit
+from feller.record import replace_file
+from feller.tensors import load_tensors
+from tests.safety.specimen_runs import copied
+
+
+def full(*words: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_save_on_a_full_disk(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = copied(tmp_path / "r")
+    before = {path.name: path.read_bytes() for path in run.path.iterdir() if path.suffix == ".safetensors"}
+    words = ["fit", "--resume", "--out", str(run.path), "--steps", "6"]
+    with monkeypatch.context() as patch:
+        patch.setattr("feller.record.os.fsync", full)
+        assert main(words) == 1
+    told = capsys.readouterr().err.strip().splitlines()[-1]
+    assert told.startswith("feller: the disk is full")
+    assert before == {name: (run.path / name).read_bytes() for name in before}
+    assert not [path for path in run.path.iterdir() if path.name.startswith(".")]
+    assert main(words) == 0
+    straight = copied(tmp_path / "s")
+    assert main([*words[:3], str(straight.path), *words[4:]]) == 0
+    a, b = (load_tensors(each.weights)[0] for each in (run, straight))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_samples_on_a_full_disk(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, out = copied(tmp_path / "r"), tmp_path / "a.csv"
+    words = ["sample", str(run.path), "-n", "3", "--out", str(out)]
+    assert main(words) == 0
+    before = out.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr("feller.record.os.fsync", full)
+        assert main([*words, "--seed", "1"]) == 1
+    assert "cannot write" in capsys.readouterr().err
+    assert out.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_file_that_may_not_grow(tmp_path: pathlib.Path) -> None:
+    """The system's own limit, in a process of its own."""
+    pid = os.fork()
+    if pid == 0:
+        import resource
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, 1_000))
+        try:
+            replace_file(tmp_path / "a", b"x" * 5_000)
+        except OSError as error:
+            os._exit(7 if error.errno == errno.EFBIG else 1)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_on_one_run(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = copied(tmp_path / "r")
+    with run.lock():
+        assert main(["fit", "--resume", "--out", str(run.path), "--steps", "6"]) == 1
+        assert "another process is writing to" in capsys.readouterr().err
+    (run.path / "lock").write_text("999999999\n")  # of one that is dead: the system holds no lock for it
+    assert fit(resume=True, out=str(run.path))[0].path == run.path

@@ -1,0 +1,85 @@
+"""Whatever becomes of a file, what comes of it is data or one line."""
+
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Callable
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+
+from feller.data.read import read
+from feller.errors import LONGEST, InputError, UsageError
+from tests.safety.damage import damages
+from tests.safety.specimen_runs import FILES
+from tests.safety.specimens import DATA
+
+SLOW = {"cif", "csv of cif"}
+"""Formats that take half a second to read."""
+
+
+def withstands(whole: bytes, opened: Callable[[pathlib.Path, bytes], object], examples: int) -> None:
+    """Damage a file in as many ways, the same ones each time."""
+    with tempfile.TemporaryDirectory() as home:
+        folder = pathlib.Path(home) / "f"
+
+        def tried(content: bytes) -> None:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            opened(folder, content)
+
+        tried(whole)  # it must be read as it is, or nothing is learned from the others
+
+        @settings(
+            max_examples=examples,
+            deadline=10_000,
+            database=None,
+            derandomize=True,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(damages())
+        def property_(damage: Callable[[bytes], bytes]) -> None:
+            try:
+                tried(damage(whole))
+            except (InputError, UsageError) as error:
+                told = str(error)
+                assert told
+                assert len(told.splitlines()) == 1
+                assert len(told) < LONGEST + 9
+
+        property_()
+
+
+def of_data(name: str, examples: int) -> None:
+    specimen = DATA[name]
+    withstands(specimen.make(), lambda folder, content: read(str(specimen.write(folder, content))), examples)
+
+
+def of_run(name: str, examples: int) -> None:
+    file = FILES[name]
+    withstands(file.make(), lambda folder, content: file.read(file.write(folder, content)), examples)
+
+
+@pytest.mark.parametrize("name", DATA)
+@pytest.mark.filterwarnings("ignore")
+def test_damaged_data(name: str) -> None:
+    of_data(name, 3 if name in SLOW else 15)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_damaged_runs(name: str) -> None:
+    of_run(name, 15)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DATA)
+@pytest.mark.filterwarnings("ignore")
+def test_data_damaged_in_many_ways(name: str) -> None:
+    of_data(name, 60 if name in SLOW else 1_000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FILES)
+def test_runs_damaged_in_many_ways(name: str) -> None:
+    of_run(name, 500)

@@ -1,0 +1,169 @@
+"""A folder of a stranger's executes nothing, shows nothing of ours, and writes nowhere else."""
+
+import html.parser
+import json
+import os
+import pathlib
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from feller.cli import main
+from feller.data import overview
+from feller.data.read import read
+from feller.errors import InputError
+from feller.model import load_model
+from feller.report.html import element, render
+from tests.safety.specimen_runs import copied
+
+ATTACK = "<script>alert(1)</script><img src=x onerror=alert(1)>"
+
+
+class Trap:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return pathlib.Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.npz"])
+def test_objects_in_arrays_are_not_unpickled(tmp_path: pathlib.Path, name: str) -> None:
+    trap, content = tmp_path / "sprung", np.array([Trap(tmp_path / "sprung")], dtype=object)
+    if name == "a.npy":
+        np.save(tmp_path / name, content, allow_pickle=True)
+    else:
+        np.savez(tmp_path / name, samples=content)
+    with pytest.raises(InputError, match="damaged, or holds Python objects"):
+        read(str(tmp_path / name))
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize("file", ["average.safetensors", "weights.safetensors", "state.safetensors"])
+def test_pickles_that_are_called_safetensors(tmp_path: pathlib.Path, file: str) -> None:
+    run, trap = copied(tmp_path / "r"), tmp_path / "sprung"
+    for content in (pickle.dumps(Trap(trap)), None):
+        if content is None:
+            torch.save({"weight": Trap(trap)}, run.path / file)
+        else:
+            (run.path / file).write_bytes(content)
+        with pytest.raises(InputError, match="damaged or cut off"):
+            load_model(run, file=run.path / file)
+        assert not trap.exists()
+
+
+def test_records_name_no_code(tmp_path: pathlib.Path) -> None:
+    run = copied(tmp_path / "r")
+    content = json.loads(run.model.read_text())
+    for name in ("os.system", "feller.code.load_file", "__import__", "Popen"):
+        content["architecture"]["is"] = name
+        run.model.write_text(json.dumps(content))
+        with pytest.raises(InputError, match="no Architecture is called"):
+            load_model(run)
+
+
+def test_code_that_a_run_names_is_not_loaded(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = copied(tmp_path / "r")
+    pathlib.Path("mine.py").write_text("open('sprung', 'w')\n")
+    content = json.loads(run.recipe.read_text())
+    content["asked"] |= {"recipe": "mine.py:own", "code": "0" * 64}
+    run.recipe.write_text(json.dumps(content))
+    main(["sample", "r", "-n", "2", "--out", "a.csv"])
+    main(["evaluate", "r"])
+    main(["fit", "--resume", "--out", "r"])
+    assert not pathlib.Path("sprung").exists()
+
+
+def test_links_that_lead_out_of_a_folder_of_pictures(tmp_path: pathlib.Path) -> None:
+    folder = tmp_path / "p"
+    folder.mkdir()
+    Image.new("L", (8, 8)).save(tmp_path / "mine.png")
+    Image.new("L", (8, 8)).save(folder / "a.png")
+    os.symlink("../mine.png", folder / "b.png")
+    found = read(str(folder))
+    assert len(found) == 1
+    assert any("links that lead out" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("name", ["../mine.png", "/etc/hostname", "a/../../mine.png", "\0.png", "x" * 5_000])
+def test_documents_name_no_file_outside(tmp_path: pathlib.Path, name: str) -> None:
+    folder = tmp_path / "d"
+    folder.mkdir()
+    Image.new("L", (8, 8)).save(tmp_path / "mine.png")
+    (folder / "a.jsonl").write_text(json.dumps({"image": name, "text": "x"}))
+    with pytest.raises(InputError, match=r"lies outside|no file can be called"):
+        read(str(folder / "a.jsonl"))
+
+
+def test_overviews_remove_nothing_outside(tmp_path: pathlib.Path) -> None:
+    """The list of files in a grid.png, by which samples are replaced, may be a stranger's."""
+    folder = tmp_path / "samples"
+    folder.mkdir()
+    victim = tmp_path / "00001.png"
+    victim.write_bytes(b"mine")
+    overview.save(Image.new("L", (8, 8)), folder, ["../00001.png", str(victim), "x/../../00001.png", "..png/00001.png"])
+    overview.prepare(folder)
+    assert victim.is_file()
+
+
+@pytest.mark.parametrize("label", ["../../up", "/root", "..", ".", "", "a\0b", "C:\\x", "~", "con/../.."])
+def test_classes_become_folders_inside(label: str) -> None:
+    name = overview.folder_name(label)
+    assert "/" not in name
+    assert "\0" not in name
+    assert name not in ("", ".", "..")
+    assert overview.class_name(name) == label or not label
+
+
+class Page(html.parser.HTMLParser):
+    """Finds what a browser would run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found += [f"{tag} {name}" for name, _ in attrs if name.startswith("on")]
+        if tag in ("script", "iframe", "object", "embed", "base", "form", "link", "meta"):
+            self.found.append(f"{tag} {dict(attrs)}")
+
+
+def test_elements_escape_what_they_hold() -> None:
+    page = Page()
+    page.feed(render(element("p", {"title": f'">{ATTACK}'}, ATTACK, element("b", None, ATTACK), ATTACK)))
+    assert not page.found
+
+
+@pytest.mark.slow
+def test_reports_of_hostile_data_run_nothing(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names of columns, labels, classes, texts and the file itself say the same as a page without them would run."""
+    monkeypatch.chdir(tmp_path)
+    rows = "".join(f'{i / 9},{i % 7},"{("a", ATTACK)[i % 2]}"\n' for i in range(40))
+    pathlib.Path("<b>x.csv").write_text(f'"<script>1</script>",y,label\n{rows}')
+    pathlib.Path("plain.csv").write_text("x,y,label\n" + rows.replace(ATTACK, "b"))
+    found = []
+    for name in ("<b>x.csv", "plain.csv"):
+        run = f"r{len(found)}"
+        assert main(["fit", name, "--size", "tiny", "--steps", "2", "--sampling.calls", "2", "--out", run]) == 0
+        page = Page()
+        page.feed(pathlib.Path(run, "report.html").read_text())
+        found.append(page.found)
+    assert found[0] == found[1]
+    assert "<script>1</script>" not in pathlib.Path("r0", "report.html").read_text()
+
+
+def test_cells_are_written_as_they_were(tmp_path: pathlib.Path) -> None:
+    """Formulas stay as they are: SECURITY.md says why. What is read again is the same."""
+    cells = ["=1+1", "@SUM(A1)", "+2", "-cmd", "plain"] * 5
+    (tmp_path / "a.csv").write_text("word,n\n" + "".join(f"{cell},{i}\n" for i, cell in enumerate(cells)))
+    data = read(str(tmp_path / "a.csv"))
+    data.modality.write(data.values, data.given, tmp_path / "b.csv")
+    assert (tmp_path / "b.csv").read_text().splitlines()[1].startswith("=1+1,")
+    assert replace(read(str(tmp_path / "b.csv")), notes=()).modality.called == data.modality.called
