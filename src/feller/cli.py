@@ -25,6 +25,7 @@ COMMANDS = {
     "cite": ("Cite", "Print the papers that a run uses, as BibTeX."),
     "doctor": ("Doctor", "Tell whether feller can work here, and how fast."),
     "completion": ("Completion", "Print what lets a shell complete commands and flags."),
+    "serve": ("Serve", "Show runs as a page in the browser."),
     "reproduce": ("Reproduce", "Test a paper's claims at laptop scale."),
 }
 

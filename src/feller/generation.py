@@ -53,6 +53,8 @@ class Generation:
     """Conditions that the unconditional lacks."""
     end: int | None = None
     """Symbol with which a text ends."""
+    seen: Callable[[float, State], None] = lambda t, x: None
+    """Hears time and states of a batch after each step of a process in time; other laws have none."""
 
     def ends(
         self,
@@ -127,8 +129,10 @@ class Generation:
             x = torch.where(known.kept, known.values, x_0)
             process = hold(path.process(network, {**given, "known": known.kept}), known.kept)
         with torch.no_grad():
+            self.seen(times[0], x)
             for step, state in enumerate(simulate(process, x, times, solver, draws), 1):
                 x = state
+                self.seen(times[step], x)
                 tell(step / (len(times) - 1))
         if not all(torch.isfinite(leaf).all() for leaf in leaves(x) if leaf.is_floating_point()):
             raise InputError("samples became infinite: the model is damaged or was trained too little")

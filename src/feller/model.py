@@ -101,6 +101,7 @@ class Model:
         draws: Draws = Draws(0),  # noqa: B008 - frozen
         batch: int | None = None,
         tell: Callable[[float], None] = lambda share: None,
+        seen: Callable[[float, State], None] = lambda t, x: None,
     ) -> Dataset:
         """Draw n samples in the units of the data; which batch a sample is in does not matter.
 
@@ -114,6 +115,7 @@ class Model:
             draws: Source of all randomness.
             batch: Samples drawn together; by default what suits the device.
             tell: Hears the share that is done.
+            seen: Hears time and states of a batch on its way, where there is one.
 
         Raises:
             UsageError: If n is below 1, or guidance is asked of a model without conditions.
@@ -123,7 +125,7 @@ class Model:
         modality = self.description.modality
         given = modality.complete(self.conditions(n, {}, draws) if given is None else given)
         chosen = known is None and (sampling or self.description.sampling).rake
-        ends = self._generation(draws, guidance, sampling).ends(
+        ends = self._generation(draws, guidance, sampling, seen).ends(
             n * (chosen or 1), given, known=known, fixed=fixed, batch=batch, tell=tell
         )
         values = concatenate(*(modality.decode(x_1) for _, x_1 in ends))
@@ -276,7 +278,13 @@ class Model:
                 "guidance needs a model that was trained to do without conditions; this one had --objective.drop 0"
             )
 
-    def _generation(self, draws: Draws, guidance: float = 1.0, sampling: Sampling | None = None) -> Generation:
+    def _generation(
+        self,
+        draws: Draws,
+        guidance: float = 1.0,
+        sampling: Sampling | None = None,
+        seen: Callable[[float, State], None] = lambda t, x: None,
+    ) -> Generation:
         """Say how samples are drawn."""
         about = self.description
         self.check_guidance(guidance)
@@ -289,6 +297,7 @@ class Model:
             guidance=guidance,
             absent=self.absent(),
             end=about.modality.end,
+            seen=seen,
         )
 
 

@@ -23,6 +23,7 @@ Words = Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...", help_b
 Wishes = Annotated[tuple[str, ...], tyro.conf.arg(aliases=("--rewards",), metavar="TEXT ...", help_behavior_hint="")]
 CodePlace = Positional[Annotated[str, tyro.conf.arg(metavar="FILE.py:FUNCTION")]]
 Places = Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="A B ...", help_behavior_hint="")]]
+RunPlaces = Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="[RUN ...]", help_behavior_hint="")]]
 Costs = Annotated[tuple[str, ...], tyro.conf.arg(metavar="TEXT ...", help_behavior_hint="")]
 Numbers = Annotated[tuple[float, ...], tyro.conf.arg(metavar="NUMBER ...", help_behavior_hint="")]
 Names = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...", help_behavior_hint="")]

@@ -1,6 +1,7 @@
 """From a run folder to samples."""
 
 import pathlib
+from collections.abc import Callable
 from dataclasses import replace
 
 from feller.data.modality import Dataset
@@ -16,6 +17,7 @@ from feller.model import Model, load_model
 from feller.paths import Autoregressive, Choice, Graphical, Order
 from feller.run import Run
 from feller.train.engine import engine
+from feller.tree import State
 
 
 def sample(
@@ -32,6 +34,8 @@ def sample(
     jump: float | None = None,
     known: str | None = None,
     complete: str | None = None,
+    weights: pathlib.Path | None = None,
+    seen: Callable[[float, State], None] = lambda t, x: None,
     seed: int = 0,
     tell: Tell = SILENT,
 ) -> tuple[Dataset, pathlib.Path]:
@@ -50,6 +54,8 @@ def sample(
         jump: Share of the jumps in a superposition of flow and jumps, for models that can do both.
         known: Text to fill in: `___` stands for what is missing, an underscore a symbol, as does all after its end.
         complete: Table whose gaps are filled, in place of n new rows.
+        weights: Which of the run's weights draw; by default their average.
+        seen: Hears time and states of a batch on their way, of a process in time.
         seed: Of all randomness.
         tell: Hears how it goes.
 
@@ -62,7 +68,7 @@ def sample(
     """
     if n < 1:
         raise UsageError(f"-n must be at least 1, got {n}")
-    model = load_model(run)
+    model = load_model(run, file=weights)
     model.network.to(engine().device)
     default = model.description.sampling
     if calls is not None and (solver or default.solver) == "dopri5":
@@ -99,6 +105,7 @@ def sample(
         known=None if known is None else _known(model, known, n),
         draws=draws,
         tell=tell.progress,
+        seen=seen,
     )
     tell.done()
     drawn.modality.write(drawn.values, drawn.given, place)

@@ -1,0 +1,41 @@
+"""feller serve."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from feller.commands.arguments import RunPlaces, Text, Wishes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serve:
+    """Show RUN, or several, as a page in the browser; the newest by default. Nothing leaves this machine."""
+
+    deep: ClassVar[str] = ""
+
+    folders: RunPlaces = ()
+    """Run folders. Nothing else on this machine can be read by visitors of the page."""
+    host: str = "127.0.0.1"
+    """Address; others than those of this machine alone need --token."""
+    port: int = 7860
+    """0 takes any that is free."""
+    token: Text = None
+    """Who opens the page must know it, by /?token=TEXT, or typed in; 16 characters or more."""
+    reward: Wishes = ()
+    """What visitors may wish for, as of `feller steer`, such as file.py:FUNCTION, whose code then runs; each is one
+    choice. They can name none themselves."""
+    code: Text = None
+    """File of your own that defines what a run's model is made of."""
+    json: bool = False
+    """Print a JSON object with the address, last on standard output, once the page is stopped."""
+
+    def run(self, words: list[str]) -> dict[str, Any]:
+        """Do it."""
+        from feller.commands.folder import find
+        from feller.commands.terminal import speaker
+        from feller.studio.access import Door
+        from feller.studio.serving import serve
+
+        tell, door = speaker(), Door(self.host, self.port, self.token)
+        runs = [find(folder, self.code, tell) for folder in self.folders or (None,)]
+        address = serve(runs, door=door, rewards=self.reward, tell=tell)
+        return {"runs": [str(run.path) for run in runs], "url": address.url}

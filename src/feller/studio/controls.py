@@ -1,0 +1,171 @@
+"""What a person sets on the page, as plain objects: what the page draws of them is another's business.
+
+Each reads what the client sends, which may be anything, and refuses what is out of range.
+"""
+
+import abc
+import math
+import pathlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from feller.errors import UsageError
+from feller.studio.limits import Limits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Control(abc.ABC):
+    """One thing to set."""
+
+    label: str
+    hint: str = ""
+    """One sentence below the label."""
+
+    @abc.abstractmethod
+    def read(self, sent: Any, limits: Limits) -> Any:
+        """Return what was set.
+
+        Raises:
+            UsageError: If that makes no sense here.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Number(Control):
+    """A number between two others."""
+
+    value: float | int
+    least: float | int
+    most: float | int
+    whole: bool = True
+    """Whether it has no fraction."""
+    slides: bool = True
+    """Whether it is chosen by eye rather than typed."""
+
+    def read(self, sent: Any, limits: Limits) -> float | int:
+        """Return it."""
+        if isinstance(sent, bool) or not isinstance(sent, int | float) or not math.isfinite(sent):
+            raise UsageError(f"{self.label} takes a number, got {str(sent)[:40]!r}")
+        if not self.least <= sent <= self.most:
+            raise UsageError(f"{self.label} goes from {self.least:g} to {self.most:g} here, got {sent:g}")
+        if self.whole and sent != int(sent):
+            raise UsageError(f"{self.label} takes a whole number, got {sent:g}")
+        return int(sent) if self.whole else float(sent)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice(Control):
+    """One of some names."""
+
+    options: tuple[str, ...]
+    value: str
+
+    def read(self, sent: Any, limits: Limits) -> str:
+        """Return its name."""
+        if sent not in self.options:
+            raise UsageError(f"{self.label} cannot be {str(sent)[:40]!r}; choose one of the list")
+        return sent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Words(Control):
+    """A text."""
+
+    value: str = ""
+    example: str = ""
+    lines: int = 1
+
+    def read(self, sent: Any, limits: Limits) -> str:
+        """Return it."""
+        if sent is not None and not isinstance(sent, str):
+            raise UsageError(f"{self.label} takes a text")
+        return limits.check_text(self.label, sent or "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cells(Control):
+    """A small table of texts."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    """What it holds at first."""
+
+    def read(self, sent: Any, limits: Limits) -> list[list[str]]:
+        """Return its rows that are not empty."""
+        rows = sent if isinstance(sent, list) else []
+        rows = [["" if cell is None else str(cell) for cell in row] for row in rows if isinstance(row, list)]
+        rows = [row for row in rows if any(cell.strip() for cell in row)]
+        if any(len(row) != len(self.columns) for row in rows):
+            raise UsageError(f"{self.label} has {len(self.columns)} columns; leave cells empty that are to be filled")
+        if len(rows) > limits.rows:
+            raise UsageError(f"{self.label} may have {limits.rows} rows here, got {len(rows)}; fill fewer at once")
+        for row in rows:
+            for cell in row:
+                limits.check_text(self.label, cell)
+        return rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upload(Control):
+    """A file of the visitor's, of which the page has a copy."""
+
+    def read(self, sent: Any, limits: Limits) -> pathlib.Path | None:
+        """Return where the copy is; None if there is none."""
+        if not sent:
+            return None
+        path = pathlib.Path(str(sent))
+        if not path.is_file():
+            raise UsageError(f"{self.label}: this file is not there any more; upload it again")
+        if path.stat().st_size > limits.upload:
+            raise UsageError(f"{self.label}: a file may have {limits.upload // 2**20} MB here; choose a smaller one")
+        return path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sound(Upload):
+    """A recording."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture(Upload):
+    """A picture."""
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """A picture that a person drew over."""
+
+    picture: Image.Image
+    mask: Image.Image
+    """L, white where something was drawn."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing(Control):
+    """A picture to draw on in white."""
+
+    size: tuple[int, int]
+    """Width and height of the canvas, in pixels."""
+    first: Callable[[], Image.Image]
+    """Makes a picture to begin with."""
+
+    def read(self, sent: Any, limits: Limits) -> Drawn:
+        """Return the picture and where something is drawn on it.
+
+        Raises:
+            UsageError: If one of both is missing.
+        """
+        parts = sent if isinstance(sent, dict) else {}
+        below, layers = parts.get("background"), parts.get("layers") or []
+        if not isinstance(below, Image.Image):
+            raise UsageError(f"{self.label}: put a picture there first, your own or one of the model")
+        mask = Image.new("L", below.size)
+        for layer in layers:
+            if isinstance(layer, Image.Image):
+                mask.paste(255, (0, 0), layer.convert("RGBA").getchannel("A").resize(below.size))
+        if mask.getbbox() is None:
+            raise UsageError(f"{self.label}: draw over what is to be filled in")
+        return Drawn(below, mask)

@@ -1,0 +1,81 @@
+"""A tab of the page, and an ability, which makes one of a run."""
+
+import enum
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from feller.errors import UsageError
+from feller.journeys.tell import SILENT, Tell
+from feller.studio.controls import Control
+from feller.studio.limits import Limits
+from feller.studio.opened import Opened
+from feller.studio.outcome import Outcome
+from feller.studio.scratch import Scratch
+
+
+class Kind(enum.Enum):
+    """What a tab may show, in the order of the page."""
+
+    PICTURES = "pictures"
+    DRAWING = "drawing"
+    TABLE = "table"
+    WORDS = "words"
+    SOUNDS = "sounds"
+    PAGE = "page"
+    FILES = "files"
+
+
+Answers = Mapping[str, Any]
+"""What was set, by the names of the controls."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tab:
+    """What a person sets, and what is done with it."""
+
+    about: str
+    """What it does, in a sentence or two."""
+    controls: Mapping[str, Control]
+    does: Callable[[Answers, Tell], Outcome]
+    shows: tuple[Kind, ...]
+    button: str = "Go"
+    pictures: int = 1
+    """Side by side, at most."""
+    sounds: int = 1
+    every: float | None = None
+    """Seconds after which it is done again by itself; such a tab is done when the page opens, too."""
+
+    def do(self, sent: Mapping[str, Any], limits: Limits, tell: Tell = SILENT) -> Outcome:
+        """Read what the client sent and do it.
+
+        Raises:
+            UsageError: If something sent is out of range, or the journey refuses it.
+            InputError: If the run or a file is not what it must be.
+        """
+        if sent.keys() != self.controls.keys():
+            raise UsageError(f"expected {', '.join(self.controls) or 'nothing'}, got {', '.join(sent) or 'nothing'}")
+        return self.does({name: control.read(sent[name], limits) for name, control in self.controls.items()}, tell)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """What a tab has around it."""
+
+    runs: tuple[Opened, ...]
+    """All runs on the page."""
+    scratch: Scratch
+    limits: Limits = field(default_factory=Limits)
+    rewards: tuple[str, ...] = ()
+    """In words, as they were named where the page was started; the client can name none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ability:
+    """Something that some runs can do."""
+
+    name: str
+    """Title of its tab."""
+    has: Callable[[Opened, Place], bool]
+    """Whether a run can; must not read weights, which may not be there yet."""
+    tab: Callable[[Opened, Place], Tab]

@@ -1,0 +1,104 @@
+"""Documents: draw what words say, caption a picture, answer a question about it, or edit it."""
+
+import pathlib
+import shutil
+
+from feller.data.documents.modality import Documents
+from feller.errors import UsageError
+from feller.journeys.documents.sampled import documents
+from feller.journeys.documents.write import Manner
+from feller.journeys.tell import Tell
+from feller.studio.controls import Choice, Number, Picture, Words
+from feller.studio.made import as_words, picture
+from feller.studio.opened import Opened
+from feller.studio.outcome import Outcome
+from feller.studio.tab import Ability, Answers, Kind, Place, Tab
+from feller.studio.tabs.sample import seeded
+
+MOST = 16
+CAPTION, ANSWER, EDIT = "describe it", "answer a question about it", "change it"
+
+
+def _is(one: Opened, place: Place) -> bool:
+    return isinstance(one.modality, Documents)
+
+
+def plain(text: str) -> str:
+    """Return words that name no file: signs in angle brackets are of the command line, where <image:FILE> reads one."""
+    return text.replace("<", "\\<")
+
+
+def _draw(one: Opened, place: Place) -> Tab:
+    def does(answers: Answers, tell: Tell) -> Outcome:
+        words = answers["words"].strip()
+        room = place.scratch.room()
+        written, file = documents(
+            one.run,
+            answers["n"],
+            out=str(room / "samples"),
+            prompt=plain(words) or None,
+            manner=Manner(guidance=answers["guidance"] if words else 1.0),
+            seed=answers["seed"],
+            tell=tell,
+        )
+        return Outcome(pictures=(picture(written.data, room, words or "Documents"),), files=(_packed(file, room),))
+
+    return Tab(
+        about="Type words, and their picture is drawn. Without any, whole documents are.",
+        controls={
+            "words": Words(label="Words", lines=2),
+            "n": Number(label="How many", value=4, least=1, most=MOST),
+            "guidance": Number(label="Guidance", value=1.0, least=0.0, most=10.0, whole=False),
+            "seed": seeded(),
+        },
+        does=does,
+        shows=(Kind.PICTURES, Kind.FILES),
+        button="Draw",
+    )
+
+
+def _ask(one: Opened, place: Place) -> Tab:
+    def does(answers: Answers, tell: Tell) -> Outcome:
+        if answers["picture"] is None:
+            raise UsageError("upload a picture first")
+        room = place.scratch.room()
+        copy = room / f"picture{answers['picture'].suffix.lower()}"
+        shutil.copyfile(answers["picture"], copy)
+        task, words = answers["task"], answers["words"]
+        written, file = documents(
+            one.run,
+            answers["n"],
+            out=str(room / "samples"),
+            prompt=f"<image:{copy}> <infill>" if task == CAPTION else None,
+            ask=(str(copy), words) if task == ANSWER else (),
+            edit=(str(copy), words) if task == EDIT else (),
+            seed=answers["seed"],
+            tell=tell,
+        )
+        shown = picture(written.data, room, "Documents")
+        return Outcome(
+            words=as_words(written.said) if written.said else "", pictures=(shown,), files=(_packed(file, room),)
+        )
+
+    return Tab(
+        about="Upload a picture, and have it described, changed, or a question about it answered.",
+        controls={
+            "picture": Picture(label="Picture"),
+            "task": Choice(label="What to do with it", options=(CAPTION, ANSWER, EDIT), value=CAPTION),
+            "words": Words(label="The question, or what is to change", lines=2),
+            "n": Number(label="How many", value=1, least=1, most=MOST),
+            "seed": seeded(),
+        },
+        does=does,
+        shows=(Kind.WORDS, Kind.PICTURES, Kind.FILES),
+        button="Go",
+    )
+
+
+def _packed(folder: pathlib.Path, room: pathlib.Path) -> pathlib.Path:
+    """Put a folder into one file to download."""
+    return pathlib.Path(shutil.make_archive(str(room / "documents"), "zip", folder))
+
+
+DRAW = Ability(name="Draw", has=_is, tab=_draw)
+ASK = Ability(name="Ask about a picture", has=_is, tab=_ask)

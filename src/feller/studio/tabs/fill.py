@@ -1,0 +1,189 @@
+"""Fill in what is missing: a part of a picture, gaps of a text, cells of rows."""
+
+import csv
+import pathlib
+import secrets
+from typing import cast
+
+import numpy as np
+from PIL import Image
+
+from feller.data.images.modality import Images
+from feller.data.overview import GAP
+from feller.data.table.modality import Table
+from feller.data.table.unmodelled import FreeText, Identifier
+from feller.data.text.modality import Text
+from feller.errors import UsageError
+from feller.journeys.observe import observe
+from feller.journeys.sample import sample
+from feller.journeys.tell import Tell
+from feller.paths import Affine
+from feller.studio.controls import Cells, Drawing, Drawn, Number, Words
+from feller.studio.guide import given_of, guidance_of, guides
+from feller.studio.made import kinds_of, outcome, picture, place_in, saved
+from feller.studio.opened import Opened
+from feller.studio.outcome import Outcome
+from feller.studio.tab import Ability, Answers, Kind, Place, Tab
+from feller.studio.tabs.sample import MOST_SEED, MOST_TEXTS, seeded
+
+CANVAS = 400
+"""Pixels of the longer side of what is drawn on, about."""
+MOST_FILLED = 16
+"""Pictures, each of which has a search of its own."""
+METHOD = "pigdm"
+"""Guidance towards what is seen, the quickest way that keeps to it."""
+
+
+def _fills_pictures(one: Opened, place: Place) -> bool:
+    """Tell whether the model's pictures are numbers that flow straight, which `steer --observe` needs."""
+    about = one.about
+    return about is not None and isinstance(one.modality, Images) and type(about.path) is Affine and one.draws
+
+
+def _of_pictures(one: Opened, place: Place) -> Tab:
+    modality = cast(Images, one.modality)
+    scale = max(1, CANVAS // max(modality.height, modality.width))
+    size = (modality.width * scale, modality.height * scale)
+
+    def first() -> Image.Image:
+        """Return a sample, magnified."""
+        room = place.scratch.room()
+        drawn, _ = sample(one.run, 1, out=str(place_in(room, modality)), calls=16, seed=secrets.randbelow(MOST_SEED))
+        shown = modality.show(drawn.values, drawn.given)
+        inside = shown.crop((GAP, GAP, shown.width - GAP, shown.height - GAP))
+        return inside.resize(size, Image.Resampling.NEAREST)
+
+    def does(answers: Answers, tell: Tell) -> Outcome:
+        room = place.scratch.room()
+        seen, hole = _at_size(answers["drawing"], modality)
+        seen.save(room / "seen.png")
+        hole.save(room / "hole.png")
+        found = observe(
+            one.run,
+            str(room / "seen.png"),
+            "inpaint",
+            answers["n"],
+            mask=str(room / "hole.png"),
+            method=METHOD,
+            out=str(place_in(room, modality)),
+            given=given_of(answers, modality),
+            guidance=guidance_of(answers),
+            seed=answers["seed"],
+            tell=tell,
+        )
+        shown = picture(found.samples, room, "Filled in")
+        asked = _asked(seen, hole)
+        return Outcome(pictures=(saved(asked, room, "What was asked"), shown), files=(found.place,))
+
+    return Tab(
+        about="Draw over the part of a picture that is to be filled in. White is made anew, all else stays.",
+        controls={
+            "drawing": Drawing(label="Picture", size=size, first=first),
+            "n": Number(label="How many", value=9, least=1, most=MOST_FILLED),
+            **guides(one),
+            "seed": seeded(),
+        },
+        does=does,
+        shows=(Kind.PICTURES, Kind.FILES),
+        button="Fill in",
+        pictures=2,
+    )
+
+
+def _at_size(drawn: Drawn, modality: Images) -> tuple[Image.Image, Image.Image]:
+    """Return picture and hole at the size of the model: a pixel is to be filled where half of it is drawn over."""
+    size = (modality.width, modality.height)
+    seen = (
+        drawn.picture.convert("RGB")
+        .convert("L" if modality.channels == 1 else "RGB")
+        .resize(size, Image.Resampling.BOX)
+    )
+    share = np.asarray(drawn.mask.resize(size, Image.Resampling.BOX))
+    return seen, Image.fromarray(np.where(share >= 128, 255, 0).astype(np.uint8))
+
+
+def _asked(seen: Image.Image, hole: Image.Image) -> Image.Image:
+    """Return a picture whose hole is white."""
+    shown = seen.convert("RGB")
+    shown.paste((255, 255, 255), (0, 0), hole)
+    return shown
+
+
+def _of_text(one: Opened, place: Place) -> Tab:
+    modality = cast(Text, one.modality)
+
+    def does(answers: Answers, tell: Tell) -> Outcome:
+        drawn, file = sample(
+            one.run,
+            answers["n"],
+            out=str(place_in(place.scratch.room(), modality)),
+            given=given_of(answers, modality),
+            guidance=guidance_of(answers),
+            known=answers["known"],
+            seed=answers["seed"],
+            tell=tell,
+        )
+        return outcome(one, drawn, file)
+
+    return Tab(
+        about="Write a beginning, and the model goes on; or leave gaps, one underscore for each missing symbol.",
+        controls={
+            "known": Words(label="Text", example="ROMEO: What ____ is this?", lines=5),
+            "n": Number(label="How many", value=1, least=1, most=MOST_TEXTS),
+            **guides(one),
+            "seed": seeded(),
+        },
+        does=does,
+        shows=kinds_of(one),
+        button="Go on, or fill in",
+    )
+
+
+def _of_rows(one: Opened, place: Place) -> Tab:
+    modality = cast(Table, one.modality)
+    columns = tuple(column.name for column in modality.schema.columns if not isinstance(column, Identifier | FreeText))
+    example = _example(modality, columns)
+
+    def does(answers: Answers, tell: Tell) -> Outcome:
+        room = place.scratch.room()
+        partial = room / "partial.csv"
+        _write(partial, columns, answers["cells"])
+        drawn, file = sample(
+            one.run, out=str(room / "samples.csv"), complete=str(partial), seed=answers["seed"], tell=tell
+        )
+        return outcome(one, drawn, file)
+
+    return Tab(
+        about="Type the cells that are known. Those that are empty are filled in, row by row.",
+        controls={"cells": Cells(label="Rows", columns=columns, rows=example), "seed": seeded()},
+        does=does,
+        shows=(Kind.TABLE, Kind.FILES),
+        button="Fill in",
+    )
+
+
+def _example(modality: Table, columns: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    """Return rows to begin with: empty, but for one cell that can be what it says."""
+    empty = ("",) * len(columns)
+    named = next((c for c in modality.schema.modelled if c.own_names and c.name in columns), None)
+    if named is None:
+        return (empty,) * 3
+    first = [""] * len(columns)
+    first[columns.index(named.name)] = named.own_cells(np.zeros(1, dtype=np.int64), np.full(1, 0.5))[0]
+    return (tuple(first), empty, empty)
+
+
+def _write(path: pathlib.Path, columns: tuple[str, ...], rows: list[list[str]]) -> None:
+    if not rows:
+        raise UsageError("type at least one cell of a row; the empty ones are filled in")
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(rows)
+
+
+FILL_PICTURE = Ability(name="Fill in", has=_fills_pictures, tab=_of_pictures)
+FILL_TEXT = Ability(name="Fill in", has=lambda one, place: one.is_plain and one.is_text, tab=_of_text)
+FILL_ROWS = Ability(
+    name="Fill in", has=lambda one, place: one.is_plain and isinstance(one.modality, Table), tab=_of_rows
+)

@@ -1,0 +1,69 @@
+"""Follow a running fit: how far it is, its loss, and a preview."""
+
+import pathlib
+import shutil
+from typing import Any
+
+from feller.errors import InputError
+from feller.journeys.tell import Tell
+from feller.record import read_json
+from feller.report import sections
+from feller.report.html import render
+from feller.studio.opened import Opened
+from feller.studio.outcome import Outcome, Shown
+from feller.studio.tab import Ability, Answers, Kind, Place, Tab
+from feller.train.metrics import read_metrics
+
+EVERY = 3.0
+"""Seconds."""
+
+
+def _tab(one: Opened, place: Place) -> Tab:
+    room = place.scratch.lasting()
+
+    def does(answers: Answers, tell: Tell) -> Outcome:
+        rows = [row for row in read_metrics(one.run.metrics) if "step" in row]
+        curve = [row for row in rows if "loss" in row]
+        drawing = render(sections.loss_curve(curve, "")).partition("\n")[2] if len(curve) > 1 else ""
+        return Outcome(said=_told(one, rows), drawing=drawing, pictures=_preview(one, room))
+
+    return Tab(
+        about="How the fit goes; this tab looks again every few seconds.",
+        controls={},
+        does=does,
+        shows=(Kind.DRAWING, Kind.PICTURES),
+        button="Look again",
+        every=EVERY,
+    )
+
+
+def _preview(one: Opened, room: pathlib.Path) -> tuple[Shown, ...]:
+    """Return a copy of the preview, which the fit may replace at any moment."""
+    there = one.run.preview
+    if not there.is_file() or there.is_symlink():
+        return ()
+    copy = room / f"preview-{there.stat().st_mtime_ns}.png"
+    if not copy.is_file():
+        for old in room.glob("preview-*.png"):
+            old.unlink(missing_ok=True)
+        shutil.copyfile(there, copy)
+    return (Shown("Preview", copy),)
+
+
+def _told(one: Opened, rows: list[dict[str, Any]]) -> str:
+    """Say how far a fit is."""
+    what = one.asked
+    try:
+        done = int(read_json(one.run.counters)["step"])
+    except (InputError, KeyError, TypeError, ValueError):
+        done = 0
+    last = rows[-1] if rows else {}
+    step = max(done, int(last.get("step", 0)))
+    if not step:
+        return f"{what}: no step has been saved yet"
+    loss = f", loss {last['loss']:.4g}" if "loss" in last else ""
+    weights = "" if one.run.average.is_file() else "; weights are not saved yet"
+    return f"{what}: step {step:,}{loss}{weights}"
+
+
+FOLLOW = Ability(name="Follow", has=lambda one, place: True, tab=_tab)

@@ -1,0 +1,50 @@
+"""The reports of a run: how good its samples are, what it promises of rows, and what an audit found."""
+
+import pathlib
+import re
+
+from feller.errors import InputError
+from feller.journeys.tell import Tell
+from feller.studio.controls import Choice
+from feller.studio.opened import Opened
+from feller.studio.outcome import Outcome
+from feller.studio.tab import Ability, Answers, Kind, Place, Tab
+
+REPORT = re.compile(r"report(-.*)?\.html|audit(-.*)?\.html")
+MOST = 20 * 2**20
+"""Bytes of a report that is shown."""
+FIRST = "report"
+NONE = "no report yet"
+
+
+def reports(one: Opened) -> tuple[str, ...]:
+    """Return the names of the reports in the folder of a run, the evaluation first; links are not followed."""
+    there = [path for path in one.run.path.iterdir() if REPORT.fullmatch(path.name) and _is_own(path)]
+    return tuple(sorted((path.stem for path in there), key=lambda name: (name != FIRST, name)))
+
+
+def _is_own(path: pathlib.Path) -> bool:
+    return path.is_file() and not path.is_symlink()
+
+
+def _tab(one: Opened, place: Place) -> Tab:
+    names = reports(one) or (NONE,)
+
+    def does(answers: Answers, tell: Tell) -> Outcome:
+        path = one.run.path / f"{answers['report']}.html"
+        if not _is_own(path):
+            raise InputError(f"there is no report yet; make one with: feller evaluate {one.run.path}")
+        if path.stat().st_size > MOST:
+            raise InputError(f"{path.name} is too large to be shown here; open it in {one.run.path}")
+        return Outcome(page=path.read_text(encoding="utf-8", errors="replace"))
+
+    return Tab(
+        about="What evaluations and audits of this run have found. A report on a private run is for its owner alone.",
+        controls={"report": Choice(label="Report", options=names, value=names[0])},
+        does=does,
+        shows=(Kind.PAGE,),
+        button="Show",
+    )
+
+
+REPORTS = Ability(name="Reports", has=lambda one, place: True, tab=_tab)

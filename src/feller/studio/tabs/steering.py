@@ -1,0 +1,77 @@
+"""Steer samples by a reward: one of the model's own data, or one that was named where the page was started."""
+
+from typing import cast
+
+from feller.control.rewards import image_wishes
+from feller.data.images.modality import Images
+from feller.data.modality import Modality
+from feller.journeys.steer import STEPS, steer
+from feller.journeys.steered import EXPLAIN
+from feller.journeys.tell import Tell
+from feller.paths import TokenPath
+from feller.studio.controls import Choice, Number
+from feller.studio.guide import given_of, guidance_of, guides
+from feller.studio.made import picture, place_in
+from feller.studio.opened import Opened
+from feller.studio.outcome import Outcome, Rows
+from feller.studio.tab import Ability, Answers, Kind, Place, Tab
+from feller.studio.tabs.sample import in_time, seeded
+
+MOST = 16
+"""Samples, each of which has a search of its own."""
+MOST_STEPS = 50
+
+
+def _rewards(one: Opened, place: Place) -> dict[str, str]:
+    """Return rewards in words, by what people call them."""
+    modality = cast(Modality, one.modality)
+    own = {name: name for name in image_wishes(modality)}
+    own |= {f"less {name}": f"-1 * {name}" for name in own}
+    if isinstance(modality, Images) and one.run.judge.is_file():
+        own |= {f"class {name}": f"class={name}" for name in modality.classes if "," not in name}
+    return {**{words: words for words in place.rewards}, **own}
+
+
+def _has(one: Opened, place: Place) -> bool:
+    if not one.is_plain or not in_time(one) or one.about is None:
+        return False
+    return not isinstance(one.about.path, TokenPath) and bool(_rewards(one, place))
+
+
+def _tab(one: Opened, place: Place) -> Tab:
+    modality, rewards = cast(Modality, one.modality), _rewards(one, place)
+
+    def does(answers: Answers, tell: Tell) -> Outcome:
+        room = place.scratch.room()
+        found = steer(
+            one.run,
+            (rewards[answers["reward"]],),
+            answers["n"],
+            out=str(place_in(room, modality)),
+            given=given_of(answers, modality),
+            guidance=guidance_of(answers),
+            steps=answers["steps"],
+            seed=answers["seed"],
+            tell=tell,
+        )
+        before, after = picture(found.before, room, "Before"), picture(found.after, room, "Steered")
+        told = tuple((name, f"{value:.4g}", EXPLAIN.get(name, "")) for name, value in found.numbers.items())
+        return Outcome(pictures=(before, after), table=Rows(("number", "value", "meaning"), told), files=(found.place,))
+
+    return Tab(
+        about="Look for samples that are more as wished. Each is searched for by itself; the model stays as it is.",
+        controls={
+            "reward": Choice(label="Wish", options=tuple(rewards), value=next(iter(rewards))),
+            "n": Number(label="How many", value=4, least=1, most=MOST),
+            "steps": Number(label="Steps", hint="Of each search, at most.", value=STEPS, least=1, most=MOST_STEPS),
+            **guides(one),
+            "seed": seeded(),
+        },
+        does=does,
+        shows=(Kind.PICTURES, Kind.TABLE, Kind.FILES),
+        button="Steer",
+        pictures=2,
+    )
+
+
+STEER = Ability(name="Steer", has=_has, tab=_tab)

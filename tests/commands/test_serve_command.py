@@ -1,0 +1,55 @@
+"""feller serve: what is refused before anything is read or served."""
+
+import pathlib
+import socket
+
+import pytest
+
+from feller.cli import main
+
+TOKEN = "not-to-be-guessed-1"
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "why"),
+    [
+        (["--host", "0.0.0.0"], 2, "needs a token, such as --token"),
+        (["--host", "0.0.0.0", "--token", "short"], 2, "16 plain characters or more"),
+        (["--port", "70000"], 2, "from 0, any that is free, to 65535"),
+        (["nowhere"], 1, "expected a run folder nowhere"),
+        (["--port", "x"], 2, "--port"),
+    ],
+)
+def test_wrong_words_are_refused_in_one_line(
+    words: list[str],
+    status: int,
+    why: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["serve", *words]) == status
+    err = capsys.readouterr().err
+    assert why in err
+    assert len(err.splitlines()) == 1
+
+
+def test_several_runs_may_be_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "one", "two"]) == 1
+    assert "one" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stopped:
+        main(["serve", "--help"])
+    assert stopped.value.code == 0
+    assert "[RUN" in capsys.readouterr().out
+
+
+def test_an_address_that_is_taken_is_said(moons: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        assert main(["serve", str(moons), "--port", port]) == 1
+    err = capsys.readouterr().err
+    assert f"127.0.0.1:{port} cannot be used" in err
+    assert "choose another --port" in err

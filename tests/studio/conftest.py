@@ -1,0 +1,82 @@
+"""Runs of every kind, each fitted for a few steps, and what a tab has around it."""
+
+import pathlib
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+from feller.cli import main
+from feller.run import Run
+from feller.studio.opened import Opened, opened
+from feller.studio.scratch import Scratch
+from feller.studio.tab import Place
+
+SHORT = ("--size", "tiny", "--steps", "3", "--sampling.calls", "4")
+PLACES = 40
+"""Rows of the table."""
+
+
+def _table(path: pathlib.Path) -> pathlib.Path:
+    rows = [f"{20 + i % 50},{('School', 'Masters')[i % 2]},{('yes', 'no')[i % 3 > 0]}" for i in range(300)]
+    path.write_text("\n".join(["age,education,married", *rows]) + "\n")
+    return path
+
+
+def _text(path: pathlib.Path) -> pathlib.Path:
+    path.write_text("To be, or not to be, that is the question. The rest is silence. " * 100)
+    return path
+
+
+def _places(path: pathlib.Path) -> pathlib.Path:
+    u = np.random.default_rng(0).normal(size=(60, 3))
+    u /= np.linalg.norm(u, axis=1, keepdims=True)
+    rows = np.stack([np.rad2deg(np.arcsin(u[:, 2])), np.rad2deg(np.arctan2(u[:, 1], u[:, 0]))], 1)
+    np.savetxt(path, rows, delimiter=",", header="latitude,longitude", comments="")
+    return path
+
+
+SOURCES: dict[str, Callable[[pathlib.Path], object]] = {
+    "digits": lambda home: "example:digits",
+    "moons": lambda home: "example:moons",
+    "people": lambda home: _table(home / "people.csv"),
+    "book": lambda home: _text(home / "book.txt"),
+    "quakes": lambda home: _places(home / "quakes.csv"),
+    "molecules": lambda home: "example:molecules",
+    "crystals": lambda home: "example:perovskites",
+    "proteins": lambda home: "example:backbones",
+}
+
+
+@pytest.fixture(scope="session")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], pathlib.Path]:
+    """Return what fits a run of a kind once; without a report, which is tested elsewhere."""
+    home, done = tmp_path_factory.mktemp("studio"), dict[str, pathlib.Path]()
+
+    def fit(name: str) -> pathlib.Path:
+        if name not in done:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("feller.journeys.fit.evaluate", lambda run, tell: {})
+                assert main(["fit", str(SOURCES[name](home)), *SHORT, "--out", str(home / "runs" / name)]) == 0
+            done[name] = home / "runs" / name
+        return done[name]
+
+    return fit
+
+
+@pytest.fixture
+def scratch() -> Iterator[Scratch]:
+    with Scratch(8) as scratch:
+        yield scratch
+
+
+@pytest.fixture
+def on_page(fitted: Callable[[str], pathlib.Path], scratch: Scratch) -> Callable[..., tuple[Opened, Place]]:
+    """Return what opens runs for the page: the first, and what is around it."""
+
+    def page(*names: str | pathlib.Path, rewards: tuple[str, ...] = ()) -> tuple[Opened, Place]:
+        paths = [fitted(name) if isinstance(name, str) else name for name in names]
+        runs = opened([Run(path) for path in paths])
+        return runs[0], Place(runs=runs, scratch=scratch, rewards=rewards)
+
+    return page

@@ -1,0 +1,287 @@
+"""What runs of each kind of data can do, and that each tab does it, asked as a client asks; no page is needed."""
+
+import csv
+import json
+import pathlib
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from feller.errors import InputError, UsageError
+from feller.studio.abilities import ABILITIES, abilities_of
+from feller.studio.controls import Cells, Drawing
+from feller.studio.guide import ANY
+from feller.studio.limits import Limits
+from feller.studio.opened import Opened
+from feller.studio.outcome import Outcome
+from feller.studio.tab import Place, Tab
+from feller.tensors import load_tensors, save_tensors
+
+OnPage = Callable[..., tuple[Opened, Place]]
+ALWAYS = ("Compare", "Reports", "Follow")
+ABLE = {
+    "digits": ("Sample", "Fill in", "Watch", "Steer", *ALWAYS),
+    "moons": ("Sample", "Watch", *ALWAYS),
+    "people": ("Sample", "Fill in", *ALWAYS),
+    "book": ("Sample", "Fill in", "Watch", *ALWAYS),
+    "quakes": ("Sample", "Watch", *ALWAYS),
+    "molecules": ("Sample", *ALWAYS),
+    "crystals": ("Sample", *ALWAYS),
+    "proteins": ("Sample", *ALWAYS),
+}
+SLOW = ("molecules", "crystals", "proteins")
+KINDS = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in ABLE]
+FEW = {"n": 3, "calls": 4, "steps": 1}
+
+
+def tab_of(page: tuple[Opened, Place], name: str) -> Tab:
+    one, place = page
+    return next(ability.tab(one, place) for ability in abilities_of(one, place) if ability.name == name)
+
+
+def ask(tab: Tab, **more: Any) -> Outcome:
+    """Ask as the page does at first, for less."""
+    usual = {key: getattr(control, "value", None) for key, control in tab.controls.items()}
+    return tab.do({**usual, **{key: few for key, few in FEW.items() if key in usual}, **more}, Limits())
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_runs_have_the_tabs_of_what_they_can_do(on_page: OnPage, name: str) -> None:
+    one, place = on_page(name)
+    assert tuple(ability.name for ability in abilities_of(one, place)) == ABLE[name]
+
+
+def test_names_of_tabs_are_told_apart(on_page: OnPage) -> None:
+    for name in ("digits", "people", "book"):
+        one, place = on_page(name)
+        names = [ability.name for ability in abilities_of(one, place)]
+        assert len(set(names)) == len(names)
+    assert len(ABILITIES) == len({id(ability) for ability in ABILITIES})
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_samples_are_shown_and_can_be_downloaded_and_the_run_stays_as_it_is(on_page: OnPage, name: str) -> None:
+    page = on_page(name)
+    before = {path: path.stat().st_mtime_ns for path in page[0].run.path.rglob("*")}
+    found = ask(tab_of(page, "Sample"))
+    assert [file.parent.parent for file in found.files] == [page[1].scratch.results]
+    assert all(file.stat().st_size for file in found.files)
+    shown = [Image.open(picture.path).size for picture in found.pictures]
+    if name == "people":
+        assert found.table is not None
+        assert found.table.columns == ("age", "education", "married")
+        assert len(found.table.cells) == 3
+    elif name == "book":
+        assert found.words.count("---") == 3
+    else:
+        assert len(shown) == 1
+    assert {path: path.stat().st_mtime_ns for path in page[0].run.path.rglob("*")} == before
+
+
+def test_samples_are_those_of_the_command(
+    on_page: OnPage, fitted: Callable[[str], pathlib.Path], tmp_path: Any
+) -> None:
+    from feller.cli import main
+
+    file = ask(tab_of(on_page("digits"), "Sample"), **{"given:label": "7", "guidance": 2.0, "seed": 5}).files[0]
+    words = ("--calls", "4", "--given", "label=7", "--guidance", "2", "--seed", "5", "-n", "3")
+    assert main(["sample", str(fitted("digits")), *words, "--out", str(tmp_path / "own.npz")]) == 0
+    ours, theirs = np.load(file), np.load(tmp_path / "own.npz")
+    assert (ours["samples"] == theirs["samples"]).all()
+    assert ours["labels"].tolist() == [7, 7, 7]
+
+
+def test_conditions_and_guidance_are_offered_where_the_model_knows_them(on_page: OnPage) -> None:
+    controls = tab_of(on_page("digits"), "Sample").controls
+    assert controls["given:label"].options == (ANY, *map(str, range(10)))  # type: ignore[attr-defined]
+    assert "guidance" in controls
+    assert not {"guidance", "given:label"} & tab_of(on_page("book"), "Sample").controls.keys()
+
+
+def test_columns_are_given_by_typing(on_page: OnPage) -> None:
+    tab = tab_of(on_page("people"), "Sample")
+    table = ask(tab, fixed="education=Masters\n\n married = yes ").table
+    assert table is not None
+    assert {row[1:] for row in table.cells} == {("Masters", "yes")}
+    for typed, why in (("education", "NAME=VALUE"), ("a=1", "'a'"), ("married=yes\nmarried=no", "twice")):
+        with pytest.raises(UsageError, match=why):
+            ask(tab, fixed=typed)
+
+
+@pytest.mark.slow
+def test_what_a_file_gives_is_never_read_from_a_name_that_a_client_types(on_page: OnPage) -> None:
+    tab = tab_of(on_page("proteins"), "Sample")
+    if "fixed" in tab.controls:
+        with pytest.raises(UsageError, match="given by a file"):
+            ask(tab, fixed="structure=/etc/passwd")
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"), [("n", 257), ("n", 0), ("calls", 100_000), ("solver", "x.py:own"), ("given:label", "77")]
+)
+def test_more_than_the_limits_is_refused(on_page: OnPage, name: str, wrong: Any) -> None:
+    with pytest.raises(UsageError):
+        ask(tab_of(on_page("digits"), "Sample"), **{name: wrong})
+
+
+def test_a_client_sends_what_the_tab_asks_for_and_no_more(on_page: OnPage) -> None:
+    with pytest.raises(UsageError, match="expected"):
+        ask(tab_of(on_page("digits"), "Sample"), out="/tmp/elsewhere")
+
+
+def test_a_picture_keeps_what_is_not_drawn_over(on_page: OnPage) -> None:
+    tab = tab_of(on_page("digits"), "Fill in")
+    control = tab.controls["drawing"]
+    assert isinstance(control, Drawing)
+    levels = np.random.default_rng(0).integers(0, 17, (8, 8))
+    picture = Image.fromarray((levels * 255 / 16).round().astype(np.uint8)).resize(control.size, 0)
+    layer = Image.new("RGBA", control.size)
+    layer.paste((255, 255, 255, 255), (0, 0, control.size[0] // 2, control.size[1]))
+    found = ask(tab, drawing={"background": picture, "layers": [layer], "composite": None})
+    filled = np.load(found.files[0])["samples"]
+    assert (filled[:, :, 4:] == levels[:, 4:]).all()
+    assert (filled[0, :, :4] != filled[1, :, :4]).any()
+    assert [picture.caption for picture in found.pictures] == ["What was asked", "Filled in"]
+    assert control.first().size == control.size
+
+
+def test_texts_go_on_and_gaps_are_filled(on_page: OnPage) -> None:
+    tab = tab_of(on_page("book"), "Fill in")
+    found = ask(tab, n=1, known="To be___ not")
+    assert re.match(r"To be... not", found.words, re.DOTALL)
+    assert len(found.words) > len("To be___ not")
+    with pytest.raises(UsageError, match="known text"):
+        ask(tab, known="ß")
+
+
+def test_cells_that_are_typed_stay_and_the_others_are_filled(on_page: OnPage) -> None:
+    tab = tab_of(on_page("people"), "Fill in")
+    control = tab.controls["cells"]
+    assert isinstance(control, Cells)
+    found = ask(tab, cells=[["30", "", None], ["", "Masters", "no"], ["", "", ""]])
+    assert found.table is not None
+    first, second = found.table.cells
+    assert first[0] == "30"
+    assert second[1:] == ("Masters", "no")
+    assert all(map(len, (*first, *second)))
+    assert list(csv.reader(found.files[0].open()))[1:] == [list(first), list(second)]
+    with pytest.raises(UsageError, match="at least one cell"):
+        ask(tab, cells=[["", "", ""]])
+    assert ask(tab, cells=[list(row) for row in control.rows]).table is not None
+
+
+@pytest.mark.parametrize("name", ["digits", "moons", "quakes"])
+def test_samples_form_in_pictures_that_move_and_end_where_samples_do(on_page: OnPage, name: str) -> None:
+    page = on_page(name)
+    found = ask(tab_of(page, "Watch"), n=4)
+    about = page[0].about
+    assert about is not None
+    _, _, times = replace(about.sampling, calls=4).choose(about.path, about.space)
+    with Image.open(found.pictures[0].path) as film:
+        assert film.n_frames == len(times)
+    ours, theirs = found.files[1], ask(tab_of(page, "Sample"), n=4).files[0]
+    assert ours.read_bytes() == theirs.read_bytes() if ours.suffix == ".csv" else _same(ours, theirs)
+
+
+def _same(one: pathlib.Path, other: pathlib.Path) -> bool:
+    return bool((np.load(one)["samples"] == np.load(other)["samples"]).all())
+
+
+def test_a_text_forms_from_nothing_decided_to_all(on_page: OnPage) -> None:
+    found = ask(tab_of(on_page("book"), "Watch")).table
+    assert found is not None
+    times, texts = zip(*found.cells, strict=True)
+    assert (times[0], times[-1]) == ("0.00", "1.00")
+    undecided = [text.count("·") / len(text) for text in texts]
+    assert undecided == sorted(undecided, reverse=True)
+    assert (undecided[0], undecided[-1]) == (1, 0)
+
+
+def test_steering_follows_wishes_that_are_named_at_the_start(on_page: OnPage, tmp_path: pathlib.Path) -> None:
+    own = tmp_path / "r.py"
+    own.write_text("def left(values, given):\n    return values[..., :4].mean((1, 2, 3)) / 16\n")
+    tab = tab_of(on_page("digits", rewards=(f"{own}:left",)), "Steer")
+    assert tab.controls["reward"].options == (
+        f"{own}:left",
+        "ink",
+        "compressibility",
+        "less ink",
+        "less compressibility",
+    )  # type: ignore[attr-defined]
+    found = ask(tab, n=2, steps=3)
+    assert found.table is not None
+    numbers = {row[0]: float(row[1]) for row in found.table.cells}
+    assert numbers["reward"] > numbers["reward_before"]
+    assert [picture.caption for picture in found.pictures] == ["Before", "Steered"]
+
+
+def test_a_client_cannot_name_code(on_page: OnPage, tmp_path: pathlib.Path) -> None:
+    own = tmp_path / "r.py"
+    own.write_text("raise SystemExit\n")
+    with pytest.raises(UsageError, match="choose one of the list"):
+        ask(tab_of(on_page("digits"), "Steer"), reward=f"{own}:left")
+
+
+def test_two_runs_and_two_checkpoints_stand_side_by_side(on_page: OnPage, fitted: Any, tmp_path: pathlib.Path) -> None:
+    shutil.copytree(fitted("digits"), tmp_path / "other")
+    page = on_page("digits", tmp_path / "other", "moons")
+    tab = tab_of(page, "Compare")
+    first, second = tab.controls["first"], tab.controls["second"]
+    assert len(first.options) == 4  # type: ignore[attr-defined]
+    assert second.value.startswith("other")  # type: ignore[attr-defined]
+    left, right = ask(tab).pictures
+    assert left.path.read_bytes() == right.path.read_bytes()  # the same weights and seed
+    weights, about = load_tensors(tmp_path / "other" / "weights.safetensors")
+    save_tensors(tmp_path / "other" / "weights.safetensors", {name: 2 * one for name, one in weights.items()}, about)
+    last = next(name for name in first.options if "other" in name and "last" in name)  # type: ignore[attr-defined]
+    left, right = ask(tab, second=last).pictures
+    assert left.path.read_bytes() != right.path.read_bytes()
+
+
+def test_reports_of_the_run_alone_are_shown(on_page: OnPage, fitted: Any, tmp_path: pathlib.Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(fitted("moons"), run)
+    with pytest.raises(InputError, match="feller evaluate"):
+        ask(tab_of(on_page(run), "Reports"))
+    (tmp_path / "secret.html").write_text("secret")
+    (run / "report-linked.html").symlink_to(tmp_path / "secret.html")
+    (run / "report.html").write_text("<p>how good it is")
+    (run / "report-audit.html").write_text("<p>what leaks")
+    (run / "notes.html").write_text("mine")
+    tab = tab_of(on_page(run), "Reports")
+    assert tab.controls["report"].options == ("report", "report-audit")  # type: ignore[attr-defined]
+    assert ask(tab).page == "<p>how good it is"
+    assert ask(tab, report="report-audit").page == "<p>what leaks"
+    for name in ("report-linked", "../secret", "notes"):
+        with pytest.raises(UsageError):
+            ask(tab, report=name)
+
+
+def test_a_running_fit_is_followed_from_before_its_first_step(on_page: OnPage, fitted: Any, tmp_path: Any) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("model.json", "recipe.json"):
+        shutil.copy(fitted("digits") / name, run / name)
+    page = on_page(run)
+    follow = tab_of(page, "Follow")
+    assert follow.every is not None
+    assert "no step has been saved yet" in ask(follow).said
+    with pytest.raises(InputError, match=r"weights|average"):
+        ask(tab_of(page, "Sample"))
+    lines = [{"step": step, "loss": 1 / step, "lr": 1e-3, "seconds": step} for step in (1, 10, 20)]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 3')
+    found = ask(follow)
+    assert "step 20, loss 0.05; weights are not saved yet" in found.said
+    assert "<svg" in found.drawing
+    Image.new("RGB", (4, 4)).save(run / "preview.png")
+    shutil.copy(fitted("digits") / "average.safetensors", run)
+    found = ask(follow)
+    assert "not saved" not in found.said
+    assert [picture.caption for picture in found.pictures] == ["Preview"]
+    assert ask(tab_of(page, "Sample")).pictures

@@ -1,0 +1,64 @@
+"""Who may come in."""
+
+import pytest
+
+from feller.errors import UsageError
+from feller.studio.access import COOKIE, Door, is_loopback
+
+TOKEN = "not-to-be-guessed-1"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.5.5.5", "::1", "[::1]", "localhost"])
+def test_addresses_of_this_machine_need_no_token(host: str) -> None:
+    assert is_loopback(host)
+    assert Door(host).token is None
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org", "", "127.0.0.1.example.org"])
+def test_other_addresses_need_a_token(host: str) -> None:
+    with pytest.raises(UsageError, match="needs a token, such as --token"):
+        Door(host)
+    assert Door(host, token=TOKEN).token == TOKEN
+
+
+@pytest.mark.parametrize("token", ["", "short", "x" * 15, "no-plain-characters-ä"])
+def test_weak_tokens_are_refused(token: str) -> None:
+    with pytest.raises(UsageError, match="16 plain characters or more"):
+        Door(token=token)
+
+
+def test_a_port_that_there_is_not() -> None:
+    with pytest.raises(UsageError, match="got 70000"):
+        Door(port=70000)
+
+
+def test_names_of_strangers_that_point_here_are_refused_without_a_token() -> None:
+    """Else a page from elsewhere could reach this one by giving its own name our address."""
+    door = Door()
+    assert all(door.knows_host(host) for host in ("127.0.0.1:7860", "localhost:7860", "[::1]:7860"))
+    assert not any(door.knows_host(host) for host in ("evil.example:7860", "", "127.0.0.1.evil.example", "[", "a@b"))
+    assert Door(token=TOKEN).knows_host("studio.example")
+
+
+def test_pages_from_elsewhere_may_not_ask() -> None:
+    door = Door()
+    assert door.comes_from_here(None, "localhost:7860")
+    assert door.comes_from_here("http://localhost:7860", "localhost:7860")
+    for origin in ("http://evil.example", "null", "http://localhost:7861", "http://["):
+        assert not door.comes_from_here(origin, "localhost:7860")
+
+
+def test_the_cookie_lets_in_and_tells_no_token() -> None:
+    door = Door(token=TOKEN)
+    assert door.lets_in(f"other=1; {COOKIE}={door.cookie}")
+    assert TOKEN not in door.cookie
+    for cookies in ("", f"{COOKIE}=", f"{COOKIE}={TOKEN}", f"{COOKIE}={Door(token=TOKEN + 'x').cookie}", "a;;=b\x00"):
+        assert not door.lets_in(cookies)
+    assert Door().lets_in("")
+
+
+def test_the_token_is_compared_as_a_whole() -> None:
+    door = Door(token=TOKEN)
+    assert door.is_token(TOKEN)
+    assert not any(door.is_token(text) for text in ("", TOKEN[:-1], TOKEN + "x", "ä" * 20))
+    assert not Door().is_token("")

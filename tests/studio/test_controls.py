@@ -1,0 +1,75 @@
+"""What a client sends is read as what it may be, and nothing else."""
+
+import pathlib
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from feller.errors import UsageError
+from feller.studio.controls import Cells, Choice, Drawing, Number, Upload, Words
+from feller.studio.limits import Limits
+
+LIMITS = Limits(letters=10, rows=2, upload=5)
+
+
+@pytest.mark.parametrize("sent", [0, 11, 2.5, None, "3", True, float("nan"), float("inf"), [3], {"n": 3}])
+def test_numbers_out_of_range_are_refused(sent: Any) -> None:
+    with pytest.raises(UsageError, match="How many"):
+        Number(label="How many", value=3, least=1, most=10).read(sent, LIMITS)
+
+
+def test_numbers_are_whole_where_they_must_be() -> None:
+    assert Number(label="n", value=3, least=1, most=10).read(4.0, LIMITS) == 4
+    assert Number(label="w", value=1.0, least=0, most=10, whole=False).read(2.5, LIMITS) == 2.5
+
+
+@pytest.mark.parametrize("sent", ["8", "", None, 7, ["7"]])
+def test_choices_are_of_the_list(sent: Any) -> None:
+    control = Choice(label="Label", options=("7", "9"), value="7")
+    assert control.read("9", LIMITS) == "9"
+    with pytest.raises(UsageError, match="choose one of the list"):
+        control.read(sent, LIMITS)
+
+
+def test_texts_are_short() -> None:
+    assert Words(label="Text").read(None, LIMITS) == ""
+    assert Words(label="Text").read("0123456789", LIMITS) == "0123456789"
+    with pytest.raises(UsageError, match="10 characters here, got 11"):
+        Words(label="Text").read("0123456789a", LIMITS)
+    with pytest.raises(UsageError, match="takes a text"):
+        Words(label="Text").read(["x"], LIMITS)
+
+
+def test_cells() -> None:
+    control = Cells(label="Rows", columns=("a", "b"), rows=())
+    assert control.read([["1", None], ["", ""], [" ", 2]], LIMITS) == [["1", ""], [" ", "2"]]
+    assert control.read(None, LIMITS) == []
+    for sent, why in (([["1"]], "2 columns"), ([["1", "2"]] * 3, "2 rows here, got 3"), ([["x" * 11, ""]], "shorten")):
+        with pytest.raises(UsageError, match=why):
+            control.read(sent, LIMITS)
+
+
+def test_uploads(tmp_path: pathlib.Path) -> None:
+    control = Upload(label="Voice")
+    assert control.read(None, LIMITS) is None
+    (tmp_path / "a").write_bytes(b"12345")
+    assert control.read(str(tmp_path / "a"), LIMITS) == tmp_path / "a"
+    (tmp_path / "b").write_bytes(b"123456")
+    with pytest.raises(UsageError, match="a smaller one"):
+        control.read(str(tmp_path / "b"), LIMITS)
+    with pytest.raises(UsageError, match="upload it again"):
+        control.read(str(tmp_path / "c"), LIMITS)
+
+
+def test_a_drawing_is_a_picture_and_where_it_is_drawn_over() -> None:
+    control = Drawing(label="Picture", size=(4, 4), first=lambda: Image.new("L", (4, 4)))
+    picture, layer = Image.new("RGB", (4, 4)), Image.new("RGBA", (4, 4))
+    with pytest.raises(UsageError, match="draw over"):
+        control.read({"background": picture, "layers": [layer]}, LIMITS)
+    layer.putpixel((1, 2), (255, 255, 255, 255))
+    drawn = control.read({"background": picture, "layers": [layer, None]}, LIMITS)
+    assert [(x, y) for x in range(4) for y in range(4) if drawn.mask.getpixel((x, y))] == [(1, 2)]
+    for sent in (None, {}, {"background": None, "layers": [layer]}, "x"):
+        with pytest.raises(UsageError, match="put a picture"):
+            control.read(sent, LIMITS)

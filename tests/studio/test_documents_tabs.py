@@ -1,0 +1,47 @@
+"""Documents on the page: drawn from words, described, asked about, and changed."""
+
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from PIL import Image
+from tests.studio.test_abilities import tab_of
+
+from feller.data.documents.prompt import parse
+from feller.errors import UsageError
+from feller.studio.limits import Limits
+from feller.studio.tab import Tab
+from feller.studio.tabs.documents import ANSWER, CAPTION, EDIT, plain
+
+
+@pytest.fixture
+def page(on_page: Callable[..., Any], documents: pathlib.Path) -> Any:
+    return on_page(documents)
+
+
+def ask(tab: Tab, **sent: Any) -> Any:
+    usual = {name: getattr(control, "value", None) for name, control in tab.controls.items()}
+    return tab.do({**usual, "n": 1, **sent}, Limits())
+
+
+@pytest.mark.slow
+def test_words_are_drawn_and_name_no_file(page: Any, tmp_path: pathlib.Path) -> None:
+    tab = tab_of(page, "Draw")
+    assert ask(tab, words="a circle").pictures[0].caption == "a circle"
+    assert ask(tab).files[0].suffix == ".zip"
+    assert plain("<image:/etc/passwd>") == r"\<image:/etc/passwd>"
+    found = parse(plain("a <image:/etc/passwd> <mask>"))
+    assert (found.pictures, found.has_holes, found.words) == ((), False, "a <image:/etc/passwd> <mask>")
+
+
+@pytest.mark.slow
+def test_a_picture_is_described_asked_about_and_changed(page: Any, tmp_path: pathlib.Path) -> None:
+    Image.new("RGB", (16, 16), "red").save(tmp_path / "own.png")
+    tab, own = tab_of(page, "Ask about a picture"), str(tmp_path / "own.png")
+    for task, words in ((CAPTION, ""), (ANSWER, "is it red"), (EDIT, "make it red")):
+        assert ask(tab, picture=own, task=task, words=words).pictures
+    with pytest.raises(UsageError, match="upload a picture"):
+        ask(tab)
+    with pytest.raises(UsageError, match="words are empty"):
+        ask(tab, picture=own, task=ANSWER)
