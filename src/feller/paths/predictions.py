@@ -62,8 +62,8 @@ class Source(Prediction):
 class Angular(Prediction):
     """E[alpha x_0 - sigma x_1 | x_t] / sqrt(alpha^2 + sigma^2): what x_t, turned by a right angle, would be.
 
-    Where data and source are independent, of mean 0 and variance 1, it is not correlated with x_t: the part of the
-    state that no network need carry through is added outside of it. So a narrow network learns more for its size.
+    Where data and source are independent, of mean 0 and variance 1, it is not correlated with x_t: what is linear in
+    the state is added outside of the network.
 
     Source: Salimans and Ho 2022, arXiv 2202.00512, where it is v; Karras et al. 2022, arXiv 2206.00364, where it is F.
     """
