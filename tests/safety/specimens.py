@@ -63,7 +63,7 @@ ALIGNED = {
 SCHEMA = {
     "unit": "row",
     "columns": {
-        "age": {"kind": "numerical", "low": 0, "high": 99, "digits": 0},
+        "age": {"kind": "numerical", "low": 0, "high": 99, "digits": False},
         "city": {"kind": "categorical", "values": ["Ulm", "Bonn"]},
         "member": {"kind": "boolean", "true": "yes", "false": "no"},
     },

@@ -75,6 +75,18 @@ def beginning_of(path: pathlib.Path) -> str:
     return head.decode("utf-8-sig", errors="replace")
 
 
+def rows_in(path: pathlib.Path) -> list[tuple[int, list[str]]]:
+    """Return the line and the cells of each row of a file, as `rows_of`.
+
+    Raises:
+        InputError: If it is no such table.
+    """
+    try:
+        return [*rows_of(read_unicode(path))]
+    except csv.Error as error:
+        raise InputError(f"{path}: is no table of text ({error})") from error
+
+
 def rows_of(text: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the line and the cells of each row of a table, tabs, semicolons or commas between them."""
     first = re.sub(r'"[^"]*("|$)', "", text.partition("\n")[0])  # what is quoted separates nothing

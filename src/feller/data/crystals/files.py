@@ -9,7 +9,7 @@ from feller.data.crystals.cif import blocks
 from feller.data.delimited import cells_of
 from feller.data.labels import LABEL_NAMES, TEXT_NAME
 from feller.data.numbers import all_numbers, number
-from feller.data.plain_text import beginning_of, files_in, read_letters, read_unicode, rows_of
+from feller.data.plain_text import beginning_of, files_in, read_letters, rows_in, rows_of
 from feller.errors import InputError
 
 ENDINGS = (".cif", ".cif.gz")
@@ -73,10 +73,7 @@ def _names(cells: list[str]) -> list[str]:
 
 def _in_table(path: pathlib.Path) -> Iterator[Piece]:
     """Yield the cells of the column, numbering rows as a spreadsheet does."""
-    try:
-        (_, first), *rows = rows_of(read_unicode(path))
-    except csv.Error as error:
-        raise InputError(f"{path}: is no table of text ({error})") from error
+    (_, first), *rows = rows_in(path)
     names = _names(first)
     if not rows:
         raise InputError(f"{path}: expected rows of crystals below the header, there are no rows")

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from feller.data.found import FoundSpeech
 from feller.data.modality import Dataset
-from feller.data.plain_text import read_unicode, rows_of
+from feller.data.plain_text import rows_in
 from feller.data.speech.dataset import speech
 from feller.data.speech.files import find_speech
 from feller.data.speech.utterances import SPEAKERS
@@ -35,7 +35,7 @@ def spoken_words(part: str) -> Dataset:
 
 def _part(whole: FoundSpeech, part: str) -> FoundSpeech:
     """Keep one part, as the last column of the table of speakers has it."""
-    parts = {cells[0]: cells[-1] for _, cells in rows_of(read_unicode(FOLDER / SPEAKERS))}
+    parts = {cells[0]: cells[-1] for _, cells in rows_in(FOLDER / SPEAKERS)}
     kept = [i for i, name in enumerate(whole.names) if parts[name] == part]
     return replace(
         whole,

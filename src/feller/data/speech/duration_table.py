@@ -3,7 +3,7 @@
 import pathlib
 
 from feller.data.found import Layout
-from feller.data.plain_text import read_unicode, rows_of
+from feller.data.plain_text import rows_in
 from feller.data.speech.phones import SIL
 from feller.errors import InputError
 from feller.record import replace_file
@@ -27,7 +27,7 @@ def read_durations(path: pathlib.Path, phones: tuple[str, ...]) -> tuple[int, ..
     Raises:
         InputError: If the table is of other phones, or a duration is wrong; silences alone may last nothing.
     """
-    rows = [(line, [cell.strip() for cell in cells]) for line, cells in rows_of(read_unicode(path))]
+    rows = [(line, [cell.strip() for cell in cells]) for line, cells in rows_in(path)]
     head = ",".join(rows[0][1]) if rows else "none"
     if head.lower() != HEAD:
         raise InputError(f"{path}: expected a table with the head {HEAD}, got {head[:40]}")

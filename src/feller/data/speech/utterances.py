@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from feller.data import overview
 from feller.data.found import about
 from feller.data.links import leads_out
-from feller.data.plain_text import read_unicode, rows_of
+from feller.data.plain_text import read_unicode, rows_in
 from feller.data.speech.lexicon import NAME as LEXICON
 from feller.data.speech.sound import ENDINGS
 from feller.errors import InputError
@@ -207,7 +207,7 @@ def _speakers(folder: pathlib.Path, sounds: list[pathlib.Path]) -> list[str]:
 
 
 def _told(table: pathlib.Path) -> dict[str, str]:
-    rows = [cells for _, cells in rows_of(read_unicode(table))]
+    rows = [cells for _, cells in rows_in(table)]
     head = [cell.strip().lower() for cell in rows[0]] if rows else []
     key = next((name for name in ("file", "id") if name in head), None)
     if key is None or "speaker" not in head:

@@ -1,6 +1,5 @@
 """Files of text: .txt, .jsonl, and tables with a column of texts."""
 
-import csv
 import json
 import pathlib
 import re
@@ -12,7 +11,7 @@ import numpy as np
 from feller.data.delimited import cells_of
 from feller.data.found import FoundTexts, about, as_objects
 from feller.data.labels import LABEL_NAMES, TEXT_NAME, classify
-from feller.data.plain_text import read_unicode, rows_of
+from feller.data.plain_text import read_unicode, rows_in
 from feller.data.text.sniff import text_column
 from feller.data.text.vocabulary import check_whole
 from feller.errors import InputError
@@ -80,11 +79,7 @@ def find_column(path: pathlib.Path) -> FoundTexts:
     Raises:
         InputError: If a row has another number of cells, or if some have a label and others none.
     """
-    text = read_unicode(path)
-    try:
-        rows = list(rows_of(text))
-    except csv.Error as error:
-        raise InputError(f"{path}: is no table of text ({error})") from error
+    rows = rows_in(path)
     names = [name.strip() for name in rows[0][1]]
     label = next((i for i, name in enumerate(names) if name.lower() in LABEL_NAMES), None)
     column = text_column(names)
