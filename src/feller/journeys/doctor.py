@@ -19,6 +19,7 @@ PURPOSES = {
     "molecules": "validity and properties of molecules",
     "peers": "benchmarks against other libraries",
     "potentials": "energies of crystals as rewards",
+    "release": "the bill of materials and known weaknesses of what is released",
     "retrieval": "fast search among many documents",
     "serve": "the page in the browser",
     "speech": "sounds and their phones",
