@@ -1,6 +1,5 @@
 """The command line: finds the command, runs it, and says in one line what went wrong."""
 
-import errno
 import importlib
 import json
 import os
@@ -8,7 +7,7 @@ import sys
 import traceback
 
 from feller import __version__
-from feller.errors import InputError, UsageError
+from feller.errors import FULL, InputError, UsageError
 from feller.record import nearest
 
 COMMANDS = {
@@ -91,7 +90,7 @@ def main(words: list[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         return _fail(str(error) or "interrupted", 130)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno in FULL:
             place = f" at {error.filename}" if error.filename else ""
             return _fail(f"the disk is full{place}: make room; what was saved before is whole", 1)
         if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError | NotADirectoryError):

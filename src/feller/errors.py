@@ -1,5 +1,9 @@
 """What went wrong, told in one line to the person who can mend it."""
 
+import errno
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Of an `OSError`: there is no room to write."""
 LONGEST = 1_200
 """Letters of a line: what files of strangers are quoted with may be endless."""
 

@@ -21,16 +21,6 @@ from feller.schedules import Cosine
 from tests.exchange.untrained import as_run, shaken, untrained
 
 
-@pytest.fixture(scope="module")
-def points():
-    return untrained("example:moons", "points")
-
-
-@pytest.fixture(scope="module")
-def pictures():
-    return untrained("example:digits", "images")
-
-
 def opened(place: pathlib.Path):
     """Return a function of tensors from either kind of file."""
     if place.suffix == ".pt2":

@@ -11,16 +11,6 @@ from feller.errors import UsageError
 from tests.exchange.untrained import as_run, untrained
 
 
-@pytest.fixture(scope="module")
-def points():
-    return untrained("example:moons", "points")
-
-
-@pytest.fixture(scope="module")
-def pictures():
-    return untrained("example:digits", "images")
-
-
 def test_a_loop_of_ones_own_reaches_our_samples(points, tmp_path):
     model, recipe = points
     field = feller.velocity(str(as_run(tmp_path / "run", model, recipe, "example:moons").path))

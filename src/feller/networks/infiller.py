@@ -110,12 +110,14 @@ class InfillerNetwork(nn.Module):
             )
         phone, context, valid = given["phone"], given["context"], given.get("valid")
         known = given.get("known", torch.zeros_like(phone, dtype=torch.bool))[:, :, None].to(context.dtype)
-        seen = torch.cat([x_t, context, known] if self.ticks else [context, known], 2).to(self.enter.weight.dtype)
+        seen = [
+            part.to(self.enter.weight.dtype) for part in ([x_t, context, known] if self.ticks else [context, known])
+        ]
         if valid is not None:
-            seen, phone = torch.where(valid[:, :, None], seen, 0.0), torch.where(valid, phone, self.nulls["phone"])
-        h = self.enter(torch.cat([seen, self.phones(phone)], 2))
+            seen = [torch.where(valid[:, :, None], part, 0.0) for part in seen]
+            phone = torch.where(valid, phone, self.nulls["phone"])
+        h = self.enter(torch.cat([*seen, self.phones(phone)], 2))
         answer = self.leave(self.body(h, t, valid))
         if self.local is not None:
-            bands = x_t.shape[2]
-            answer = answer + self.local(seen[:, :, :bands], seen[:, :, bands : 2 * bands], t, valid)
+            answer = answer + self.local(seen[0], seen[1], t, valid)
         return answer if valid is None else answer * valid[:, :, None]

@@ -1,13 +1,12 @@
 """One request of the page: done, or refused in one line."""
 
-import errno
 import sys
 import traceback
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from feller.errors import InputError, UsageError
+from feller.errors import FULL, InputError, UsageError
 from feller.studio.heard import Heard
 from feller.studio.limits import Limits
 from feller.studio.outcome import Outcome
@@ -30,9 +29,7 @@ def ask(tab: Tab, sent: Mapping[str, Any], limits: Limits, scratch: Scratch, hea
     except (InputError, UsageError) as error:
         raise Wrong(_plain(str(error), scratch)) from error
     except OSError as error:
-        why = (
-            "the disk is full" if error.errno == errno.ENOSPC else error.strerror or "a file cannot be read or written"
-        )
+        why = "the disk is full" if error.errno in FULL else error.strerror or "a file cannot be read or written"
         raise Wrong(f"{why}; whoever runs this page must make room or mend it") from error
     except Exception as error:
         traceback.print_exc(file=sys.stderr)

@@ -4,6 +4,7 @@ from typing import Any
 
 from feller.data.documents.modality import Documents
 from feller.errors import UsageError
+from feller.journeys.kinds import kind_as
 from feller.model import Model
 from feller.tokens.generate import Reader
 
@@ -14,10 +15,7 @@ def kind_of(model: Model) -> Documents:
     Raises:
         UsageError: If it is of other data.
     """
-    kind = model.description.modality
-    if isinstance(kind, Documents):
-        return kind
-    raise UsageError(f"prompts and memories are of documents, and this model's data are {kind.called}; leave them out")
+    return kind_as(model, Documents, "prompts and memories are of documents")
 
 
 def reader(model: Model) -> Reader:

@@ -2,6 +2,7 @@
 
 from feller.data.speech.modality import Speech
 from feller.errors import UsageError
+from feller.journeys.kinds import kind_as
 from feller.model import Model
 from feller.paths import Affine
 
@@ -12,10 +13,7 @@ def kind_of(model: Model) -> Speech:
     Raises:
         UsageError: If it is of other data.
     """
-    kind = model.description.modality
-    if isinstance(kind, Speech):
-        return kind
-    raise UsageError(f"texts and voices are of speech, and this model's data are {kind.called}; leave them out")
+    return kind_as(model, Speech, "texts and voices are of speech")
 
 
 def path_of(model: Model) -> Affine:

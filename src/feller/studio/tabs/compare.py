@@ -4,12 +4,12 @@ import pathlib
 from typing import cast
 
 from feller.data.modality import Modality
-from feller.journeys.sample import sample
 from feller.journeys.tell import Tell
 from feller.run import Run
 from feller.studio.controls import Choice
+from feller.studio.drawing import drawn_of
 from feller.studio.guide import given_of, guidance_of, guides
-from feller.studio.made import kinds_of, outcome, place_in
+from feller.studio.made import kinds_of, outcome
 from feller.studio.opened import Opened
 from feller.studio.outcome import Outcome
 from feller.studio.tab import Ability, Answers, Kind, Place, Tab
@@ -44,18 +44,8 @@ def _tab(one: Opened, place: Place) -> Tab:
         which, file = there[name]
         modality = cast(Modality, which.modality)
         given = {key: value for key, value in given_of(answers, modality).items() if _knows(which, key)}
-        out = place_in(place.scratch.room(), modality)
         guidance = guidance_of(answers) if which.about is not None and which.about.drop else 1.0
-        found, written = sample(
-            which.run,
-            answers["n"],
-            out=str(out),
-            given=given,
-            guidance=guidance,
-            weights=file,
-            seed=answers["seed"],
-            tell=tell,
-        )
+        found, written = drawn_of(which, place, answers, tell, given=given, guidance=guidance, weights=file)
         return outcome(which, found, written, caption=name)
 
     def does(answers: Answers, tell: Tell) -> Outcome:

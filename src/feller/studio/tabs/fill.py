@@ -12,13 +12,13 @@ from feller.data.images.modality import Images
 from feller.data.overview import GAP
 from feller.data.table.modality import Table
 from feller.data.table.unmodelled import FreeText, Identifier
-from feller.data.text.modality import Text
 from feller.errors import UsageError
 from feller.journeys.observe import observe
 from feller.journeys.sample import sample
 from feller.journeys.tell import Tell
 from feller.paths import Affine
 from feller.studio.controls import Cells, Drawing, Drawn, Number, Words
+from feller.studio.drawing import drawn_of
 from feller.studio.guide import given_of, guidance_of, guides
 from feller.studio.made import kinds_of, outcome, picture, place_in, saved
 from feller.studio.opened import Opened
@@ -110,19 +110,8 @@ def _asked(seen: Image.Image, hole: Image.Image) -> Image.Image:
 
 
 def _of_text(one: Opened, place: Place) -> Tab:
-    modality = cast(Text, one.modality)
-
     def does(answers: Answers, tell: Tell) -> Outcome:
-        drawn, file = sample(
-            one.run,
-            answers["n"],
-            out=str(place_in(place.scratch.room(), modality)),
-            given=given_of(answers, modality),
-            guidance=guidance_of(answers),
-            known=answers["known"],
-            seed=answers["seed"],
-            tell=tell,
-        )
+        drawn, file = drawn_of(one, place, answers, tell, known=answers["known"])
         return outcome(one, drawn, file)
 
     return Tab(

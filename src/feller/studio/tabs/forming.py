@@ -10,12 +10,12 @@ from feller.data.images.modality import Images
 from feller.data.modality import Modality
 from feller.data.rows.modality import Rows as Points
 from feller.data.text.modality import Text
-from feller.journeys.sample import sample
 from feller.journeys.tell import Tell
 from feller.report.animation import animated
 from feller.studio.controls import Number
-from feller.studio.guide import given_of, guidance_of, guides
-from feller.studio.made import large, place_in
+from feller.studio.drawing import drawn_of
+from feller.studio.guide import guides
+from feller.studio.made import large
 from feller.studio.opened import Opened
 from feller.studio.outcome import Outcome, Rows, Shown
 from feller.studio.tab import Ability, Answers, Kind, Place, Tab
@@ -44,27 +44,17 @@ def _tab(one: Opened, place: Place) -> Tab:
     most = POINTS if points else 1 if text else MOST
 
     def does(answers: Answers, tell: Tell) -> Outcome:
-        room, way = place.scratch.room(), []
+        way: list[tuple[float, State]] = []
 
         def seen(t: float, x: State) -> None:
             way.append((t, x))
 
-        drawn, file = sample(
-            one.run,
-            answers["n"],
-            out=str(place_in(room, modality)),
-            given=given_of(answers, modality),
-            guidance=guidance_of(answers),
-            calls=answers["calls"],
-            seen=seen,
-            seed=answers["seed"],
-            tell=tell,
-        )
+        drawn, file = drawn_of(one, place, answers, tell, calls=answers["calls"], seen=seen)
         if isinstance(modality, Text):
             return Outcome(table=Rows(("time", "text"), tuple((f"{t:.2f}", partly(modality, x)) for t, x in way)))
         frames = [large(modality.show(modality.decode(_decided(modality, x)), drawn.given)) for _, x in way]
         film = animated(frames, [*[EACH] * (len(frames) - 1), LAST], frames[-1])
-        path = room / "forming.webp"
+        path = file.with_name("forming.webp")
         path.write_bytes(film.data)
         return Outcome(pictures=(Shown("From noise to data", path),), files=(path, file))
 

@@ -1,18 +1,15 @@
 """Draw samples, guided by conditions where the model knows some."""
 
-from typing import cast
-
-from feller.data.modality import Modality
 from feller.data.rows.modality import Rows
 from feller.data.text.modality import Text
-from feller.journeys.sample import sample
 from feller.journeys.tell import Tell
 from feller.paths import Affine, Autoregressive, Graphical, Interleaved
 from feller.sampling import SOLVERS
 from feller.studio.controls import Choice, Control, Number
-from feller.studio.guide import given_of, guidance_of, guides
+from feller.studio.drawing import drawn_of
+from feller.studio.guide import guides
 from feller.studio.limits import Limits
-from feller.studio.made import kinds_of, outcome, place_in
+from feller.studio.made import kinds_of, outcome
 from feller.studio.opened import Opened
 from feller.studio.outcome import Outcome
 from feller.studio.tab import Ability, Answers, Place, Tab
@@ -67,7 +64,6 @@ def _solvers(one: Opened) -> dict[str, Control]:
 
 
 def _tab(one: Opened, place: Place) -> Tab:
-    modality = cast(Modality, one.modality)
     controls = {
         "n": many(one, place.limits),
         **guides(one),
@@ -78,17 +74,8 @@ def _tab(one: Opened, place: Place) -> Tab:
 
     def does(answers: Answers, tell: Tell) -> Outcome:
         solver = answers.get("solver", USUAL)
-        drawn, file = sample(
-            one.run,
-            answers["n"],
-            out=str(place_in(place.scratch.room(), modality)),
-            given=given_of(answers, modality),
-            guidance=guidance_of(answers),
-            calls=answers.get("calls"),
-            solver=None if solver == USUAL else solver,
-            seed=answers["seed"],
-            tell=tell,
-        )
+        solver = None if solver == USUAL else solver
+        drawn, file = drawn_of(one, place, answers, tell, calls=answers.get("calls"), solver=solver)
         return outcome(one, drawn, file)
 
     return Tab(

@@ -47,6 +47,11 @@ def _made(one: Opened, place: Place, asked: Asked, answers: Answers, tell: Tell,
     return Outcome(sounds=(file,), pictures=(Shown("Its log mel", file.with_suffix(".png")),), files=(file,))
 
 
+def _old() -> dict[str, Control]:
+    """Return what is set of the recording that is changed."""
+    return {"recording": Sound(label="Recording"), "said": Words(label="What is said in it")}
+
+
 def _recording(path: pathlib.Path | None, said: str, what: str) -> tuple[str, str]:
     """Return a recording and what is said in it, both of which are needed."""
     if path is None:
@@ -85,8 +90,7 @@ def _edit(one: Opened, place: Place) -> Tab:
     return Tab(
         about="Change words of a recording. What both texts say stays the recording itself.",
         controls={
-            "recording": Sound(label="Recording"),
-            "said": Words(label="What is said in it"),
+            **_old(),
             "text": Words(label="What it shall say instead, all of it", lines=2),
             **_usual(),
         },
@@ -108,8 +112,7 @@ def _denoise(one: Opened, place: Place) -> Tab:
     return Tab(
         about="Mark the part of a recording that is disturbed. It is said again from its words and what is around it.",
         controls={
-            "recording": Sound(label="Recording"),
-            "said": Words(label="What is said in it"),
+            **_old(),
             "begin": Number(label="From, in seconds", value=0.5, **seconds),
             "end": Number(label="To, in seconds", value=1.0, **seconds),
             **_usual(),
