@@ -14,9 +14,9 @@ from feller.data.batches import batches
 from feller.draws import Draws
 from feller.journeys.asked import Asked
 from feller.journeys.begin import begin
-from feller.journeys.foretell import foretold, in_words, rounded
+from feller.journeys.foretell import foretold, rounded
 from feller.journeys.prepare import prepare
-from feller.journeys.tell import Tell
+from feller.journeys.tell import Tell, in_words
 from feller.run import Run
 from feller.train.engine import engine
 from feller.train.optimiser import Training

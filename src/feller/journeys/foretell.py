@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from feller.draws import Draws
+from feller.journeys.tell import in_words
 from feller.train.engine import Engine
 from feller.train.loop import Batches, make_learner, train
 
@@ -17,7 +18,6 @@ TRIED, UNUSUAL = 30, 3
 """Steps that are tried at most, and the first of them, which are slower than others."""
 SHARE, LONGEST = 0.05, 4.0
 """Of a training that a trial may take, and its seconds at most."""
-MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 
 
 def foretold(
@@ -73,15 +73,6 @@ def seconds_per_step(
             break
     usual = times[UNUSUAL:]
     return sum(usual) / len(usual)
-
-
-def in_words(seconds: float) -> str:
-    """Say a time as people do, with two digits at most."""
-    for unit, size in (("day", DAY), ("hour", HOUR), ("minute", MINUTE), ("second", 1.0)):
-        if seconds >= 1.5 * size or unit == "second":
-            number = f"{float(f'{max(seconds / size, 1):.2g}'):g}"
-            return f"{number} {unit}{'' if number == '1' else 's'}"
-    raise AssertionError("every time has a unit")
 
 
 def rounded(number: float) -> int:

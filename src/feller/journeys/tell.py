@@ -1,5 +1,7 @@
 """How a journey speaks: to nobody by default, to a terminal where a command asks for it."""
 
+MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
+
 
 class Tell:
     """Hears what a journey says; this one listens in silence."""
@@ -18,3 +20,12 @@ class Tell:
 
 
 SILENT = Tell()
+
+
+def in_words(seconds: float) -> str:
+    """Say a time as people do, with two digits at most."""
+    for unit, size in (("day", DAY), ("hour", HOUR), ("minute", MINUTE), ("second", 1.0)):
+        if seconds >= 1.5 * size or unit == "second":
+            number = f"{float(f'{max(seconds / size, 1):.2g}'):g}"
+            return f"{number} {unit}{'' if number == '1' else 's'}"
+    raise AssertionError("every time has a unit")

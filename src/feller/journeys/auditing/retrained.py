@@ -11,7 +11,7 @@ from feller.journeys.auditing.attacked import Attacked
 from feller.journeys.auditing.opened import Opened
 from feller.journeys.auditing.planted import CANDIDATES, check_planted, planted, slower
 from feller.journeys.auditing.shadowed import shadowed
-from feller.journeys.tell import Tell
+from feller.journeys.tell import Tell, in_words
 from feller.report.grid import Grid
 
 
@@ -46,24 +46,18 @@ class Retraining:
             return found
         again, model, train, held_out = self.again, it.model, it.train, it.held_out
         if self.shadows:
-            tell.say(f"{self.shadows} models are trained again: {_about(self.shadows * again.seconds)}")
+            tell.say(f"{self.shadows} models are trained again: about {in_words(self.shadows * again.seconds)}")
             more = shadowed(model, again, train, held_out, self.shadows, it.delta, draws.named("shadows"), tell)
             found = _both(found, more)
         if self.canaries:
             longer = slower(again, self.canaries)
-            tell.say(f"one model is trained again, with planted rows: {_about(longer * again.seconds)}")
+            tell.say(f"one model is trained again, with planted rows: about {in_words(longer * again.seconds)}")
             found = _both(found, planted(model, again, train, held_out, self.canaries, draws.named("canaries"), tell))
         return found
 
 
 def _both(found: Attacked, more: Attacked) -> Attacked:
     return replace(found, numbers=found.numbers | more.numbers, notes=(*found.notes, *more.notes))
-
-
-def _about(seconds: float) -> str:
-    if seconds < 90:
-        return f"about {max(1, round(seconds))} seconds"
-    return f"about {seconds / 60:.0f} minutes" if seconds < 5400 else f"about {seconds / 3600:.1f} hours"
 
 
 def flags(numbers: Mapping[str, Any]) -> list[str]:
