@@ -4,15 +4,12 @@ import copy
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from feller.draws import Draws
+from feller.journeys.prepared import Prepared
 from feller.journeys.tell import in_words
 from feller.train.engine import Engine
 from feller.train.loop import Batches, make_learner, train
-
-if TYPE_CHECKING:
-    from feller.journeys.learn import Prepared
 
 TRIED, UNUSUAL = 30, 3
 """Steps that are tried at most, and the first of them, which are slower than others."""
@@ -21,7 +18,7 @@ SHARE, LONGEST = 0.05, 4.0
 
 
 def foretold(
-    ready: "Prepared", feed: Batches, here: Engine, clock: Callable[[], float] = time.perf_counter
+    ready: Prepared, feed: Batches, here: Engine, clock: Callable[[], float] = time.perf_counter
 ) -> str | None:
     """Return a sentence on how long a training will take, or how many steps fit into its minutes.
 
@@ -47,7 +44,7 @@ def foretold(
 
 
 def seconds_per_step(
-    ready: "Prepared", feed: Batches, here: Engine, steps: int, seconds: float, clock: Callable[[], float]
+    ready: Prepared, feed: Batches, here: Engine, steps: int, seconds: float, clock: Callable[[], float]
 ) -> float | None:
     """Take steps on a copy of what is trained, and return the mean time of one; None if there are too few of them.
 

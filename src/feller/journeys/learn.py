@@ -7,21 +7,20 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from feller.description import Description, save_description
 from feller.draws import Draws
-from feller.gradient import Gradient
 from feller.journeys.foretell import foretold
+from feller.journeys.prepared import Prepared
 from feller.journeys.tell import Tell
 from feller.model import Model
-from feller.objective import Objective
 from feller.record import replace_file
 from feller.run import Run
 from feller.train.checkpoint import load_checkpoint, save_checkpoint
 from feller.train.engine import Engine
-from feller.train.loop import Batches, Learner, Report, check_finite, train
+from feller.train.loop import Learner, Report, train
 from feller.train.metrics import MetricsWriter
 from feller.train.optimiser import Training
 
@@ -35,46 +34,6 @@ class Interrupted(KeyboardInterrupt):
 
     def __init__(self, again: str) -> None:
         super().__init__(f"interrupted; all is saved. Go on with: {again}")
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Prepared:
-    """A training that is known to fit together, before anything of it is written."""
-
-    record: dict[str, Any]
-    """What recipe.json will hold."""
-    summary: str
-    """What is trained on what, for people."""
-    notes: tuple[str, ...]
-    """What was converted or chosen, for people."""
-    training: Training
-    seed: int
-    feed: Callable[[Tell], Batches]
-    """Makes what gives each step its examples; it may take a while."""
-    objective: Objective
-    """What is learned."""
-    description: Description
-    learner: Learner
-    again: str
-    """Command that goes on."""
-    bound: "Callable[[Prepared, Tell], Prepared]" = lambda ready, tell: ready
-    """Returns the same with all that it needs of the data, once the folder may be written to; it may take a while."""
-    check: Callable[[Report], float] = check_finite
-    """Returns the loss of a step that is logged; refuses one that must not be saved."""
-    gradient: Gradient | None = None
-    """How losses become gradients; the mean by default."""
-    tells_loss: bool = True
-    """Whether the loss may be told, with what else is of the rows: how long a step took, and what it noticed."""
-    spent: Callable[[], bool] = lambda: False
-    """Whether no further step may be taken."""
-    open: Callable[[], None] = lambda: None
-    """Called before the first step of a sitting, where the folder may be written to."""
-    close: Callable[[], None] = lambda: None
-    """Called after the last step of a sitting."""
-    tried: int = 0
-    """Steps that are tried before, on a copy, to tell how long the training takes; at most, and none by default."""
-    careful: bool = False
-    """Save after every check, so that a training that fails leaves the last good weights."""
 
 
 def learn(run: Run, ready: Prepared, *, resume: bool, here: Engine, tell: Tell) -> None:

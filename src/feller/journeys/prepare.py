@@ -17,8 +17,8 @@ from feller.journeys.asked import parts
 from feller.journeys.begin import Begun
 from feller.journeys.documents.parts import make_parts as document_parts
 from feller.journeys.foretell import TRIED
-from feller.journeys.learn import Prepared
 from feller.journeys.making import Making
+from feller.journeys.prepared import Prepared
 from feller.journeys.private.exposed import check_watched
 from feller.journeys.private.guarantee import Guarantee
 from feller.journeys.private.privately import privately

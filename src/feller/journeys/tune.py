@@ -17,7 +17,8 @@ from feller.errors import InputError, UsageError
 from feller.evaluate.change import FEW, classes, tilt, too_strong
 from feller.journeys.asked import asked_of, read_again
 from feller.journeys.evaluate import evaluate
-from feller.journeys.learn import Prepared, learn
+from feller.journeys.learn import learn
+from feller.journeys.prepared import Prepared
 from feller.journeys.tell import SILENT, Tell
 from feller.journeys.tuned import Tuned, base_model, check_again, needs_again, own_code, recipe_of, rule_of, tuned_of
 from feller.journeys.wishes import recorded_wish, wish, without_gradient

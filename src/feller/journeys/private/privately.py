@@ -6,7 +6,7 @@ from dataclasses import replace
 from feller.data.modality import Dataset
 from feller.errors import InputError
 from feller.gradient import Gradient
-from feller.journeys.learn import Prepared
+from feller.journeys.prepared import Prepared
 from feller.journeys.private.exposed import keep, watch_of
 from feller.journeys.private.guarantee import Guarantee
 from feller.journeys.private.purse import Purse
