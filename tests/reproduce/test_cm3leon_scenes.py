@@ -1,5 +1,6 @@
 """Scenes, what is said of them, and reading them again."""
 
+import functools
 import itertools
 from collections import Counter
 from dataclasses import replace
@@ -36,31 +37,35 @@ from feller.reproduce.cm3leon.scenes import (
 from feller.reproduce.cm3leon.shapes import SHAPES, shape_mask
 from feller.reproduce.cm3leon.written import Answer, Picture, stacked
 
-SCENES = draw_scenes(300, Draws(0))
 STAR = Thing("green", "star", "small", (0, 0))
 SQUARE = Thing("yellow", "square", "large", (0, 2))
 RING = Thing("red", "ring", "small", (2, 1))
 TWO, THREE = Scene("blue", (STAR, SQUARE)), Scene("blue", (STAR, SQUARE, RING))
 
 
+@functools.cache
+def some_scenes() -> list[Scene]:
+    return draw_scenes(300, Draws(0))
+
+
 def test_scenes_are_as_promised() -> None:
     """Each colour once; of 300 scenes a third have one, two or three things: within 5 deviations, of 8.2."""
-    for scene in SCENES:
+    for scene in some_scenes():
         colours = [scene.ground, *(thing.colour for thing in scene.things)]
         assert len(set(colours)) == len(colours)
         assert all(-1 <= shift < 1 for thing in scene.things for shift in thing.shift)
-    counts = Counter(len(scene.things) for scene in SCENES)
+    counts = Counter(len(scene.things) for scene in some_scenes())
     assert sorted(counts) == [1, 2, 3]
     assert all(abs(count - 100) < 41 for count in counts.values())
-    things = [thing for scene in SCENES for thing in scene.things]
+    things = [thing for scene in some_scenes() for thing in scene.things]
     assert {thing.shape for thing in things} == set(SHAPES)
-    assert {thing.colour for thing in things} == set(COLOURS) == {scene.ground for scene in SCENES}
+    assert {thing.colour for thing in things} == set(COLOURS) == {scene.ground for scene in some_scenes()}
     assert {thing.cell for thing in things} == set(CELLS)
 
 
 def test_a_scene_depends_on_its_number_and_the_seed_alone() -> None:
-    assert draw_scenes(7, Draws(0)) == SCENES[:7]
-    assert draw_scenes(7, Draws(1)) != SCENES[:7]
+    assert draw_scenes(7, Draws(0)) == some_scenes()[:7]
+    assert draw_scenes(7, Draws(1)) != some_scenes()[:7]
 
 
 def test_scenes_held_out_are_apart_and_made_of_the_same_parts() -> None:
@@ -83,7 +88,7 @@ def _parts(scene: Scene) -> tuple[object, ...]:
 
 
 def test_things_stand_in_the_order_of_reading() -> None:
-    for scene in SCENES:
+    for scene in some_scenes():
         cells = [thing.cell for thing in scene.things]
         assert cells == sorted(cells)
         after = [thing.cell for thing in edit(scene, picks(1, "edit", Draws(0))[0]).after.things]
@@ -152,20 +157,20 @@ def test_nearest_colours() -> None:
 
 @pytest.mark.parametrize("side", [16, 32])
 def test_scenes_are_read_exactly(side: int) -> None:
-    pictures = stacked([render(scene, side) for scene in SCENES])
-    assert agreement(SCENES, read_scenes(pictures)) == dict.fromkeys(
+    pictures = stacked([render(scene, side) for scene in some_scenes()])
+    assert agreement(some_scenes(), read_scenes(pictures)) == dict.fromkeys(
         ("ground", "count", "colours", "shapes", "things", "sizes", "places", "all"), 1.0
     )
 
 
 def test_reading_bears_noise_and_finds_no_things_that_are_not_there() -> None:
     """Levels moved by noise of deviation 40 (seeded): 99 % of the scenes are still read, and empty grounds too."""
-    pictures = stacked([render(scene, 32) for scene in SCENES])
+    pictures = stacked([render(scene, 32) for scene in some_scenes()])
     empty = [Scene(ground, ()) for ground in COLOURS]
     pictures = torch.cat([pictures, stacked([render(scene, 32) for scene in empty])])
     noisy = pictures + 40 * Draws(0).at("noise").normal(pictures.shape)
     found = read_scenes(noisy.round().clamp(0, 255).byte())
-    assert agreement(SCENES, found[:300])["all"] >= 0.99
+    assert agreement(some_scenes(), found[:300])["all"] >= 0.99
     assert found[300:] == empty
 
 
@@ -257,7 +262,7 @@ def test_no_lesson_shows_a_scene_that_is_held_out() -> None:
 
 def test_edits_do_what_they_say() -> None:
     kinds = Counter()
-    for scene, pick in zip(SCENES, picks(300, "edit", Draws(0)), strict=True):
+    for scene, pick in zip(some_scenes(), picks(300, "edit", Draws(0)), strict=True):
         change = edit(scene, pick)
         assert change.before == scene
         gone, new = (set(a.things) - set(b.things) for a, b in ((scene, change.after), (change.after, scene)))
