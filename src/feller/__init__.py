@@ -49,6 +49,7 @@ _HOMES = {
     "recipes": ("Recipe",),
     "run": ("open_run",),
     "sampling": ("Sampling",),
+    "sharding": ("shards",),
     "schedules": ("VE", "VP", "Cosine", "Formula", "Linear", "LinearVP", "Polynomial", "Schedule"),
     "simulate": (
         *("RK4", "Ancestral", "DormandPrince", "Euler", "Exact", "Heun", "Hutchinson", "MemorylessEuler", "Midpoint"),

@@ -37,6 +37,10 @@ class Known:
     ways: int = 0
     """Of rows whose columns have one order: weigh so many ways of filling each, instead of drawing until it fits."""
 
+    def part(self, rows: slice) -> "Known":
+        """Return what is given of some samples."""
+        return Known(self.values[rows], self.kept[rows], self.ways)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Generation:
@@ -89,7 +93,8 @@ class Generation:
             def here(leaf: Tensor, rows: slice = rows) -> Tensor:
                 return leaf[rows].to(device)
 
-            size, some, draws = rows.stop - rows.start, tree_map(here, given), replace(self.draws, first=rows.start)
+            size, some = rows.stop - rows.start, tree_map(here, given)
+            draws = replace(self.draws, first=self.draws.first + rows.start)
             part = None if known is None else Known(here(known.values), here(known.kept), known.ways)
             if isinstance(self.path, AnyOrder):
                 yield self._filled(size, part, draws, share)

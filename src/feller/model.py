@@ -18,6 +18,7 @@ from feller.errors import InputError, UsageError
 from feller.generation import Generation, Known, batch_size
 from feller.networks.within import within
 from feller.paths import Autoregressive, Graphical, TokenPath
+from feller.ranks import ALONE, Ranks, own
 from feller.record import nearest
 from feller.run import Run
 from feller.sampling import Sampling
@@ -100,6 +101,7 @@ class Model:
         fixed: dict[str, State] | None = None,
         draws: Draws = Draws(0),  # noqa: B008 - frozen
         batch: int | None = None,
+        ranks: Ranks = ALONE,
         tell: Callable[[float], None] = lambda share: None,
         seen: Callable[[float, State], None] = lambda t, x: None,
     ) -> Dataset:
@@ -112,8 +114,9 @@ class Model:
             sampling: Solver and number of calls; by default the model's own.
             known: What is given of each sample and kept, where the data are symbols.
             fixed: Leaves of the state that are given, [n, ...] each; the others are drawn beside them.
-            draws: Source of all randomness.
+            draws: Source of all randomness; its `first` is the number of the first sample.
             batch: Samples drawn together; by default what suits the device.
+            ranks: Processes that share the work; all get all samples.
             tell: Hears the share that is done.
             seen: Hears time and states of a batch on its way, where there is one.
 
@@ -125,11 +128,23 @@ class Model:
         modality = self.description.modality
         given = modality.complete(self.conditions(n, {}, draws) if given is None else given)
         chosen = known is None and (sampling or self.description.sampling).rake
-        ends = self._generation(draws, guidance, sampling, seen).ends(
-            n * (chosen or 1), given, known=known, fixed=fixed, batch=batch, tell=tell
+        many = chosen or 1
+        batch = batch or batch_size(self.description.space, next(self.network.parameters()).device)
+        rows = own(ranks, n * many, batch)
+        made = self._generation(replace(draws, first=draws.first * many + rows.start), guidance, sampling, seen).ends(
+            rows.stop - rows.start,
+            tree_map(lambda leaf: leaf[rows], given),
+            known=known if known is None else known.part(rows),
+            fixed=tree_map(lambda leaf: leaf[rows], fixed or {}),
+            batch=batch,
+            tell=tell,
         )
-        values = concatenate(*(modality.decode(x_1) for _, x_1 in ends))
-        return Dataset(modality.taken(values, n, draws.named("rake")) if chosen else values, given, modality, ())
+        parts = ranks.gather([modality.decode(x_1) for _, x_1 in made])
+        values = concatenate(*(values for part in parts for values in part))
+        if chosen:
+            raking = draws.named("rake", *([draws.first] if draws.first else []))  # each part has its own shuffle
+            values = modality.taken(values, n, raking)
+        return Dataset(values, given, modality, ())
 
     def pairs(self, n: int, draws: Draws, tell: Callable[[float], None] = lambda share: None) -> Batch:
         """Draw n pairs of source and end, as states, with conditions as often as in the training data."""
@@ -145,6 +160,7 @@ class Model:
         sampling: Sampling | None = None,
         divergence: Divergence | None = None,
         draws: Draws = Draws(0),  # noqa: B008 - frozen
+        ranks: Ranks = ALONE,
     ) -> Float[Tensor, " n"]:
         """Return the log density of examples, [n], in nats.
 
@@ -157,6 +173,7 @@ class Model:
             sampling: Solver and calls of the way back from data to source; by default an adaptive one at 1e-6.
             divergence: By default exact up to 32 degrees of freedom, and estimated with one probe beyond.
             draws: Source of probes and filling noise.
+            ranks: Processes that share the work; all get all numbers.
 
         Raises:
             UsageError: If the model's process is no flow, its data have no density, or it cannot do without a condition
@@ -173,7 +190,7 @@ class Model:
         if divergence is None:
             divergence = Exact() if getattr(about.space, "dimension", 0) <= MOST_EXACT else Hutchinson()
         parts = [torch.empty(0, dtype=torch.float64, device=device)]
-        for some, given, here in self._pieces(data, device, draws):
+        for some, given, here in self._pieces(data, device, draws, ranks):
             source = functools.partial(start_density, path, about.space, valid=given.get("valid"))
             x = tree_map(lambda leaf: leaf.to(device), about.modality.fill(some.values, here.at("fill")))
             process = path.process(self.network.eval(), given)
@@ -192,15 +209,18 @@ class Model:
             except ValueError as error:
                 raise UsageError(f"this model has no log density: {error}") from error
             parts.append(found.double())
-        return torch.cat(parts) - scale
+        return torch.cat(ranks.gather(torch.cat(parts))) - scale
 
-    def _pieces(self, data: Dataset, device: torch.device, draws: Draws) -> Iterator[tuple[Dataset, Given, Draws]]:
-        """Yield some examples at a time, with their conditions on the device and the draws of their numbers."""
+    def _pieces(
+        self, data: Dataset, device: torch.device, draws: Draws, ranks: Ranks
+    ) -> Iterator[tuple[Dataset, Given, Draws]]:
+        """Yield some of our examples at a time, with their conditions on the device and the draws of their numbers."""
         size = batch_size(self.description.space, device)
-        for start in range(0, len(data), size):
-            some = data.subset(torch.arange(start, min(start + size, len(data))))
+        rows = own(ranks, len(data), size)
+        for start in range(rows.start, rows.stop, size):
+            some = data.subset(torch.arange(start, min(start + size, rows.stop)))
             given = tree_map(lambda leaf: leaf.to(device), self._with_nulls(some))
-            yield some, given, replace(draws, first=start)
+            yield some, given, replace(draws, first=draws.first + start)
 
     def can_do_with(self, data: Dataset) -> bool:
         """Tell whether examples have all conditions that the model was not trained to do without."""
@@ -226,6 +246,7 @@ class Model:
         bound: Bound | None = None,
         times: int = 32,
         draws: Draws = Draws(0),  # noqa: B008 - frozen
+        ranks: Ranks = ALONE,
     ) -> Float64[Tensor, " n"]:
         """Return how many nats examples of symbols take, [n]: minus their log probability, or a bound on it from above.
 
@@ -236,6 +257,7 @@ class Model:
             bound: Which rates are compared; by default those whose bound is nearest to the truth.
             times: Network calls for each example, where it is a bound.
             draws: Source of times and noise.
+            ranks: Processes that share the work; all get all numbers.
 
         Raises:
             UsageError: If the data are no symbols.
@@ -245,7 +267,7 @@ class Model:
             raise UsageError("only symbols have a code length; ask numbers for their log density")
         device = next(network.parameters()).device
         parts = [torch.empty(0, dtype=torch.float64, device=device)]
-        for some, given, here in self._pieces(data, device, draws):
+        for some, given, here in self._pieces(data, device, draws, ranks):
             x_1 = about.modality.encode(some.values).to(device)
             if isinstance(about.path, Graphical):
                 parts.append(-network(x_1, torch.zeros(len(x_1), device=device), given))
@@ -256,7 +278,7 @@ class Model:
             else:
                 kind = bound or tightest(about.path)
                 parts.append(token_bound(about.path, about.space, network, x_1, given, here, kind=kind, times=times))
-        return torch.cat(parts)
+        return torch.cat(ranks.gather(torch.cat(parts)))
 
     def absent(self) -> tuple[str, ...]:
         """Return the conditions that the network can do without."""

@@ -28,7 +28,7 @@ def shaken(about: Description) -> Model:
 def untrained(data: str, recipe: str) -> tuple[Model, Recipe]:
     """Return a model of an example as a tiny recipe makes it."""
     found = read(data)
-    made = RECIPES[recipe](found.subset(torch.arange(200)), "tiny")
+    made = RECIPES[recipe](found.subset(torch.arange(min(200, len(found)))), "tiny")
     kind = made.modality or found.modality
     return shaken(made.describe(found.seen_as(kind))), made
 

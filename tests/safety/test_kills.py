@@ -53,3 +53,60 @@ def test_a_few_kills(tmp_path: pathlib.Path) -> None:
 @pytest.mark.slow
 def test_twenty_kills(tmp_path: pathlib.Path) -> None:
     ends_alike(tmp_path, steps=400, kills=20, longest=3.0)
+
+
+SLOWLY = """import time
+from feller.journeys import sharded
+written = sharded._written
+def slowly(*what):
+    time.sleep(0.05)
+    return written(*what)
+sharded._written = slowly"""
+"""Draws shards slowly enough that kills fall into all of them."""
+
+
+class Begun:
+    """Tells when a process has taken the folder that is not the one before."""
+
+    def __init__(self, lock: pathlib.Path) -> None:
+        self.lock, self.last = lock, ""
+
+    def __call__(self) -> bool:
+        holder = self.lock.read_text() if self.lock.is_file() else ""
+        if not holder or holder == self.last:
+            return False
+        self.last = holder
+        return True
+
+
+def samples_alike(home: pathlib.Path, n: int, kills: int, longest: float) -> None:
+    fit = feller(*FIT, *LITTLE, "--steps", 2, "--out", "run", cwd=home)
+    assert fit.status == 0, fit.err
+    asked = ("sample", "run", "-n", n, "--shard", 50, "--seed", 3)
+    whole = feller(*asked, "--out", "whole", cwd=home)
+    assert whole.status == 0, whole.err
+    many = home / "many"
+    done = killed(
+        (*asked, "--out", "many"),
+        lambda: None,
+        home,
+        kills=kills,
+        seed=2,
+        ready=Begun(many / "lock"),
+        longest=longest,
+        prelude=SLOWLY,
+    )
+    assert done.kills == kills
+    made = {path.name: path.read_bytes() for path in many.iterdir() if path.name != "lock"}
+    assert made == {path.name: path.read_bytes() for path in (home / "whole").iterdir() if path.name != "lock"}
+    assert len(made) == n // 50 + 1
+    assert "shards are there" in done.err  # the last one did not begin anew
+
+
+def test_a_few_kills_of_a_sampling(tmp_path: pathlib.Path) -> None:
+    samples_alike(tmp_path, n=2_000, kills=2, longest=1.0)
+
+
+@pytest.mark.slow
+def test_twenty_kills_of_a_sampling(tmp_path: pathlib.Path) -> None:
+    samples_alike(tmp_path, n=20_000, kills=20, longest=0.9)

@@ -1,5 +1,6 @@
 """From words to commands; the only place that knows tyro."""
 
+import contextlib
 from dataclasses import fields, replace
 from itertools import pairwise
 from typing import Annotated, Any, TypeVar
@@ -16,6 +17,27 @@ Text = Annotated[str | None, tyro.conf.arg(metavar="TEXT", help_behavior_hint=""
 Whole = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
 Real = Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")]
 """What may be left out; its help says what that means, so that it shows no default."""
+
+
+def _count(words: list[str]) -> int:
+    """Read a whole number, also as 1e6 or 1_000_000."""
+    with contextlib.suppress(ValueError):
+        return int(words[0])
+    with contextlib.suppress(ValueError, OverflowError):
+        if (number := int(float(words[0]))) == float(words[0]):
+            return number
+    raise ValueError(f"expected int, got '{words[0]}'")
+
+
+_COUNT = tyro.constructors.PrimitiveConstructorSpec(
+    nargs=1,
+    metavar="INT",
+    instance_from_str=_count,
+    is_instance=lambda value: isinstance(value, int),
+    str_from_instance=lambda value: [str(value)],
+)
+Count = Annotated[int | None, _COUNT, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
+"""A whole number that may be large: 1e6 is one."""
 DataPlace = Positional[Annotated[str | None, tyro.conf.arg(metavar="[DATA]", help_behavior_hint="")]]
 FilePlace = Positional[Annotated[str | None, tyro.conf.arg(metavar="[FILE]", help_behavior_hint="")]]
 RunPlace = Positional[Annotated[str | None, tyro.conf.arg(metavar="[RUN]", help_behavior_hint="")]]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar
 
-from feller.commands.arguments import Pair, Real, RunPlace, Text, Whole, Words, named, short
+from feller.commands.arguments import Count, Pair, Real, RunPlace, Text, Whole, Words, named, short
 from feller.errors import UsageError
 from feller.record import nearest
 
@@ -19,11 +19,17 @@ class Sample:
 
     folder: RunPlace = None
     """The run folder."""
-    n: Annotated[Whole, short("-n")] = None
-    """Number of samples; by default 64, or 9 of documents, or 1 where something is filled in or said."""
+    n: Annotated[Count, short("-n")] = None
+    """Number of samples, also as 1e6; by default 64, or 9 of documents, or 1 where something is filled in or said."""
     out: Text = None
     """Where they go; the ending decides the form: .npz for all data, and by their kind .csv, .tsv, .parquet, .npy,
     or .txt, .jsonl, .cif, .xyz, .sdf, .pdb; without an ending a folder. By default samples/ in the run."""
+    shard: Count = None
+    """Write shards of so many samples, and a manifest of them: FOLDER/samples-00000.npz and so on for --out FOLDER,
+    FOLDER/NAME-00000.csv for --out FOLDER/NAME.csv, or with {shard} where the number goes, without an ending for
+    folders; by default shards/ in the run. The same command goes on with what was killed."""
+    overwrite: bool = False
+    """Replace shards that were asked for otherwise."""
     calls: Whole = None
     """Network calls per sample; a midpoint step is two."""
     solver: Text = None
@@ -126,6 +132,7 @@ class Sample:
         run = find(self.folder, self.code, tell)
         bridged = bridged_of(run) is not None
         modality = None if bridged else load_description(run).modality
+        _check_alone(modality, bridged or self.begin is not None)
         if isinstance(modality, Speech):
             self._refuse(others((*SAID, *OF_SPEECH)), "says nothing to a model of speech; leave it out")
             return speak(self, run, tell)
@@ -136,27 +143,46 @@ class Sample:
             return write(self, run, tell)
         self._refuse(OF_DOCUMENTS, "is of documents, and this model's data are others; leave it out")
         self._refuse(OF_SPEECH, "is of speech, and this model's data are others; leave it out")
+        if self.shard is not None:
+            return self._write_shards(run, tell)
+        if self.overwrite or "{shard}" in (self.out or ""):
+            raise UsageError("say with --shard how many samples a file holds; files of their own are replaced as it is")
         with heard(tell):
             drawn, place = sample(
-                run,
-                64 if self.n is None else self.n,
-                out=self.out,
-                given=pairs(self.given),
-                guidance=1.0 if self.guidance is None else self.guidance,
-                solver=self.solver,
-                calls=self.calls,
-                choice=self.choice(),
-                order=_order(self.order),
-                jump=_share(self.superpose),
-                complete=self.complete,
-                known=None if self.known is None else self.known.replace("\\n", "\n"),
-                seed=self.seed,
-                tell=tell,
+                run, 64 if self.n is None else self.n, out=self.out, complete=self.complete, tell=tell, **self._asked()
             )
         for line in _lines(drawn, MOST_LINES):
             tell.say(line)
         tell.say(f"{len(drawn):,} samples: {place}")
         return {"run": str(run.path), "samples": str(place), "n": len(drawn)}
+
+    def _asked(self) -> dict[str, Any]:
+        """Return what is asked of the samples."""
+        return {
+            "given": pairs(self.given),
+            "guidance": 1.0 if self.guidance is None else self.guidance,
+            "solver": self.solver,
+            "calls": self.calls,
+            "choice": self.choice(),
+            "order": _order(self.order),
+            "jump": _share(self.superpose),
+            "known": None if self.known is None else self.known.replace("\\n", "\n"),
+            "seed": self.seed,
+        }
+
+    def _write_shards(self, run: Any, tell: Any) -> dict[str, Any]:
+        """Write many samples."""
+        from feller.commands.terminal import heard
+        from feller.journeys.drawing import ready
+        from feller.journeys.sharded import sample_shards
+
+        if self.complete is not None:
+            raise UsageError("--complete writes the rows of its table, all in one file; leave out --shard")
+        with heard(tell):
+            drawing, n = ready(run, tell=tell, **self._asked()), 64 if self.n is None else self.n
+            found = sample_shards(run, drawing, n, self.shard or 0, out=self.out, overwrite=self.overwrite, tell=tell)
+        tell.say(f"{n:,} samples in {len(found):,} shards: {found.folder}")
+        return {"run": str(run.path), "samples": str(found.folder), "n": n, "shards": len(found)}
 
     def _push(self, run: Any, tell: Any) -> dict[str, Any]:
         """Push data through a bridge."""
@@ -186,6 +212,22 @@ class Sample:
         if wrong:
             flag = "from" if wrong[0] == "begin" else wrong[0].replace("_", "-")
             raise UsageError(f"--{flag} {why}")
+
+
+def _check_alone(modality: Any, bridged: bool) -> None:
+    """Refuse several processes where they could not share the work, and would all write one file.
+
+    Raises:
+        UsageError: If there are several.
+    """
+    from feller.data.documents.modality import Documents
+    from feller.data.speech.modality import Speech
+    from feller.train.engine import engine
+
+    kinds = ("speech", isinstance(modality, Speech)), ("documents", isinstance(modality, Documents))
+    what = next((name for name, is_it in (*kinds, ("the ends of a bridge", bridged)) if is_it), None)
+    if what is not None and engine().ranks > 1:
+        raise UsageError(f"{what} are drawn by one process; start this without torchrun")
 
 
 def others(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -9,15 +9,21 @@ from feller.data.find import find, find_texts
 from feller.data.found import FoundTexts, about
 from feller.data.modality import Modality
 from feller.errors import UsageError
-from feller.tree import Given, State
+from feller.sharding import MANIFEST, shards
+from feller.tree import Given, State, concatenate
 
 
 def read_back(path: pathlib.Path, modality: Modality) -> tuple[State, Given]:
-    """Read values and conditions that a modality wrote, as they are.
+    """Read values and conditions that a modality wrote, as they are: a file, a folder, or all shards of one.
 
     Raises:
         InputError: If they are damaged or of another kind.
     """
+    if (path / MANIFEST).is_file():
+        found = shards(path)
+        found.check()
+        values, given = zip(*(read_back(one, modality) for one in found), strict=True)
+        return concatenate(*values), concatenate(*given)
     with about(path):
         if modality.holds is FoundTexts:
             return modality.accept(find_texts(path))

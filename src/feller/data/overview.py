@@ -1,10 +1,13 @@
 """The folder that samples are written to, known by the marked picture of all of them, `grid.png`."""
 
+import contextlib
+import contextvars
 import io
 import json
 import math
 import pathlib
 import re
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
@@ -26,6 +29,8 @@ LETTER, ROOM = 12, 18
 """Height of the letters of a name, and of the band that it stands in, in pixels."""
 OWN = re.compile(r"([^/]*[^/.][^/]*/)?\d{5,}\.(png|pdb|cif|xyz|wav|csv)|samples\.(csv|txt|jsonl)|sequences\.fasta")
 """Names of files that we write into such a folder, or into that of a class."""
+_COUNT: contextvars.ContextVar[tuple[int, int]] = contextvars.ContextVar("count", default=(0, 0))
+"""Number of the first sample that is written, and how many there are in all; none where these are all."""
 
 
 def tile(pictures: np.ndarray, columns: int | None = None) -> Image.Image:
@@ -131,9 +136,26 @@ def prepare(folder: pathlib.Path) -> None:
             path.rmdir()
 
 
+@contextlib.contextmanager
+def counted(first: int, total: int) -> Iterator[None]:
+    """Write samples as a part of more: number them from the first, with room for all."""
+    before = _COUNT.set((first, total))
+    try:
+        yield
+    finally:
+        _COUNT.reset(before)
+
+
+def first() -> int:
+    """Return the number of the first sample that is written."""
+    return _COUNT.get()[0]
+
+
 def numbers(n: int) -> list[str]:
     """Return the names of n files without their ending: five digits, or as many as the last needs."""
-    return [f"{i:0{max(5, len(str(n - 1)))}}" for i in range(n)]
+    begin, total = _COUNT.get()
+    digits = max(5, len(str(max(total, begin + n) - 1)))
+    return [f"{i:0{digits}}" for i in range(begin, begin + n)]
 
 
 def folder_name(label: str) -> str:

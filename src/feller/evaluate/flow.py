@@ -12,6 +12,7 @@ from feller.evaluate.sequences import sequence_perplexity
 from feller.model import MOST_EXACT, Model
 from feller.paths import AnyOrder, Autoregressive, Graphical, TokenPath
 from feller.processes import Characteristics, Process
+from feller.ranks import ALONE, Ranks
 from feller.sampling import Sampling
 from feller.simulate import Midpoint, simulate
 from feller.simulate.solver import clock
@@ -33,26 +34,26 @@ MOST, MOST_LARGE, MOST_ROWS = 300, 100, 20_000
 """Held-out examples whose density is measured: few where it has to be estimated, many where that is a table's."""
 
 
-def flow_quality(model: Model, held_out: Dataset, draws: Draws) -> dict[str, float | str | None]:
+def flow_quality(model: Model, held_out: Dataset, draws: Draws, ranks: Ranks = ALONE) -> dict[str, float | str | None]:
     """Return the likelihood of held-out data and the straightness, or of proteins that of their sequences.
 
     Nothing where the model has no flow.
     """
     if isinstance(model.description.path, AnyOrder | Graphical):
-        return surprise(model, held_out, draws.named("rows"))
+        return surprise(model, held_out, draws.named("rows"), ranks)
     if isinstance(model.description.path, TokenPath | Autoregressive):
-        return code_length(model, held_out, draws.named("code"))
+        return code_length(model, held_out, draws.named("code"), ranks)
     if isinstance(held_out.modality, Proteins):
         return {"sequence_perplexity": sequence_perplexity(model, held_out, draws.named("sequence"))}
     straight = straightness(model, draws.named("straightness"))
     if straight is None:
         return {}
     dense = model.description.modality.log_scale is not None
-    likely = likelihood(model, held_out, draws.named("likelihood")) if dense else {}
+    likely = likelihood(model, held_out, draws.named("likelihood"), ranks) if dense else {}
     return {**likely, "straightness": straight}
 
 
-def likelihood(model: Model, held_out: Dataset, draws: Draws) -> dict[str, float | str | None]:
+def likelihood(model: Model, held_out: Dataset, draws: Draws, ranks: Ranks = ALONE) -> dict[str, float | str | None]:
     """Return `nll`, and for pictures `bits_per_dimension`; None where no data are held out."""
     exact = geometry(model.description.space).dimension <= MOST_EXACT
     names = ("nll", "bits_per_dimension") if isinstance(held_out.modality, Images) else ("nll",)
@@ -60,23 +61,23 @@ def likelihood(model: Model, held_out: Dataset, draws: Draws) -> dict[str, float
         return dict.fromkeys(names)
     some = pick(held_out, MOST if exact else MOST_LARGE, draws)
     sampling = Sampling("rk4", 100) if exact else Sampling("midpoint", 40)
-    nll = -model.log_density(some, sampling=sampling, draws=draws).mean().item()
+    nll = -model.log_density(some, sampling=sampling, draws=draws, ranks=ranks).mean().item()
     return dict(zip(names, (nll, nll / math.log(2) / some.values[0].numel()), strict=False))
 
 
-def surprise(model: Model, held_out: Dataset, draws: Draws) -> dict[str, float | str | None]:
+def surprise(model: Model, held_out: Dataset, draws: Draws, ranks: Ranks = ALONE) -> dict[str, float | str | None]:
     """Return `nll`, what a held-out row takes in nats, columns in the order of the table; None where there are none."""
     if not len(held_out):
         return {"nll": None}
-    return {"nll": model.code_length(pick(held_out, MOST_ROWS, draws)).mean().item()}
+    return {"nll": model.code_length(pick(held_out, MOST_ROWS, draws), ranks=ranks).mean().item()}
 
 
-def code_length(model: Model, held_out: Dataset, draws: Draws) -> dict[str, float | str | None]:
+def code_length(model: Model, held_out: Dataset, draws: Draws, ranks: Ranks = ALONE) -> dict[str, float | str | None]:
     """Return `bits_per_token`; None where no data are held out."""
     if not len(held_out) or not model.can_do_with(held_out):
         return {"bits_per_token": None}
     some = pick(held_out, MOST_LARGE, draws)
-    nats = model.code_length(some, draws=draws).sum().item()
+    nats = model.code_length(some, draws=draws, ranks=ranks).sum().item()
     return {"bits_per_token": nats / math.log(2) / int(some.modality.counted(some.values).sum())}
 
 

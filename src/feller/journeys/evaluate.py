@@ -115,7 +115,7 @@ def evaluate(
         before=changed.before if changed else None,
     )
     tell.task("judging the samples")
-    found = quality(generated, training_data, held_out, draws, engine(), judge=_judge(run))
+    found = quality(generated, training_data, held_out, draws, engine().alone(), judge=_judge(run))
     trained = read_counters(run)
     numbers: dict[str, Any] = {**(changed.numbers if changed else {}), **found.numbers}
     notes = (*(changed.notes if changed else ()), *found.notes)
@@ -123,7 +123,7 @@ def evaluate(
         numbers["compared_with"] = data
     if samples is None:
         tell.task("measuring the model")
-        numbers |= flow_quality(model, held_out, draws)
+        numbers |= flow_quality(model, held_out, draws, engine())
     tell.done()
     for line in (judged.sentence, *notes):
         tell.say(line)
@@ -145,9 +145,9 @@ def evaluate(
 def _drawn(model: Model, n: int, tuned: Tuned | None, run: Run, draws: Draws, tell: Tell) -> Dataset:
     """Draw samples; those of a tuned run as tuning looked at them."""
     if tuned is None:
-        return model.sample(n, draws=draws, tell=tell.progress)
+        return model.sample(n, draws=draws, ranks=engine(), tell=tell.progress)
     given, guidance = model.conditions(n, tuned.given, draws), rule_of(recipe_of(run)).guidance
-    return model.sample(n, given=given, guidance=guidance, draws=draws, tell=tell.progress)
+    return model.sample(n, given=given, guidance=guidance, draws=draws, ranks=engine(), tell=tell.progress)
 
 
 def _changed(

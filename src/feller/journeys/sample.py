@@ -2,22 +2,21 @@
 
 import pathlib
 from collections.abc import Callable
-from dataclasses import replace
 
-from feller.data.modality import Dataset
+from feller.data.modality import Dataset, Modality
 from feller.data.table.mixed import Mixed
 from feller.data.table.modality import Table
-from feller.data.text.modality import Text
-from feller.draws import Draws
 from feller.errors import UsageError
-from feller.generation import Known
-from feller.journeys.sample_rows import sample_rows
+from feller.journeys.drawing import ready
+from feller.journeys.sample_rows import complete_rows
 from feller.journeys.tell import SILENT, Tell
-from feller.model import Model, load_model
-from feller.paths import Autoregressive, Choice, Graphical, Order
+from feller.paths import Choice, Order
 from feller.run import Run
 from feller.train.engine import engine
 from feller.tree import State
+
+MANY = 250_000
+"""Samples beyond which people hear that they need not be held all at once."""
 
 
 def sample(
@@ -68,58 +67,46 @@ def sample(
     """
     if n < 1:
         raise UsageError(f"-n must be at least 1, got {n}")
-    model = load_model(run, file=weights)
-    model.network.to(engine().device)
-    default = model.description.sampling
-    if calls is not None and (solver or default.solver) == "dopri5":
-        raise UsageError("dopri5 chooses its own number of calls; leave out --calls")
-    sampling = replace(
-        default,
-        solver=solver or default.solver,
-        calls=default.calls if calls is None else calls,
-        choice=choice or default.choice,
-        order=order or default.order,
-        jump=default.jump if jump is None else jump,
-    )
-    draws, place = Draws(seed).named("sample"), pathlib.Path(out) if out else run.samples
-    model.description.modality.check_form(place)
-    if calls is not None and not isinstance(model.description.path, Autoregressive | Graphical):
-        _, method, times = sampling.choose(model.description.path, model.description.space)
-        used = method.calls * (len(times) - 1)
-        if used < calls:
-            tell.say(f"{sampling.solver} takes {method.calls} calls a step, so that {used} of {calls} are used")
-    if isinstance(model.description.modality, Table):
-        return sample_rows(model, n, place, given or {}, complete, sampling, draws, tell)
-    if complete is not None:
-        if isinstance(model.description.modality, Mixed):
-            raise UsageError("this model draws all columns together, and fills no gaps; fit one with --recipe table")
-        raise UsageError("--complete fills the gaps of a table, and this model's data are no table; leave it out")
-    conditions, fixed = model.asked(n, given or {}, draws)
-    tell.task("sampling")
-    drawn = model.sample(
-        n,
-        given=conditions,
-        fixed=fixed,
+    drawing = ready(
+        run,
+        given=given,
         guidance=guidance,
-        sampling=sampling,
-        known=None if known is None else _known(model, known, n),
-        draws=draws,
-        tell=tell.progress,
+        solver=solver,
+        calls=calls,
+        choice=choice,
+        order=order,
+        jump=jump,
+        known=known,
+        weights=weights,
         seen=seen,
+        seed=seed,
+        tell=tell,
     )
+    modality, place = drawing.model.description.modality, pathlib.Path(out) if out else run.samples
+    modality.check_form(place)
+    if complete is not None:
+        _check_complete(modality, given or {})
+        return complete_rows(drawing.model, complete, place, drawing.sampling, drawing.draws, tell)
+    if n > MANY:
+        tell.say(f"all {n:,} samples are held in memory; with --shard 100000 they go to several files, one at a time")
+    tell.task("sampling")
+    drawn = drawing.draw(n, ranks=engine(), tell=tell.progress)
     tell.done()
-    drawn.modality.write(drawn.values, drawn.given, place)
+    if engine().is_first:
+        drawing.write(drawn, place)
+    engine().wait()  # until what was written is there for all
     return drawn, place
 
 
-def _known(model: Model, text: str, n: int) -> Known:
-    """Return what a text says, for each sample.
+def _check_complete(modality: Modality, given: dict[str, str]) -> None:
+    """Refuse to fill gaps where there can be none.
 
     Raises:
-        UsageError: If the model's data are no text.
+        UsageError: Then.
     """
-    modality = model.description.modality
-    if not isinstance(modality, Text):
-        raise UsageError(f"--known fills in text, and this model's data are {type(modality).__name__}; leave it out")
-    values, kept = modality.known(text)
-    return Known(values.expand(n, -1), kept.expand(n, -1))
+    if isinstance(modality, Mixed):
+        raise UsageError("this model draws all columns together, and fills no gaps; fit one with --recipe table")
+    if not isinstance(modality, Table):
+        raise UsageError("--complete fills the gaps of a table, and this model's data are no table; leave it out")
+    if given:
+        raise UsageError("--complete takes what is given from its table; leave --given out")

@@ -1,4 +1,4 @@
-"""From a model of a table to rows: new ones, those that hold what is given, or those that had gaps."""
+"""From a model of a table to rows that had gaps, and what is outside of what it has learned."""
 
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,13 +12,13 @@ from feller.data.table.coding import is_blank
 from feller.data.table.modality import Table
 from feller.data.table.schema import Schema
 from feller.draws import Draws
-from feller.errors import UsageError
 from feller.generation import Known
 from feller.journeys.tell import Tell
 from feller.model import Model
 from feller.paths import AnyOrder, Graphical
 from feller.record import nearest
 from feller.sampling import Sampling
+from feller.train.engine import engine
 
 CELLS = (".csv", ".tsv", ".parquet")
 """Files of cells, in which what is given stands as it is written."""
@@ -26,24 +26,15 @@ WAYS = 200
 """Of filling a row, that are weighed where a model writes columns in one order."""
 
 
-def sample_rows(
-    model: Model,
-    n: int,
-    place: pathlib.Path,
-    given: dict[str, str],
-    complete: str | None,
-    sampling: Sampling,
-    draws: Draws,
-    tell: Tell,
+def complete_rows(
+    model: Model, complete: str, place: pathlib.Path, sampling: Sampling, draws: Draws, tell: Tell
 ) -> tuple[Dataset, pathlib.Path]:
-    """Draw rows, or fill the gaps of some, and write them.
+    """Fill the gaps of rows, and write them.
 
     Args:
         model: Of a table.
-        n: Number of new rows.
+        complete: Table whose gaps are filled.
         place: Where they go.
-        given: Columns of new rows that a person gives.
-        complete: Table whose gaps are filled, instead.
         sampling: How symbols are drawn.
         draws: Source of all randomness.
         tell: Hears how it goes.
@@ -53,18 +44,6 @@ def sample_rows(
         UsageError: If no row has what is given.
     """
     modality = cast(Table, model.description.modality)
-    if complete is None:
-        known = Known(*modality.states_known(*modality.asked_rows(given, n))) if given else None
-        for warning in outside(modality.schema, {name: [text] for name, text in given.items()}):
-            tell.say(warning)
-        drawn = _drawn(model, n, known, sampling, draws, tell)
-        if given and place.suffix in CELLS:
-            modality.write_cells(modality.with_given(drawn.values, given), place)
-        else:
-            modality.write(drawn.values, drawn.given, place)
-        return drawn, place
-    if given:
-        raise UsageError("--complete takes what is given from its table; leave --given out")
     partial = table_cells(pathlib.Path(complete))
     with about(complete):
         codes, kept = modality.known(partial)
@@ -76,9 +55,14 @@ def sample_rows(
             f"this model writes columns in one order: each row is chosen among {ways} ways of filling it, which is"
             " nearly right; fit with --objective.shuffled 1 to fill them exactly"
         )
-    known = Known(*modality.states_known(codes, kept), ways=ways)
-    drawn = _drawn(model, len(codes), known, sampling, draws, tell)
-    modality.write_cells(modality.completed(partial, drawn.values), place)
+    known, here = Known(*modality.states_known(codes, kept), ways=ways), engine()
+    tell.task("sampling")
+    drawn = model.sample(
+        len(codes), given={}, known=known, sampling=sampling, draws=draws, ranks=here, tell=tell.progress
+    )
+    tell.done()
+    if here.is_first:
+        modality.write_cells(modality.completed(partial, drawn.values), place)
     return drawn, place
 
 
@@ -102,10 +86,3 @@ def outside(schema: Schema, cells: Mapping[str, Sequence[str]]) -> Iterator[str]
 def _knows_any_order(model: Model) -> bool:
     path = model.description.path
     return isinstance(path, Graphical) or (isinstance(path, AnyOrder) and path.anyhow)
-
-
-def _drawn(model: Model, n: int, known: Known | None, sampling: Sampling, draws: Draws, tell: Tell) -> Dataset:
-    tell.task("sampling")
-    drawn = model.sample(n, given={}, known=known, sampling=sampling, draws=draws, tell=tell.progress)
-    tell.done()
-    return drawn

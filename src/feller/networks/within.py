@@ -1,5 +1,6 @@
 """Networks that a file describes, made only as far as the weights that lie beside it go."""
 
+import threading
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -23,10 +24,12 @@ def within(most: int, make: Callable[[], T]) -> T:
     Raises:
         InputError: If they take more.
     """
-    total = 0
+    total, mine = 0, threading.get_ident()
 
     def seen(owner: nn.Module, name: str, weights: Tensor | None) -> None:
         nonlocal total
+        if threading.get_ident() != mine:  # torch tells of the networks of all threads
+            return
         total += 0 if weights is None else weights.numel() * weights.element_size()
         if total > most:
             raise InputError(f"its weights take {total:,} bytes or more, expected {most:,} at most; copy the whole run")

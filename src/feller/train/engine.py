@@ -1,13 +1,18 @@
 """Devices and processes; the only place that knows Accelerate."""
 
 import contextlib
+import copy
 import functools
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from feller.tree import State, tree_map
+
+T = TypeVar("T")
 
 
 class Engine:
@@ -77,6 +82,25 @@ class Engine:
     def wait(self) -> None:
         """Let the other processes catch up."""
         self._accelerator.wait_for_everyone()
+
+    def gather(self, part: T) -> list[T]:
+        """Return what each process made, everywhere, in the order of the processes; tensors come to the processor."""
+        if self.ranks == 1:
+            return [part]
+        return gather_object([_on_processor(part)])
+
+    def alone(self) -> "Engine":
+        """Return the same for what each process does whole, and all alike."""
+        one = copy.copy(self)
+        one.rank, one.ranks, one.is_first = 0, 1, True
+        return one
+
+
+def _on_processor(part: Any) -> Any:
+    """Bring the tensors of a tree, or of a list of trees, to the processor, where every process can hold them."""
+    if isinstance(part, list):
+        return [_on_processor(one) for one in part]
+    return tree_map(lambda leaf: leaf.cpu() if isinstance(leaf, Tensor) else leaf, part)
 
 
 @functools.cache

@@ -158,7 +158,8 @@ class Molecules(Modality):
         columns = (valid, values["element"], values["place"].double())
         rows = zip(*(column.cpu().numpy() for column in columns), strict=True)
         kept = [(numbers[element[mask]], place[mask]) for mask, element, place in rows]
-        return [Molecule(f"sample {i}", atoms, places - places.mean(0)) for i, (atoms, places) in enumerate(kept)]
+        numbered = enumerate(kept, overview.first())
+        return [Molecule(f"sample {i}", atoms, places - places.mean(0)) for i, (atoms, places) in numbered]
 
     def arrays(self, values: State, given: Given) -> dict[str, np.ndarray]:
         """Return `element`, atomic numbers [n, l], `place` [n, l, 3] in Å, padded with zeros, and `valid` [n, l]."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from feller.data import overview
 from feller.data.proteins.pdb import ATOMS, Chain
 from feller.data.proteins.residues import numbers_of
 from feller.errors import InputError
@@ -54,9 +55,10 @@ def json_lines(chains: list[np.ndarray], sequences: Sequence[str] | None = None)
     """Write one object a line, with the places in Å of each atom under its name, as sets of inverse folding do."""
     lines = []
     for i, atoms in enumerate(chains):
+        name = f"sample-{i + overview.first():05}"
         coords = dict(zip(ATOMS, atoms.round(3).swapaxes(0, 1).tolist(), strict=True))
         told = {} if sequences is None else {"seq": sequences[i]}
-        lines.append(json.dumps({"name": f"sample-{i:05}", **told, "coords": coords}) + "\n")
+        lines.append(json.dumps({"name": name, **told, "coords": coords}) + "\n")
     return "".join(lines)
 
 

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 
+from feller.data import overview
 from feller.data.table.column import Column, check_words
 from feller.errors import InputError
 
@@ -28,10 +29,11 @@ class Identifier(Column):
             raise InputError(f"column {self.name!r}: expected a first number of 0 or more, got {self.first}")
 
     def cells(self, n: int) -> list[str]:
-        """Write the first n."""
+        """Write the first n, or those from the number of the first row of a part on."""
         width = len(_NUMBER.findall(self.format)[0])
         before, after = re.split(r"\{#+\}", self.format)
-        return [f"{before}{i:0{width}d}{after}" for i in range(self.first, self.first + n)]
+        begin = self.first + overview.first()
+        return [f"{before}{i:0{width}d}{after}" for i in range(begin, begin + n)]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,44 @@
+"""Processes that share the examples of one task, as whoever draws or measures sees them."""
+
+from dataclasses import dataclass
+from typing import Protocol, TypeVar, runtime_checkable
+
+T = TypeVar("T")
+
+
+@runtime_checkable
+class Ranks(Protocol):
+    """Some processes, all of which make the same calls; the engine is such."""
+
+    def rows(self, size: int) -> slice:
+        """Return which of so many pieces fall to this process, in the order of the processes."""
+        ...
+
+    def gather(self, part: T) -> list[T]:
+        """Return what each process made, everywhere, in the order of the processes."""
+        ...
+
+
+@dataclass(frozen=True)
+class Alone:
+    """One process."""
+
+    def rows(self, size: int) -> slice:
+        """Return all."""
+        return slice(0, size)
+
+    def gather(self, part: T) -> list[T]:
+        """Return what there is."""
+        return [part]
+
+
+ALONE = Alone()
+
+
+def own(ranks: Ranks, n: int, size: int) -> slice:
+    """Return which of n examples fall to this process: whole batches, so that no batch differs from one process's.
+
+    A network's answer for an example depends on the size of its batch by rounding.
+    """
+    batches = ranks.rows(-(-n // size))
+    return slice(min(batches.start * size, n), min(batches.stop * size, n))

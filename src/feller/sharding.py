@@ -1,0 +1,141 @@
+"""Many samples in several files, and the manifest that says what is in them."""
+
+import hashlib
+import pathlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from feller import __version__
+from feller.errors import InputError
+from feller.formats import brought_up, present
+from feller.record import from_data, read_json, to_data, write_json
+
+MANIFEST = "manifest.json"
+NUMBER = "{shard}"
+"""Stands in the name of a shard for its number."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of samples, or a folder of them."""
+
+    file: str
+    """Its name in the folder."""
+    first: int
+    """Number of its first sample."""
+    count: int
+    bytes: int
+    sha256: str
+    """Of the file; of a folder that of the list of its files, as `sha256sum` would write it."""
+
+
+@dataclass(frozen=True)
+class Shards:
+    """A folder of shards; walking over it yields their paths, in order."""
+
+    folder: pathlib.Path
+    n: int
+    """Samples in all."""
+    shard: int
+    """Samples in each but the last."""
+    name: str
+    """Of a shard, with {shard} in the place of its number."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """What decides the samples: hashes of the run's files, seed, and all that was asked."""
+    written: tuple[Shard, ...] = ()
+    """Those that are there; all if `finished`."""
+    version: str = __version__
+    """Of the feller that wrote them."""
+
+    def __iter__(self) -> Iterator[pathlib.Path]:
+        return (self.folder / shard.file for shard in self.written)
+
+    def __len__(self) -> int:
+        """Return how many shards there are when all is done."""
+        return -(-self.n // self.shard)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all samples are there."""
+        return len(self.written) == len(self)
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """All that two samplings must have in common, so that one goes on with the other."""
+        own = {"n": self.n, "shard": self.shard, "name": self.name, "version": self.version}
+        return {**own, **self.settings}
+
+    def file(self, number: int) -> str:
+        """Return the name of a shard."""
+        digits = max(5, len(str(len(self) - 1)))
+        return self.name.replace(NUMBER, f"{number:0{digits}}")
+
+    def rows(self, number: int) -> range:
+        """Return the numbers of the samples of a shard."""
+        return range(number * self.shard, min((number + 1) * self.shard, self.n))
+
+    def check(self) -> None:
+        """Compare all shards with their hashes.
+
+        Raises:
+            InputError: If one is missing, or not what was written.
+        """
+        if not self.finished:
+            raise InputError(f"{self.folder} is not finished: its command, given again, goes on")
+        for shard in self.written:
+            if not is_whole(self.folder, shard):
+                raise InputError(f"{self.folder / shard.file} is missing or damaged; run the same command again")
+
+    def write(self) -> None:
+        """Write the manifest, whole or not at all."""
+        content = {"n": self.n, "shard": self.shard, "name": self.name, "settings": self.settings}
+        shards = [to_data(shard) for shard in self.written]
+        write_json(self.folder / MANIFEST, {"format": present(), "version": self.version, **content, "shards": shards})
+
+
+def shards(folder: str | pathlib.Path) -> Shards:
+    """Return the shards in a folder, as `feller sample --shard` wrote them.
+
+    Raises:
+        InputError: If there is no manifest, or it is damaged.
+    """
+    path = pathlib.Path(folder) / MANIFEST
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is no manifest of shards: expected an object with a number `format`")
+    try:
+        held = brought_up(MANIFEST, content)
+        written = tuple(from_data(Shard, one) for one in held["shards"])
+        n, size, name, settings = held["n"], held["shard"], held["name"], held["settings"]
+        fits = type(n) is int and type(size) is int and min(n, size) > 0
+        fits = fits and isinstance(settings, dict) and _is_name(name) and name.count(NUMBER) == 1
+        found = Shards(pathlib.Path(folder), n, size, name, settings, written, str(content.get("version")))
+        # Names come from the pattern alone: a stranger's manifest shall not lead out of its folder.
+        expected = [(found.file(i), found.rows(i).start, len(found.rows(i))) for i in range(len(found))] if fits else []
+        if not fits or [(one.file, one.first, one.count) for one in written] not in ([], expected):
+            raise InputError("does not hold together")
+    except (InputError, KeyError, TypeError) as error:
+        raise InputError(f"{path} {error}; it was damaged, or is no manifest of shards") from error
+    return found
+
+
+def _is_name(name: Any) -> bool:
+    return isinstance(name, str) and name not in (".", "..") and "/" not in name and "\0" not in name
+
+
+def is_whole(folder: pathlib.Path, shard: Shard) -> bool:
+    """Tell whether a shard is there as it was written."""
+    path = folder / shard.file
+    return path.exists() and not path.is_symlink() and measured(path) == (shard.bytes, shard.sha256)
+
+
+def measured(path: pathlib.Path) -> tuple[int, str]:
+    """Return the size and the hash of a file, or of a folder of files."""
+    if not path.is_dir():
+        with path.open("rb") as file:
+            return path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
+    files = sorted(one for one in path.rglob("*") if one.is_file())
+    found = [(one.relative_to(path).as_posix(), *measured(one)) for one in files]
+    lines = "".join(f"{digest}  {name}\n" for name, _, digest in found)
+    return sum(size for _, size, _ in found), hashlib.sha256(lines.encode()).hexdigest()

@@ -1,0 +1,29 @@
+"""Networks are made as far as their weights go."""
+
+import threading
+
+import pytest
+from torch import nn
+
+from feller.errors import InputError
+from feller.networks.within import within
+
+
+def test_more_weights_than_there_may_be_are_refused() -> None:
+    assert isinstance(within(4 * (6 * 7 + 7), lambda: nn.Linear(6, 7)), nn.Linear)
+    with pytest.raises(InputError, match="196 bytes or more, expected 195"):
+        within(195, lambda: nn.Linear(6, 7))
+
+
+def test_threads_are_counted_alone() -> None:
+    begun, went_on = threading.Event(), threading.Event()
+
+    def make() -> nn.Linear:
+        begun.set()
+        assert went_on.wait(10)
+        return nn.Linear(2, 2)
+
+    other = threading.Thread(target=lambda: (begun.wait(10), nn.Linear(100, 100), went_on.set()))
+    other.start()
+    assert within(24, make).weight.shape == (2, 2)
+    other.join()

@@ -1,0 +1,31 @@
+"""Examples are shared in whole batches, each by one process."""
+
+from dataclasses import dataclass
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from feller.ranks import ALONE, own
+
+
+@dataclass(frozen=True)
+class One:
+    """One of several, as the engine shares rows."""
+
+    rank: int
+    ranks: int
+
+    def rows(self, size: int) -> slice:
+        return slice(size * self.rank // self.ranks, size * (self.rank + 1) // self.ranks)
+
+    def gather(self, part: object) -> list[object]:
+        raise AssertionError
+
+
+@given(n=st.integers(0, 5000), size=st.integers(1, 700), ranks=st.integers(1, 9))
+def test_batches_are_those_of_one_process(n: int, size: int, ranks: int) -> None:
+    def batches(rows: slice) -> list[tuple[int, int]]:
+        return [(start, min(start + size, rows.stop)) for start in range(rows.start, rows.stop, size)]
+
+    shared = [batch for rank in range(ranks) for batch in batches(own(One(rank, ranks), n, size))]
+    assert shared == batches(own(ALONE, n, size)) == batches(slice(0, n))

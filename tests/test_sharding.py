@@ -1,0 +1,99 @@
+"""Manifests say what is there, and lead nowhere else."""
+
+import hashlib
+import json
+import pathlib
+
+import pytest
+
+from feller import shards
+from feller.errors import InputError
+from feller.sharding import MANIFEST, Shard, Shards, measured
+
+
+def written(folder: pathlib.Path, n: int = 5, size: int = 2) -> Shards:
+    folder.mkdir()
+    asked = Shards(folder, n, size, "part-{shard}.txt", {"seed": 0})
+    made = []
+    for number in range(len(asked)):
+        (folder / asked.file(number)).write_text(f"{number}\n")
+        rows = asked.rows(number)
+        made.append(Shard(asked.file(number), rows.start, len(rows), *measured(folder / asked.file(number))))
+    found = Shards(folder, n, size, asked.name, asked.settings, tuple(made))
+    found.write()
+    return found
+
+
+def change(folder: pathlib.Path, **changed: object) -> None:
+    content = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps({**content, **changed}))
+
+
+def test_one_walks_over_them(tmp_path: pathlib.Path) -> None:
+    written(tmp_path / "many")
+    found = shards(tmp_path / "many")
+    assert [path.read_text() for path in found] == ["0\n", "1\n", "2\n"]
+    assert [(one.first, one.count) for one in found.written] == [(0, 2), (2, 2), (4, 1)]
+    assert found.finished
+    found.check()
+
+
+def test_hashes_are_those_of_the_tools_that_people_have(tmp_path: pathlib.Path) -> None:
+    found = written(tmp_path / "many")
+    assert found.written[0].sha256 == hashlib.sha256(b"0\n").hexdigest()
+    (tmp_path / "folder" / "b").mkdir(parents=True)
+    (tmp_path / "folder" / "b" / "1").write_bytes(b"x")
+    (tmp_path / "folder" / "a").write_bytes(b"yz")
+    lines = f"{hashlib.sha256(b'yz').hexdigest()}  a\n{hashlib.sha256(b'x').hexdigest()}  b/1\n"
+    assert measured(tmp_path / "folder") == (3, hashlib.sha256(lines.encode()).hexdigest())
+
+
+@pytest.mark.parametrize("name", ["../part-{shard}.txt", "/tmp/{shard}", "..", "part.txt", "{shard}-{shard}", 3])
+def test_a_strangers_manifest_names_nothing_outside(tmp_path: pathlib.Path, name: object) -> None:
+    written(tmp_path / "many")
+    change(tmp_path / "many", name=name)
+    with pytest.raises(InputError, match=r"manifest\.json"):
+        shards(tmp_path / "many")
+
+
+@pytest.mark.parametrize("changed", [{"n": -1}, {"n": 6}, {"shard": 0}, {"n": True}, {"shards": 4}, {"settings": None}])
+def test_what_does_not_hold_together_is_refused(tmp_path: pathlib.Path, changed: dict[str, object]) -> None:
+    written(tmp_path / "many")
+    change(tmp_path / "many", **changed)
+    with pytest.raises(InputError, match="damaged"):
+        shards(tmp_path / "many")
+
+
+def test_files_of_others_are_refused(tmp_path: pathlib.Path) -> None:
+    written(tmp_path / "many")
+    content = json.loads((tmp_path / "many" / MANIFEST).read_text())
+    content["shards"][0]["file"] = "../secret"
+    change(tmp_path / "many", shards=content["shards"])
+    with pytest.raises(InputError, match="hold together"):
+        shards(tmp_path / "many")
+
+
+def test_newer_manifests_are_refused(tmp_path: pathlib.Path) -> None:
+    written(tmp_path / "many")
+    change(tmp_path / "many", format=99)
+    with pytest.raises(InputError, match="upgrade feller"):
+        shards(tmp_path / "many")
+
+
+def test_damage_and_what_is_not_finished_are_told(tmp_path: pathlib.Path) -> None:
+    found = written(tmp_path / "many")
+    (tmp_path / "many" / found.file(1)).write_text("7\n")
+    with pytest.raises(InputError, match=r"part-00001\.txt is missing or damaged"):
+        found.check()
+    (tmp_path / "many" / found.file(1)).unlink()
+    (tmp_path / "many" / found.file(1)).symlink_to(tmp_path / "many" / found.file(0))
+    with pytest.raises(InputError, match=r"part-00001\.txt is missing or damaged"):
+        found.check()
+    change(tmp_path / "many", shards=[])
+    with pytest.raises(InputError, match="not finished"):
+        shards(tmp_path / "many").check()
+
+
+def test_names_have_room_for_all(tmp_path: pathlib.Path) -> None:
+    assert Shards(tmp_path, 250_000, 2, "{shard}", {}).file(7) == "000007"
+    assert Shards(tmp_path, 9, 2, "{shard}", {}).file(4) == "00004"
