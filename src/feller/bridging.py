@@ -121,6 +121,8 @@ class Bridging:
         for name, (value, most) in least.items():
             if value is not None and value < most:
                 raise UsageError(f"{name} of a bridge must be {most} or more, got {value}")
+        if self.train.sharded or self.train.compile:
+            raise UsageError("the drifts of a bridge are neither sharded nor compiled; leave these out")
         if not self.train.steps:
             raise UsageError("a bridge needs the number of training steps of each round (--train.steps)")
 

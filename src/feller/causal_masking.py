@@ -15,6 +15,7 @@ from feller.draws import Draw, Draws
 from feller.errors import InputError, UsageError
 from feller.objective import Batch, Bound, Example, Objective, Together
 from feller.paths.interleaved import Interleaved
+from feller.ranks import of_all_ranks
 from feller.spaces import Space
 from feller.tokens.masked_spans import Masked, Masking, draw_spans, mask, most_holes, read_document
 from feller.tokens.packing import PADDING, join, pack
@@ -112,7 +113,8 @@ class CausalMasking(Together):
         Returns:
             Rows [r, n]: tokens `x_t`, what is predicted at each place, `target`, with its `weight`; `sample` and
             `position` of each place in `given`. The weights are such that the losses of all rows, added up and divided
-            by the documents of the batch, as the trainer does, are the mean over all tokens that count.
+            by the documents of the batch, as the trainer does, are the mean over all tokens that count, those of the
+            other processes of a training too.
 
         Raises:
             InputError: If a document is longer than the context.
@@ -123,7 +125,9 @@ class CausalMasking(Together):
             join(some, query, self.symbols, self.context) for some, (query,) in zip(fronts, queries, strict=True)
         ]
         packed = pack(samples, self.symbols, self.width)
-        weight = packed.weight * (len(rows) / packed.weight.sum().clamp(min=1))
+        counted = torch.stack([torch.tensor(float(len(rows))), packed.weight.sum()])
+        documents, tokens = of_all_ranks(counted.to(rows.device)).cpu()
+        weight = packed.weight * (documents / tokens.clamp(min=1))
         target = torch.where(weight > 0, packed.tokens.roll(-1, 1), 0)  # where nothing counts, padding may come next
         example = {
             "x_t": packed.tokens,

@@ -4,7 +4,9 @@ import importlib
 import json
 import os
 import sys
+import time
 import traceback
+import warnings
 
 from feller import __version__
 from feller.errors import FULL, InputError, UsageError
@@ -30,6 +32,11 @@ COMMANDS = {
 
 MODULES = {"import": "import_"}
 """Files of commands whose names Python keeps for itself."""
+
+GRACE = 10.0
+"""Seconds after which a process other than the first says why it fails: a busy machine takes some to end the first."""
+LOST = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
+"""Words of messages on processes that cannot be reached any more."""
 
 
 def overview() -> str:
@@ -72,7 +79,7 @@ def run(words: list[str]) -> int:
         rest = [word for word in rest if word not in ("-h", "--help")]
     command, deeper = parse(kind, name, rest, deep=bool(kind.deep))
     found = command.run([*deeper, "--help"] if whole_tree else deeper)
-    if command.json and os.environ.get("RANK", "0") == "0":
+    if command.json and _is_first():
         print(json.dumps(found))
     return command.status(found) if hasattr(command, "status") else 0
 
@@ -81,6 +88,8 @@ def main(words: list[str] | None = None) -> int:
     """Run `feller`; returns 0 done, 1 failed on what it was given, 2 wrong use, 130 interrupted."""
     # Threads that wait for each other shall not keep the cores from others: on a busy machine that costs a factor.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    if not _is_first():  # what all processes would be warned of, the first one is
+        warnings.simplefilter("ignore")
     try:
         return run(sys.argv[1:] if words is None else words)
     except UsageError as error:
@@ -88,7 +97,7 @@ def main(words: list[str] | None = None) -> int:
     except InputError as error:
         return _fail(str(error), 1)
     except KeyboardInterrupt as error:
-        return _fail(str(error) or "interrupted", 130)
+        return _fail(str(error) or "interrupted", 130) if _is_first() else 130  # all processes hear it
     except OSError as error:
         if error.errno in FULL:
             place = f" at {error.filename}" if error.filename else ""
@@ -98,18 +107,33 @@ def main(words: list[str] | None = None) -> int:
         return _bug()
     except MemoryError:
         return _fail("the memory does not suffice; take less at once, or smaller examples", 1)
-    except Exception:
+    except Exception as error:
+        if _lost_touch(error):
+            return _fail("another process of this job has ended; its message says why. What was saved is whole", 1)
         return _bug()
 
 
-def _fail(message: str, status: int) -> int:
-    print(f"feller: {message}", file=sys.stderr)
+def _fail(message: str, status: int, before: str = "") -> int:
+    """Say what went wrong; of several processes the first speaks, and others only where it has nothing to say."""
+    if not _is_first():
+        time.sleep(GRACE)  # meanwhile a launcher ends this process if the first one has failed, too
+    name = "feller" if _is_first() else f"feller (process {os.environ['RANK']})"
+    print(f"{before}{name}: {message}", file=sys.stderr, flush=True)
     return status
 
 
+def _is_first() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _lost_touch(error: Exception) -> bool:
+    """Tell whether an error is that of a process which waits for one that has ended."""
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return several and (type(error).__name__.startswith("Dist") or any(word in str(error) for word in LOST))
+
+
 def _bug() -> int:
-    traceback.print_exc()
-    return _fail("this is a fault of feller, not yours; please report the lines above", 1)
+    return _fail("this is a fault of feller, not yours; please report the lines above", 1, traceback.format_exc())
 
 
 if __name__ == "__main__":

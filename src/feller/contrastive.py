@@ -43,6 +43,11 @@ class Contrastive(Together):
         if self.group < 2 or not 0 <= self.dropout < 1:
             raise UsageError(f"expected groups of 2 or more, dropout below 1, got {self.group} and {self.dropout:g}")
 
+    @property
+    def divides(self) -> bool:
+        """False: documents are told apart from all others of their batch."""
+        return False
+
     def beside(self, data: Dataset) -> Objective:
         """Check that there is something to learn.
 

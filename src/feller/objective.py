@@ -59,6 +59,11 @@ class Objective(abc.ABC):
         """Whether an example depends on its own row of the batch alone, as private training asks."""
         return True
 
+    @property
+    def divides(self) -> bool:
+        """Whether several processes may share a batch; else each of them needs all of it."""
+        return True
+
     def beside(self, data: Dataset) -> "Objective":
         """Return the objective with all the data that are learned from, where its kind looks others up."""
         return self
@@ -127,6 +132,11 @@ class Bound(Objective):
     def independent(self) -> bool:
         """That of the rule."""
         return self.rule.independent
+
+    @property
+    def divides(self) -> bool:
+        """That of the rule."""
+        return self.rule.divides
 
 
 def draw_source(space: Space, x_1: State, draws: Draws) -> State:

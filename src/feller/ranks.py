@@ -1,7 +1,10 @@
-"""Processes that share the examples of one task, as whoever draws or measures sees them."""
+"""Processes that share the examples of one task, as whoever draws, measures or adds up sees them."""
 
 from dataclasses import dataclass
 from typing import Protocol, TypeVar, runtime_checkable
+
+import torch.distributed as dist
+from torch import Tensor
 
 T = TypeVar("T")
 
@@ -42,3 +45,10 @@ def own(ranks: Ranks, n: int, size: int) -> slice:
     """
     batches = ranks.rows(-(-n // size))
     return slice(min(batches.start * size, n), min(batches.stop * size, n))
+
+
+def of_all_ranks(value: Tensor) -> Tensor:
+    """Add up, in place, what each process has; one process alone has it all."""
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        dist.all_reduce(value)
+    return value

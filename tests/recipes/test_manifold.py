@@ -7,7 +7,7 @@ from unittest.mock import Mock
 import pytest
 import torch
 
-from feller.couplings import Independent, MinibatchTransport, WithinClasses
+from feller.couplings import AcrossRanks, Independent, MinibatchTransport, WithinClasses
 from feller.data import Modality, read
 from feller.data.batches import batches
 from feller.description import Description
@@ -29,7 +29,7 @@ def test_paths_follow_the_space_of_the_data(size: str) -> None:
     assert places.objective.path == Geodesic(Sphere(2))
     assert angles.objective.path == Geodesic(Torus((4,)))
     assert places.architecture.period is None
-    assert places.objective.coupling == MinibatchTransport()
+    assert places.objective.coupling == AcrossRanks(MinibatchTransport())
     assert angles.objective.coupling == Independent()
     assert angles.architecture.period == pytest.approx(2 * math.pi)
 
@@ -39,7 +39,7 @@ def test_draws_go_to_near_places_of_their_class_alone() -> None:
     places = read("example:volcano")
     of_two = replace(places.modality, classes=("a", "b"))
     labelled = replace(places, modality=of_two, given={"label": torch.arange(len(places)) % 2})
-    assert manifold(labelled, "tiny").objective.coupling == WithinClasses()
+    assert manifold(labelled, "tiny").objective.coupling == AcrossRanks(WithinClasses())
 
 
 def test_data_without_a_geometry_are_refused() -> None:

@@ -109,6 +109,8 @@ class Sample:
     population where it begins."""
     backward: bool = False
     """Of the run of a bridge: go back in time."""
+    compile: bool = False
+    """Compile the network first, which pays for many samples only; needs a C++ compiler."""
     seed: int = 0
     """Of all randomness."""
     code: Text = None
@@ -167,6 +169,7 @@ class Sample:
             "order": _order(self.order),
             "jump": _share(self.superpose),
             "known": None if self.known is None else self.known.replace("\\n", "\n"),
+            "compiled": self.compile,
             "seed": self.seed,
         }
 

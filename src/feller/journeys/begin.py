@@ -37,7 +37,6 @@ from feller.privacy.noise import source
 from feller.recipes import READS, Recipe, find_recipe
 from feller.reconstruction import Reconstruction
 from feller.run import open_run
-from feller.train.engine import engine
 
 TABLES = (".csv", ".tsv", ".gz", ".parquet")
 """Files whose columns are found privately."""
@@ -86,10 +85,6 @@ def begin(
     """
     start = open_run(asked.start_from) if asked.start_from else None
     older = load_model(start) if start else None
-    if wish is not None and engine().ranks > 1:
-        raise UsageError(
-            "several processes would each find other noise; begin a private run with one, --resume with more"
-        )
     dataset, charged = _read(asked, wish, older.description.modality if older else None, change, paid)
     dataset = aimed(dataset, asked.target) if asked.target else dataset
     dataset = written_by(dataset, asked.tokenizer, asked.size or "small") if asked.tokenizer else dataset
@@ -115,9 +110,7 @@ def begin(
         ancestors=seen_by(start) if start else (),
         start_hash=file_hash(start.average) if start else "",
         held_out=recipe.held_out,
-        fingerprint=print_of(
-            as_read(dataset, recipe), source(wish.unsafe_seed, "fingerprint").take(8).hex() if wish else None
-        ),
+        fingerprint=print_of(as_read(dataset, recipe), wish.source("fingerprint").take(8).hex() if wish else None),
         salt=_salt(wish) if wish else "",
         code=file_hash(pathlib.Path(name.rpartition(":")[0])) if ":" in name else "",
         notes=_betrayed(asked, dataset) if wish else (*dataset.notes, *_few(dataset)),
@@ -212,7 +205,7 @@ def _shown(recipe: str, dataset: Dataset, wish: Wish | None) -> Dataset:
 
 def _salt(wish: Wish) -> str:
     """Return what makes the rows that are kept back others than those of other runs."""
-    salt = source(wish.unsafe_seed, "kept back").take(8).hex()
+    salt = wish.source("kept back").take(8).hex()
     return salt if wish.unsafe_seed is None else f"{OPEN}{salt}"
 
 

@@ -20,6 +20,7 @@ from feller.ranks import ALONE, Ranks
 from feller.record import to_data
 from feller.run import Run
 from feller.sampling import Sampling
+from feller.train.dressing import compile_network
 from feller.train.engine import engine
 from feller.tree import State
 
@@ -34,6 +35,8 @@ class Drawing:
     sampling: Sampling
     known: str | None
     seed: int
+    compiled: bool = False
+    """Whether the network is, which changes samples by rounding."""
     seen: Callable[[float, State], None] = lambda t, x: None
 
     @property
@@ -81,7 +84,7 @@ class Drawing:
     def record(self) -> dict[str, Any]:
         """What decides the samples, beside the model."""
         asked = {"seed": self.seed, "given": self.given, "guidance": self.guidance, "known": self.known}
-        return {**asked, "sampling": to_data(self.sampling)}
+        return {**asked, "compiled": self.compiled, "sampling": to_data(self.sampling)}
 
 
 def ready(
@@ -96,6 +99,7 @@ def ready(
     jump: float | None = None,
     known: str | None = None,
     weights: pathlib.Path | None = None,
+    compiled: bool = False,
     seen: Callable[[float, State], None] = lambda t, x: None,
     seed: int = 0,
     tell: Tell = SILENT,
@@ -103,6 +107,10 @@ def ready(
     """Read a model and look at what is asked of its samples; arguments and errors as for `sample`."""
     model = load_model(run, file=weights)
     model.network.to(engine().device)
+    if compiled:
+        if isinstance(model.description.path, Autoregressive | Graphical):
+            raise UsageError("this model's network draws part after part, and not in calls to compile; leave it out")
+        compile_network(model.network)
     default = model.description.sampling
     if calls is not None and (solver or default.solver) == "dopri5":
         raise UsageError("dopri5 chooses its own number of calls; leave out --calls")
@@ -130,6 +138,7 @@ def ready(
         sampling=sampling,
         known=known,
         seed=seed,
+        compiled=compiled,
         seen=seen,
     )
 

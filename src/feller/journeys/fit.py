@@ -149,8 +149,10 @@ def fit(
             schema=schema,
             watched=watched,
         )
+        wish = None if wish is None else replace(wish, key=here.secret())
         with search.kept(run, writes=here.is_first):
             begun = begin(wanted, wish, change, search.paid)
+    here.check_alike("data (or, of a private fit, the same key, see XDG_DATA_HOME)", begun.asked.fingerprint)
     with search.kept(run, writes=here.is_first):
         make = _maker(run, begun, here, tell, resume=resume)  # before anything is written
     with run.claim(resume=resume, overwrite=overwrite) if here.is_first else contextlib.nullcontext():

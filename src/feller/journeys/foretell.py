@@ -8,6 +8,7 @@ from dataclasses import replace
 from feller.draws import Draws
 from feller.journeys.prepared import Prepared
 from feller.journeys.tell import in_words
+from feller.train.dressing import dress
 from feller.train.engine import Engine
 from feller.train.loop import Batches, make_learner, train
 
@@ -60,6 +61,7 @@ def seconds_per_step(
         return None
     training = replace(ready.training, steps=steps, minutes=None)
     learner = make_learner(copy.deepcopy(ready.learner.network), training)
+    dress(learner, training, here)
     draws, times, begun = Draws(ready.seed).named("foretold"), [], clock()
     for report in train(learner, ready.objective, feed, training, draws=draws, engine=here, gradient=ready.gradient):
         report.loss.item()  # until the device is done

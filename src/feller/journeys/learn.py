@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+from torch import Tensor
+
 from feller.description import Description, save_description
 from feller.draws import Draws
 from feller.journeys.foretell import foretold
@@ -19,6 +21,7 @@ from feller.model import Model
 from feller.record import replace_file
 from feller.run import Run
 from feller.train.checkpoint import load_checkpoint, save_checkpoint
+from feller.train.dressing import dress
 from feller.train.engine import Engine
 from feller.train.loop import Learner, Report, train
 from feller.train.metrics import MetricsWriter
@@ -27,6 +30,8 @@ from feller.train.optimiser import Training
 CHECKPOINT_SECONDS = 60.0
 LOG_EVERY = 10
 """Steps."""
+SAME_SECONDS = 1.0
+"""After a Ctrl-C, in which another is the same."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -71,14 +76,15 @@ def learn(run: Run, ready: Prepared, *, resume: bool, here: Engine, tell: Tell) 
         expected = foretold(ready, feed, here)
         if expected:
             tell.say(expected)
+        dress(learner, training, here)
         _follow(
             run,
             ready,
             train(
                 learner, ready.objective, feed, training, draws=Draws(ready.seed), engine=here, gradient=ready.gradient
             ),
-            interrupted=lambda: bool(here.agree(float(interrupted.is_set()))),
-            writes=here.is_first,
+            interrupted=interrupted.is_set,
+            here=here,
             tell=tell,
         )
     ready.close()
@@ -103,12 +109,18 @@ def _follow(
     reports: Iterator[Report],
     *,
     interrupted: Callable[[], bool],
-    writes: bool,
+    here: Engine,
     tell: Tell,
 ) -> None:
     """Log, save and show progress while training goes on."""
     tell.task("training")
-    learner = ready.learner
+    learner, writes = ready.learner, here.is_first
+    saves = writes or learner.sharded
+    """Whether this process takes part in saving: of a sharded learner all do, when the first one says so."""
+
+    def all_agree(wanted: bool) -> bool:
+        return bool(here.agree(float(wanted))) if learner.sharded else wanted
+
     metrics = MetricsWriter(run.metrics, learner.step) if writes else None
     saved = seen = time.monotonic()
     last = None
@@ -130,38 +142,40 @@ def _follow(
             told = "".join(f", {name} {value:.4g}" for name, value in known.items())
             tell.progress(report.share, f"step {report.step:,}{told}")
         due = time.monotonic() - saved > CHECKPOINT_SECONDS or (ready.careful and logged)
-        if writes and (report.step == 1 or due):
+        if saves and all_agree(report.step == 1 or due):
             ready.check(report)  # a broken state must not replace a good one
-            _save(run, ready)
+            _save(run, ready, writes=writes)
             saved = time.monotonic()
-        if writes and time.monotonic() - seen > CHECKPOINT_SECONDS:
-            _preview(run, ready.description, learner)
+        if saves and all_agree(time.monotonic() - seen > CHECKPOINT_SECONDS):
+            averaged = learner.averaged()
+            if writes:
+                _preview(run, ready.description, averaged, here)
             seen = time.monotonic()
         last = report
-        if interrupted() or ready.spent():
+        if here.agree(float(interrupted())) or ready.spent():
             break
     if last is not None:
         ready.check(last)
-    if writes:  # also where nothing was left to train: a file may have been lost
-        _save(run, ready)
+    if saves:  # also where nothing was left to train: a file may have been lost
+        _save(run, ready, writes=writes)
     if metrics:
         metrics.close()
     tell.done()
 
 
-def _save(run: Run, ready: Prepared) -> None:
+def _save(run: Run, ready: Prepared, *, writes: bool) -> None:
     """Write the learner; of a private one its time in whole minutes, which tells of no batch how large it was."""
     if not ready.tells_loss:
         ready.learner.seconds = 60.0 * math.ceil(ready.learner.seconds / 60)
-    save_checkpoint(run, ready.learner)
+    save_checkpoint(run, ready.learner, writes=writes)
 
 
-def _preview(run: Run, description: Description, learner: Learner) -> None:
+def _preview(run: Run, description: Description, averaged: dict[str, Tensor], here: Engine) -> None:
     """Write a picture of what the model draws by now, in few calls; training does not notice. Some draw nothing."""
     if description.path.instead or description.modality.labels:
         return
-    network = description.build(Draws(0)).to(next(learner.network.parameters()).device)
-    network.load_state_dict(learner.averaged())
+    network = description.build(Draws(0)).to(here.device)
+    network.load_state_dict(averaged)
     draws = Draws(0).named("preview")
     drawn = Model(description, network).sample(16, sampling=replace(description.sampling, calls=16), draws=draws)
     picture = io.BytesIO()
@@ -171,15 +185,21 @@ def _preview(run: Run, description: Description, learner: Learner) -> None:
 
 @contextlib.contextmanager
 def interrupts() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C, or a polite request to end, into a flag; the second Ctrl-C acts at once."""
-    asked = threading.Event()
+    """Turn the first Ctrl-C, or a polite request to end, into a flag; a second Ctrl-C acts at once.
+
+    One that follows within a second is the same: a launcher of several processes passes on what they have heard.
+    """
+    asked, first = threading.Event(), math.inf
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
 
     def heard(number: int, frame: Any) -> None:
+        nonlocal first
+        if number == signal.SIGINT and time.monotonic() - first > SAME_SECONDS:
+            raise KeyboardInterrupt
+        first = min(first, time.monotonic())
         asked.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
     before = {number: signal.signal(number, heard) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

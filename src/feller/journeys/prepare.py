@@ -1,5 +1,6 @@
 """From what was asked of a fit to a training that is known to fit together."""
 
+import copy
 import shlex
 from collections.abc import Callable
 from dataclasses import replace
@@ -33,6 +34,7 @@ from feller.recipes import Recipe
 from feller.recipes.parts import DocumentParts, SpeechParts
 from feller.record import to_data
 from feller.run import Run
+from feller.train.dressing import check_dress
 from feller.train.engine import Engine
 from feller.train.loop import Batches, make_learner
 
@@ -54,6 +56,7 @@ def prepare(run: Run, begun: Begun, here: Engine) -> Prepared:
     training_data = training_data.modality.for_learning(training_data, Draws(asked.seed).named("evened"))
     if older is not None:
         older.network.to(here.device).eval()
+    check_dress(recipe.train, recipe.objective, recipe.architecture, here)
     objective = recipe.objective if older is None else recipe.objective.taught(older.network)
     description = replace(recipe, objective=objective).describe(training_data)
     description = replace(description, parts=begun.parts)
@@ -67,7 +70,8 @@ def prepare(run: Run, begun: Begun, here: Engine) -> Prepared:
         check_apart(asked.recipe, objective, learner.network, training_data, here)
     some = training_data.subset(torch.arange(min(len(training_data), 2)))
     two = here.place(batches(some, len(some), draws)(0, slice(None)))
-    objective.loss(learner.network, objective.draw(learner.network, two, draws))
+    tried = copy.deepcopy(learner.network)  # a codebook that follows what it sees must not count these
+    objective.loss(tried, objective.draw(tried, two, draws))
     own = f"--recipe {shlex.quote(asked.recipe)} " if asked.code else ""
     ready = Prepared(
         record={"asked": to_data(asked), "recipe": to_data(recipe)},

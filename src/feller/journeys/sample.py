@@ -34,6 +34,7 @@ def sample(
     known: str | None = None,
     complete: str | None = None,
     weights: pathlib.Path | None = None,
+    compiled: bool = False,
     seen: Callable[[float, State], None] = lambda t, x: None,
     seed: int = 0,
     tell: Tell = SILENT,
@@ -54,6 +55,7 @@ def sample(
         known: Text to fill in: `___` stands for what is missing, an underscore a symbol, as does all after its end.
         complete: Table whose gaps are filled, in place of n new rows.
         weights: Which of the run's weights draw; by default their average.
+        compiled: Compile the network first, which pays for many samples only.
         seen: Hears time and states of a batch on their way, of a process in time.
         seed: Of all randomness.
         tell: Hears how it goes.
@@ -78,6 +80,7 @@ def sample(
         jump=jump,
         known=known,
         weights=weights,
+        compiled=compiled,
         seen=seen,
         seed=seed,
         tell=tell,

@@ -29,6 +29,7 @@ from feller.recipes import Recipe
 from feller.recipes.tuning import USUAL, WITHOUT_GRADIENT, tuning
 from feller.record import replace_file, to_data
 from feller.run import Run, new_run
+from feller.train.dressing import check_dress
 from feller.train.engine import Engine, engine
 from feller.train.loop import Batches, Report, check_finite, make_learner
 
@@ -166,6 +167,7 @@ def _prepare(
     network.load_state_dict(base.network.state_dict())
     if tuned.rank is not None:
         network = LowRank(network, tuned.rank, Draws(tuned.seed).named("rank"))
+    check_dress(recipe.train, rule, about.architecture, here)
     learner = make_learner(network.to(here.device), recipe.train)
     reward = OfStates(wanted, about.modality)
     objective = rule.against(base.network, reward)
@@ -197,7 +199,9 @@ def _prepare(
 
 def _coupled(recipe: dict[str, Any]) -> list[str]:
     """Say so if the model was fitted to sources that depend on the data: then no noise forgets them exactly."""
-    coupling = (recipe.get("objective", {}).get("coupling") or {}).get("is", "Independent")
+    pairing = recipe.get("objective", {}).get("coupling") or {}
+    pairing = pairing.get("coupling", pairing) if pairing.get("is") == "AcrossRanks" else pairing
+    coupling = pairing.get("is", "Independent")
     if coupling == "Independent" and not recipe.get("pairs"):
         return []
     how = "pairs of an older model" if recipe.get("pairs") else coupling

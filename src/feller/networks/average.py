@@ -41,6 +41,11 @@ class Average:
                 self.buffers[name].copy_(buffer)
         self.updates += 1
 
+    def keep_instead(self, network: nn.Module, weights: dict[str, Tensor]) -> None:
+        """Keep the average in other tensors, such as the parts that a process has of a network that is shared out."""
+        self.weights = {name: weights[name] for name in self.weights}
+        self._followed = network, [*network.parameters()]
+
     @torch.no_grad()
     def copy_to(self, network: nn.Module) -> None:
         """Give a network of the same architecture the averaged weights."""

@@ -1,6 +1,6 @@
 """Gradients that no single row shows in."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -36,6 +36,9 @@ class Private(Gradient):
     noise: Noise = field(default_factory=Secret)
     rank: int = 0
     """Number of this process: the first one adds the noise, for all."""
+    together: Callable[[list[Tensor]], list[Tensor]] | None = None
+    """Adds up what all processes have, before the noise, so that no digit of it stays beside the grid of the noise;
+    then only the first leaves a gradient, and their mean is the whole one."""
     _slow: WeakKeyDictionary[nn.Module, str] = field(
         default_factory=WeakKeyDictionary, init=False, repr=False, compare=False
     )
@@ -71,6 +74,10 @@ class Private(Gradient):
                 for name, value in part.sums.items():
                     sums[name] = sums[name] + value if name in sums else value
         scale = self.clip.sigma(self.sigma) * norm if self.sigma and not self.rank else 0.0
+        if self.together is not None:
+            mine = [sums[name] if name in sums else torch.zeros_like(weight) for name, weight in weights.items()]
+            of_all = self.together(mine)
+            sums = {} if self.rank else dict(zip(weights, of_all, strict=True))
         for name, weight in weights.items():
             total = sums.pop(name) if name in sums else torch.zeros_like(weight)
             noisy = (self.noise.added(total, scale) if scale else total) / expected_size

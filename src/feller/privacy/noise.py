@@ -135,10 +135,30 @@ class Secret(Noise):
         return Secret, ()
 
 
+class Agreed(Noise):
+    """The same numbers in all processes that were given one secret key, which nobody else knows.
+
+    After so many bytes the stream's own next bytes are the key of another one, in all processes at once. A second
+    source needs another name.
+    """
+
+    def __init__(self, key: bytes, *name: object) -> None:
+        if len(key) != KEY:
+            raise UsageError(f"expected a key of {KEY} bytes, got {len(key)}; take it from the system")
+        address = "/".join(map(str, name)).encode()
+        self._stream = Keystream(blake2b(address, digest_size=KEY, key=key, person=b"feller agreed").digest())
+
+    def take(self, count: int) -> bytes:
+        """Return the next bytes."""
+        if self._stream.taken + count > RENEW:
+            self._stream = Keystream(self._stream.take(KEY))
+        return self._stream.take(count)
+
+
 class Repeatable(Noise):
     """The same numbers for the same seed and name, for tests: who knows the seed can take the noise away.
 
-    A second source needs another name: a resumed run, and each of several processes.
+    A second source needs another name, such as that of a resumed run.
     """
 
     def __init__(self, seed: int, *name: object) -> None:
@@ -150,6 +170,11 @@ class Repeatable(Noise):
         return self._stream.take(count)
 
 
-def source(seed: int | None, *name: object) -> Noise:
-    """Return secret noise, or, where a seed is given, noise that can be repeated; a name must not come twice."""
-    return Secret() if seed is None else Repeatable(seed, *name)
+def source(seed: int | None, *name: object, key: bytes | None = None) -> Noise:
+    """Return secret noise, or, where a seed is given, noise that can be repeated; a name must not come twice.
+
+    With a key, which several processes have agreed upon, secret noise is the same in all of them.
+    """
+    if seed is not None:
+        return Repeatable(seed, *name)
+    return Secret() if key is None else Agreed(key, *name)

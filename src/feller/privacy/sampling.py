@@ -24,8 +24,8 @@ def poisson_batches(
 ) -> Callable[[int, slice], dict[str, Any]]:
     """Return what gives a step its batch, of `size` rows on average, and now and then of none.
 
-    Asking twice gives another sample: accounting counts each. Several processes share the rows out and flip their own
-    coins, from noise of their own.
+    Asking twice gives another sample: accounting counts each. Several processes flip the same coins, from noise that
+    they agree upon, and share out who was chosen; the last one takes those beyond a full batch, too.
 
     Args:
         examples: A tree with one entry per row, on the processor.
@@ -45,8 +45,7 @@ def poisson_batches(
 
     def batch(step: int, rows: slice) -> dict[str, Any]:
         first, last, _ = rows.indices(size)
-        start, stop = n * first // size, n * last // size
-        which = start + poisson(stop - start, size / n, noise)
+        which = poisson(n, size / n, noise)[first : last if last < size else None]
         drawn = tree_map(lambda leaf: leaf[which], examples)
         return drawn if encode is None else {**drawn, "x_1": encode(drawn["x_1"])}
 

@@ -2,7 +2,7 @@
 
 import math
 
-from feller.couplings import Independent, MinibatchTransport, WithinClasses
+from feller.couplings import AcrossRanks, Independent, MinibatchTransport, WithinClasses
 from feller.data.modality import Dataset
 from feller.errors import UsageError
 from feller.networks.mlp import MLP
@@ -43,7 +43,7 @@ def manifold(data: Dataset, size: str) -> Recipe:
             path,
             space,
             law=Stratified(Shifted(LATER if sphere else LATE)),
-            coupling=near if sphere else Independent(),
+            coupling=AcrossRanks(near) if sphere else Independent(),
         ),
         train=Training(batch=64 if isinstance(space, Mesh) else 512, lr=2e-3, minutes=minutes),
         sampling=Sampling("midpoint", 64),

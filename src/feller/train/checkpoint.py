@@ -8,22 +8,25 @@ from feller.errors import InputError
 from feller.record import read_json, write_json
 from feller.run import Run
 from feller.tensors import load_tensors, save_tensors
-from feller.train.loop import Learner
+from feller.train.loop import Learner, whole
 from feller.train.optimiser import optimiser_tensors, restore_optimiser
 
 _COUNTERS = {"step": int, "seconds": float}
 
 
-def save_checkpoint(run: Run, learner: Learner) -> None:
-    """Write the learner.
+def save_checkpoint(run: Run, learner: Learner, *, writes: bool = True) -> None:
+    """Write the learner, whole also where several processes keep parts of it, which then all must call this.
 
     `state.safetensors` holds all of it and is replaced in one move, so that a crash between the files leaves a state
     that fits together; weights and average are copies for those who only sample.
     """
     counters = {name: getattr(learner, name) for name in _COUNTERS}
-    save_tensors(run.state, learner_tensors(learner), {name: str(value) for name, value in counters.items()})
-    save_tensors(run.weights, learner.weights())
-    save_tensors(run.average, learner.averaged())
+    state, weights, averaged = learner_tensors(learner), learner.weights(), learner.averaged()
+    if not writes:
+        return
+    save_tensors(run.state, state, {name: str(value) for name, value in counters.items()})
+    save_tensors(run.weights, weights)
+    save_tensors(run.average, averaged)
     write_json(run.counters, counters)
 
 
@@ -58,13 +61,13 @@ def load_checkpoint(run: Run, learner: Learner) -> None:
 
 
 def learner_tensors(learner: Learner) -> dict[str, Tensor]:
-    """Return network, average and optimiser under the names of a state."""
+    """Return network, average and optimiser under the names of a state, each whole."""
     parts = {
         "network": learner.network.state_dict(),
         "average": learner.average.state_dict(),
         "optimiser": optimiser_tensors(learner.optimiser),
     }
-    return {f"{part}/{name}": value for part, named in parts.items() for name, value in named.items()}
+    return {f"{part}/{name}": value for part, named in parts.items() for name, value in whole(named).items()}
 
 
 def restore_learner(learner: Learner, tensors: dict[str, Tensor], *, begun: bool = True) -> None:

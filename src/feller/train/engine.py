@@ -2,14 +2,17 @@
 
 import contextlib
 import copy
+import datetime
 import functools
+import secrets
 from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.utils import InitProcessGroupKwargs, gather_object
 from torch import Tensor, nn
 
+from feller.errors import InputError
 from feller.tree import State, tree_map
 
 T = TypeVar("T")
@@ -25,7 +28,11 @@ class Engine:
     def __init__(self) -> None:
         capable = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
         alone = not torch.accelerator.is_available()  # then several processes talk over gloo
-        self._accelerator = Accelerator(cpu=alone, mixed_precision="bf16" if capable else "no")
+        # What the first process does alone, such as counting a table, may take the others longer than half an hour.
+        patient = InitProcessGroupKwargs(timeout=datetime.timedelta(days=1))
+        self._accelerator = Accelerator(
+            cpu=alone, mixed_precision="bf16" if capable else "no", kwargs_handlers=[patient]
+        )
         self._mixed = capable
         self.device: torch.device = self._accelerator.device
         """Of this process."""
@@ -57,6 +64,14 @@ class Engine:
         for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
             gradient.copy_(part.view_as(gradient))
 
+    def total(self, values: list[Tensor]) -> list[Tensor]:
+        """Add up what all processes have, in one message."""
+        if self.ranks == 1:
+            return values
+        flat = self._accelerator.reduce(torch.cat([value.flatten() for value in values]), "sum")
+        parts = flat.split([value.numel() for value in values])
+        return [part.view_as(value) for part, value in zip(parts, values, strict=True)]
+
     def mean(self, value: Tensor) -> Tensor:
         """Average a number over all processes."""
         return value if self.ranks == 1 else self._accelerator.reduce(value, "mean")
@@ -78,6 +93,21 @@ class Engine:
             letters[: len(content)] = torch.tensor(list(content), device=self.device)
         content = bytes(self._accelerator.reduce(letters, "sum").tolist())
         return content.rstrip(b"\0").decode()
+
+    def secret(self) -> bytes | None:
+        """Return a new key of 32 bytes from the system, the same in all processes; None where there is only one."""
+        return bytes.fromhex(self.share(secrets.token_hex(32))) if self.ranks > 1 else None
+
+    def check_alike(self, what: str, mine: str) -> None:
+        """Refuse to go on where not all processes have the same.
+
+        Raises:
+            InputError: Then, in all of them.
+        """
+        if self.ranks > 1:
+            differs = torch.tensor(float(self.share(mine) != mine), device=self.device)
+            if self._accelerator.reduce(differs, "sum").item():
+                raise InputError(f"the processes do not have the same {what}; give all of them the same files")
 
     def wait(self) -> None:
         """Let the other processes catch up."""

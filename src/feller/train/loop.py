@@ -33,6 +33,8 @@ class Learner:
     """Steps done."""
     seconds: float = 0.0
     """Of training, over all sittings."""
+    sharded: bool = False
+    """Whether each process keeps a part of it only; then all of them together say what it holds."""
 
     def share(self, training: Training) -> float:
         """Return the share of the budget that is spent."""
@@ -40,14 +42,20 @@ class Learner:
 
     def weights(self) -> dict[str, Tensor]:
         """Return the weights under the names of the plain network, whatever they are learned through."""
-        return self._plain(self.network.state_dict())
+        return self._plain(whole(self.network.state_dict()))
 
     def averaged(self) -> dict[str, Tensor]:
         """Return their running average, under the same names."""
-        return self._plain({name: value for name, value in self.average.state_dict().items() if name != UPDATES})
+        averaged = {name: value for name, value in self.average.state_dict().items() if name != UPDATES}
+        return self._plain(whole(averaged))
 
     def _plain(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         return self.network.plain(state) if isinstance(self.network, LowRank) else state
+
+
+def whole(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors with all parts that other processes keep; all must ask, in the same order."""
+    return {name: value.full_tensor() if hasattr(value, "full_tensor") else value for name, value in tensors.items()}
 
 
 def make_learner(network: nn.Module, training: Training) -> Learner:
@@ -104,7 +112,9 @@ def train(
         InputError: If the loss stops being finite.
     """
     gradient = gradient or Mean()
-    network, rows = learner.network, engine.rows(training.batch)
+    network = learner.network
+    rows = engine.rows(training.batch) if objective.divides else slice(0, training.batch)
+    expected = training.batch / engine.ranks if objective.divides else training.batch
     weights = [weight for weight in network.parameters() if weight.requires_grad]
     before, begun = learner.seconds, time.monotonic()
     example: Example | None = None
@@ -120,9 +130,10 @@ def train(
             example = objective.draw(network, batch, step_draws)
         for weight in weights:
             weight.grad = None
-        value = gradient(loss, network, _split(example, training.micro_batch), training.batch / engine.ranks)
-        engine.average_gradients(network)
-        size = nn.utils.clip_grad_norm_(weights, training.clip)
+        value = gradient(loss, network, _split(example, training.micro_batch), expected)
+        if not learner.sharded:  # there each backward pass has averaged them
+            engine.average_gradients(network)
+        size = whole({"size": nn.utils.clip_grad_norm_(weights, training.clip)})["size"]
         lr = rate(training, learner.step, share)
         for group in learner.optimiser.param_groups:
             group["lr"] = lr

@@ -34,6 +34,10 @@ class Training:
     """Decay of the running average of the weights, which sampling uses."""
     replay: int = 1
     """Steps that each set of drawn examples serves; more than one where it is costly to draw, as of samples."""
+    sharded: bool = False
+    """Let each of several processes keep a part of weights, average and optimiser only, for what fits in none whole."""
+    compile: bool = False
+    """Compile the network, which takes a while at first; needs a C++ compiler."""
 
     def __post_init__(self) -> None:
         checks = {

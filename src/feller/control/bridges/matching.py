@@ -110,7 +110,8 @@ class ExplicitMatching(Objective):
         number = len(batch["x_1"])
         pairs = batch["x_1"][::2]  # each stands for two states
         u = Stratified()(number, draws.at("time"), pairs.device)[::2].double()
-        t, x, target = (part[:number] for part in self._on_legs(pairs, u, draws))
+        halved = Draws(draws.seed, draws.first // 2, draws.total)  # of those that stand for two
+        t, x, target = (part[:number] for part in self._on_legs(pairs, u, halved))
         return {
             "x_t": x.reshape(number, *self.shape),
             "t": t.to(x.dtype),

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -66,6 +66,8 @@ class Wish:
     """Whether the clip follows the middle of the lengths, by a noisy count that is paid for."""
     unsafe_seed: int | None = None
     """Seed from which anybody can tell the noise, for tests; without one it comes from the system."""
+    key: bytes | None = field(default=None, repr=False)
+    """Secret of several processes, by which they all draw the same noise; it is written nowhere."""
 
     def __post_init__(self) -> None:
         if (self.epsilon is None) == (self.noise is None):
@@ -83,6 +85,10 @@ class Wish:
     def most(self) -> float:
         """Epsilon that may be spent."""
         return self.epsilon if self.epsilon is not None else self.stop_at or 0.0
+
+    def source(self, *name: object) -> Noise:
+        """Return noise of a name, which must not come twice."""
+        return source(self.unsafe_seed, *name, key=self.key)
 
     def chance(self, n: int) -> float:
         """Return delta for n rows."""
@@ -131,7 +137,7 @@ def find_columns(
     sigma = math.sqrt(ASKED * k / (2 * COLUMNS * rho_of(wish.most, delta)))
     whole = Gaussian("finding the columns", sigma / math.sqrt(ASKED * k))
     paid(Ledger((whole,), delta, n, COLUMNS * delta))
-    schema, charges = find_domain(found, sigma, COLUMNS * delta, source(wish.unsafe_seed, "columns"))
+    schema, charges = find_domain(found, sigma, COLUMNS * delta, wish.source("columns"))
     spent = tuple(Gaussian(charge.what, charge.sigma) for charge in charges)
     charged = Charged(spent, sum(charge.delta for charge in charges))
     paid(Ledger(charged.expenses, delta, n, charged.delta))
@@ -173,7 +179,7 @@ def _counted(wish: Wish, dataset: Dataset, kind: Table, rows: Dataset, ledger: L
     whole = rho_of(wish.most, ledger.open)
     share = counted * (1 - sum(map(rho, ledger.expenses)) / whole)
     check_budget(wish.most, ledger.delta, space.counts, len(rows), max(share * SHARES[counting.method], SHARE))
-    release = counting.release(kind.levels(rows), share * whole, source(wish.unsafe_seed, "shares"))
+    release = counting.release(kind.levels(rows), share * whole, wish.source("shares"))
     for what, cost in release.expenses:
         ledger = ledger.with_(Concentrated(what, cost))
     shares = tuple(tuple(release.model.marginal((j,)).tolist()) for j in range(len(space.counts)))
@@ -189,7 +195,7 @@ def _shares(wish: Wish, kind: Table, rows: Dataset, delta: float) -> tuple[tuple
     """Count the values of each column with noise, all columns at once."""
     rooms = tuple(len(column.coarse_names) for column in kind.schema.modelled)
     check_budget(wish.most, delta, rooms, len(rows))
-    sigma, noise = one_way_sigma(wish.most, delta, len(rooms)), source(wish.unsafe_seed, "shares")
+    sigma, noise = one_way_sigma(wish.most, delta, len(rooms)), wish.source("shares")
     levels = kind.levels(rows).T
     shares = tuple(_noisy(level, room, sigma, noise) for level, room in zip(levels, rooms, strict=True))
     k = len(rooms)
@@ -203,7 +209,7 @@ def _classes(
     found, costs = {}, []
     for name, classes in kind.conditions.items():
         sigma = one_way_sigma(wish.most, delta, 1, CLASSES)
-        found[name] = _noisy(rows.given[name], len(classes), sigma, source(wish.unsafe_seed, "classes", name))
+        found[name] = _noisy(rows.given[name], len(classes), sigma, wish.source("classes", name))
         costs.append(Gaussian(f"counts of each {name}", sigma, whole=1))
     return found, tuple(costs)
 
@@ -300,6 +306,8 @@ def check_private(recipe: Recipe) -> None:
         ),
         "times on a comb, of which each row moves the others'": isinstance(getattr(objective, "law", None), Stratified),
         "examples that serve several steps": recipe.train.replay > 1,
+        "sharded weights (--train.sharded), since the gradient of each row needs them whole": recipe.train.sharded,
+        "compiled networks (--train.compile), which the gradients of single rows go around": recipe.train.compile,
         "networks that write and find the data, which no noise covers": recipe.parts is not None,
     }
     wrong = next((what for what, found in refused.items() if found), None)

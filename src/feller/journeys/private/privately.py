@@ -52,13 +52,20 @@ def privately(
         seed: Chooses them, and what they meet in that account.
     """
     purse = Purse(run, ledger, planned, writes=here.is_first)
+    key = here.secret()
 
     def noise(what: str) -> Noise:
-        return source(planned.unsafe_seed, what, here.rank, purse.steps)
+        return source(planned.unsafe_seed, what, 0, purse.steps, key=key)
 
     data = {"x_1": rows.values, "given": rows.given}
     draw = poisson_batches(data, planned.batch, noise("batches"), rows.modality.encode)
-    gradient: Gradient = Private(sigma=planned.sigma, clip=clip_of(planned), noise=noise("training"), rank=here.rank)
+    gradient: Gradient = Private(
+        sigma=planned.sigma,
+        clip=clip_of(planned),
+        noise=noise("training"),
+        rank=here.rank,
+        together=here.total if here.ranks > 1 else None,
+    )
     close = purse.close
     if watched and isinstance(gradient, Private) and here.is_first:
         watch, which = watch_of(run, watched, rows, ready.objective, planned, seed, here.device)

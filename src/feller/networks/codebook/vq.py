@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import torch
-import torch.distributed as dist
 from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
@@ -11,6 +10,7 @@ from torch.nn import functional as F
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.networks.codebook.quantiser import Codebook, Quantiser, straight_through
+from feller.ranks import of_all_ranks
 
 CHUNK = 4096
 """Vectors that are compared with all codes at once."""
@@ -102,9 +102,9 @@ class Means(Codebook):
             uses += chosen.sum(0)
             sums += chosen.T @ some  # adding at indices would go in any order on an accelerator
         new = self.uses == 0
-        self.uses.lerp_(_of_all_ranks(uses), 1 - settings.decay)
-        self.sums.lerp_(_of_all_ranks(sums), 1 - settings.decay)
-        rows = int(_of_all_ranks(torch.tensor(len(z), device=z.device)))
+        self.uses.lerp_(of_all_ranks(uses), 1 - settings.decay)
+        self.sums.lerp_(of_all_ranks(sums), 1 - settings.decay)
+        rows = int(of_all_ranks(torch.tensor(len(z), device=z.device)))
         even = rows * z.shape[1] / settings.codes
         anew = new | (self.uses <= settings.least * even)
         begun = even * self._some(z, rows, draws)
@@ -119,7 +119,7 @@ class Means(Codebook):
         row = place // n - draws.first
         mine = (row >= 0) & (row < len(z))
         found = z[row.clamp(0, len(z) - 1), place % n].to(self.sums.dtype)
-        return _of_all_ranks(torch.where(mine[:, None], found, 0.0))
+        return of_all_ranks(torch.where(mine[:, None], found, 0.0))
 
     def _book(self) -> Float[Tensor, "codes d"]:
         """Return the vector of each code; zero before there is any use."""
@@ -128,10 +128,3 @@ class Means(Codebook):
     def _wide(self, z: Tensor) -> Tensor:
         """Return vectors in the precision of the codebook."""
         return z.to(self.sums.dtype)
-
-
-def _of_all_ranks(value: Tensor) -> Tensor:
-    """Add up what the processes of a training have."""
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-        dist.all_reduce(value)
-    return value

@@ -1,0 +1,61 @@
+"""Noise that several processes agree upon, and the coins that they flip with it."""
+
+import copy
+import os
+
+import pytest
+import torch
+
+from feller.errors import UsageError
+from feller.privacy import noise
+from feller.privacy.noise import KEY, Agreed, Repeatable, Secret, source
+from feller.privacy.sampling import poisson_batches
+
+SECRET = os.urandom(KEY)
+N, SIZE = 500, 60
+
+
+def test_one_key_and_name_give_one_stream() -> None:
+    same = [Agreed(SECRET, "coins", 3).take(100) for _ in range(2)]
+    assert same[0] == same[1]
+    others = [Agreed(SECRET, "coins", 4), Agreed(os.urandom(KEY), "coins", 3), Secret()]
+    assert len({same[0], *(other.take(100) for other in others)}) == 4
+    with pytest.raises(UsageError, match="32 bytes"):
+        Agreed(b"short", "coins")
+
+
+def test_a_key_that_is_used_up_is_renewed_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stream goes on under another key at the same place in all processes, and does not begin anew."""
+    endless = Agreed(SECRET, "coins").take(1000)
+    monkeypatch.setattr(noise, "RENEW", 100)
+    streams = [Agreed(SECRET, "coins") for _ in range(2)]
+    taken = [b"".join(stream.take(40) for _ in range(25)) for stream in streams]
+    assert taken[0] == taken[1]
+    assert taken[0][:80] == endless[:80]
+    assert len({taken[0][i : i + 40] for i in range(0, 1000, 40)}) == 25
+    assert taken[0][80:120] != endless[80:120]
+
+
+def test_which_noise_is_chosen() -> None:
+    assert isinstance(source(3, "x", key=SECRET), Repeatable)
+    assert isinstance(source(None, "x", key=SECRET), Agreed)
+    assert isinstance(source(None, "x"), Secret)
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_processes_share_out_who_one_process_would_take(ranks: int) -> None:
+    """Each chosen row once, at its place in the batch of one process, also where there are more than a full batch."""
+    rows = {"x_1": torch.arange(N), "given": {}}
+
+    def drawn(cut: slice, steps: int) -> list[torch.Tensor]:
+        batch = poisson_batches(copy.copy(rows), SIZE, Agreed(SECRET, "coins"))
+        return [batch(step, cut)["x_1"] for step in range(steps)]
+
+    whole = drawn(slice(0, SIZE), 40)
+    cuts = [slice(SIZE * rank // ranks, SIZE * (rank + 1) // ranks) for rank in range(ranks)]
+    parts = [drawn(cut, 40) for cut in cuts]
+    assert {len(one) > SIZE for one in whole} == {True, False}  # 40 draws on one side: below 1e-10
+    for step, one in enumerate(whole):
+        assert torch.equal(torch.cat([part[step] for part in parts]), one)
+        for cut, part in zip(cuts, parts, strict=True):
+            assert torch.equal(part[step][: cut.stop - cut.start], one[cut])

@@ -1,0 +1,134 @@
+"""Short trainings that several processes share; as a program, each process does its part and the first keeps all."""
+
+import pathlib
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from feller.draws import Draws
+from feller.errors import InputError
+from feller.networks.low_rank import LowRank
+from feller.networks.mlp import MLP
+from feller.networks.unet import UNet
+from feller.objective import Matching
+from feller.paths import Affine
+from feller.privacy.clipping import Fixed
+from feller.privacy.gradient import Private
+from feller.privacy.noise import Repeatable
+from feller.privacy.sampling import poisson_batches
+from feller.run import Run
+from feller.spaces import Euclidean
+from feller.tensors import load_tensors
+from feller.train.checkpoint import load_checkpoint, save_checkpoint
+from feller.train.dressing import dress
+from feller.train.engine import engine
+from feller.train.loop import Learner, make_learner, train
+from feller.train.optimiser import Training
+
+STEPS = 6
+TRAINING = Training(batch=13, lr=1e-2, steps=STEPS, warmup=2, clip=0.5, average=0.9, weight_decay=0.1)
+"""A batch that two processes share unevenly, and gradients that are cut."""
+
+
+def point(n: int, shape: tuple[int, ...]) -> Tensor:
+    return Draws(5).at("points").normal((n, *shape), torch.float64)
+
+
+def mlp() -> nn.Module:
+    return MLP(width=16, depth=2).build((2,), {}, Draws(0))
+
+
+def unet() -> nn.Module:
+    return UNet(channels=4, heads=2).build((1, 8, 8), {}, Draws(0))
+
+
+def changed() -> nn.Module:
+    return LowRank(mlp(), 2, Draws(1))
+
+
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "mlp": (mlp, (2,)),
+    "unet": (unet, (1, 8, 8)),
+    "low-rank": (changed, (2,)),
+}
+
+
+def learned(
+    kind: str, training: Training, run: Run | None = None, until: int = STEPS, *, private: bool = False
+) -> Learner:
+    """Train, from the state in a run if there is one, and return the learner."""
+    build, shape = NETWORKS[kind]
+    here, network = engine(), build().double()
+    learner = make_learner(network, training)
+    if run is not None and run.state.is_file():
+        load_checkpoint(run, learner)
+    dress(learner, training, here)
+    data = {"x_1": point(64, shape), "given": {}}
+    gradient = None
+    if private:
+        feed = poisson_batches(data, training.batch, Repeatable(1, "batches"))
+        gradient = Private(
+            sigma=0.7,
+            clip=Fixed(0.3),
+            noise=Repeatable(2, "noise"),
+            rank=here.rank,
+            together=here.total if here.ranks > 1 else None,
+        )
+    else:
+
+        def feed(step: int, rows: slice) -> dict:
+            which = Draws(7, rows.start, training.batch).at("rows", step).integers(64, (rows.stop - rows.start,))
+            return {"x_1": data["x_1"][which], "given": {}}
+
+    objective = Matching(Affine(), Euclidean(shape))
+    for report in train(learner, objective, feed, training, draws=Draws(3), engine=here, gradient=gradient):
+        if report.step == until:
+            break
+    return learner
+
+
+SHARDED = replace(TRAINING, batch=12, micro_batch=4, sharded=True)
+
+
+def main(folder: pathlib.Path) -> None:
+    """Write what several processes make of each training."""
+    torch.set_default_dtype(torch.float64)
+    first = engine().is_first
+    for kind in NETWORKS:
+        place = Run(folder / f"replicated-{kind}")
+        save(place, learned(kind, TRAINING), writes=first)
+        save(Run(folder / f"sharded-{kind}"), learned(kind, SHARDED), writes=first)
+    save(Run(folder / "private"), learned("mlp", TRAINING, private=True), writes=first)
+    half = Run(folder / "half")
+    save(half, learned("mlp", SHARDED, until=3), writes=first)
+    engine().wait()
+    for name, training in (("resumed-sharded", SHARDED), ("resumed-whole", replace(SHARDED, sharded=False))):
+        save(Run(folder / name), learned("mlp", training, half), writes=first)
+    parts = learned("mlp", SHARDED, until=1)
+    held = sum(weight.to_local().numel() for weight in parts.network.parameters())
+    (folder / f"held-{engine().rank}").write_text(str(held))
+    engine().check_alike("data", "the same")
+    try:
+        engine().check_alike("data", f"those of {engine().rank}")
+    except InputError as error:
+        (folder / f"other-{engine().rank}").write_text(str(error))
+    (folder / f"key-{engine().rank}").write_bytes(engine().secret() or b"")
+
+
+def save(run: Run, learner: Learner, *, writes: bool) -> None:
+    """Write a checkpoint."""
+    if writes:
+        run.path.mkdir(exist_ok=True)
+    save_checkpoint(run, learner, writes=writes)
+
+
+def kept(run: Run) -> dict[str, Tensor]:
+    """Return all that a checkpoint holds."""
+    return {**load_tensors(run.state)[0], **load_tensors(run.weights)[0]}
+
+
+if __name__ == "__main__":
+    main(pathlib.Path(sys.argv[1]))
