@@ -37,6 +37,7 @@ bench: $(READY)
 
 docs: $(READY)
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+	$(BIN)/python scripts/check_site.py docs/_build/html
 	@echo "docs/_build/html/index.html"
 
 # Known weaknesses of what feller needs; asks a service on the internet.

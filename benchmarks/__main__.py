@@ -1,30 +1,22 @@
-"""make bench: prints a table, and writes the figures as JSON lines if a file is named."""
+"""make bench: prints a table, and writes the figures into docs/benchmarks.json and docs/benchmarks.md.
 
-import json
-import os
-import pathlib
+python -m benchmarks [GROUP ...] runs some groups; the file keeps the others with the machine and date that they have.
+"""
+
+import importlib
 import sys
 import warnings
-from dataclasses import asdict
 
 import torch
 
-from benchmarks import (
-    bridges,
-    control,
-    documents,
-    geometry,
-    learning,
-    likelihood,
-    privacy,
-    products,
-    solving,
-    source,
-    tokens,
-    transport,
-)
-from benchmarks.importing import milliseconds
+from benchmarks import page, results
 from benchmarks.timing import Row, measure, settle
+
+GROUPS = (
+    *("solving", "learning", "transport", "likelihood", "geometry", "tokens", "documents", "products"),
+    *("control", "source", "bridges", "privacy"),
+)
+IMPORTING = "importing"
 
 
 def show(row: Row) -> str:
@@ -36,29 +28,43 @@ def show(row: Row) -> str:
     return "\n".join([*lines, f"      {row.note}"] if row.note else lines)
 
 
+def run(name: str) -> list[Row]:
+    """Measure the cases of a group; its peers are imported here, so that another group does not need them."""
+    group, rows = importlib.import_module(f"benchmarks.{name}"), []
+    for case in group.cases():
+        with torch.set_grad_enabled(name == "learning"):
+            rows.append(measure(case))
+        print(show(rows[-1]), flush=True)
+    return rows
+
+
+def imports() -> Row:
+    """Measure how long importing takes, on top of torch."""
+    times = importlib.import_module(f"benchmarks.{IMPORTING}").milliseconds()
+    ours = next(iter(times.values()))
+    note = ", ".join(f"{name} {other:.0f} ms" for name, other in list(times.items())[1:])
+    row = Row("import on top of torch", {"feller": ours}, {}, None, 1.0, None, note, 3)  # told, not raced
+    print("import on top of torch:", {name: f"{value:.0f} ms" for name, value in times.items()})
+    return row
+
+
 def main() -> int:
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
+    where, asked = results.machine(), sys.argv[1:] or (*GROUPS, IMPORTING)
+    unknown = set(asked) - {*GROUPS, IMPORTING}
+    if unknown:
+        raise SystemExit(
+            f"no group is called {', '.join(sorted(unknown))}; there are {', '.join((*GROUPS, IMPORTING))}"
+        )
     settle()
     print(f"torch {torch.__version__}, one thread, processor time, medians; x = feller over the other", flush=True)
     rows = []
-    groups = [
-        group
-        for group in (
-            *(solving, learning, transport, likelihood, geometry),
-            *(tokens, documents, products, control, source, bridges, privacy),
-        )
-        if not sys.argv[1:] or group.__name__[11:] in sys.argv
-    ]
-    for group in groups:
-        for case in group.cases():
-            with torch.set_grad_enabled(group is learning):
-                rows.append(measure(case))
-            print(show(rows[-1]), flush=True)
-    print("import on top of torch:", {name: f"{value:.0f} ms" for name, value in milliseconds().items()})
-    if "FELLER_BENCH_OUT" in os.environ:
-        text = "".join(json.dumps(asdict(row)) + "\n" for row in rows)
-        pathlib.Path(os.environ["FELLER_BENCH_OUT"]).write_text(text)
+    for name in (name for name in (*GROUPS, IMPORTING) if name in asked):
+        found = [imports()] if name == IMPORTING else run(name)
+        results.record(name, [results.told(row) for row in found], where)
+        rows += found
+    page.write()
     failed = [row.name for row in rows if not row.passed]
     print(f"{len(rows) - len(failed)} of {len(rows)} rows pass" + (f"; not: {', '.join(failed)}" if failed else ""))
     return 1 if failed else 0

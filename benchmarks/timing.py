@@ -41,6 +41,8 @@ class Row:
     asked: float
     most: float | None
     note: str
+    repeats: int
+    """Rounds that the medians are of."""
 
     @property
     def ours(self) -> float:
@@ -86,4 +88,5 @@ def measure(case: Case) -> Row:
         case.asked,
         case.most,
         case.note(),
+        case.repeat,
     )

@@ -1,19 +1,28 @@
 """Settings of the documentation."""
 
+import pathlib
 import re
+import sys
 from typing import Any
 
 from feller import __version__
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))  # for mathml.py
 
 project = "feller"
 author = "the feller authors"
 copyright = "the feller authors"
 release = __version__
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "mathml"]
 exclude_patterns = ["_build"]
+html_math_renderer = "mathml"
 html_theme = "furo"
 html_title = "feller"
-myst_enable_extensions = ["dollarmath", "deflist"]
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_copy_source = False
+html_show_sourcelink = False
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"

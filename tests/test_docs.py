@@ -15,7 +15,8 @@ from feller.data import read
 from tests.data.speech.written import pairs
 
 ROOT = pathlib.Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+LANDING = ROOT / "docs" / "index.md"
+PAGES = [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if page != LANDING]
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 BRIDGE = "Bridging(rounds=1, pairs=32, train=feller.Training(steps=3, batch=32))"
 DOCUMENTS = ("--prompt", "--edit", "--ask")
@@ -172,3 +173,26 @@ def test_examples_run(page, tmp_path, monkeypatch):
     for long, short in (("steps=300", "steps=3"), ("Bridging(rounds=3)", BRIDGE)):
         python = python.replace(long, short)
     exec(compile(python, str(page), "exec"), {"__name__": "docs"})
+
+
+def commands(page: pathlib.Path) -> list[list[str]]:
+    """Return the commands of a page, without comments."""
+    lines = [line for language, code in blocks(page) if language == "sh" for line in code.splitlines()]
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+def test_the_landing_page_shows_what_runs_on_other_pages():
+    run = [words for page in PAGES for words in commands(page)]
+    shown = commands(LANDING)
+    assert len(shown) >= 8
+    for words in shown:
+        begun = [other for other in run if other[: len(words)] == words]  # an example may go on there, as by --out
+        assert begun, words
+    exec("\n".join(code for language, code in blocks(LANDING) if language == "python"), {"__name__": "docs"})
+
+
+def test_pages_that_are_not_run_have_no_examples():
+    others = [*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")]
+    others = [page for page in others if page not in (*PAGES, LANDING) and "_build" not in page.parts]
+    assert len(others) > 20
+    assert [page.name for page in others if blocks(page)] == []

@@ -10,6 +10,7 @@ import torch
 from feller.bridging import Bridging, solve_bridge
 from feller.control.bridges.gaussian import GaussianPaths
 from feller.control.bridges.pinned import PinnedControl
+from feller.control.bridges.walk import Walk
 from feller.draws import Draws
 from feller.evaluate.bridge import along, feasibility
 from feller.reproduce.claims import Claim, mean_of, spread_of, verdict
@@ -39,15 +40,21 @@ class Passed:
 
 
 @functools.cache
-def passed(setting: Setting, seed: int) -> Passed:
-    """Learn to pass."""
-    posed, draws = problems.spider(), Draws(seed).named("judge")
+def walked(setting: Setting, seed: int) -> Walk:
+    """Learn to pass, and follow fresh members."""
+    posed = problems.spider()
     effort = replace(setting.crowd, rounds=min(setting.crowd.rounds, MOST))
     found = solve_bridge(posed, effort.of(HOW), seed=seed)
+    return found.walk(posed.crowds[0][0](FOLLOWED, Draws(seed).named("judge").named(0)), seed)
+
+
+@functools.cache
+def passed(setting: Setting, seed: int) -> Passed:
+    """Measure how they passed."""
+    posed, draws, way = problems.spider(), Draws(seed).named("judge"), walked(setting, seed)
     begin, end = (crowd(FOLLOWED, draws.named(place)) for place, crowd in enumerate(posed.crowds[0]))
-    walked = found.walk(begin, seed)
-    measured = along(walked.times, walked.states, walked.control, posed.cost, draws).averages()
-    ends = feasibility(walked.states[:, -1], posed.crowds[0][1](2 * FOLLOWED, draws.named("members")), draws)
+    measured = along(way.times, way.states, way.control, posed.cost, draws).averages()
+    ends = feasibility(way.states[:, -1], posed.crowds[0][1](2 * FOLLOWED, draws.named("members")), draws)
     moments = GaussianPaths.straight(begin, end, posed.noise, 2, 2).grid(torch.linspace(0, 1, BETWEEN))
     x = moments.mean + moments.std[..., None] * draws.at("straight").normal(tuple(moments.mean.shape))
     stuck = posed.cost.blocked(x).double().mean().item()

@@ -1,0 +1,90 @@
+"""python -m benchmarks.page: writes the tables of docs/benchmarks.md from docs/benchmarks.json.
+
+A table stands between `<!-- bench:GROUP -->` and `<!-- end:GROUP -->`; the words around it are written by hand. A group
+that the file does not hold keeps what stands there.
+"""
+
+import pathlib
+import re
+import sys
+from typing import Any
+
+from benchmarks.results import FILE, read
+
+PAGE = FILE.parent / "benchmarks.md"
+
+
+def table(found: dict[str, Any]) -> str:
+    """Return the table of a group, and a line that tells the machine and the date."""
+    rows = found["rows"]
+    others = list(dict.fromkeys(name for row in rows for name in row["ratios"]))
+    noted, limited = any(row["note"] for row in rows), any(limit(row) for row in rows)
+    head = [
+        "task",
+        "feller, ms",
+        *map(over, others),
+        *(["allowed"] if limited else []),
+        *(["also"] if noted else []),
+        "passes",
+    ]
+    lines = [cells(head), cells(["---"] * len(head))]
+    for row in rows:
+        ratios = [f"{row['ratios'][name]:.2f}" if name in row["ratios"] else "" for name in others]
+        line = [row["name"], f"{next(iter(row['milliseconds'].values())):.3g}", *ratios]
+        line += [limit(row)] if limited else []
+        line += [row["note"]] if noted else []
+        lines.append(cells([*line, "yes" if row["passed"] else "no"]))
+    return "\n".join([*lines, "", where(found)])
+
+
+def cells(words: list[str]) -> str:
+    return f"| {' | '.join(word.replace('|', chr(92) + '|') for word in words)} |"
+
+
+def over(name: str) -> str:
+    """Return the head of a column: feller's time over that of a peer or a bare loop."""
+    kind, _, what = name.partition(", ")
+    return f"/ {what or 'bare loop'}" if kind == "floor" else f"/ {name}"
+
+
+def limit(row: dict[str, Any]) -> str:
+    """Return what is allowed beyond the usual: as fast as a peer, to 5 % of noise."""
+    parts = [f"{row['within']:g} of the bare loop"] if row["within"] else []
+    parts += [f"{row['asked']:g} of a peer"] if row["asked"] < 1 else []
+    parts += [f"{row['most']:g} ms"] if row["most"] else []
+    return ", ".join(parts)
+
+
+def where(found: dict[str, Any]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    repeats = sorted({row["repeats"] for row in found["rows"]})
+    rounds = f"{repeats[0]}" if len(repeats) == 1 else f"{repeats[0]} to {repeats[-1]}"
+    return (
+        f"*{found['date']}, {found['processor']}, {found['cores']} cores, load {found['load']:g} at the start; "
+        f"one thread, medians of {rounds} rounds; {versions}.*"
+    )
+
+
+def filled(text: str, results: dict[str, Any]) -> str:
+    """Return the page with the tables of these results.
+
+    Raises:
+        ValueError: If a group has no place in the page.
+    """
+    for group, found in results.items():
+        place = re.compile(rf"(<!-- bench:{group} -->\n).*?(\n<!-- end:{group} -->)", re.DOTALL)
+        if not place.search(text):
+            raise ValueError(
+                f"the page has no place for {group!r}: write <!-- bench:{group} --> and <!-- end:{group} -->"
+            )
+        text = place.sub(lambda match, found=found: f"{match[1]}\n{table(found)}\n{match[2]}", text)
+    return text
+
+
+def write(page: pathlib.Path = PAGE, results: pathlib.Path = FILE) -> None:
+    page.write_text(filled(page.read_text(), read(results)))
+
+
+if __name__ == "__main__":
+    write()
+    sys.exit(0)

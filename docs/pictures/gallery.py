@@ -1,0 +1,113 @@
+"""Draws one picture for each paper from its reproduction, and writes the page that shows them.
+
+python docs/pictures/gallery.py [NAME ...] [--data DIR] [--claims FILE] [--page]: without names all that take some
+minutes of one processor in all. Writes gallery/NAME.png and gallery/NAME.json beside itself, and docs/gallery.md from
+the latter. FILE is what `feller reproduce NAME --json` printed, for the papers whose runs take hours. `--page` draws
+nothing and writes the page alone.
+"""
+
+import argparse
+import json
+import pathlib
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from papers import (
+    adjoint_matching,
+    cm3leon,
+    d_flow,
+    flow_matching_guide,
+    generator_matching,
+    gsbm,
+    kinetic_optimal,
+    voicebox,
+)
+from papers.entry import Paper
+from style import save
+
+from feller.reproduce import PAPERS
+
+HERE = pathlib.Path(__file__).parent
+DRAWN: dict[str, Paper] = {
+    "flow-matching-guide": flow_matching_guide.PAPER,
+    "kinetic-optimal": kinetic_optimal.PAPER,
+    "generator-matching": generator_matching.PAPER,
+    "adjoint-matching": adjoint_matching.PAPER,
+    "d-flow": d_flow.PAPER,
+    "gsbm": gsbm.PAPER,
+    "cm3leon": cm3leon.PAPER,
+    "voicebox": voicebox.PAPER,
+}
+FROM_CLAIMS = ("cm3leon", "voicebox")
+HEAD = """# Gallery
+
+One picture for each paper, drawn by its reproduction, with the claim that it shows, the paper's figure and ours.
+`python docs/pictures/gallery.py` draws them again and writes this page. Below each picture stands which run it is of;
+most are of one seed and take a minute, and [claims of the papers](reproduce.md) has the figures of the whole runs, with
+those claims that do not hold.
+"""
+
+
+def draw(name: str, source: pathlib.Path | None) -> None:
+    """Draw the picture of a paper, and write down what it shows."""
+    paper, begun = DRAWN[name], time.process_time()
+    figure, claim = paper.draw(source)
+    save(figure, HERE / "gallery" / f"{name}.png")
+    about = {key: getattr(paper, key) for key in ("title", "arxiv", "run", "caption", "anchor")}
+    seconds = None if name in FROM_CLAIMS else round(time.process_time() - begun)
+    told = {**about, "picture": f"gallery/{name}.png", "seconds": seconds, "claim": asdict(claim)}
+    (HERE / "gallery" / f"{name}.json").write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+    print(f"{name}: {claim.verdict}; {claim.ours}")
+
+
+def section(name: str, told: dict[str, Any]) -> str:
+    """Write what the page tells of a paper."""
+    claim, seconds = told["claim"], told["seconds"]
+    spent = f", {seconds} s of a processor" if seconds else ""
+    cells = {
+        "claim": claim["claim"],
+        "paper": claim["paper"],
+        "ours": claim["ours"].split(". ")[0],
+        "verdict": claim["verdict"],
+    }
+    rows = [f"| {key} | {str(cell).replace('|', chr(92) + '|')} |" for key, cell in cells.items()]
+    return "\n".join(
+        [
+            f"## {told['title']}\n",
+            f"![{told['caption']}](pictures/{told['picture']})\n",
+            f"{told['caption']} Picture and figures: {told['run']}{spent}.\n",
+            "| | |",
+            "|---|---|",
+            *rows,
+            f"\n[All claims](reproduce.md#{told['anchor']}), `feller reproduce {name}`; "
+            f"[arXiv {told['arxiv']}](https://arxiv.org/abs/{told['arxiv']}).\n",
+        ]
+    )
+
+
+def page() -> str:
+    """Write the page from what is there."""
+    files = {name: HERE / "gallery" / f"{name}.json" for name in PAPERS}
+    return "\n".join(
+        [HEAD, *(section(name, json.loads(file.read_text())) for name, file in files.items() if file.is_file())]
+    )
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Draw what is asked for, and write the page."""
+    parser = argparse.ArgumentParser(description="Draw the gallery.")
+    parser.add_argument("names", nargs="*", choices=[*DRAWN, []], help="papers; all that need no file of claims")
+    parser.add_argument("--data", type=pathlib.Path, help="folder of larger data sets")
+    parser.add_argument("--claims", type=pathlib.Path, help="what `feller reproduce NAME --json` printed")
+    parser.add_argument("--page", action="store_true", help="write the page alone")
+    asked = parser.parse_args(words)
+    names = () if asked.page else asked.names or [name for name in DRAWN if name not in FROM_CLAIMS]
+    for name in names:
+        draw(name, asked.claims if name in FROM_CLAIMS else asked.data)
+    (HERE.parent / "gallery.md").write_text(page())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""Four modes tuned with two noises."""
+
+import pathlib
+from unittest.mock import patch
+
+import matplotlib.pyplot as plt
+import torch
+from matplotlib.figure import Figure
+from style import BLUE, INK, ORANGE, SOFT, bare
+
+from feller.draws import Draws
+from feller.reproduce.adjoint_matching import mixture
+from feller.reproduce.adjoint_matching.setting import Setting
+from feller.reproduce.claims import Claim
+from papers.entry import Paper
+
+SETTING = Setting(seeds=(0,), short=300, long=300)
+SHOWN = 2500
+
+
+def draw(data: pathlib.Path | None) -> tuple[Figure, Claim]:
+    """Test the claim, and draw what its networks sample."""
+    networks, tuned = [mixture.Modes(Draws(0))], mixture.tuned
+
+    def keeping(*how: object) -> mixture.Modes:
+        networks.append(tuned(*how))
+        return networks[-1]
+
+    with patch.object(mixture, "tuned", keeping):
+        claim = next(iter(list(mixture.short(SETTING))))
+    figure, panels = plt.subplots(1, 3, figsize=(6.4, 2.6), layout="constrained", sharex=True, sharey=True)
+    names = (("untuned", SOFT), ("memoryless noise", BLUE), ("constant noise", ORANGE))
+    for axes, network, (name, colour) in zip(panels, networks, names, strict=True):
+        x = mixture.ends(network, SETTING.drawn, 0)
+        axes.scatter(*x[:SHOWN].T, s=1.5, color=colour, linewidths=0)
+        shares = torch.bincount(torch.cdist(x, mixture.TILTED).argmin(1), minlength=4) / len(x)
+        for place, share, wanted in zip(mixture.CENTRES, shares, mixture.WEIGHTS, strict=True):
+            words = f"{share:.0%} ({wanted:.0%})"
+            up = 1.25 if place[1] > 0 else -1.25
+            across = 1.3 if place[0] > 0 else -1.3
+            axes.text(across, float(place[1]) + up, words, ha="center", va="center", fontsize=8.5, color=INK)
+        bare(axes).set_title(name)
+        axes.set_aspect("equal")
+        axes.set_xlim(-2.6, 2.6)
+        axes.set_ylim(-2.7, 2.7)
+    return figure, claim
+
+
+PAPER = Paper(
+    title="Adjoint Matching",
+    arxiv="2409.08861",
+    run="seed 0, 300 rounds of 256 roll-outs",
+    caption="Samples, the share of each mode, and in brackets the share that the tilted law gives it.",
+    draw=draw,
+    anchor="adjoint-matching-arxiv-240908861",
+)

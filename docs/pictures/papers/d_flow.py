@@ -1,0 +1,62 @@
+"""Digits with a lost centre, restored."""
+
+import pathlib
+from unittest.mock import patch
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+from style import bare
+from torch import Tensor
+
+from feller.control.guided import Guided, PiGDM
+from feller.control.inverse import Restoration, wiener
+from feller.draws import Draws
+from feller.reproduce.claims import Claim
+from feller.reproduce.d_flow import restoring
+from feller.reproduce.d_flow.methods import MANY, Bench, search
+from feller.reproduce.d_flow.pictures import SHAPE, TASKS, learned, moments, unseen
+from feller.reproduce.d_flow.setting import Setting
+from papers.entry import Paper
+
+SETTING = Setting(seeds=(0,), base=2500, search=30, pictures=16, drawn=400)
+SHOWN, HOLE = 10, TASKS[0]
+
+
+def draw(data: pathlib.Path | None) -> tuple[Figure, Claim]:
+    """Test the claim, and restore the same digits in four ways."""
+    with patch.object(restoring, "TASKS", (HOLE,)):
+        (claim,) = restoring.means_beat_wiener(SETTING)
+    pictures = unseen(SETTING.pictures)[0]
+    observation = Bench(SETTING, HOLE, 0, pictures).observation
+    model = learned(SETTING.base, 0)
+
+    def restored(way: Restoration, start: int) -> Tensor:
+        draws = Draws(0).named("start", start)
+        return way.restore(model, observation, draws.at("source").normal(pictures.x.shape), draws).state
+
+    found = [restored(search(SETTING), start) for start in range(MANY)]
+    rows = {
+        "truth": pictures.x,
+        "seen": observation.measured,
+        "Wiener filter": wiener(observation, *moments(SETTING.base), SHAPE).float(),
+        "PiGDM": restored(Guided(PiGDM()), 0),
+        "D-Flow": found[0],
+        f"mean of {MANY} D-Flow": sum(found) / MANY,
+    }
+    figure, panels = plt.subplots(len(rows), SHOWN, figsize=(6.4, 3.6))
+    for line, (name, states) in zip(panels, rows.items(), strict=True):
+        for axes, picture in zip(line, states[:SHOWN], strict=True):
+            bare(axes).imshow(picture[0], cmap="gray_r", vmin=-1, vmax=1, interpolation="nearest")
+        line[0].text(-0.25, 0.5, name, ha="right", va="center", transform=line[0].transAxes)
+    figure.subplots_adjust(left=0.24, right=0.98, bottom=0.03, top=0.97, wspace=0.08, hspace=0.08)
+    return figure, claim
+
+
+PAPER = Paper(
+    title="D-Flow",
+    arxiv="2402.14017",
+    run="seed 0, 16 digits that no network has seen, 2,500 training steps",
+    caption="Digits of which a square in the middle is lost; one network for all but the filter, which needs none.",
+    draw=draw,
+    anchor="d-flow-arxiv-240214017",
+)

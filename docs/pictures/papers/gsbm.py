@@ -1,0 +1,53 @@
+"""A crowd that passes between two boxes."""
+
+import pathlib
+
+import matplotlib.pyplot as plt
+import torch
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from style import BLUE, ORANGE, SOFT, bare
+
+from feller.control.bridges.gaussian import GaussianPaths
+from feller.draws import Draws
+from feller.reproduce.claims import Claim
+from feller.reproduce.gsbm import problems
+from feller.reproduce.gsbm.setting import Effort, Setting
+from feller.reproduce.gsbm.spider import FOLLOWED, corridor, walked
+from papers.entry import Paper
+
+SETTING = Setting(seeds=(0,), crowd=Effort(2, pairs=256, control=150, steps=400))
+SHOWN = 60
+
+
+def draw(data: pathlib.Path | None) -> tuple[Figure, Claim]:
+    """Test the claim, and draw the trajectories that it was tested on."""
+    (claim,) = corridor(SETTING)
+    posed, draws = problems.spider(), Draws(0).named("judge")
+    begin, end = (crowd(FOLLOWED, draws.named(place)) for place, crowd in enumerate(posed.crowds[0]))
+    times = torch.linspace(0, 1, 200)
+    steps = draws.at("way").normal((FOLLOWED, len(times) - 1, 2)) * (times[1] - times[0]).sqrt()
+    noise = torch.cat([torch.zeros(FOLLOWED, 1, 2), steps.cumsum(1)], 1)
+    plain = GaussianPaths.straight(begin, end, posed.noise, 2, 2).grid(times).mean
+    plain = plain + posed.noise * (noise - times[:, None] * noise[:, -1:])
+    figure, panels = plt.subplots(1, 2, figsize=(6.4, 2.7), layout="constrained", sharex=True, sharey=True)
+    ways = ((plain, "Brownian bridges", ORANGE), (walked(SETTING, 0).states, "a bridge that knows the walls", BLUE))
+    for axes, (states, name, colour) in zip(panels, ways, strict=True):
+        for left, right, low, high in problems.Spider().boxes:
+            axes.add_patch(Rectangle((left, low), right - left, high - low, color=SOFT, alpha=0.5, linewidth=0))
+        for line in states[:SHOWN]:
+            axes.plot(*line.T, color=colour, linewidth=0.6, alpha=0.6)
+        bare(axes).set_title(name)
+        axes.set_xlim(-12, 12)
+        axes.set_ylim(-5, 5)
+    return figure, claim
+
+
+PAPER = Paper(
+    title="Generalized Schrödinger Bridge Matching",
+    arxiv="2310.02233",
+    run="seed 0, 2 rounds of 256 pairs",
+    caption="Sixty paths from left to right; the boxes are what costs.",
+    draw=draw,
+    anchor="generalized-schrödinger-bridge-matching-arxiv-231002233",
+)

@@ -1,0 +1,73 @@
+"""What `make bench` writes: results of each group with machine and date, and the tables of the page."""
+
+import json
+
+import pytest
+from benchmarks import page, results
+from benchmarks.timing import Case, Row, measure
+
+WHERE = {"processor": "Some CPU", "cores": 2, "load": 0.5, "date": "2031-02-03", "versions": {"torch": "2.13.0"}}
+
+
+def row(**changed: object) -> Row:
+    """Return a row of a case with a peer and a floor."""
+    facts = {
+        "name": "a | task",
+        "milliseconds": {"feller": 12.34, "peer": 24.68, "floor": 10.0},
+        "ratios": {"peer": 0.5, "floor": 1.234},
+        "within": 1.3,
+        "asked": 1.0,
+        "most": None,
+        "note": "",
+        "repeats": 5,
+    }
+    return Row(**{**facts, **changed})
+
+
+def test_a_group_is_replaced_and_others_stay(tmp_path):
+    file = tmp_path / "results.json"
+    results.record("one", [results.told(row())], WHERE, file)
+    results.record("two", [results.told(row(name="old"))], WHERE, file)
+    results.record("two", [results.told(row(name="new"))], {**WHERE, "date": "2032-01-01"}, file)
+    found = json.loads(file.read_text())
+    assert found["one"]["date"] == "2031-02-03"
+    assert [line["name"] for line in found["two"]["rows"]] == ["new"]
+    assert found["two"]["date"] == "2032-01-01"
+
+
+def test_the_table_has_ratios_limits_verdict_machine_and_date():
+    slow = row(name="slow", ratios={"floor": 1.5}, note="a note")
+    table = page.table({**WHERE, "rows": [results.told(row()), results.told(slow)]})
+    head, _, first, second, _, below = table.splitlines()
+    assert head == "| task | feller, ms | / peer | / bare loop | allowed | also | passes |"
+    assert first == r"| a \| task | 12.3 | 0.50 | 1.23 | 1.3 of the bare loop |  | yes |"
+    assert second == "| slow | 12.3 |  | 1.50 | 1.3 of the bare loop | a note | no |"
+    for word in ("2031-02-03", "Some CPU", "2 cores", "torch 2.13.0", "5 rounds"):
+        assert word in below
+
+
+def test_only_tables_of_groups_with_results_are_written():
+    one, two = (f"<!-- bench:{name} -->\n\nold {name}\n\n<!-- end:{name} -->" for name in ("one", "two"))
+    text = f"# A\n\n{one}\n\nwords\n\n{two}\n"
+    new = page.filled(text, {"one": {**WHERE, "rows": [results.told(row())]}})
+    assert "old one" not in new
+    assert "old two" in new
+    assert "words" in new
+    assert page.filled(new, {"one": {**WHERE, "rows": [results.told(row())]}}) == new  # writing twice changes nothing
+    with pytest.raises(ValueError, match="no place for 'three'"):
+        page.filled(text, {"three": {**WHERE, "rows": [results.told(row())]}})
+
+
+def test_the_page_is_what_the_results_give_and_has_a_place_for_each_group():
+    text = page.PAGE.read_text()
+    assert page.filled(text, results.read()) == text
+    groups = __import__("benchmarks.__main__", fromlist=["GROUPS"]).GROUPS
+    for group in (*groups, "importing"):
+        assert f"<!-- bench:{group} -->" in text
+        assert f"<!-- end:{group} -->" in text
+
+
+def test_a_case_is_measured_with_its_number_of_rounds():
+    found = measure(Case("nothing", {"feller": lambda: None, "floor": lambda: None}, repeat=3))
+    assert found.repeats == 3
+    assert set(found.ratios) == {"floor"}

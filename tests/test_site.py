@@ -1,0 +1,151 @@
+"""The pages lead somewhere, load nothing from elsewhere, and show what their generators write."""
+
+import importlib.util
+import json
+import pathlib
+import subprocess
+import sys
+from types import ModuleType
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def script(path: str) -> ModuleType:
+    """Import a file that is in no package."""
+    spec = importlib.util.spec_from_file_location(pathlib.Path(path).stem, ROOT / path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+check = script("scripts/check_site.py")
+
+
+def write(root: pathlib.Path, name: str, text: str) -> None:
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    (root / name).write_text(text)
+
+
+def test_every_link_of_the_pages_leads_somewhere():
+    found = [link for page in check.pages() for link in check.links(page)]
+    assert len(found) > 150  # the pages were read
+    assert not list(check.broken())
+
+
+@pytest.mark.parametrize(
+    ("link", "word"),
+    [
+        ("[a](gone.md)", "not there"),
+        ("![a](pictures/gone.png)", "not there"),
+        ("[a](other.md#gone)", "anchor"),
+        ("[a](#gone)", "anchor"),
+        ("[a](../../etc/passwd)", "out of the repository"),
+        ("[a](../README.md#gone)", "anchor"),
+        ("[a](http:/half.org)", "host"),
+        ("<https://spaced .org>", None),
+        ("[a](ftp://example.org)", "http"),
+        ("[a](https://example.org:port/)", "ort"),
+        ("{download}`the sound <sounds/gone.opus>`", "not there"),
+        ("[![a](here.png)](gone.md)", "not there"),
+    ],
+)
+def test_a_broken_link_is_said_with_its_line(tmp_path, link, word):
+    write(tmp_path, "README.md", "# Read me\n")
+    write(tmp_path, "docs/here.png", "")
+    write(tmp_path, "docs/other.md", "# Other\n\n```text\n# gone\n```\n")
+    write(tmp_path, "docs/page.md", f"# Page\n\nWords, and {link}.\n")
+    said = list(check.broken(tmp_path))
+    if word is None:
+        assert not said  # no link at all
+    else:
+        assert len(said) == 1
+        assert said[0].startswith("docs/page.md:3: ")
+        assert word in said[0]
+
+
+def test_what_is_right_passes(tmp_path):
+    write(
+        tmp_path,
+        "README.md",
+        "# Read me\n\n[docs](docs/page.md#two-words-and-code) [site](https://example.org/a_(b))\n",
+    )
+    write(
+        tmp_path,
+        "docs/page.md",
+        "# Page\n\n## Two words, and `code`\n\n[up](../README.md) [here](#page) `[no](link.md)`\n",
+    )
+    assert not list(check.broken(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("body", "word"),
+    [
+        ('<script src="https://cdn.example.org/a.js"></script>', "elsewhere"),
+        ('<link rel="stylesheet" href="//fonts.example.org/a.css">', "elsewhere"),
+        ('<img src="http://example.org/a.png">', "elsewhere"),
+        ('<img src="gone.png">', "not there"),
+        ('<a href="gone.html">a</a>', "not there"),
+        ('<a href="#gone">a</a>', "no such place"),
+    ],
+)
+def test_a_built_page_that_loads_or_leads_wrongly_is_said(tmp_path, body, word):
+    write(tmp_path, "page.html", f"<html><body>{body}</body></html>")
+    said = list(check.broken_site(tmp_path))
+    assert len(said) == 1
+    assert word in said[0]
+
+
+def test_a_built_page_that_is_right_passes(tmp_path):
+    write(tmp_path, "a.css", "body { color: black }")
+    write(
+        tmp_path,
+        "page.html",
+        '<link rel="stylesheet" href="a.css?v=1"><p id="x"><a href="#x">a</a><a href="https://example.org">b</a></p>',
+    )
+    assert not list(check.broken_site(tmp_path))
+
+
+def test_a_style_that_loads_from_elsewhere_is_said(tmp_path):
+    write(tmp_path, "page.html", "<p></p>")
+    write(tmp_path, "a.css", "@font-face { src: url('https://fonts.example.org/a.woff2') }")
+    assert "elsewhere" in next(check.broken_site(tmp_path))
+
+
+def test_pictures_of_the_pages_are_small():
+    files = [*(ROOT / "docs/pictures/gallery").glob("*.png"), *(ROOT / "docs/pictures/journeys").glob("*.png")]
+    assert len(files) >= 15
+    assert {file.name: file.stat().st_size for file in files if file.stat().st_size > 100_000} == {}
+
+
+def test_the_gallery_shows_every_paper_and_what_its_files_say(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "docs/pictures"))
+    gallery = script("docs/pictures/gallery.py")
+    assert (ROOT / "docs/gallery.md").read_text() == gallery.page()
+    assert {file.stem for file in (ROOT / "docs/pictures/gallery").glob("*.json")} == set(gallery.PAPERS)
+    for file in (ROOT / "docs/pictures/gallery").glob("*.json"):
+        told = json.loads(file.read_text())
+        assert f"arXiv {told['arxiv']}" in (ROOT / "docs/reproduce.md").read_text()
+
+
+@pytest.mark.slow
+def test_the_site_builds_and_loads_nothing_from_elsewhere(tmp_path):
+    words = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-W",
+        "--keep-going",
+        "-q",
+        "-b",
+        "html",
+        str(ROOT / "docs"),
+        str(tmp_path),
+    ]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not list(check.broken_site(tmp_path))
+    assert "<math" in (tmp_path / "likelihood.html").read_text()
+    assert (tmp_path / "searchindex.js").is_file()
