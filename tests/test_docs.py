@@ -6,12 +6,14 @@ import re
 import shlex
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
 
 from feller.cli import main
 from feller.data import read
+from tests.data.shards.written import pictures
 from tests.data.speech.written import pairs
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -30,6 +32,7 @@ def blocks(page: pathlib.Path) -> list[tuple[str, str]]:
 def prepare(folder: pathlib.Path, python: str) -> None:
     """Put there what the pages speak of: photographs, tables of points, crystals and people, texts, one's own code."""
     people(folder)
+    shards(folder)
     crystals = read("example:perovskites").subset(torch.arange(12))
     crystals.modality.write(crystals.values, crystals.given, folder / "crystals.csv")
     generator = np.random.default_rng(0)
@@ -78,6 +81,18 @@ def prepare(folder: pathlib.Path, python: str) -> None:
         places = generator.normal(middle, 0.4, (60, 3))
         np.savetxt(folder / f"{name}.csv", places, delimiter=",", header="x,y,z", comments="")
     (folder / "mine.py").write_text(python)
+
+
+def shards(folder: pathlib.Path) -> None:
+    """Write pictures with classes into tars, and rows of numbers into tables."""
+    pictures(folder / "shards", 40, 4)
+    for i in range(4):
+        (folder / "shards" / f"train-{i:03d}.tar").rename(folder / "shards" / f"train-{i:06d}.tar")
+    (folder / "rows").mkdir()
+    values = np.random.default_rng(2).normal(size=(60, 2))
+    for i in range(2):
+        table = pd.DataFrame(values[30 * i : 30 * i + 30], columns=["x", "y"])
+        table.to_parquet(folder / "rows" / f"{i}.parquet", index=False)
 
 
 def people(folder: pathlib.Path) -> None:

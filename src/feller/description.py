@@ -56,8 +56,9 @@ def frequencies(data: Dataset) -> dict[str, tuple[float, ...]]:
     for name in data.modality.conditions:
         if name not in data.given:
             raise InputError(f"these data have no {name}, and the model that they are for has; add that column")
+    known = data.given if data.stream is None else {**data.given, **data.stream.given}
     return {
-        name: tuple((torch.bincount(data.given[name], minlength=len(classes)).double() / len(data)).tolist())
+        name: tuple((torch.bincount(known[name], minlength=len(classes)).double() / len(known[name])).tolist())
         for name, classes in data.modality.conditions.items()
     }
 

@@ -111,7 +111,7 @@ class Data:
         about: dict[str, Any] = {
             "data": name,
             "kind": type(data.modality).__name__,
-            "examples": len(data),
+            "examples": data.total,
             "shape": _shape(data.values),
         }
         for condition, classes in data.modality.conditions.items():

@@ -27,7 +27,8 @@ class Fit:
     """A table of points, places or angles; a folder of images; crystals (.cif, or a column of a .csv);
     molecules (.xyz, .sdf); protein chains (.pdb, .jsonl); a folder of these three; text (.txt, .jsonl, or a column of
     a .csv); documents (a folder of pictures with captions, or .jsonl); speech (a folder of recordings with texts);
-    arrays (.npz, .npy); or example:NAME."""
+    arrays (.npz, .npy); shards that do not fit in memory ('train-{000..099}.tar', or a folder of .tar or .parquet); or
+    example:NAME."""
     recipe: Text = None
     """A recipe's name, or file.py:FUNCTION for your own; by default chosen by the data."""
     out: Text = None

@@ -8,7 +8,9 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from feller.data.ahead import Ahead
 from feller.data.modality import Dataset
+from feller.data.stream import Pieces
 from feller.draws import Draw, Draws
 from feller.errors import InputError, UsageError
 from feller.tree import leaves, length, tree_map
@@ -29,6 +31,8 @@ def batches(
     dataset: Dataset, size: int, draws: Draws, lengths: Int64[Tensor, " n"] | None = None
 ) -> Callable[[int, slice], Batch]:
     """Return what gives the rows of a step's batch, encoded; arguments and errors as for `shuffled`."""
+    if dataset.stream is not None:
+        return _streamed(dataset, size, draws)
     encode = dataset.modality.encode
     wanted = {} if dataset.target is None else {"target": dataset.wanted(dataset.target)}
     if sum(leaf.numel() * 4 for leaf in leaves(dataset.values)) <= MEMORY:
@@ -42,8 +46,30 @@ def batches(
     return batch
 
 
+def _streamed(dataset: Dataset, size: int, draws: Draws) -> Callable[[int, slice], Batch]:
+    """Return the same of examples that are read as they are needed, in the order that they would have in memory.
+
+    The order is one of numbers, so that nothing has to be read again to go on at a step.
+    """
+    pieces = None if dataset.stream is None else dataset.stream.pieces
+    order = shuffled({"number": torch.arange(dataset.total)}, size, draws, pieces=pieces)
+
+    def batch(step: int, rows: slice) -> Batch:
+        numbers = order(step, rows)["number"]
+        some = dataset.numbered(numbers if len(numbers) else torch.zeros(1, dtype=torch.long))
+        found = {"x_1": some.modality.encode(some.values), "given": some.given}
+        return found if len(numbers) else tree_map(lambda leaf: leaf[:0], found)
+
+    return Ahead(batch)
+
+
 def shuffled(
-    examples: Batch, size: int, draws: Draws, lengths: Int64[Tensor, " n"] | None = None
+    examples: Batch,
+    size: int,
+    draws: Draws,
+    lengths: Int64[Tensor, " n"] | None = None,
+    *,
+    pieces: Pieces | None = None,
 ) -> Callable[[int, slice], Batch]:
     """Return what gives the rows of a step's batch: every example comes once an epoch.
 
@@ -55,6 +81,7 @@ def shuffled(
         draws: Source of the order.
         lengths: Of the examples, where those of a batch are to have about the same, because padding costs time; by
             default they do not matter.
+        pieces: Of files that are read as wholes, where only a few of them should be needed at once.
 
     Returns:
         A function of the step, from 0, and of the rows of the batch that this process takes.
@@ -71,7 +98,9 @@ def shuffled(
 
     @functools.lru_cache(maxsize=2)
     def order(epoch: int) -> Tensor:
-        order = torch.randperm(n, generator=draws.at("order", epoch).shared())
+        draw = draws.at("order", epoch)
+        order = torch.randperm(n, generator=draw.shared())
+        order = order if pieces is None else _piece_by_piece(order, pieces, draw)
         return order if lengths is None else _alike(order, lengths, size, -epoch * n % size, draws.at("alike", epoch))
 
     def batch(step: int, rows: slice) -> Batch:
@@ -85,6 +114,19 @@ def shuffled(
         return tree_map(lambda leaf: leaf[index], examples)
 
     return batch
+
+
+def _piece_by_piece(order: Int64[Tensor, " n"], pieces: Pieces, draw: Draw) -> Int64[Tensor, " n"]:
+    """Keep the order among examples of a few pieces, and put these before those of the next few, drawn at random.
+
+    Where all pieces fit together, the order is what it was.
+    """
+    of = pieces.of.long()
+    names = of.unique()
+    place = torch.empty(int(names[-1]) + 1, dtype=torch.long)
+    place[names] = torch.randperm(len(names), generator=draw.shared())
+    window = place[of[order]] // pieces.together
+    return order[window.argsort(stable=True)]
 
 
 def _alike(

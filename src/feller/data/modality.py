@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from feller.data import overview
 from feller.data.found import Found
+from feller.data.stream import Stream
 from feller.data.target import Target
 from feller.draws import Draw, Draws
 from feller.errors import InputError, UsageError, cannot_write
@@ -237,9 +238,41 @@ class Dataset:
     """Numbers that files tell of examples beside their values, [n] in float64 each; not-a-number where one is not."""
     target: Target | None = None
     """Which of the properties a network is to tell of other examples, where that is asked."""
+    stream: Stream | None = None
+    """All examples, where memory holds a sample of them alone: values and conditions are those of the sample."""
 
     def __len__(self) -> int:
         return length(self.values)
+
+    @property
+    def total(self) -> int:
+        """How many examples there are, with those that memory does not hold."""
+        return len(self) if self.stream is None else len(self.stream)
+
+    def sampled(self) -> "Dataset":
+        """Return what memory holds alone."""
+        return self if self.stream is None else replace(self, stream=None)
+
+    def numbered(self, numbers: Int64[Tensor, " m"]) -> "Dataset":
+        """Read examples by their numbers among all, as this modality sees them.
+
+        Raises:
+            InputError: If a file is damaged, or is another by now.
+        """
+        if self.stream is None:
+            return self.subset(numbers)
+        return Dataset(*self.stream.take(numbers), self.stream.modality).seen_as(self.modality)
+
+    def check_whole(self, purpose: str) -> None:
+        """Refuse data that memory does not hold, for what must see all of them at once.
+
+        Raises:
+            UsageError: Then.
+        """
+        if self.stream is not None:
+            raise UsageError(
+                f"{purpose} needs all examples in memory, and shards are never read as a whole; give a file"
+            )
 
     def numpy(self) -> Any:
         """Return the values as an array, in the units and layout of the data; a dict of arrays for several leaves.
@@ -282,6 +315,7 @@ class Dataset:
             given=given,
             groups=None if self.groups is None else self.groups[index],
             properties={name: numbers[index] for name, numbers in self.properties.items()},
+            stream=None,
         )
 
     def wanted(self, target: Target) -> Float64[Tensor, "n names"]:

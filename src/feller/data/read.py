@@ -37,6 +37,8 @@ from feller.data.rows.places import ANGLES, FLAT, check_space, place_of
 from feller.data.rows.points import points
 from feller.data.rows.tables import Choose
 from feller.data.rows.torsions import torsions
+from feller.data.shards.dataset import sharded
+from feller.data.shards.names import is_sharded
 from feller.data.speech.dataset import speech
 from feller.data.speech.mel import FRAMES
 from feller.data.speech.modality import Speech
@@ -101,23 +103,9 @@ def read(
         size = like.longest
     if isinstance(like, Speech | Sounds):
         size = -(-like.longest // FRAMES)
-    with about(source):
-        if source.startswith(EXAMPLE):
-            example, part = _example(source)
-            if all(asked is None for asked in (size, like, space, vocabulary, schema)):
-                return example.load(part)
-            found = _found(example, part, source, size)
-        else:
-            path = pathlib.Path(source)
-            if ":" in source and not path.exists():
-                raise InputError(f"there is no file {source}; {_hint(source)}")
-            kind = FoundTable if described else kind or Found if like is None else like.holds
-            if isinstance(like, Text):
-                found = find_texts(path)
-            elif vocabulary is not None:
-                found = find_texts(path, Asked(size))
-            else:
-                found = find(path, Asked(size, choose=_choose(like, space), kind=kind))
+
+    def made(found: Found) -> Dataset:
+        """Give what was found a meaning."""
         if described is not None and not isinstance(found, FoundTable):
             raise UsageError(f"a schema describes a table, and {source} holds {found.told}; leave --schema out")
         if isinstance(found, FoundTexts) and space is None and (like is None or isinstance(like, Text)):
@@ -141,6 +129,38 @@ def read(
         if space is not None:
             raise UsageError(f"{source} holds no rows of numbers, so it lies in no other space; leave --space out")
         return _MAKERS[type(found)](found)
+
+    with about(source):
+        if source.startswith(EXAMPLE):
+            example, part = _example(source)
+            if all(asked is None for asked in (size, like, space, vocabulary, schema)):
+                return example.load(part)
+            found = _found(example, part, source, size)
+        else:
+            path = pathlib.Path(source)
+            kind = FoundTable if described else kind or Found if like is None else like.holds
+            if is_sharded(source):
+                return _in_shards(
+                    source, Asked(size, choose=_choose(like, space), kind=kind), made, vocabulary, project
+                )
+            if ":" in source and not path.exists():
+                raise InputError(f"there is no file {source}; {_hint(source)}")
+            if isinstance(like, Text):
+                found = find_texts(path)
+            elif vocabulary is not None:
+                found = find_texts(path, Asked(size))
+            else:
+                found = find(path, Asked(size, choose=_choose(like, space), kind=kind))
+        return made(found)
+
+
+def _in_shards(
+    source: str, asked: Asked, made: Callable[[Found], Dataset], vocabulary: str | None, project: bool
+) -> Dataset:
+    """Read the index and a sample of shards."""
+    if project:
+        raise UsageError("--project moves points of a file that is read as a whole; project them before, or give one")
+    return sharded(source, replace(asked, kind=FoundTexts) if vocabulary is not None else asked, made)
 
 
 def _chains(found: FoundChains) -> Dataset:

@@ -83,7 +83,9 @@ class Asked:
 
 
 def fingerprint(data: Dataset) -> str:
-    """Hash data and their target, so that a resumed run notices others in their place."""
+    """Hash data and their target, so that a resumed run notices others in their place; of shards, what they are."""
+    if data.stream is not None:
+        return data.stream.print
     digest = hashlib.sha256()
     given = {name: data.given[name] for name in sorted(data.given)}
     wanted = {} if data.target is None else {"target": data.wanted(data.target)}

@@ -15,6 +15,7 @@ from feller.data.found import FoundTable
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset, Modality
 from feller.data.read import EXAMPLE, read
+from feller.data.shards.names import is_sharded
 from feller.data.table.categorical import Boolean
 from feller.data.table.lint import lint
 from feller.data.table.mixed import as_table
@@ -86,7 +87,9 @@ def begin(
     start = open_run(asked.start_from) if asked.start_from else None
     older = load_model(start) if start else None
     dataset, charged = _read(asked, wish, older.description.modality if older else None, change, paid)
-    dataset = aimed(dataset, asked.target) if asked.target else dataset
+    if asked.target:
+        dataset.check_whole("--target")
+        dataset = aimed(dataset, asked.target)
     dataset = written_by(dataset, asked.tokenizer, asked.size or "small") if asked.tokenizer else dataset
     if wish is not None and dataset.target is not None and not dataset.target.classes:
         raise UsageError("a private fit tells no numbers, which are scaled by the rows; ask for a class by --target")
@@ -97,6 +100,8 @@ def begin(
     recipe = change(recipe)
     _check_target(recipe, name, asked.target, older)
     check_at_once(recipe, older, asked.watched)
+    if isinstance(recipe.objective, AtOnce):
+        dataset.check_whole(f"the recipe {name}")
     if wish is not None:
         check_private(apart(recipe))
         check_own(name, recipe)
@@ -155,6 +160,11 @@ def _read(
     if asked.schema is not None and like is not None:
         raise UsageError(f"the columns are those of {asked.start_from}: leave --schema out")
     path = pathlib.Path(asked.data)
+    if wish is not None and is_sharded(asked.data):
+        raise UsageError(
+            "a private fit draws each row of all by a coin of its own, which shards that are read in turn do not allow;"
+            " join them to one file that memory holds"
+        )
     described = asked.schema is not None or like is not None or asked.data.startswith(EXAMPLE)
     if wish is not None and not described and path.suffix.lower() in TABLES:
         if asked.recipe == FLOWS:
@@ -238,6 +248,6 @@ def _betrayed(asked: Asked, dataset: Dataset) -> tuple[str, ...]:
 
 def _few(dataset: Dataset) -> list[str]:
     """Warn of data that are too few to learn from."""
-    if len(dataset) >= FEW:
+    if dataset.total >= FEW:
         return []
-    return [f"examples to learn from: {len(dataset)}, fewer than {FEW}; the model can do little but repeat them"]
+    return [f"examples to learn from: {dataset.total}, fewer than {FEW}; the model can do little but repeat them"]

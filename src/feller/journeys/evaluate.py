@@ -93,6 +93,7 @@ def evaluate(
     asked = asked_of(run)
     whole = read_again(asked, modality)
     training_data, held_out = parts(asked, whole.seen_as(modality))
+    training_data = training_data.sampled()
     if data is not None:
         held_out = read(data, size=asked.longest, like=modality)
     draws, tuned = Draws(seed).named("evaluate"), tuned_of(run)

@@ -91,8 +91,11 @@ def _read(name: str, longest: int | None, first: Dataset | None) -> Dataset:
     """Read one population, as plain numbers where rows could mean more."""
     if first is not None:
         kind = first.modality
-        return replace(read(name, like=replace(kind, classes=()) if isinstance(kind, Points) else kind), given={})
+        data = read(name, like=replace(kind, classes=()) if isinstance(kind, Points) else kind)
+        data.check_whole("a bridge")
+        return replace(data, given={})
     data = read(name, size=longest)
+    data.check_whole("a bridge")
     if isinstance(data.modality, Rows) and not isinstance(data.modality, Points):
         data = read(name, space=FLAT)
     return data

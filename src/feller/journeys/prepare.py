@@ -76,7 +76,7 @@ def prepare(run: Run, begun: Begun, here: Engine) -> Prepared:
     ready = Prepared(
         record={"asked": to_data(asked), "recipe": to_data(recipe)},
         summary=(
-            f"{asked.data}: {len(training_data):,} to learn from, {len(held_out):,} kept back; recipe {asked.recipe}, "
+            f"{asked.data}: {training_data.total:,} to learn from, {len(held_out):,} kept back; recipe {asked.recipe}, "
             f"size {asked.size}, {parameters(network):,} weights"
         ),
         notes=asked.notes,

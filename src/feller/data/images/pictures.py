@@ -1,9 +1,11 @@
 """Pictures of any format, mode and size read into one array."""
 
+import io
 import pathlib
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -21,6 +23,21 @@ CLEAR = ("RGBA", "LA", "PA")
 Look = tuple[Size, str, bool, int]
 """Size as seen, mode, whether it has colour, number of frames."""
 Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """A picture inside another file."""
+
+    content: bytes
+    name: Callable[[], str]
+    """What it is called, for errors."""
+
+    def __str__(self) -> str:
+        return self.name()
+
+
+Source = pathlib.Path | Packed
 
 
 def look_at(image: Image.Image) -> Look:
@@ -50,9 +67,7 @@ def _load(image: Image.Image, mode: str, to: Size) -> np.ndarray:
     return pixels(fit(image.convert("RGB").convert(mode) if image.mode != mode else image, to))
 
 
-def _each(
-    files: list[pathlib.Path], read: Callable[[Image.Image], Answer], bad: dict[pathlib.Path, str]
-) -> list[Answer]:
+def _each(files: Sequence[Source], read: Callable[[Image.Image], Answer], bad: dict[Source, str]) -> list[Answer]:
     """Open pictures one after the other; keep the reasons of those that fail."""
     answers = []
     with warnings.catch_warnings():
@@ -62,14 +77,31 @@ def _each(
             if path in bad:
                 continue
             try:
-                with Image.open(path, formats=FORMATS) as image:
+                with Image.open(_opened(path), formats=FORMATS) as image:
                     answers.append(read(image))
             except Exception as error:  # Pillow raises a dozen kinds on damaged files
                 bad[path] = " ".join(str(error).split()) or type(error).__name__
     return answers
 
 
-def read_pictures(files: list[pathlib.Path], size: int | None, limit: int | None) -> tuple[np.ndarray, tuple[str, ...]]:
+def _opened(source: Source) -> pathlib.Path | io.BytesIO:
+    return io.BytesIO(source.content) if isinstance(source, Packed) else source
+
+
+def read_alike(files: Sequence[Source], to: Size, mode: str) -> np.ndarray:
+    """Read pictures into one size and mode, uint8 [n, h, w, c].
+
+    Raises:
+        InputError: If any cannot be read; names the first and counts them.
+    """
+    bad: dict[Source, str] = {}
+    values = _each(files, lambda image: _load(image, mode, to), bad)
+    if bad:
+        raise _refused(files, bad)
+    return np.stack(values)
+
+
+def read_pictures(files: Sequence[Source], size: int | None, limit: int | None) -> tuple[np.ndarray, tuple[str, ...]]:
     """Read files into uint8 [n, h, w, c], RGB if any has colour, and say what was changed.
 
     Args:
@@ -80,7 +112,7 @@ def read_pictures(files: list[pathlib.Path], size: int | None, limit: int | None
     Raises:
         InputError: If any cannot be read; names the first and counts them.
     """
-    bad: dict[pathlib.Path, str] = {}
+    bad: dict[Source, str] = {}
     looks = _each(files, look_at, bad)
     if looks:
         sizes = [look[0] for look in looks]
@@ -93,8 +125,12 @@ def read_pictures(files: list[pathlib.Path], size: int | None, limit: int | None
                 *_told_modes([look[1] for look in looks], mode),
                 *_frames(looks),
             )
+    raise _refused(files, bad)
+
+
+def _refused(files: Sequence[Source], bad: dict[Source, str]) -> InputError:
     first = next(path for path in files if path in bad)
-    raise InputError(
+    return InputError(
         f"{len(bad)} of {len(files)} pictures cannot be read, first {first} ({bad[first]}); replace or remove them"
     )
 

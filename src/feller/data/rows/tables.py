@@ -29,7 +29,7 @@ def find_table(path: pathlib.Path, choose: Choose = torsions_among) -> FoundRows
         InputError: If rows differ in length, a cell is no finite number, or nothing is there.
     """
     with open_rows(path) as rows:
-        return _parse(rows, str(path), choose)
+        return rows_found(rows, str(path), choose)
 
 
 def _has_header(first: list[str], second: list[str] | None, where: str) -> bool:
@@ -50,8 +50,8 @@ def _label_column(names: list[str], where: str) -> int | None:
     return found[0] if found else None
 
 
-def _parse(rows: Iterator[Row], where: str, choose: Choose) -> FoundRows:
-    """Turn rows of text into numbers and labels."""
+def rows_found(rows: Iterator[Row], where: str, choose: Choose) -> FoundRows:
+    """Turn rows of text into numbers and labels; arguments and errors as for `find_table`."""
     start = list(itertools.islice(rows, 2))
     if not start:
         raise InputError(f"{where}: expected rows of numbers, the file is empty")

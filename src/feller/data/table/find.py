@@ -75,7 +75,7 @@ def from_frame(frame: Any, where: str = "the data frame") -> FoundTable:
         raise InputError(f"{where}: expected rows and columns, got {len(frame)} x {len(columns)}")
     cells = np.empty((len(frame), len(columns)), dtype=object)
     for j in range(len(columns)):
-        cells[:, j] = _texts(frame.iloc[:, j])
+        cells[:, j] = cells_in(frame.iloc[:, j])
     lines = np.arange(len(frame)) + 1
     names = tuple(name.strip() for name in columns)
     return FoundTable(cells, columns=names, dtypes=tuple(str(kind) for kind in frame.dtypes), lines=lines)
@@ -94,7 +94,7 @@ def _whole(frame: Any, path: pathlib.Path) -> Any:
     return frame.assign(**whole)
 
 
-def _texts(column: Any) -> list[str]:
+def cells_in(column: Any) -> list[str]:
     """Return the cells of a column of a frame; an empty text where there is none.
 
     Each is written by itself, as its column's type says: how one cell looks tells nothing of another.
@@ -145,7 +145,7 @@ def holds_words(path: pathlib.Path) -> bool:
         if not len(frame) or not len(frame.columns):
             return False
         names = list(map(str, frame.columns))
-        rows = [[_texts(frame.iloc[:, j])[i] for j in range(len(names))] for i in range(len(frame))]
+        rows = [[cells_in(frame.iloc[:, j])[i] for j in range(len(names))] for i in range(len(frame))]
     else:
         head = _head(path)
         names, rows = (head[0], head[1:]) if head else ([], [])

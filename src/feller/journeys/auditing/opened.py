@@ -65,7 +65,9 @@ def opened(run: Run, data: str | None) -> Opened:
     _check_kind(run, model)
     asked = asked_of(run)
     ledger = _ledger(run, asked)
-    train, held_out = parts(asked, _rows(asked, model, data))
+    rows = _rows(asked, model, data)
+    rows.check_whole("an audit")
+    train, held_out = parts(asked, rows)
     return Opened(run, asked, model, ledger, _objective(run), train, held_out)
 
 

@@ -1,0 +1,201 @@
+"""Parquet shards: points, tables and texts as one file would give them, a few row groups in memory at a time."""
+
+import pathlib
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from feller.data import batches, read, split
+from feller.data.shards import columns, groups
+from feller.data.shards.groups import make_groups
+from feller.draws import Draws
+from feller.errors import InputError, UsageError
+from feller.spaces import Sphere
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_groups.cache_clear()
+    return tmp_path
+
+
+def write(frame: pd.DataFrame, folder: str, shards: int = 3, rows: int = 16) -> None:
+    pathlib.Path(folder).mkdir()
+    for i, some in enumerate(np.array_split(np.arange(len(frame)), shards)):
+        frame.iloc[some].to_parquet(f"{folder}/part-{i:02d}.parquet", index=False, row_group_size=rows)
+
+
+def points(n: int = 120) -> pd.DataFrame:
+    generator = np.random.default_rng(0)
+    return pd.DataFrame(
+        {"a": generator.normal(3, 2, n), "b": generator.normal(size=n), "label": ["x", "y", "z"] * (n // 3)}
+    )
+
+
+def people(n: int = 120) -> pd.DataFrame:
+    generator = np.random.default_rng(0)
+    age = pd.array(generator.integers(18, 80, n), dtype="Int64")
+    age[5] = pd.NA
+    return pd.DataFrame(
+        {
+            "age": age,
+            "school": generator.choice(["primary", "secondary", "doctorate"], n),
+            "income": np.round(generator.gamma(2, 900, n), 2),
+            "since": pd.Timestamp("2015-01-01") + pd.to_timedelta(generator.integers(0, 3000, n), unit="D"),
+            "member": generator.random(n) < 0.5,
+        }
+    )
+
+
+@pytest.mark.parametrize(("frame", "what"), [(points(), "rows of numbers"), (people(), "a table")])
+def test_shards_are_read_as_one_file_is(frame, what):
+    write(frame, "parts")
+    frame.to_parquet("whole.parquet", index=False)
+    ours, theirs = read("parts"), read("whole.parquet")
+    assert ours.modality.called == what
+    assert ours.modality == theirs.modality
+    assert torch.equal(ours.values, theirs.values)
+    mixed = torch.tensor([119, 3, 60, 4])
+    assert torch.equal(ours.numbered(mixed).values, theirs.subset(mixed).values)
+    (train, kept), (other, aside) = split(ours), split(theirs)
+    assert torch.equal(kept.values, aside.values)
+    one, two = batches(train, 9, Draws(1)), batches(other, 9, Draws(1))
+    for step in (0, 11, 12, 40):
+        a, b = one(step, slice(0, 9)), two(step, slice(0, 9))
+        assert torch.equal(a["x_1"], b["x_1"])
+        assert a["given"].keys() == b["given"].keys()
+        assert all(torch.equal(a["given"][name], b["given"][name]) for name in a["given"])
+
+
+def test_texts_are_the_column_that_is_called_so():
+    texts = [f"text number {i}" for i in range(60)]
+    texts[41] = "with a Ω and much longer than all of the others"
+    write(pd.DataFrame({"text": texts, "label": ["a", "b"] * 30, "url": texts}), "parts")
+    data = read("parts")
+    assert data.modality.texts(data.numbered(torch.tensor([41, 0])).values) == [texts[41], texts[0]]
+    assert data.modality.classes == ("a", "b")
+    assert any("left out the columns url" in note for note in data.notes)
+
+
+def test_rows_come_once_an_epoch_from_few_groups_at_a_time(monkeypatch):
+    """Two groups of ten are held; an order goes through all ten, two by two, in another way each epoch."""
+    write(points(150), "parts", 5, 15)
+    data = read("parts")
+    whole = replace(data.stream.source.groups, together=2)
+    data = replace(data, stream=replace(data.stream, source=replace(data.stream.source, groups=whole)))
+    reads = []
+    monkeypatch.setattr(groups.Groups, "_read", _counted(groups.Groups._read, reads))
+    feed = batches(data, 10, Draws(0))._read
+    seen = [feed(step, slice(0, 10))["x_1"] for step in range(30)]
+    every = data.modality.encode(data.values)
+    for epoch in (0, 1):
+        got = torch.cat(seen[15 * epoch : 15 * epoch + 15])
+        assert torch.equal(got[got[:, 0].argsort()], every[every[:, 0].argsort()])
+    assert len(reads) <= 2 * 10 + 8  # each group about once an epoch, and not once a batch
+    assert not torch.equal(seen[0], seen[15])
+    again = batches(data, 10, Draws(0))
+    assert torch.equal(again(22, slice(0, 10))["x_1"], seen[22])
+    halves = [batches(data, 10, Draws(0))(22, rows)["x_1"] for rows in (slice(0, 5), slice(5, 10))]
+    assert torch.equal(torch.cat(halves), seen[22])
+
+
+def _counted(read, reads):
+    def counted(self, number, names):
+        reads.append(number)
+        return read(self, number, names)
+
+    return counted
+
+
+def test_cells_that_the_sample_lacks_are_in_the_schema(monkeypatch):
+    frame = people()
+    frame.loc[77, "school"], frame.loc[78, "income"], frame.loc[79, "since"] = (
+        "none",
+        99999.5,
+        pd.Timestamp("2031-05-05"),
+    )
+    frame["age"] = frame["age"].fillna(30)
+    frame.loc[100, "age"] = pd.NA
+    write(frame, "parts")
+    monkeypatch.setattr(columns.Cells, "sample", 20)
+    data = read("parts")
+    assert len(data) < 40
+    assert data.total == 120
+    every = data.numbered(torch.arange(120))
+    cells = data.modality.cells(every.values)
+    assert cells.column("school") == frame["school"].tolist()
+    assert len(every) == 120
+
+
+def test_places_on_a_sphere_keep_their_space():
+    generator = np.random.default_rng(0)
+    u = generator.normal(size=(60, 3))
+    u /= np.linalg.norm(u, axis=1, keepdims=True)
+    write(pd.DataFrame(u, columns=["x", "y", "z"]), "parts")
+    data = read("parts", space="sphere")
+    assert isinstance(data.modality.space(), Sphere)
+    assert torch.allclose(data.numbered(torch.tensor([7])).values, torch.from_numpy(u[[7]]))
+
+
+def test_columns_that_differ_are_told():
+    write(points(), "parts")
+    points().rename(columns={"b": "c"}).to_parquet("parts/part-09.parquet", index=False)
+    with pytest.raises(InputError, match=r"part-09\.parquet: expected the columns of the first shard, a \(double\), b"):
+        read("parts")
+
+
+def test_damage_is_told_with_its_shard():
+    write(points(), "parts")
+    shard = pathlib.Path("parts/part-01.parquet")
+    shard.write_bytes(shard.read_bytes()[:-30])
+    with pytest.raises(InputError, match=r"part-01\.parquet: cannot be read as parquet"):
+        read("parts")
+
+
+def test_a_number_that_is_none_is_told_with_its_row(monkeypatch):
+    frame = points()
+    frame.loc[90, "b"] = np.inf
+    write(frame, "parts")
+    with pytest.raises(InputError, match=r"part-02\.parquet: row 11, column 'b' holds inf"):
+        read("parts")
+
+
+def test_a_row_without_a_class_is_told():
+    frame = points()
+    frame.loc[45, "label"] = None
+    write(frame, "parts")
+    with pytest.raises(InputError, match=r"part-01\.parquet: row 6 has no label"):
+        read("parts")
+
+
+def test_what_shards_cannot_do_is_refused():
+    write(points(), "parts")
+    with pytest.raises(UsageError, match="project"):
+        read("parts", space="sphere", project=True)
+    with pytest.raises(InputError, match="column called text"):
+        read("parts", vocabulary="bytes")
+    pathlib.Path("empty").mkdir()
+    points().iloc[:0].to_parquet("empty/a.parquet", index=False)
+    with pytest.raises(InputError, match="expected rows"):
+        read("empty")
+
+
+def test_bits_that_flip_are_told_or_do_no_harm():
+    write(people(30), "parts", 1, 10)
+    shard, generator = pathlib.Path("parts/part-00.parquet"), np.random.default_rng(0)
+    content, told = shard.read_bytes(), []
+    for _ in range(16):
+        damaged = bytearray(content)
+        for place in generator.integers(0, len(content), 3):
+            damaged[place] ^= 1 << int(generator.integers(8))
+        shard.write_bytes(damaged)
+        try:
+            batches(read("parts"), 3, Draws(0))(0, slice(0, 3))
+        except InputError as error:
+            told.append(str(error))
+    assert not any("\n" in line for line in told)
+    assert len(told) > 4

@@ -1,0 +1,311 @@
+"""Tar shards: what is read is what was written, in an order that a folder would have; damage is told in one line."""
+
+import json
+import pathlib
+import tarfile
+import tracemalloc
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tests.data.shards.written import pictures, pixels, png, tar
+
+from feller.data import Dataset, batches, read, split
+from feller.data.shards import members
+from feller.data.shards.index import make_index
+from feller.draws import Draws
+from feller.errors import InputError, UsageError
+
+ONE = ("1.png", png(pixels(1)[0]))
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_index.cache_clear()
+    return tmp_path
+
+
+def same_batches(one: Dataset, other: Dataset, steps: int, size: int = 7) -> None:
+    first, second = (batches(data, size, Draws(3)) for data in (one, other))
+    for step in range(steps):
+        a, b = first(step, slice(0, size)), second(step, slice(0, size))
+        assert torch.equal(a["x_1"], b["x_1"])
+        assert torch.equal(a["given"]["label"], b["given"]["label"])
+
+
+def in_a_folder(made: np.ndarray, folder: pathlib.Path) -> None:
+    for i, picture in enumerate(made):
+        (folder / str(i % 2)).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(folder / str(i % 2) / f"{i:05d}.png")
+
+
+def test_all_examples_come_with_their_classes_whatever_the_shards_are_called_by():
+    made = pictures(pathlib.Path("shards"))
+    for source in ("shards", "shards/train-{000..003}.tar", "shards/train-00{0..3}.tar"):
+        data = read(source)
+        assert data.total == 40
+        assert np.array_equal(data.numpy(), made)
+        assert data.given["label"].tolist() == [0, 1] * 20
+        some = data.numbered(torch.tensor([39, 0, 17]))
+        assert np.array_equal(some.numpy(), made[[39, 0, 17]])
+        assert some.given["label"].tolist() == [1, 0, 1]
+    assert read("shards/train-001.tar").total == 10
+
+
+def test_batches_and_split_are_those_of_a_folder_in_the_same_order():
+    made = pictures(pathlib.Path("shards"))
+    order = sorted(range(40), key=lambda i: (i % 2, i))  # a folder puts class after class
+    parts = [
+        m
+        for i in order
+        for m in ((f"{i:05d}.png", png(made[i])), (f"{i:05d}.json", json.dumps({"label": i % 2}).encode()))
+    ]
+    tar(pathlib.Path("one/a.tar"), parts[:30])
+    tar(pathlib.Path("one/b.tar"), parts[30:])
+    in_a_folder(made, pathlib.Path("folder"))
+    shards, folder = read("one"), read("folder")
+    assert shards.modality == folder.modality
+    for seed in (0, 1):
+        ours, theirs = split(shards, 0.2, Draws(seed)), split(folder, 0.2, Draws(seed))
+        assert torch.equal(ours[1].values, theirs[1].values)
+        assert ours[0].total == len(theirs[0])
+        same_batches(ours[0], theirs[0], 12)
+
+
+def test_a_small_sample_changes_no_batch(monkeypatch):
+    """What memory holds tells what pictures are like; what a step holds does not depend on it."""
+    pictures(pathlib.Path("shards"))
+    whole, kept = split(read("shards"))
+    monkeypatch.setattr(members.Pictures, "sample", 12)
+    sampled = read("shards")
+    assert len(sampled) == 12
+    assert sampled.total == 40
+    small, few = split(sampled)
+    same_batches(whole, small, 12)
+    assert torch.equal(kept.values, few.values)
+    held = small.stream.held
+    assert torch.equal(small.numbered(held).values, small.values)
+
+
+def test_two_processes_read_the_halves_of_the_same_batch():
+    pictures(pathlib.Path("shards"))
+    data = split(read("shards"))[0]
+    both, left, right = (batches(data, 8, Draws(0)) for _ in range(3))
+    for step in (0, 1, 9, 4):
+        halves = [left(step, slice(0, 4))["x_1"], right(step, slice(4, 8))["x_1"]]
+        assert torch.equal(both(step, slice(0, 8))["x_1"], torch.cat(halves))
+    assert len(both(2, slice(8, 8))["x_1"]) == 0
+
+
+def test_a_step_is_the_same_asked_first_or_late():
+    pictures(pathlib.Path("shards"))
+    data = read("shards")
+    late, first = batches(data, 6, Draws(0)), batches(data, 6, Draws(0))
+    for step in range(13):
+        last = late(step, slice(0, 6))
+    assert torch.equal(first(12, slice(0, 6))["x_1"], last["x_1"])
+
+
+def test_memory_does_not_grow_with_the_shards(monkeypatch):
+    """Six times the examples cost a hundred bytes or two each, none of them their 4 kB of pixels."""
+    monkeypatch.setattr(members.Pictures, "sample", 32)
+    peaks = {}
+    for n in (100, 600):
+        pictures(pathlib.Path(f"shards{n}"), n, 10, side=64)
+        make_index.cache_clear()
+        tracemalloc.start()
+        feed = batches(read(f"shards{n}"), 16, Draws(0))
+        for step in range(n // 16):
+            feed(step, slice(0, 16))
+        peaks[n] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peaks[600] - peaks[100] < 500 * 400
+
+
+def test_texts_longer_or_with_other_characters_than_the_sample_are_known(monkeypatch):
+    texts = ["to be", "or not", "that is"] * 10
+    texts[17], texts[23] = "z" * 40, "q?"
+    tar(pathlib.Path("t/a.tar"), [(f"{i}.txt", text.encode()) for i, text in enumerate(texts)])
+    monkeypatch.setattr(members.Texts, "sample", 4)
+    data = read("t")
+    assert data.modality.length == 41
+    every = data.numbered(torch.arange(30))
+    assert data.modality.texts(every.values) == texts
+
+
+def test_what_is_no_example_is_ignored_and_said():
+    link = tarfile.TarInfo("4.png")
+    link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+    device = tarfile.TarInfo("5.png")
+    device.type = tarfile.CHRTYPE
+    shown = [(f"{i}.png", png(picture)) for i, picture in enumerate(pixels(3))]
+    tar(pathlib.Path("t/a.tar"), [*shown, ("2.pyd", b"\x80\x04."), ("2.pth", b"\x80"), link, device, ("6.xyz", b"1")])
+    data = read("t")
+    assert data.total == 3
+    said = " ".join(data.notes)
+    for part in ("links (1)", "devices (1)", ".pyd, which could run code and is never loaded (1)", ".pth,", ".xyz (1)"):
+        assert part in said
+    assert {path.name for path in pathlib.Path("t").iterdir()} == {"a.tar"}
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ([], r"a\.tar: expected pictures .* got none"),
+        ([("1.pyd", b"1")], r"got none .*never loaded"),
+        ([ONE, ("2.txt", b"a")], r"a\.tar: expected pictures alone, '2' holds texts"),
+        ([ONE, ("1.txt", b"a")], "captions are documents"),
+        ([ONE, ("2.wav", b"a")], r"'2\.wav' is a sound"),
+        ([ONE, ("1.cls", b"0"), ("2.png", ONE[1])], r"1 of 2 examples .* have no class"),
+        ([ONE, ("1.json", b"{")], "its class cannot be read"),
+        ([ONE, ("1.json", b"[" * 100_000)], "its class cannot be read"),
+        ([ONE, ("1.json", b'{"label": [1]}')], "word or a whole number"),
+        ([ONE, ("2.png", ONE[1]), ("1.cls", b"0")], r"--sort=name"),
+        ([ONE, ONE], "two members"),
+        ([("/1.png", ONE[1])], "leads out"),
+        ([("a/../../1.png", ONE[1])], "leads out"),
+        ([ONE, ("2.png", b"no picture")], r"1 of 2 pictures cannot be read, first .*a\.tar \(2\.png\)"),
+        ([ONE, ("2.png", b"")], "0 bytes"),
+        ([("1.txt", b"\xff\xfe\xff"), ("2.txt", b"b")], r"a\.tar \(1\.txt\): expected text in UTF-8"),
+    ],
+)
+def test_bad_members_are_told(parts, said):
+    tar(pathlib.Path("t/a.tar"), parts)
+    with pytest.raises(InputError, match=said) as error:
+        read("t")
+    assert "\n" not in str(error.value)
+
+
+def test_a_picture_that_would_fill_the_memory_is_refused(monkeypatch):
+    tar(pathlib.Path("t/a.tar"), [("1.png", png(np.zeros((300, 300), dtype=np.uint8)))])
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 80_000)
+    with pytest.raises(InputError, match="decompression bomb"):
+        read("t")
+
+
+def test_holes_are_refused():
+    header = tarfile.TarInfo("1.png")
+    header.type = tarfile.GNUTYPE_SPARSE
+    tar(pathlib.Path("t/a.tar"), [header])
+    with pytest.raises(InputError, match="sparse"):
+        read("t")
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.5, 0.77])
+def test_a_shard_that_was_cut_off_is_told(share):
+    pictures(pathlib.Path("shards"))
+    shard = pathlib.Path("shards/train-002.tar")
+    shard.write_bytes(shard.read_bytes()[: int(share * 40_000) // 2])
+    with pytest.raises(InputError, match=r"train-002\.tar"):
+        read("shards")
+
+
+def test_a_damaged_header_loses_no_example_silently():
+    pictures(pathlib.Path("shards"))
+    shard = pathlib.Path("shards/train-001.tar")
+    with tarfile.open(shard) as file:
+        place = file.getmembers()[3].offset
+    content = bytearray(shard.read_bytes())
+    content[place + 3] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(InputError, match=r"train-001\.tar: is damaged behind '00011\.png'"):
+        read("shards")
+
+
+def test_a_shard_that_was_cut_off_between_two_members_is_told():
+    pictures(pathlib.Path("shards"))
+    shard = pathlib.Path("shards/train-003.tar")
+    with tarfile.open(shard) as file:
+        place = file.getmembers()[8].offset
+    shard.write_bytes(shard.read_bytes()[:place])
+    with pytest.raises(InputError, match=r"train-003\.tar: has no end"):
+        read("shards")
+
+
+def test_bits_that_flip_are_told_or_do_no_harm():
+    """Bits of headers and of what they are behind; whatever comes of it is read, or told in one line."""
+    pictures(pathlib.Path("shards"), 6, 1)
+    shard, generator = pathlib.Path("shards/train-000.tar"), np.random.default_rng(0)
+    content, told = shard.read_bytes(), []
+    for _ in range(60):
+        damaged = bytearray(content)
+        for place in generator.integers(0, 6 * 2048, 3):
+            damaged[place] ^= 1 << int(generator.integers(8))
+        shard.write_bytes(damaged[: int(generator.integers(len(damaged) // 2, len(damaged) + 1))])
+        try:
+            data = read("shards")
+            batches(data, 3, Draws(0))(0, slice(0, 3))
+        except InputError as error:
+            told.append(str(error))
+    assert not any("\n" in line for line in told)
+    assert len(told) > 20
+
+
+def test_a_folder_of_pictures_stays_one_whatever_lies_beside_them():
+    in_a_folder(pixels(12), pathlib.Path("folder"))
+    tar(pathlib.Path("folder/backup.tar"), [ONE])
+    assert read("folder").stream is None
+    assert len(read("folder")) == 12
+
+
+def test_two_tars_behind_each_other_are_told():
+    pictures(pathlib.Path("shards"), 40, 1, side=256)
+    shard = pathlib.Path("shards/train-000.tar")
+    shard.write_bytes(shard.read_bytes() * 2)
+    with pytest.raises(InputError, match="is damaged behind"):
+        read("shards")
+
+
+def test_a_shard_that_is_written_to_meanwhile_is_refused():
+    pictures(pathlib.Path("shards"))
+    feed = batches(read("shards"), 40, Draws(0))
+    feed._read(0, slice(0, 40))
+    shard = pathlib.Path("shards/train-000.tar")
+    shard.write_bytes(shard.read_bytes())
+    with pytest.raises(InputError, match=r"train-000\.tar: was written to"):
+        feed(7, slice(0, 40))
+
+
+@pytest.mark.parametrize(
+    ("source", "kind", "said"),
+    [
+        (
+            "shards/none-{000..003}.tar",
+            InputError,
+            "stands for 4 shards, and none of them is there, first shards/none-000",
+        ),
+        ("shards/train-{000..005}.tar", InputError, "2 are missing, first shards/train-004"),
+        ("shards/train-{000..003.tar", UsageError, "in quotes"),
+        ("shards/train-{0..99999999999}.tar", UsageError, "more than 100,000"),
+        ("shards/none.tar", InputError, "found none"),
+        ("s3://bucket/train-{000..003}.tar", InputError, "expected files of this machine"),
+        ("pipe:touch hacked #.tar", InputError, "expected files of this machine"),
+    ],
+)
+def test_names_that_stand_for_nothing_are_told(source, kind, said):
+    pictures(pathlib.Path("shards"))
+    with pytest.raises(kind, match=said):
+        read(source)
+    assert not pathlib.Path("hacked").exists()
+
+
+def test_kinds_are_not_mixed_and_packed_shards_are_refused():
+    pictures(pathlib.Path("shards"))
+    tar(pathlib.Path("shards/train-009.tar"), [("1.txt", b"a")])
+    with pytest.raises(InputError, match=r"train-009\.tar: expected pictures, as in .*train-000\.tar, got texts"):
+        read("shards")
+    pathlib.Path("shards/x.parquet").write_bytes(b"1")
+    with pytest.raises(InputError, match="one kind"):
+        read("shards")
+    pathlib.Path("x.tar.gz").write_bytes(b"1")
+    with pytest.raises(InputError, match="is packed"):
+        read("x.tar.gz")
+
+
+def test_without_the_extra_its_name_is_told(monkeypatch):
+    pictures(pathlib.Path("shards"))
+    monkeypatch.setitem(__import__("sys").modules, "webdataset.tariterators", None)
+    with pytest.raises(UsageError, match=r"pip install 'feller\[stream\]'"):
+        read("shards")
