@@ -18,6 +18,8 @@ FLAGS = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1300,1100"),
 )
 NAMES = ("chromium", "chromium-browser", "google-chrome")
+VISIBLE = "[...document.querySelectorAll('{what}')].filter(e => e.offsetParent !== null)"
+"""Elements that are seen."""
 PATIENCE = 180.0
 """Seconds, on a busy machine."""
 
@@ -93,6 +95,11 @@ class Chromium:
             time.sleep(0.25)
         raise AssertionError(f"never came true: {script}; the console said {self.errors}")
 
+    def rest(self, milliseconds: int) -> None:
+        """Wait, where nothing in the page tells that it is ready, such as what is on a canvas."""
+        self.wait(f"performance.now() > (window.since ??= performance.now()) + {milliseconds}")
+        self.run("delete window.since")
+
     def press(self, name: str, role: str = "button") -> None:
         """Press the visible button, or tab, with a name."""
         found = (
@@ -101,6 +108,47 @@ class Chromium:
         )
         self.wait(f"!!({found})")
         self.run(f"({found}).click()")
+
+    def type(self, label: str, text: str) -> None:
+        """Write into the visible field whose label begins so."""
+        found = f"{VISIBLE.format(what='label')}.find(e => e.innerText.trim().startsWith({json.dumps(label)}))"
+        self.wait(f"!!({found})")
+        self.run(
+            f"(() => {{ const field = ({found}).querySelector('textarea, input');"
+            " const kind = field.tagName === 'TEXTAREA' ? HTMLTextAreaElement : HTMLInputElement;"
+            f" Object.getOwnPropertyDescriptor(kind.prototype, 'value').set.call(field, {json.dumps(text)});"
+            " field.dispatchEvent(new Event('input', {bubbles: true}));"
+            " field.dispatchEvent(new Event('change', {bubbles: true})); })()"
+        )
+
+    def upload(self, path: pathlib.Path) -> None:
+        """Choose a file in the first place for one of the tab that is open."""
+        fields = "[...document.querySelectorAll('input[type=file]')]"
+        script = f"{fields}.find(e => e.closest('[role=tabpanel] [role=tabpanel]').offsetParent !== null)"
+        self.wait(f"!!({script})")
+        found = self.call("Runtime.evaluate", of_page=True, expression=script)["result"]
+        self.call("DOM.setFileInputFiles", of_page=True, files=[str(path)], objectId=found["objectId"])
+
+    def draw(self, begin: tuple[float, float], end: tuple[float, float]) -> None:
+        """Drag over the visible canvas, from one place to another, in shares of its width and height."""
+        canvas = f"{VISIBLE.format(what='canvas')}[0]"
+        self.wait(f"!!({canvas})")
+        self.run(f"{canvas}.scrollIntoView({{block: 'center'}})")
+        left, top, width, height = self.run(
+            f"(() => {{ const r = {canvas}.getBoundingClientRect(); return [r.left, r.top, r.width, r.height]; }})()"
+        )
+        places = [tuple(a + (b - a) * share / 8 for a, b in zip(begin, end, strict=True)) for share in range(9)]
+        places = [(left + x * width, top + y * height) for x, y in places]
+        moves = [("mouseMoved", places[0], 0), ("mousePressed", places[0], 1)]
+        moves += [("mouseMoved", one, 1) for one in places[1:]] + [("mouseReleased", places[-1], 0)]
+        for kind, (x, y), buttons in moves:
+            more = {"x": x, "y": y, "buttons": buttons, "button": "left", "clickCount": 1}
+            self.call("Input.dispatchMouseEvent", of_page=True, type=kind, **more)
+
+    def resize(self, width: int, height: int) -> None:
+        """Give the window another size."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self.call("Emulation.setDeviceMetricsOverride", of_page=True, **size)
 
     def picture(self, path: pathlib.Path) -> None:
         """Write what the page looks like."""

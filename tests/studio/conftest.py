@@ -64,6 +64,20 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], pathlib.
     return fit
 
 
+@pytest.fixture(scope="session")
+def bridged(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """Return a bridge between two crowds in the plane, after one short round ahead and one back."""
+    home, rng = tmp_path_factory.mktemp("bridged"), np.random.default_rng(0)
+    for name, middle in (("a", (-2, 0)), ("b", (2, 1))):
+        np.savetxt(home / f"{name}.csv", rng.normal(middle, 0.3, (30, 2)), delimiter=",", header="x,y", comments="")
+    short = ("--pairs", "64", "--train.steps", "5", "--train.batch", "64", "--control.steps", "5", "--calls", "28")
+    short += ("--control.mean-knots", "5", "--control.scale-knots", "5", "--rounds", "2", "--noise", "0.5")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("feller.journeys.bridge.report_bridge", lambda *_: {})
+        assert main(["bridge", str(home / "a.csv"), str(home / "b.csv"), *short, "--out", str(home / "run")]) == 0
+    return home / "run"
+
+
 @pytest.fixture
 def scratch() -> Iterator[Scratch]:
     with Scratch(8) as scratch:

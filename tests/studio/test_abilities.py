@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -26,13 +27,13 @@ from feller.tensors import load_tensors, save_tensors
 OnPage = Callable[..., tuple[Opened, Place]]
 ALWAYS = ("Compare", "Reports", "Follow")
 ABLE = {
-    "digits": ("Sample", "Fill in", "Watch", "Steer", *ALWAYS),
+    "digits": ("Sample", "Fill in", "Restore", "Watch", "Steer", *ALWAYS),
     "moons": ("Sample", "Watch", *ALWAYS),
     "people": ("Sample", "Fill in", *ALWAYS),
     "book": ("Sample", "Fill in", "Watch", *ALWAYS),
     "quakes": ("Sample", "Watch", *ALWAYS),
-    "molecules": ("Sample", *ALWAYS),
-    "crystals": ("Sample", *ALWAYS),
+    "molecules": ("Sample", *(("Steer",) if find_spec("rdkit") else ()), *ALWAYS),
+    "crystals": ("Sample", *(("Steer",) if find_spec("chgnet") else ()), *ALWAYS),
     "proteins": ("Sample", *ALWAYS),
 }
 SLOW = ("molecules", "crystals", "proteins")
@@ -208,7 +209,7 @@ def test_steering_follows_wishes_that_are_named_at_the_start(on_page: OnPage, tm
     own.write_text("def left(values, given):\n    return values[..., :4].mean((1, 2, 3)) / 16\n")
     tab = tab_of(on_page("digits", rewards=(f"{own}:left",)), "Steer")
     assert tab.controls["reward"].options == (
-        f"{own}:left",
+        "r.py:left",
         "ink",
         "compressibility",
         "less ink",
@@ -219,6 +220,68 @@ def test_steering_follows_wishes_that_are_named_at_the_start(on_page: OnPage, tm
     numbers = {row[0]: float(row[1]) for row in found.table.cells}
     assert numbers["reward"] > numbers["reward_before"]
     assert [picture.caption for picture in found.pictures] == ["Before", "Steered"]
+
+
+def test_points_are_steered_too(on_page: OnPage, tmp_path: pathlib.Path) -> None:
+    own = tmp_path / "r.py"
+    own.write_text("def right(values, given):\n    return values[:, 0]\n")
+    found = ask(tab_of(on_page("moons", rewards=(f"{own}:right",)), "Steer"), n=3, steps=2)
+    before, after = (np.array(Image.open(shown.path)) for shown in found.pictures)
+    assert before.shape == after.shape
+    assert (before != after).any()
+    assert found.table is not None
+    numbers = {row[0]: float(row[1]) for row in found.table.cells}
+    assert numbers["reward"] > numbers["reward_before"]
+
+
+@pytest.mark.slow
+def test_wishes_for_molecules_wait_for_their_elements(on_page: OnPage, tmp_path: pathlib.Path) -> None:
+    own = tmp_path / "r.py"
+    own.write_text("def wide(values, given):\n    return values['place'].square().mean((1, 2))\n")
+    page = on_page("molecules", rewards=(f"{own}:wide",))
+    with pytest.raises(UsageError, match="give element"):
+        ask(tab_of(page, "Steer"), n=1)
+    elements = tab_of(page, "Steer").controls["fixed"]
+    assert "element" in elements.hint
+    assert len(ask(tab_of(page, "Steer"), n=1, fixed="element=C4H8O2").pictures) == 2
+
+
+def test_pictures_are_restored_from_what_is_left_of_them(on_page: OnPage, tmp_path: pathlib.Path) -> None:
+    page = on_page("digits")
+    tab, levels = tab_of(page, "Restore"), np.random.default_rng(0).integers(0, 17, (8, 8))
+    assert "colours gone" not in tab.controls["how"].options  # type: ignore[attr-defined]
+    Image.fromarray((levels * 255 / 16).round().astype(np.uint8)).save(tmp_path / "own.png")
+    found = ask(tab, n=2, picture=str(tmp_path / "own.png"), how="2 x 2 pixels become one")
+    captions = ["The picture", "What is left of it", "Restored", "Mean of those"]
+    assert [shown.caption for shown in found.pictures] == captions
+    made = np.load(found.files[0])["samples"]
+    made, given = (one.reshape(-1, 4, 2, 4, 2).mean((2, 4), dtype=float) for one in (made, levels))
+    for each in made:  # not equal, as what an untrained model draws beyond black and white is cut
+        assert np.corrcoef(each.ravel(), given.ravel())[0, 1] > 0.8
+    assert ask(tab, n=1, how="16 random sums of all pixels").pictures[1].caption == "Restored"
+    (tmp_path / "no.png").write_bytes(b"no picture")
+    with pytest.raises(UsageError, match="no picture"):
+        ask(tab, picture=str(tmp_path / "no.png"))
+
+
+def test_data_are_pushed_through_a_bridge(on_page: OnPage, bridged: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    page = on_page(bridged)
+    assert [ability.name for ability in abilities_of(*page)] == ["Push through", "Reports", "Follow"]
+    assert page[0].asked == "a bridge from a.csv to b.csv"
+    tab = tab_of(page, "Push through")
+    ours = np.load(ask(tab).files[1])
+    assert ours["paths"].shape[0] == 30
+    own = tmp_path / "own.csv"
+    own.write_text("x,y\n-2,0\n-1,0\n")
+    found = ask(tab, begin=str(own))
+    with Image.open(found.pictures[0].path) as film:
+        assert film.n_frames > 4
+    assert np.load(found.files[1])["paths"][:, 0].tolist() == pytest.approx(np.array([[-2, 0], [-1, 0]]), abs=1e-5)
+    back = np.load(ask(tab, way=tab.controls["way"].options[1]).files[1])["paths"]  # type: ignore[attr-defined]
+    assert back[:, -1, 0].mean() > 1  # begins at the last population
+    (tmp_path / "own.exe").write_text("x,y\n")
+    with pytest.raises(UsageError, match="ends in one of"):
+        ask(tab, begin=str(tmp_path / "own.exe"))
 
 
 def test_a_client_cannot_name_code(on_page: OnPage, tmp_path: pathlib.Path) -> None:

@@ -1,12 +1,15 @@
-"""The page in headless Chromium: what is shown, a console without errors, and no request that leaves this machine."""
+"""The page in headless Chromium: each kind of data makes something that is seen, and nothing goes wrong or out."""
 
+import json
 import pathlib
+import shutil
 from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
 import pytest
 from PIL import Image
-from tests.studio.chromium import Chromium, browser, chromium
+from tests.data.speech.clip import CLIPS
+from tests.studio.chromium import VISIBLE, Chromium, browser, chromium
 from tests.studio.served import Client, served
 
 pytestmark = [
@@ -15,28 +18,70 @@ pytestmark = [
 ]
 pytest.importorskip("gradio", reason="the page needs Gradio: pip install 'feller[serve]'")
 
-SHOWN = "[...document.querySelectorAll('{what}')].some(e => e.offsetParent !== null && {more})"
-PICTURE = SHOWN.format(what="img", more="e.naturalWidth > 8")
-CELLS = "document.body.innerText.includes('samples.csv')"
-TEXT = SHOWN.format(what="textarea", more="e.disabled && e.value.length > 8")
+SEEN = VISIBLE + ".some(e => {more})"
+PICTURE = SEEN.format(what=".made img", more="e.complete && e.naturalWidth > 8")
+CELLS = SEEN.format(what=".made [role=gridcell], .made td", more="e.innerText.trim().length > 0")
+TEXT = SEEN.format(what=".made textarea", more="e.value.length > 8")
+SOUND = SEEN.format(what=".made [data-testid^=waveform]", more="e.clientHeight > 8")
+CANVAS = SEEN.format(what="canvas", more="e.width > 100")
+CLIP, SAYS = CLIPS / "LJ001-0008.flac", "has never been surpassed"
+RUNS = ("digits", "moons", "people", "book")
+NARROW = 420
 
 
 @pytest.fixture(scope="module")
-def client(fitted: Callable[[str], pathlib.Path]) -> Iterator[Client]:
-    with served([fitted(name) for name in ("digits", "moons", "people", "book")]) as client:
+def running(fitted: Callable[[str], pathlib.Path], tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """Return a run whose fit writes on while the page looks."""
+    run = tmp_path_factory.mktemp("fits") / "running"
+    shutil.copytree(fitted("moons"), run)
+    (run / "metrics.jsonl").unlink()
+    (run / "state.json").unlink()
+    return run
+
+
+@pytest.fixture(scope="module")
+def client(
+    fitted: Callable[[str], pathlib.Path],
+    bridged: pathlib.Path,
+    speaking: pathlib.Path,
+    documents: pathlib.Path,
+    running: pathlib.Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Client]:
+    wish = tmp_path_factory.mktemp("wishes") / "own.py"
+    wish.write_text("def right(values, given):\n    return values[:, 0]\n")
+    named = [tmp_path_factory.mktemp("named") / name for name in ("bridge", "speech", "documents")]
+    for link, run in zip(named, (bridged, speaking, documents), strict=True):
+        shutil.copytree(run, link)
+    runs = [*(fitted(name) for name in RUNS), *named, running]
+    with served(runs, "--reward", f"{wish}:right") as client:
         yield client
 
 
-@pytest.fixture
-def page(client: Client, tmp_path: pathlib.Path) -> Iterator[Chromium]:
-    """Open the page; at its end nothing has gone wrong, and nothing was asked of others."""
-    with chromium(tmp_path / "profile") as page:
+@pytest.fixture(scope="module")
+def opened(client: Client, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    with chromium(tmp_path_factory.mktemp("browser")) as page:
+        page.resize(1300, 1500)
         page.open(client.url)
         page.wait("document.querySelectorAll('button[role=tab]').length > 4")
         yield page
-        assert page.errors == []
-        elsewhere = [url for url in page.asked if urlsplit(url).hostname not in ("127.0.0.1", None)]
-        assert [url for url in elsewhere if not url.startswith(("data:", "blob:"))] == []
+
+
+@pytest.fixture
+def page(opened: Chromium, tmp_path: pathlib.Path) -> Iterator[Chromium]:
+    """Give the open page; at the end of a test nothing has gone wrong, and nothing was asked of others."""
+    yield opened
+    opened.picture(tmp_path / "page.png")
+    assert len(set(Image.open(tmp_path / "page.png").convert("L").tobytes())) > 16  # not blank
+    assert opened.errors == []
+    elsewhere = [url for url in opened.asked if urlsplit(url).hostname not in ("127.0.0.1", None)]
+    assert [url for url in elsewhere if not url.startswith(("data:", "blob:"))] == []
+    assert not opened.run(SEEN.format(what="p.wrong", more="true"))
+
+
+def to(page: Chromium, run: str, tab: str) -> None:
+    page.press(run, "button[role=tab]")
+    page.press(tab, "button[role=tab]")
 
 
 @pytest.mark.parametrize(
@@ -44,26 +89,128 @@ def page(client: Client, tmp_path: pathlib.Path) -> Iterator[Chromium]:
     [
         ("digits", "Sample", "Draw", PICTURE),
         ("digits", "Watch", "Watch", PICTURE),
+        ("digits", "Restore", "Spoil and restore", PICTURE),
+        ("digits", "Compare", "Compare", PICTURE),
         ("moons", "Sample", "Draw", PICTURE),
+        ("moons", "Steer", "Steer", PICTURE),
         ("people", "Sample", "Draw", CELLS),
         ("people", "Fill in", "Fill in", CELLS),
         ("book", "Sample", "Draw", TEXT),
+        ("book", "Watch", "Watch", CELLS),
+        ("bridge", "Push through", "Push through", PICTURE),
+        ("documents", "Draw", "Draw", PICTURE),
     ],
 )
-def test_a_button_makes_something_that_is_seen(
-    page: Chromium, tmp_path: pathlib.Path, run: str, tab: str, button: str, shows: str
-) -> None:
-    page.press(run, "button[role=tab]")
-    page.press(tab, "button[role=tab]")
+def test_a_button_makes_something_that_is_seen(page: Chromium, run: str, tab: str, button: str, shows: str) -> None:
+    to(page, run, tab)
+    assert not page.run(shows)
     page.press(button, "button.primary")
     page.wait(shows)
-    page.picture(tmp_path / "page.png")
-    assert len(set(Image.open(tmp_path / "page.png").convert("L").getdata())) > 16  # not blank
 
 
-def test_a_sample_is_drawn_on(page: Chromium, tmp_path: pathlib.Path) -> None:
-    page.press("Fill in", "button[role=tab]")
+def test_blanks_of_a_text_are_filled(page: Chromium) -> None:
+    to(page, "book", "Fill in")
+    page.type("Text", "To be___ not")
+    page.press("Go on, or fill in", "button.primary")
+    page.wait(SEEN.format(what=".made textarea", more="/^To be... not/s.test(e.value)"))
+
+
+def test_a_sample_is_drawn_over_and_filled_in(page: Chromium) -> None:
+    to(page, "digits", "Fill in")
+    page.wait(CANVAS)
     page.press("Begin with a sample of the model", "button:not([role=tab])")
-    page.wait(SHOWN.format(what="canvas", more="e.width > 100"))
+    page.rest(4000)
     page.press("Fill in", "button.primary")
-    page.wait("[...document.querySelectorAll('p.wrong')].some(e => e.innerText.includes('draw over'))")
+    page.wait(SEEN.format(what="p.wrong", more="e.innerText.includes('draw over')"))
+    page.draw((0.4, 0.3), (0.6, 0.7))
+    page.press("Fill in", "button.primary")
+    page.wait(PICTURE)
+
+
+def test_a_text_is_said(page: Chromium) -> None:
+    to(page, "speech", "Say")
+    page.type("Text", "Hello")
+    page.press("Say it", "button.primary")
+    page.wait(SOUND)
+
+
+def test_a_span_that_is_marked_on_the_wave_is_said_again(page: Chromium) -> None:
+    to(page, "speech", "Denoise")
+    page.wait(CANVAS)
+    page.upload(CLIP)
+    page.type("What is said in it", SAYS)
+    page.wait(SEEN.format(what="[data-testid^=waveform]", more="e.clientHeight > 8"))
+    marks(page, (0.4, 0.5), (0.6, 0.5), "Say it again")
+    page.wait(SOUND)
+    said = page.run(f"{VISIBLE.format(what='.made p.note')}.map(e => e.innerText).join()")
+    begin, end = (float(said.split("said again from ")[1].split(" ")[place]) for place in (0, 2))
+    assert 0.4 < begin < end < 1.5  # not the span that is typed, 0.5 to 1, unless by chance
+    assert (begin, end) != (0.5, 1.0)
+
+
+def marks(page: Chromium, begin: tuple[float, float], end: tuple[float, float], button: str) -> None:
+    """Draw once the picture is on the canvas, and press the button."""
+    page.rest(4000)
+    page.draw(begin, end)
+    page.press(button, "button.primary")
+
+
+def test_a_recording_is_edited(page: Chromium) -> None:
+    to(page, "speech", "Edit")
+    page.upload(CLIP)
+    page.type("What is said in it", SAYS)
+    page.type("What it shall say instead", "has always been surpassed")
+    page.wait(SEEN.format(what="[data-testid^=waveform]", more="e.clientHeight > 8"))
+    page.press("Edit", "button.primary")
+    page.wait(SOUND)
+
+
+def test_a_picture_is_asked_about(page: Chromium, tmp_path: pathlib.Path) -> None:
+    Image.new("RGB", (16, 16), "red").save(tmp_path / "own.png")
+    to(page, "documents", "Ask about a picture")
+    page.upload(tmp_path / "own.png")
+    page.wait(SEEN.format(what="img", more="e.complete && e.naturalWidth == 16"))
+    page.press("Go", "button.primary")
+    page.wait(PICTURE)
+
+
+def test_a_picture_of_a_document_is_drawn_over(page: Chromium, tmp_path: pathlib.Path) -> None:
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "own.png")
+    to(page, "documents", "Fill in")
+    page.wait(CANVAS)
+    page.rest(2000)
+    page.upload(tmp_path / "own.png")
+    page.type("What the picture shows", "a circle")
+    marks(page, (0.4, 0.4), (0.6, 0.6), "Fill in")
+    page.wait(PICTURE)
+
+
+def test_a_running_fit_is_followed_by_itself(page: Chromium, running: pathlib.Path) -> None:
+    to(page, "running", "Follow")
+    page.wait(SEEN.format(what="p.note", more="e.innerText.includes('no step has been saved yet')"))
+    lines = [{"step": step, "loss": 1 / step, "lr": 1e-3, "seconds": step} for step in (1, 10, 20)]
+    (running / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    Image.new("RGB", (32, 32), "red").save(running / "preview.png")
+    page.wait(SEEN.format(what="p.note", more="e.innerText.includes('step 20, loss 0.05')"))
+    page.wait(SEEN.format(what=".made svg", more="true") + " || document.querySelector('.made .plot') !== null")
+    page.wait(PICTURE)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1300, NARROW])
+def test_all_is_readable_by_day_and_by_night_and_on_a_telephone(
+    opened: Chromium, client: Client, theme: str, width: int
+) -> None:
+    opened.resize(width, 900)
+    opened.open(f"{client.url}?__theme={theme}")
+    opened.wait("document.querySelectorAll('button[role=tab]').length > 4")
+    opened.wait(f"document.body.classList.contains('dark') === {json.dumps(theme == 'dark')}")
+    assert opened.run("document.documentElement.scrollWidth <= window.innerWidth + 1")  # nothing is cut off
+    lightness = (
+        "(() => {{ const c = getComputedStyle(document.querySelector('{what}')).{which}.match(/[0-9.]+/g).map(Number);"
+        " return (0.3 * c[0] + 0.6 * c[1] + 0.1 * c[2]) / 255; }})()"
+    )
+    ink = opened.run(lightness.format(what="p.about", which="color"))
+    ground = opened.run(lightness.format(what="gradio-app", which="backgroundColor"))
+    assert abs(ink - ground) > 0.4
+    assert (ink > ground) == (theme == "dark")

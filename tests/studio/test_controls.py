@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from feller.errors import UsageError
-from feller.studio.controls import Cells, Choice, Drawing, Number, Upload, Words
+from feller.studio.controls import Cells, Choice, Drawing, Number, Upload, Wave, Words
 from feller.studio.limits import Limits
 
 LIMITS = Limits(letters=10, rows=2, upload=5)
@@ -73,3 +73,13 @@ def test_a_drawing_is_a_picture_and_where_it_is_drawn_over() -> None:
     for sent in (None, {}, {"background": None, "layers": [layer]}, "x"):
         with pytest.raises(UsageError, match="put a picture"):
             control.read(sent, LIMITS)
+
+
+def test_a_span_is_where_something_is_drawn_over_a_wave() -> None:
+    control = Wave(label="Wave", of="recording", size=(10, 4), draw=lambda path, size: Image.new("RGB", size))
+    picture, layer = Image.new("RGB", (10, 4)), Image.new("RGBA", (10, 4))
+    assert control.read({"background": picture, "layers": [layer]}, LIMITS) is None
+    layer.paste((255, 255, 255, 255), (2, 1, 5, 3))
+    assert control.read({"background": picture, "layers": [layer]}, LIMITS) == (0.2, 0.5)
+    for sent in (None, {}, "x", {"background": None, "layers": [layer]}, {"background": picture, "layers": "x"}):
+        assert control.read(sent, LIMITS) is None

@@ -23,6 +23,8 @@ class Serve:
     reward: Wishes = ()
     """What visitors may wish for, as of `feller steer`, such as file.py:FUNCTION, whose code then runs; each is one
     choice. They can name none themselves."""
+    memory: Text = None
+    """Of documents: what visitors may have models look up, as of `feller sample`; they can name none themselves."""
     code: Text = None
     """File of your own that defines what a run's model is made of."""
     json: bool = False
@@ -30,12 +32,18 @@ class Serve:
 
     def run(self, words: list[str]) -> dict[str, Any]:
         """Do it."""
-        from feller.commands.folder import find
         from feller.commands.terminal import speaker
         from feller.studio.access import Door
         from feller.studio.serving import serve
 
         tell, door = speaker(), Door(self.host, self.port, self.token)
-        runs = [find(folder, self.code, tell) for folder in self.folders or (None,)]
-        address = serve(runs, door=door, rewards=self.reward, tell=tell)
-        return {"runs": [str(run.path) for run in runs], "url": address.url}
+        found = []
+
+        def runs() -> list[Any]:
+            from feller.commands.folder import find  # takes long to load
+
+            found.extend(find(folder, self.code, tell) for folder in self.folders or (None,))
+            return found
+
+        address = serve(runs, door=door, rewards=self.reward, memory=self.memory, tell=tell)
+        return {"runs": [str(run.path) for run in found], "url": address.url}

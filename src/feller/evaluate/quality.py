@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import scipy
 import torch
-from scipy.stats import binomtest
 
 from feller.data import (
     Backbones,
@@ -192,6 +192,7 @@ def _other_classes(samples: Dataset, train: Dataset) -> bool:
     made, known = samples.given["label"].cpu(), train.given["label"].cpu()
     classes = torch.cat([made, known]).unique().tolist()
     return any(
-        binomtest(int((made == c).sum()), len(made), (known == c).double().mean().item()).pvalue < 1e-4 / len(classes)
+        scipy.stats.binomtest(int((made == c).sum()), len(made), (known == c).double().mean().item()).pvalue
+        < 1e-4 / len(classes)
         for c in classes
     )

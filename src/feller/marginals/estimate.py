@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 import torch
 from jaxtyping import Float
-from scipy.optimize import minimize
 from torch import Tensor
 
 from feller.errors import UsageError
@@ -106,6 +106,6 @@ def estimate(
 
     begin = (torch.cat(first).double() / scale).numpy()
     limits = {"maxiter": steps, "maxfun": 2 * steps, "maxcor": 20, "ftol": 0.0, "gtol": tolerance}
-    found = minimize(dual, begin, jac=True, method="L-BFGS-B", options=limits)
+    found = scipy.optimize.minimize(dual, begin, jac=True, method="L-BFGS-B", options=limits)
     potentials = parts(torch.from_numpy(found.x) * scale)
     return MarginalModel(counts, cliques, tuple(part[0] for part in potentials), float(total), rules)

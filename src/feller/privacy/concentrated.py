@@ -2,7 +2,7 @@
 
 import math
 
-from scipy.optimize import minimize_scalar
+import scipy
 
 from feller.errors import UsageError
 from feller.privacy.root import root
@@ -51,7 +51,9 @@ def _log_delta(rho: float, epsilon: float) -> float:
         return beyond * (order * rho - epsilon) - log_beyond + order * (log_beyond - math.log1p(beyond))
 
     guess = math.log(max((epsilon - rho) / (2 * rho), 1e-3))
-    found = minimize_scalar(at, bounds=(guess - 12, guess + 12), method="bounded", options={"xatol": 1e-10})
+    found = scipy.optimize.minimize_scalar(
+        at, bounds=(guess - 12, guess + 12), method="bounded", options={"xatol": 1e-10}
+    )
     return min(float(found.fun), 0.0)
 
 

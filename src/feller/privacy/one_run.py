@@ -5,9 +5,9 @@ Source: Steinke, Nasr and Jagielski 2023, "Privacy auditing with one (1) trainin
 
 import math
 
+import scipy
 import torch
 from jaxtyping import Bool, Float
-from scipy.stats import binom
 from torch import Tensor
 
 from feller.errors import UsageError
@@ -63,9 +63,9 @@ def lower_bound(right: int, guesses: int, confidence: float = 0.95, *, delta: fl
 def chance(right: int, guesses: int, epsilon: float, delta: float, planted: int) -> float:
     """Return a bound of the chance of so many right guesses, or more, if the guarantee holds."""
     one = 1 / (1 + math.exp(-epsilon))
-    tail = float(binom.sf(right - 1, guesses, one))
+    tail = float(scipy.stats.binom.sf(right - 1, guesses, one))
     if not delta or not right:
         return tail
     back = torch.arange(1, right + 1, dtype=torch.float64)
-    masses = torch.as_tensor(binom.pmf(right - back.numpy(), guesses, one))
+    masses = torch.as_tensor(scipy.stats.binom.pmf(right - back.numpy(), guesses, one))
     return tail + 2 * planted * delta * (masses.cumsum(0) / back).max().item()

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.special import gammaln, log_ndtr
+import scipy
 
 from feller.errors import UsageError
 from feller.privacy.accountant import rho
@@ -50,8 +50,8 @@ def one_step(sigma: float, rate: float, order: float) -> float:
     while True:
         k = np.arange(first, first + size, dtype=np.float64)
         j, (log_binomial, sign) = order - k, _binomials(order, k)
-        below = j * away + k * there + (k * k - k) / (2 * sigma**2) + log_ndtr((middle - k) / sigma)
-        above = j * there + k * away + (j * j - j) / (2 * sigma**2) + log_ndtr((j - middle) / sigma)
+        below = j * away + k * there + (k * k - k) / (2 * sigma**2) + scipy.special.log_ndtr((middle - k) / sigma)
+        above = j * there + k * away + (j * j - j) / (2 * sigma**2) + scipy.special.log_ndtr((j - middle) / sigma)
         last = log_binomial + np.logaddexp(below, above)
         logs.append(last)
         signs.append(sign)
@@ -68,7 +68,7 @@ def _binomials(order: float, k: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     rest = order - k + 1
     whole = float(order).is_integer()
     sign = np.ones_like(rest) if whole else np.where((rest > 0) | (np.floor(rest) % 2 == 0), 1.0, -1.0)
-    return gammaln(order + 1) - gammaln(k + 1) - gammaln(rest), sign
+    return scipy.special.gammaln(order + 1) - scipy.special.gammaln(k + 1) - scipy.special.gammaln(rest), sign
 
 
 def _log_sum(logs: np.ndarray, signs: np.ndarray) -> float:

@@ -12,9 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import scipy
 from jaxtyping import Float
-from scipy.optimize import minimize_scalar
-from scipy.special import ndtr, ndtri
 from torch import Tensor
 
 from feller.errors import UsageError
@@ -74,7 +73,7 @@ def rero(kappa: float, expenses: Sequence[Expense]) -> float:
 def rero_normal(kappa: float, mu: float) -> float:
     """Return Phi(Phi^-1(kappa) + mu), for normal noise of a standard deviation of 1 / mu sensitivities."""
     _check_prior(kappa)
-    return float(ndtr(ndtri(kappa) + mu))
+    return float(scipy.special.ndtr(scipy.special.ndtri(kappa) + mu))
 
 
 def rero_by_renyi(kappa: float, expenses: Sequence[Expense]) -> float:
@@ -112,7 +111,7 @@ def rero_by_losses(kappa: float, expenses: Sequence[Expense], way: Way = "presen
         risen = kappa * math.exp(epsilon_of(rest, d))
         return 1.0 if risen >= 1 else min(1.0, d + _least(risen, masses))
 
-    found = minimize_scalar(both, bounds=(-12.0, 0.0), method="bounded", options={"maxiter": 20})
+    found = scipy.optimize.minimize_scalar(both, bounds=(-12.0, 0.0), method="bounded", options={"maxiter": 20})
     return float(found.fun)
 
 
@@ -122,7 +121,9 @@ def _least(kappa: float, masses: Any) -> float:
     def at(loss: float) -> float:
         return kappa * math.exp(loss) + float(masses.get_delta_for_epsilon(loss))
 
-    found = minimize_scalar(at, bounds=(LOWEST, -math.log(kappa)), method="bounded", options={"xatol": 1e-7})
+    found = scipy.optimize.minimize_scalar(
+        at, bounds=(LOWEST, -math.log(kappa)), method="bounded", options={"xatol": 1e-7}
+    )
     return min(1.0, float(found.fun))
 
 

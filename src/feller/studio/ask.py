@@ -1,5 +1,6 @@
 """One request of the page: done, or refused in one line."""
 
+import re
 import sys
 import traceback
 from collections.abc import Mapping
@@ -10,15 +11,17 @@ from feller.errors import FULL, InputError, UsageError
 from feller.studio.heard import Heard
 from feller.studio.limits import Limits
 from feller.studio.outcome import Outcome
-from feller.studio.scratch import Scratch
 from feller.studio.tab import Tab
+
+FOLDERS = re.compile(r"(?<![\w./:])(?:/[^\s/'\"]+)+/(?=[^\s/])")
+"""Of an absolute place, before its last part."""
 
 
 class Wrong(Exception):
     """What a visitor is told, in one line."""
 
 
-def ask(tab: Tab, sent: Mapping[str, Any], limits: Limits, scratch: Scratch, heard: Heard) -> Outcome:
+def ask(tab: Tab, sent: Mapping[str, Any], limits: Limits, heard: Heard) -> Outcome:
     """Do what a visitor asks for, with what was said on the way in front.
 
     Raises:
@@ -27,18 +30,17 @@ def ask(tab: Tab, sent: Mapping[str, Any], limits: Limits, scratch: Scratch, hea
     try:
         found = tab.do(sent, limits, heard)
     except (InputError, UsageError) as error:
-        raise Wrong(_plain(str(error), scratch)) from error
+        raise Wrong(_plain(str(error))) from error
     except OSError as error:
         why = "the disk is full" if error.errno in FULL else error.strerror or "a file cannot be read or written"
         raise Wrong(f"{why}; whoever runs this page must make room or mend it") from error
     except Exception as error:
         traceback.print_exc(file=sys.stderr)
         raise Wrong("this is a fault of feller, not yours; whoever runs this page sees more") from error
-    return replace(found, said="\n".join(filter(None, (*heard.lines, found.said))))
+    lines = [*map(_plain, heard.lines), FOLDERS.sub("", found.said)]
+    return replace(found, said="\n".join(filter(None, lines)))
 
 
-def _plain(text: str, scratch: Scratch) -> str:
-    """Return the first line of a message, without places that visitors do not know."""
-    line = (text.splitlines() or ["it failed"])[0]
-    words = [word.rpartition("/")[2] if str(scratch.path) in word else word for word in line.split(" ")]
-    return " ".join(words)
+def _plain(text: str) -> str:
+    """Return the first line of a message, without the folders in which files lie: they are nothing for visitors."""
+    return FOLDERS.sub("", (text.splitlines() or ["it failed"])[0])

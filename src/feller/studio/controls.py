@@ -112,6 +112,9 @@ class Cells(Control):
 class Upload(Control):
     """A file of the visitor's, of which the page has a copy."""
 
+    endings: tuple[str, ...] = ()
+    """Which it may have, where that is said."""
+
     def read(self, sent: Any, limits: Limits) -> pathlib.Path | None:
         """Return where the copy is; None if there is none."""
         if not sent:
@@ -134,6 +137,27 @@ class Picture(Upload):
     """A picture."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Wave(Control):
+    """The picture of a recording, on which a person marks a span by drawing over it."""
+
+    of: str
+    """Name of the control that has the recording."""
+    size: tuple[int, int]
+    """Width and height, in pixels."""
+    draw: Callable[[pathlib.Path, tuple[int, int]], Image.Image]
+    """Recording and size -> its picture."""
+
+    def read(self, sent: Any, limits: Limits) -> tuple[float, float] | None:
+        """Return where the mark begins and ends, as shares of the whole; None without one."""
+        parts = sent if isinstance(sent, dict) else {}
+        below = parts.get("background")
+        if not isinstance(below, Image.Image):
+            return None
+        box = _marked(below.size, parts.get("layers")).getbbox()
+        return None if box is None else (box[0] / below.width, box[2] / below.width)
+
+
 @dataclass(frozen=True, eq=False)
 class Drawn:
     """A picture that a person drew over."""
@@ -149,8 +173,8 @@ class Drawing(Control):
 
     size: tuple[int, int]
     """Width and height of the canvas, in pixels."""
-    first: Callable[[], Image.Image]
-    """Makes a picture to begin with."""
+    first: Callable[[], Image.Image] | None = None
+    """Makes a picture to begin with; None where people bring their own."""
 
     def read(self, sent: Any, limits: Limits) -> Drawn:
         """Return the picture and where something is drawn on it.
@@ -159,13 +183,19 @@ class Drawing(Control):
             UsageError: If one of both is missing.
         """
         parts = sent if isinstance(sent, dict) else {}
-        below, layers = parts.get("background"), parts.get("layers") or []
+        below = parts.get("background")
         if not isinstance(below, Image.Image):
             raise UsageError(f"{self.label}: put a picture there first, your own or one of the model")
-        mask = Image.new("L", below.size)
-        for layer in layers:
-            if isinstance(layer, Image.Image):
-                mask.paste(255, (0, 0), layer.convert("RGBA").getchannel("A").resize(below.size))
+        mask = _marked(below.size, parts.get("layers"))
         if mask.getbbox() is None:
             raise UsageError(f"{self.label}: draw over what is to be filled in")
         return Drawn(below, mask)
+
+
+def _marked(size: tuple[int, int], layers: Any) -> Image.Image:
+    """Return where something is drawn on layers that a client sent, white on black."""
+    mask = Image.new("L", size)
+    for layer in layers if isinstance(layers, list) else []:
+        if isinstance(layer, Image.Image):
+            mask.paste(255, (0, 0), layer.convert("RGBA").getchannel("A").resize(size))
+    return mask

@@ -2,19 +2,15 @@
 
 import json
 import pathlib
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qs
 
 from feller.studio.access import COOKIE, Door
+from feller.studio.front import App, Message, Receive, Send
 from feller.studio.limits import Limits
 from feller.studio.offline import HEADERS
 from feller.studio.scratch import Scratch
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 OPEN = ("/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt")
 BELOW = ("/assets/", "/static/", "/svelte/", "/gradio_api/file=", "/gradio_api/heartbeat/", "/gradio_api/info")

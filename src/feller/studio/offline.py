@@ -3,6 +3,13 @@
 import os
 import pathlib
 
+from PIL import Image
+
+from feller.studio.stubless import write_no_stubs
+
+MOST_PIXELS = 2**24
+"""Of a picture that is uploaded."""
+
 SETTINGS = {
     "GRADIO_ANALYTICS_ENABLED": "False",
     "GRADIO_SSR_MODE": "False",
@@ -41,6 +48,12 @@ HEADERS = {
 
 
 def keep_here(uploads: pathlib.Path) -> None:
-    """Set what must be set before Gradio is imported: files go to our folder, and nothing goes out."""
+    """Set what must be set before Gradio is imported: files go to our folder alone, and nothing goes out.
+
+    Pictures are read by Gradio before we see them, so that those which are small as files and huge in memory are
+    refused for the whole process.
+    """
+    Image.MAX_IMAGE_PIXELS = MOST_PIXELS // 2  # from twice as many on, reading is an error
     os.environ.update(SETTINGS)
     os.environ["GRADIO_TEMP_DIR"] = str(uploads)
+    write_no_stubs()

@@ -1,5 +1,6 @@
 """A run on the page."""
 
+import pathlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +14,9 @@ from feller.data.table.modality import Table
 from feller.data.text.modality import Text
 from feller.description import Description, load_description
 from feller.journeys.asked import asked_of
-from feller.journeys.bridged import bridged_of
 from feller.run import Run
+
+EXAMPLE = "example:"
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,12 +46,16 @@ class Opened:
 
     @property
     def asked(self) -> str:
-        """What it was fitted to, in words."""
-        bridged = bridged_of(self.run)
-        if bridged is not None:
-            return f"a bridge from {' to '.join(bridged.populations)}"
+        """What it was fitted to, in words; where files lie is nothing for visitors."""
+        if self.is_bridge:
+            return f"a bridge from {' to '.join(map(last_part, _bridged(self.run).populations))}"
         asked = asked_of(self.run)
-        return f"{asked.data}, fitted with the recipe {asked.recipe}"
+        return f"{last_part(asked.data)}, fitted with the recipe {last_part(asked.recipe)}"
+
+    @property
+    def is_bridge(self) -> bool:
+        """Whether it joins populations."""
+        return _is_bridge(self.run)
 
     @property
     def is_pictures(self) -> bool:
@@ -67,6 +73,11 @@ class Opened:
         return isinstance(self.modality, Text)
 
 
+def last_part(place: str) -> str:
+    """Return the name of a file without the folders that it lies in; other words stay."""
+    return place if place.startswith(EXAMPLE) else pathlib.PurePath(place).name or place
+
+
 def opened(runs: list[Run]) -> tuple[Opened, ...]:
     """Return runs with names that tell them apart.
 
@@ -80,5 +91,15 @@ def opened(runs: list[Run]) -> tuple[Opened, ...]:
     return tuple(Opened(run, name, _about(run)) for run, name in zip(runs, names, strict=True))
 
 
-def _about(run: Run) -> Any:
-    return None if bridged_of(run) is not None else load_description(run)
+def _about(run: Run) -> Description | None:
+    return None if _is_bridge(run) else load_description(run)
+
+
+def _is_bridge(run: Run) -> bool:
+    return run.read_record(run.recipe).get("bridged") is not None
+
+
+def _bridged(run: Run) -> Any:
+    from feller.journeys.bridged import bridged_of  # takes long to load, and few runs are bridges
+
+    return bridged_of(run)

@@ -6,22 +6,25 @@ from collections.abc import Callable, Sequence
 from importlib import resources
 from typing import Any
 
+from PIL import Image
+
 from feller.data.speech.extra import need
+from feller.errors import InputError, UsageError
 from feller.studio.abilities import abilities_of
 from feller.studio.ask import Wrong, ask
-from feller.studio.controls import Cells, Choice, Control, Drawing, Number, Picture, Sound, Words
+from feller.studio.controls import Cells, Choice, Control, Drawing, Number, Picture, Sound, Upload, Wave, Words
 from feller.studio.heard import Heard
 from feller.studio.opened import Opened
-from feller.studio.outcome import Outcome
+from feller.studio.outcome import Outcome, Rows
 from feller.studio.tab import Kind, Place, Tab
 
 WORK, LOOK = "work", "look"
 """Two queues: what computes goes one after the other, and what only looks does not wait for it."""
-LOOKS = 4
+LOOKING = {"concurrency_id": LOOK, "concurrency_limit": 4}
 NARROW = 3
 """Columns up to which long cells get several lines."""
-SEEN = ["download", "fullscreen"]
-"""Below a picture: nothing is shared with others."""
+SEEN = {"interactive": False, "buttons": ["download", "fullscreen"], "min_width": 240, "elem_classes": "shown"}
+"""Of a picture that comes out: two stand beside each other, and nothing is shared with others."""
 TITLE = "feller"
 
 
@@ -44,9 +47,9 @@ def build(place: Place) -> Any:
 
 def style() -> str:
     """Return the rules of the page, with those that a report draws its loss by."""
-    report = resources.files("feller.report").joinpath("page.css").read_text(encoding="utf-8")
-    plot = [line for line in report.splitlines() if line.startswith(".plot")]
-    return resources.files("feller.studio").joinpath("page.css").read_text(encoding="utf-8") + "\n".join(plot)
+    package = resources.files("feller")  # naming the folders in it as packages would import all that draws reports
+    own, report = (package.joinpath(name, "page.css").read_text(encoding="utf-8") for name in ("studio", "report"))
+    return own + "\n".join(line for line in report.splitlines() if line.startswith(".plot"))
 
 
 def theme() -> Any:
@@ -80,16 +83,20 @@ def _tab(gr: Any, tab: Tab, place: Place, name: str) -> None:
     gr.HTML(f'<p class="about">{html.escape(tab.about)}</p>')
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=280):
-            pairs = [(_control(gr, control), _start(gr, control)) for control in tab.controls.values()]
+            there = {name: (_control(gr, control), _start(gr, control)) for name, control in tab.controls.items()}
             button = gr.Button(tab.button, variant="primary")
-        with gr.Column(scale=3, min_width=320):
+        with gr.Column(scale=3, min_width=320, elem_classes="made"):
             said = gr.HTML("", elem_classes="said")
             outputs = [said, *(output for kind in tab.shows for output in _outputs(gr, kind, tab))]
-    act, inputs = _acting(gr, tab, place), [shown for shown, _ in pairs]
-    for (shown, start), control in zip(pairs, tab.controls.values(), strict=True):
-        if isinstance(control, Drawing):
-            start.click(_starting(control, place), None, shown, api_name=f"{name}_begin", concurrency_id=WORK)
-    looks = {"concurrency_id": LOOK, "concurrency_limit": LOOKS} if not tab.controls else {"concurrency_id": WORK}
+    act, inputs = _acting(gr, tab, place), [shown for shown, _ in there.values()]
+    for key, control in tab.controls.items():
+        shown, start = there[key]
+        if isinstance(control, Drawing) and control.first is not None:
+            start.click(_starting(control.first), None, shown, api_name=f"{name}_begin", concurrency_id=WORK)
+        if isinstance(control, Wave):
+            drawn = _waving(gr, control, tab.controls[control.of], place)
+            there[control.of][0].change(drawn, there[control.of][0], shown, api_name=f"{name}_{key}", **LOOKING)
+    looks = LOOKING if not tab.controls else {"concurrency_id": WORK}
     button.click(act, inputs, outputs, api_name=name, show_progress_on=said, **looks)
     if tab.every is not None:
         timer = gr.Timer(tab.every)
@@ -102,7 +109,7 @@ def _acting(gr: Any, tab: Tab, place: Place) -> Callable[..., list[Any]]:
     def act(*sent: Any, progress: Any = gr.Progress()) -> list[Any]:  # noqa: B008 - how Gradio hands it over
         heard = Heard(lambda share, text: progress(share, desc=text))
         try:
-            found = ask(tab, dict(zip(tab.controls, sent, strict=True)), place.limits, place.scratch, heard)
+            found = ask(tab, dict(zip(tab.controls, sent, strict=True)), place.limits, heard)
         except Wrong as wrong:
             return [_said(str(wrong), wrong=True), *_filled(gr, tab, Outcome())]
         return [_said(found.said), *_filled(gr, tab, found)]
@@ -110,13 +117,30 @@ def _acting(gr: Any, tab: Tab, place: Place) -> Callable[..., list[Any]]:
     return act
 
 
-def _starting(control: Drawing, place: Place) -> Callable[[], Any]:
+def _starting(first: Callable[[], Image.Image]) -> Callable[[], Any]:
     """Return what puts a first picture on a canvas."""
 
     def start() -> dict[str, Any]:
-        return {"background": control.first(), "layers": [], "composite": None}
+        return _canvas(first())
 
     return start
+
+
+def _waving(gr: Any, control: Wave, of: Control, place: Place) -> Callable[[Any], Any]:
+    """Return what draws a recording as soon as it is there; one that cannot be read is told of by the button."""
+
+    def draw(sent: Any) -> dict[str, Any] | None:
+        try:
+            path = of.read(sent, place.limits)
+            return None if path is None else _canvas(control.draw(path, control.size))
+        except (InputError, UsageError):
+            return None
+
+    return draw
+
+
+def _canvas(picture: Image.Image) -> dict[str, Any]:
+    return {"background": picture, "layers": [], "composite": None}
 
 
 def _said(text: str, *, wrong: bool = False) -> str:
@@ -129,7 +153,8 @@ def _said(text: str, *, wrong: bool = False) -> str:
 
 def _start(gr: Any, control: Control) -> Any:
     """Return the button that begins a drawing, where there is one."""
-    return gr.Button("Begin with a sample of the model", size="sm") if isinstance(control, Drawing) else None
+    begins = isinstance(control, Drawing) and control.first is not None
+    return gr.Button("Begin with a sample of the model", size="sm") if begins else None
 
 
 def _number(gr: Any, control: Number) -> Any:
@@ -139,18 +164,19 @@ def _number(gr: Any, control: Number) -> Any:
     return kind(label=control.label, info=control.hint or None, value=control.value, **bounds)
 
 
-def _drawing(gr: Any, control: Drawing) -> Any:
+def _drawing(gr: Any, label: str, size: tuple[int, int], sources: tuple[str, ...], brush: int) -> Any:
+    """Return a canvas to draw on in white, as large as all of it is seen."""
     return gr.ImageEditor(
-        label=control.label,
+        label=label,
         type="pil",
         format="png",
-        sources=["upload", "clipboard"],
-        canvas_size=control.size,
+        sources=list(sources),
+        canvas_size=size,
         fixed_canvas=True,
-        brush=gr.Brush(default_size=max(control.size) // 10, colors=["#ffffff"], default_color="#ffffff"),
+        brush=gr.Brush(default_size=brush, colors=["#ffffff"], default_color="#ffffff"),
         transforms=[],
         layers=False,
-        height=max(control.size) + 80,
+        height=size[1] + 80,
     )
 
 
@@ -181,11 +207,16 @@ def _control(gr: Any, control: Control) -> Any:
     if isinstance(control, Cells):
         return _cells(gr, control)
     if isinstance(control, Drawing):
-        return _drawing(gr, control)
+        return _drawing(gr, control.label, control.size, ("upload", "clipboard"), max(control.size) // 10)
+    if isinstance(control, Wave):
+        return _drawing(gr, control.label, control.size, (), min(control.size) // 3)
     if isinstance(control, Sound):
-        return gr.Audio(type="filepath", sources=["upload", "microphone"], **label)
+        return gr.Audio(type="filepath", sources=["upload", "microphone"], buttons=["download"], **label)
     if isinstance(control, Picture):
-        return gr.Image(type="filepath", sources=["upload", "clipboard"], height=240, **label)
+        sources = ["upload", "clipboard"]
+        return gr.Image(type="filepath", sources=sources, height=240, buttons=["fullscreen"], **label)
+    if isinstance(control, Upload):
+        return gr.File(file_types=list(control.endings) or None, height=140, **label)
     raise TypeError(f"no control of the page is of kind {type(control).__name__}")
 
 
@@ -193,9 +224,7 @@ def _outputs(gr: Any, kind: Kind, tab: Tab) -> list[Any]:
     """Return what shows a kind of outcome; all is hidden until there is something."""
     if kind is Kind.PICTURES:
         with gr.Row():
-            return [
-                gr.Image(interactive=False, visible=False, type="filepath", buttons=SEEN) for _ in range(tab.pictures)
-            ]
+            return [gr.Image(visible=False, type="filepath", **SEEN) for _ in range(tab.pictures)]
     if kind is Kind.SOUNDS:
         return [
             gr.Audio(interactive=False, visible=False, type="filepath", buttons=["download"]) for _ in range(tab.sounds)
@@ -226,7 +255,8 @@ def _updates(gr: Any, kind: Kind, tab: Tab, found: Outcome) -> list[Any]:
         return [shown(path) for path in paths]
     if kind is Kind.TABLE:
         value = found.table and {"headers": list(found.table.columns), "data": [*map(list, found.table.cells)]}
-        return [shown(value, wrap=found.table is not None and len(found.table.columns) <= NARROW)]
+        narrow = found.table is not None and len(found.table.columns) <= NARROW
+        return [shown(value, wrap=narrow, column_widths=_widths(found.table) if narrow and found.table else None)]
     if kind is Kind.WORDS:
         return [gr.update(value=found.words, visible=bool(found.words))]
     if kind is Kind.FILES:
@@ -234,6 +264,13 @@ def _updates(gr: Any, kind: Kind, tab: Tab, found: Outcome) -> list[Any]:
     if kind is Kind.PAGE:
         return [gr.update(value=_framed(found.page), visible=bool(found.page))]
     return [gr.update(value=found.drawing, visible=bool(found.drawing))]
+
+
+def _widths(table: Rows) -> list[str]:
+    """Return widths in which a few columns stand without being cut, by their longest cells, up to a line's length."""
+    rows = (table.columns, *table.cells)
+    sizes = [min(max(*(len(row[place]) for row in rows), 8), 60) for place in range(len(table.columns))]
+    return [f"{100 * size // sum(sizes)}%" for size in sizes]
 
 
 def _framed(page: str) -> str:

@@ -1,29 +1,32 @@
-"""The server of the page."""
+"""The server of the page, which answers at once: what takes long to load is imported behind it."""
 
+import contextlib
+import importlib
+import signal
 import socket
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from feller.data.speech.extra import need
 from feller.errors import InputError
-from feller.journeys.learn import interrupts
 from feller.journeys.tell import SILENT, Tell
 from feller.run import Run
 from feller.studio.access import Door, is_loopback
+from feller.studio.front import Front
 from feller.studio.guard import Guarded
 from feller.studio.limits import Limits
 from feller.studio.offline import keep_here
-from feller.studio.opened import opened
 from feller.studio.scratch import Scratch
-from feller.studio.tab import Place
 
 GIVE_UP = 5
 """Seconds in which requests may end after the page was stopped."""
 STEP = 0.05
 """Seconds between two looks at whether it was."""
+PATIENCE = 60.0
+"""Seconds in which the server must start, and the page in it."""
 
 
 @dataclass(frozen=True)
@@ -41,23 +44,23 @@ class Address:
 
 
 def serve(
-    runs: Sequence[Run],
+    runs: Callable[[], Sequence[Run]],
     *,
     door: Door = Door(),  # noqa: B008 - frozen
     rewards: tuple[str, ...] = (),
+    memory: str | None = None,
     limits: Limits = Limits(),  # noqa: B008 - frozen
     tell: Tell = SILENT,
-    ready: Callable[[Address], None] = lambda address: None,
 ) -> Address:
     """Show runs in the browser until somebody stops it.
 
     Args:
-        runs: What is shown.
+        runs: Finds what is shown; called once the address answers.
         door: Address, and who may come in.
         rewards: What may be wished for, in words; their code runs, so whoever starts the page names them.
+        memory: Documents that models may look up.
         limits: How much one visitor may ask for.
         tell: Hears where the page is.
-        ready: Hears where the page is, once it answers.
 
     Raises:
         InputError: If a run is damaged, or the address is taken.
@@ -65,24 +68,29 @@ def serve(
     """
     with Scratch(limits.kept) as scratch, closing(_listening(door)) as listening:
         keep_here(scratch.uploads)
-        uvicorn: Any = need("uvicorn", "a page in the browser", "serve")
-        place = Place(runs=opened([*runs]), scratch=scratch, limits=limits, rewards=rewards)
-        config = uvicorn.Config(application(place, door), log_level="error", access_log=False, lifespan="on")
+        address, front = Address(door.host, listening.getsockname()[1]), Front()
+        config = _uvicorn().Config(
+            Guarded(front, door, scratch, limits), log_level="error", access_log=False, lifespan="on"
+        )
         config.timeout_graceful_shutdown = GIVE_UP
-        address = Address(door.host, listening.getsockname()[1])
-        _until_stopped(uvicorn.Server(config), listening, lambda: _announce(address, door, tell, ready))
+        with _running(_uvicorn().Server(config), listening) as lives, _stops() as stopped:
+            tell.say(f"opening {address.url}, which shows itself as soon as it is made")
+            place = _place(runs(), scratch=scratch, limits=limits, rewards=rewards, memory=memory)
+            front.show(application(place), PATIENCE)
+            _announce(address, door, tell)
+            while lives() and not stopped.wait(STEP):
+                pass
     return address
 
 
-def application(place: Place, door: Door) -> Guarded:
-    """Return the page behind its guard."""
+def application(place: Any) -> Any:
+    """Return the page of a `Place` as an ASGI application, which needs a guard before it."""
     from feller.studio.page import build, style, theme
+    from feller.studio.warm import warm
 
-    fastapi: Any = need("fastapi", "a page in the browser", "serve")
-    gradio: Any = need("gradio", "a page in the browser", "serve")
     blocks = build(place)
-    app = gradio.mount_gradio_app(
-        fastapi.FastAPI(openapi_url=None, docs_url=None, redoc_url=None),
+    app = importlib.import_module("gradio").mount_gradio_app(
+        importlib.import_module("fastapi").FastAPI(openapi_url=None, docs_url=None, redoc_url=None),
         blocks,
         path="",
         footer_links=[],
@@ -98,7 +106,26 @@ def application(place: Place, door: Door) -> Guarded:
         css=style(),
     )
     blocks.has_launched = True  # mounted pages check where files lie only then
-    return Guarded(app, door, place.scratch, place.limits)
+    threading.Thread(target=warm, args=(place,), daemon=True).start()
+    return app
+
+
+def _place(runs: Sequence[Run], **around: Any) -> Any:
+    """Return all runs, and what is around them, once what takes long to load is needed."""
+    from feller.studio.opened import opened
+    from feller.studio.tab import Place
+
+    return Place(runs=opened([*runs]), **around)
+
+
+def _uvicorn() -> Any:
+    """Return the server, without what our other packages bring along."""
+    try:
+        return importlib.import_module("uvicorn")
+    except ImportError:
+        from feller.data.speech.extra import need
+
+        return need("uvicorn", "a page in the browser", "serve")
 
 
 def _listening(door: Door) -> socket.socket:
@@ -121,24 +148,38 @@ def _listening(door: Door) -> socket.socket:
     return listening
 
 
-def _until_stopped(server: Any, listening: socket.socket, started: Callable[[], None]) -> None:
-    """Answer requests until Ctrl-C or a request to end, which are the usual end of a page and no error."""
-    with interrupts() as stopped:
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-        thread.start()
-        while thread.is_alive() and not server.started and not stopped.wait(STEP):
-            pass
-        if server.started:
-            started()
-        while thread.is_alive() and not stopped.wait(STEP):
-            pass
+@contextlib.contextmanager
+def _running(server: Any, listening: socket.socket) -> Iterator[Callable[[], bool]]:
+    """Answer requests in a thread until the end of the block; gives what tells whether it still does."""
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + PATIENCE
+    while thread.is_alive() and not server.started and time.monotonic() < deadline:
+        time.sleep(STEP)
+    try:
+        yield thread.is_alive
+    finally:
         server.should_exit = True
         thread.join(GIVE_UP + 1)
 
 
-def _announce(address: Address, door: Door, tell: Tell, ready: Callable[[Address], None]) -> None:
+@contextlib.contextmanager
+def _stops() -> Iterator[threading.Event]:
+    """Turn Ctrl-C or a request to end, which are the usual end of a page and no error, into a flag."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = {number: signal.signal(number, lambda *_: asked.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _announce(address: Address, door: Door, tell: Tell) -> None:
     """Say where the page is."""
     tell.say(f"the page is at {address.url}; stop it with Ctrl-C")
     if not is_loopback(door.host):
         tell.say("it speaks plain HTTP: whoever sees the traffic sees the token; put it behind TLS, or use ssh -L")
-    ready(address)

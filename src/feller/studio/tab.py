@@ -68,6 +68,8 @@ class Place:
     limits: Limits = field(default_factory=Limits)
     rewards: tuple[str, ...] = ()
     """In words, as they were named where the page was started; the client can name none."""
+    memory: str | None = None
+    """Documents that models of documents may look up, named there, too."""
 
 
 @dataclass(frozen=True, kw_only=True)

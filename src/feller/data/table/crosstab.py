@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 import torch
 from jaxtyping import Float64, Int64
-from scipy.optimize import minimize
 from torch import Tensor
 
 from feller.errors import InputError
@@ -101,5 +101,5 @@ def weights_within(
         return value, (total * found - goal + ridge * potentials) * scale
 
     limits = {"maxiter": STEPS, "maxcor": 20, "ftol": 0.0, "gtol": SLOPE}
-    found = minimize(dual, np.zeros(len(goal)), jac=True, method="L-BFGS-B", options=limits)
+    found = scipy.optimize.minimize(dual, np.zeros(len(goal)), jac=True, method="L-BFGS-B", options=limits)
     return torch.from_numpy(weigh(found.x * scale)[0]).to(codes.device)

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import NamedTuple, Protocol, runtime_checkable
 
+import scipy
 import torch
-from scipy.stats import norm
 from torch import Tensor
 
 from feller.data.found import FoundTable
@@ -88,12 +88,12 @@ class Noisy:
 
     def filled(self, counts: dict[str | int, float]) -> list[str | int]:
         """Return the entries that noise alone would hardly reach."""
-        threshold = self.sigma * float(norm.isf(FALSE_ALARM / len(counts)))
+        threshold = self.sigma * float(scipy.stats.norm.isf(FALSE_ALARM / len(counts)))
         return [key for key, count in counts.items() if count > threshold]
 
     def words(self, words: Sequence[str], delta: float) -> list[tuple[str, float]]:
         """Return the words whose noisy counts pass the threshold that one row alone passes with probability delta."""
-        threshold = 1 + self.sigma * float(norm.isf(delta))
+        threshold = 1 + self.sigma * float(scipy.stats.norm.isf(delta))
         exact = Counter(words)
         names = sorted(exact)
         drawn = self.noise.normal((len(names),), torch.float64, "cpu").tolist()

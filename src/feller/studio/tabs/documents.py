@@ -8,7 +8,7 @@ from feller.errors import UsageError
 from feller.journeys.documents.sampled import documents
 from feller.journeys.documents.write import Manner
 from feller.journeys.tell import Tell
-from feller.studio.controls import Choice, Number, Picture, Words
+from feller.studio.controls import Choice, Control, Drawing, Number, Picture, Words
 from feller.studio.made import as_words, picture
 from feller.studio.opened import Opened
 from feller.studio.outcome import Outcome
@@ -16,6 +16,9 @@ from feller.studio.tab import Ability, Answers, Kind, Place, Tab
 from feller.studio.tabs.sample import seeded
 
 MOST = 16
+CANVAS = 400
+"""Pixels of the longer side of what is drawn on, about."""
+YES, NO = "yes", "no"
 CAPTION, ANSWER, EDIT = "describe it", "answer a question about it", "change it"
 
 
@@ -37,6 +40,7 @@ def _draw(one: Opened, place: Place) -> Tab:
             answers["n"],
             out=str(room / "samples"),
             prompt=plain(words) or None,
+            memory=_memory(answers, place) if words else None,
             manner=Manner(guidance=answers["guidance"] if words else 1.0),
             seed=answers["seed"],
             tell=tell,
@@ -47,6 +51,7 @@ def _draw(one: Opened, place: Place) -> Tab:
         about="Type words, and their picture is drawn. Without any, whole documents are.",
         controls={
             "words": Words(label="Words", lines=2),
+            **_looked_up(place),
             "n": Number(label="How many", value=4, least=1, most=MOST),
             "guidance": Number(label="Guidance", value=1.0, least=0.0, most=10.0, whole=False),
             "seed": seeded(),
@@ -72,6 +77,7 @@ def _ask(one: Opened, place: Place) -> Tab:
             prompt=f"<image:{copy}> <infill>" if task == CAPTION else None,
             ask=(str(copy), words) if task == ANSWER else (),
             edit=(str(copy), words) if task == EDIT else (),
+            memory=_memory(answers, place),
             seed=answers["seed"],
             tell=tell,
         )
@@ -86,6 +92,7 @@ def _ask(one: Opened, place: Place) -> Tab:
             "picture": Picture(label="Picture"),
             "task": Choice(label="What to do with it", options=(CAPTION, ANSWER, EDIT), value=CAPTION),
             "words": Words(label="The question, or what is to change", lines=2),
+            **_looked_up(place),
             "n": Number(label="How many", value=1, least=1, most=MOST),
             "seed": seeded(),
         },
@@ -95,6 +102,52 @@ def _ask(one: Opened, place: Place) -> Tab:
     )
 
 
+def _fill(one: Opened, place: Place) -> Tab:
+    def does(answers: Answers, tell: Tell) -> Outcome:
+        room, drawn = place.scratch.room(), answers["drawing"]
+        drawn.picture.convert("RGB").save(room / "picture.png")
+        drawn.mask.save(room / "hole.png")
+        prompt = f"{plain(answers['words'].strip())} <image:{room / 'picture.png'}>".strip()
+        written, file = documents(
+            one.run,
+            answers["n"],
+            out=str(room / "samples"),
+            prompt=prompt,
+            mask=str(room / "hole.png"),
+            memory=_memory(answers, place),
+            seed=answers["seed"],
+            tell=tell,
+        )
+        shown = picture(written.data, room, "Filled in")
+        return Outcome(pictures=(shown,), files=(_packed(file, room),))
+
+    return Tab(
+        about="Draw over the part of a picture that is to be drawn anew, and say what the whole shows.",
+        controls={
+            "drawing": Drawing(label="Picture", size=(CANVAS, CANVAS)),
+            "words": Words(label="What the picture shows", lines=2),
+            **_looked_up(place),
+            "n": Number(label="How many", value=1, least=1, most=MOST),
+            "seed": seeded(),
+        },
+        does=does,
+        shows=(Kind.PICTURES, Kind.FILES),
+        button="Fill in",
+    )
+
+
+def _looked_up(place: Place) -> dict[str, Control]:
+    """Return whether the memory is used, where one was named when the page was started."""
+    if place.memory is None:
+        return {}
+    hint = "Documents most like what is asked stand in front of it."
+    return {"memory": Choice(label="Look up in the memory", hint=hint, options=(NO, YES), value=NO)}
+
+
+def _memory(answers: Answers, place: Place) -> str | None:
+    return place.memory if answers.get("memory") == YES else None
+
+
 def _packed(folder: pathlib.Path, room: pathlib.Path) -> pathlib.Path:
     """Put a folder into one file to download."""
     return pathlib.Path(shutil.make_archive(str(room / "documents"), "zip", folder))
@@ -102,3 +155,4 @@ def _packed(folder: pathlib.Path, room: pathlib.Path) -> pathlib.Path:
 
 DRAW = Ability(name="Draw", has=_is, tab=_draw)
 ASK = Ability(name="Ask about a picture", has=_is, tab=_ask)
+FILL_DOCUMENT = Ability(name="Fill in", has=_is, tab=_fill)

@@ -13,7 +13,6 @@ from feller.data.overview import GAP
 from feller.data.table.modality import Table
 from feller.data.table.unmodelled import FreeText, Identifier
 from feller.errors import UsageError
-from feller.journeys.observe import observe
 from feller.journeys.sample import sample
 from feller.journeys.tell import Tell
 from feller.paths import Affine
@@ -34,7 +33,7 @@ METHOD = "pigdm"
 """Guidance towards what is seen, the quickest way that keeps to it."""
 
 
-def _fills_pictures(one: Opened, place: Place) -> bool:
+def fills_pictures(one: Opened, place: Place) -> bool:
     """Tell whether the model's pictures are numbers that flow straight, which `steer --observe` needs."""
     about = one.about
     return about is not None and isinstance(one.modality, Images) and type(about.path) is Affine and one.draws
@@ -54,6 +53,8 @@ def _of_pictures(one: Opened, place: Place) -> Tab:
         return inside.resize(size, Image.Resampling.NEAREST)
 
     def does(answers: Answers, tell: Tell) -> Outcome:
+        from feller.journeys.observe import observe  # takes long to load
+
         room = place.scratch.room()
         seen, hole = _at_size(answers["drawing"], modality)
         seen.save(room / "seen.png")
@@ -171,7 +172,7 @@ def _write(path: pathlib.Path, columns: tuple[str, ...], rows: list[list[str]]) 
         writer.writerows(rows)
 
 
-FILL_PICTURE = Ability(name="Fill in", has=_fills_pictures, tab=_of_pictures)
+FILL_PICTURE = Ability(name="Fill in", has=fills_pictures, tab=_of_pictures)
 FILL_TEXT = Ability(name="Fill in", has=lambda one, place: one.is_plain and one.is_text, tab=_of_text)
 FILL_ROWS = Ability(
     name="Fill in", has=lambda one, place: one.is_plain and isinstance(one.modality, Table), tab=_of_rows

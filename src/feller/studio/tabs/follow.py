@@ -7,8 +7,6 @@ from typing import Any
 from feller.errors import InputError
 from feller.journeys.tell import Tell
 from feller.record import read_json
-from feller.report import sections
-from feller.report.html import render
 from feller.studio.opened import Opened
 from feller.studio.outcome import Outcome, Shown
 from feller.studio.tab import Ability, Answers, Kind, Place, Tab
@@ -22,6 +20,9 @@ def _tab(one: Opened, place: Place) -> Tab:
     room = place.scratch.lasting()
 
     def does(answers: Answers, tell: Tell) -> Outcome:
+        from feller.report import sections  # takes long to load
+        from feller.report.html import render
+
         rows = [row for row in read_metrics(one.run.metrics) if "step" in row]
         curve = [row for row in rows if "loss" in row]
         drawing = render(sections.loss_curve(curve, "")).partition("\n")[2] if len(curve) > 1 else ""

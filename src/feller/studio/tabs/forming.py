@@ -11,7 +11,6 @@ from feller.data.modality import Modality
 from feller.data.rows.modality import Rows as Points
 from feller.data.text.modality import Text
 from feller.journeys.tell import Tell
-from feller.report.animation import animated
 from feller.studio.controls import Number
 from feller.studio.drawing import drawn_of
 from feller.studio.guide import guides
@@ -44,6 +43,8 @@ def _tab(one: Opened, place: Place) -> Tab:
     most = POINTS if points else 1 if text else MOST
 
     def does(answers: Answers, tell: Tell) -> Outcome:
+        from feller.report.animation import animated  # takes long to load
+
         way: list[tuple[float, State]] = []
 
         def seen(t: float, x: State) -> None:

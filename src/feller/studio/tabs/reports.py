@@ -8,6 +8,7 @@ from feller.journeys.tell import Tell
 from feller.studio.controls import Choice
 from feller.studio.opened import Opened
 from feller.studio.outcome import Outcome
+from feller.studio.promised import promise_of
 from feller.studio.tab import Ability, Answers, Kind, Place, Tab
 
 REPORT = re.compile(r"report(-.*)?\.html|audit(-.*)?\.html")
@@ -36,7 +37,8 @@ def _tab(one: Opened, place: Place) -> Tab:
             raise InputError(f"there is no report yet; make one with: feller evaluate {one.run.path}")
         if path.stat().st_size > MOST:
             raise InputError(f"{path.name} is too large to be shown here; open it in {one.run.path}")
-        return Outcome(page=path.read_text(encoding="utf-8", errors="replace"))
+        page = path.read_text(encoding="utf-8", errors="replace")
+        return Outcome(said=promise_of(one), page=page)
 
     return Tab(
         about="What evaluations and audits of this run have found. A report on a private run is for its owner alone.",

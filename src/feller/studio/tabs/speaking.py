@@ -1,6 +1,7 @@
 """Speech: say a text, edit what was said, and say again what was disturbed."""
 
 import pathlib
+from dataclasses import replace
 from typing import Any
 
 from feller.data.speech.modality import Speech
@@ -9,15 +10,18 @@ from feller.journeys.speech.sampled import utter
 from feller.journeys.speech.say import GUIDANCE
 from feller.journeys.speech.wanted import Asked
 from feller.journeys.tell import Tell
-from feller.studio.controls import Control, Number, Sound, Words
+from feller.studio.controls import Control, Number, Sound, Wave, Words
 from feller.studio.opened import Opened
 from feller.studio.outcome import Outcome, Shown
 from feller.studio.tab import Ability, Answers, Kind, Place, Tab
 from feller.studio.tabs.sample import seeded
+from feller.studio.waves import length_of, wave
 
 SHOWS = (Kind.SOUNDS, Kind.PICTURES, Kind.FILES)
 LONGEST = 600.0
 """Seconds of a recording in which a span is marked."""
+WAVE = (640, 120)
+"""Pixels of its picture."""
 
 
 def _has(one: Opened, place: Place) -> bool:
@@ -103,17 +107,17 @@ def _edit(one: Opened, place: Place) -> Tab:
 def _denoise(one: Opened, place: Place) -> Tab:
     def does(answers: Answers, tell: Tell) -> Outcome:
         recording = _recording(answers["recording"], answers["said"], "Recording")
-        begin, end = answers["begin"], answers["end"]
-        if begin >= end:
-            raise UsageError(f"the span must end after it begins, got {begin:g} to {end:g} seconds")
-        return _made(one, place, Asked(denoise=recording, span=f"{begin:g}:{end:g}"), answers, tell)
+        begin, end = _span(answers, recording[0])
+        found = _made(one, place, Asked(denoise=recording, span=f"{begin:g}:{end:g}"), answers, tell)
+        return replace(found, said=f"said again from {begin:g} to {end:g} seconds")
 
     seconds = {"least": 0.0, "most": LONGEST, "whole": False, "slides": False}
     return Tab(
         about="Mark the part of a recording that is disturbed. It is said again from its words and what is around it.",
         controls={
             **_old(),
-            "begin": Number(label="From, in seconds", value=0.5, **seconds),
+            "wave": Wave(label="Draw over the part that is disturbed", of="recording", size=WAVE, draw=wave),
+            "begin": Number(label="Or from, in seconds", hint="Where nothing is drawn.", value=0.5, **seconds),
             "end": Number(label="To, in seconds", value=1.0, **seconds),
             **_usual(),
         },
@@ -123,6 +127,43 @@ def _denoise(one: Opened, place: Place) -> Tab:
     )
 
 
+def _span(answers: Answers, recording: str) -> tuple[float, float]:
+    """Return the seconds of what is drawn over the wave, or else of what is typed.
+
+    Raises:
+        UsageError: If the latter does not end after it begins.
+    """
+    if answers["wave"] is not None:
+        length = length_of(pathlib.Path(recording))
+        begin, end = (round(share * length, 3) for share in answers["wave"])
+        return begin, min(end, length)
+    begin, end = answers["begin"], answers["end"]
+    if begin >= end:
+        raise UsageError(f"the span must end after it begins, got {begin:g} to {end:g} seconds")
+    return begin, end
+
+
+def _restyle(one: Opened, place: Place) -> Tab:
+    def does(answers: Answers, tell: Tell) -> Outcome:
+        content = _recording(answers["recording"], answers["said"], "Recording")
+        style = _recording(answers["style"], answers["style_said"], "Manner") if answers["style"] is not None else ()
+        return _made(one, place, Asked(content=content, style=style), answers, tell)
+
+    return Tab(
+        about="Say a recording again, as it was timed, in the voice and manner of another; without one, in any voice.",
+        controls={
+            **_old(),
+            "style": Sound(label="In the voice and manner of", hint="May be left out."),
+            "style_said": Words(label="What is said in that one"),
+            **_usual(),
+        },
+        does=does,
+        shows=SHOWS,
+        button="Say it so",
+    )
+
+
 SAY = Ability(name="Say", has=_has, tab=_say)
 EDIT = Ability(name="Edit", has=_has, tab=_edit)
 DENOISE = Ability(name="Denoise", has=_has, tab=_denoise)
+RESTYLE = Ability(name="Restyle", has=_has, tab=_restyle)

@@ -1,25 +1,27 @@
 """Steer samples by a reward: one of the model's own data, or one that was named where the page was started."""
 
+import importlib.util
 from typing import cast
 
+from feller.control.chemistry import MEASURED
 from feller.control.rewards import image_wishes
+from feller.data.crystals.modality import Crystals
 from feller.data.images.modality import Images
 from feller.data.modality import Modality
-from feller.journeys.steer import STEPS, steer
-from feller.journeys.steered import EXPLAIN
+from feller.data.molecules.modality import Molecules
 from feller.journeys.tell import Tell
 from feller.paths import TokenPath
 from feller.studio.controls import Choice, Number
 from feller.studio.guide import given_of, guidance_of, guides
-from feller.studio.made import picture, place_in
-from feller.studio.opened import Opened
+from feller.studio.made import picture, place_in, rows_in
+from feller.studio.opened import Opened, last_part
 from feller.studio.outcome import Outcome, Rows
 from feller.studio.tab import Ability, Answers, Kind, Place, Tab
 from feller.studio.tabs.sample import in_time, seeded
 
 MOST = 16
 """Samples, each of which has a search of its own."""
-MOST_STEPS = 50
+STEPS, MOST_STEPS = 20, 50
 
 
 def _rewards(one: Opened, place: Place) -> dict[str, str]:
@@ -27,9 +29,13 @@ def _rewards(one: Opened, place: Place) -> dict[str, str]:
     modality = cast(Modality, one.modality)
     own = {name: name for name in image_wishes(modality)}
     own |= {f"less {name}": f"-1 * {name}" for name in own}
+    if isinstance(modality, Molecules) and importlib.util.find_spec("rdkit") is not None:
+        own |= {f"{name} (rdkit)": f"rdkit={name}" for name in MEASURED}
+    if isinstance(modality, Crystals) and importlib.util.find_spec("chgnet") is not None:
+        own |= {"low energy (CHGNet)": "-1 * chgnet=energy"}
     if isinstance(modality, Images) and one.run.judge.is_file():
         own |= {f"class {name}": f"class={name}" for name in modality.classes if "," not in name}
-    return {**{words: words for words in place.rewards}, **own}
+    return {**{last_part(words): words for words in place.rewards}, **own}
 
 
 def _has(one: Opened, place: Place) -> bool:
@@ -42,6 +48,9 @@ def _tab(one: Opened, place: Place) -> Tab:
     modality, rewards = cast(Modality, one.modality), _rewards(one, place)
 
     def does(answers: Answers, tell: Tell) -> Outcome:
+        from feller.journeys.steer import steer  # takes long to load
+        from feller.journeys.steered import EXPLAIN
+
         room = place.scratch.room()
         found = steer(
             one.run,
@@ -54,9 +63,13 @@ def _tab(one: Opened, place: Place) -> Tab:
             seed=answers["seed"],
             tell=tell,
         )
-        before, after = picture(found.before, room, "Before"), picture(found.after, room, "Steered")
-        told = tuple((name, f"{value:.4g}", EXPLAIN.get(name, "")) for name, value in found.numbers.items())
-        return Outcome(pictures=(before, after), table=Rows(("number", "value", "meaning"), told), files=(found.place,))
+        numbers = {name: f"{value:.4g}" for name, value in found.numbers.items()}
+        if one.is_rows:
+            said = "\n".join(f"{name} {value}: {EXPLAIN.get(name, '')}" for name, value in numbers.items())
+            return Outcome(said=said, table=rows_in(found.place), files=(found.place,))
+        shown = (picture(found.before, room, "Before"), picture(found.after, room, "Steered"))
+        told = tuple((name, value, EXPLAIN.get(name, "")) for name, value in numbers.items())
+        return Outcome(pictures=shown, table=Rows(("number", "value", "meaning"), told), files=(found.place,))
 
     return Tab(
         about="Look for samples that are more as wished. Each is searched for by itself; the model stays as it is.",

@@ -1,0 +1,85 @@
+"""Push data through a bridge, and see the paths that they take."""
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from feller.data.arrays import load
+from feller.data.images.modality import Images
+from feller.data.modality import Modality
+from feller.description import load_description
+from feller.errors import UsageError
+from feller.journeys.tell import Tell
+from feller.studio.controls import Choice, Upload
+from feller.studio.made import NAME
+from feller.studio.opened import Opened
+from feller.studio.outcome import Outcome, Shown
+from feller.studio.tab import Ability, Answers, Kind, Place, Tab
+from feller.studio.tabs.sample import seeded
+
+AHEAD, BACK = "from the first population to the last", "back, from the last to the first"
+TABLES = (".csv", ".tsv", ".npz", ".npy", ".parquet")
+"""Endings of what may be pushed."""
+
+
+def _tab(one: Opened, place: Place) -> Tab:
+    modality = load_description(one.run).modality
+
+    def does(answers: Answers, tell: Tell) -> Outcome:
+        from feller.journeys.bridged import bridged_of  # takes long to load
+        from feller.journeys.push import push
+
+        room, bridged, back = place.scratch.room(), bridged_of(one.run), answers["way"] == BACK
+        begin = _begin(answers["begin"], room)
+        ends, file = push(one.run, begin, out=str(room / f"{NAME}.npz"), backward=back, seed=answers["seed"], tell=tell)
+        found = load(file)
+        film = _film(modality, found["paths"], found["times"], bridged.populations if bridged else ())
+        path = room / "paths.webp"
+        path.write_bytes(film.data)
+        said = f"{len(ends):,} paths, each from where it begins to where the drift of the bridge takes it"
+        return Outcome(said=said, pictures=(Shown("Paths", path),), files=(path, file))
+
+    return Tab(
+        about="Take data along the bridge, and see where they go. Without a file, it is its own first population.",
+        controls={
+            "begin": Upload(label="What is pushed", hint="A file like those that were bridged.", endings=TABLES),
+            "way": Choice(label="Way", options=(AHEAD, BACK), value=AHEAD),
+            "seed": seeded(),
+        },
+        does=does,
+        shows=(Kind.PICTURES, Kind.FILES),
+        button="Push through",
+    )
+
+
+def _begin(sent: pathlib.Path | None, room: pathlib.Path) -> str | None:
+    """Return the file that was uploaded, under a name of ours; its ending says what it holds."""
+    if sent is None:
+        return None
+    ending = sent.suffix.lower()
+    if ending not in TABLES:
+        raise UsageError(f"what is pushed ends in one of {', '.join(TABLES)}, got {ending[:10] or 'no ending'}")
+    copy = room / f"pushed{ending}"
+    copy.write_bytes(sent.read_bytes())
+    return str(copy)
+
+
+def _film(modality: Modality, paths: np.ndarray, times: np.ndarray, names: Sequence[str]) -> Any:
+    """Draw paths as they move."""
+    from feller.report.film import film  # takes long to load
+    from feller.report.motion import motion
+    from feller.report.view import Scene
+
+    if isinstance(modality, Images):
+        whole = paths if paths.ndim == 5 else paths[..., None]
+        levels = (whole.astype(np.float64) * (255 / modality.levels)).clip(0, 255).round().astype(np.uint8)
+        return film(levels, [f"{time:.3g}" for time in times])
+    columns = getattr(modality, "columns", ())
+    ends = [paths[:, 0], paths[:, -1]]
+    called = [pathlib.PurePath(name).name for name in (names[0], names[-1])] if names else ["begin", "end"]
+    return motion(Scene(times=times, paths=paths, populations=ends, names=called, columns=columns))
+
+
+PUSH = Ability(name="Push through", has=lambda one, place: one.is_bridge, tab=_tab)
