@@ -5,6 +5,7 @@ import io
 import warnings
 
 import pytest
+from rich.console import Console
 
 from feller.commands import terminal
 from feller.commands.terminal import Terminal, heard, show
@@ -39,6 +40,18 @@ def test_a_short_task_has_its_name_only(clock: list[float], capsys: pytest.Captu
         tell.progress(i / 100)
     tell.done()
     assert capsys.readouterr().err == "judging the samples ...\n"
+
+
+def test_a_terminal_shows_what_is_waited_for_and_a_log_does_not(capsys: pytest.CaptureFixture[str]) -> None:
+    tell = Terminal()
+    with tell.waiting("reading photos"):
+        pass
+    assert capsys.readouterr().err == ""
+    tell.console = Console(file=(seen := io.StringIO()), force_terminal=True, width=60)
+    with tell.waiting("reading [red]photos"):
+        tell.say("a note")
+    assert "reading [red]photos ..." in seen.getvalue()
+    assert "a note" in seen.getvalue()
 
 
 def test_the_report_is_named_last(capsys: pytest.CaptureFixture[str]) -> None:

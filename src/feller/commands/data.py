@@ -100,14 +100,15 @@ class Data:
 
         word = str(self.name)
         name = word if word.startswith("example:") or word not in EXAMPLES else f"example:{word}"
-        data = read(
-            name,
-            size=self.longest,
-            space=self.space,
-            project=self.project,
-            vocabulary=self.vocabulary,
-            schema=self.schema,
-        )
+        with tell.waiting(f"reading {name}"):
+            data = read(
+                name,
+                size=self.longest,
+                space=self.space,
+                project=self.project,
+                vocabulary=self.vocabulary,
+                schema=self.schema,
+            )
         about: dict[str, Any] = {
             "data": name,
             "kind": type(data.modality).__name__,

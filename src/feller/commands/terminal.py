@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any, TextIO
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -68,6 +69,10 @@ class Terminal(Tell):
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+    def waiting(self, what: str) -> contextlib.AbstractContextManager[object]:
+        """Show a sign of life, which is gone afterwards; a log has no use for one."""
+        return self.console.status(escape(f"{what} ...")) if self.console.is_terminal else contextlib.nullcontext()
 
     def table(self, numbers: dict[str, object]) -> None:
         """Show names and numbers; what is unknown is left out."""

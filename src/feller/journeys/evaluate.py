@@ -91,7 +91,8 @@ def evaluate(
     if isinstance(modality, Speech):
         return speak(run, model, data=data, samples=samples, tell=tell)
     asked = asked_of(run)
-    whole = read_again(asked, modality)
+    with tell.waiting("reading the data"):
+        whole = read_again(asked, modality)
     training_data, held_out = parts(asked, whole.seen_as(modality))
     training_data = training_data.sampled()
     if data is not None:

@@ -130,7 +130,8 @@ def fit(
         }
         if wish is not None:
             raise UsageError("a resumed run keeps its privacy; leave --epsilon, --delta and --noise out")
-        begun = _continue(run, fixed, recipe, change)
+        with tell.waiting("reading the data"):
+            begun = _continue(run, fixed, recipe, change)
     else:
         if not data:
             raise UsageError("expected DATA: a file, a folder, or example:NAME; `feller data` lists the examples")
@@ -150,7 +151,7 @@ def fit(
             watched=watched,
         )
         wish = None if wish is None else replace(wish, key=here.secret())
-        with search.kept(run, writes=here.is_first):
+        with search.kept(run, writes=here.is_first), tell.waiting(f"reading {data}"):
             begun = begin(wanted, wish, change, search.paid)
     here.check_alike("data (or, of a private fit, the same key, see XDG_DATA_HOME)", begun.asked.fingerprint)
     with search.kept(run, writes=here.is_first):

@@ -1,5 +1,7 @@
 """How a journey speaks: to nobody by default, to a terminal where a command asks for it."""
 
+import contextlib
+
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 
 
@@ -17,6 +19,10 @@ class Tell:
 
     def done(self) -> None:
         """Hear that the present task has ended."""
+
+    def waiting(self, what: str) -> contextlib.AbstractContextManager[object]:
+        """Hear that something goes on inside the block of which nobody knows how long it takes."""
+        return contextlib.nullcontext()
 
 
 SILENT = Tell()
