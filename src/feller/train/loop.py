@@ -114,7 +114,7 @@ def train(
     gradient = gradient or Mean()
     network = learner.network
     rows = engine.rows(training.batch) if objective.divides else slice(0, training.batch)
-    expected = training.batch / engine.ranks if objective.divides else training.batch
+    expected = training.batch / (engine.ranks if objective.divides else 1)
     weights = [weight for weight in network.parameters() if weight.requires_grad]
     before, begun = learner.seconds, time.monotonic()
     example: Example | None = None
