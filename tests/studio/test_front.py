@@ -1,11 +1,16 @@
 """What answers before the page is there, and how the page takes its place."""
 
 import asyncio
+import logging
 from typing import Any
 
 import pytest
 
+from feller.errors import InputError
+from feller.run import Run
+from feller.studio.access import Door
 from feller.studio.front import Front
+from feller.studio.serving import serve
 
 
 async def asked(front: Front, path: str) -> tuple[int, bytes]:
@@ -79,3 +84,22 @@ def test_a_page_that_cannot_start_says_so() -> None:
         life.cancel()
 
     asyncio.run(main())
+
+
+def test_logs_of_others_stay_open() -> None:
+    """The server's own set-up of logging would close all handlers that there are, some with their streams."""
+    closed = []
+
+    class Handler(logging.Handler):
+        def close(self) -> None:
+            closed.append(self)
+            super().close()
+
+    def none() -> list[Run]:
+        raise InputError("there is no run")
+
+    handler = Handler()
+    with pytest.raises(InputError, match="there is no run"):
+        serve(none, door=Door("127.0.0.1", 0, None))
+    assert not closed
+    handler.close()

@@ -33,11 +33,14 @@ class Serve:
     def run(self, words: list[str]) -> dict[str, Any]:
         """Do it."""
         from feller.commands.terminal import speaker
+        from feller.run import open_run
         from feller.studio.access import Door
         from feller.studio.serving import serve
 
         tell, door = speaker(), Door(self.host, self.port, self.token)
         found = []
+        for folder in self.folders or (None,):
+            open_run(folder)  # what is not there is told before a page is promised
 
         def runs() -> list[Any]:
             from feller.commands.folder import find  # takes long to load

@@ -70,7 +70,11 @@ def serve(
         keep_here(scratch.uploads)
         address, front = Address(door.host, listening.getsockname()[1]), Front()
         config = _uvicorn().Config(
-            Guarded(front, door, scratch, limits), log_level="error", access_log=False, lifespan="on"
+            Guarded(front, door, scratch, limits),
+            log_config=None,  # its own would close the handlers of whoever logs in this process
+            log_level="error",
+            access_log=False,
+            lifespan="on",
         )
         config.timeout_graceful_shutdown = GIVE_UP
         with _running(_uvicorn().Server(config), listening) as lives, _stops() as stopped:

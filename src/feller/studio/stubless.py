@@ -1,9 +1,9 @@
 """Gradio without its habit to write type stubs, over and over, into the folder where it is installed."""
 
 import sys
-from collections.abc import Sequence
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import ModuleType
+from typing import Any
 
 MODULE = "gradio.component_meta"
 """Where each component renders its stub again on every import: more than a second, and a folder that changes."""
@@ -21,9 +21,7 @@ class _Quiet(SourceFileLoader):
 class _Finder:
     """Finds that module, and no other."""
 
-    def find_spec(
-        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
+    def find_spec(self, name: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
         """Return what loads it."""
         if name != MODULE:
             return None
