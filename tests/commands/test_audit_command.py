@@ -109,6 +109,7 @@ def fitted(capsys, *words: object) -> None:
     assert status == 0, err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["table", "table-marginals", "table-flow"])
 def test_a_private_table(capsys, recipe: str) -> None:
     fitted(capsys, "--recipe", recipe, "--epsilon", 3)
@@ -156,6 +157,7 @@ def test_copies_are_an_alarm(capsys) -> None:
     assert found["nearest_ratio"] > 0.5
 
 
+@pytest.mark.slow
 def test_ledgers_and_data_of_others(capsys) -> None:
     fitted(capsys, "--epsilon", 3)
     people("others.csv", seed=1)
@@ -191,6 +193,7 @@ def pictures(folder: str, n: int = 120) -> None:
             Image.fromarray(rng.integers(0, 256, (8, 8), dtype=np.uint8)).save(f"{folder}/{name}/{i}.png")
 
 
+@pytest.mark.slow
 def test_rows_that_are_watched(capsys) -> None:
     pictures("photos")
     words = ("--size", "tiny", "--epsilon", 8, "--train.batch", 32, "--unsafe-seed", 1)
@@ -214,6 +217,7 @@ def test_rows_that_are_watched(capsys) -> None:
     assert not (pathlib.Path("plain") / "exposure.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_what_cannot_be_watched(capsys) -> None:
     people("people.csv")
     pathlib.Path("schema.json").write_text(json.dumps(SCHEMA))

@@ -44,6 +44,7 @@ def pictures(folder: str, n: int = 80) -> None:
         Image.fromarray(rng.integers(0, 256, (4, 4), dtype=np.uint8)).save(f"{folder}/{i}.png")
 
 
+@pytest.mark.slow
 def test_pictures_are_read_from_gradients_beside_what_bounds_it(capsys) -> None:
     pictures("photos")
     words = ("--size", "tiny", "--epsilon", 8, "--train.batch", 16, "--unsafe-seed", 1, "--steps", 3, "--out", "r")
@@ -68,6 +69,7 @@ def test_pictures_are_read_from_gradients_beside_what_bounds_it(capsys) -> None:
     assert html.count("<img") == 3  # the bounds, the most and least exposed rows, and what is read of rows
 
 
+@pytest.mark.slow
 def test_a_row_meets_the_same_alone_and_beside_others(capsys) -> None:
     pictures("photos", 40)
     words = ("--size", "tiny", "--epsilon", 8, "--train.batch", 16, "--unsafe-seed", 1, "--steps", 2, "--out", "r")
@@ -86,6 +88,7 @@ def test_a_row_meets_the_same_alone_and_beside_others(capsys) -> None:
     assert (together[0] - together[1]).norm() > 0.1 * together[0].norm()
 
 
+@pytest.mark.slow
 def test_numbers_of_a_table_are_read_and_symbols_are_not(capsys) -> None:
     rng = np.random.default_rng(0)
     rows = [f"{rng.normal(50, 9):.1f},{rng.integers(18, 80)},{'FM'[rng.integers(2)]}" for _ in range(400)]
@@ -110,6 +113,7 @@ def test_numbers_of_a_table_are_read_and_symbols_are_not(capsys) -> None:
             assert found["inversion_bound"] <= found["inversion_spread"]
 
 
+@pytest.mark.slow
 def test_a_clip_norm_that_adapts_is_followed(capsys) -> None:
     pictures("photos", 40)
     words = ("--size", "tiny", "--epsilon", 8, "--train.batch", 16, "--unsafe-seed", 1, "--steps", 3, "--out", "r")

@@ -57,6 +57,7 @@ def without_page(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("feller.journeys.bridge.report_bridge", lambda *_: {})
 
 
+@pytest.mark.slow
 def test_what_a_bridge_leaves(here: pathlib.Path) -> None:
     run = here / "run"
     found = np.load(run / "paths.npz")
@@ -94,6 +95,7 @@ def test_others_are_pushed_through(here: pathlib.Path) -> None:
     np.testing.assert_allclose(back["paths"][:, -1], b, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_page")
 def test_it_goes_on_as_if_there_had_been_no_break(here: pathlib.Path) -> None:
     asked = ["bridge", "a.csv", "b.csv", "--cost", "room.png", "--rounds", "3", *SHORT]
@@ -123,6 +125,7 @@ def test_those_who_begin_in_walls_are_told(here: pathlib.Path, capsys: pytest.Ca
     np.testing.assert_array_equal(np.load("gone.npz")["paths"], np.load("stuck.npz")["paths"])
 
 
+@pytest.mark.slow
 def test_a_room_without_a_way_through_is_told(here: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     room = np.full((20, 30), 255, dtype=np.uint8)
     room[:, 14:16] = 0
@@ -138,6 +141,7 @@ def test_a_room_without_a_way_through_is_told(here: pathlib.Path, capsys: pytest
     assert "there is no way" not in json.loads(pathlib.Path("run/report.json").read_text())["judged"]
 
 
+@pytest.mark.slow
 def test_times_growth_and_memory(here: pathlib.Path) -> None:
     rng = np.random.default_rng(1)
     table("c.csv", rng.normal((24, 16), 1, (50, 2)))
@@ -171,6 +175,7 @@ def test_times_growth_and_memory(here: pathlib.Path) -> None:
     np.testing.assert_allclose(rows[:, 5:7], pairs["x_at_24"])
 
 
+@pytest.mark.slow
 def test_growth_begins_at_members_as_often_as_they_count(
     here: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -70,6 +70,7 @@ def test_json_is_last_and_equals_the_report(digits, capsys):
     assert numbers["steps"] == 3
 
 
+@pytest.mark.slow
 def test_fit_says_what_it_chose(capsys):
     status, _, err = run(capsys, "fit", "example:digits", *TINY)
     assert status == 0
@@ -303,6 +304,7 @@ def test_own_recipe_and_path(capsys):
     assert "curved" in err
 
 
+@pytest.mark.slow
 def test_one_picture_and_one_class(capsys):
     pathlib.Path("one/cat").mkdir(parents=True)
     Image.fromarray(np.arange(144, dtype=np.uint8).reshape(12, 12)).save("one/cat/a.png")

@@ -31,6 +31,7 @@ def numbers(capsys: pytest.CaptureFixture[str]) -> dict:
     return json.loads(capsys.readouterr().out.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_the_ledger_holds_one_dose_of_noise(place: pathlib.Path) -> None:
     for name, epsilon in {"digits": 4.0, "people": 1.0}.items():
         ledger = ledger_of(Run(place / name))
@@ -61,6 +62,7 @@ def test_new_noise_each_time_and_the_same_for_a_seed(place: pathlib.Path) -> Non
     assert len({a, c, first}) == 3
 
 
+@pytest.mark.slow
 def test_the_page_of_an_audit(place: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["audit", str(place / "people"), "--json"]) == 0
     found = numbers(capsys)
@@ -93,6 +95,7 @@ def test_the_model_is_the_one_that_was_asked_for(place: pathlib.Path) -> None:
     assert len(read_aimed("example:digits/test", learned.modality, target)) == 73
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -42,6 +42,7 @@ def explained(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, f
     return json.loads(capsys.readouterr().out.splitlines()[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["source", "pigdm", "ot-ode", "dps", "red-diff"])
 def test_holes_are_filled(
     digits: pathlib.Path, seen: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], method: str
@@ -73,6 +74,7 @@ def test_a_picture_and_an_array_say_the_same(
         assert np.abs(a["samples"][0].astype(int) - b["samples"][0]).max() <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("operator", "method"),
     [
@@ -150,6 +152,7 @@ def test_what_is_refused(
     assert told in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_data_that_cannot_be_observed(
     molecules: pathlib.Path, seen: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

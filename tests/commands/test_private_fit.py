@@ -134,6 +134,7 @@ def without(content: Any, *names: str) -> Any:
     return [without(value, *names) for value in content] if isinstance(content, list) else content
 
 
+@pytest.mark.slow
 def test_a_report_states_what_the_accountant_says(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, err = run(
         capsys, "fit", "people.csv", "--schema", "schema.json", *TINY, *ALONE, "--epsilon", 4, "--json"
@@ -193,6 +194,7 @@ def check_secret(folder: pathlib.Path) -> None:
         assert EXTREME[0].encode() not in path.read_bytes()
 
 
+@pytest.mark.slow
 def test_where_nobody_described_the_columns_that_is_paid_for_too(
     blind: None, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
 ) -> None:
@@ -221,6 +223,7 @@ def test_the_logged_gradient_is_the_noisy_one(blind: None, capsys: pytest.Captur
     assert first["gradient"] == pytest.approx(promised["sigma"] * math.sqrt(weights) / promised["batch"], rel=0.05)
 
 
+@pytest.mark.slow
 def test_a_seed_repeats_a_run_and_without_one_none_is_repeated(blind: None, capsys: pytest.CaptureFixture[str]) -> None:
     seeded = [fit(capsys, out, *SEEDED) for out in ("a", "b")]
     secret = [fit(capsys, out, "--epsilon", 4) for out in ("c", "d")]
@@ -331,6 +334,7 @@ main(sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 def test_what_a_killed_run_spent_stays_spent(blind: None, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("fit", "people.csv", "--schema", "schema.json", "--size", "tiny", "--steps", "30", "--epsilon", "4")
     done = subprocess.run(
@@ -429,6 +433,7 @@ def test_a_model_whose_beginnings_saw_the_rows_is_no_start(
     )
 
 
+@pytest.mark.slow
 def test_what_an_overwritten_run_spent_is_kept_and_told(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -469,6 +474,7 @@ def test_a_slip_of_the_pen_spends_nothing(
     assert not (tmp_path / "r" / "spent").exists()
 
 
+@pytest.mark.slow
 def test_a_search_for_columns_whose_fit_is_refused_has_spent_all_the_same(
     blind: None, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
 ) -> None:
@@ -533,6 +539,7 @@ def spoiled(data, size):
 """
 
 
+@pytest.mark.slow
 def test_code_of_ones_own_sees_random_rows_first(
     blind: None, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
 ) -> None:
@@ -545,6 +552,7 @@ def test_code_of_ones_own_sees_random_rows_first(
     assert not pathlib.Path("s").exists()
 
 
+@pytest.mark.slow
 def test_a_schema_that_betrays_people_is_told_of(capsys: pytest.CaptureFixture[str], blind: None) -> None:
     odd = {**SCHEMA, "columns": {**SCHEMA["columns"], "age": {**SCHEMA["columns"]["age"], "edges": [20, 41.37, 60]}}}
     odd["columns"]["age"]["form"] = {"decimals": 2}
@@ -572,6 +580,7 @@ def test_wrong_clips(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
+@pytest.mark.slow
 def test_counts_come_first_and_are_paid_for(capsys: pytest.CaptureFixture[str], blind: None) -> None:
     folder = fit(capsys, "r", *SEEDED, "--objective.counted", "0.5")
     spent = held(folder / "ledger.json")["expenses"]
@@ -598,6 +607,7 @@ def test_a_start_from_public_rows_is_not_taught_anew(capsys: pytest.CaptureFixtu
     assert held(pathlib.Path("r") / "model.json")["modality"]["told"] == []
 
 
+@pytest.mark.slow
 def test_counts_of_an_older_table_are_left_behind(capsys: pytest.CaptureFixture[str], blind: None) -> None:
     fit(capsys, "older", *SEEDED, "--objective.counted", "0.5")
     assert held(pathlib.Path("older/model.json"))["modality"]["told"]
@@ -612,6 +622,7 @@ def test_counts_of_an_older_table_are_left_behind(capsys: pytest.CaptureFixture[
         assert kind["shares"][1][1] > 0.8
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_while_it_learns_from_counts_goes_on(
     capsys: pytest.CaptureFixture[str], blind: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

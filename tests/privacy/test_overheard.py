@@ -143,6 +143,7 @@ def played(sigma: float, factor: float, seed: int, *, steps: int = 80, rate: flo
     return ear
 
 
+@pytest.mark.slow
 def test_a_quarter_of_the_noise_is_caught_and_the_right_noise_is_not() -> None:
     sigma, rate, steps, delta = 1.5, 0.05, 80, 1e-5
     spent = (Subsampled("training", sigma, rate, steps),)
@@ -157,6 +158,7 @@ def test_a_quarter_of_the_noise_is_caught_and_the_right_noise_is_not() -> None:
     assert fine.least <= allowed < caught.least
 
 
+@pytest.mark.slow
 def test_candidates_are_named_no_oftener_than_is_allowed_and_always_where_noise_is_little() -> None:
     """Success less four standard errors is below the bound, and above a blind guess."""
     sigma, rate, steps = 0.7, 0.05, 80

@@ -364,6 +364,7 @@ def run(rows: int, steps: int, which: Tensor, rate: float = 0.1, sigma: float = 
     return exact, probe
 
 
+@pytest.mark.slow
 def test_one_probe_for_each_step_is_enough() -> None:
     """Of the median row within a tenth, after few steps, about some pixels; the whole run is slow."""
     exact, probe = run(rows=16, steps=100, which=torch.arange(64) % 4 == 2)

@@ -29,6 +29,7 @@ def older(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     return Run(pathlib.Path("older"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["reflow", "distil", "points"])
 def test_the_older_weights_are_the_first(older: Run, name: str, capsys: pytest.CaptureFixture) -> None:
     words = ["--pairs", "256"] if name == "reflow" else []
@@ -55,6 +56,7 @@ def test_without_an_older_run_they_say_what_is_missing(capsys: pytest.CaptureFix
         assert "--start-from" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_resumed_run_wants_the_same_start(older: Run) -> None:
     words = {"recipe": "distil", "size": "tiny", "start_from": "older", "out": "new"}
     fit("example:moons", **words, change=lambda recipe: with_budget(recipe, steps=2))

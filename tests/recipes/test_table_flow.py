@@ -150,6 +150,7 @@ def test_times_that_hang_on_the_number_of_rows_are_not_private() -> None:
     assert planned.objective.law == Uniform()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("private", [True, False])
 def test_commands(private: bool, tmp_path: pathlib.Path, monkeypatch, capsys) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))

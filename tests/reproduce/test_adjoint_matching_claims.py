@@ -120,6 +120,7 @@ def unlearned(monkeypatch: pytest.MonkeyPatch) -> None:
         cached.cache_clear()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unlearned")
 def test_claims_about_digits_have_verdicts() -> None:
     tests = (digits.in_set, digits.near, digits.collapse, digits.equal, ink.thicker, ink.possible)
@@ -129,6 +130,7 @@ def test_claims_about_digits_have_verdicts() -> None:
     assert FAILS in {claim.verdict for claim in claims}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unlearned")
 def test_changes_are_tried_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ablation, "CHANGES", {name: replace(FEW, rounds=9) for name in ("one", "other")})

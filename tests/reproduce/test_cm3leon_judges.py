@@ -25,6 +25,7 @@ def pictures(seed: int, n: int = 500) -> tuple[list[Scene], torch.Tensor]:
     return scenes, stacked([render(one, 16) for one in scenes])
 
 
+@pytest.mark.slow
 def test_unseen_scenes_are_told(judge: SceneJudge) -> None:
     """All things at all places; with the usual steps and 8,000 scenes over 99 %, here, with few, over 80 %."""
     scenes, values = pictures(1)

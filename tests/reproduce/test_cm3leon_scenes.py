@@ -68,6 +68,7 @@ def test_a_scene_depends_on_its_number_and_the_seed_alone() -> None:
     assert draw_scenes(7, Draws(1)) != some_scenes()[:7]
 
 
+@pytest.mark.slow
 def test_scenes_held_out_are_apart_and_made_of_the_same_parts() -> None:
     """An eighth of all 1,728 scenes of one thing; each pair of parts is among the others as well."""
     learned, held = draw_scenes(8000, Draws(0), FEW), draw_scenes(2000, Draws(0), FEW_HELD_OUT)
@@ -247,6 +248,7 @@ def test_questions_have_the_right_answers() -> None:
     assert not any("colour is the cross" in text for text in asked)
 
 
+@pytest.mark.slow
 def test_no_lesson_shows_a_scene_that_is_held_out() -> None:
     """Before or after an edit; what comes of an edit of one that is held out may be any other."""
     learned, held = (

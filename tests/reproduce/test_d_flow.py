@@ -70,6 +70,7 @@ def test_decibels_are_for_a_range_of_two() -> None:
     close(decibels(torch.full((1, 1, 2, 2), 0.2), torch.zeros(1, 1, 2, 2)), (20.0,), 1e-5)
 
 
+@pytest.mark.slow
 def test_every_way_has_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judge, "TRAINING", replace(judge.TRAINING, steps=2))
     monkeypatch.setattr(methods, "PIGDM", (1.0, 3.0))

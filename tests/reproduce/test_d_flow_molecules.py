@@ -51,6 +51,7 @@ def model(data: Dataset) -> Model:
     return fit_recipe(replace(recipe, train=replace(recipe.train, warmup=5, average=0.9)), data, 30, 0)
 
 
+@pytest.mark.slow
 def test_what_is_steered_comes_nearer(data: Dataset, model: Model) -> None:
     ruler = Ruler()
     like = data.subset(torch.arange(6))

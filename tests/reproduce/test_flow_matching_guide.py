@@ -21,6 +21,7 @@ EXACT = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("test", EXACT)
 def test_exact_claims_hold(test):
     for claim in test(Setting((0,), 1)):

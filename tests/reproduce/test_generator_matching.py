@@ -40,6 +40,7 @@ TINY = Setting(seeds=(0,), points=2, digits=2, angles=2, counts=2, draws=64, cou
 WORDS = {HOLDS, FAILS, UNTESTABLE}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "test", [kernels.forward_equation, kernels.survival, theory.same_gradient, theory.parts_together]
 )

@@ -32,6 +32,7 @@ def test_plain_bridges_cost_what_the_reference_says(crowd: Crowd, paper: float) 
     assert crowds.plain(crowd, 0).averages()["objective"] == pytest.approx(paper, rel=0.04)
 
 
+@pytest.mark.slow
 def test_a_short_run_is_measured_in_both_directions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crowds, "FOLLOWED", 100)
     monkeypatch.setattr(crowds, "FRESH", 200)

@@ -1,10 +1,13 @@
 """Claims about pinned problems that are solved exactly."""
 
+import pytest
+
 from feller.reproduce.claims import HOLDS
 from feller.reproduce.gsbm.setting import Setting
 from feller.reproduce.gsbm.theory import path_integral, splines
 
 
+@pytest.mark.slow
 def test_claims_about_pinned_problems_hold() -> None:
     """By one seed; the negative control too."""
     found = [*splines(Setting(seeds=(0,))), *path_integral(Setting(seeds=(0,)))]

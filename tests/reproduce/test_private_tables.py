@@ -91,6 +91,7 @@ def test_descriptions_beside_a_table(tmp_path) -> None:
     assert income.code("0.0") == 1  # no income is apart from a loss
 
 
+@pytest.mark.slow
 def test_tables_are_split_once_for_all(tmp_path) -> None:
     assert list(there(TINY)) == [ADULT]
     assert posed(GERMAN, None) is None
@@ -152,6 +153,7 @@ def test_ways_change_what_they_say() -> None:
     assert ROWS.of(rows, WHOLE).train.steps == 400
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("way", "kind"), [(ROWS, Subsampled), (MST, Concentrated)])
 def test_budgets_are_spent_and_not_more(way: Way, kind: type) -> None:
     for budget in (STRONG, PAPER):
@@ -163,6 +165,7 @@ def test_budgets_are_spent_and_not_more(way: Way, kind: type) -> None:
     assert fitted(TINY, ADULT, way, NONE, 0).ledger is None
 
 
+@pytest.mark.slow
 def test_private_models_are_those_of_fit(tmp_path) -> None:
     """What is measured is what people get: bit for bit the model of `fit` with that seed of the noise."""
     cells = adult_cells("train")
@@ -203,6 +206,7 @@ def test_surprise_of_independent_columns_is_the_sum_of_their_entropies() -> None
     assert 0.01 < error < 0.3
 
 
+@pytest.mark.slow
 def test_what_is_measured_again_is_the_same() -> None:
     one = measured(TINY, ADULT, ROWS, STRONG, 0)
     measured.cache_clear()

@@ -192,6 +192,7 @@ def test_pictures_just_below_the_limit_of_a_bomb_are_read_small(tmp_path: pathli
     assert read(str(tmp_path / "a.png")).modality.width == 64
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("field", "value"), [("width", 500_000), ("width", 10**12), ("depth", 10**12), ("width", 10**30), ("depth", 3)]
 )
