@@ -2,6 +2,8 @@
 
 import json
 import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -299,6 +301,14 @@ def test_own_recipe_and_path(capsys):
     status, _, err = run(capsys, "fit", "example:moons", "--recipe", "mine.py:curved", "--out", "r")
     assert status == 0, err
     assert run(capsys, "sample", "r", "--code", "mine.py", "-n", 3)[0] == 0
+    again = ("--resume", "--recipe", "mine.py:curved", "--out", "r", "--steps", "3")
+    done = subprocess.run([sys.executable, "-m", "feller", "fit", *again], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr  # where nothing of it was loaded before
+    pathlib.Path("other.py").write_text("x = 1\n")
+    words = ("sample", "r", "--code", "other.py", "-n", "3")
+    done = subprocess.run([sys.executable, "-m", "feller", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "other.py does not define what the model of r is made of, which was fitted with mine.py" in done.stderr
     status, _, err = run(capsys, "fit", "example:moons", "--recipe", "mine.py:curvd", "--out", "q")
     assert status == 2
     assert "curved" in err

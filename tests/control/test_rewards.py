@@ -84,6 +84,9 @@ def test_classes() -> None:
     [
         ([], "expected a reward: file.py:function, the run of a regressor, ink, compressibility"),
         (["inc"], "no reward is called 'inc': .*ink"),
+        (["ink > 0.4"], "cannot read the bound in 'ink > 0.4': write NAME >= NUMBER"),
+        (["ink => 0.4"], "cannot read the bound in 'ink => 0.4'"),
+        (["ink = 0.4"], "cannot read the bound in 'ink = 0.4'"),
         (["ink<=much"], "bounded by 'much', expected a number"),
         ([""], "cannot read the reward ''"),
     ],

@@ -221,3 +221,17 @@ def test_accelerate_launches_it_too(tmp_path: pathlib.Path) -> None:
     assert json.loads(out.splitlines()[-1])["steps"] == 12  # one object, of the first process
     done(*FIT, "--steps", 12, "--out", "one", cwd=tmp_path, launcher=())
     assert 0 < distance(tmp_path / "one", tmp_path / "launched") < 1e-4
+
+
+@pytest.mark.slow
+def test_what_is_refused_deletes_and_spends_nothing(tmp_path: pathlib.Path, people: tuple[str, ...]) -> None:
+    """Also where only one process would refuse it, and where a run is to be replaced."""
+    done(*FIT, "--steps", "3", "--out", "old", cwd=tmp_path, launcher=())
+    before = (tmp_path / "old" / "weights.safetensors").read_bytes()
+    found = [word for word in people if word not in ("--schema", "schema.json")]
+    words = (*found, "--epsilon", "4", "--clip", "adaptive", "--out", "old", "--overwrite")
+    status, _, err = finish(start(*words, cwd=tmp_path))
+    assert status != 0
+    assert [line for line in spoken(err) if "--clip adaptive needs" in line], err
+    assert "has spent" not in err
+    assert (tmp_path / "old" / "weights.safetensors").read_bytes() == before

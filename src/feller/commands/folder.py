@@ -15,8 +15,7 @@ def find(folder: str | None, code: str | None, tell: Tell) -> Run:
     if code is not None:
         load_file(pathlib.Path(code))
     run = open_run(folder)
-    if code is None:
-        _check_code(run)
+    _check_code(run, code)
     if code is not None and asked_of(run).code not in ("", fingerprint(pathlib.Path(code))):
         tell.say(f"{code} is not what it was when this run was fitted; the model may mean something else by now")
     if folder is None:
@@ -24,8 +23,8 @@ def find(folder: str | None, code: str | None, tell: Tell) -> Run:
     return run
 
 
-def _check_code(run: Run) -> None:
-    """Refuse a run that is made of the user's own code, where none was named.
+def _check_code(run: Run, code: str | None) -> None:
+    """Refuse a run that is made of the user's own code, where none or another was named.
 
     Raises:
         UsageError: Then; says which file it was.
@@ -38,4 +37,9 @@ def _check_code(run: Run) -> None:
         load_description(run)
     except InputError as error:
         file = asked.recipe.rpartition(":")[0]
+        if code is not None:
+            raise UsageError(
+                f"{code} does not define what the model of {run.path} is made of, which was fitted with {file}; name"
+                " that file with --code"
+            ) from error
         raise UsageError(f"the model of {run.path} is made of code of yours: name it with --code {file}") from error

@@ -38,6 +38,7 @@ SIDES: dict[str, Callable[[Tensor, float], Tensor]] = {
 CODE = ".py:"
 """In the words of a wish that is a function of the user's."""
 _FACTOR = r"(?:(?P<factor>-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*\*\s*)?"
+_SIDE = re.compile(r"[<>]|=\s|\s=")
 _TERM = re.compile(rf"\s*{_FACTOR}(?P<name>.+?)(?:\s*(?P<side><=|>=|==)\s*(?P<bound>\S+))?\s*")
 
 
@@ -185,7 +186,9 @@ def _atom(name: str, named: Mapping[str, Named], other: Other) -> Wish:
         return named[word](rest)
     found = other(name)
     if found is None:
-        there = f"{nearest(word, list(named))}, or " if named else ""
+        if _SIDE.search(name):
+            raise UsageError(f"cannot read the bound in {name!r}: write NAME >= NUMBER, <= NUMBER or == NUMBER")
+        there = f"{nearest(word, list(named))}, or " if named else "there are "
         raise UsageError(f"no reward is called {word!r}: {there}file.py:function, or the run of a regressor")
     return found
 

@@ -82,6 +82,7 @@ def bridge(
     settings = fitted(settings, wanted, problem, crowd)
     description = describe(crowd.modality, settings.architecture, bridged.noise, settings.calls)
     progress = fresh(description, settings, bridged.seed, here)
+    here.wait()  # whoever refuses does so before anything is written
     with run.claim(resume=resume, overwrite=overwrite) if here.is_first else contextlib.nullcontext():
         here.wait()
         if resume:

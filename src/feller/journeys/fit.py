@@ -132,6 +132,8 @@ def fit(
             raise UsageError("a resumed run keeps its privacy; leave --epsilon, --delta and --noise out")
         with tell.waiting("reading the data"):
             begun = _continue(run, fixed, recipe, change)
+        if isinstance(begun.asked.private, Guarantee):
+            _check_divides(adaptive=begun.asked.private.adaptive, here=here)
     else:
         if not data:
             raise UsageError("expected DATA: a file, a folder, or example:NAME; `feller data` lists the examples")
@@ -150,12 +152,15 @@ def fit(
             schema=schema,
             watched=watched,
         )
-        wish = None if wish is None else replace(wish, key=here.secret())
+        if wish is not None:
+            _check_divides(adaptive=wish.adaptive, here=here)  # before anything is spent
+            wish = replace(wish, key=here.secret())
         with search.kept(run, writes=here.is_first), tell.waiting(f"reading {data}"):
             begun = begin(wanted, wish, change, search.paid)
     here.check_alike("data (or, of a private fit, the same key, see XDG_DATA_HOME)", begun.asked.fingerprint)
     with search.kept(run, writes=here.is_first):
         make = _maker(run, begun, here, tell, resume=resume)  # before anything is written
+    here.wait()  # whoever refuses does so before anything is written
     with run.claim(resume=resume, overwrite=overwrite) if here.is_first else contextlib.nullcontext():
         for line in earlier_lines(run, begun.asked.data, None if resume else as_read(begun.dataset, begun.recipe)):
             tell.say(line)
@@ -164,6 +169,16 @@ def fit(
         here.wait()  # until the first process has written what all will read
         numbers = evaluate(run, tell=tell)
     return run, numbers
+
+
+def _check_divides(*, adaptive: bool, here: Engine) -> None:
+    """Refuse a clip that needs what several processes do not tell each other.
+
+    Raises:
+        UsageError: Then, in all of them.
+    """
+    if adaptive and here.ranks > 1:
+        raise UsageError("--clip adaptive needs the lengths of all gradients in one process; name a length, such as 1")
 
 
 def _check_given(wish: Wish | None, *, resume: bool) -> None:
@@ -217,12 +232,12 @@ def _continue(run: Run, fixed: dict[str, Any], recipe: str | None, change: Calla
                 f"{run.path} was fitted with {name} {before or 'as it came'}, not {value}; leave out --resume to start"
                 " a new run"
             )
+    if asked.code:
+        _load_code(asked, recipe)  # what the run is made of may be there
     older = _older(asked)
     about = load_description(run)
     like = about.modality if older is None or isinstance(about.modality, Table) else older.description.modality
     dataset = read_again(asked, like)
-    if asked.code:
-        _load_code(asked, recipe)
     kept = run.read_record(run.recipe)["recipe"]
     before = within(PLENTY, lambda: from_data(Recipe, kept))
     if isinstance(before.objective, AtOnce):

@@ -112,6 +112,7 @@ def tune(
     if gone:
         tell.say(f"there will be no report, since it shows the data beside the samples: {gone}")
     ready = _prepare(source, target, tuned, recipe, base, wanted, here)
+    here.wait()  # whoever refuses does so before anything is written
     with target.claim(resume=resume, overwrite=overwrite) if here.is_first else contextlib.nullcontext():
         if here.is_first and not resume:
             _keep(source, target)

@@ -92,7 +92,7 @@ class Engine:
             content = text.encode()[:4096]
             letters[: len(content)] = torch.tensor(list(content), device=self.device)
         content = bytes(self._accelerator.reduce(letters, "sum").tolist())
-        return content.rstrip(b"\0").decode()
+        return content.rstrip(b"\0").decode(errors="ignore")  # a letter may be cut
 
     def secret(self) -> bytes | None:
         """Return a new key of 32 bytes from the system, the same in all processes; None where there is only one."""

@@ -54,15 +54,15 @@ def privately(
     purse = Purse(run, ledger, planned, writes=here.is_first)
     key = here.secret()
 
-    def noise(what: str) -> Noise:
+    def agreed(what: str) -> Noise:
         return source(planned.unsafe_seed, what, 0, purse.steps, key=key)
 
     data = {"x_1": rows.values, "given": rows.given}
-    draw = poisson_batches(data, planned.batch, noise("batches"), rows.modality.encode)
+    draw = poisson_batches(data, planned.batch, agreed("batches"), rows.modality.encode)
     gradient: Gradient = Private(
         sigma=planned.sigma,
         clip=clip_of(planned),
-        noise=noise("training"),
+        noise=hiding(planned, purse.steps),
         rank=here.rank,
         together=here.total if here.ranks > 1 else None,
     )
@@ -77,7 +77,7 @@ def privately(
 
     return replace(
         ready,
-        seed=int.from_bytes(noise("examples").take(SEED)),
+        seed=int.from_bytes(agreed("examples").take(SEED)),
         feed=lambda tell: purse.batches(draw),
         gradient=gradient,
         summary=f"{ready.summary}; epsilon {planned.epsilon:g} at delta {planned.delta:.3g}",
@@ -87,6 +87,14 @@ def privately(
         open=lambda: purse.open(ready.learner.step),
         close=close,
     )
+
+
+def hiding(planned: Guarantee, steps: int) -> Noise:
+    """Return the noise of the gradients, which the first process adds alone, from a key that it shares with nobody.
+
+    What the processes agree upon has travelled between them: whoever heard it could take such noise away again.
+    """
+    return source(planned.unsafe_seed, "training", 0, steps)
 
 
 def clip_of(planned: Guarantee) -> Clip:

@@ -1,0 +1,16 @@
+"""The noise that hides rows comes from a key that nobody else has."""
+
+from dataclasses import replace
+
+from feller.journeys.private.guarantee import Guarantee
+from feller.journeys.private.privately import hiding
+from feller.privacy.noise import Repeatable, Secret
+
+PLANNED = Guarantee(epsilon=1.0, delta=1e-5, n=100, sigma=1.0, clip=1.0, batch=10, steps=3)
+
+
+def test_it_is_secret_unless_it_is_asked_to_be_repeatable() -> None:
+    """Whatever several processes have agreed upon: who heard that could take such noise away again."""
+    assert type(hiding(PLANNED, 0)) is Secret
+    assert hiding(PLANNED, 0).take(32) != hiding(PLANNED, 0).take(32)
+    assert type(hiding(replace(PLANNED, unsafe_seed=1), 0)) is Repeatable
