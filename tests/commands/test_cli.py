@@ -133,6 +133,15 @@ def test_deeper_fields_reach_the_recipe(capsys):
     assert recipe["objective"]["drop"] == 0.25
 
 
+def test_what_is_on_can_be_said_again_and_turned_off(capsys):
+    train = ["--train.sharded", "--train.lr", "5e-4"]
+    assert run(capsys, "fit", "example:moons", *TINY, *train, "--out", "r")[0] == 0
+    for flag, expected in (("--train.sharded", True), ("--train.no-sharded", False)):
+        status, _, err = run(capsys, "fit", "--resume", "--out", "r", "--steps", 3, flag)
+        assert status == 0, err
+        assert json.loads(pathlib.Path("r/recipe.json").read_text())["recipe"]["train"]["sharded"] is expected
+
+
 def test_whole_tree_in_help(capsys):
     status, out, _ = run(capsys, "fit", "example:moons", "--recipe", "points", "--help")
     assert status == 0

@@ -68,10 +68,9 @@ MANY = (
 """Flags that take as many values as are given."""
 NOTHING = "[]"
 """What tyro makes of a place that is left out, where words are left over."""
-_FORM = (
-    *(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitSubcommandPrefixes),
-    *(tyro.conf.AvoidSubcommands, tyro.conf.SuppressFixed),
-)
+_DEEP = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.AvoidSubcommands, tyro.conf.SuppressFixed)
+"""How fields of a value are flags: what may be on already has one to say so again, and one to turn it off."""
+_FORM = (tyro.conf.FlagCreatePairsOff, *_DEEP)
 
 
 def short(*names: str) -> Any:
@@ -131,7 +130,7 @@ def change_fields(value: T, words: list[str], command: str) -> T:
     Raises:
         UsageError: If a word is no field, or a value is none of its.
     """
-    return plainly(lambda: tyro.cli(type(value), prog=f"feller {command}", args=words, default=value, config=_FORM))
+    return plainly(lambda: tyro.cli(type(value), prog=f"feller {command}", args=words, default=value, config=_DEEP))
 
 
 def check_names(words: list[str], command: Any, deeper: list[str]) -> None:

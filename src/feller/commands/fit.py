@@ -114,7 +114,7 @@ class Fit:
 
     def run(self, words: list[str]) -> dict[str, Any]:
         """Do it; `words` set fields of the recipe."""
-        from feller.commands.terminal import show, speaker
+        from feller.commands.terminal import heard, show, speaker
         from feller.journeys.asked import asked_of
         from feller.journeys.fit import fit, with_budget
         from feller.recipes import Recipe
@@ -130,27 +130,28 @@ class Fit:
             return change_fields(changed, words, "fit DATA") if words else changed
 
         tell = speaker()
-        run, numbers = fit(
-            self.data,
-            recipe=self.recipe,
-            out=self.out,
-            size=self.size,
-            seed=self.seed,
-            longest=self.longest,
-            space=self.space,
-            project=self.project,
-            vocabulary=self.vocabulary,
-            target=self.target,
-            tokenizer=self.tokenizer,
-            schema=self.schema,
-            wish=self._wish(),
-            watched=self._watched(),
-            start_from=self.start_from,
-            change=change,
-            resume=self.resume,
-            overwrite=self.overwrite,
-            tell=tell,
-        )
+        with heard(tell):
+            run, numbers = fit(
+                self.data,
+                recipe=self.recipe,
+                out=self.out,
+                size=self.size,
+                seed=self.seed,
+                longest=self.longest,
+                space=self.space,
+                project=self.project,
+                vocabulary=self.vocabulary,
+                target=self.target,
+                tokenizer=self.tokenizer,
+                schema=self.schema,
+                wish=self._wish(),
+                watched=self._watched(),
+                start_from=self.start_from,
+                change=change,
+                resume=self.resume,
+                overwrite=self.overwrite,
+                tell=tell,
+            )
         show(numbers, tell)
         code = f" --code {self.recipe.rpartition(':')[0]}" if self.recipe and ":" in self.recipe else ""
         if asked_of(run).target:
