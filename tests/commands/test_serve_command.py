@@ -35,6 +35,19 @@ def test_wrong_words_are_refused_in_one_line(
     assert len(err.splitlines()) == 1
 
 
+@pytest.mark.parametrize("words", [["--reward", "0.5 * gone.py:warm >= 1"], ["--memory", "gone"]])
+def test_files_that_are_not_there_are_told_before_a_page_is_promised(
+    words: list[str],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: pathlib.Path,
+) -> None:
+    (tmp_path / "model.json").write_text("{}")
+    assert main(["serve", str(tmp_path), *words]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("feller: expected a file or folder gone")
+    assert len(err.splitlines()) == 1
+
+
 def test_several_runs_may_be_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["serve", "one", "two"]) == 1
     assert "one" in capsys.readouterr().err

@@ -1,9 +1,12 @@
 """feller serve."""
 
+import pathlib
+import re
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from feller.commands.arguments import RunPlaces, Text, Wishes
+from feller.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +44,7 @@ class Serve:
         found = []
         for folder in self.folders or (None,):
             open_run(folder)  # what is not there is told before a page is promised
+        self._check_files()
 
         def runs() -> list[Any]:
             from feller.commands.folder import find  # takes long to load
@@ -50,3 +54,14 @@ class Serve:
 
         address = serve(runs, door=door, rewards=self.reward, memory=self.memory, tell=tell)
         return {"runs": [str(run.path) for run in found], "url": address.url}
+
+    def _check_files(self) -> None:
+        """Refuse rewards and a memory whose files are not there.
+
+        Raises:
+            InputError: Then.
+        """
+        code = [pathlib.Path(found) for words in self.reward for found in re.findall(r"([^\s*]+\.py):", words)]
+        for place in (*code, *([pathlib.Path(self.memory)] if self.memory else [])):
+            if not place.exists():
+                raise InputError(f"expected a file or folder {place}, found none")

@@ -84,6 +84,7 @@ def serve(
             _announce(address, door, tell)
             while lives() and not stopped.wait(STEP):
                 pass
+            tell.say("stopping: what is being worked on may end")
     return address
 
 
