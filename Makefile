@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test test-all check bench docs audit-deps release-check clean
+.PHONY: demo test test-all test-journeys check bench docs audit-deps release-check clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit('feller needs Python 3.11 or later: make PYTHON=python3.11 ...' if sys.version_info < (3, 11) else 0)"
@@ -20,9 +20,16 @@ demo: $(READY)
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
 
+# All tests, also those that take long, and those of the page, in a browser.
 test-all: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,peers]'
+	scripts/browser.sh
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m ''
+
+# What no shorter test shows: the page in a browser, the examples of the pages, commands from their words to their files.
+test-journeys: $(READY)
+	scripts/browser.sh
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m slow tests/studio tests/test_docs.py tests/commands
 
 check: $(READY)
 	$(BIN)/ruff format --check .

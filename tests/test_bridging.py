@@ -87,6 +87,7 @@ def test_legs_meet_each_population() -> None:
     assert walked.states[:, -1].mean().item() == pytest.approx(0, abs=0.25)
 
 
+@pytest.mark.slow
 def test_what_happens_by_itself_costs_nothing() -> None:
     """In dX = -2 X dt + dW a crowd N(0, 1) has variance v = e^-4 + (1 - e^-4) / 4 at time 1, and covariance e^-2."""
     v = math.exp(-4) + (1 - math.exp(-4)) / 4

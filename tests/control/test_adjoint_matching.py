@@ -93,6 +93,7 @@ def test_what_cannot_be_tuned_with_is_refused() -> None:
             AdjointMatching(path=Affine(), space=Euclidean((1,)), strength=number)
 
 
+@pytest.mark.slow
 def test_cost_is_the_divergence() -> None:
     """The exact control for r = 2 x costs KL = c^2 s^2 / 2 = 0.5."""
     base, wanted, times = Normal(), Normal(m=1.5), linear_grid(FINE)

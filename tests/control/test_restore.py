@@ -117,6 +117,7 @@ def test_without_noise_other_starts_give_draws_of_the_posterior() -> None:
     assert ((around.T @ around / (n - 1) - covariance).abs() < 4 * error + 2e-3).all()
 
 
+@pytest.mark.slow
 def test_it_stops_where_the_noise_explains_the_rest() -> None:
     """A search that went on would fit the noise: its residual would be far below."""
     scales = torch.linspace(0.2, 2, 64, dtype=F64)
@@ -176,6 +177,7 @@ def test_the_gap_of_a_sound_is_filled() -> None:
     assert (found.state[:, gap] - clean[:, gap]).square().mean() < 0.01 * clean.square().mean()
 
 
+@pytest.mark.slow
 def test_a_blur_of_unknown_width_is_found() -> None:
     """Smooth pictures: without noise every width explains them, and only the right one by a source of usual length."""
     size, n, noise = 8, 3, 0.02

@@ -240,6 +240,7 @@ def test_enough_is_of_what_is_kept() -> None:
     assert found.calls.item() == 61
 
 
+@pytest.mark.slow
 def test_on_a_sphere_sources_stay_on_it() -> None:
     space, goal = Sphere(2), torch.tensor([0.0, 0.0, 1.0], dtype=F64)
 

@@ -37,6 +37,7 @@ def test_digits_are_those_of_scikit_learn_and_stratified() -> None:
     assert (counts - 360 / 1797).abs().max() < 0.004  # half an example of a class
 
 
+@pytest.mark.slow
 def test_examples_do_not_depend_on_global_seeds() -> None:
     for name in EXAMPLES:
         torch.manual_seed(1)
@@ -181,6 +182,7 @@ def test_hills_are_those_of_matplotlib() -> None:
     assert sorted(map(tuple, torch.cat([train.values, test.values]).tolist())) == sorted(map(tuple, points.tolist()))
 
 
+@pytest.mark.slow
 def test_spoken_words_are_held_out_by_sentence_not_by_speaker() -> None:
     train, test = read("example:spoken-words"), read("example:spoken-words/test")
     assert (len(train), len(test)) == (162, 12)
@@ -198,6 +200,7 @@ def test_spoken_words_are_held_out_by_sentence_not_by_speaker() -> None:
     assert all(torch.equal(again.values[name], test.values[name]) for name in test.values)
 
 
+@pytest.mark.slow
 def test_the_folder_of_spoken_words_is_as_a_users_own(tmp_path: pathlib.Path) -> None:
     folder = tmp_path / "mine"
     files = copy_example("spoken-words", folder)
@@ -231,6 +234,7 @@ def test_texts_of_spoken_words_fit_their_sounds() -> None:
         assert (np.abs(np.subtract(*starts)) <= 2).mean() > 0.95
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", ["soundfile", "librosa"])
 def test_spoken_words_name_the_extra_that_they_need(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     filters.cache_clear()

@@ -35,6 +35,7 @@ def concrete(base: type) -> set[str]:
     return names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("base", [Modality, Path, Space, Architecture, Schedule])
 def test_kinds_are_known_in_a_fresh_process(base: type) -> None:
     code = FIND.format(base=base)

@@ -14,6 +14,7 @@ def parts(digits: Dataset) -> tuple[Dataset, Dataset]:
     return digits.subset(order[:700]), digits.subset(order[700:])
 
 
+@pytest.mark.slow
 def test_real_pictures_are_as_good_as_real(parts: tuple[Dataset, Dataset], unseen: Dataset, digit_judge: Judge) -> None:
     samples, train = parts
     numbers = image_quality(samples, train, unseen, digit_judge, Draws(0))

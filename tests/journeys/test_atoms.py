@@ -25,6 +25,7 @@ def crystals(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return folder / "run"
 
 
+@pytest.mark.slow
 def test_files_are_crystals(crystals: pathlib.Path, tmp_path: pathlib.Path) -> None:
     assert main(["sample", str(crystals), "-n", "20", "--out", str(tmp_path / "cifs")]) == 0
     files = sorted((tmp_path / "cifs").glob("*.cif"))
@@ -69,6 +70,7 @@ def test_jumps_need_a_model_that_has_them(crystals: pathlib.Path, capsys: pytest
         assert main(["sample", str(crystals), "-n", "1", "--superpose", wrong]) == 2
 
 
+@pytest.mark.slow
 def test_molecules(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = str(tmp_path / "run")
     assert main(["fit", "example:molecules", "--out", run, *SHORT]) == 0

@@ -102,6 +102,7 @@ def same(ours: list[Tensor], theirs: list[Tensor]) -> bool:
 ALL = ("weights", "average", "tokenizer", "vectors")
 
 
+@pytest.mark.slow
 def test_a_prompt_becomes_documents_with_whole_pictures(documents: pathlib.Path) -> None:
     assert main(["sample", str(documents), "--prompt", CIRCLE, "-n", "2", "--out", "new"]) == 0
     assert {path.name for path in pathlib.Path("new").iterdir()} == {
@@ -139,6 +140,7 @@ def test_forms(palette: pathlib.Path, hole: list[str]) -> None:
     assert not (palette / "tokenizer.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_documents_belong_to_their_seed(documents: pathlib.Path) -> None:
     ask = ("--prompt", CIRCLE, "--seed")
     three, two = sample(documents, *ask, 1, "-n", 3), sample(documents, *ask, 1, "-n", 2)
@@ -206,6 +208,7 @@ def test_white_parts_alone_are_drawn_anew(palette: pathlib.Path, hole: list[str]
     assert (drawn[:, ~kept] != real[~kept]).any()
 
 
+@pytest.mark.slow
 def test_guidance_and_contrast(documents: pathlib.Path) -> None:
     """At 0 words say nothing, at 1 all; both ways beside each other take turns."""
     ask = ("-n", 4, "--prompt")
@@ -234,6 +237,7 @@ def test_the_best_of_several_is_the_one_that_fits(
     assert last(capsys)["said"] == [line["document"][0].strip() for line in lines("new.jsonl")]
 
 
+@pytest.mark.slow
 def test_a_memory_stands_in_front(
     documents: pathlib.Path, scenes: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -363,6 +367,7 @@ def test_a_tokeniser_of_another_run(
     assert same(weights("whole", *ALL), weights("paused", *ALL))
 
 
+@pytest.mark.slow
 def test_a_stop_changes_nothing(
     documents: pathlib.Path, scenes: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -33,6 +33,7 @@ def captions(root: Node) -> list[str]:
     return [caption.text for caption in root.all("figcaption")]
 
 
+@pytest.mark.slow
 def test_other_samples_have_a_report_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", "example:moons", *TINY, "--out", "r"]) == 0
     own = pathlib.Path("r/report.html").read_text()

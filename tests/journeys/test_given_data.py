@@ -26,6 +26,7 @@ def quietly(monkeypatch):
     monkeypatch.setattr("feller.journeys.fit.evaluate", lambda run, tell: {})
 
 
+@pytest.mark.slow
 def test_an_array_is_fitted_and_its_run_knows_it_again(here):
     x = np.random.default_rng(0).normal(size=(120, 3))
     run, numbers = feller.fit(x, size="tiny", steps=3)

@@ -74,6 +74,7 @@ def test_killed_run_resumes_bit_for_bit(straight, tmp_path):
     assert losses(straight) == losses(tmp_path / "killed")
 
 
+@pytest.mark.slow
 def test_interrupt_saves_and_says_how_to_go_on(straight, tmp_path):
     process = start(*FIT, "--steps", 120, "--out", "paused", cwd=tmp_path)
     wait_for_step(tmp_path / "paused", 20, process)
@@ -98,6 +99,7 @@ def test_two_processes_do_what_one_does(straight, tmp_path):
     assert [two[step] for step in one] == pytest.approx([one[step] for step in one], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_folder_in_use_is_refused(tmp_path):
     process = start(*FIT, "--steps", 100_000, "--out", "busy", cwd=tmp_path)
     wait_for_step(tmp_path / "busy", 10, process)

@@ -90,6 +90,7 @@ def model(rows: pathlib.Path) -> str:
     return str(rows / "model")
 
 
+@pytest.mark.slow
 def test_rewards_of_rows(
     rows: pathlib.Path, model: str, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -164,6 +165,7 @@ def test_molecules(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -
         assert told in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_crystals(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = read("example:perovskites").subset(torch.arange(24))
     data.modality.write(data.values, data.given, tmp_path / "plain.csv")

@@ -28,6 +28,7 @@ def small(steps: int = 3):
     return lambda recipe: with_budget(replace(recipe, sampling=replace(recipe.sampling, calls=4)), steps=steps)
 
 
+@pytest.mark.slow
 def test_overwrite_removes_only_files_of_a_run():
     assert main([*FIT, "--out", "r"]) == 0
     pathlib.Path("r/thesis.tex").write_text("mine")
@@ -78,6 +79,7 @@ def test_optimiser_state_of_another_shape_is_refused(damage):
         fit(resume=True, out="r", change=small(6))
 
 
+@pytest.mark.slow
 def test_samples_leave_other_files_in_their_folder():
     assert main(["fit", "example:digits", "--size", "tiny", "--steps", "2", "--sampling.calls", "2", "--out", "r"]) == 0
     words = ["sample", "r", "-n", "6", "--given", "label=3", "--out", "new"]
@@ -134,6 +136,7 @@ def test_what_a_resumed_run_was_asked_for_stays(words, capsys):
     assert f"was fitted with {words[0].removeprefix('--')}" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_previews_are_written_and_change_nothing(monkeypatch):
     assert main([*FIT, "--out", "plain"]) == 0
     monkeypatch.setattr("feller.journeys.learn.CHECKPOINT_SECONDS", 0.0)

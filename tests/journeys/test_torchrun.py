@@ -82,6 +82,7 @@ def spoken(err: str) -> list[str]:
     return [line for line in err.splitlines() if line.startswith("feller")]
 
 
+@pytest.mark.slow
 def test_a_wrong_wish_is_told_once(tmp_path: pathlib.Path) -> None:
     """All processes fail alike: the first one says why, and the launcher ends the others."""
     status, out, err = finish(start("fit", "nowhere.csv", "--json", cwd=tmp_path))

@@ -102,6 +102,7 @@ def test_ranks() -> None:
     assert not dips([2.19, 2.0, 3.0])
 
 
+@pytest.mark.slow
 def test_tiles_are_exact_where_they_are_known() -> None:
     values = stacked([picture for one in instructions(200, Draws(0), 16) for picture in one.pictures()])
     codes = tiles_of(values, 2, 1024)
@@ -248,6 +249,7 @@ def test_the_tuned_one_begins_with_the_other() -> None:
     assert one is base(TINY, 0, 2)
 
 
+@pytest.mark.slow
 def test_side_by_side_is_the_same_as_one_after_the_other() -> None:
     """Four trainings in two processes, and the tuned decoder behind the one that it goes on from."""
     apart = replace(TINY, workers=2)

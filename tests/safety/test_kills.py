@@ -103,6 +103,7 @@ def samples_alike(home: pathlib.Path, n: int, kills: int, longest: float) -> Non
     assert "shards are there" in done.err  # the last one did not begin anew
 
 
+@pytest.mark.slow
 def test_a_few_kills_of_a_sampling(tmp_path: pathlib.Path) -> None:
     samples_alike(tmp_path, n=2_000, kills=2, longest=1.0)
 

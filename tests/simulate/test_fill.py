@@ -61,6 +61,7 @@ def test_each_row_may_know_other_columns() -> None:
     assert torch.equal(part, found[30:40])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("known", "ways"), [({3: 2}, 0), ({0: 1, 2: 1}, 0), ({3: 2}, 400)])
 def test_a_network_of_one_order_knows_any_columns(known: dict[int, int], ways: int) -> None:
     """Exactly by drawing until it fits, nearly by weighing 400 ways."""

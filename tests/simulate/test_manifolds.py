@@ -58,6 +58,7 @@ def test_adaptive_steps_keep_their_tolerance(space: Manifold) -> None:
         assert space.distance(endpoint(process, x, [0.0, 0.5], solver, Draws(0)), end(space)).max() < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("space", SPACES, ids=str)
 def test_a_thousand_steps_in_single_precision_stay(space: Manifold) -> None:
     x, process = field(space)

@@ -264,6 +264,7 @@ def test_pictures_are_restored_from_what_is_left_of_them(on_page: OnPage, tmp_pa
         ask(tab, picture=str(tmp_path / "no.png"))
 
 
+@pytest.mark.slow
 def test_data_are_pushed_through_a_bridge(on_page: OnPage, bridged: pathlib.Path, tmp_path: pathlib.Path) -> None:
     page = on_page(bridged)
     assert [ability.name for ability in abilities_of(*page)] == ["Push through", "Reports", "Follow"]

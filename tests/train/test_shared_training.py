@@ -56,6 +56,7 @@ def alike(ours: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> N
         torch.testing.assert_close(ours[name], value, rtol=1e-8, atol=1e-10, msg=lambda text, name=name: name + text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_replicated_is_one_process(two: pathlib.Path, tmp_path: pathlib.Path, kind: str) -> None:
     """Parts of 6 and 7 examples, gradients that are cut, weights that decay."""

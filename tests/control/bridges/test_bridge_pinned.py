@@ -73,6 +73,7 @@ def test_quadratic_cost(row) -> None:
     assert abs(told / reached.mean() - 1) < 0.06  # sampled: 4 standard errors
 
 
+@pytest.mark.slow
 def test_fewer_knots_cost_what_they_must() -> None:
     """(8, 8) knots: the reference's best objectives, to 0.3 %."""
     for (problem, *_), best in zip(ROWS, (0.74786, 15.33490, 0.11131), strict=True):

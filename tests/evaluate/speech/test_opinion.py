@@ -13,6 +13,7 @@ from feller.evaluate.speech.opinion import opinion
 from tests.data.speech.clip import clip
 
 
+@pytest.mark.slow
 def test_noise_is_rated_worse_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
     dnsmos = pytest.importorskip("speechmos.dnsmos")
 

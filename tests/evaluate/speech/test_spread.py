@@ -81,6 +81,7 @@ def test_other_features_can_be_given() -> None:
     assert frechet_speech(louder, sounds, power) > 100
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not LIBRISPEECH.is_dir(), reason="the larger sets are not here")
 def test_missing_speakers_and_noise_are_seen_and_missing_utterances_are_not() -> None:
     """Ten utterances of 3 s from each of ten speakers: five of each are the reference, the others are judged.

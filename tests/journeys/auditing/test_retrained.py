@@ -80,6 +80,7 @@ HARD = ("--steps", 120, "--held-out", 0.5, "--train.lr", 3e-3, "--train.average"
 """Learns 60 rows by heart."""
 
 
+@pytest.mark.slow
 def test_a_model_that_learned_by_heart_is_caught_and_one_that_never_saw_the_rows_is_not(capsys) -> None:
     noise_table("rows.csv", 120)
     fitted(capsys, "rows.csv", *HARD)
@@ -106,6 +107,7 @@ def test_a_model_that_learned_by_heart_is_caught_and_one_that_never_saw_the_rows
         assert numbers[f"{way}_auc"] == pytest.approx(0.5, abs=4 * 0.053)  # of 60 and 60
 
 
+@pytest.mark.slow
 def test_planted_rows_catch_a_private_run_of_a_quarter_of_its_noise_and_no_other(capsys) -> None:
     noise_table("rows.csv", 500)
     words = ("--schema", "schema.json", "--objective.counted", 0, "--train.batch", 220, "--steps", 8)
@@ -122,6 +124,7 @@ def test_planted_rows_catch_a_private_run_of_a_quarter_of_its_noise_and_no_other
         assert words.startswith("ALARM") == alarm, (factor, found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["table", "table-marginals", "table-flow"])
 def test_private_tables(capsys, recipe: str) -> None:
     people("people.csv", 900)
@@ -143,6 +146,7 @@ def test_private_tables(capsys, recipe: str) -> None:
     assert "holds against all that was tried" in said(ledger, {**promised(ledger), **found})
 
 
+@pytest.mark.slow
 def test_a_shadow_of_fewer_rows_spends_as_much_as_the_run(capsys) -> None:
     """The same steps at a higher rate, with more noise, cost the epsilon that was spent, and hardly less."""
     people("people.csv", 900)
@@ -162,6 +166,7 @@ def test_a_shadow_of_fewer_rows_spends_as_much_as_the_run(capsys) -> None:
         again.smaller(40)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", ["example:molecules", "example:shakespeare", "example:moons", "example:digits"])
 def test_every_kind_can_be_trained_again(capsys, monkeypatch, data: str) -> None:
     monkeypatch.setattr("feller.journeys.auditing.shadowed.MOST", 40)

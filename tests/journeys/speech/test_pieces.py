@@ -61,6 +61,7 @@ def cut(model: Model, text: str, n: int = 1, *, whole: bool = False) -> list[lis
     return [[sum(script.lengths) for script in piece] for piece in pieces]
 
 
+@pytest.mark.slow
 def test_as_much_is_said_at_once_as_there_is_room_for(even: Model) -> None:
     """A phone lasts 10 frames, a silence 2 or at the ends none; the model says 3 s at once."""
     assert cut(even, "hello world") == [[8 * 10 + 3 * 2]]

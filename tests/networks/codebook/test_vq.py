@@ -127,6 +127,7 @@ def test_what_a_state_holds_goes_on_the_same() -> None:
     assert book.state_dict().keys() == {"uses", "sums"}
 
 
+@pytest.mark.slow
 def test_processes_that_share_a_batch_have_one_codebook(tmp_path: pathlib.Path) -> None:
     launcher = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "--standalone")
     subprocess.run(
