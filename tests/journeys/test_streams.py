@@ -47,7 +47,7 @@ class KilledError(BaseException):
 def kill_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Save each step, and die before the batch of one."""
     monkeypatch.setattr(learn, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(learn, "_preview", lambda run, description, learner: None)
+    monkeypatch.setattr(learn, "_preview", lambda *rest: None)
     usual = Ahead.__call__
 
     def call(self, number, rows):
