@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Shaped
+from jaxtyping import Bool, Int64, Shaped
 from torch import Tensor
 
 from feller.draws import Draws
@@ -36,10 +36,12 @@ class Known:
     """True is kept."""
     ways: int = 0
     """Of rows whose columns have one order: weigh so many ways of filling each, instead of drawing until it fits."""
+    never: Int64[Tensor, " places"] | None = None
+    """Of rows: a token of each place that is not drawn where another may stand; -1 for none."""
 
     def part(self, rows: slice) -> "Known":
         """Return what is given of some samples."""
-        return Known(self.values[rows], self.kept[rows], self.ways)
+        return replace(self, values=self.values[rows], kept=self.kept[rows])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +97,7 @@ class Generation:
 
             size, some = rows.stop - rows.start, tree_map(here, given)
             draws = replace(self.draws, first=self.draws.first + rows.start)
-            part = None if known is None else Known(here(known.values), here(known.kept), known.ways)
+            part = None if known is None else replace(known, values=here(known.values), kept=here(known.kept))
             if isinstance(self.path, AnyOrder):
                 yield self._filled(size, part, draws, share)
             elif isinstance(self.path, Graphical):
@@ -187,6 +189,7 @@ class Generation:
             known=None if known is None else (known.values, known.kept),
             anyhow=isinstance(self.path, AnyOrder) and self.path.anyhow,
             ways=0 if known is None else known.ways,
+            never=None if known is None else known.never,
         )
         tell(1.0)
         return x, x
@@ -197,7 +200,8 @@ class Generation:
         if self.sampling.choice != Choice():
             raise UsageError("this model knows no choice among single symbols; leave temperature, top-k and top-p out")
         network: MarginalNetwork = self.network
-        x = network.draw(n, draws, None if known is None else (known.values, known.kept))
+        given = None if known is None else (known.values, known.kept)
+        x = network.draw(n, draws, given, None if known is None else known.never)
         tell(1.0)
         return x, x
 

@@ -149,6 +149,22 @@ def test_gaps_of_each_row_are_filled_from_its_own_conditional(model: MarginalMod
     assert (hidden[:, 0] != hidden[:, 1]).any()
 
 
+def test_a_code_that_is_not_to_be_drawn(model: MarginalModel) -> None:
+    """What is left is the conditional without it; a row that has nothing else keeps it."""
+    joint, _ = joint_of(model)
+    codes, kept = torch.tensor([[1, 0, 3, 0, 0]]).repeat(20_000, 1), torch.tensor([True, False, True, False, False])
+    full = model.complete(codes, kept.expand(20_000, -1), Draws(0), never=(1, 2, 3, -1, -1))
+    odds = joint[1, :, 3].clone()
+    odds[2] = 0
+    assert (full[:, 1] != 2).all()
+    assert (full[:, 0] == 1).all()  # what is given stays
+    assert agrees(cells(full, (1, 3, 4)), odds)
+    table = torch.tensor([[0.0, -torch.inf], [0.0, 0.0]]).double()
+    forced = MarginalModel((2, 2), ((0, 1),), (table,), 1.0)
+    rows, first = torch.tensor([[0, 0], [1, 0]]).repeat(50, 1), torch.tensor([[True, False]]).expand(100, -1)
+    assert forced.complete(rows, first, Draws(0), never=(-1, 0))[:, 1].tolist() == [0, 1] * 50
+
+
 def test_gaps_given_two_different_rows(model: MarginalModel) -> None:
     joint, _ = joint_of(model)
     codes = torch.tensor([[1, 0, 3, 0, 0], [0, 2, 1, 2, 1]]).repeat(20_000, 1)

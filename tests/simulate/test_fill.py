@@ -49,6 +49,24 @@ def test_what_is_known_comes_first(known: dict[int, int]) -> None:
     assert agrees(counted(fill(made, N, Draws(1), known=(ROWS.write(codes), kept))), law)
 
 
+@pytest.mark.parametrize("anyhow", [True, False])
+def test_a_cell_that_is_to_be_filled_is_not_missing(anyhow: bool) -> None:
+    """Code 16 of the second column says so, by the token 10; where it is given, it stays."""
+    made, never = network(), torch.tensor([-1, 10, -1, -1, -1])
+    codes, kept = torch.zeros(N, 4, dtype=torch.long), torch.tensor([not anyhow, False, False, anyhow])
+    codes[:, 0 if not anyhow else 3] = 1
+    order = (~kept).long().argsort(dim=0, stable=True)
+    known = ROWS.write(codes), kept.repeat_interleave(torch.tensor(ROWS.places)).expand(N, -1)
+    found = fill(made, N, Draws(1), known=known, anyhow=anyhow, ways=0 if anyhow else 50, never=never)
+    fits = VALID & (CODES[:, 0 if not anyhow else 3] == 1) & (CODES[:, 1] != 16)
+    law = chances(made, ROWS.write(CODES), order)
+    assert agrees(counted(found), torch.where(fits, law, 0.0) / law[fits].sum())
+    codes[:, 1] = 16
+    given = torch.tensor([False, True, False, False]).repeat_interleave(torch.tensor(ROWS.places)).expand(N, -1)
+    stays = fill(made, 20, Draws(1), known=(ROWS.write(codes)[:20], given[:20]), never=never)
+    assert (ROWS.read(stays)[:, 1] == 16).all()
+
+
 def test_each_row_may_know_other_columns() -> None:
     made, some = network(), CODES[VALID][::3]
     tokens = ROWS.write(some)

@@ -55,7 +55,7 @@ def complete_rows(
             f"this model writes columns in one order: each row is chosen among {ways} ways of filling it, which is"
             " nearly right; fit with --objective.shuffled 1 to fill them exactly"
         )
-    known, here = Known(*modality.states_known(codes, kept), ways=ways), engine()
+    known, here = Known(*modality.states_known(codes, kept), ways=ways, never=modality.missing_tokens), engine()
     tell.task("sampling")
     drawn = model.sample(
         len(codes), given={}, known=known, sampling=sampling, draws=draws, ranks=here, tell=tell.progress

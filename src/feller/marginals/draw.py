@@ -52,10 +52,12 @@ def fill(
     kept: Bool[Tensor, "n k"],
     draws: Draws,
     spread: Spread = apart,
+    never: Sequence[int] | None = None,
 ) -> Int[Tensor, "n k"]:
     """Draw the cells that are not kept, each row from the exact conditional given those that are.
 
     Rows that keep the same columns are worked on together, and those that keep the same values share their tables.
+    Where a code of each column is `never` to be drawn (-1 for none), rows that cannot do without are drawn with it.
 
     Raises:
         InputError: If the model holds what a row keeps for impossible.
@@ -71,7 +73,7 @@ def fill(
     by_pattern = torch.argsort(which, stable=True).split(torch.bincount(which, minlength=len(patterns)).tolist())
     for pattern, rows in zip(patterns.tolist(), by_pattern, strict=True):
         if not all(pattern):
-            _fill_alike(counts, cliques, potentials, codes, rows, pattern, uniform, spread)
+            _fill_alike(counts, cliques, potentials, codes, rows, pattern, uniform, spread, never)
     return codes
 
 
@@ -84,6 +86,7 @@ def _fill_alike(
     pattern: Sequence[bool],
     uniform: Float[Tensor, "k n"],
     spread: Spread,
+    never: Sequence[int] | None,
 ) -> None:
     """Fill rows of `codes` in place that keep the same columns."""
     touched = [i for i, clique in enumerate(cliques) if not all(pattern[column] for column in clique)]
@@ -98,11 +101,18 @@ def _fill_alike(
     together = max(1, ROOM // elimination.cells)
     for first in range(0, len(cases), together):
         some = cases[first : first + together]
-        tables = [_given(cliques[i], potentials[i], pattern, known, some) for i in touched]
+        allowed = [_without(cliques[i], potentials[i], pattern, never) for i in touched]
+        tables = [_given(cliques[i], table, pattern, known, some) for i, table in zip(touched, allowed, strict=True)]
         conditionals, log_z = passes.up(tables)
         inside = (case >= first) & (case < first + together)
         here, own = rows[inside], case[inside] - first
-        _check_possible(here, torch.isinf(log_z.expand(len(some)))[own])
+        impossible = torch.isinf(log_z.expand(len(some)))[own]
+        if never is None:
+            _check_possible(here, impossible)
+        elif impossible.any():
+            again = here[impossible]
+            _fill_alike(counts, cliques, potentials, codes, again, pattern, uniform, spread, None)
+            here, own = here[~impossible], own[~impossible]
         for bucket, conditional in zip(reversed(elimination.buckets), reversed(conditionals), strict=True):
             at = own if len(conditional) > 1 else torch.zeros_like(own)
             for parent in bucket.parents:
@@ -111,6 +121,17 @@ def _fill_alike(
             numbers = spread(uniform[bucket.column, here], at)
             drawn = [categorical(odds[a], u) for a, u in zip(at.split(ROWS), numbers.split(ROWS), strict=True)]
             codes[here, bucket.column] = torch.cat(drawn) if drawn else at
+
+
+def _without(clique: Clique, potential: Tensor, pattern: Sequence[bool], never: Sequence[int] | None) -> Tensor:
+    """Return a table in which codes that are not to be drawn cannot occur in the columns that are open."""
+    if never is None:
+        return potential
+    table = potential.clone()
+    for axis, column in enumerate(clique):
+        if not pattern[column] and never[column] >= 0:
+            table.select(axis, never[column]).fill_(-torch.inf)
+    return table
 
 
 def _check_possible(rows: Int[Tensor, " r"], impossible: Bool[Tensor, " r"]) -> None:

@@ -143,16 +143,23 @@ class MarginalModel:
         return fill(self.counts, self.scopes, self.factors, codes, kept, draws, spread)
 
     def complete(
-        self, codes: Int[Tensor, "n k"], kept: Bool[Tensor, "n k"], draws: Draws, spread: Spread = apart
+        self,
+        codes: Int[Tensor, "n k"],
+        kept: Bool[Tensor, "n k"],
+        draws: Draws,
+        spread: Spread = apart,
+        never: Sequence[int] | None = None,
     ) -> Int[Tensor, "n k"]:
         """Draw the cells that are not kept, each row from the exact conditional given those that are.
+
+        A code of each column may be `never` drawn, where the row can do without; -1 for none.
 
         Raises:
             InputError: If a kept code does not exist, or the model holds what a row keeps for impossible.
         """
         codes = codes.masked_fill(~kept, 0)
         check_codes(codes, self.counts)
-        return fill(self.counts, self.scopes, self.factors, codes, kept, draws, spread)
+        return fill(self.counts, self.scopes, self.factors, codes, kept, draws, spread, never)
 
 
 def check_codes(codes: Int[Tensor, "n k"], counts: Sequence[int]) -> None:

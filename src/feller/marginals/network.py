@@ -57,11 +57,17 @@ class MarginalNetwork(nn.Module):
         return self.model().weigh(x_t.cpu()).to(x_t.device)
 
     def draw(
-        self, n: int, draws: Draws, known: tuple[Int64[Tensor, "n k"], Bool[Tensor, "n k"]] | None = None
+        self,
+        n: int,
+        draws: Draws,
+        known: tuple[Int64[Tensor, "n k"], Bool[Tensor, "n k"]] | None = None,
+        never: Int64[Tensor, " k"] | None = None,
     ) -> Int64[Tensor, "n k"]:
         """Draw rows, independent of each other, each exactly given those of its columns that are known."""
         model, device = self.model(), next(self.parameters()).device
-        drawn = model.draw(n, draws) if known is None else model.complete(known[0].cpu(), known[1].cpu(), draws)
+        if known is None:
+            return model.draw(n, draws).to(device)
+        drawn = model.complete(known[0].cpu(), known[1].cpu(), draws, never=None if never is None else never.tolist())
         return drawn.to(device)
 
 

@@ -35,6 +35,7 @@ def fill(
     known: tuple[Int64[Tensor, "n places"], Bool[Tensor, "n places"]] | None = None,
     anyhow: bool = True,
     ways: int = 0,
+    never: Int64[Tensor, " places"] | None = None,
 ) -> Int64[Tensor, "n places"]:
     """Draw n rows, each valid by the network's grammar; what a row draws depends on its number, not on its batch.
 
@@ -47,6 +48,8 @@ def fill(
         anyhow: The network has learned every order, so that known columns can come first.
         ways: Where they cannot, weigh so many ways of filling each row, instead of drawing until what is known comes
             out; the law is right in the limit of many.
+        never: Token that is not drawn at each place where another may stand, such as that of a missing cell; -1 for
+            none.
 
     Raises:
         UsageError: If what is known cannot stand in any row, or hardly ever does.
@@ -57,7 +60,7 @@ def fill(
     if known is not None:
         x, kept = torch.where(known[1], known[0], 0), known[1]
         _check_known(rows, x, kept)
-    how = _Filling(network, choice)
+    how = _Filling(network, choice, None if never is None else never.to(device))
     leading = kept.cumprod(1).bool()
     if anyhow or torch.equal(leading, kept):
         order = (~kept[:, network.grammar.first]).long().argsort(dim=1, stable=True)
@@ -71,6 +74,7 @@ class _Filling:
 
     network: Any
     choice: Choose
+    never: Tensor | None = None
 
     def uniform(self, draws: Draws, n: int, *times: int) -> Tensor:
         """Draw the numbers of rows, [n, *times, places]."""
@@ -101,6 +105,9 @@ class _Filling:
             may, token, given = grammar.allowed_at(x, step, place), x[everyone, place], kept[everyone, place]
             fits = grammar.allowed_at(x, step, place, kept) if narrowed else may
             _check_fits(grammar.columns, fits, token, given, place)
+            if self.never is not None:
+                others = fits & (torch.arange(fits.shape[1], device=x.device) != self.never[place][:, None])
+                fits = torch.where(others.any(1, keepdim=True), others, fits)
             logits = logits.double().masked_fill(~may, -torch.inf).log_softmax(1)
             narrow = logits.masked_fill(~fits, -torch.inf)
             drawn = self.choice(narrow, u[everyone, place])

@@ -31,3 +31,9 @@ def test_all_columns_come_back() -> None:
     for name in found.columns:
         if name not in ("age", "fnlwgt", "capital-gain", "capital-loss", "hours-per-week"):
             assert again.column(name) == found.column(name)
+
+
+def test_which_tokens_say_that_a_cell_is_missing() -> None:
+    """The last one of workclass, occupation and native-country."""
+    told = read("example:adult").modality.missing_tokens.tolist()
+    assert {place: token for place, token in enumerate(told) if token >= 0} == {1: 8, 5: 14, 12: 41}

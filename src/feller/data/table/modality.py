@@ -234,6 +234,17 @@ class Table(Modality):
         widths = torch.tensor(self._rows.places)
         return self._rows.write(codes), kept.repeat_interleave(widths, 1)
 
+    @property
+    def missing_tokens(self) -> Int64[Tensor, " places"]:
+        """Return the token at each place that says that a cell is missing; -1 where none does."""
+        gone = [column.count - 1 if column.missing is not None else -1 for column in self.schema.modelled]
+        codes = torch.tensor(gone)
+        widths = torch.tensor(self._rows.places)
+        begins = torch.zeros(int(widths.sum()), dtype=torch.bool)
+        begins[widths.cumsum(0) - widths] = True
+        tokens = self._rows.write(codes.clamp(min=0))
+        return torch.where(begins & (codes >= 0).repeat_interleave(widths), tokens, -1)
+
     def completed(self, found: FoundTable, values: Int64[Tensor, "n k"]) -> FoundTable:
         """Return a partial table with its gaps filled from codes, and all else as it was written."""
         return completed(found, self._check(values, self.counts, "codes"), self._uniforms(values), self.schema)
