@@ -55,6 +55,12 @@ def test_what_is_wrong_is_one_line_on_the_page(client: Client) -> None:
     assert found["success"]
     assert 'class="wrong"' in found["output"]["data"][0]
     assert found["output"]["data"][0].count("<br>") == 0
+    usual = client.usual("0_sample")
+    place = usual.index(0)  # the seed, which is typed
+    for typed, told in ((-5, "Seed goes from 0 to"), (None, "Seed is empty; type a number from 0")):
+        found = client.ask("0_sample", [*usual[:place], typed, *usual[place + 1 :]])
+        assert found["success"]
+        assert told in found["output"]["data"][0]
 
 
 def test_an_uploaded_picture_is_filled_and_a_named_one_is_not(client: Client, tmp_path: pathlib.Path) -> None:

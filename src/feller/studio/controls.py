@@ -47,6 +47,8 @@ class Number(Control):
 
     def read(self, sent: Any, limits: Limits) -> float | int:
         """Return it."""
+        if sent is None:
+            raise UsageError(f"{self.label} is empty; type a number from {self.least:g} to {self.most:g}")
         if isinstance(sent, bool) or not isinstance(sent, int | float) or not math.isfinite(sent):
             raise UsageError(f"{self.label} takes a number, got {str(sent)[:40]!r}")
         if not self.least <= sent <= self.most:

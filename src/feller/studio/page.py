@@ -1,6 +1,5 @@
 """The page, put together of tabs; the only importer of Gradio."""
 
-import functools
 import html
 from collections.abc import Callable, Sequence
 from importlib import resources
@@ -158,10 +157,11 @@ def _start(gr: Any, control: Control) -> Any:
 
 
 def _number(gr: Any, control: Number) -> Any:
+    told = {"label": control.label, "info": control.hint or None, "value": control.value}
     step = 1 if control.whole else 0.1
-    bounds = {"minimum": control.least, "maximum": control.most, "step": step}
-    kind = gr.Slider if control.slides else functools.partial(gr.Number, precision=0 if control.whole else None)
-    return kind(label=control.label, info=control.hint or None, value=control.value, **bounds)
+    if control.slides:
+        return gr.Slider(minimum=control.least, maximum=control.most, step=step, **told)
+    return gr.Number(step=step, **told)  # who types too much hears it from us: Gradio's own refusal has no words
 
 
 def _drawing(gr: Any, label: str, size: tuple[int, int], sources: tuple[str, ...], brush: int) -> Any:
