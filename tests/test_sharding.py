@@ -2,24 +2,26 @@
 
 import hashlib
 import json
+import os
 import pathlib
+import tracemalloc
 
 import pytest
 
 from feller import shards
 from feller.errors import InputError
-from feller.sharding import MANIFEST, Shard, Shards, measured
+from feller.sharding import MANIFEST, MOST, SampleShards, Shard, measured
 
 
-def written(folder: pathlib.Path, n: int = 5, size: int = 2) -> Shards:
+def written(folder: pathlib.Path, n: int = 5, size: int = 2) -> SampleShards:
     folder.mkdir()
-    asked = Shards(folder, n, size, "part-{shard}.txt", {"seed": 0})
+    asked = SampleShards(folder, n, size, "part-{shard}.txt", {"seed": 0})
     made = []
     for number in range(len(asked)):
         (folder / asked.file(number)).write_text(f"{number}\n")
         rows = asked.rows(number)
         made.append(Shard(asked.file(number), rows.start, len(rows), *measured(folder / asked.file(number))))
-    found = Shards(folder, n, size, asked.name, asked.settings, tuple(made))
+    found = SampleShards(folder, n, size, asked.name, asked.settings, tuple(made))
     found.write()
     return found
 
@@ -48,7 +50,13 @@ def test_hashes_are_those_of_the_tools_that_people_have(tmp_path: pathlib.Path) 
     assert measured(tmp_path / "folder") == (3, hashlib.sha256(lines.encode()).hexdigest())
 
 
-@pytest.mark.parametrize("name", ["../part-{shard}.txt", "/tmp/{shard}", "..", "part.txt", "{shard}-{shard}", 3])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("../part-{shard}.txt", "/tmp/{shard}", "..", "part.txt", "{shard}-{shard}", 3),
+        *("a" * 250 + "{shard}", "\ud800{shard}", "\0{shard}"),
+    ],
+)
 def test_a_strangers_manifest_names_nothing_outside(tmp_path: pathlib.Path, name: object) -> None:
     written(tmp_path / "many")
     change(tmp_path / "many", name=name)
@@ -62,6 +70,33 @@ def test_what_does_not_hold_together_is_refused(tmp_path: pathlib.Path, changed:
     change(tmp_path / "many", **changed)
     with pytest.raises(InputError, match="damaged"):
         shards(tmp_path / "many")
+
+
+@pytest.mark.parametrize("n", [10**6 + 1, 10**9, MOST, MOST + 1, 10**30])
+def test_huge_numbers_cost_nothing(tmp_path: pathlib.Path, n: int) -> None:
+    written(tmp_path / "many")
+    change(tmp_path / "many", n=n, shard=1)  # with the three shards that are written
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match="hold together"):
+            shards(tmp_path / "many")
+        change(tmp_path / "many", n=n, shard=1, shards=[])
+        if n <= MOST:
+            assert not shards(tmp_path / "many").finished
+        else:
+            with pytest.raises(InputError, match="hold together"):
+                shards(tmp_path / "many")
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_is_no_file_is_not_read(tmp_path: pathlib.Path) -> None:
+    found = written(tmp_path / "many")
+    (tmp_path / "many" / found.file(1)).unlink()
+    os.mkfifo(tmp_path / "many" / found.file(1))  # reading it would wait for ever
+    with pytest.raises(InputError, match=r"part-00001\.txt is missing or damaged"):
+        found.check()
 
 
 def test_files_of_others_are_refused(tmp_path: pathlib.Path) -> None:
@@ -95,5 +130,34 @@ def test_damage_and_what_is_not_finished_are_told(tmp_path: pathlib.Path) -> Non
 
 
 def test_names_have_room_for_all(tmp_path: pathlib.Path) -> None:
-    assert Shards(tmp_path, 250_000, 2, "{shard}", {}).file(7) == "000007"
-    assert Shards(tmp_path, 9, 2, "{shard}", {}).file(4) == "00004"
+    assert SampleShards(tmp_path, 250_000, 2, "{shard}", {}).file(7) == "000007"
+    assert SampleShards(tmp_path, 9, 2, "{shard}", {}).file(4) == "00004"
+
+
+@pytest.mark.parametrize(("name", "n"), [("part-{shard}.txt", 9), ("{shard}", 250_000), ("1{shard}1", 3)])
+def test_names_say_which_shard_it_is(tmp_path: pathlib.Path, name: str, n: int) -> None:
+    asked = SampleShards(tmp_path, n, 2, name, {})
+    for number in range(min(len(asked), 9)):
+        assert asked.number(asked.file(number)) == number
+        assert asked.is_alike(asked.file(number))
+    others = (
+        "",
+        MANIFEST,
+        "lock",
+        name,
+        asked.name.replace("{shard}", "7"),
+        asked.file(0) + "0",
+        "part-0000\u0661.txt",
+    )
+    for other in (*others, asked.file(len(asked))):
+        assert asked.number(other) is None
+
+
+def test_folders_are_told_from_files(tmp_path: pathlib.Path) -> None:
+    for name, are_folders in (
+        ("{shard}", True),
+        ("run-0.{shard}", True),
+        ("a.{shard}b", True),
+        ("a-{shard}.npz", False),
+    ):
+        assert SampleShards(tmp_path, 9, 2, name, {}).are_folders == are_folders

@@ -1,6 +1,7 @@
 """Many samples in several files, and the manifest that says what is in them."""
 
 import hashlib
+import os
 import pathlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,6 +15,10 @@ from feller.record import from_data, read_json, to_data, write_json
 MANIFEST = "manifest.json"
 NUMBER = "{shard}"
 """Stands in the name of a shard for its number."""
+MOST = 2**53
+"""Samples, more than anybody draws: whole numbers up to here are exact in every reader of JSON."""
+LONGEST_NAME = 255
+"""Bytes of a file's name, on the disks that people have."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class Shards:
+class SampleShards:
     """A folder of shards; walking over it yields their paths, in order."""
 
     folder: pathlib.Path
@@ -64,12 +69,30 @@ class Shards:
     def asked(self) -> dict[str, Any]:
         """All that two samplings must have in common, so that one goes on with the other."""
         own = {"n": self.n, "shard": self.shard, "name": self.name, "version": self.version}
-        return {**own, **self.settings}
+        return {**self.settings, **own}
 
     def file(self, number: int) -> str:
         """Return the name of a shard."""
         digits = max(5, len(str(len(self) - 1)))
         return self.name.replace(NUMBER, f"{number:0{digits}}")
+
+    def number(self, file: str) -> int | None:
+        """Return the number of the shard of this name; None if it is none of ours."""
+        before, after = self.name.split(NUMBER)
+        digits = file.removeprefix(before).removesuffix(after)
+        number = int(digits) if digits.isascii() and digits.isdecimal() else len(self)
+        return number if number < len(self) and file == self.file(number) else None
+
+    def is_alike(self, file: str) -> bool:
+        """Tell whether a name follows the pattern, with any number."""
+        before, after = self.name.split(NUMBER)
+        digits = file.removeprefix(before).removesuffix(after)
+        return digits.isascii() and digits.isdecimal() and len(digits) >= 5 and file == f"{before}{digits}{after}"
+
+    @property
+    def are_folders(self) -> bool:
+        """Whether each is a folder, with one file a sample."""
+        return not pathlib.PurePath(self.name).suffix[1:2].isalpha()
 
     def rows(self, number: int) -> range:
         """Return the numbers of the samples of a shard."""
@@ -94,7 +117,7 @@ class Shards:
         write_json(self.folder / MANIFEST, {"format": present(), "version": self.version, **content, "shards": shards})
 
 
-def shards(folder: str | pathlib.Path) -> Shards:
+def shards(folder: str | pathlib.Path) -> SampleShards:
     """Return the shards in a folder, as `feller sample --shard` wrote them.
 
     Raises:
@@ -108,26 +131,42 @@ def shards(folder: str | pathlib.Path) -> Shards:
         held = brought_up(MANIFEST, content)
         written = tuple(from_data(Shard, one) for one in held["shards"])
         n, size, name, settings = held["n"], held["shard"], held["name"], held["settings"]
-        fits = type(n) is int and type(size) is int and min(n, size) > 0
-        fits = fits and isinstance(settings, dict) and _is_name(name) and name.count(NUMBER) == 1
-        found = Shards(pathlib.Path(folder), n, size, name, settings, written, str(content.get("version")))
-        # Names come from the pattern alone: a stranger's manifest shall not lead out of its folder.
-        expected = [(found.file(i), found.rows(i).start, len(found.rows(i))) for i in range(len(found))] if fits else []
-        if not fits or [(one.file, one.first, one.count) for one in written] not in ([], expected):
+        fits = type(n) is int and type(size) is int and min(n, size) > 0 and max(n, size) <= MOST
+        if not fits or not isinstance(settings, dict) or not is_name(name):
+            raise InputError("does not hold together")
+        found = SampleShards(pathlib.Path(folder), n, size, name, settings, written, str(content.get("version")))
+        if not _holds_together(found):
             raise InputError("does not hold together")
     except (InputError, KeyError, TypeError) as error:
         raise InputError(f"{path} {error}; it was damaged, or is no manifest of shards") from error
     return found
 
 
-def _is_name(name: Any) -> bool:
-    return isinstance(name, str) and name not in (".", "..") and "/" not in name and "\0" not in name
+def is_name(name: Any) -> bool:
+    """Tell whether this is a pattern of names in a folder, and not too long for one."""
+    if not isinstance(name, str) or "/" in name or "\0" in name or name.count(NUMBER) != 1:
+        return False
+    try:
+        return len(os.fsencode(name.replace(NUMBER, str(MOST)))) <= LONGEST_NAME
+    except UnicodeEncodeError:
+        return False
+
+
+def _holds_together(found: SampleShards) -> bool:
+    """Tell whether none is written, or all of them: their names come from the pattern alone, to lead nowhere else."""
+    if not found.written:
+        return True
+    if len(found.written) != len(found):  # before anything is made as large as a number of a stranger
+        return False
+    rows = ((found.file(i), found.rows(i)) for i in range(len(found)))
+    expected = ((file, numbers.start, len(numbers)) for file, numbers in rows)
+    return all((one.file, one.first, one.count) == right for one, right in zip(found.written, expected, strict=True))
 
 
 def is_whole(folder: pathlib.Path, shard: Shard) -> bool:
     """Tell whether a shard is there as it was written."""
     path = folder / shard.file
-    return path.exists() and not path.is_symlink() and measured(path) == (shard.bytes, shard.sha256)
+    return (path.is_file() or path.is_dir()) and not path.is_symlink() and measured(path) == (shard.bytes, shard.sha256)
 
 
 def measured(path: pathlib.Path) -> tuple[int, str]:

@@ -2,7 +2,9 @@
 
 import json
 import pathlib
+import shutil
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -27,8 +29,9 @@ from feller.journeys import drawing, sharded
 from feller.journeys.drawing import Drawing, ready
 from feller.journeys.sharded import sample_shards
 from feller.model import Model, load_model
+from feller.record import to_data
 from feller.run import Run
-from feller.sharding import MANIFEST, Shards
+from feller.sharding import MANIFEST, SampleShards
 
 TINY = ("--recipe", "points", "--architecture.width", "8", "--architecture.depth", "1", "--steps", "2")
 BATCH = 4096
@@ -56,7 +59,7 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return open_run(home / "run")
 
 
-def made(run: Run, n: int, size: int, out: pathlib.Path, **asked: Any) -> Shards:
+def made(run: Run, n: int, size: int, out: pathlib.Path, **asked: Any) -> SampleShards:
     overwrite, about = asked.pop("overwrite", False), asked.pop("about", None)
     return sample_shards(run, about or ready(run, **asked), n, size, out=str(out), overwrite=overwrite)
 
@@ -371,6 +374,59 @@ def test_the_first_does_not_wait_for_one_that_failed(
     found = crew(2).each(lambda: made(moons, 600, 300, tmp_path / "many", about=about))
     assert [str(error) for error in found][1] == "no room"
     assert "another process failed" in str(found[0])
+    monkeypatch.setattr(Drawing, "write", write)
+    assert crew(2).each(lambda: made(moons, 600, 300, tmp_path / "many", about=about))[0].finished
+
+
+@pytest.mark.parametrize("damaged", [0, 1])
+def test_who_comes_late_is_waited_for_whatever_was_noted_before(
+    moons: Run, tmp_path: pathlib.Path, crew: Callable[[int], Crew], monkeypatch: pytest.MonkeyPatch, damaged: int
+) -> None:
+    """All was noted when a kill came; then a shard was damaged, and the process that looks at it has just begun."""
+    about = ready(moons)
+    folder = tmp_path / "many"
+    done = made(moons, 600, 300, folder, about=about)
+    whole = content(folder)
+    for number, shard in enumerate(done.written):
+        (folder / ".shards").mkdir(exist_ok=True)
+        (folder / ".shards" / f"{number}.json").write_text(json.dumps(to_data(shard)))
+    replace(done, written=()).write()
+    (folder / done.file(damaged)).write_bytes(b"x")
+    draw, waits, waiting = sharded._draw, sharded._wait, threading.Event()
+
+    def late(*what: Any) -> None:
+        if not sharded.engine().is_first:
+            assert waiting.wait(20)
+            time.sleep(0.3)
+        draw(*what)
+
+    def told(*what: Any) -> None:
+        waiting.set()
+        waits(*what)
+
+    monkeypatch.setattr(sharded, "_draw", late)
+    monkeypatch.setattr(sharded, "_wait", told)
+    found = crew(2).each(lambda: made(moons, 600, 300, folder, about=about))
+    assert found[0].finished
+    assert isinstance(found[1], SampleShards)
+    assert content(folder) == whole
+    assert not (folder / ".shards").exists()
+
+
+def test_what_failed_is_told_where_the_folder_is_gone(
+    moons: Run, tmp_path: pathlib.Path, crew: Callable[[int], Crew], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, about = Drawing.write, ready(moons)
+
+    def fails(self: Drawing, drawn: Any, place: pathlib.Path, **numbers: int) -> None:
+        if numbers["first"] == 0:
+            raise InputError("no room for the first")
+        shutil.rmtree(tmp_path / "many" / ".shards")
+        raise InputError("no room for the second")
+
+    monkeypatch.setattr(Drawing, "write", fails)
+    found = crew(2).each(lambda: made(moons, 600, 300, tmp_path / "many", about=about))
+    assert [str(error) for error in found] == ["no room for the first", "no room for the second"]
     monkeypatch.setattr(Drawing, "write", write)
     assert crew(2).each(lambda: made(moons, 600, 300, tmp_path / "many", about=about))[0].finished
 

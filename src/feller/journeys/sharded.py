@@ -15,15 +15,13 @@ import torch
 from feller.data.modality import Modality
 from feller.errors import InputError, UsageError, cannot_write
 from feller.journeys.drawing import Drawing
+from feller.journeys.shard_folder import BEFORE, FAILED, WORK, WRITING, held, note, noted, remove
 from feller.journeys.tell import SILENT, Tell
-from feller.record import from_data, read_json, to_data, write_json
+from feller.record import to_data, write_json
 from feller.run import Run
-from feller.sharding import MANIFEST, NUMBER, Shard, Shards, is_whole, measured, shards
+from feller.sharding import MOST, NUMBER, SampleShards, Shard, is_name, is_whole, measured, shards
 from feller.train.engine import engine
 
-WORK = ".shards"
-"""Folder in that of the shards for what is being written, and for records of those that are done; gone at the end."""
-FAILED = "failed"
 NAME = f"samples-{NUMBER}.npz"
 LONGEST_SLEEP = 1.0
 """Seconds between two looks at what other processes have done, at most."""
@@ -38,7 +36,7 @@ def sample_shards(
     out: str | None = None,
     overwrite: bool = False,
     tell: Tell = SILENT,
-) -> Shards:
+) -> SampleShards:
     """Draw samples and write them in shards, with a manifest; what an earlier process finished is kept.
 
     Each process draws whole shards, those whose number it has modulo the number of processes, and none waits for
@@ -52,7 +50,7 @@ def sample_shards(
         out: FOLDER for FOLDER/samples-00000.npz and so on, FOLDER/NAME.ENDING for FOLDER/NAME-00000.ENDING, or a path
             whose last part has {shard} where the number goes, without an ending for folders; by default `shards` in the
             run.
-        overwrite: Replace the shards of other settings.
+        overwrite: Replace the shards of other settings; those of the same are gone on with.
         tell: Hears how it goes.
 
     Returns:
@@ -62,19 +60,21 @@ def sample_shards(
         UsageError: If the folder holds shards of other settings, or an argument is wrong.
         InputError: If the folder holds other things, another process writes there, or the disk is full.
     """
-    if n < 1 or shard < 1:
-        raise UsageError(f"-n and --shard must be at least 1, got {n} and {shard}")
+    if min(n, shard) < 1 or max(n, shard) > MOST:
+        raise UsageError(f"-n and --shard must be at least 1 and at most {MOST:,}, got {n} and {shard}")
     here, modality = engine(), drawing.model.description.modality
     folder, name = _place(run, out, modality)
-    wanted = Shards(folder, n, shard, name, _settings(run, drawing))
+    wanted = SampleShards(folder, n, shard, name, _settings(run, drawing))
     with _agreed(wanted, overwrite, tell), _told(folder):
         tell.task(f"sampling {len(wanted):,} shards")
         _draw(wanted, drawing, range(here.rank, len(wanted), here.ranks), tell)
         if not here.is_first:
             return wanted
         _wait(wanted, tell)
-        records = (_record(wanted, number) for number in range(len(wanted)))
-        done = replace(wanted, written=tuple(record for record in records if record is not None))
+        notes = (noted(wanted, number, WORK) for number in range(len(wanted)))
+        done = replace(wanted, written=tuple(shard for shard in notes if shard is not None))
+        if not done.finished:
+            raise InputError(f"{folder / WORK} was changed by others meanwhile; run the same command again")
         done.write()
         shutil.rmtree(folder / WORK)
         tell.done()
@@ -86,6 +86,7 @@ def _place(run: Run, out: str | None, modality: Modality) -> tuple[pathlib.Path,
 
     Raises:
         UsageError: If the number stands in the wrong place, or such data cannot be written so.
+        InputError: If the run, which may be a stranger's, leads elsewhere.
     """
     path = run.path / "shards" if out is None else pathlib.Path(out)
     if NUMBER in str(path):
@@ -97,6 +98,10 @@ def _place(run: Run, out: str | None, modality: Modality) -> tuple[pathlib.Path,
     else:
         folder, name = path, NAME
     modality.check_form(folder / name)
+    if not is_name(name):
+        raise UsageError(f"the last part of --out is too long for the name of a file, got {name}")
+    if out is None and folder.is_symlink():
+        raise InputError(f"{folder} is a link, which may lead anywhere; name with --out where the shards go")
     return folder, name
 
 
@@ -109,13 +114,13 @@ def _settings(run: Run, drawing: Drawing) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _agreed(wanted: Shards, overwrite: bool, tell: Tell) -> Iterator[None]:
+def _agreed(wanted: SampleShards, overwrite: bool, tell: Tell) -> Iterator[None]:
     """Let the first process hold the folder, and all others know whether it could."""
     here, refused = engine(), None
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as stack:
         if here.is_first:
             try:
-                held.enter_context(_claim(wanted, overwrite, tell))
+                stack.enter_context(held(wanted, overwrite, tell))
             except (InputError, UsageError) as error:
                 refused = error
         told = here.share("" if refused is None else f"{refused} ")  # an empty line means that all is well
@@ -127,64 +132,6 @@ def _agreed(wanted: Shards, overwrite: bool, tell: Tell) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _claim(wanted: Shards, overwrite: bool, tell: Tell) -> Iterator[None]:
-    """Hold the folder, and say in its manifest what will be there."""
-    folder, manifest = wanted.folder, wanted.folder / MANIFEST
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise cannot_write(folder, error) from error
-    others = [path for path in folder.iterdir() if path.name not in ("lock", WORK) and MANIFEST not in path.name]
-    if others and not manifest.is_file():
-        raise InputError(f"{folder} is not empty and holds no shards, such as {others[0].name}; name a new folder")
-    with Run(folder).lock():
-        old = shards(folder) if manifest.is_file() else wanted
-        there = len(list((folder / WORK).glob("*.json"))) if not old.finished else len(old)
-        if overwrite or (old.asked != wanted.asked and not there):
-            _remove(old)
-            old, there = wanted, 0
-        if old.asked != wanted.asked:
-            raise UsageError(
-                f"{folder} holds shards that were asked for otherwise ({_difference(old.asked, wanted.asked)}): name"
-                " another folder, or replace them with --overwrite"
-            )
-        for path in folder.glob(f".{MANIFEST}.????????"):  # what a killed process did not finish
-            path.unlink()
-        for path in (folder / WORK).glob(".*"):
-            path.unlink()
-        (folder / WORK / FAILED).unlink(missing_ok=True)
-        shutil.rmtree(folder / WORK / "writing", ignore_errors=True)
-        (folder / WORK / "writing").mkdir(parents=True)
-        if there:
-            tell.say(f"{there:,} of {len(wanted):,} shards are there")
-        if not old.finished:
-            wanted.write()
-        yield
-
-
-def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
-    """Say what differs between two askings."""
-    names = [name for name in new if old.get(name) != new[name]]
-    told = (f"{name} was {old.get(name)!r}, is {new[name]!r}" for name in names if name != "run")
-    return "; ".join([*(["of another run"] if "run" in names else []), *told])
-
-
-def _remove(old: Shards) -> None:
-    """Remove shards, and their manifest first: without it nothing is taken for one."""
-    (old.folder / MANIFEST).unlink(missing_ok=True)
-    shutil.rmtree(old.folder / WORK, ignore_errors=True)
-    for number in range(len(old)):
-        _clear(old.folder / old.file(number))
-
-
-def _clear(path: pathlib.Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
 def _told(folder: pathlib.Path) -> Iterator[None]:
     """Let the first process know if another fails; say how to go on if it is interrupted."""
     try:
@@ -193,11 +140,12 @@ def _told(folder: pathlib.Path) -> Iterator[None]:
         raise KeyboardInterrupt("interrupted; shards that are written stay, and the same command goes on") from error
     except Exception:
         if not engine().is_first:
-            (folder / WORK / FAILED).touch()
+            with contextlib.suppress(OSError):  # what went wrong first is told
+                (folder / FAILED).touch()
         raise
 
 
-def _draw(wanted: Shards, drawing: Drawing, mine: range, tell: Tell) -> None:
+def _draw(wanted: SampleShards, drawing: Drawing, mine: range, tell: Tell) -> None:
     """Draw those of our shards that are not there."""
     manifest = shards(wanted.folder)
     for place, number in enumerate(mine):
@@ -205,55 +153,41 @@ def _draw(wanted: Shards, drawing: Drawing, mine: range, tell: Tell) -> None:
         def share(done: float, place: int = place) -> None:
             tell.progress((place + done) / len(mine))
 
-        known = manifest.written[number] if manifest.finished else _record(wanted, number)
+        known = manifest.written[number] if manifest.finished else noted(wanted, number, BEFORE)
         if known is None or not is_whole(wanted.folder, known):
             if known is not None:
                 tell.say(f"{wanted.folder / known.file} is damaged or gone, and drawn again")
             known = _written(wanted, drawing, number, share)
-        write_json(_note(wanted, number), to_data(known))
+        write_json(note(wanted.folder / WORK, number), to_data(known))
         share(1.0)
 
 
-def _written(wanted: Shards, drawing: Drawing, number: int, share: Any) -> Shard:
+def _written(wanted: SampleShards, drawing: Drawing, number: int, share: Any) -> Shard:
     """Draw a shard and write it, whole or not at all."""
     rows, file = wanted.rows(number), wanted.file(number)
-    begun, place = wanted.folder / WORK / "writing" / file, wanted.folder / file
+    begun, place = wanted.folder / WRITING / file, wanted.folder / file
     drawing.write(drawing.draw(len(rows), first=rows.start, tell=share), begun, first=rows.start, total=wanted.n)
     size, digest = measured(begun)
     try:
-        if begun.is_dir() or place.is_dir():  # a folder takes the place of nothing but an empty one
-            _clear(place)
+        if begun.is_dir():  # a folder takes the place of nothing but an empty one
+            remove(place)
         os.replace(begun, place)
     except OSError as error:
         raise cannot_write(place, error) from error
     return Shard(file, rows.start, len(rows), size, digest)
 
 
-def _note(wanted: Shards, number: int) -> pathlib.Path:
-    """Return the file that says that a shard is done."""
-    return wanted.folder / WORK / f"{number}.json"
-
-
-def _record(wanted: Shards, number: int) -> Shard | None:
-    """Return what is noted of a shard; None where it is not done."""
-    path = _note(wanted, number)
-    if not path.is_file():
-        return None
-    found, rows = from_data(Shard, read_json(path)), wanted.rows(number)
-    here = (found.file, found.first, found.count) == (wanted.file(number), rows.start, len(rows))
-    return found if here else None
-
-
-def _wait(wanted: Shards, tell: Tell) -> None:
+def _wait(wanted: SampleShards, tell: Tell) -> None:
     """Wait until all shards are there; not at a barrier, which gives up where one process is much slower.
 
     Raises:
         InputError: If another process failed.
     """
-    open_ones, pause = set(range(len(wanted))), 0.01
-    while open_ones := {number for number in open_ones if not _note(wanted, number).is_file()}:
-        if (wanted.folder / WORK / FAILED).exists():
-            raise InputError("another process failed and said why; what is written stays, the same command goes on")
-        tell.progress(1 - len(open_ones) / len(wanted), "waiting for other processes")
-        time.sleep(pause)
-        pause = min(2 * pause, LONGEST_SLEEP)
+    pause = 0.01
+    for number in range(len(wanted)):
+        while not note(wanted.folder / WORK, number).is_file():
+            if (wanted.folder / FAILED).exists():
+                raise InputError("another process failed and said why; what is written stays, the same command goes on")
+            tell.progress(number / len(wanted), "waiting for other processes")
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_SLEEP)
