@@ -93,6 +93,8 @@ def _place(run: Run, out: str | None, modality: Modality) -> tuple[pathlib.Path,
         if path.name.count(NUMBER) != 1 or NUMBER in str(path.parent):
             raise UsageError(f"{NUMBER} stands once, in the last part of --out, got {out}")
         folder, name = path.parent, path.name
+    elif "{" in path.name or "}" in path.name:
+        raise UsageError(f"the number of a shard is written {NUMBER}, got {path.name}")
     elif path.suffix[1:2].isalpha() and not path.is_dir():
         folder, name = path.parent, f"{path.stem}-{NUMBER}{path.suffix}"
     else:
