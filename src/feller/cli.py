@@ -37,6 +37,8 @@ GRACE = 10.0
 """Seconds after which a process other than the first says why it fails: a busy machine takes some to end the first."""
 LOST = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
 """Words of messages on processes that cannot be reached any more."""
+NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
+"""Words, in small letters, of PyTorch's messages where there is none."""
 
 
 def overview() -> str:
@@ -105,9 +107,9 @@ def main(words: list[str] | None = None) -> int:
         if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError | NotADirectoryError):
             return _fail(f"{error.filename}: {error.strerror}", 1)
         return _bug()
-    except MemoryError:
-        return _fail("the memory does not suffice; take less at once, or smaller examples", 1)
     except Exception as error:
+        if _is_out_of_memory(error):
+            return _fail("the memory does not suffice; take less at once, or smaller examples", 1)
         if _lost_touch(error):
             return _fail("another process of this job has ended; its message says why. What was saved is whole", 1)
         return _bug()
@@ -124,6 +126,14 @@ def _fail(message: str, status: int, before: str = "") -> int:
 
 def _is_first() -> bool:
     return os.environ.get("RANK", "0") == "0"
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Tell whether memory did not suffice, of which PyTorch speaks in an error that is also one of all else."""
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in said for words in NO_MEMORY)
+    )
 
 
 def _lost_touch(error: Exception) -> bool:

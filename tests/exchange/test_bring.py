@@ -37,6 +37,10 @@ def backwards():
 
 def wrong():
     return 3
+
+
+def full():
+    return torch.empty(2**60)
 """
 
 
@@ -44,7 +48,14 @@ def wrong():
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text(CODE)
-    save_file({"shift": torch.tensor([3.0, -1.0])}, str(tmp_path / "w.safetensors"))
+    shift = torch.tensor([3.0, -1.0])
+    for name, weights in {
+        "w": shift,
+        "nan": shift / 0 * 0,
+        "cplx": shift.to(torch.complex64),
+        "int": shift.long(),
+    }.items():
+        save_file({"shift": weights}, str(tmp_path / f"{name}.safetensors"))
     return tmp_path
 
 
@@ -128,6 +139,19 @@ def test_a_velocity_that_points_to_the_noise_is_turned(here):
         (("mine.py:net", "--modality", "points:2", "--null", "3"), 2, "no classes"),
         (("mine.py:net", "--modality", "points:2", "--weights", "w.pt"), 1, "safetensors alone"),
         (("mine.py:backwards", "--modality", "points:2", "--weights", "w.safetensors"), 2, "no torch.nn.Module"),
+        (("mine.py:net", "--modality", "points:2", "--weights", "nan.safetensors"), 2, "answers with nan"),
+        (
+            ("mine.py:net", "--modality", "points:2", "--weights", "cplx.safetensors"),
+            1,
+            "holds complex numbers for shift",
+        ),
+        (("mine.py:net", "--modality", "points:2", "--weights", "int.safetensors"), 1, "holds whole numbers for shift"),
+        (("mine.py:net", "--modality", "images:99999x99999"), 2, "at most 16,777,216 numbers"),
+        (("mine.py:net", "--modality", f"images:8x{'9' * 5000}"), 2, "at most 16,777,216 numbers"),
+        (("mine.py:net", "--modality", f"points:{'9' * 5000}"), 2, "at most 16,777,216 numbers"),
+        (("mine.py:net", "--modality", f"images:8x8/{'9' * 5000}"), 2, "images:28x28"),
+        (("mine.py:net", "--modality", "points:2", "--classes", "9" * 12), 2, "at most 1,000,000 classes"),
+        (("mine.py:full", "--modality", "points:2"), 1, "the memory does not suffice"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(here, capsys, words, status, said):
@@ -136,3 +160,8 @@ def test_what_is_wrong_is_said_in_one_line(here, capsys, words, status, said):
     assert said in error
     assert len(error.strip().splitlines()) == 1
     assert not (here / "runs" / "mine" / "model.json").exists()
+
+
+def test_weights_of_another_precision_are_read(here):
+    save_file({"shift": torch.tensor([3.0, -1.0], dtype=torch.float16)}, str(here / "half.safetensors"))
+    assert brought("mine.py:net", "--weights", "half.safetensors", "--modality", "points:2") == 0

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from feller.tensors import load_tensors
+from tests.data.shards.written import pictures
 from tests.safety.child import feller
 from tests.safety.killing import killed
 
@@ -15,11 +16,13 @@ SAVING = "import feller.journeys.learn as learn\nlearn.CHECKPOINT_SECONDS = 0.0"
 """Saves after each step, so that most kills fall into a save."""
 
 
-def ends_alike(home: pathlib.Path, steps: int, kills: int, longest: float) -> None:
-    whole = feller(*FIT, *LITTLE, "--steps", steps, "--out", "whole", cwd=home)
+def ends_alike(
+    home: pathlib.Path, steps: int, kills: int, longest: float, fit: tuple[str, ...] = (*FIT, *LITTLE)
+) -> None:
+    whole = feller(*fit, "--steps", steps, "--out", "whole", cwd=home)
     assert whole.status == 0, whole.err
     run = home / "killed"
-    begun = (*FIT, *LITTLE, "--steps", steps, "--out", "killed", "--overwrite")
+    begun = (*fit, "--steps", steps, "--out", "killed", "--overwrite")
 
     def again() -> tuple[str, ...] | None:
         return ("fit", "--resume", "--out", "killed") if (run / "state.safetensors").is_file() else None
@@ -53,6 +56,22 @@ def test_a_few_kills(tmp_path: pathlib.Path) -> None:
 @pytest.mark.slow
 def test_twenty_kills(tmp_path: pathlib.Path) -> None:
     ends_alike(tmp_path, steps=400, kills=20, longest=3.0)
+
+
+NETWORK = ("--architecture.channels", "8", "--architecture.multipliers", "1", "--architecture.attention", "False")
+SHARDS = ("fit", "shards", "--recipe", "images", *NETWORK, "--train.batch", "6", "--sampling.calls", "2")
+
+
+@pytest.mark.slow
+def test_a_kill_of_a_fit_from_shards(tmp_path: pathlib.Path) -> None:
+    pictures(tmp_path / "shards")
+    ends_alike(tmp_path, steps=12, kills=1, longest=3.0, fit=SHARDS)
+
+
+@pytest.mark.slow
+def test_ten_kills_of_a_fit_from_shards(tmp_path: pathlib.Path) -> None:
+    pictures(tmp_path / "shards")
+    ends_alike(tmp_path, steps=120, kills=10, longest=4.0, fit=SHARDS)
 
 
 SLOWLY = """import time

@@ -8,6 +8,7 @@ import io
 import pathlib
 import re
 import zlib
+from collections import Counter
 from collections.abc import Generator, Iterator
 from typing import Any
 
@@ -113,7 +114,8 @@ def check_header(first: list[str], where: str) -> None:
     if "" in first:
         column = first.index("") + 1
         raise InputError(f"{where}: column {column} has no name; give it one, or write without row numbers")
-    twice = next((name for name in first if first.count(name) > 1), None)
+    counts = Counter(first)
+    twice = next((name for name in first if counts[name] > 1), None)
     if twice is not None:
         raise InputError(f"{where}: two columns are called {twice!r}; rename one")
 

@@ -1,8 +1,7 @@
 """Examples that stay in their files until they are asked for by number."""
 
-import abc
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int
@@ -21,27 +20,37 @@ class Pieces:
     """Pieces that memory holds at once."""
 
 
-class Stream(abc.ABC):
-    """Examples by their numbers; implement `take` and the length to read another form of files."""
+@runtime_checkable
+class Stream(Protocol):
+    """Examples by their numbers; whatever has these is one, so that files of any form can be read."""
 
-    modality: Any
-    """What the values are, before a model sees them in its own way."""
-    given: Given
-    """Conditions of all examples, [n] each, which are known without reading these."""
-    print: str
-    """Hash of what the files are."""
-    pieces: Pieces | None
-    """What is read together; None where single examples can be read."""
-    held: Int[Tensor, " k"]
-    """Numbers of the examples that memory holds as a sample, in its order."""
-    most: int
-    """Examples that may be kept back, and then are held in memory, too."""
+    @property
+    def modality(self) -> Any:
+        """What the values are, before a model sees them in its own way."""
 
-    @abc.abstractmethod
+    @property
+    def given(self) -> Given:
+        """Conditions of all examples, [n] each, which are known without reading these."""
+
+    @property
+    def print(self) -> str:
+        """Hash of what the files are."""
+
+    @property
+    def pieces(self) -> Pieces | None:
+        """What is read together; None where single examples can be read."""
+
+    @property
+    def held(self) -> Int[Tensor, " k"]:
+        """Numbers of the examples that memory holds as a sample, in its order."""
+
+    @property
+    def most(self) -> int:
+        """Examples that may be kept back, and then are held in memory, too."""
+
     def __len__(self) -> int:
         """Return how many there are."""
 
-    @abc.abstractmethod
     def take(self, numbers: Int[Tensor, " m"]) -> tuple[State, Given]:
         """Read examples, in this order: values of the modality, and conditions.
 
@@ -51,40 +60,31 @@ class Stream(abc.ABC):
 
 
 @dataclass(frozen=True, eq=False)
-class Part(Stream):
+class Part:
     """Some examples of a stream, under new numbers."""
 
     whole: Stream
     numbers: Int[Tensor, " n"]
     """In the whole, each larger than the one before."""
-    held: Int[Tensor, " k"]  # pyrefly: ignore
+    given: Given
+    pieces: Pieces | None
+    held: Int[Tensor, " k"]
 
     def __len__(self) -> int:
         return len(self.numbers)
 
     @property
-    def modality(self) -> Any:  # pyrefly: ignore
+    def modality(self) -> Any:
         """That of the whole."""
         return self.whole.modality
 
     @property
-    def given(self) -> Given:  # pyrefly: ignore
-        """Those of its examples."""
-        return {name: known[self.numbers] for name, known in self.whole.given.items()}
-
-    @property
-    def print(self) -> str:  # pyrefly: ignore
+    def print(self) -> str:
         """That of the whole."""
         return self.whole.print
 
     @property
-    def pieces(self) -> Pieces | None:  # pyrefly: ignore
-        """Those of the whole."""
-        whole = self.whole.pieces
-        return None if whole is None else Pieces(whole.of[self.numbers], whole.together)
-
-    @property
-    def most(self) -> int:  # pyrefly: ignore
+    def most(self) -> int:
         """That of the whole."""
         return self.whole.most
 
@@ -95,6 +95,12 @@ class Part(Stream):
 
 def part(whole: Stream, kept: Tensor) -> Part:
     """Return the examples of a stream that are marked, [n]; those among them that memory holds stay held."""
-    place = torch.where(kept, kept.cumsum(0) - 1, -1)
-    held = place[whole.held]
-    return Part(whole, kept.nonzero()[:, 0], held[held >= 0])
+    numbers, place = kept.nonzero()[:, 0], torch.where(kept, kept.cumsum(0) - 1, -1)
+    held, pieces = place[whole.held], whole.pieces
+    return Part(
+        whole,
+        numbers,
+        {name: known[numbers] for name, known in whole.given.items()},
+        None if pieces is None else Pieces(pieces.of[numbers], pieces.together),
+        held[held >= 0],
+    )

@@ -15,7 +15,7 @@ from feller.model import Model
 from feller.networks.foreign import Foreign
 from feller.paths import Affine, Path, Velocity
 from feller.sampling import Sampling
-from feller.tree import tree_map
+from feller.tree import leaves, tree_map
 
 DROPPED = 0.1
 """What is said of how often conditions were dropped in training, where that is not known and guidance is possible."""
@@ -105,7 +105,7 @@ def try_out(model: Model) -> None:
     """Ask a network about two states.
 
     Raises:
-        UsageError: If it fails, or answers in another shape.
+        UsageError: If it fails, or answers in another shape, or with what is no finite number.
     """
     about, draws = model.description, Draws(0).named("trial")
     x = about.path.start(about.space.reference(2, draws.at("source")))
@@ -123,3 +123,11 @@ def try_out(model: Model) -> None:
     found = tree_map(lambda leaf: list(leaf.shape) if isinstance(leaf, torch.Tensor) else type(leaf).__name__, answer)
     if found != shapes:
         raise UsageError(f"the network answers with {found} about a state {shapes}; it must answer in the same shape")
+    strange = [leaf for leaf in leaves(answer) if leaf.is_complex() or not bool(leaf.isfinite().all())]
+    if strange:
+        first = strange[0]
+        said = "complex numbers" if first.is_complex() else f"{first[~first.isfinite()][0].item()}"
+        raise UsageError(
+            f"the network answers with {said} about a state of normal noise, expected finite numbers; look at its"
+            " weights"
+        )

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from feller.code import fingerprint, load_function
 from feller.data.images.modality import Images
@@ -36,6 +36,10 @@ from feller.train.loop import make_learner
 from feller.train.optimiser import Training
 
 PREDICTIONS: dict[str, Prediction] = {"velocity": Velocity(), "data": Data(), "source": Source(), "score": Score()}
+LARGEST = 2**24
+"""Numbers of an example, at most: a picture of 2,048 by 2,048 pixels in colours has fewer."""
+DIGITS = 9
+MOST_CLASSES = 1_000_000
 SCHEDULES: dict[str, type[Schedule]] = {"linear": Linear, "cosine": Cosine, "linear-vp": LinearVP, "vp": VP}
 
 
@@ -164,30 +168,58 @@ def modality_of(text: str, classes: tuple[str, ...] = ()) -> Modality:
         UsageError: If they name none.
     """
     kind, _, rest = text.partition(":")
-    size = re.fullmatch(r"(\d+)x(\d+)(?:x([13]))?(?:/(\d+))?", rest)
+    size = re.fullmatch(r"(\d+)x(\d+)(?:x([13]))?(?:/(\d{1,3}))?", rest)
     if kind == "images" and size:
         height, width, channels, levels = size.groups()
+        _check_size(text, (height, width, channels or "1"))
         return Images(int(height), int(width), int(channels or 1), int(levels or 255), classes)
     names = rest.split(",")
-    if kind == "points" and rest.isdecimal() and int(rest):
-        return plain_modality((int(rest),), classes)
+    if kind == "points" and rest.isdecimal():
+        _check_size(text, (rest,))
+        if int(rest):
+            return plain_modality((int(rest),), classes)
     if kind == "points" and all(names) and len({*names}) == len(names) and not rest.isdecimal():
         return Points(tuple(names), (0.0,) * len(names), (1.0,) * len(names), classes)
     raise UsageError(f"expected points:2, points:x,y, images:28x28 or images:32x32x3, got {text!r}")
 
 
+def _check_size(text: str, sides: tuple[str, ...]) -> None:
+    """Refuse examples that no memory holds; numbers of many digits are not even made.
+
+    Raises:
+        UsageError: Then.
+    """
+    if max(map(len, sides)) > DIGITS or math.prod(map(int, sides)) > LARGEST:
+        raise UsageError(f"expected examples of at most {LARGEST:,} numbers, got {text:.60}; make them smaller")
+
+
 def _classes(words: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the names of classes, which may be given by their number."""
+    """Return the names of classes, which may be given by their number.
+
+    Raises:
+        UsageError: If there are too many.
+    """
     if len(words) == 1 and words[0].isdecimal():
+        if len(words[0]) > len(str(MOST_CLASSES)) or int(words[0]) > MOST_CLASSES:
+            raise UsageError(f"expected at most {MOST_CLASSES:,} classes, got {words[0]:.20}; name fewer")
         return tuple(map(str, range(int(words[0]))))
     return words
+
+
+def _form(weight: Tensor) -> str:
+    """Say what numbers weights are; those of one form differ in precision alone."""
+    if weight.is_complex():
+        return "complex numbers"
+    if weight.is_floating_point():
+        return "real numbers"
+    return "yes and no" if weight.dtype == torch.bool else "whole numbers"
 
 
 def _load(network: nn.Module, file: pathlib.Path) -> None:
     """Give a network its weights.
 
     Raises:
-        InputError: If the file is no safetensors, or of another network.
+        InputError: If the file is no safetensors, or of another network, or holds numbers of another form.
     """
     if file.suffix != ".safetensors":
         raise InputError(
@@ -201,5 +233,11 @@ def _load(network: nn.Module, file: pathlib.Path) -> None:
     wrong = sorted(own.keys() ^ tensors.keys()) or [name for name in own if own[name].shape != tensors[name].shape]
     if wrong:
         raise InputError(f"{file} holds weights of another network: {len(wrong)} differ, the first is {wrong[0]}")
+    cast = next((name for name in own if _form(own[name]) != _form(tensors[name])), None)
+    if cast is not None:
+        raise InputError(
+            f"{file} holds {_form(tensors[cast])} for {cast}, where the network has {_form(own[cast])}; write the file"
+            " with its own types"
+        )
     with torch.no_grad():
         network.inner.load_state_dict(tensors)

@@ -1,14 +1,20 @@
 """Parquet shards: points, tables and texts as one file would give them, a few row groups in memory at a time."""
 
+import decimal
 import pathlib
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from feller.data import batches, read, split
+from feller.data.delimited import check_header
+from feller.data.found import FoundRows
+from feller.data.rows.columns import arrange
 from feller.data.shards import columns, groups
 from feller.data.shards.groups import make_groups
 from feller.draws import Draws
@@ -79,6 +85,127 @@ def test_texts_are_the_column_that_is_called_so():
     assert data.modality.texts(data.numbered(torch.tensor([41, 0])).values) == [texts[41], texts[0]]
     assert data.modality.classes == ("a", "b")
     assert any("left out the columns url" in note for note in data.notes)
+
+
+def test_missing_texts_are_left_out_of_the_numbers_as_one_file_leaves_them_out():
+    texts = [f"text number {i}" if i % 3 else None for i in range(60)]
+    texts[7] = "  "
+    frame = pd.DataFrame({"text": texts, "label": ["a", "b", "c", "d"] * 15})
+    write(frame, "parts")
+    frame[[bool(text and text.strip()) for text in texts]].to_csv("whole.csv", index=False)
+    ours, theirs = read("parts"), read("whole.csv", vocabulary="characters")
+    assert ours.total == len(theirs) == 39
+    every = ours.numbered(torch.arange(39))
+    assert torch.equal(every.values, theirs.values)
+    assert torch.equal(every.given["label"], theirs.given["label"])
+    assert any(note == "left out 21 empty texts, the first is parts/part-00.parquet: row 1" for note in ours.notes)
+    (train, kept), (other, aside) = split(ours), split(theirs)
+    assert torch.equal(kept.values, aside.values)
+    one, two = batches(train, 7, Draws(1)), batches(other, 7, Draws(1))
+    for step in range(8):
+        a, b = one(step, slice(0, 7)), two(step, slice(0, 7))
+        assert torch.equal(a["x_1"], b["x_1"])
+        assert torch.equal(a["given"]["label"], b["given"]["label"])
+
+
+def test_texts_that_are_all_missing_are_told():
+    write(pd.DataFrame({"text": ["", None, " "] * 8}), "parts")
+    with pytest.raises(
+        InputError, match=r"part-00\.parquet: expected texts in the column 'text', all of them are empty"
+    ):
+        read("parts")
+
+
+TYPES = {
+    "binary": (pa.array([b"\xff\xfe"] * 20), "decode its bytes to strings"),
+    "struct": (pa.array([{"a": 1, "b": "x"}] * 20), "a column for each of its parts"),
+    "list": (pa.array([[1.0, 2.0]] * 20), "a column for each of its parts"),
+    "duration": (pa.array([3] * 20, pa.duration("s")), "numbers of one unit"),
+    "uuid": (pa.array([b"x" * 16] * 20, pa.uuid()), "write it as strings"),
+}
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_types_that_are_no_cells_are_told_with_their_column(name):
+    values, said = TYPES[name]
+    pathlib.Path("parts").mkdir()
+    pq.write_table(pa.table({"what": values, "word": ["a", "b"] * 10}), "parts/a.parquet")
+    with pytest.raises(InputError, match=rf"a\.parquet: column 'what' has the type .*{said}, or drop the column"):
+        read("parts")
+    pq.write_table(pa.table({"text": values, "x": np.arange(20)}), "parts/a.parquet")
+    with pytest.raises(InputError, match=rf"a\.parquet: column 'text' has the type .*, expected texts; .*{said}"):
+        read("parts")
+    pq.write_table(pa.table({"label": values, "x": np.arange(20.0)}), "parts/a.parquet")
+    with pytest.raises(InputError, match=r"a\.parquet: column 'label' has the type"):
+        read("parts")
+
+
+def test_a_column_beside_the_texts_may_be_of_any_type():
+    pathlib.Path("parts").mkdir()
+    pq.write_table(pa.table({"text": ["a", "bc"] * 10, "what": TYPES["struct"][0]}), "parts/a.parquet")
+    assert read("parts").total == 20
+
+
+def test_words_in_a_dictionary_and_all_that_has_cells_are_read_as_one_file_is(monkeypatch):
+    n, times = 40, pd.Timestamp("2020-01-01") + pd.to_timedelta(range(40), unit="D")
+    cells = {
+        "word": pa.array(["red", "green", "blue", None] * 10).dictionary_encode(),
+        "large": pa.array(["a", "b"] * 20, pa.large_string()),
+        "day": pa.array(times.date),
+        "when": pa.array(times),
+        "clock": pa.array(times.time, pa.time32("s")),
+        "yes": pa.array([True, False] * 20),
+        "price": pa.array([decimal.Decimal(i) / 4 for i in range(n)], pa.decimal128(10, 2)),
+        "half": pa.array(np.arange(n, dtype=np.float16)),
+    }
+    table = pa.table(cells)
+    pathlib.Path("parts").mkdir()
+    for i in (0, 20):
+        pq.write_table(table.slice(i, 20), f"parts/{i:02d}.parquet", row_group_size=5)
+    pq.write_table(table, "whole.parquet")
+    ours, theirs = read("parts"), read("whole.parquet")
+    assert ours.modality == theirs.modality
+    assert torch.equal(ours.numbered(torch.arange(n).flip(0)).values.flip(0), theirs.values)
+    monkeypatch.setattr(columns.Cells, "sample", 4)
+    few = read("parts")
+    assert few.modality.cells(few.numbered(torch.arange(n)).values).column("word") == [
+        *(["red", "green", "blue", ""] * 10)
+    ]
+
+
+def test_texts_in_a_dictionary_are_read_unless_they_would_fill_the_memory():
+    pathlib.Path("parts").mkdir()
+    words = pa.array(["to be", "or not"] * 10).dictionary_encode()
+    pq.write_table(pa.table({"text": words}), "parts/a.parquet")
+    assert read("parts").total == 20
+    large = pa.DictionaryArray.from_arrays(pa.array(np.zeros(4_000, dtype=np.int32)), pa.array(["a" * 2**19]))
+    pq.write_table(pa.table({"text": large}), "parts/a.parquet")
+    with pytest.raises(InputError, match=r"would unpack to 2\.0 GiB"):
+        read("parts")
+
+
+def test_many_columns_take_time_in_proportion():
+    """Looking a name up in all others, 8,000 times over, would take some 40 million comparisons each time."""
+    pathlib.Path("parts").mkdir()
+    counted = 0
+
+    class Name(str):
+        __slots__ = ()
+
+        def __eq__(self, other):
+            nonlocal counted
+            counted += 1
+            return str.__eq__(self, other)
+
+        __hash__ = str.__hash__
+
+    names = [Name(f"c{i}") for i in range(3_000)]
+    check_header(names, "here")
+    values = np.zeros((2, 3_000))
+    assert np.array_equal(arrange(FoundRows(values, columns=tuple(names)), tuple(names)), values)
+    assert counted < 100_000
+    pq.write_table(pa.table({name: [1.0, 2.0] for name in map(str, names)}), "parts/a.parquet")
+    assert read("parts").numbered(torch.tensor([1])).values.shape == (1, 3_000)
 
 
 def test_rows_come_once_an_epoch_from_few_groups_at_a_time(monkeypatch):

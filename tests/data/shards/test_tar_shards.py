@@ -1,6 +1,9 @@
 """Tar shards: what is read is what was written, in an order that a folder would have; damage is told in one line."""
 
+import bz2
+import gzip
 import json
+import lzma
 import pathlib
 import tarfile
 import tracemalloc
@@ -191,6 +194,56 @@ def test_holes_are_refused():
     tar(pathlib.Path("t/a.tar"), [header])
     with pytest.raises(InputError, match="sparse"):
         read("t")
+
+
+@pytest.mark.parametrize("name", ["__loop", "README", "2.png", "folder/", "link"])
+@pytest.mark.parametrize("size", [-512, -1536, -(2**40)])
+def test_a_size_below_nothing_ends_no_shard_and_is_refused(name, size):
+    """Whatever it is the size of: a step back leads to the same member for ever."""
+    header = tarfile.TarInfo(name)
+    header.type = {"folder/": tarfile.DIRTYPE, "link": tarfile.SYMTYPE}.get(name, tarfile.REGTYPE)
+    header.pax_headers = {"size": str(size)}
+    tar(pathlib.Path("t/a.tar"), [ONE, header])
+    with pytest.raises(InputError, match=rf"a\.tar: '{name.rstrip('/')}' has a size of -"):
+        read("t")
+
+
+@pytest.mark.parametrize("by", ["gzip", "bzip2", "xz"])
+def test_a_packed_shard_is_told_whatever_it_is_called(by):
+    pictures(pathlib.Path("shards"), 8, 2)
+    shard = pathlib.Path("shards/train-001.tar")
+    pack = {"gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress}[by]
+    shard.write_bytes(pack(shard.read_bytes()))
+    said = f"train-001.tar: is packed with {by} .* unpack it: {by} -dc < train-001.tar > unpacked.tar"
+    with pytest.raises(InputError, match=said):
+        read("shards")
+
+
+def test_texts_of_blanks_are_left_out_of_the_numbers():
+    texts = ["to be", " \n", "or not", "\t", "that is"] * 4
+    parts = [
+        m for i, text in enumerate(texts) for m in ((f"{i}.txt", text.encode()), (f"{i}.cls", str(i % 5).encode()))
+    ]
+    tar(pathlib.Path("t/a.tar"), parts)
+    data = read("t")
+    assert data.total == 12
+    every = data.numbered(torch.arange(12))
+    assert data.modality.texts(every.values) == ["to be", "or not", "that is"] * 4
+    assert [data.modality.classes[i] for i in every.given["label"]] == ["0", "2", "4"] * 4
+    assert any(note.startswith("left out 8 empty texts, the first is t/a.tar (1.txt)") for note in data.notes)
+    tar(pathlib.Path("blank/a.tar"), [("1.txt", b" "), ("2.txt", b"\n")])
+    with pytest.raises(InputError, match="all of them are empty"):
+        read("blank")
+
+
+def test_texts_that_are_longest_in_bytes_or_in_characters_fit(monkeypatch):
+    texts = ["to be", "or not", "that is"] * 10
+    texts[17], texts[23] = "\u00e4" * 30, "a" * 40
+    tar(pathlib.Path("t/a.tar"), [(f"{i}.txt", text.encode()) for i, text in enumerate(texts)])
+    monkeypatch.setattr(members.Texts, "sample", 4)
+    for vocabulary in ("characters", "bytes"):
+        data = read("t", vocabulary=vocabulary)
+        assert data.modality.texts(data.numbered(torch.arange(30)).values) == texts
 
 
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.5, 0.77])

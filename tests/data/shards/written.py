@@ -12,7 +12,7 @@ Member = tuple[str, bytes]
 
 
 def tar(path: pathlib.Path, members: Sequence[Member | tarfile.TarInfo]) -> pathlib.Path:
-    """Write members in this order; a header alone is one of a link, a device or such."""
+    """Write members in this order; a header alone is one of a link, a device or such, or says what it likes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w") as file:
         for member in members:

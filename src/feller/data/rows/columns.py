@@ -64,4 +64,5 @@ def arrange(found: Found, columns: tuple[str, ...]) -> np.ndarray:
     if len(names) != values.shape[1] or set(names) != set(columns):
         got = ", ".join(found.columns) or f"{values.shape[1]} without names"
         raise InputError(f"expected the columns {', '.join(columns)}, got {got}")
-    return np.ascontiguousarray(values[:, [names.index(name) for name in columns]], dtype=np.float64)
+    place = {name: i for i, name in enumerate(names)}
+    return np.ascontiguousarray(values[:, [place[name] for name in columns]], dtype=np.float64)

@@ -1,5 +1,6 @@
 """Points, tables of cells and texts in .parquet shards."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,15 +13,14 @@ from feller.data.labels import LABEL_NAMES, TEXT_NAME, classify
 from feller.data.modality import Modality
 from feller.data.rows.tables import Choose
 from feller.data.shards.groups import Groups, read_safely
-from feller.data.shards.source import Source, labelled
-from feller.data.shards.strangers import strangers
+from feller.data.shards.kinds import check_cells, check_text, is_number
+from feller.data.shards.source import About, Source
+from feller.data.shards.survey import TOGETHER, Survey, survey
 from feller.data.shards.unseen import unseen
 from feller.data.stream import Pieces
 from feller.data.table.find import from_frame
 from feller.data.table.mixed import Mixed
 from feller.data.table.modality import Table
-from feller.data.text.modality import Text
-from feller.data.text.vocabulary import Characters
 from feller.errors import InputError
 
 SAMPLE = 50_000
@@ -33,22 +33,11 @@ class _Rows(Source):
     groups: Groups
     columns: tuple[str, ...]
     """That are read."""
-    labels: np.ndarray | None = None  # pyrefly: ignore
-    classes: tuple[str, ...] = ()  # pyrefly: ignore
-    notes: tuple[str, ...] = ()  # pyrefly: ignore
 
     sample = SAMPLE
 
-    def __len__(self) -> int:
-        return len(self.groups)
-
     @property
-    def print(self) -> str:  # pyrefly: ignore
-        """That of the groups."""
-        return self.groups.print
-
-    @property
-    def pieces(self) -> Pieces:  # pyrefly: ignore
+    def pieces(self) -> Pieces | None:
         """The groups."""
         return Pieces(torch.from_numpy(self.groups.of()), self.groups.together)
 
@@ -70,13 +59,9 @@ class _Rows(Source):
 class Points(_Rows):
     """Rows of numbers."""
 
-    choose: Choose = lambda names: ()
-
     def found(self, numbers: np.ndarray) -> Found:
         """Return the numbers."""
-        frame = self._frame(numbers)
-        columns = [frame[name].to_numpy(dtype=np.float64, na_value=np.nan) for name in self.columns]
-        values = np.stack(columns, 1) if columns else np.empty((len(numbers), 0))
+        values = np.ascontiguousarray(self._frame(numbers).to_numpy(dtype=np.float64, na_value=np.nan))
         bad = np.argwhere(~np.isfinite(values))
         if len(bad):
             row, column = bad[0]
@@ -84,7 +69,8 @@ class Points(_Rows):
                 f"{self.groups.name(int(numbers[row]))}, column {self.columns[column]!r} holds {values[row, column]},"
                 " expected a finite number; drop or fill such rows"
             )
-        return labelled(FoundRows(values, columns=tuple(name.strip() for name in self.columns)), self, numbers)
+        found = FoundRows(values, columns=tuple(name.strip() for name in self.columns))
+        return self.about.labelled(found, numbers)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,70 +90,93 @@ class Cells(_Rows):
 
 @dataclass(frozen=True, eq=False)
 class Texts(_Rows):
-    """A column of texts, each an example."""
+    """A column of texts, each an example but for the empty ones."""
+
+    survey: Survey
+
+    @property
+    def pieces(self) -> Pieces | None:
+        """The groups, of the rows that are not empty."""
+        return Pieces(torch.from_numpy(self.groups.of()[self.survey.kept]), self.groups.together)
 
     def found(self, numbers: np.ndarray) -> Found:
-        """Return the texts; a missing one is empty."""
-        texts = [
-            "" if text is None else str(text) for text in self.groups.rows(numbers, self.columns).column(0).to_pylist()
-        ]
-        return labelled(FoundTexts(as_objects(texts), documents=True, lines=numbers + 1), self, numbers)
+        """Return the texts."""
+        rows = self.survey.kept[numbers]
+        texts = _texts(self.groups.rows(rows, self.columns).column(0))
+        return self.about.labelled(FoundTexts(as_objects(texts), documents=True, lines=rows + 1), numbers)
 
     def lacking(self, modality: Modality) -> np.ndarray:
         """Return the longest, and those with characters that are not known."""
-        import pyarrow.compute as compute
-
-        longest, most, start = 0, -1, 0
-        for column in self.groups.each(self.columns[0]):
-            lengths = compute.call_function("utf8_length", [column]).fill_null(0).to_numpy()
-            if len(lengths) and lengths.max() > most:
-                most, longest = int(lengths.max()), start + int(lengths.argmax())
-            start += len(lengths)
-        found = np.array([longest])
-        if isinstance(modality, Text) and isinstance(modality.vocabulary, Characters):
-            return np.append(found, strangers(self, modality.vocabulary.symbols))
-        return found
+        return self.survey.lacking(modality)
 
 
 def rows_of(groups: Groups, choose: Choose) -> Source:
-    """Return rows of numbers, with their classes."""
+    """Return rows of numbers, with their classes.
+
+    Raises:
+        InputError: If a column that is asked for holds others, or there is none.
+    """
     label = _label(groups)
     rest = [name for name in groups.columns if name != label]
     chosen = tuple(choose(rest)) or tuple(rest)
-    words = [name for name in chosen if not is_number(groups, name)]
+    words = [name for name in chosen if not is_number(groups.kind(name))]
     where = groups.shards[0].path
     if words or not chosen:
         got = f"{words[0]!r} holds others" if words else "there is none"
         raise InputError(f"{where}: expected columns of numbers, {got}; leave out what asks for numbers")
-    return Points(groups, chosen, *_labels(groups, label), notes=_left(rest, chosen))
+    return Points(_about(groups, label, _left(rest, chosen)), groups, chosen)
 
 
 def texts_of(groups: Groups) -> Source:
-    """Return the texts of the column that is called so, or is alone beside the label."""
+    """Return the texts of the column that is called so, or is alone beside the label.
+
+    Raises:
+        InputError: If there is none, it holds others, or all are empty.
+    """
     label = _label(groups)
     rest = [name for name in groups.columns if name != label]
     named = [name for name in rest if name.lower() == TEXT_NAME] or (rest if len(rest) == 1 else [])
-    if not named or is_number(groups, named[0]):
+    shard = groups.shards[0]
+    if not named:
         held = ", ".join(groups.columns)
-        raise InputError(f"{groups.shards[0].path}: expected a column called {TEXT_NAME} that holds texts, got {held}")
-    return Texts(groups, (named[0],), *_labels(groups, label), notes=_left(rest, named))
+        raise InputError(f"{shard.path}: expected a column called {TEXT_NAME} that holds texts, got {held}")
+    check_text(shard, named[0], groups.kind(named[0]))
+    found = _surveyed(groups, named[0])
+    about = _about(groups, label, _left(rest, named))
+    if not len(found.kept):
+        raise InputError(f"{shard.path}: expected texts in the column {named[0]!r}, all of them are empty")
+    if found.empty:
+        told = f"left out {found.empty:,} empty texts, the first is {groups.name(found.first_empty)}"
+        about = about.some(found.kept, told)
+    return Texts(about, groups, (named[0],), found)
 
 
 def cells_of(groups: Groups) -> Source:
-    """Return all columns as they are."""
-    return Cells(groups, groups.columns)
+    """Return all columns as they are.
+
+    Raises:
+        InputError: If one holds what no cell can be.
+    """
+    for name, kind in groups.kinds.items():
+        check_cells(groups.shards[0], name, kind)
+    return Cells(_about(groups, None, ()), groups, groups.columns)
 
 
-def is_number(groups: Groups, name: str) -> bool:
-    """Tell whether a column holds numbers by its type."""
-    from pyarrow import types
+@functools.lru_cache(maxsize=2)
+def _surveyed(groups: Groups, column: str) -> Survey:
+    """Look through all texts; once for the same ones."""
+    return survey(
+        _texts(values.slice(i, TOGETHER)) for values in groups.each(column) for i in range(0, len(values), TOGETHER)
+    )
 
-    kind = groups.types[groups.columns.index(name)]
-    return types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
+
+def _texts(values: Any) -> list[str]:
+    return [text or "" for text in values.to_pylist()]
 
 
 def _left(rest: Sequence[str], read: Sequence[str]) -> tuple[str, ...]:
-    others = [name for name in rest if name not in read]
+    known = {*read}
+    others = [name for name in rest if name not in known]
     return (f"left out the columns {', '.join(others)}",) if others else ()
 
 
@@ -180,10 +189,11 @@ def _label(groups: Groups) -> str | None:
     return named[0] if named else None
 
 
-def _labels(groups: Groups, label: str | None) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """Number the classes of all rows, from one pass over their column."""
+def _about(groups: Groups, label: str | None, notes: tuple[str, ...]) -> About:
+    """Say what is known of all rows; their classes are numbered in one pass over their column."""
     if label is None:
-        return None, ()
+        return About(len(groups), groups.print, notes=notes)
+    check_cells(groups.shards[0], label, groups.kind(label))
     words: dict[str, str] = {}
     labels: list[str] = []
     for column in groups.each(label):
@@ -193,4 +203,4 @@ def _labels(groups: Groups, label: str | None) -> tuple[np.ndarray | None, tuple
             word = str(value).strip()
             labels.append(words.setdefault(word, word))
     positions, classes = classify(labels, f"{groups.shards[0].path.parent} ({label})")
-    return positions.astype(np.int32), classes
+    return About(len(groups), groups.print, positions.astype(np.int32), classes, notes)

@@ -12,12 +12,12 @@ from feller.data.asked import Asked
 from feller.data.found import Found, FoundPictures, FoundRows, FoundTable, FoundTexts
 from feller.data.labels import LABEL_NAMES, TEXT_NAME, relabel
 from feller.data.modality import Dataset, Modality
-from feller.data.shards import columns, members
+from feller.data.shards import columns, kinds, members
 from feller.data.shards.groups import Groups, make_groups
 from feller.data.shards.index import make_index
 from feller.data.shards.names import find_shards
 from feller.data.shards.source import Source
-from feller.data.stream import Pieces, Stream
+from feller.data.stream import Pieces
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.tree import Given, State, length
@@ -28,29 +28,29 @@ MOST_PIECES = 64
 
 
 @dataclass(frozen=True, eq=False)
-class Shards(Stream):
+class Shards:
     """Examples of shards as a modality sees them."""
 
     source: Source
-    modality: Modality  # pyrefly: ignore
-    given: Given  # pyrefly: ignore
-    held: Int[Tensor, " k"]  # pyrefly: ignore
+    modality: Modality
+    given: Given
+    held: Int[Tensor, " k"]
 
     def __len__(self) -> int:
         return len(self.source)
 
     @property
-    def print(self) -> str:  # pyrefly: ignore
+    def print(self) -> str:
         """That of the shards."""
-        return self.source.print
+        return self.source.about.print
 
     @property
-    def pieces(self) -> Pieces | None:  # pyrefly: ignore
+    def pieces(self) -> Pieces | None:
         """Those of the shards."""
         return self.source.pieces
 
     @property
-    def most(self) -> int:  # pyrefly: ignore
+    def most(self) -> int:
         """As many as a sample has."""
         return self.source.sample
 
@@ -78,7 +78,7 @@ def sharded(source: str, asked: Asked, make: Callable[[Found], Dataset]) -> Data
     if named.ending == ".tar":
         index = make_index(named.shards)
         asked.check(index.kind)
-        shards: Source = members.Pictures(index, asked) if index.kind is FoundPictures else members.Texts(index)
+        shards = members.pictures_of(index, asked) if index.kind is FoundPictures else members.texts_of(index)
     else:
         shards = _columns(make_groups(named.shards), asked)
     n = len(shards)
@@ -95,12 +95,13 @@ def sharded(source: str, asked: Asked, make: Callable[[Found], Dataset]) -> Data
     if length(values) != len(numbers):
         raise UsageError(f"{source} holds rows that belong together, so that all must be read; give one file")
     classes = modality.conditions.get("label", ())
-    known = {} if shards.labels is None else relabel(replace(found, labels=shards.labels.astype(np.int64)), classes)
+    labels = shards.about.labels
+    known = {} if labels is None else relabel(replace(found, labels=labels.astype(np.int64)), classes)
     stream = Shards(shards.settled(found, modality), modality, known, torch.from_numpy(numbers))
     told = f"{n:,} examples in {len(named.shards):,} shards are read as they are needed"
     if len(numbers) < n:
         told += f"; what all are like was told by {len(numbers):,} of them, beside which samples are judged, too"
-    return Dataset(values, given, modality, (*named.notes, *shards.notes, told, *made.notes), stream=stream)
+    return Dataset(values, given, modality, (*named.notes, *shards.about.notes, told, *made.notes), stream=stream)
 
 
 def _sample(shards: Source) -> np.ndarray:
@@ -124,8 +125,9 @@ def _columns(groups: Groups, asked: Asked) -> Source:
     if asked.kind is FoundTable:
         return columns.cells_of(groups)
     rest = [name for name in groups.columns if name.strip().lower() not in LABEL_NAMES]
-    words = [name for name in rest if not columns.is_number(groups, name)]
-    if asked.kind is Found and words and (TEXT_NAME in map(str.lower, words) or len(rest) == 1):
+    words = [name for name in rest if not kinds.is_number(groups.kind(name))]
+    alone = len(rest) == 1 and kinds.is_text(groups.kind(rest[0]))
+    if asked.kind is Found and words and (TEXT_NAME in map(str.lower, words) or alone):
         return columns.texts_of(groups)
     if issubclass(FoundTable, asked.kind) and words and not asked.choose(rest):
         return columns.cells_of(groups)

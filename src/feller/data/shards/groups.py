@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from feller.data.delimited import check_header, need_pyarrow
+from feller.data.shards.kinds import is_text, plain
 from feller.data.shards.names import Shard, check_same
 from feller.data.unpacked import check_unpacked
 from feller.errors import InputError
@@ -35,9 +36,8 @@ class Groups:
     """Number of each group in its shard."""
     starts: np.ndarray
     """Number of the first row of each group, and behind the last one that of all rows."""
-    columns: tuple[str, ...]
-    types: tuple[Any, ...]
-    """Of the columns, as pyarrow has them."""
+    kinds: dict[str, Any]
+    """Columns -> their types, as pyarrow has them."""
     print: str
     together: int
     """Groups that memory holds."""
@@ -46,6 +46,15 @@ class Groups:
 
     def __len__(self) -> int:
         return int(self.starts[-1])
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns."""
+        return tuple(self.kinds)
+
+    def kind(self, column: str) -> Any:
+        """Return the type of a column."""
+        return self.kinds[column]
 
     def of(self) -> np.ndarray:
         """Return the group of each row, int32."""
@@ -73,13 +82,14 @@ class Groups:
             table = read_safely(shard, lambda: _valid(file, int(self.place[number]), columns))
         if len(table) != self.starts[number + 1] - self.starts[number]:
             raise InputError(f"{shard.path}: row group {self.place[number]} has {len(table):,} rows, it said others")
-        check_unpacked(shard.path, table.nbytes)
+        check_unpacked(shard.path, table.nbytes + read_safely(shard, lambda: sum(map(_packed, table.columns))))
         return table
 
     def each(self, column: str) -> Iterator[Any]:
         """Yield a column, group by group, without holding any."""
         for number in range(len(self.place)):
-            yield self._read(number, [column]).column(0)
+            values = self._read(number, [column]).column(0)
+            yield values.cast(plain(values.type))
 
     def rows(self, numbers: np.ndarray, columns: Sequence[str]) -> Any:
         """Return rows in this order, as a table of pyarrow."""
@@ -94,7 +104,7 @@ class Groups:
             taken.append(self.group(group, columns).take(numbers[places] - self.starts[group]))
         back = np.empty(len(order), dtype=np.int64)
         back[order] = np.arange(len(order))
-        return pyarrow.concat_tables(taken).take(back)
+        return pyarrow.concat_tables(taken).unify_dictionaries().take(back)
 
     def shard_of(self, number: int) -> Shard:
         """Return the shard of a row."""
@@ -112,6 +122,21 @@ def _valid(file: Any, place: int, columns: Sequence[str]) -> Any:
     table = file.read_row_group(place, columns=list(columns)).replace_schema_metadata(None)
     table.validate(full=True)
     return table
+
+
+def _packed(column: Any) -> int:
+    """Return the bytes that the texts of a dictionary take when each stands in its row."""
+    import pyarrow.compute as compute
+    from pyarrow import types
+
+    if not types.is_dictionary(column.type) or not is_text(column.type):
+        return 0
+    sizes = (
+        compute.call_function("binary_length", [chunk.dictionary]).take(chunk.indices)
+        for chunk in column.chunks
+        if len(chunk.dictionary)
+    )
+    return sum(compute.call_function("sum", [some]).as_py() or 0 for some in sizes)
 
 
 def opened(shard: Shard) -> Any:
@@ -167,8 +192,7 @@ def make_groups(shards: tuple[Shard, ...]) -> Groups:
         places[:, 0],
         places[:, 1],
         np.concatenate([[0], np.cumsum(rows)]),
-        tuple(name for name in schema.names if not INDEX.fullmatch(name)),
-        tuple(kind for name, kind in zip(schema.names, schema.types, strict=True) if not INDEX.fullmatch(name)),
+        {name: kind for name, kind in zip(schema.names, schema.types, strict=True) if not INDEX.fullmatch(name)},
         digest.hexdigest()[:16],
         max(1, MEMORY // largest),
     )

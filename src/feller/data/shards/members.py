@@ -13,56 +13,24 @@ from feller.data.images.pictures import Packed, read_alike, read_pictures
 from feller.data.images.sizes import Size
 from feller.data.modality import Modality
 from feller.data.shards.index import Index
-from feller.data.shards.source import Source, labelled
-from feller.data.shards.strangers import strangers
-from feller.data.text.modality import Text
-from feller.data.text.vocabulary import Characters
+from feller.data.shards.source import About, Source
+from feller.data.shards.survey import TOGETHER, Survey, survey
 from feller.errors import InputError
 
 SAMPLE = 4096
 
 
 @dataclass(frozen=True, eq=False)
-class _Members(Source):
-    """What all kinds of members share."""
-
-    index: Index
-
-    sample = SAMPLE
-    pieces = None
-
-    def __len__(self) -> int:
-        return len(self.index.shard)
-
-    @property
-    def labels(self) -> np.ndarray | None:  # pyrefly: ignore
-        """Those of the index."""
-        return self.index.labels
-
-    @property
-    def classes(self) -> tuple[str, ...]:  # pyrefly: ignore
-        """Those of the index."""
-        return self.index.classes
-
-    @property
-    def print(self) -> str:  # pyrefly: ignore
-        """That of the index."""
-        return self.index.print
-
-    @property
-    def notes(self) -> tuple[str, ...]:  # pyrefly: ignore
-        """Those of the index."""
-        return self.index.notes
-
-
-@dataclass(frozen=True, eq=False)
-class Pictures(_Members):
+class Pictures(Source):
     """Pictures, brought to one size and mode, which the sample decides."""
 
+    index: Index
     asked: Asked
     to: Size = (0, 0)
     """Width and height."""
     mode: str = ""
+
+    sample = SAMPLE
 
     def _packed(self, numbers: np.ndarray) -> list[Packed]:
         content = self.index.read(numbers)
@@ -72,12 +40,12 @@ class Pictures(_Members):
     def found(self, numbers: np.ndarray) -> Found:
         """Decode them."""
         values = read_alike(self._packed(numbers), self.to, self.mode)
-        return labelled(FoundPictures(values, levels=255), self, numbers)
+        return self.about.labelled(FoundPictures(values, levels=255), numbers)
 
     def sampled(self, numbers: np.ndarray) -> Found:
         """Decode them as a folder of them would be."""
         values, notes = read_pictures(self._packed(numbers), self.asked.size, self.asked.limit)
-        return labelled(FoundPictures(values, levels=255, notes=notes), self, numbers)
+        return self.about.labelled(FoundPictures(values, levels=255, notes=notes), numbers)
 
     def settled(self, found: Found, modality: Modality) -> "Source":
         """Keep the size and the mode of the sample."""
@@ -87,23 +55,64 @@ class Pictures(_Members):
 
 
 @dataclass(frozen=True, eq=False)
-class Texts(_Members):
+class Texts(Source):
     """Texts in UTF-8, each an example."""
+
+    index: Index
+    survey: Survey
+
+    sample = SAMPLE
 
     def found(self, numbers: np.ndarray) -> Found:
         """Decode them."""
-        texts = [self._text(n, content) for n, content in zip(numbers.tolist(), self.index.read(numbers), strict=True)]
-        return labelled(FoundTexts(as_objects(texts), documents=True, lines=numbers + 1), self, numbers)
-
-    def _text(self, number: int, content: bytes) -> str:
-        try:
-            return re.sub("\r\n?", "\n", content.decode("utf-8-sig"))
-        except UnicodeDecodeError as error:
-            raise InputError(f"{self.index.name(number)}: expected text in UTF-8 ({error.reason})") from error
+        members = self.survey.kept[numbers]
+        found = FoundTexts(as_objects(_texts(self.index, members)), documents=True, lines=members + 1)
+        return self.about.labelled(found, numbers)
 
     def lacking(self, modality: Modality) -> np.ndarray:
         """Return the longest, and those with characters that are not known."""
-        longest = np.array([int(self.index.size.argmax())])
-        if not isinstance(modality, Text) or not isinstance(modality.vocabulary, Characters):
-            return longest
-        return np.append(longest, strangers(self, modality.vocabulary.symbols))
+        return self.survey.lacking(modality)
+
+
+def pictures_of(index: Index, asked: Asked) -> Source:
+    """Return the pictures of an index."""
+    return Pictures(_about(index), index, asked)
+
+
+def texts_of(index: Index) -> Source:
+    """Return the texts of an index that are not empty.
+
+    Raises:
+        InputError: If one is not in UTF-8, or all are empty.
+    """
+    found = _surveyed(index)
+    about = _about(index)
+    if not found.empty:
+        return Texts(about, index, found)
+    where = index.name(found.first_empty)
+    if not len(found.kept):
+        raise InputError(f"{where}: expected texts, all of them are empty")
+    told = f"left out {found.empty:,} empty texts, the first is {where}"
+    return Texts(about.some(found.kept, told), index, found)
+
+
+def _about(index: Index) -> About:
+    return About(len(index.shard), index.print, index.labels, index.classes, index.notes)
+
+
+@functools.lru_cache(maxsize=2)
+def _surveyed(index: Index) -> Survey:
+    """Look through all texts; once for the same ones."""
+    n = len(index.shard)
+    return survey(_texts(index, np.arange(i, min(i + TOGETHER, n))) for i in range(0, n, TOGETHER))
+
+
+def _texts(index: Index, numbers: np.ndarray) -> list[str]:
+    return [_text(index, n, content) for n, content in zip(numbers.tolist(), index.read(numbers), strict=True)]
+
+
+def _text(index: Index, number: int, content: bytes) -> str:
+    try:
+        return re.sub("\r\n?", "\n", content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{index.name(number)}: expected text in UTF-8 ({error.reason})") from error

@@ -36,6 +36,8 @@ BLOCK, BLOCKS = 4096, 8
 """Of a shard's content go into its hash, evenly through it."""
 PADDING = 2**20
 """Bytes behind the end of a tar, at most."""
+PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+"""First bytes of packed files, and the programs that unpack them."""
 
 
 @dataclass(eq=False)
@@ -122,10 +124,18 @@ def look(shard: Shard) -> Looked:
 def _members(shard: Shard, file: io.BufferedReader) -> Iterator[tarfile.TarInfo]:
     """Yield the members; errors of all kinds become ours."""
     last = "its beginning"
+    _check_not_packed(shard, file)
     try:
         with tarfile.open(fileobj=_Headers(file), mode="r:") as tar:  # pyrefly: ignore
+            before = -1
             while (member := tar.next()) is not None:
                 tar.members.clear()  # pyrefly: ignore - the library keeps each, which grows with the shard
+                if member.size < 0 or tar.offset <= before:  # which would be read for ever
+                    raise InputError(
+                        f"{shard.path}: {member.name!a} has a size of {member.size:,} bytes, with which the tar never"
+                        " ends; it is damaged: copy it again, or write it anew"
+                    )
+                before = tar.offset
                 if member.issparse():
                     raise InputError(f"{shard.path}: {member.name!a} has holes (a sparse file); write it without")
                 if member.isreg() and member.offset_data + member.size > shard.size:
@@ -142,6 +152,17 @@ def _members(shard: Shard, file: io.BufferedReader) -> Iterator[tarfile.TarInfo]
     except (tarfile.TarError, OSError, ValueError, EOFError, MemoryError, RecursionError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{shard.path}: is no tar, or damaged behind {last} ({reason}); copy it again") from error
+
+
+def _check_not_packed(shard: Shard, file: io.BufferedReader) -> None:
+    """Refuse a packed tar, whatever it is called."""
+    head = os.pread(file.fileno(), 8, 0)
+    by = next((program for magic, program in PACKED.items() if head.startswith(magic)), None)
+    if by is not None:
+        raise InputError(
+            f"{shard.path}: is packed with {by} though its name ends with .tar, so that no example in it can be reached"
+            f" alone; unpack it: {by} -dc < {shard.path.name} > unpacked.tar"
+        )
 
 
 def _is_left_out(shard: Shard, member: tarfile.TarInfo, ignored: Counter[str]) -> bool:

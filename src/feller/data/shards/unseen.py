@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from feller.data.shards.groups import Groups
+from feller.data.shards.kinds import is_ordered
 from feller.data.table.find import cells_in
 from feller.data.table.schema import Schema
 
@@ -39,10 +40,9 @@ def _extremes(values: Any) -> Any:
     """Return the different cells of words; of numbers and times the least, the largest, and a missing one."""
     import pyarrow
     import pyarrow.compute as compute
-    from pyarrow import types
 
     kind = values.type
-    if not (types.is_floating(kind) or types.is_integer(kind) or types.is_decimal(kind) or types.is_temporal(kind)):
+    if not is_ordered(kind):
         return values.unique()
     ends = compute.call_function("min_max", [values])
     gaps = [pyarrow.scalar(None, kind)] * bool(values.is_null(nan_is_null=True).to_numpy().any())
