@@ -59,6 +59,7 @@ def test_how_pairs_begin_is_recorded() -> None:
     assert from_data(Bridging, to_data(how)) == how
 
 
+@pytest.mark.slow
 def test_a_bridge_between_normal_laws() -> None:
     """Ends, and the middle of the closed form for quadratic cost (omega 2, deviations .5): 1,000 of each, 4 rounds."""
     problem = BridgeProblem.between(
@@ -101,6 +102,7 @@ def test_what_happens_by_itself_costs_nothing() -> None:
     assert walked.control.square().mean().item() / 2 < 0.1  # of 1/2 (2 X)^2, about 1, that the drift is
 
 
+@pytest.mark.slow
 def test_the_implicit_loss_finds_it_too() -> None:
     how = replace(SMALL, rounds=1, architecture=Potential(SMALL.architecture), matching=Implicit())
     found = solve_bridge(BridgeProblem.between([normal(500, -1, 0), normal(500, 1, 1)], 1.0), how)

@@ -128,6 +128,7 @@ def test_conditions_are_searched_too(
     assert f"--over {over}" in json.loads((digits / "report-steered.json").read_text())["command"]
 
 
+@pytest.mark.slow
 def test_symbols_cannot_be_steered(
     molecules: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

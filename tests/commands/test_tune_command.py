@@ -76,6 +76,7 @@ def test_a_tuned_run_is_a_run(righter: pathlib.Path, own: pathlib.Path, capsys: 
     assert main(["steer", str(righter), *words]) == 0
 
 
+@pytest.mark.slow
 def test_resume_ends_where_one_sitting_does(moons: pathlib.Path, own: pathlib.Path, tmp_path: pathlib.Path) -> None:
     words = ("--reward", f"{own}:right", "--strength", 10, *QUICK, "--train.decay", 0)
     assert tune(moons, *words, "--out", tmp_path / "whole") == 0
@@ -101,6 +102,7 @@ def test_low_rank_changes_are_merged(moons: pathlib.Path, own: pathlib.Path, tmp
     assert max(ranks) == 2
 
 
+@pytest.mark.slow
 def test_rewards_without_a_gradient(
     digits: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -152,6 +154,7 @@ def test_wrong_words(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_code_is_never_taken_from_a_run(
     moons: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -209,6 +212,7 @@ def test_a_bound_of_the_divergence_counts_the_strength(tmp_path: pathlib.Path) -
             check(bad)
 
 
+@pytest.mark.slow
 def test_tuning_of_one_class_is_measured_on_it(
     digits: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -219,6 +223,7 @@ def test_tuning_of_one_class_is_measured_on_it(
     assert json.loads(text.out.splitlines()[-1])["reward_before"] == pytest.approx(said, abs=0.02)
 
 
+@pytest.mark.slow
 def test_what_has_no_memoryless_noise_can_be_tuned_by_examples(
     tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -49,6 +49,7 @@ def ends_alike(
     assert not left  # what a killed save did not finish is gone
 
 
+@pytest.mark.slow
 def test_a_few_kills(tmp_path: pathlib.Path) -> None:
     ends_alike(tmp_path, steps=60, kills=2, longest=1.0)
 

@@ -63,6 +63,7 @@ def test_replicated_is_one_process(two: pathlib.Path, tmp_path: pathlib.Path, ki
     alike(kept(Run(two / f"replicated-{kind}")), one(tmp_path, kind, TRAINING))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_sharded_is_one_process(two: pathlib.Path, tmp_path: pathlib.Path, kind: str) -> None:
     """Weights, average and optimiser are written whole, under the names of one process."""
