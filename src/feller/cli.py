@@ -10,6 +10,7 @@ import warnings
 
 from feller import __version__
 from feller.errors import FULL, InputError, UsageError
+from feller.journeys.tell import speaks
 from feller.record import nearest
 
 COMMANDS = {
@@ -81,7 +82,7 @@ def run(words: list[str]) -> int:
         rest = [word for word in rest if word not in ("-h", "--help")]
     command, deeper = parse(kind, name, rest, deep=bool(kind.deep))
     found = command.run([*deeper, "--help"] if whole_tree else deeper)
-    if command.json and _is_first():
+    if command.json and speaks():
         print(json.dumps(found))
     return command.status(found) if hasattr(command, "status") else 0
 
@@ -90,7 +91,7 @@ def main(words: list[str] | None = None) -> int:
     """Run `feller`; returns 0 done, 1 failed on what it was given, 2 wrong use, 130 interrupted."""
     # Threads that wait for each other shall not keep the cores from others: on a busy machine that costs a factor.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    if not _is_first():  # what all processes would be warned of, the first one is
+    if not speaks():  # what all processes would be warned of, the first one is
         warnings.simplefilter("ignore")
     try:
         return run(sys.argv[1:] if words is None else words)
@@ -99,7 +100,7 @@ def main(words: list[str] | None = None) -> int:
     except InputError as error:
         return _fail(str(error), 1)
     except KeyboardInterrupt as error:
-        return _fail(str(error) or "interrupted", 130) if _is_first() else 130  # all processes hear it
+        return _fail(str(error) or "interrupted", 130) if speaks() else 130  # all processes hear it
     except OSError as error:
         if error.errno in FULL:
             place = f" at {error.filename}" if error.filename else ""
@@ -117,15 +118,11 @@ def main(words: list[str] | None = None) -> int:
 
 def _fail(message: str, status: int, before: str = "") -> int:
     """Say what went wrong; of several processes the first speaks, and others only where it has nothing to say."""
-    if not _is_first():
+    if not speaks():
         time.sleep(GRACE)  # meanwhile a launcher ends this process if the first one has failed, too
-    name = "feller" if _is_first() else f"feller (process {os.environ['RANK']})"
+    name = "feller" if speaks() else f"feller (process {os.environ['RANK']})"
     print(f"{before}{name}: {message}", file=sys.stderr, flush=True)
     return status
-
-
-def _is_first() -> bool:
-    return os.environ.get("RANK", "0") == "0"
 
 
 def _is_out_of_memory(error: Exception) -> bool:

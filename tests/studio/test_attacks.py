@@ -120,7 +120,7 @@ def test_pages_of_others_cannot_ask(client: Client, origin: str) -> None:
 def test_no_place_of_this_machine_is_told(client: Client, fitted: Callable[[str], pathlib.Path]) -> None:
     told = client.get("config").decode() + client.get("").decode() + client.get("gradio_api/info").decode()
     assert str(fitted("digits").parent) not in told
-    assert str(pathlib.Path.home()) not in told.replace('"/root/', "")
+    assert str(pathlib.Path.home()) not in told
     found = client.ask("reports", client.usual("reports"))
     assert str(fitted("digits").parent) not in json.dumps(found)
 

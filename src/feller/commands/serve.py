@@ -1,7 +1,6 @@
 """feller serve."""
 
 import pathlib
-import re
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -61,7 +60,15 @@ class Serve:
         Raises:
             InputError: Then.
         """
-        code = [pathlib.Path(found) for words in self.reward for found in re.findall(r"([^\s*]+\.py):", words)]
-        for place in (*code, *([pathlib.Path(self.memory)] if self.memory else [])):
+        memory = [pathlib.Path(self.memory)] if self.memory else []
+        for place in (*self._code(), *memory):
             if not place.exists():
                 raise InputError(f"expected a file or folder {place}, found none")
+
+    def _code(self) -> list[pathlib.Path]:
+        """Return the files that rewards name; what reads their words takes long to load."""
+        if not self.reward:
+            return []
+        from feller.control.rewards import named_file
+
+        return [file for words in self.reward if (file := named_file(words)) is not None]

@@ -1,7 +1,6 @@
 """What people see while a journey goes on; the only place that knows rich. Numbers go to standard output elsewhere."""
 
 import contextlib
-import os
 import pathlib
 import sys
 import time
@@ -15,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 import feller
-from feller.journeys.tell import SILENT, Tell
+from feller.journeys.tell import SILENT, Tell, speaks
 
 PARTS = 10
 """Parts of a task after each of which there is a line of progress where there is no terminal."""
@@ -87,7 +86,7 @@ class Terminal(Tell):
 
 def speaker() -> Tell:
     """Return who speaks: the first process only."""
-    return Terminal() if os.environ.get("RANK", "0") == "0" else SILENT
+    return Terminal() if speaks() else SILENT
 
 
 @contextlib.contextmanager

@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
 
 from feller.code import load_function
 from feller.control.reward import checked
 from feller.data.images.modality import Images
+from feller.data.images.sizes import picture
 from feller.data.modality import Dataset, Modality
 from feller.errors import InputError, UsageError
 from feller.record import nearest
@@ -63,11 +63,9 @@ class Compressibility:
         """Return it, of the rounded picture."""
         return torch.tensor([-self._size(one) for one in values.detach().cpu()], device=values.device)
 
-    def _size(self, picture: Tensor) -> float:
+    def _size(self, one: Tensor) -> float:
         file = io.BytesIO()
-        levels = (picture.float() * (255 / self.modality.levels)).clamp(0, 255).round().to(torch.uint8)
-        array = levels.permute(1, 2, 0).numpy()
-        Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array).save(file, "PNG")
+        picture(self.modality.as_bytes(one)).save(file, "PNG")
         return len(file.getvalue()) / 1000
 
 

@@ -8,7 +8,8 @@ from feller.draws import Draws
 from feller.evaluate.bridge import along, arrival
 from feller.journeys.bridged import save_progress
 from feller.journeys.crossing import end_of
-from feller.journeys.learn import Interrupted, interrupts
+from feller.journeys.interrupts import interrupts
+from feller.journeys.learn import Interrupted
 from feller.journeys.tell import Tell
 from feller.run import Run
 from feller.train.engine import Engine

@@ -1,20 +1,17 @@
 """The training of a run: followed, logged, saved, shown, and interrupted."""
 
-import contextlib
 import io
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
 
 from torch import Tensor
 
 from feller.description import Description, save_description
 from feller.draws import Draws
 from feller.journeys.foretell import foretold
+from feller.journeys.interrupts import interrupts
 from feller.journeys.prepared import Prepared
 from feller.journeys.tell import Tell
 from feller.model import Model
@@ -30,8 +27,6 @@ from feller.train.optimiser import Training
 CHECKPOINT_SECONDS = 60.0
 LOG_EVERY = 10
 """Steps."""
-SAME_SECONDS = 1.0
-"""After a Ctrl-C, in which another is the same."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -181,32 +176,6 @@ def _preview(run: Run, description: Description, averaged: dict[str, Tensor], he
     picture = io.BytesIO()
     drawn.modality.show(drawn.values, drawn.given).save(picture, "PNG")
     replace_file(run.preview, picture.getvalue())
-
-
-@contextlib.contextmanager
-def interrupts() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C, or a polite request to end, into a flag; a second Ctrl-C acts at once.
-
-    One that follows within a second is the same: a launcher of several processes passes on what they have heard.
-    """
-    asked, first = threading.Event(), math.inf
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-
-    def heard(number: int, frame: Any) -> None:
-        nonlocal first
-        if number == signal.SIGINT and time.monotonic() - first > SAME_SECONDS:
-            raise KeyboardInterrupt
-        first = min(first, time.monotonic())
-        asked.set()
-
-    before = {number: signal.signal(number, heard) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def budget(training: Training) -> str:

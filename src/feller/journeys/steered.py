@@ -6,7 +6,6 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from PIL import Image
@@ -92,5 +91,4 @@ def _picture(measured: Float[Tensor, " m *k"], modality: Modality) -> Image.Imag
     """Draw measurements that are pictures; None for others."""
     if not isinstance(modality, Images) or measured.ndim != 4 or measured.shape[1] not in (1, 3):
         return None
-    levels = (measured[:MOST] * (255 / modality.levels)).clamp(0, 255).round().to(torch.uint8)
-    return overview.tile(np.ascontiguousarray(levels.permute(0, 2, 3, 1).numpy()))
+    return overview.tile(modality.as_bytes(measured[:MOST]))

@@ -1,6 +1,7 @@
 """How a journey speaks: to nobody by default, to a terminal where a command asks for it."""
 
 import contextlib
+import os
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 
@@ -26,6 +27,11 @@ class Tell:
 
 
 SILENT = Tell()
+
+
+def speaks() -> bool:
+    """Tell whether this process speaks to people: of several that a launcher has started, the first."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def in_words(seconds: float) -> str:

@@ -2,7 +2,6 @@
 
 import contextlib
 import importlib
-import signal
 import socket
 import threading
 import time
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from feller.errors import InputError
+from feller.journeys.interrupts import interrupts
 from feller.journeys.tell import SILENT, Tell
 from feller.run import Run
 from feller.studio.access import Door, is_loopback
@@ -77,7 +77,7 @@ def serve(
             lifespan="on",
         )
         config.timeout_graceful_shutdown = GIVE_UP
-        with _running(_uvicorn().Server(config), listening) as lives, _stops() as stopped:
+        with _running(_uvicorn().Server(config), listening) as lives, interrupts() as stopped:
             tell.say(f"opening {address.url}, which shows itself as soon as it is made")
             place = _place(runs(), scratch=scratch, limits=limits, rewards=rewards, memory=memory)
             front.show(application(place), PATIENCE)
@@ -166,21 +166,6 @@ def _running(server: Any, listening: socket.socket) -> Iterator[Callable[[], boo
     finally:
         server.should_exit = True
         thread.join(GIVE_UP + 1)
-
-
-@contextlib.contextmanager
-def _stops() -> Iterator[threading.Event]:
-    """Turn Ctrl-C or a request to end, which are the usual end of a page and no error, into a flag."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-    before = {number: signal.signal(number, lambda *_: asked.set()) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _announce(address: Address, door: Door, tell: Tell) -> None:

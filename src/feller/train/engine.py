@@ -21,8 +21,9 @@ T = TypeVar("T")
 class Engine:
     """Where training happens: one process, or one of several that share each batch.
 
-    Started plainly, by `torchrun` or by `accelerate launch`. Every process holds the whole network; gradients are
-    averaged once per step, after all micro-batches, so that a private gradient can add its noise exactly once.
+    Started plainly, by `torchrun` or by `accelerate launch`. Every process holds the whole network, unless a training
+    is sharded; gradients are averaged once per step, after all micro-batches, so that a private gradient can add its
+    noise exactly once.
     """
 
     def __init__(self) -> None:
@@ -60,15 +61,15 @@ class Engine:
         if self.ranks == 1:
             return
         gradients = [weight.grad for weight in network.parameters() if weight.grad is not None]
-        flat = self._accelerator.reduce(torch.cat([gradient.flatten() for gradient in gradients]), "mean")
-        for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-            gradient.copy_(part.view_as(gradient))
+        for gradient, part in zip(gradients, self._reduced(gradients, "mean"), strict=True):
+            gradient.copy_(part)
 
     def total(self, values: list[Tensor]) -> list[Tensor]:
         """Add up what all processes have, in one message."""
-        if self.ranks == 1:
-            return values
-        flat = self._accelerator.reduce(torch.cat([value.flatten() for value in values]), "sum")
+        return values if self.ranks == 1 else self._reduced(values, "sum")
+
+    def _reduced(self, values: list[Tensor], how: str) -> list[Tensor]:
+        flat = self._accelerator.reduce(torch.cat([value.flatten() for value in values]), how)
         parts = flat.split([value.numel() for value in values])
         return [part.view_as(value) for part, value in zip(parts, values, strict=True)]
 

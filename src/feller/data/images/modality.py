@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Float, Shaped, UInt8
+from jaxtyping import Float, Real, Shaped, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -123,6 +123,12 @@ class Images(Modality):
     def show(self, values: UInt8[Tensor, "n c h w"], given: Given, columns: int | None = None) -> Image.Image:
         """Lay out the pictures in their order, row by row."""
         return overview.tile(self._seen(values), columns)
+
+    def as_bytes(self, values: Real[Tensor, "*n c h w"]) -> UInt8[np.ndarray, "*n h w c"]:
+        """Turn levels that need be neither whole nor in bounds, such as those of a mean, into what a screen shows."""
+        numbers = values if values.is_floating_point() else values.float()
+        shown = (numbers * (255 / self.levels)).clamp(0, 255).round().to(torch.uint8)
+        return np.ascontiguousarray(shown.movedim(-3, -1).cpu().numpy())
 
     def _seen(self, values: Tensor) -> np.ndarray:
         """Turn values into what a screen shows, uint8 [n, h, w, c] up to 255."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from feller.data.arrays import load
 from feller.data.images.modality import Images
@@ -74,8 +75,8 @@ def _film(modality: Modality, paths: np.ndarray, times: np.ndarray, names: Seque
 
     if isinstance(modality, Images):
         whole = paths if paths.ndim == 5 else paths[..., None]
-        levels = (whole.astype(np.float64) * (255 / modality.levels)).clip(0, 255).round().astype(np.uint8)
-        return film(levels, [f"{time:.3g}" for time in times])
+        levels = torch.from_numpy(whole.astype(np.float64)).movedim(-1, -3)
+        return film(modality.as_bytes(levels), [f"{time:.3g}" for time in times])
     columns = getattr(modality, "columns", ())
     ends = [paths[:, 0], paths[:, -1]]
     called = [pathlib.PurePath(name).name for name in (names[0], names[-1])] if names else ["begin", "end"]

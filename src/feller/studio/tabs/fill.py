@@ -2,7 +2,6 @@
 
 import csv
 import pathlib
-import secrets
 from typing import cast
 
 import numpy as np
@@ -15,28 +14,18 @@ from feller.data.table.unmodelled import FreeText, Identifier
 from feller.errors import UsageError
 from feller.journeys.sample import sample
 from feller.journeys.tell import Tell
-from feller.paths import Affine
 from feller.studio.controls import Cells, Drawing, Drawn, Number, Words
 from feller.studio.drawing import drawn_of
-from feller.studio.guide import given_of, guidance_of, guides
-from feller.studio.made import kinds_of, outcome, picture, place_in, saved
+from feller.studio.guide import guides
+from feller.studio.made import kinds_of, outcome, picture, saved
 from feller.studio.opened import Opened
 from feller.studio.outcome import Outcome
 from feller.studio.tab import Ability, Answers, Kind, Place, Tab
-from feller.studio.tabs.sample import MOST_SEED, MOST_TEXTS, seeded
+from feller.studio.tabs.observing import MOST_PICTURES, any_sample, at_size, explained, explains_pictures
+from feller.studio.tabs.sample import MOST_TEXTS, seeded
 
 CANVAS = 400
 """Pixels of the longer side of what is drawn on, about."""
-MOST_FILLED = 16
-"""Pictures, each of which has a search of its own."""
-METHOD = "pigdm"
-"""Guidance towards what is seen, the quickest way that keeps to it."""
-
-
-def fills_pictures(one: Opened, place: Place) -> bool:
-    """Tell whether the model's pictures are numbers that flow straight, which `steer --observe` needs."""
-    about = one.about
-    return about is not None and isinstance(one.modality, Images) and type(about.path) is Affine and one.draws
 
 
 def _of_pictures(one: Opened, place: Place) -> Tab:
@@ -46,32 +35,18 @@ def _of_pictures(one: Opened, place: Place) -> Tab:
 
     def first() -> Image.Image:
         """Return a sample, magnified."""
-        room = place.scratch.room()
-        drawn, _ = sample(one.run, 1, out=str(place_in(room, modality)), calls=16, seed=secrets.randbelow(MOST_SEED))
+        drawn = any_sample(one, modality, place.scratch.room())
         shown = modality.show(drawn.values, drawn.given)
         inside = shown.crop((GAP, GAP, shown.width - GAP, shown.height - GAP))
         return inside.resize(size, Image.Resampling.NEAREST)
 
     def does(answers: Answers, tell: Tell) -> Outcome:
-        from feller.journeys.observe import observe  # takes long to load
-
         room = place.scratch.room()
         seen, hole = _at_size(answers["drawing"], modality)
         seen.save(room / "seen.png")
         hole.save(room / "hole.png")
-        found = observe(
-            one.run,
-            str(room / "seen.png"),
-            "inpaint",
-            answers["n"],
-            mask=str(room / "hole.png"),
-            method=METHOD,
-            out=str(place_in(room, modality)),
-            given=given_of(answers, modality),
-            guidance=guidance_of(answers),
-            seed=answers["seed"],
-            tell=tell,
-        )
+        mask = str(room / "hole.png")
+        found = explained(one, modality, room / "seen.png", "inpaint", answers, tell, mask=mask)
         shown = picture(found.samples, room, "Filled in")
         asked = _asked(seen, hole)
         return Outcome(pictures=(saved(asked, room, "What was asked"), shown), files=(found.place,))
@@ -80,7 +55,7 @@ def _of_pictures(one: Opened, place: Place) -> Tab:
         about="Draw over the part of a picture that is to be filled in. White is made anew, all else stays.",
         controls={
             "drawing": Drawing(label="Picture", size=size, first=first),
-            "n": Number(label="How many", value=9, least=1, most=MOST_FILLED),
+            "n": Number(label="How many", value=9, least=1, most=MOST_PICTURES),
             **guides(one),
             "seed": seeded(),
         },
@@ -94,13 +69,8 @@ def _of_pictures(one: Opened, place: Place) -> Tab:
 def _at_size(drawn: Drawn, modality: Images) -> tuple[Image.Image, Image.Image]:
     """Return picture and hole at the size of the model: a pixel is to be filled where half of it is drawn over."""
     size = (modality.width, modality.height)
-    seen = (
-        drawn.picture.convert("RGB")
-        .convert("L" if modality.channels == 1 else "RGB")
-        .resize(size, Image.Resampling.BOX)
-    )
     share = np.asarray(drawn.mask.resize(size, Image.Resampling.BOX))
-    return seen, Image.fromarray(np.where(share >= 128, 255, 0).astype(np.uint8))
+    return at_size(drawn.picture, modality), Image.fromarray(np.where(share >= 128, 255, 0).astype(np.uint8))
 
 
 def _asked(seen: Image.Image, hole: Image.Image) -> Image.Image:
@@ -172,7 +142,7 @@ def _write(path: pathlib.Path, columns: tuple[str, ...], rows: list[list[str]]) 
         writer.writerows(rows)
 
 
-FILL_PICTURE = Ability(name="Fill in", has=fills_pictures, tab=_of_pictures)
+FILL_PICTURE = Ability(name="Fill in", has=explains_pictures, tab=_of_pictures)
 FILL_TEXT = Ability(name="Fill in", has=lambda one, place: one.is_plain and one.is_text, tab=_of_text)
 FILL_ROWS = Ability(
     name="Fill in", has=lambda one, place: one.is_plain and isinstance(one.modality, Table), tab=_of_rows

@@ -1,7 +1,6 @@
 """Restore pictures from what was measured of them: fewer pixels, a blur, no colours, sums, magnitudes."""
 
 import pathlib
-import secrets
 from typing import cast
 
 import numpy as np
@@ -10,17 +9,17 @@ from PIL import Image
 from torch import Tensor
 
 from feller.data.images.modality import Images
+from feller.data.images.sizes import picture as image_of
 from feller.errors import UsageError
-from feller.journeys.sample import sample
 from feller.journeys.tell import Tell
 from feller.studio.controls import Choice, Number, Picture
-from feller.studio.guide import given_of, guidance_of, guides
-from feller.studio.made import picture, place_in, saved
+from feller.studio.guide import guides
+from feller.studio.made import picture, saved
 from feller.studio.opened import Opened
 from feller.studio.outcome import Outcome, Shown
 from feller.studio.tab import Ability, Answers, Kind, Place, Tab
-from feller.studio.tabs.fill import METHOD, MOST_FILLED, fills_pictures
-from feller.studio.tabs.sample import MOST_SEED, seeded
+from feller.studio.tabs.observing import MOST_PICTURES, any_sample, at_size, explained, explains_pictures
+from feller.studio.tabs.sample import seeded
 
 GREY = "colours gone"
 HOW = {
@@ -50,25 +49,13 @@ def _tab(one: Opened, place: Place) -> Tab:
     operators = _operators(modality)
 
     def does(answers: Answers, tell: Tell) -> Outcome:
-        from feller.journeys.observe import observe  # takes long to load
         from feller.journeys.observed import operator_of
 
         room, words = place.scratch.room(), operators[answers["how"]]
         sharp = _sharp(one, modality, answers["picture"], room)
         measured = operator_of(words, None, tuple(sharp.shape[1:]))(sharp)
         np.save(room / "measured.npy", measured.numpy())
-        found = observe(
-            one.run,
-            str(room / "measured.npy"),
-            words,
-            answers["n"],
-            method=METHOD,
-            out=str(place_in(room, modality)),
-            given=given_of(answers, modality),
-            guidance=guidance_of(answers),
-            seed=answers["seed"],
-            tell=tell,
-        )
+        found = explained(one, modality, room / "measured.npy", words, answers, tell)
         shown = [saved(_image(sharp, modality), room, "The picture"), *_seen(measured, modality, room)]
         shown += [picture(found.samples, room, "Restored"), picture(found.mean, room, "Mean of those")]
         said = (
@@ -82,7 +69,7 @@ def _tab(one: Opened, place: Place) -> Tab:
         controls={
             "picture": Picture(label="Picture"),
             "how": Choice(label="What happens to it", options=tuple(operators), value=next(iter(operators))),
-            "n": Number(label="How many", value=4, least=1, most=MOST_FILLED),
+            "n": Number(label="How many", value=4, least=1, most=MOST_PICTURES),
             **guides(one),
             "seed": seeded(),
         },
@@ -96,12 +83,10 @@ def _tab(one: Opened, place: Place) -> Tab:
 def _sharp(one: Opened, modality: Images, file: pathlib.Path | None, room: pathlib.Path) -> Tensor:
     """Return a picture in the levels of the data, [1, c, h, w]."""
     if file is None:
-        place = str(place_in(room, modality))
-        return sample(one.run, 1, out=place, calls=16, seed=secrets.randbelow(MOST_SEED))[0].values.float().cpu()
+        return any_sample(one, modality, room).values.float().cpu()
     try:
         with Image.open(file) as there:
-            mode = "L" if modality.channels == 1 else "RGB"
-            small = there.convert("RGB").convert(mode).resize((modality.width, modality.height), Image.Resampling.BOX)
+            small = at_size(there, modality)
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise UsageError("this is no picture that can be read; upload a PNG or JPEG") from error
     levels = np.asarray(small, dtype=np.float32).reshape(modality.height, modality.width, modality.channels)
@@ -110,8 +95,7 @@ def _sharp(one: Opened, modality: Images, file: pathlib.Path | None, room: pathl
 
 def _image(values: Tensor, modality: Images) -> Image.Image:
     """Return one picture of levels as an image."""
-    levels = (values[0] * (255 / modality.levels)).clamp(0, 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    return Image.fromarray(levels[:, :, 0] if levels.shape[2] == 1 else levels)
+    return image_of(modality.as_bytes(values[0]))
 
 
 def _seen(measured: Tensor, modality: Images, room: pathlib.Path) -> list[Shown]:
@@ -121,7 +105,8 @@ def _seen(measured: Tensor, modality: Images, room: pathlib.Path) -> list[Shown]
     return [saved(_image(measured, modality), room, "What is left of it")]
 
 
-RESTORE = Ability(
-    name="Restore", has=lambda one, place: fills_pictures(one, place) and bool(_operators(cast(Images, one.modality))),
-    tab=_tab,
-)  # fmt: skip
+def _has(one: Opened, place: Place) -> bool:
+    return explains_pictures(one, place) and bool(_operators(cast(Images, one.modality)))
+
+
+RESTORE = Ability(name="Restore", has=_has, tab=_tab)

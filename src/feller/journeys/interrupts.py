@@ -1,0 +1,38 @@
+"""How long work hears that it is to end."""
+
+import contextlib
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+SAME_SECONDS = 1.0
+"""After a Ctrl-C, in which another is the same."""
+
+
+@contextlib.contextmanager
+def interrupts() -> Iterator[threading.Event]:
+    """Turn the first Ctrl-C, or a polite request to end, into a flag; a second Ctrl-C acts at once.
+
+    One that follows within a second is the same: a launcher of several processes passes on what they have heard.
+    """
+    asked, first = threading.Event(), math.inf
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+
+    def heard(number: int, frame: Any) -> None:
+        nonlocal first
+        if number == signal.SIGINT and time.monotonic() - first > SAME_SECONDS:
+            raise KeyboardInterrupt
+        first = min(first, time.monotonic())
+        asked.set()
+
+    before = {number: signal.signal(number, heard) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
