@@ -7,6 +7,7 @@ import subprocess
 import sys
 from types import ModuleType
 
+import matplotlib
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -122,7 +123,9 @@ def test_pictures_of_the_pages_are_small():
 
 def test_the_gallery_shows_every_paper_and_what_its_files_say(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "docs/pictures"))
+    look = matplotlib.rcParams["figure.facecolor"], matplotlib.rcParams["text.color"]
     gallery = script("docs/pictures/gallery.py")
+    assert (matplotlib.rcParams["figure.facecolor"], matplotlib.rcParams["text.color"]) == look
     assert (ROOT / "docs/gallery.md").read_text() == gallery.page()
     assert {file.stem for file in (ROOT / "docs/pictures/gallery").glob("*.json")} == set(gallery.PAPERS)
     for file in (ROOT / "docs/pictures/gallery").glob("*.json"):

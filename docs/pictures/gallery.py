@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+import matplotlib.pyplot as plt
 from papers import (
     adjoint_matching,
     cm3leon,
@@ -25,7 +26,7 @@ from papers import (
     voicebox,
 )
 from papers.entry import Paper
-from style import save
+from style import LOOK, save
 
 from feller.reproduce import PAPERS
 
@@ -95,6 +96,7 @@ def page() -> str:
     )
 
 
+@plt.rc_context(LOOK)
 def main(words: Sequence[str] | None = None) -> None:
     """Draw what is asked for, and write the page."""
     parser = argparse.ArgumentParser(description="Draw the gallery.")

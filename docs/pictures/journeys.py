@@ -16,7 +16,7 @@ import soundfile
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
-from style import BLUE, GREEN, INK, ORANGE, SOFT, bare, save
+from style import BLUE, GREEN, INK, LOOK, ORANGE, SOFT, bare, save
 
 from feller import Draws, Euler, linear_grid
 from feller.data import read
@@ -195,6 +195,7 @@ JOURNEYS: dict[str, Callable[[pathlib.Path], Figure]] = {
 }
 
 
+@plt.rc_context(LOOK)
 def main() -> None:
     """Draw those whose files are there."""
     if len(sys.argv) < 2:

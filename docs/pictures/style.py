@@ -16,26 +16,25 @@ CARD, INK, SOFT = "#f7f8fa", "#1f2a37", "#9aa5b1"
 BLUE, ORANGE, GREEN, RED = "#2f6db5", "#d9742b", "#3b8f5a", "#c0392b"
 MOST = 100_000
 """Bytes of a picture."""
-plt.rcParams.update(
-    {
-        "figure.facecolor": CARD,
-        "axes.facecolor": CARD,
-        "savefig.facecolor": CARD,
-        "text.color": INK,
-        "axes.labelcolor": INK,
-        "axes.edgecolor": INK,
-        "xtick.color": INK,
-        "ytick.color": INK,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.titlesize": 11,
-        "axes.labelsize": 10,
-        "font.size": 10,
-        "legend.frameon": False,
-        "legend.fontsize": 9,
-        "figure.dpi": 110,
-    }
-)
+LOOK = {
+    "figure.facecolor": CARD,
+    "axes.facecolor": CARD,
+    "savefig.facecolor": CARD,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 11,
+    "axes.labelsize": 10,
+    "font.size": 10,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "figure.dpi": 110,
+}
+"""Settings of matplotlib: draw inside `plt.rc_context(LOOK)`, so that no other picture takes them."""
 
 
 def bare(axes: Axes) -> Axes:
