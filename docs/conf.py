@@ -5,6 +5,9 @@ import re
 import sys
 from typing import Any
 
+from docutils.nodes import Text, document, inline
+from sphinx.addnodes import desc_annotation
+
 from feller import __version__
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))  # for mathml.py
@@ -29,6 +32,8 @@ autodoc_typehints = "none"
 autodoc_class_signature = "separated"
 autodoc_default_options = {"members": True, "exclude-members": "__init__, __new__"}
 napoleon_google_docstring = True
+LONGEST_VALUE = 80
+"""Characters of a constant that its entry shows."""
 suppress_warnings = ["ref.python"]  # names of axes in the types of tensors are no references
 
 
@@ -40,6 +45,18 @@ def without_marks(app: Any, what: str, name: str, thing: Any, options: Any, line
         lines[i] = "`".join(parts)
 
 
+def without_inner_life(app: Any, doctree: document) -> None:
+    """Take tables and functions out of signatures: names and what is said of them tell more."""
+    for value in list(doctree.findall(desc_annotation)):
+        text = value.astext()
+        if text.lstrip().startswith("=") and (len(text) > LONGEST_VALUE or "<" in text):
+            value.parent.remove(value)
+    for default in doctree.findall(inline):
+        if "default_value" in default["classes"] and "<" in default.astext():
+            default.children = [Text("...")]
+
+
 def setup(app: Any) -> None:
-    """Read docstrings as plain words."""
+    """Read docstrings as plain words, and signatures as people do."""
     app.connect("autodoc-process-docstring", without_marks, priority=900)
+    app.connect("doctree-read", without_inner_life)
