@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import select
 import sys
 import time
 import traceback
@@ -34,6 +35,8 @@ COMMANDS = {
 MODULES = {"import": "import_"}
 """Files of commands whose names Python keeps for itself."""
 
+UNREAD = 141
+"""What shells call the end of a program whose output nobody reads any more."""
 GRACE = 10.0
 """Seconds after which a process other than the first says why it fails: a busy machine takes some to end the first."""
 LOST = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
@@ -88,19 +91,23 @@ def run(words: list[str]) -> int:
 
 
 def main(words: list[str] | None = None) -> int:
-    """Run `feller`; returns 0 done, 1 failed on what it was given, 2 wrong use, 130 interrupted."""
+    """Run `feller`; returns 0 done, 1 failed on what it was given, 2 wrong use, 130 interrupted, 141 unread."""
     # Threads that wait for each other shall not keep the cores from others: on a busy machine that costs a factor.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     if not speaks():  # what all processes would be warned of, the first one is
         warnings.simplefilter("ignore")
     try:
-        return run(sys.argv[1:] if words is None else words)
+        status = run(sys.argv[1:] if words is None else words)
+        sys.stdout.flush()
+        return status
     except UsageError as error:
         return _fail(str(error), 2)
     except InputError as error:
         return _fail(str(error), 1)
     except KeyboardInterrupt as error:
         return _fail(str(error) or "interrupted", 130) if speaks() else 130  # all processes hear it
+    except BrokenPipeError:
+        return UNREAD if _is_unread() else _bug()
     except OSError as error:
         if error.errno in FULL:
             place = f" at {error.filename}" if error.filename else ""
@@ -137,6 +144,16 @@ def _lost_touch(error: Exception) -> bool:
     """Tell whether an error is that of a process which waits for one that has ended."""
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     return several and (type(error).__name__.startswith("Dist") or any(word in str(error) for word in LOST))
+
+
+def _is_unread() -> bool:
+    """Tell whether who reads what we print has enough, as `head` has of the help; then no more is said."""
+    reader = select.poll()
+    reader.register(sys.stdout.fileno(), 0)
+    if not any(event & select.POLLERR for _, event in reader.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more as it ends
+    return True
 
 
 def _bug() -> int:

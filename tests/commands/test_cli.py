@@ -332,6 +332,17 @@ def test_one_picture_and_one_class(capsys):
     assert run(capsys, "sample", "r", "-n", 2, "--calls", 2, "--given", "label=cat")[0] == 0
 
 
+@pytest.mark.parametrize("words", [["--help"], ["sample", "--help"]])
+def test_a_reader_that_has_enough_is_no_fault(words):
+    """`feller sample --help | head -1` closes the pipe before all is printed."""
+    code = "import sys, os; from feller.cli import main; sys.stdin.readline(); sys.exit(main(sys.argv[1:]))"
+    begun = [sys.executable, "-c", code, *words]
+    with subprocess.Popen(begun, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        child.stdout.close()
+        _, err = child.communicate(b"\n")
+    assert (child.returncode, err) == (141, b"")
+
+
 def test_full_disk_loses_nothing(moons, capsys, monkeypatch):
     folder = copy(moons, "full")
     before = {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}

@@ -1,11 +1,9 @@
 """feller sample, of a run of documents."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from feller.commands.sample_flags import SampleFlags
 from feller.errors import UsageError
-
-if TYPE_CHECKING:
-    from feller.commands.sample import Sample
 
 MOST_LINES = 10
 """Texts that are shown at once; the file has all."""
@@ -13,7 +11,7 @@ ALPHA = 0.1
 """Of contrastive decoding, where it is not said."""
 
 
-def write(asked: "Sample", run: Any, tell: Any) -> dict[str, Any]:
+def write(asked: SampleFlags, run: Any, tell: Any) -> dict[str, Any]:
     """Draw documents."""
     from feller.commands.terminal import heard
     from feller.journeys.documents.sampled import documents
@@ -40,7 +38,7 @@ def write(asked: "Sample", run: Any, tell: Any) -> dict[str, Any]:
     return {"run": str(run.path), "samples": str(place), "n": len(drawn.data), **told}
 
 
-def _manner(asked: "Sample") -> Any:
+def _manner(asked: SampleFlags) -> Any:
     """Return how documents are drawn."""
     from feller.journeys.documents.write import DOCUMENTS, PLAUSIBLE, Manner
 

@@ -1,12 +1,11 @@
 """feller sample, of a run of speech."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from feller.commands.sample import Sample
+from feller.commands.sample_flags import SampleFlags
 
 
-def speak(asked: "Sample", run: Any, tell: Any) -> dict[str, Any]:
+def speak(asked: SampleFlags, run: Any, tell: Any) -> dict[str, Any]:
     """Say something."""
     from feller.commands.terminal import heard
     from feller.journeys.speech.sampled import utter

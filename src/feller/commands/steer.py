@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar
 
 from feller.commands.arguments import Real, RunPlace, Text, Whole, Wishes, Words, short, words_of
-from feller.commands.sample import pairs
+from feller.commands.given import pairs
 from feller.errors import UsageError
 
 

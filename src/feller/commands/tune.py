@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 from feller.commands.arguments import Real, RunPlace, Text, Whole, Wishes, Words, change_fields, check_names
-from feller.commands.sample import pairs
+from feller.commands.given import pairs
 from feller.errors import UsageError
 
 

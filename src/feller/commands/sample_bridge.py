@@ -1,0 +1,16 @@
+"""feller sample, of the run of a bridge."""
+
+from typing import Any
+
+from feller.commands.sample_flags import SampleFlags
+
+
+def push(asked: SampleFlags, run: Any, tell: Any) -> dict[str, Any]:
+    """Push data through a bridge."""
+    from feller.commands.terminal import heard
+    from feller.journeys.push import push as pushed
+
+    with heard(tell):
+        ends, place = pushed(run, asked.begin, out=asked.out, backward=asked.backward, seed=asked.seed, tell=tell)
+    tell.say(f"{len(ends):,} ends: {place}")
+    return {"run": str(run.path), "samples": str(place), "n": len(ends)}

@@ -1,0 +1,96 @@
+"""feller sample, of a run whose samples are states: of all data but documents and speech."""
+
+from typing import Any
+
+from feller.commands.given import pairs
+from feller.commands.sample_flags import SampleFlags
+from feller.errors import UsageError
+from feller.record import nearest
+
+N = 64
+"""Samples, where it is not said."""
+MOST_LINES = 10
+"""Texts that are shown at once; the file has all."""
+
+
+def draw(asked: SampleFlags, run: Any, tell: Any) -> dict[str, Any]:
+    """Draw samples, into a file or into shards."""
+    from feller.commands.terminal import heard
+    from feller.journeys.sample import sample
+
+    if asked.shard is not None:
+        return _write_shards(asked, run, tell)
+    if asked.overwrite or "{shard}" in (asked.out or ""):
+        raise UsageError("say with --shard how many samples a file holds; files of their own are replaced as it is")
+    n = N if asked.n is None else asked.n
+    with heard(tell):
+        drawn, place = sample(run, n, out=asked.out, complete=asked.complete, tell=tell, **_wishes(asked))
+    for line in _lines(drawn, MOST_LINES):
+        tell.say(line)
+    tell.say(f"{len(drawn):,} samples: {place}")
+    return {"run": str(run.path), "samples": str(place), "n": len(drawn)}
+
+
+def _wishes(asked: SampleFlags) -> dict[str, Any]:
+    """Return what is asked of the samples."""
+    return {
+        "given": pairs(asked.given),
+        "guidance": 1.0 if asked.guidance is None else asked.guidance,
+        "solver": asked.solver,
+        "calls": asked.calls,
+        "choice": asked.choice(),
+        "order": _order(asked.order),
+        "jump": _share(asked.superpose),
+        "known": None if asked.known is None else asked.known.replace("\\n", "\n"),
+        "compiled": asked.compile,
+        "seed": asked.seed,
+    }
+
+
+def _write_shards(asked: SampleFlags, run: Any, tell: Any) -> dict[str, Any]:
+    """Write many samples."""
+    from feller.commands.terminal import heard
+    from feller.journeys.drawing import ready
+    from feller.journeys.sharded import sample_shards
+
+    if asked.complete is not None:
+        raise UsageError("--complete writes the rows of its table, all in one file; leave out --shard")
+    with heard(tell):
+        drawing, n = ready(run, tell=tell, **_wishes(asked)), N if asked.n is None else asked.n
+        found = sample_shards(run, drawing, n, asked.shard or 0, out=asked.out, overwrite=asked.overwrite, tell=tell)
+    tell.say(f"{n:,} samples in {len(found):,} shards: {found.folder}")
+    return {"run": str(run.path), "samples": str(found.folder), "n": n, "shards": len(found)}
+
+
+def _lines(drawn: Any, most: int) -> list[str]:
+    """Return the first samples where they are text, each after a line that counts."""
+    from feller.data.text.modality import Text
+
+    if not isinstance(drawn.modality, Text):
+        return []
+    return [f"--- {i}\n{text}" for i, text in enumerate(drawn.modality.texts(drawn.values[:most]), 1)]
+
+
+def _order(name: str | None) -> Any:
+    """Return the order with a name."""
+    from feller.paths import Confidence, Entropy
+
+    orders = {"confidence": Confidence, "entropy": Entropy}
+    if name is None:
+        return None
+    if name not in orders:
+        raise UsageError(f"no order is called {name!r}: {nearest(name, list(orders))}")
+    return orders[name]()
+
+
+def _share(text: str | None) -> float | None:
+    """Return the share of the jumps."""
+    if text is None:
+        return None
+    name, _, share = text.partition("=")
+    if name != "jump":
+        raise UsageError(f"--superpose takes jump=SHARE, got {text!r}")
+    try:
+        return float(share)
+    except ValueError:
+        raise UsageError(f"--superpose takes jump=SHARE with a share from 0 to 1, got {text!r}") from None
