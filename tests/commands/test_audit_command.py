@@ -134,6 +134,7 @@ def test_a_private_table(capsys, recipe: str) -> None:
     assert "report-audit.html" in found["report"]
 
 
+@pytest.mark.slow
 def test_a_model_without_privacy_is_said_to_have_none(capsys) -> None:
     fitted(capsys)
     status, found, err = run(capsys, "audit", "r")

@@ -80,6 +80,7 @@ def test_what_a_bridge_leaves(here: pathlib.Path) -> None:
     assert numbers["rounds"] == 3
 
 
+@pytest.mark.slow
 def test_others_are_pushed_through(here: pathlib.Path) -> None:
     table("new.csv", np.array([[5.0, 9.0], [7.0, 11.0], [6.0, 10.0]]))
     assert main(["sample", "run", "--from", "new.csv", "--out", "pushed.npz"]) == 0

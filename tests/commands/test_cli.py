@@ -42,6 +42,7 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.slow
 def test_run_folder_holds_what_the_docs_say(digits):
     names = {path.name for path in digits.iterdir()}
     assert names >= {
@@ -133,6 +134,7 @@ def test_deeper_fields_reach_the_recipe(capsys):
     assert recipe["objective"]["drop"] == 0.25
 
 
+@pytest.mark.slow
 def test_what_is_on_can_be_said_again_and_turned_off(capsys):
     train = ["--train.sharded", "--train.lr", "5e-4"]
     assert run(capsys, "fit", "example:moons", *TINY, *train, "--out", "r")[0] == 0
@@ -296,6 +298,7 @@ def test_strangers_run_executes_nothing(moons, capsys):
     assert not pathlib.Path("boom").exists()
 
 
+@pytest.mark.slow
 def test_own_recipe_and_path(capsys):
     pathlib.Path("mine.py").write_text(
         "from feller import Affine, Formula, Matching, Recipe, Training\n"

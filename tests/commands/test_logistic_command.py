@@ -43,6 +43,7 @@ def test_the_ledger_holds_one_dose_of_noise(place: pathlib.Path) -> None:
     assert ledger_of(Run(place / "open")) is None
 
 
+@pytest.mark.slow
 def test_it_tells_people_apart_at_epsilon_1(place: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(place / "people"), "--json"]) == 0
     found = numbers(capsys)

@@ -59,6 +59,7 @@ def test_holes_are_filled(
     assert "Mean of the samples" in (digits / "report-steered.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_picture_and_an_array_say_the_same(
     digits: pathlib.Path, seen: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -161,6 +161,7 @@ def test_a_report_states_what_the_accountant_says(capsys: pytest.CaptureFixture[
         assert key.hex() not in path.read_text(errors="replace")
 
 
+@pytest.mark.slow
 def test_a_run_tells_of_a_changed_row_nothing_but_noisy_numbers(
     blind: None, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
 ) -> None:
@@ -300,6 +301,7 @@ def at_step(monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[], None])
     monkeypatch.setattr(privately, "poisson_batches", wrapped)
 
 
+@pytest.mark.slow
 def test_after_ctrl_c_the_ledger_counts_the_steps_taken_and_the_run_goes_on(
     blind: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -57,6 +57,7 @@ def test_several_runs_may_be_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert "[RUN" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_an_address_that_is_taken_is_said(moons: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

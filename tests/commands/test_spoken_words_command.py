@@ -8,6 +8,7 @@ import pytest
 from feller.cli import main
 
 
+@pytest.mark.slow
 def test_its_folder_is_copied_and_read(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "speech"
     assert main(["data", "example:spoken-words", "--out", str(out), "--json"]) == 0

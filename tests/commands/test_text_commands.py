@@ -65,6 +65,7 @@ def test_numbers_in_json_have_their_names(masked, capsys) -> None:
     assert "--- 2" in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["masked", "uniform", "writer"])
 def test_the_likeliest_is_one(kind: str, capsys, request: pytest.FixtureRequest) -> None:
     """At temperature 0 and with top-k 1 nothing is left to chance but, with a mask or noise, who moves when."""

@@ -50,6 +50,7 @@ def righter(moons: pathlib.Path, own: pathlib.Path) -> pathlib.Path:
     return out
 
 
+@pytest.mark.slow
 def test_a_tuned_run_is_a_run(righter: pathlib.Path, own: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It has more of what was wished for, can be sampled, measured, steered and tuned again."""
     report = json.loads((righter / "report.json").read_text())
@@ -86,6 +87,7 @@ def test_resume_ends_where_one_sitting_does(moons: pathlib.Path, own: pathlib.Pa
     assert first == second
 
 
+@pytest.mark.slow
 def test_low_rank_changes_are_merged(moons: pathlib.Path, own: pathlib.Path, tmp_path: pathlib.Path) -> None:
     """The saved weights are those of a plain network, and differ from the base by matrices of the rank."""
     from safetensors.numpy import load_file
@@ -115,6 +117,7 @@ def test_rewards_without_a_gradient(
     assert not (tmp_path / "no").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["continuous-adjoint", "discrete-adjoint", "draft", "refl", "filtered"])
 def test_methods_to_compare_with(moons: pathlib.Path, own: pathlib.Path, tmp_path: pathlib.Path, method: str) -> None:
     words = ("--reward", f"{own}:right", "--method", method, *QUICK, "--steps", 2)

@@ -142,6 +142,7 @@ def test_few_examples_are_said_before_training(capsys: pytest.CaptureFixture[str
     assert told in pathlib.Path("r/report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_budget_that_is_spent_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "fit", "example:moons", *TINY, "--out", "r")[0] == 0
     status, _, err = run(capsys, "fit", "--resume", "--out", "r", "--steps", "1")
