@@ -72,9 +72,11 @@ class Client:
 
 
 @contextlib.contextmanager
-def served(runs: Sequence[pathlib.Path], *words: str, home: pathlib.Path | None = None) -> Iterator[Client]:
-    """Serve runs on a free port until the end of the block; `home` is where the page makes its folder."""
-    command = [sys.executable, "-m", "feller", "serve", *map(str, runs), "--port", "0", *words]
+def served(
+    runs: Sequence[pathlib.Path], *words: str, home: pathlib.Path | None = None, port: int = 0
+) -> Iterator[Client]:
+    """Serve runs, on a free port unless one is named, until the end of the block; the page's folder is in `home`."""
+    command = [sys.executable, "-m", "feller", "serve", *map(str, runs), "--port", str(port), *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **({"TMPDIR": str(home)} if home else {})}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as own:
         assert own.stderr is not None

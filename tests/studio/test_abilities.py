@@ -14,9 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from feller.code import fingerprint
 from feller.errors import InputError, UsageError
+from feller.journeys.bridged import bridged_of
 from feller.studio.abilities import ABILITIES, abilities_of
 from feller.studio.controls import Cells, Drawing
+from feller.studio.ground import ground_of
 from feller.studio.guide import ANY
 from feller.studio.limits import Limits
 from feller.studio.opened import Opened
@@ -285,6 +288,40 @@ def test_data_are_pushed_through_a_bridge(on_page: OnPage, bridged: pathlib.Path
         ask(tab, begin=str(tmp_path / "own.exe"))
 
 
+@pytest.mark.slow
+def test_walls_that_a_bridge_goes_around_are_drawn(
+    on_page: OnPage, bridged: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    def frame(found: Outcome) -> np.ndarray:
+        with Image.open(found.pictures[0].path) as film:
+            return np.asarray(film.convert("RGB")).astype(int)
+
+    room = tmp_path / "room.png"
+    grey = np.full((20, 40), 255, dtype=np.uint8)
+    grey[5:15, 18:22] = 0
+    Image.fromarray(grey).save(room)
+    shutil.copytree(bridged, tmp_path / "walled")
+    record = json.loads((bridged / "recipe.json").read_text())
+    asked = {"costs": [str(room), "x.py:hill"], "code": [fingerprint(room)], "frame": [-4.0, 4.0, -2.0, 2.0]}
+    record["bridged"] |= asked
+    (tmp_path / "walled" / "recipe.json").write_text(json.dumps(record))
+    open_one, walled = on_page(bridged), on_page(tmp_path / "walled")
+    found = ask(tab_of(walled, "Push through"))
+    wall = np.array([0x8B, 0x91, 0x99])
+    drawn = [(abs(frame(one) - wall).max(-1) <= 8).mean() for one in (ask(tab_of(open_one, "Push through")), found)]
+    assert drawn[0] < 0.005 < 0.02 < drawn[1]
+    assert "Dark is wall; hatched is outside" in found.said
+    assert "what code says that places cost is not drawn" in found.said
+
+    ground = ground_of(bridged_of(walled[0].run), 2)
+    places = np.array([[0.0, 0.0], [0.0, 1.5], [2.0, 0.0], [0.3, -0.9]])
+    assert ground["walls"](places).tolist() == [True, False, False, True]
+    assert ground["frame"] == (-4.0, 4.0, -2.0, 2.0)
+    room.write_bytes(b"another")
+    assert ground_of(bridged_of(walled[0].run), 2) == {}
+    assert ask(tab_of(walled, "Push through")).pictures
+
+
 def test_a_client_cannot_name_code(on_page: OnPage, tmp_path: pathlib.Path) -> None:
     own = tmp_path / "r.py"
     own.write_text("raise SystemExit\n")
@@ -306,6 +343,49 @@ def test_two_runs_and_two_checkpoints_stand_side_by_side(on_page: OnPage, fitted
     last = next(name for name in first.options if "other" in name and "last" in name)  # type: ignore[attr-defined]
     left, right = ask(tab, second=last).pictures
     assert left.path.read_bytes() != right.path.read_bytes()
+
+
+def test_two_tables_stand_side_by_side_with_the_numbers_of_their_reports(
+    on_page: OnPage, fitted: Any, tmp_path: pathlib.Path
+) -> None:
+    for name in ("one", "two"):
+        shutil.copytree(fitted("people"), tmp_path / name)
+    page = on_page(tmp_path / "one", tmp_path / "two")
+    assert ask(tab_of(page, "Compare")).table is None  # neither has been evaluated
+    numbers = {"one": {"tv2": 0.25, "tv2_floor": 0.125, "steps": 3}, "two": {"tv2": 0.5, "valid": 1.0, "steps": 4}}
+    for name, found in numbers.items():
+        (tmp_path / name / "report.json").write_text(json.dumps({"numbers": found}))
+    tab = tab_of(page, "Compare")
+    found = ask(tab, seed=4)
+    left, right = found.sides
+    assert (left.title, right.title) == (tab.controls["first"].value, tab.controls["second"].value)  # type: ignore[attr-defined]
+    assert left.cells == right.cells == ask(tab_of(page, "Sample"), seed=4).table.cells  # type: ignore[union-attr]
+    assert found.words == ""
+    assert found.table is not None
+    assert found.table.columns == ("number", "one", "two", "beside")
+    there = {row[0]: [cell.replace("\u202f", " ") for cell in row[1:]] for row in found.table.cells}
+    assert there == {
+        "rows off in two columns": ["25.0 %", "50.0 %", "12.5 %, real rows drawn again"],
+        "rows that the schema allows": ["–", "100 %", "100 %, real rows"],
+        "steps": ["3", "4", ""],
+    }
+    of_one = [name for name in tab.controls["first"].options if name.startswith("one")]  # type: ignore[attr-defined]
+    assert ask(tab, first=of_one[0], second=of_one[1]).table is None  # a report is of a run, not of a checkpoint
+
+
+def test_the_example_of_a_row_is_a_usual_one(on_page: OnPage) -> None:
+    control = tab_of(on_page("people"), "Fill in").controls["cells"]
+    assert isinstance(control, Cells)
+    first = control.rows[0]
+    assert 30 <= int(first[0]) <= 60  # of ages from 20 to 69
+    assert not any(cell for row in (first[1:], *control.rows[1:]) for cell in row)
+
+
+def test_a_report_that_was_made_after_the_page_is_shown(on_page: OnPage, fitted: Any, tmp_path: pathlib.Path) -> None:
+    shutil.copytree(fitted("moons"), tmp_path / "run")
+    tab = tab_of(on_page(tmp_path / "run"), "Reports")
+    (tmp_path / "run" / "report.html").write_text("<p>at last")
+    assert ask(tab).page == "<p>at last"
 
 
 def test_reports_of_the_run_alone_are_shown(on_page: OnPage, fitted: Any, tmp_path: pathlib.Path) -> None:

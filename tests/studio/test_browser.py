@@ -27,6 +27,7 @@ CANVAS = SEEN.format(what="canvas", more="e.width > 100")
 CLIP, SAYS = CLIPS / "LJ001-0008.flac", "has never been surpassed"
 RUNS = ("digits", "moons", "people", "book")
 NARROW = 420
+REPORT = "<p>what was found of the bridge"
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +54,7 @@ def client(
     named = [tmp_path_factory.mktemp("named") / name for name in ("bridge", "speech", "documents")]
     for link, run in zip(named, (bridged, speaking, documents), strict=True):
         shutil.copytree(run, link)
+    (named[0] / "report.html").write_text(REPORT)
     runs = [*(fitted(name) for name in RUNS), *named, running]
     with served(runs, "--reward", f"{wish}:right") as client:
         yield client
@@ -194,6 +196,99 @@ def test_a_running_fit_is_followed_by_itself(page: Chromium, running: pathlib.Pa
     page.wait(SEEN.format(what="p.note", more="e.innerText.includes('step 20, loss 0.05')"))
     page.wait(SEEN.format(what=".made svg", more="true") + " || document.querySelector('.made .plot') !== null")
     page.wait(PICTURE)
+
+
+def test_another_seed_is_drawn_and_shown_so_that_it_can_be_drawn_again(page: Chromium) -> None:
+    seed = (
+        f"Number({VISIBLE.format(what='label')}.find(e => e.innerText.startsWith('Seed')).querySelector('input').value)"
+    )
+    shown = (
+        f"(() => {{ const one = {VISIBLE.format(what='.made img')}[0], c = document.createElement('canvas');"
+        " [c.width, c.height] = [one.naturalWidth, one.naturalHeight];"
+        " c.getContext('2d').drawImage(one, 0, 0); return c.toDataURL(); })()"
+    )
+    source = f"{VISIBLE.format(what='.made img')}[0].src"
+    to(page, "digits", "Sample")
+    made, seeds = [], []
+    for press in ("Another seed", "Another seed", "Draw"):
+        before = page.run(source) if page.run(PICTURE) else ""
+        if press == "Draw":
+            page.type("Seed", str(seeds[0]))
+        page.press(press, "button:not([role=tab])")
+        page.wait(f"{PICTURE} && {source} !== {json.dumps(before)} && {VISIBLE.format(what='.made img')}[0].complete")
+        made.append(page.run(shown))
+        seeds.append(page.run(seed))
+    assert seeds[0] != seeds[1]
+    assert seeds[0] == seeds[2]
+    assert made[0] != made[1]
+    assert made[0] == made[2]
+
+
+def test_a_report_is_there_when_its_tab_is_opened(page: Chromium) -> None:
+    to(page, "bridge", "Reports")
+    page.wait(SEEN.format(what="iframe.report", more=f"e.srcdoc.includes({json.dumps(REPORT)})"))
+
+
+def test_two_tables_are_compared_side_by_side(page: Chromium) -> None:
+    to(page, "people", "Compare")
+    page.press("Compare", "button.primary")
+    page.wait(CELLS)
+    page.rest(500)
+    boxes = page.run(
+        f"{VISIBLE.format(what='.made .table-wrap')}.map(e => e.getBoundingClientRect()).map(r => [r.left, r.top])"
+    )
+    assert len(boxes) == 2
+    assert boxes[0][0] < boxes[1][0]
+    assert boxes[0][1] == boxes[1][1]
+
+
+def test_tables_break_no_words(page: Chromium) -> None:
+    to(page, "moons", "Steer")
+    page.press("Steer", "button.primary")
+    page.wait(CELLS)
+    page.rest(500)
+    words = f"{VISIBLE.format(what='.made td, .made [role=gridcell]')}.filter(e => /^\\S+$/.test(e.innerText.trim()))"
+    assert "reward_before" in page.run(f"{words}.map(e => e.innerText.trim())")
+    lines = page.run(
+        f"{words}.map(e => {{ const walk = document.createTreeWalker(e, NodeFilter.SHOW_TEXT); const found = [];"
+        " while (walk.nextNode()) { const r = document.createRange(); r.selectNodeContents(walk.currentNode);"
+        " if (walk.currentNode.data.trim()) found.push(r.getClientRects().length); } return Math.max(...found); })"
+    )
+    assert lines
+    assert set(lines) == {1}
+
+
+def test_a_small_picture_is_shown_large_with_sharp_pixels(page: Chromium, tmp_path: pathlib.Path) -> None:
+    small = tmp_path / "small.png"
+    Image.new("RGB", (32, 32), "red").save(small)
+    to(page, "digits", "Restore")
+    one = VISIBLE.format(what="[data-testid=image] img, .image-frame img") + ".find(e => e.naturalWidth == {size})"
+    how = "(() => {{ const e = {one}; return [getComputedStyle(e).imageRendering, e.clientWidth]; }})()"
+    page.upload(small)
+    page.wait(f"!!({one.format(size=32)})")
+    page.rest(300)
+    rendering, width = page.run(how.format(one=one.format(size=32)))
+    assert rendering == "pixelated"
+    assert width > 120
+
+
+def test_a_page_says_when_its_server_is_gone_or_another(
+    fitted: Callable[[str], pathlib.Path], tmp_path: pathlib.Path
+) -> None:
+    said = "document.getElementById('gone')?.innerText ?? ''"
+    with chromium(tmp_path) as page:
+        with served([fitted("moons")]) as first:
+            page.open(first.url)
+            page.wait("document.querySelectorAll('button[role=tab]').length > 2")
+            page.rest(5000)
+            assert page.run(said) == ""
+        page.wait(f"({said}).includes('does not answer')")
+        with served([fitted("moons")], port=urlsplit(first.url).port or 0):
+            page.wait(f"({said}).includes('started anew')")
+            page.run("document.querySelector('#gone button').click()")
+            page.wait(f"document.querySelectorAll('button[role=tab]').length > 2 && ({said}) === ''")
+            page.rest(5000)
+            assert page.run(said) == ""
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

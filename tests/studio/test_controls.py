@@ -1,5 +1,6 @@
 """What a client sends is read as what it may be, and nothing else."""
 
+import itertools
 import pathlib
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 from PIL import Image
 
 from feller.errors import UsageError
-from feller.studio.controls import Cells, Choice, Drawing, Number, Upload, Wave, Words
+from feller.studio.controls import MARKS, Cells, Choice, Drawing, Number, Upload, Wave, Words
 from feller.studio.limits import Limits
 
 LIMITS = Limits(letters=10, rows=2, upload=5)
@@ -73,6 +74,17 @@ def test_a_drawing_is_a_picture_and_where_it_is_drawn_over() -> None:
     for sent in (None, {}, {"background": None, "layers": [layer]}, "x"):
         with pytest.raises(UsageError, match="put a picture"):
             control.read(sent, LIMITS)
+
+
+def test_a_mark_is_seen_on_any_colour() -> None:
+    """Of the two colours one is far from whatever a pixel has, and the first from all greys."""
+
+    def far(mark: tuple[int, ...], pixel: tuple[int, ...]) -> int:
+        return max(abs(a - b) for a, b in zip(mark, pixel, strict=True))
+
+    levels = range(0, 256, 15)
+    assert min(max(far(mark, pixel) for mark in MARKS) for pixel in itertools.product(levels, repeat=3)) >= 100
+    assert min(far(MARKS[0], (grey,) * 3) for grey in range(256)) >= 100
 
 
 def test_a_span_is_where_something_is_drawn_over_a_wave() -> None:

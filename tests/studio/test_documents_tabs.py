@@ -2,6 +2,7 @@
 
 import pathlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,9 +11,10 @@ from tests.studio.test_abilities import tab_of
 
 from feller.data.documents.prompt import parse
 from feller.errors import UsageError
+from feller.studio.heard import Heard
 from feller.studio.limits import Limits
 from feller.studio.tab import Tab
-from feller.studio.tabs.documents import ANSWER, CAPTION, EDIT, plain
+from feller.studio.tabs.documents import ANSWER, CAPTION, EDIT, NO, YES, plain
 
 
 @pytest.fixture
@@ -20,9 +22,9 @@ def page(on_page: Callable[..., Any], documents: pathlib.Path) -> Any:
     return on_page(documents)
 
 
-def ask(tab: Tab, **sent: Any) -> Any:
+def ask(tab: Tab, heard: Heard | None = None, **sent: Any) -> Any:
     usual = {name: getattr(control, "value", None) for name, control in tab.controls.items()}
-    return tab.do({**usual, "n": 1, **sent}, Limits())
+    return tab.do({**usual, "n": 1, **sent}, Limits(), heard or Heard())
 
 
 @pytest.mark.slow
@@ -45,3 +47,26 @@ def test_a_picture_is_described_asked_about_and_changed(page: Any, tmp_path: pat
         ask(tab)
     with pytest.raises(UsageError, match="words are empty"):
         ask(tab, picture=own, task=ANSWER)
+
+
+@pytest.mark.slow
+def test_a_memory_is_looked_up_where_it_was_named_and_is_wished(
+    page: Any, scenes: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    one, place = page
+    Image.new("RGB", (16, 16), "red").save(tmp_path / "own.png")
+    own = str(tmp_path / "own.png")
+    asked = (("Draw", {"words": "a circle"}), ("Ask about a picture", {"picture": own, "task": CAPTION}))
+    with_memory = (one, replace(place, memory=str(scenes / "memory")))
+    for name, sent in asked:
+        assert "memory" not in tab_of(page, name).controls
+        tab, told = tab_of(with_memory, name), {}
+        for wish in (NO, YES):
+            heard = Heard()
+            assert ask(tab, heard, memory=wish, **sent).pictures
+            told[wish] = "\n".join(heard.lines)
+        assert "looked up: 'a " in told[YES]
+        assert "looked up" not in told[NO]
+    assert ask(tab_of(with_memory, "Draw"), memory=YES).pictures  # without words nothing is looked up
+    with pytest.raises(UsageError, match="choose one of the list"):
+        ask(tab_of(with_memory, "Draw"), words="a circle", memory="/etc")

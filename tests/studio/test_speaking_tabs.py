@@ -6,14 +6,21 @@ from typing import Any
 
 import pytest
 import soundfile
-from tests.data.speech.clip import CLIPS
+from tests.data.speech.clip import CLIPS, TEXTS
 from tests.studio.test_abilities import tab_of
 
+from feller.cli import main
 from feller.errors import UsageError
+from feller.studio.ask import Wrong
+from feller.studio.ask import ask as told
+from feller.studio.heard import Heard
 from feller.studio.limits import Limits
 from feller.studio.tab import Tab
+from feller.studio.tabs.speaking import SPELLED
 
 CLIP, SAYS = str(CLIPS / "LJ001-0008.flac"), "has never been surpassed"
+OTHER_NAME = "sense-0880.flac"
+OTHER = str(CLIPS / OTHER_NAME)
 
 
 @pytest.fixture
@@ -21,9 +28,12 @@ def page(on_page: Callable[..., Any], speaking: pathlib.Path) -> Any:
     return on_page(speaking)
 
 
+def usual(tab: Tab) -> dict[str, Any]:
+    return {name: getattr(control, "value", None) for name, control in tab.controls.items()}
+
+
 def ask(tab: Tab, **sent: Any) -> Any:
-    usual = {name: getattr(control, "value", None) for name, control in tab.controls.items()}
-    return tab.do({**usual, **sent}, Limits())
+    return tab.do({**usual(tab), **sent}, Limits())
 
 
 def seconds(found: Any) -> float:
@@ -47,6 +57,32 @@ def test_recordings_are_edited_and_said_again(page: Any) -> None:
     found = ask(tab_of(page, "Denoise"), recording=CLIP, said=SAYS, begin=0.5, end=0.8)
     assert abs(seconds(found) - whole) < 0.1
     assert seconds(ask(tab_of(page, "Edit"), recording=CLIP, said=SAYS, text="has always been surpassed")) > 0
+
+
+@pytest.mark.slow
+def test_recordings_are_said_in_another_manner_as_the_command_does(page: Any, tmp_path: pathlib.Path) -> None:
+    tab = tab_of(page, "Restyle")
+    plain = ask(tab, recording=CLIP, said=SAYS, seed=3)
+    styled = ask(tab, recording=CLIP, said=SAYS, style=OTHER, style_said=TEXTS[OTHER_NAME], seed=3)
+    for found, style in ((plain, ()), (styled, ("--style", OTHER, TEXTS[OTHER_NAME]))):
+        out = tmp_path / f"{len(style)}.wav"
+        words = ("--content", CLIP, SAYS, *style, "--seed", "3", "--out", str(out))
+        assert main(["sample", str(page[0].run.path), *words]) == 0
+        assert found.sounds[0].read_bytes() == out.read_bytes()
+        assert abs(seconds(found) - soundfile.info(CLIP).duration) < 0.1  # timed as it was
+    assert plain.sounds[0].read_bytes() != styled.sounds[0].read_bytes()
+    with pytest.raises(UsageError, match="Manner: type what is said"):
+        ask(tab, recording=CLIP, said=SAYS, style=OTHER)
+    with pytest.raises(UsageError, match="upload a recording"):
+        ask(tab, said=SAYS)
+
+
+@pytest.mark.slow
+def test_words_that_the_dictionary_lacks_are_said_letter_by_letter_where_that_is_wished(page: Any) -> None:
+    tab = tab_of(page, "Say")
+    with pytest.raises(Wrong, match='spelled with "Words that the dictionary lacks"'):
+        told(tab, {**usual(tab), "text": "xqzt"}, Limits(), Heard())
+    assert seconds(ask(tab, text="xqzt", spelled=SPELLED)) > 0
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""One request of the page: done, or refused in one line."""
+"""One request of the page: done, or refused in one line, in the words of the page."""
 
 import re
 import sys
@@ -9,6 +9,7 @@ from typing import Any
 
 from feller.errors import FULL, InputError, UsageError
 from feller.studio.heard import Heard
+from feller.studio.labels import with_labels
 from feller.studio.limits import Limits
 from feller.studio.outcome import Outcome
 from feller.studio.tab import Tab
@@ -30,7 +31,7 @@ def ask(tab: Tab, sent: Mapping[str, Any], limits: Limits, heard: Heard) -> Outc
     try:
         found = tab.do(sent, limits, heard)
     except (InputError, UsageError) as error:
-        raise Wrong(_plain(str(error))) from error
+        raise Wrong(with_labels(_plain(str(error)), tab.controls)) from error
     except OSError as error:
         why = "the disk is full" if error.errno in FULL else error.strerror or "a file cannot be read or written"
         raise Wrong(f"{why}; whoever runs this page must make room or mend it") from error
@@ -38,7 +39,7 @@ def ask(tab: Tab, sent: Mapping[str, Any], limits: Limits, heard: Heard) -> Outc
         traceback.print_exc(file=sys.stderr)
         raise Wrong("this is a fault of feller, not yours; whoever runs this page sees more") from error
     lines = [*map(_plain, heard.lines), FOLDERS.sub("", found.said)]
-    return replace(found, said="\n".join(filter(None, lines)))
+    return replace(found, said=with_labels("\n".join(filter(None, lines)), tab.controls))
 
 
 def _plain(text: str) -> str:

@@ -15,6 +15,9 @@ from PIL import Image
 from feller.errors import UsageError
 from feller.studio.limits import Limits
 
+MARKS = ((255, 47, 208), (57, 255, 20))
+"""Colours to draw over pictures with: where one is hard to see, the other is not."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Control(abc.ABC):
@@ -23,6 +26,8 @@ class Control(abc.ABC):
     label: str
     hint: str = ""
     """One sentence below the label."""
+    flags: tuple[str, ...] = ()
+    """What messages of journeys call it, such as --text."""
 
     @abc.abstractmethod
     def read(self, sent: Any, limits: Limits) -> Any:
@@ -56,6 +61,11 @@ class Number(Control):
         if self.whole and sent != int(sent):
             raise UsageError(f"{self.label} takes a whole number, got {sent:g}")
         return int(sent) if self.whole else float(sent)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seed(Number):
+    """A number that the same is drawn with again, and another by another."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +181,7 @@ class Drawn:
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing(Control):
-    """A picture to draw on in white."""
+    """A picture to draw on."""
 
     size: tuple[int, int]
     """Width and height of the canvas, in pixels."""

@@ -32,6 +32,7 @@ def guides(one: Opened) -> dict[str, Control]:
             least=0.0,
             most=MOST_GUIDANCE,
             whole=False,
+            flags=("--guidance",),
         )
     names = _typed(about)
     if names:
@@ -40,6 +41,7 @@ def guides(one: Opened) -> dict[str, Control]:
             hint=f"What is already known, as NAME=VALUE, one a line. Names: {', '.join(names)[:300]}.",
             example=f"{names[0]}=...",
             lines=2,
+            flags=("--given",),
         )
     return found
 

@@ -18,6 +18,7 @@ class Rows:
 
     columns: tuple[str, ...]
     cells: tuple[tuple[str, ...], ...]
+    title: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,8 @@ class Outcome:
     said: str = ""
     """A line or more about what was done."""
     pictures: tuple[Shown, ...] = ()
+    sides: tuple[Rows, ...] = ()
+    """Two tables that stand beside each other."""
     table: Rows | None = None
     words: str = ""
     sounds: tuple[pathlib.Path, ...] = ()

@@ -11,7 +11,20 @@ from feller.data.speech.extra import need
 from feller.errors import InputError, UsageError
 from feller.studio.abilities import abilities_of
 from feller.studio.ask import Wrong, ask
-from feller.studio.controls import Cells, Choice, Control, Drawing, Number, Picture, Sound, Upload, Wave, Words
+from feller.studio.controls import (
+    MARKS,
+    Cells,
+    Choice,
+    Control,
+    Drawing,
+    Number,
+    Picture,
+    Seed,
+    Sound,
+    Upload,
+    Wave,
+    Words,
+)
 from feller.studio.heard import Heard
 from feller.studio.opened import Opened
 from feller.studio.outcome import Outcome, Rows
@@ -22,9 +35,14 @@ WORK, LOOK = "work", "look"
 LOOKING = {"concurrency_id": LOOK, "concurrency_limit": 4}
 NARROW = 3
 """Columns up to which long cells get several lines."""
+LINE, LETTER, PADDING, ROOM = 44, 9, 28, 672
+"""Letters of such a line; pixels of a letter, around a cell, and of the column in which results stand."""
 SEEN = {"interactive": False, "buttons": ["download", "fullscreen"], "min_width": 240, "elem_classes": "shown"}
 """Of a picture that comes out: two stand beside each other, and nothing is shared with others."""
 TITLE = "feller"
+SEEDS = 1_000_000
+ANOTHER = f"() => Math.floor(Math.random() * {SEEDS})"
+"""Another seed, which the page draws by itself, shows, and so can repeat."""
 
 
 def build(place: Place) -> Any:
@@ -51,6 +69,12 @@ def style() -> str:
     return own + "\n".join(line for line in report.splitlines() if line.startswith(".plot"))
 
 
+def script() -> str:
+    """Return what the page does by itself, as an element of its head."""
+    own = resources.files("feller").joinpath("studio", "page.js").read_text(encoding="utf-8")
+    return f"<script>{own}</script>"
+
+
 def theme() -> Any:
     """Return a plain look with the fonts of the machine."""
     gr: Any = need("gradio", "a page in the browser", "serve")
@@ -72,18 +96,23 @@ def _run(gr: Any, one: Opened, place: Place, prefix: str) -> None:
     """Add the tabs of a run."""
     with gr.Tabs():
         for ability in abilities_of(one, place):
-            with gr.Tab(ability.name):
+            with gr.Tab(ability.name) as shown:
                 name = f"{prefix}{ability.name.lower().replace(' ', '_')}"
-                _tab(gr, ability.tab(one, place), place, name)
+                act = _tab(gr, ability.tab(one, place), place, name)
+                if act is not None:
+                    shown.select(**act, show_progress="hidden", api_name=False)
 
 
-def _tab(gr: Any, tab: Tab, place: Place, name: str) -> None:
-    """Add one tab: what is set beside what comes out."""
+def _tab(gr: Any, tab: Tab, place: Place, name: str) -> dict[str, Any] | None:
+    """Add one tab, what is set beside what comes out; return what is done when somebody opens it."""
     gr.HTML(f'<p class="about">{html.escape(tab.about)}</p>')
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=280):
             there = {name: (_control(gr, control), _start(gr, control)) for name, control in tab.controls.items()}
-            button = gr.Button(tab.button, variant="primary")
+            with gr.Row():
+                button = gr.Button(tab.button, variant="primary")
+                seeds = [there[key][0] for key, control in tab.controls.items() if isinstance(control, Seed)]
+                again = gr.Button("Another seed") if seeds else None
         with gr.Column(scale=3, min_width=320, elem_classes="made"):
             said = gr.HTML("", elem_classes="said")
             outputs = [said, *(output for kind in tab.shows for output in _outputs(gr, kind, tab))]
@@ -95,11 +124,18 @@ def _tab(gr: Any, tab: Tab, place: Place, name: str) -> None:
         if isinstance(control, Wave):
             drawn = _waving(gr, control, tab.controls[control.of], place)
             there[control.of][0].change(drawn, there[control.of][0], shown, api_name=f"{name}_{key}", **LOOKING)
-    looks = LOOKING if not tab.controls else {"concurrency_id": WORK}
-    button.click(act, inputs, outputs, api_name=name, show_progress_on=said, **looks)
+    does = {"fn": act, "inputs": inputs, "outputs": outputs, **(LOOKING if tab.looks else {"concurrency_id": WORK})}
+    button.click(**does, api_name=name, show_progress_on=said)
+    if again is not None:
+        sown = again.click(None, None, seeds, js=ANOTHER, api_name=False)
+        sown.then(**does, show_progress_on=said, api_name=False)
     if tab.every is not None:
-        timer = gr.Timer(tab.every)
-        timer.tick(act, inputs, outputs, show_progress="hidden", api_name=False, **looks)
+        gr.Timer(tab.every).tick(**does, show_progress="hidden", api_name=False)
+    if not tab.looks:
+        return None
+    for shown, _ in there.values():
+        shown.change(**does, show_progress="hidden", api_name=False)
+    return does
 
 
 def _acting(gr: Any, tab: Tab, place: Place) -> Callable[..., list[Any]]:
@@ -165,7 +201,8 @@ def _number(gr: Any, control: Number) -> Any:
 
 
 def _drawing(gr: Any, label: str, size: tuple[int, int], sources: tuple[str, ...], brush: int) -> Any:
-    """Return a canvas to draw on in white, as large as all of it is seen."""
+    """Return a canvas to draw on, as large as all of it is seen."""
+    marks = [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in MARKS]
     return gr.ImageEditor(
         label=label,
         type="pil",
@@ -173,7 +210,7 @@ def _drawing(gr: Any, label: str, size: tuple[int, int], sources: tuple[str, ...
         sources=list(sources),
         canvas_size=size,
         fixed_canvas=True,
-        brush=gr.Brush(default_size=brush, colors=["#ffffff"], default_color="#ffffff"),
+        brush=gr.Brush(default_size=brush, colors=marks, default_color=marks[0], color_mode="fixed"),
         transforms=[],
         layers=False,
         height=size[1] + 80,
@@ -229,6 +266,9 @@ def _outputs(gr: Any, kind: Kind, tab: Tab) -> list[Any]:
         return [
             gr.Audio(interactive=False, visible=False, type="filepath", buttons=["download"]) for _ in range(tab.sounds)
         ]
+    if kind is Kind.SIDES:
+        with gr.Row():
+            return [gr.Dataframe(interactive=False, visible=False, max_height=480, min_width=280) for _ in range(2)]
     if kind is Kind.TABLE:
         return [gr.Dataframe(interactive=False, visible=False, max_height=480)]
     if kind is Kind.WORDS:
@@ -253,10 +293,10 @@ def _updates(gr: Any, kind: Kind, tab: Tab, found: Outcome) -> list[Any]:
     if kind is Kind.SOUNDS:
         paths = [*map(str, found.sounds), *[""] * tab.sounds][: tab.sounds]
         return [shown(path) for path in paths]
+    if kind is Kind.SIDES:
+        return [_table(gr, rows) for rows in (*found.sides, *[None] * (2 - len(found.sides)))]
     if kind is Kind.TABLE:
-        value = found.table and {"headers": list(found.table.columns), "data": [*map(list, found.table.cells)]}
-        narrow = found.table is not None and len(found.table.columns) <= NARROW
-        return [shown(value, wrap=narrow, column_widths=_widths(found.table) if narrow and found.table else None)]
+        return [_table(gr, found.table)]
     if kind is Kind.WORDS:
         return [gr.update(value=found.words, visible=bool(found.words))]
     if kind is Kind.FILES:
@@ -266,11 +306,28 @@ def _updates(gr: Any, kind: Kind, tab: Tab, found: Outcome) -> list[Any]:
     return [gr.update(value=found.drawing, visible=bool(found.drawing))]
 
 
+def _table(gr: Any, rows: Rows | None) -> Any:
+    """Show a table, or hide it; few columns get the width that their cells need, and several lines."""
+    if rows is None:
+        return gr.update(value=None, visible=False)
+    narrow = len(rows.columns) <= NARROW
+    return gr.update(
+        value={"headers": list(rows.columns), "data": [*map(list, rows.cells)]},
+        visible=True,
+        label=rows.title or None,
+        wrap=narrow,
+        column_widths=_widths(rows) if narrow else None,
+    )
+
+
 def _widths(table: Rows) -> list[str]:
-    """Return widths in which a few columns stand without being cut, by their longest cells, up to a line's length."""
-    rows = (table.columns, *table.cells)
-    sizes = [min(max(*(len(row[place]) for row in rows), 8), 60) for place in range(len(table.columns))]
-    return [f"{100 * size // sum(sizes)}%" for size in sizes]
+    """Return widths that cut no word: of the longest cell up to a line; the widest column takes what is left."""
+    columns = [*zip(table.columns, *table.cells, strict=True)]
+    words = [max(len(word) for cell in column for word in (cell.split() or [""])) for column in columns]
+    cells = [min(max(map(len, column)), LINE) for column in columns]
+    widths = [max(word, cell) * LETTER + PADDING for word, cell in zip(words, cells, strict=True)]
+    widths[widths.index(max(widths))] += max(0, ROOM - sum(widths))
+    return [f"{width}px" for width in widths]
 
 
 def _framed(page: str) -> str:

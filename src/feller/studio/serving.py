@@ -90,7 +90,7 @@ def serve(
 
 def application(place: Any) -> Any:
     """Return the page of a `Place` as an ASGI application, which needs a guard before it."""
-    from feller.studio.page import build, style, theme
+    from feller.studio.page import build, script, style, theme
     from feller.studio.warm import warm
 
     blocks = build(place)
@@ -109,6 +109,7 @@ def application(place: Any) -> Any:
         mcp_server=False,
         theme=theme(),
         css=style(),
+        head=script(),
     )
     blocks.has_launched = True  # mounted pages check where files lie only then
     threading.Thread(target=warm, args=(place,), daemon=True).start()

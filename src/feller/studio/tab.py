@@ -19,6 +19,7 @@ class Kind(enum.Enum):
 
     PICTURES = "pictures"
     DRAWING = "drawing"
+    SIDES = "sides"
     TABLE = "table"
     WORDS = "words"
     SOUNDS = "sounds"
@@ -44,7 +45,9 @@ class Tab:
     """Side by side, at most."""
     sounds: int = 1
     every: float | None = None
-    """Seconds after which it is done again by itself; such a tab is done when the page opens, too."""
+    """Seconds after which it is done again by itself."""
+    looks: bool = False
+    """Whether it computes nothing: then it waits for nothing that does, and is done whenever somebody opens it."""
 
     def do(self, sent: Mapping[str, Any], limits: Limits, tell: Tell = SILENT) -> Outcome:
         """Read what the client sent and do it.

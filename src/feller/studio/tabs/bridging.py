@@ -1,7 +1,6 @@
 """Push data through a bridge, and see the paths that they take."""
 
 import pathlib
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from feller.description import load_description
 from feller.errors import UsageError
 from feller.journeys.tell import Tell
 from feller.studio.controls import Choice, Upload
+from feller.studio.ground import ground_of
 from feller.studio.made import NAME
 from feller.studio.opened import Opened
 from feller.studio.outcome import Outcome, Shown
@@ -36,17 +36,19 @@ def _tab(one: Opened, place: Place) -> Tab:
         begin = _begin(answers["begin"], room)
         ends, file = push(one.run, begin, out=str(room / f"{NAME}.npz"), backward=back, seed=answers["seed"], tell=tell)
         found = load(file)
-        film = _film(modality, found["paths"], found["times"], bridged.populations if bridged else ())
+        film, ground = _film(modality, found["paths"], found["times"], bridged)
         path = room / "paths.webp"
         path.write_bytes(film.data)
-        said = f"{len(ends):,} paths, each from where it begins to where the drift of the bridge takes it"
+        said = f"{len(ends):,} paths, each from where it begins to where the drift of the bridge takes it\n{ground}"
         return Outcome(said=said, pictures=(Shown("Paths", path),), files=(path, file))
 
     return Tab(
         about="Take data along the bridge, and see where they go. Without a file, it is its own first population.",
         controls={
-            "begin": Upload(label="What is pushed", hint="A file like those that were bridged.", endings=TABLES),
-            "way": Choice(label="Way", options=(AHEAD, BACK), value=AHEAD),
+            "begin": Upload(
+                label="What is pushed", hint="A file like those that were bridged.", endings=TABLES, flags=("--from",)
+            ),
+            "way": Choice(label="Way", options=(AHEAD, BACK), value=AHEAD, flags=("--backward",)),
             "seed": seeded(),
         },
         does=does,
@@ -67,20 +69,28 @@ def _begin(sent: pathlib.Path | None, room: pathlib.Path) -> str | None:
     return str(copy)
 
 
-def _film(modality: Modality, paths: np.ndarray, times: np.ndarray, names: Sequence[str]) -> Any:
-    """Draw paths as they move."""
+def _film(modality: Modality, paths: np.ndarray, times: np.ndarray, bridged: Any) -> tuple[Any, str]:
+    """Draw paths as they move, and say what they are drawn on."""
     from feller.report.film import film  # takes long to load
     from feller.report.motion import motion
-    from feller.report.view import Scene
+    from feller.report.view import Scene, look
 
     if isinstance(modality, Images):
         whole = paths if paths.ndim == 5 else paths[..., None]
         levels = torch.from_numpy(whole.astype(np.float64)).movedim(-1, -3)
-        return film(modality.as_bytes(levels), [f"{time:.3g}" for time in times])
-    columns = getattr(modality, "columns", ())
-    ends = [paths[:, 0], paths[:, -1]]
-    called = [pathlib.PurePath(name).name for name in (names[0], names[-1])] if names else ["begin", "end"]
-    return motion(Scene(times=times, paths=paths, populations=ends, names=called, columns=columns))
+        return film(modality.as_bytes(levels), [f"{time:.3g}" for time in times]), ""
+    scene = Scene(
+        times=times,
+        paths=paths,
+        populations=[paths[:, 0], paths[:, -1]],
+        names=[pathlib.PurePath(name).name for name in (bridged.populations[0], bridged.populations[-1])],
+        columns=getattr(modality, "columns", ()),
+        **ground_of(bridged, paths.shape[2]),
+    )
+    unseen = (
+        "what code says that places cost is not drawn here" if any(".py:" in cost for cost in bridged.costs) else ""
+    )
+    return motion(scene), "\n".join(filter(None, (look(scene).said, unseen)))
 
 
 PUSH = Ability(name="Push through", has=lambda one, place: one.is_bridge, tab=_tab)

@@ -1,20 +1,24 @@
 """Two runs, or two checkpoints of one, side by side."""
 
 import pathlib
-from typing import cast
+from dataclasses import replace
+from typing import Any, cast
 
 from feller.data.modality import Modality
 from feller.journeys.tell import Tell
+from feller.record import read_json
 from feller.run import Run
 from feller.studio.controls import Choice
 from feller.studio.drawing import drawn_of
 from feller.studio.guide import given_of, guidance_of, guides
 from feller.studio.made import kinds_of, outcome
 from feller.studio.opened import Opened
-from feller.studio.outcome import Outcome
+from feller.studio.outcome import Outcome, Rows
 from feller.studio.tab import Ability, Answers, Kind, Place, Tab
 from feller.studio.tabs.sample import many, seeded
 
+FACTS = ("epsilon", "delta", "steps")
+"""Numbers that tell of a fit, not of its samples, and are compared, too."""
 AVERAGE, LAST, BASE = "average of its weights", "weights of the last step", "before tuning"
 
 
@@ -50,12 +54,15 @@ def _tab(one: Opened, place: Place) -> Tab:
 
     def does(answers: Answers, tell: Tell) -> Outcome:
         sides = [(answers[side], drawn(answers[side], answers, tell)) for side in ("first", "second")]
-        if Kind.PICTURES in kinds_of(one):
-            return Outcome(pictures=tuple(picture for _, side in sides for picture in side.pictures))
-        return Outcome(words="\n\n".join(f"=== {name}\n\n{_told(side)}" for name, side in sides))
+        pictures = tuple(picture for _, side in sides for picture in side.pictures)
+        tables = tuple(replace(side.table, title=name) for name, side in sides if side.table is not None)
+        words = "\n\n".join(f"=== {name}\n\n{side.words}" for name, side in sides if side.words)
+        runs = tuple(there[answers[side]][0] for side in ("first", "second"))
+        return Outcome(pictures=pictures, sides=tables, words=words, table=reported(*runs))
 
     return Tab(
-        about="The same seed drawn by two runs, or by two checkpoints of one, side by side.",
+        about="The same seed drawn by two runs, or by two checkpoints of one, side by side; of two runs that have been"
+        " evaluated, the numbers of their reports, too.",
         controls={
             "first": Choice(label="First", options=names, value=names[0]),
             "second": Choice(label="Second", options=names, value=other),
@@ -64,7 +71,7 @@ def _tab(one: Opened, place: Place) -> Tab:
             "seed": seeded(),
         },
         does=does,
-        shows=(Kind.PICTURES,) if Kind.PICTURES in kinds_of(one) else (Kind.WORDS,),
+        shows=(_shown(one), Kind.TABLE),
         button="Compare",
         pictures=2,
     )
@@ -75,11 +82,38 @@ def _knows(one: Opened, name: str) -> bool:
     return about is not None and (name in about.frequencies or name in about.modality.leaves)
 
 
-def _told(side: Outcome) -> str:
-    """Write texts or rows as plain text."""
-    if side.table is None:
-        return side.words
-    return "\n".join(", ".join(row) for row in (side.table.columns, *side.table.cells))
+def _shown(one: Opened) -> Kind:
+    """Return how two sides of samples are shown."""
+    return next({Kind.TABLE: Kind.SIDES}.get(kind, kind) for kind in kinds_of(one))
+
+
+def reported(first: Opened, second: Opened) -> Rows | None:
+    """Return the numbers of the reports of two runs beside each other, and what else they are seen beside.
+
+    None of one run alone, or where neither has a report.
+
+    Raises:
+        InputError: If a report is damaged.
+    """
+    from feller.report.measures import leading, measure, real  # takes long to load
+
+    sides = [_numbers(one) for one in (first, second)]
+    if first is second or not any(sides):
+        return None
+    known = {**sides[1], **sides[0]}
+    rows = []
+    for name in (*leading(known), *(one for one in FACTS if one in known)):
+        how = measure(name, known)
+        beside = known.get(how.floor) if how.level is None else how.level
+        told = "" if beside is None else f"{how.text(beside)}, {real(how, known)}"
+        rows.append((how.label, *(how.text(side.get(name)) for side in sides), told))
+    return Rows(("number", first.name, second.name, "beside"), tuple(rows), "Numbers of their reports")
+
+
+def _numbers(one: Opened) -> dict[str, Any]:
+    """Return the numbers of the report of a run, by name; none where it has no report."""
+    file = one.run.path / "report.json"
+    return dict(read_json(file).get("numbers", {})) if file.is_file() and not file.is_symlink() else {}
 
 
 COMPARE = Ability(name="Compare", has=lambda one, place: one.is_plain, tab=_tab)

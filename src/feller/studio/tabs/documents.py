@@ -50,10 +50,10 @@ def _draw(one: Opened, place: Place) -> Tab:
     return Tab(
         about="Type words, and their picture is drawn. Without any, whole documents are.",
         controls={
-            "words": Words(label="Words", lines=2),
+            "words": Words(label="Words", lines=2, flags=("--prompt",)),
             **_looked_up(place),
             "n": Number(label="How many", value=4, least=1, most=MOST),
-            "guidance": Number(label="Guidance", value=1.0, least=0.0, most=10.0, whole=False),
+            "guidance": Number(label="Guidance", value=1.0, least=0.0, most=10.0, whole=False, flags=("--guidance",)),
             "seed": seeded(),
         },
         does=does,
@@ -91,7 +91,7 @@ def _ask(one: Opened, place: Place) -> Tab:
         controls={
             "picture": Picture(label="Picture"),
             "task": Choice(label="What to do with it", options=(CAPTION, ANSWER, EDIT), value=CAPTION),
-            "words": Words(label="The question, or what is to change", lines=2),
+            "words": Words(label="The question, or what is to change", lines=2, flags=("--ask", "--edit")),
             **_looked_up(place),
             "n": Number(label="How many", value=1, least=1, most=MOST),
             "seed": seeded(),
@@ -124,8 +124,8 @@ def _fill(one: Opened, place: Place) -> Tab:
     return Tab(
         about="Draw over the part of a picture that is to be drawn anew, and say what the whole shows.",
         controls={
-            "drawing": Drawing(label="Picture", size=(CANVAS, CANVAS)),
-            "words": Words(label="What the picture shows", lines=2),
+            "drawing": Drawing(label="Picture", size=(CANVAS, CANVAS), flags=("--mask",)),
+            "words": Words(label="What the picture shows", lines=2, flags=("--prompt",)),
             **_looked_up(place),
             "n": Number(label="How many", value=1, least=1, most=MOST),
             "seed": seeded(),
@@ -141,7 +141,8 @@ def _looked_up(place: Place) -> dict[str, Control]:
     if place.memory is None:
         return {}
     hint = "Documents most like what is asked stand in front of it."
-    return {"memory": Choice(label="Look up in the memory", hint=hint, options=(NO, YES), value=NO)}
+    label = "Look up in the memory"
+    return {"memory": Choice(label=label, hint=hint, options=(NO, YES), value=NO, flags=("--memory",))}
 
 
 def _memory(answers: Answers, place: Place) -> str | None:

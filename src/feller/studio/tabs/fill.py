@@ -14,7 +14,7 @@ from feller.data.table.unmodelled import FreeText, Identifier
 from feller.errors import UsageError
 from feller.journeys.sample import sample
 from feller.journeys.tell import Tell
-from feller.studio.controls import Cells, Drawing, Drawn, Number, Words
+from feller.studio.controls import MARKS, Cells, Drawing, Drawn, Number, Words
 from feller.studio.drawing import drawn_of
 from feller.studio.guide import guides
 from feller.studio.made import kinds_of, outcome, picture, saved
@@ -52,9 +52,9 @@ def _of_pictures(one: Opened, place: Place) -> Tab:
         return Outcome(pictures=(saved(asked, room, "What was asked"), shown), files=(found.place,))
 
     return Tab(
-        about="Draw over the part of a picture that is to be filled in. White is made anew, all else stays.",
+        about="Draw over a part of a picture. It is made anew, and all else stays.",
         controls={
-            "drawing": Drawing(label="Picture", size=size, first=first),
+            "drawing": Drawing(label="Picture", size=size, first=first, flags=("--observe", "--mask")),
             "n": Number(label="How many", value=9, least=1, most=MOST_PICTURES),
             **guides(one),
             "seed": seeded(),
@@ -74,9 +74,9 @@ def _at_size(drawn: Drawn, modality: Images) -> tuple[Image.Image, Image.Image]:
 
 
 def _asked(seen: Image.Image, hole: Image.Image) -> Image.Image:
-    """Return a picture whose hole is white."""
+    """Return a picture whose hole has the colour of what was drawn over it."""
     shown = seen.convert("RGB")
-    shown.paste((255, 255, 255), (0, 0), hole)
+    shown.paste(MARKS[0], (0, 0), hole)
     return shown
 
 
@@ -88,7 +88,7 @@ def _of_text(one: Opened, place: Place) -> Tab:
     return Tab(
         about="Write a beginning, and the model goes on; or leave gaps, one underscore for each missing symbol.",
         controls={
-            "known": Words(label="Text", example="ROMEO: What ____ is this?", lines=5),
+            "known": Words(label="Text", example="ROMEO: What ____ is this?", lines=5, flags=("--known",)),
             "n": Number(label="How many", value=1, least=1, most=MOST_TEXTS),
             **guides(one),
             "seed": seeded(),
@@ -115,7 +115,7 @@ def _of_rows(one: Opened, place: Place) -> Tab:
 
     return Tab(
         about="Type the cells that are known. Those that are empty are filled in, row by row.",
-        controls={"cells": Cells(label="Rows", columns=columns, rows=example), "seed": seeded()},
+        controls={"cells": Cells(label="Rows", columns=columns, rows=example, flags=("--complete",)), "seed": seeded()},
         does=does,
         shows=(Kind.TABLE, Kind.FILES),
         button="Fill in",
@@ -123,13 +123,14 @@ def _of_rows(one: Opened, place: Place) -> Tab:
 
 
 def _example(modality: Table, columns: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
-    """Return rows to begin with: empty, but for one cell that can be what it says."""
+    """Return rows to begin with: empty, but for one cell of a usual value, the middle one of a column's."""
     empty = ("",) * len(columns)
     named = next((c for c in modality.schema.modelled if c.own_names and c.name in columns), None)
     if named is None:
         return (empty,) * 3
     first = [""] * len(columns)
-    first[columns.index(named.name)] = named.own_cells(np.zeros(1, dtype=np.int64), np.full(1, 0.5))[0]
+    middle = np.full(1, (named.own_count - 1) // 2, dtype=np.int64)
+    first[columns.index(named.name)] = named.own_cells(middle, np.full(1, 0.5))[0]
     return (tuple(first), empty, empty)
 
 

@@ -35,6 +35,7 @@ def _tab(one: Opened, place: Place) -> Tab:
         shows=(Kind.DRAWING, Kind.PICTURES),
         button="Look again",
         every=EVERY,
+        looks=True,
     )
 
 

@@ -61,7 +61,9 @@ def _tab(one: Opened, place: Place) -> Tab:
 
     controls = {
         **({} if text else {"n": Number(label="How many", value=min(most, 300 if points else 9), least=1, most=most)}),
-        "calls": Number(label="Calls", hint="One picture for each step.", value=CALLS, least=4, most=100),
+        "calls": Number(
+            label="Calls", hint="One picture for each step.", value=CALLS, least=4, most=100, flags=("--calls",)
+        ),
         **guides(one),
         "seed": seeded(),
     }

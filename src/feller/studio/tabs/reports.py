@@ -32,7 +32,8 @@ def _tab(one: Opened, place: Place) -> Tab:
     names = reports(one) or (NONE,)
 
     def does(answers: Answers, tell: Tell) -> Outcome:
-        path = one.run.path / f"{answers['report']}.html"
+        name = answers["report"] if answers["report"] != NONE else next(iter(reports(one)), NONE)
+        path = one.run.path / f"{name}.html"
         if not _is_own(path):
             raise InputError(f"there is no report yet; make one with: feller evaluate {one.run.path}")
         if path.stat().st_size > MOST:
@@ -46,6 +47,7 @@ def _tab(one: Opened, place: Place) -> Tab:
         does=does,
         shows=(Kind.PAGE,),
         button="Show",
+        looks=True,
     )
 
 

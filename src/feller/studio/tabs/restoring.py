@@ -67,8 +67,13 @@ def _tab(one: Opened, place: Place) -> Tab:
         about="Spoil a picture, and see which pictures of the model explain what is left of it. Without one of yours,"
         " it is a sample of the model.",
         controls={
-            "picture": Picture(label="Picture"),
-            "how": Choice(label="What happens to it", options=tuple(operators), value=next(iter(operators))),
+            "picture": Picture(label="Picture", flags=("--observe",)),
+            "how": Choice(
+                label="What happens to it",
+                options=tuple(operators),
+                value=next(iter(operators)),
+                flags=("--operator",),
+            ),
             "n": Number(label="How many", value=4, least=1, most=MOST_PICTURES),
             **guides(one),
             "seed": seeded(),

@@ -5,7 +5,7 @@ from feller.data.text.modality import Text
 from feller.journeys.tell import Tell
 from feller.paths import Affine, Autoregressive, Graphical, Interleaved
 from feller.sampling import SOLVERS
-from feller.studio.controls import Choice, Control, Number
+from feller.studio.controls import Choice, Control, Number, Seed
 from feller.studio.drawing import drawn_of
 from feller.studio.guide import guides
 from feller.studio.limits import Limits
@@ -32,13 +32,13 @@ def many(one: Opened, limits: Limits) -> Number:
         usual, most = 2, MOST_TEXTS
     elif not one.is_pictures:
         usual = 9
-    return Number(label="How many", value=usual, least=1, most=most)
+    return Number(label="How many", value=usual, least=1, most=most, flags=("-n",))
 
 
-def seeded() -> Number:
+def seeded() -> Seed:
     """Return the seed as a control."""
     hint = "The same seed draws the same again."
-    return Number(label="Seed", hint=hint, value=0, least=0, most=MOST_SEED, slides=False)
+    return Seed(label="Seed", hint=hint, value=0, least=0, most=MOST_SEED, slides=False, flags=("--seed",))
 
 
 def effort(one: Opened) -> dict[str, Control]:
@@ -48,7 +48,7 @@ def effort(one: Opened) -> dict[str, Control]:
         return {}
     hint = "Network calls for each sample: more is slower and more precise."
     usual = min(about.sampling.calls, MOST_CALLS)
-    return {"calls": Number(label="Calls", hint=hint, value=usual, least=2, most=MOST_CALLS)}
+    return {"calls": Number(label="Calls", hint=hint, value=usual, least=2, most=MOST_CALLS, flags=("--calls",))}
 
 
 def in_time(one: Opened) -> bool:
@@ -60,7 +60,7 @@ def _solvers(one: Opened) -> dict[str, Control]:
     if one.about is None or not isinstance(one.about.path, Affine):
         return {}
     options = (USUAL, *(name for name in SOLVERS if name != "dopri5"))
-    return {"solver": Choice(label="Solver", options=options, value=USUAL)}
+    return {"solver": Choice(label="Solver", options=options, value=USUAL, flags=("--solver",))}
 
 
 def _tab(one: Opened, place: Place) -> Tab:

@@ -2,7 +2,7 @@
 
 import pathlib
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from feller.data.speech.modality import Speech
 from feller.errors import UsageError
@@ -10,7 +10,7 @@ from feller.journeys.speech.sampled import utter
 from feller.journeys.speech.say import GUIDANCE
 from feller.journeys.speech.wanted import Asked
 from feller.journeys.tell import Tell
-from feller.studio.controls import Control, Number, Sound, Wave, Words
+from feller.studio.controls import Choice, Control, Number, Sound, Wave, Words
 from feller.studio.opened import Opened
 from feller.studio.outcome import Outcome, Shown
 from feller.studio.tab import Ability, Answers, Kind, Place, Tab
@@ -18,6 +18,8 @@ from feller.studio.tabs.sample import seeded
 from feller.studio.waves import length_of, wave
 
 SHOWS = (Kind.SOUNDS, Kind.PICTURES, Kind.FILES)
+REFUSED, SPELLED = "are refused", "are said letter by letter"
+SPELL = ("--spell",)
 LONGEST = 600.0
 """Seconds of a recording in which a span is marked."""
 WAVE = (640, 120)
@@ -28,8 +30,12 @@ def _has(one: Opened, place: Place) -> bool:
     return isinstance(one.modality, Speech) and one.modality.durations is not None
 
 
-def _usual() -> dict[str, Control]:
+def _usual(one: Opened) -> dict[str, Control]:
+    """Return what is set of all that is said; only the words of English are looked for in a dictionary."""
+    kind = cast(Speech, one.modality)
+    spelled = Choice(label="Words that the dictionary lacks", options=(REFUSED, SPELLED), value=REFUSED, flags=SPELL)
     return {
+        **({"spelled": spelled} if kind.inventory.english else {}),
         "guidance": Number(
             label="Guidance",
             hint="1 is plain, more follows text and voice more sharply.",
@@ -37,6 +43,7 @@ def _usual() -> dict[str, Control]:
             least=0.0,
             most=5.0,
             whole=False,
+            flags=("--guidance",),
         ),
         "seed": seeded(),
     }
@@ -45,15 +52,16 @@ def _usual() -> dict[str, Control]:
 def _made(one: Opened, place: Place, asked: Asked, answers: Answers, tell: Tell, **more: Any) -> Outcome:
     """Say something into a file of the page's own."""
     out = place.scratch.room() / "speech.wav"
+    asked = replace(asked, spelled=answers.get("spelled") == SPELLED)
     _, file = utter(
         one.run, asked, 1, out=str(out), guidance=answers["guidance"], seed=answers["seed"], tell=tell, **more
     )
     return Outcome(sounds=(file,), pictures=(Shown("Its log mel", file.with_suffix(".png")),), files=(file,))
 
 
-def _old() -> dict[str, Control]:
+def _old(flag: str) -> dict[str, Control]:
     """Return what is set of the recording that is changed."""
-    return {"recording": Sound(label="Recording"), "said": Words(label="What is said in it")}
+    return {"recording": Sound(label="Recording", flags=(flag,)), "said": Words(label="What is said in it")}
 
 
 def _recording(path: pathlib.Path | None, said: str, what: str) -> tuple[str, str]:
@@ -74,11 +82,13 @@ def _say(one: Opened, place: Place) -> Tab:
     return Tab(
         about="Type what is to be said. With a recording, it is said in that voice.",
         controls={
-            "text": Words(label="Text", example="The rest is silence.", lines=3),
-            "voice": Sound(label="Voice", hint="A few seconds of someone speaking; may be left out."),
+            "text": Words(label="Text", example="The rest is silence.", lines=3, flags=("--text",)),
+            "voice": Sound(
+                label="Voice", hint="A few seconds of someone speaking; may be left out.", flags=("--voice",)
+            ),
             "said": Words(label="What is said in that recording"),
-            "speed": Number(label="Speed", value=1.0, least=0.5, most=2.0, whole=False),
-            **_usual(),
+            "speed": Number(label="Speed", value=1.0, least=0.5, most=2.0, whole=False, flags=("--speed",)),
+            **_usual(one),
         },
         does=does,
         shows=SHOWS,
@@ -94,9 +104,9 @@ def _edit(one: Opened, place: Place) -> Tab:
     return Tab(
         about="Change words of a recording. What both texts say stays the recording itself.",
         controls={
-            **_old(),
-            "text": Words(label="What it shall say instead, all of it", lines=2),
-            **_usual(),
+            **_old("--edit"),
+            "text": Words(label="What it shall say instead, all of it", lines=2, flags=("--text",)),
+            **_usual(one),
         },
         does=does,
         shows=SHOWS,
@@ -115,11 +125,13 @@ def _denoise(one: Opened, place: Place) -> Tab:
     return Tab(
         about="Mark the part of a recording that is disturbed. It is said again from its words and what is around it.",
         controls={
-            **_old(),
-            "wave": Wave(label="Draw over the part that is disturbed", of="recording", size=WAVE, draw=wave),
+            **_old("--denoise"),
+            "wave": Wave(
+                label="Draw over the part that is disturbed", of="recording", size=WAVE, draw=wave, flags=("--span",)
+            ),
             "begin": Number(label="Or from, in seconds", hint="Where nothing is drawn.", value=0.5, **seconds),
             "end": Number(label="To, in seconds", value=1.0, **seconds),
-            **_usual(),
+            **_usual(one),
         },
         does=does,
         shows=SHOWS,
@@ -152,10 +164,10 @@ def _restyle(one: Opened, place: Place) -> Tab:
     return Tab(
         about="Say a recording again, as it was timed, in the voice and manner of another; without one, in any voice.",
         controls={
-            **_old(),
-            "style": Sound(label="In the voice and manner of", hint="May be left out."),
+            **_old("--content"),
+            "style": Sound(label="In the voice and manner of", hint="May be left out.", flags=("--style",)),
             "style_said": Words(label="What is said in that one"),
-            **_usual(),
+            **_usual(one),
         },
         does=does,
         shows=SHOWS,

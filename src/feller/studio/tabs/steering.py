@@ -68,15 +68,22 @@ def _tab(one: Opened, place: Place) -> Tab:
             said = "\n".join(f"{name} {value}: {EXPLAIN.get(name, '')}" for name, value in numbers.items())
             return Outcome(said=said, table=rows_in(found.place), files=(found.place,))
         shown = (picture(found.before, room, "Before"), picture(found.after, room, "Steered"))
-        told = tuple((name, value, EXPLAIN.get(name, "")) for name, value in numbers.items())
+        told = tuple((name, value, EXPLAIN.get(name, "")) for name, value in numbers.items() if name != "n")
         return Outcome(pictures=shown, table=Rows(("number", "value", "meaning"), told), files=(found.place,))
 
     return Tab(
         about="Look for samples that are more as wished. Each is searched for by itself; the model stays as it is.",
         controls={
-            "reward": Choice(label="Wish", options=tuple(rewards), value=next(iter(rewards))),
+            "reward": Choice(label="Wish", options=tuple(rewards), value=next(iter(rewards)), flags=("--reward",)),
             "n": Number(label="How many", value=4, least=1, most=MOST),
-            "steps": Number(label="Steps", hint="Of each search, at most.", value=STEPS, least=1, most=MOST_STEPS),
+            "steps": Number(
+                label="Steps",
+                hint="Of each search, at most.",
+                value=STEPS,
+                least=1,
+                most=MOST_STEPS,
+                flags=("--steps",),
+            ),
             **guides(one),
             "seed": seeded(),
         },

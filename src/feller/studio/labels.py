@@ -1,0 +1,20 @@
+"""Messages of journeys name flags of the command line; a visitor of the page sees labels."""
+
+import re
+from collections.abc import Mapping
+
+from feller.studio.controls import Control
+
+WORDS = re.compile(r"(?P<command>`[^`]*`|\bfeller [a-z]+\b[^;()`]*)|(?<![\w-])(?P<flag>--?[a-z][a-z-]*)(?![\w-]|\.\w)")
+"""Whole commands, which stay as they are, and flags beside them."""
+
+
+def with_labels(text: str, controls: Mapping[str, Control]) -> str:
+    """Return a message in which each flag that a control stands for is its label; others stay."""
+    named = {flag: control.label for control in reversed([*controls.values()]) for flag in control.flags}
+
+    def said(match: re.Match[str]) -> str:
+        flag = match["flag"]
+        return f'"{named[flag]}"' if flag in named else match[0]
+
+    return WORDS.sub(said, text)
