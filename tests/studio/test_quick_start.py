@@ -18,7 +18,7 @@ def test_the_address_answers_before_torch_is_loaded() -> None:
 
 
 def test_the_page_loads_neither_statistics_nor_plots() -> None:
-    script = "import feller.studio.page as page; page.style()"
+    script = "import feller.studio.look as look; look.style()"
     assert not {"scipy.stats", "scipy.optimize", "matplotlib", "sklearn", "feller.evaluate"} & loaded_by(script)
 
 

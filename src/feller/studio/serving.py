@@ -90,7 +90,8 @@ def serve(
 
 def application(place: Any) -> Any:
     """Return the page of a `Place` as an ASGI application, which needs a guard before it."""
-    from feller.studio.page import build, script, style, theme
+    from feller.studio.look import script, style, theme
+    from feller.studio.page import build
     from feller.studio.warm import warm
 
     blocks = build(place)

@@ -1,0 +1,119 @@
+"""How controls look, in Gradio."""
+
+from collections.abc import Callable
+from typing import Any
+
+from PIL import Image
+
+from feller.errors import InputError, UsageError
+from feller.studio.controls import (
+    MARKS,
+    Cells,
+    Choice,
+    Control,
+    Drawing,
+    Number,
+    Picture,
+    Sound,
+    Upload,
+    Wave,
+    Words,
+)
+from feller.studio.tab import Place
+
+
+def widget(gr: Any, control: Control) -> Any:
+    """Return what a control looks like."""
+    label = {"label": control.label}
+    if isinstance(control, Number):
+        return _number(gr, control)
+    if isinstance(control, Choice):
+        return gr.Dropdown(list(control.options), value=control.value, info=control.hint or None, **label)
+    if isinstance(control, Words):
+        shown = {"lines": control.lines, "placeholder": control.example or None, "info": control.hint or None}
+        return gr.Textbox(value=control.value, **shown, **label)
+    if isinstance(control, Cells):
+        return _cells(gr, control)
+    if isinstance(control, Drawing):
+        return _drawing(gr, control.label, control.size, ("upload", "clipboard"), max(control.size) // 10)
+    if isinstance(control, Wave):
+        return _drawing(gr, control.label, control.size, (), min(control.size) // 3)
+    if isinstance(control, Sound):
+        return gr.Audio(type="filepath", sources=["upload", "microphone"], buttons=["download"], **label)
+    if isinstance(control, Picture):
+        sources = ["upload", "clipboard"]
+        return gr.Image(type="filepath", sources=sources, height=240, buttons=["fullscreen"], **label)
+    if isinstance(control, Upload):
+        return gr.File(file_types=list(control.endings) or None, height=140, **label)
+    raise TypeError(f"no control of the page is of kind {type(control).__name__}")
+
+
+def beginning(gr: Any, control: Control) -> Any:
+    """Return the button that begins a drawing, where there is one."""
+    begins = isinstance(control, Drawing) and control.first is not None
+    return gr.Button("Begin with a sample of the model", size="sm") if begins else None
+
+
+def starting(first: Callable[[], Image.Image]) -> Callable[[], Any]:
+    """Return what puts a first picture on a canvas."""
+
+    def start() -> dict[str, Any]:
+        return _canvas(first())
+
+    return start
+
+
+def waving(control: Wave, of: Control, place: Place) -> Callable[[Any], Any]:
+    """Return what draws a recording as soon as it is there; one that cannot be read is told of by the button."""
+
+    def draw(sent: Any) -> dict[str, Any] | None:
+        try:
+            path = of.read(sent, place.limits)
+            return None if path is None else _canvas(control.draw(path, control.size))
+        except (InputError, UsageError):
+            return None
+
+    return draw
+
+
+def _canvas(picture: Image.Image) -> dict[str, Any]:
+    return {"background": picture, "layers": [], "composite": None}
+
+
+def _number(gr: Any, control: Number) -> Any:
+    told = {"label": control.label, "info": control.hint or None, "value": control.value}
+    step = 1 if control.whole else 0.1
+    if control.slides:
+        return gr.Slider(minimum=control.least, maximum=control.most, step=step, **told)
+    return gr.Number(step=step, **told)  # who types too much hears it from us: Gradio's own refusal has no words
+
+
+def _drawing(gr: Any, label: str, size: tuple[int, int], sources: tuple[str, ...], brush: int) -> Any:
+    """Return a canvas to draw on, as large as all of it is seen."""
+    marks = [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in MARKS]
+    return gr.ImageEditor(
+        label=label,
+        type="pil",
+        format="png",
+        sources=list(sources),
+        canvas_size=size,
+        fixed_canvas=True,
+        brush=gr.Brush(default_size=brush, colors=marks, default_color=marks[0], color_mode="fixed"),
+        transforms=[],
+        layers=False,
+        height=size[1] + 80,
+    )
+
+
+def _cells(gr: Any, control: Cells) -> Any:
+    return gr.Dataframe(
+        label=control.label,
+        headers=list(control.columns),
+        value=[list(row) for row in control.rows],
+        column_count=(len(control.columns), "fixed"),
+        row_count=(len(control.rows), "dynamic"),
+        datatype="str",
+        type="array",
+        interactive=True,
+        wrap=False,
+    )
