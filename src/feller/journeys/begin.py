@@ -19,7 +19,7 @@ from feller.data.shards.names import is_sharded
 from feller.data.table.categorical import Boolean
 from feller.data.table.lint import lint
 from feller.data.table.mixed import as_table
-from feller.data.table.modality import Table
+from feller.data.table.modality import Table, left_out
 from feller.data.table.schema import Schema
 from feller.errors import UsageError
 from feller.journeys.asked import Asked, asked_of, parts, print_of
@@ -28,6 +28,7 @@ from feller.journeys.private.ancestors import check_public, seen_by
 from feller.journeys.private.guard import Charged, Wish, apart, check_plan, check_private, find_columns, guard, plan
 from feller.journeys.private.keyed import OPEN
 from feller.journeys.private.stand_in import check_own, stand_in
+from feller.journeys.private.untold import hidden_line
 from feller.journeys.private.white import with_white
 from feller.journeys.tokenised import written_by
 from feller.marginals.model import MarginalModel
@@ -118,7 +119,7 @@ def begin(
         fingerprint=print_of(as_read(dataset, recipe), wish.source("fingerprint").take(8).hex() if wish else None),
         salt=_salt(wish) if wish else "",
         code=file_hash(pathlib.Path(name.rpartition(":")[0])) if ":" in name else "",
-        notes=_betrayed(asked, dataset) if wish else (*dataset.notes, *_few(dataset)),
+        notes=_told(asked, dataset, wish, charged) if wish else (*dataset.notes, *_few(dataset)),
     )
     if wish is None:
         return Begun(asked, dataset.seen_as(recipe.modality or dataset.modality), recipe, older)
@@ -173,7 +174,7 @@ def _read(
             raise UsageError("a private table has no size, space or vocabulary; leave them out")
         found = table_cells(path)
         _check_unpaid(asked, wish, found, change)
-        schema, charged = find_columns(wish, found, paid)
+        schema, charged = find_columns(wish, found, asked.data, paid)
         return read(asked.data, schema=schema, **how), charged
     dataset = read(asked.data, schema=asked.schema, **how)
     dataset = dataset if wish is None else with_white(dataset, asked.data, like)
@@ -240,10 +241,20 @@ def _check_target(recipe: Recipe, name: str, target: tuple[str, ...], older: Mod
         raise UsageError("a tokeniser starts from a tokeniser, and nothing else does; leave out --start-from")
 
 
-def _betrayed(asked: Asked, dataset: Dataset) -> tuple[str, ...]:
-    """Warn of what an owner's schema, which is public, seems to tell of the rows; their number alone is looked at."""
-    kind = as_table(dataset).modality
-    return lint(kind.schema, len(dataset)) if asked.schema is not None and isinstance(kind, Table) else ()
+def _told(asked: Asked, dataset: Dataset, wish: Wish, charged: Charged) -> tuple[str, ...]:
+    """Warn of what an owner's schema, which is public, seems to tell of the rows, or of what noise hid of the columns.
+
+    Of the rows their number alone is looked at; a schema that was found is noisy, and was paid for.
+    """
+    kind, n = as_table(dataset).modality, len(dataset)
+    if not isinstance(kind, Table):
+        return ()
+    if asked.schema is not None:
+        return lint(kind.schema, n)
+    if not charged.expenses:
+        return ()
+    spent = Ledger(charged.expenses, wish.chance(n), n, charged.delta).epsilon()
+    return (*hidden_line(kind.schema, asked.data, n, spent), *left_out(kind.schema))
 
 
 def _few(dataset: Dataset) -> list[str]:

@@ -25,7 +25,7 @@ from feller.journeys.documents.measure import measure
 from feller.journeys.examine import examine
 from feller.journeys.findings import findings
 from feller.journeys.judged import Judged
-from feller.journeys.private.promise import promised
+from feller.journeys.private.promise import promised, timing
 from feller.journeys.private.purse import ledger_of
 from feller.journeys.private.spent import earlier_lines
 from feller.journeys.speech.measure import measure as speak
@@ -33,6 +33,7 @@ from feller.journeys.speech.resynthesising import resynthesise
 from feller.journeys.tell import SILENT, Tell
 from feller.journeys.tuned import Tuned, base_model, recipe_of, rule_of, tuned_of
 from feller.journeys.wishes import recorded_wish
+from feller.journeys.written_cells import of_cells
 from feller.model import Model, load_model
 from feller.paths import Codes, Estimates, Interleaved, Resynthesis
 from feller.paths.brownian import Brownian
@@ -119,7 +120,7 @@ def evaluate(
     tell.task("judging the samples")
     found = quality(generated, training_data, held_out, draws, engine().alone(), judge=_judge(run))
     trained = read_counters(run)
-    numbers: dict[str, Any] = {**(changed.numbers if changed else {}), **found.numbers}
+    numbers: dict[str, Any] = {**(changed.numbers if changed else {}), **found.numbers, **of_cells(judged, asked.data)}
     notes = (*(changed.notes if changed else ()), *found.notes)
     if data is not None and numbers["compared_with"] == HELD_OUT:
         numbers["compared_with"] = data
@@ -134,7 +135,7 @@ def evaluate(
         numbers["inside"] = example.inside(generated.values).double().mean().item()
     ledger = ledger_of(run)
     earlier = earlier_lines(run, asked.data, whole) if ledger else ()
-    numbers |= {**(promised(ledger) if ledger else {}), "steps": trained["step"], "seconds": trained["seconds"]}
+    numbers |= {**(promised(ledger) if ledger else {}), **timing(trained, ledger)}
     if engine().is_first:
         if found.judge is not None:
             save_judge(run.judge, found.judge)

@@ -18,7 +18,7 @@ from feller.journeys.at_once import is_found
 from feller.journeys.judged import stem
 from feller.journeys.onward import again, evaluating, fitting
 from feller.journeys.private import promise
-from feller.journeys.private.promise import promised
+from feller.journeys.private.promise import promised, timing
 from feller.journeys.private.purse import ledger_of
 from feller.journeys.private.spent import earlier_lines
 from feller.journeys.tell import Tell
@@ -113,8 +113,7 @@ def report(it: Examined, told: Told, tell: Tell) -> dict[str, Any]:
         **told.numbers,
         "compared_with": it.data or (TRAINED if it.seen else HELD_OUT),
         **(promised(ledger) if ledger else {}),
-        "steps": counters["step"],
-        "seconds": counters["seconds"],
+        **timing(counters, ledger),
     }
     tell.say(told.judged)
     name = "report" if it.data is None else f"report-{stem(it.data)}"

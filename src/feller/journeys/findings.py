@@ -20,6 +20,7 @@ from feller.data.table.modality import Table
 from feller.description import Description
 from feller.evaluate import change
 from feller.evaluate.quality import EXPLAIN
+from feller.evaluate.tables import cells
 from feller.journeys.asked import asked_of
 from feller.journeys.at_once import is_found
 from feller.journeys.beside import tables_beside
@@ -77,7 +78,7 @@ def findings(
         unfinished="" if is_done or not own else unfinished,
         judged=judged.sentence,
         numbers=shown,
-        explanations={**change.EXPLAIN, **EXPLAIN, **promise.EXPLAIN, "inside": INSIDE},
+        explanations={**change.EXPLAIN, **EXPLAIN, **cells.EXPLAIN, **promise.EXPLAIN, "inside": INSIDE},
         promise=promise.sentence(ledger, asked, about.modality) if ledger else "",
         spent=(*ledger.lines(), *earlier) if ledger else (),
         beware=promise.OWNER if ledger else "",

@@ -160,9 +160,10 @@ def _follow(
 
 def _save(run: Run, ready: Prepared, *, writes: bool) -> None:
     """Write the learner; of a private one its time in whole minutes, which tells of no batch how large it was."""
+    kept = ready.learner
     if not ready.tells_loss:
-        ready.learner.seconds = 60.0 * math.ceil(ready.learner.seconds / 60)
-    save_checkpoint(run, ready.learner, writes=writes)
+        kept = replace(kept, seconds=60.0 * math.ceil(kept.seconds / 60))  # a copy: the clock itself goes on
+    save_checkpoint(run, kept, writes=writes)
 
 
 def _preview(run: Run, description: Description, averaged: dict[str, Tensor], here: Engine) -> None:

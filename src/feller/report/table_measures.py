@@ -35,6 +35,9 @@ def _measures() -> dict[str, Measure]:
             f"mae_{kind}": Measure(f"mean absolute error, {model}", f"mae_{kind}_real", LEARNED),
         }
     return named | {
+        "empty": Measure("empty cells", "empty_real", "the real table", is_share=True),
+        "clipped": Measure("real cells beyond the schema", is_share=True),
+        "left_out": Measure("columns left out"),
         "accuracy_majority": Measure("told right by the commonest value", is_share=True),
         "mae_mean": Measure("mean absolute error of the mean"),
         "boosted_by": Measure("made the trees"),
@@ -64,6 +67,7 @@ WHY_MISSING = {
     **dict.fromkeys(("dcr_share_copied", "membership_auc_copied", "copies_held_out"), HELD_OUT),
     **{f"{score}_{kind}": ONE_VALUE for score in SCORES for kind in LEARNERS},
     **{f"{score}_{kind}_real": HELD_OUT for score in SCORES for kind in LEARNERS},
+    **dict.fromkeys(("empty", "empty_real", "clipped"), "the file of the table is not at hand"),
     "correlation_difference": "fewer than two columns have an order",
 }
 """Why a number of a table is not there."""

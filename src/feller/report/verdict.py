@@ -18,6 +18,8 @@ TABLE = ("tv2_test", "tv2", "tv1_test", "tv1")
 SAME = 1.05
 """Up to this multiple of the floor, samples count as close as real data."""
 
+MUCH = 0.1
+"""Share of cells of a table from which what was lost of them stands in the verdict."""
 STRAY = 1.5
 """Beyond this multiple, or share, of the differences within real classes, samples are no such data."""
 
@@ -38,7 +40,22 @@ def verdict(numbers: Numbers) -> str:
     residual, noise = numbers.get("residual"), numbers.get("noise")
     if is_number(residual) and is_number(noise):
         return f"The samples explain what was observed but for {number(residual)}; its noise is {number(noise)}."
-    return _of_samples(numbers)
+    return _of_table(_of_samples(numbers), numbers)
+
+
+def _of_table(told: str, numbers: Numbers) -> str:
+    """Put before what is told of a table what comparisons of its codes cannot see; nothing of other data.
+
+    Rows that are empty where real ones are not are no such rows, however near what was read of the real ones.
+    """
+    hidden, empty, real_ones, clipped = (numbers.get(name) for name in ("left_out", "empty", "empty_real", "clipped"))
+    parts = [f"Left out of the samples and of these numbers, for noise hid what they hold: {hidden}."] if hidden else []
+    if is_number(empty) and is_number(real_ones) and empty - real_ones > MUCH:
+        what = f"{percent(empty)} of the cells of the samples are empty, of the real table {percent(real_ones)}"
+        return " ".join([*parts, f"The samples are not like the data: {what}; other numbers do not see that."])
+    if is_number(clipped) and clipped > MUCH:
+        told = f"{told} But {percent(clipped)} of the real cells lie beyond what the schema knows and were clipped."
+    return " ".join([*parts, told])
 
 
 def _of_answers(numbers: Numbers) -> str:

@@ -51,12 +51,17 @@ def encode(found: FoundTable, schema: Schema) -> Coded:
 def check_columns(found: FoundTable, schema: Schema, *, partial: bool = False) -> None:
     """Refuse a table with columns that the schema lacks, or, unless it is partial, without one that a model sees.
 
+    Columns that noise could not tell may be there, but not in a table that is to be completed.
+
     Raises:
         InputError: Then.
     """
     strange = [name for name in found.columns if name not in schema.names]
     if strange:
         raise InputError(f"there is no column {strange[0]!r} in the schema: {nearest(strange[0], list(schema.names))}")
+    hidden = [name for name in found.columns if name in schema.untold]
+    if hidden and partial:
+        raise InputError(f"noise could not tell what {hidden[0]!r} holds, so no row has it; leave that column out")
     lacking = [column.name for column in schema.modelled if column.name not in found.columns]
     if lacking and not partial:
         raise InputError(f"there is no column {lacking[0]!r} in the table: {nearest(lacking[0], list(found.columns))}")
@@ -140,15 +145,15 @@ def _written(codes: Tensor, uniforms: Tensor, schema: Schema) -> dict[str, list[
 
 
 def _with_others(written: dict[str, list[str]], n: int, schema: Schema) -> FoundTable:
-    """Add the columns that no model sees."""
-    cells = np.empty((n, len(schema.columns)), dtype=object)
-    for j, column in enumerate(schema.columns):
+    """Add the columns that no model sees, but for those that noise could not tell."""
+    cells = np.empty((n, len(schema.made)), dtype=object)
+    for j, column in enumerate(schema.made):
         if isinstance(column, Derived):
             source = schema.modelled[schema.place(column.source)]
             cells[:, j] = [_follows(column, source, cell) for cell in written[column.source]]
         else:
             cells[:, j] = column.cells(n) if isinstance(column, Identifier | FreeText) else written[column.name]
-    return FoundTable(cells, columns=schema.names)
+    return FoundTable(cells, columns=tuple(column.name for column in schema.made))
 
 
 def partly_known(found: FoundTable, schema: Schema) -> tuple[Int64[Tensor, "n k"], Bool[Tensor, "n k"]]:
@@ -228,7 +233,7 @@ def completed(
             kept = [drawn if is_blank(column, cell) else cell for cell, drawn in cells]
             written[column.name] = kept
     whole = _with_others(written, len(codes), schema)
-    for j, column in enumerate(schema.columns):
+    for j, column in enumerate(schema.made):
         if column.name in found.columns and isinstance(column, Identifier | FreeText):
             cells = zip(found.column(column.name), whole.values[:, j], strict=True)
             whole.values[:, j] = [new if cell in BLANKS else cell for cell, new in cells]

@@ -160,7 +160,7 @@ class Table(Modality):
     @property
     def leaves(self) -> tuple[str, ...]:
         """Columns that a person can give, derived ones among them."""
-        return tuple(column.name for column in self.schema.columns if not isinstance(column, Identifier | FreeText))
+        return tuple(column.name for column in self.schema.made if not isinstance(column, Identifier | FreeText))
 
     def give(self, leaf: str, text: str) -> tuple[Tensor, dict[str, int]]:
         """Return the code, [1], of what a person writes for a column; that of its source where one is derived.
@@ -333,12 +333,12 @@ def tables(found: FoundTable, schema: Schema | None = None) -> Dataset:
     modality = Table(schema)
     codes, given = modality.accept(found)
     fewer = (f"one row of each {schema.unit} is learned, {len(codes):,} of {len(found.values):,}",)
-    notes = (*found.notes, *guessed, *_left_out(schema), *(fewer if len(codes) < len(found.values) else ()))
+    notes = (*found.notes, *guessed, *left_out(schema), *(fewer if len(codes) < len(found.values) else ()))
     return Dataset(codes, given, modality, notes)
 
 
-def _left_out(schema: Schema) -> tuple[str, ...]:
-    """Tell of columns that no model sees."""
+def left_out(schema: Schema) -> tuple[str, ...]:
+    """Tell of columns that no model sees, by what the schema says alone."""
     notes = []
     told: list[tuple[type[Any], str]] = [
         (Identifier, "no model sees {}, whose cells are made anew"),

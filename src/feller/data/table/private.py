@@ -8,103 +8,56 @@ noisy count passes a threshold, which a word of one row alone does with the prob
 import datetime
 import math
 import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from decimal import Decimal
-from typing import NamedTuple, Protocol, runtime_checkable
-
-import scipy
-import torch
-from torch import Tensor
 
 from feller.data.found import FoundTable
 from feller.data.table.categorical import Boolean, Categorical
-from feller.data.table.column import Column
+from feller.data.table.cell_kinds import PLAIN, Looks, decimals, looks, majority
+from feller.data.table.column import Column, Modelled
 from feller.data.table.dates import Datetime, time_in, write_time
 from feller.data.table.detect import MISSING, OTHER, TWO
-from feller.data.table.form import MOST_DECIMALS, NumberForm
-from feller.data.table.formats import DATES, reads
+from feller.data.table.form import NumberForm
+from feller.data.table.noisy import Charge, Coins, Noisy
 from feller.data.table.numerical import Numerical
 from feller.data.table.ranges import bounds_around, even_edges
 from feller.data.table.schema import Schema
-from feller.data.table.unmodelled import FreeText
+from feller.data.table.unmodelled import FreeText, Untold
 from feller.errors import InputError, UsageError
 
-DECIMALS = 6
-"""Digits behind the point, at most."""
-CLASSES = ("missing", *(f"number:{d}" for d in range(DECIMALS + 1)), *(f"date:{form}" for form in DATES), "word")
-"""What a cell can be by itself; public."""
 POWERS = range(-20, 51)
 """Powers of two between which numbers are looked for; public."""
 YEARS = range(1900, 2101)
 """Years in which dates are looked for; public."""
+TEN = 10
+"""Years of a decade."""
 CELLS = 512
 """Cells of equal width in which numbers are counted for their edges."""
-FALSE_ALARM = 1e-3
-"""Chance that noise alone passes for a bucket that is not empty, for each column."""
 ZERO = 0.05
 """Noisy share of zeros from which they have a code of their own."""
+SHARED = 0.1
+"""Share of the rows of a word that must stand out of the noise for a column without such words to be called text."""
 
 
-PLAIN = NumberForm(MOST_DECIMALS)
-"""How numbers are written: with a point and nothing else; what is not counts as words."""
+class Drowned(InputError):
+    """Noise left no table to learn; what was looked at stays paid for.
 
-DATE = re.compile(r"(\d{1,4}[-/. ]|[A-Z][a-z]{2}).*\d")
-"""What a date begins with."""
+    What is said here follows from noisy counts alone, and was paid for with them: it may be told to anybody.
+    """
 
-
-@runtime_checkable
-class Coins(Protocol):
-    """Where noise comes from."""
-
-    def normal(self, shape: Sequence[int], dtype: torch.dtype = ..., device: torch.device | str = ...) -> Tensor:
-        """Draw from N(0, 1)."""
-        ...
-
-
-class Charge(NamedTuple):
-    """One Gaussian mechanism."""
-
-    what: str
-    sigma: float
-    """Deviation of its noise, in units of the L2 sensitivity."""
-    delta: float = 0.0
-    """Chance that a word of one row alone is released, in addition to what the noise gives."""
-
-
-@dataclass(frozen=True)
-class Noisy:
-    """Counts with noise of one deviation."""
-
-    sigma: float
-    noise: Coins
-
-    def counts(self, keys: Iterable[str | int], room: Sequence[str | int]) -> dict[str | int, float]:
-        """Count keys among a public list, with noise on every entry; others are not counted."""
-        exact = Counter(keys)
-        drawn = self.noise.normal((len(room),), torch.float64, "cpu").tolist()
-        return {key: exact[key] + self.sigma * z for key, z in zip(room, drawn, strict=True)}
-
-    def filled(self, counts: dict[str | int, float]) -> list[str | int]:
-        """Return the entries that noise alone would hardly reach."""
-        threshold = self.sigma * float(scipy.stats.norm.isf(FALSE_ALARM / len(counts)))
-        return [key for key, count in counts.items() if count > threshold]
-
-    def words(self, words: Sequence[str], delta: float) -> list[tuple[str, float]]:
-        """Return the words whose noisy counts pass the threshold that one row alone passes with probability delta."""
-        threshold = 1 + self.sigma * float(scipy.stats.norm.isf(delta))
-        exact = Counter(words)
-        names = sorted(exact)
-        drawn = self.noise.normal((len(names),), torch.float64, "cpu").tolist()
-        noisy = ((name, exact[name] + self.sigma * z) for name, z in zip(names, drawn, strict=True))
-        return [(name, count) for name, count in noisy if count > threshold]
+    def __init__(self, told: str, untold: Sequence[str], charges: tuple[Charge, ...]) -> None:
+        super().__init__(told)
+        self.untold = tuple(untold)
+        """Columns that noise could not tell."""
+        self.charges = charges
+        """What was spent by then."""
 
 
 def find_domain(found: FoundTable, sigma: float, delta: float, noise: Coins) -> tuple[Schema, tuple[Charge, ...]]:
     """Find kinds, bounds, edges and values from noisy counts, each with noise of deviation sigma.
 
-    Names, number and order of columns, and those types of a data frame that no cell changes, are public; n is not used.
+    Names, number and order of columns, the number of rows, and those types of a data frame that no cell changes, are
+    public. A column of which no count stands out of the noise is `Untold`, which follows from noisy counts alone.
 
     Args:
         found: The cells.
@@ -117,22 +70,23 @@ def find_domain(found: FoundTable, sigma: float, delta: float, noise: Coins) -> 
 
     Raises:
         UsageError: If sigma or delta is out of range.
-        InputError: If the noise leaves no column that a model could learn.
+        Drowned: If noise leaves no column that a model could learn, or hides all but one; as early as that is known.
     """
     if not (0 < sigma < math.inf and 0 < delta < 1):
         raise UsageError(f"expected noise above 0 and a delta between 0 and 1, got {sigma:g} and {delta:g}")
     noisy = Noisy(sigma, noise)
     cells = {name: found.column(name) for name in found.columns}
-    looks = {name: _looks(cells[name], noisy) for name in cells}
+    looked = {name: looks(cells[name], noisy) for name in cells}
     charges = [_charge("kinds of the columns", sigma, len(cells))]
-    kinds = {name: _majority(look) for name, look in looks.items()}
-    numbers = [name for name in cells if kinds[name].startswith("number")]
-    dates = [name for name in cells if kinds[name].startswith("date")]
-    words = [name for name in cells if kinds[name] == "word"]
+    kinds = {name: kind for name, look in looked.items() if (kind := majority(look)) is not None}
+    _check_told([name for name in cells if name not in kinds], len(kinds), charges)
+    numbers = [name for name in kinds if kinds[name] == "number"]
+    dates = [name for name in kinds if kinds[name].startswith("date")]
+    words = [name for name in kinds if kinds[name] == "word"]
     dtypes = dict(zip(found.columns, map(_sturdy, found.dtypes), strict=True)) if found.dtypes else {}
     columns: dict[str, Column] = {}
     for name in numbers:
-        columns[name] = _numbers(name, cells[name], looks[name], noisy, dtypes.get(name))
+        columns[name] = _numbers(name, cells[name], looked[name], noisy, dtypes.get(name))
     for name in dates:
         form = kinds[name].partition(":")[2]
         columns[name] = _dates(name, cells[name], form, noisy, dtypes.get(name))
@@ -146,10 +100,23 @@ def find_domain(found: FoundTable, sigma: float, delta: float, noise: Coins) -> 
         charges.append(_charge(f"years of {len(dates)} columns of dates", sigma, len(dates)))
     if words:
         charges.append(_charge(f"values of {len(words)} columns of words", sigma, len(words))._replace(delta=delta))
+    whole = tuple(columns.get(name, Untold(name)) for name in cells)
+    untold = [column.name for column in whole if isinstance(column, Untold)]
+    _check_told(untold, sum(isinstance(column, Modelled) for column in whole), charges)
     try:
-        return Schema(tuple(columns.get(name, FreeText(name)) for name in cells), "clip"), tuple(charges)
+        return Schema(whole, "clip"), tuple(charges)
     except InputError as error:
-        raise InputError(f"with so much noise {error}; spend more on the domain, or write a schema") from error
+        raise Drowned(f"of what noise let through, {error}", untold, tuple(charges)) from error
+
+
+def _check_told(untold: Sequence[str], told: int, charges: Sequence[Charge]) -> None:
+    """Refuse a table of which noise hides all columns, or all but one: no two could be told to belong together.
+
+    Raises:
+        Drowned: Then.
+    """
+    if untold and told <= 1:
+        raise Drowned("noise hides nearly all columns", untold, tuple(charges))
 
 
 def _sturdy(dtype: str) -> str | None:
@@ -163,47 +130,16 @@ def _charge(what: str, sigma: float, columns: int) -> Charge:
     return Charge(what, sigma / math.sqrt(columns))
 
 
-def _looks(cells: list[str], noisy: Noisy) -> dict[str | int, float]:
-    """Count what cells look like, each by itself."""
-    known = {cell: _look(cell) for cell in {*cells}}
-    return noisy.counts((known[cell] for cell in cells), CLASSES)
-
-
-def _look(cell: str) -> str:
-    """Return which of the classes a cell is of, by itself."""
-    if cell in MISSING:
-        return "missing"
-    number = PLAIN.read(cell)
-    if number is not None:
-        return f"number:{min(max(0, -int(number.as_tuple().exponent)), DECIMALS)}"  # pyrefly: ignore
-    likely = DATE.match(cell)
-    found = next((form for form in DATES if reads(cell, form)), None) if likely else None
-    return "word" if found is None else f"date:{found}"
-
-
-def _majority(look: dict[str | int, float]) -> str:
-    """Return what most cells are: word, number, or date with the most frequent format."""
-    shares = {"word": look["word"]}
-    for kind in ("number", "date"):
-        parts = {key: count for key, count in look.items() if str(key).startswith(kind)}
-        best = max(parts, key=lambda key: parts[key])
-        # Noise of many empty classes must not add up: those near zero count as nothing.
-        shares[str(best)] = sum(count for count in parts.values() if count > max(parts.values()) / 20)
-    return max(shares, key=lambda key: shares[key])
-
-
-def _numbers(name: str, cells: list[str], look: dict[str | int, float], noisy: Noisy, dtype: str | None) -> Numerical:
-    """Bound numbers by powers of two and put edges where noisy counts are even."""
-    counts = {d: look[f"number:{d}"] for d in range(DECIMALS + 1)}
-    decimals = max((d for d, count in counts.items() if count > max(counts.values()) / 20), default=0)
-    form = NumberForm(decimals)
+def _numbers(name: str, cells: list[str], look: Looks, noisy: Noisy, dtype: str | None) -> Column:
+    """Bound numbers by powers of two and put edges where noisy counts are even; without bounds nothing is told."""
+    form = NumberForm(decimals(look))
     values = [value for cell in cells if cell not in MISSING and (value := _read(cell)) is not None]
     buckets = [0, *(sign * (power + 100) for sign in (-1, 1) for power in POWERS)]
     magnitude = noisy.counts((_bucket(value) for value in values), buckets)
     filled = noisy.filled(magnitude)
     low = min((_edge_of(int(key), lower=True) for key in filled), default=Decimal(0))
-    high = max((_edge_of(int(key), lower=False) for key in filled), default=Decimal(1))
-    unit = Decimal(1).scaleb(-decimals)
+    high = max((_edge_of(int(key), lower=False) for key in filled), default=Decimal(0))
+    unit = Decimal(1).scaleb(-form.decimals)
     low, high = bounds_around(low, max(high, low + unit), unit)
     width = (high - low) / CELLS
     inside = (int((value - low) / width) for value in values if low <= value < high)
@@ -213,6 +149,8 @@ def _numbers(name: str, cells: list[str], look: dict[str | int, float], noisy: N
     }
     edges = even_edges(shares, low, high, unit) if sum(shares.values()) > 0 and (high - low) / unit >= 64 else ()
     bins = None if edges else min(int((high - low) / unit) + 1, 64)
+    if not filled:
+        return Untold(name)  # after both counts, which are charged for all columns of numbers alike
     total = sum(max(count, 0.0) for count in magnitude.values())
     heavy = (0.0,) if magnitude[0] > ZERO * total and low <= 0 <= high and bins is None else ()
     return Numerical(name, float(low), float(high), edges, bins, heavy, False, form, "", MISSING[1:], dtype)
@@ -238,20 +176,33 @@ def _edge_of(bucket: int, *, lower: bool) -> Decimal:
     return Decimal(2) ** (power + outer) * (1 if bucket > 0 else -1)
 
 
-def _dates(name: str, cells: list[str], form: str, noisy: Noisy, dtype: str | None) -> Datetime:
-    """Bound dates by years."""
+def _dates(name: str, cells: list[str], form: str, noisy: Noisy, dtype: str | None) -> Column:
+    """Bound dates by years, or where no year stands out of the noise, by decades; without either nothing is told."""
     times = (time_in(cell, form) for cell in cells if cell not in MISSING)
     counts = noisy.counts((when.year for when in times if when is not None), YEARS)
-    filled = noisy.filled(counts) or list(YEARS)
-    first, last = datetime.datetime(int(min(filled)), 1, 1), datetime.datetime(int(max(filled)), 12, 31, 23, 59, 59)
+    filled = [int(year) for year in noisy.filled(counts)] or _decades(counts, noisy)
+    if not filled:
+        return Untold(name)
+    first, last = datetime.datetime(min(filled), 1, 1), datetime.datetime(max(filled), 12, 31, 23, 59, 59)
     return Datetime(name, write_time(first, form), write_time(last, form), form, (), None, "", MISSING[1:], dtype)
 
 
+def _decades(counts: dict[str | int, float], noisy: Noisy) -> list[int]:
+    """Return the years of decades that stand out of the noise; sums of noisy counts cost nothing."""
+    sums: dict[str | int, float] = {}
+    for year in YEARS:
+        sums[year // TEN] = sums.get(year // TEN, 0.0) + counts[year]
+    filled = {*noisy.filled(sums, TEN)}
+    return [year for year in YEARS if year // TEN in filled]
+
+
 def _values(name: str, cells: list[str], delta: float, noisy: Noisy, dtype: str | None) -> Column:
-    """List the words that many rows share; a column without any is free text."""
+    """List the words that many rows share; a column without any is free text, if few rows would have stood out."""
     words = [word for word, _ in noisy.words([cell for cell in cells if cell not in MISSING], delta)]
     if not words:
-        return FreeText(name, dtype=dtype)
+        # The number of rows and the threshold are public, so this tells of no cell.
+        could = noisy.threshold(delta) <= SHARED * len(cells)
+        return FreeText(name, dtype=dtype) if could else Untold(name)
     twice = next((pair for pair in TWO if {*pair} == {*words}), None)
     if twice is not None:
         return Boolean(name, *twice, "", MISSING[1:], dtype)

@@ -9,7 +9,7 @@ from feller.data.table.categorical import Boolean, Categorical
 from feller.data.table.column import Column, Modelled
 from feller.data.table.numerical import Numerical
 from feller.data.table.rules import Constraint, Pair, pairs_of
-from feller.data.table.unmodelled import Derived, Identifier
+from feller.data.table.unmodelled import Derived, Identifier, Untold
 from feller.errors import InputError
 from feller.record import nearest
 
@@ -61,6 +61,16 @@ class Schema:
     def names(self) -> tuple[str, ...]:
         """Names of all columns."""
         return tuple(column.name for column in self.columns)
+
+    @property
+    def untold(self) -> tuple[str, ...]:
+        """Names of the columns that noise could not tell, which no row that is made has."""
+        return tuple(column.name for column in self.columns if isinstance(column, Untold))
+
+    @property
+    def made(self) -> tuple[Column, ...]:
+        """The columns of rows that are made."""
+        return tuple(column for column in self.columns if not isinstance(column, Untold))
 
     @cached_property
     def counts(self) -> tuple[int, ...]:

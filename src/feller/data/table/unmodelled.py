@@ -1,4 +1,4 @@
-"""Columns that no model sees: they are made anew, left empty, or follow from others."""
+"""Columns that no model sees: they are made anew, left empty, left out, or follow from others."""
 
 import re
 from dataclasses import dataclass
@@ -51,6 +51,14 @@ class FreeText(Column):
     def cells(self, n: int) -> list[str]:
         """Write n cells."""
         return [self.instead] * n
+
+
+@dataclass(frozen=True)
+class Untold(Column):
+    """What noise could not tell: real tables may have it, rows that are made do not."""
+
+    name: str  # pyrefly: ignore
+    dtype: str | None = None  # pyrefly: ignore
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from feller.data.table.dates import Datetime
 from feller.data.table.numerical import Numerical
 from feller.data.table.rules import Constraint
 from feller.data.table.schema import ROW, Schema
-from feller.data.table.unmodelled import Derived, FreeText, Identifier
+from feller.data.table.unmodelled import Derived, FreeText, Identifier, Untold
 from feller.errors import InputError
 from feller.record import from_data, nearest, replace_file, to_data
 
@@ -25,6 +25,7 @@ KINDS: dict[str, type[Column]] = {
     "identifier": Identifier,
     "text": FreeText,
     "derived": Derived,
+    "untold": Untold,
 }
 """What a schema calls each kind of column."""
 _PARTS = ("unit", "outside", "target", "columns", "rules")

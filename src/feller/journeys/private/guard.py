@@ -17,10 +17,11 @@ from feller.data.modality import Dataset
 from feller.data.table.crosstab import Crosstab
 from feller.data.table.mixed import as_table
 from feller.data.table.modality import Table
-from feller.data.table.private import find_domain
+from feller.data.table.private import Charge, Drowned, find_domain
 from feller.data.table.schema import Schema
-from feller.errors import UsageError
+from feller.errors import InputError, UsageError
 from feller.journeys.private.guarantee import Guarantee
+from feller.journeys.private.untold import refusal
 from feller.marginals.counting import SHARES, Counting
 from feller.marginals.model import MarginalModel
 from feller.objective import Bound, Objective
@@ -119,29 +120,38 @@ class Charged:
 
 
 def find_columns(
-    wish: Wish, found: FoundTable, paid: Callable[[Ledger], None] = lambda ledger: None
+    wish: Wish, found: FoundTable, data: str, paid: Callable[[Ledger], None] = lambda ledger: None
 ) -> tuple[Schema, Charged]:
     """Find what the columns of a table hold, with noise.
 
     Args:
         wish: How private.
         found: The table.
+        data: Where it was read.
         paid: Hears the most that it can cost before a row is looked at, and then what it did.
 
     Raises:
         UsageError: If delta does not suit so many rows.
-        InputError: If the noise leaves no column.
+        InputError: If the noise hides all columns, or all but one; where their kinds are hidden, nothing else is spent.
     """
     n, k = len(found.values), len(found.columns)
     delta = wish.chance(n)
     sigma = math.sqrt(ASKED * k / (2 * COLUMNS * rho_of(wish.most, delta)))
     whole = Gaussian("finding the columns", sigma / math.sqrt(ASKED * k))
     paid(Ledger((whole,), delta, n, COLUMNS * delta))
-    schema, charges = find_domain(found, sigma, COLUMNS * delta, wish.source("columns"))
-    spent = tuple(Gaussian(charge.what, charge.sigma) for charge in charges)
-    charged = Charged(spent, sum(charge.delta for charge in charges))
-    paid(Ledger(charged.expenses, delta, n, charged.delta))
-    return schema, charged
+
+    def pay(charges: tuple[Charge, ...]) -> Charged:
+        spent = tuple(Gaussian(charge.what, charge.sigma) for charge in charges)
+        charged = Charged(spent, sum(charge.delta for charge in charges))
+        paid(Ledger(charged.expenses, delta, n, charged.delta))
+        return charged
+
+    try:
+        schema, charges = find_domain(found, sigma, COLUMNS * delta, wish.source("columns"))
+    except Drowned as drowned:
+        pay(drowned.charges)
+        raise InputError(refusal(drowned.untold, k, n, sigma, data)) from drowned
+    return schema, pay(charges)
 
 
 def guard(wish: Wish, dataset: Dataset, learned: Dataset, charged: Charged, counted: float = 0.0) -> Guarded:

@@ -36,6 +36,16 @@ def promised(ledger: Ledger) -> dict[str, Any]:
     }
 
 
+def timing(counters: dict[str, Any], ledger: Ledger | None) -> dict[str, Any]:
+    """Return how many steps a run took, and how long.
+
+    Not how long a private one took: steps take longer the more rows they look at, so files hold its whole minutes,
+    rounded up, which are no time that anybody measured.
+    """
+    steps = {"steps": counters["step"]}
+    return steps if ledger else {**steps, "seconds": counters["seconds"]}
+
+
 def sentence(ledger: Ledger, asked: Asked, kind: Modality) -> str:
     """Say what is guaranteed, so that it can be quoted."""
     epsilon = ledger.epsilon()

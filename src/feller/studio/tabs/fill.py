@@ -101,7 +101,7 @@ def _of_text(one: Opened, place: Place) -> Tab:
 
 def _of_rows(one: Opened, place: Place) -> Tab:
     modality = cast(Table, one.modality)
-    columns = tuple(column.name for column in modality.schema.columns if not isinstance(column, Identifier | FreeText))
+    columns = tuple(column.name for column in modality.schema.made if not isinstance(column, Identifier | FreeText))
     example = _example(modality, columns)
 
     def does(answers: Answers, tell: Tell) -> Outcome:

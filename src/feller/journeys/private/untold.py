@@ -1,0 +1,64 @@
+"""What a person is told of columns that noise hides.
+
+All of it follows from the schema that was found, that is from noisy counts that the ledger charges, from names and
+number of the columns and the number of rows, which are public, and from what was asked: never from a cell. So it may
+be said, written into the run, and given away with the model; which columns are hidden differs from run to run.
+"""
+
+import shlex
+from collections.abc import Sequence
+
+from feller.data.table.schema import Schema
+
+MOST = 8
+"""Columns that are named."""
+
+
+def hidden_line(schema: Schema, data: str, n: int, epsilon: float) -> tuple[str, ...]:
+    """Say which columns noise hid, what becomes of them, and what to do; nothing where it hid none.
+
+    Args:
+        schema: That was found.
+        data: File with the table.
+        n: Rows that were looked at.
+        epsilon: What looking has spent.
+    """
+    hidden = schema.untold
+    if not hidden:
+        return ()
+    return (
+        f"noise hid what {listed(hidden)} {'hold' if len(hidden) > 1 else 'holds'} ({len(hidden)} of"
+        f" {len(schema.columns)} columns), of {n:,} rows at epsilon {epsilon:.2g} for looking: left out of the model"
+        f" and of all samples. {advice(data)}",
+    )
+
+
+def refusal(untold: Sequence[str], columns: int, n: int, sigma: float, data: str) -> str:
+    """Say that noise left too little to learn.
+
+    Args:
+        untold: Columns that it hid.
+        columns: All there are.
+        n: Rows that were looked at.
+        sigma: Deviation of the noise on each count, in rows.
+        data: File with the table.
+    """
+    which = f"{listed(untold)} ({len(untold)} of {columns} columns)" if untold else "all columns"
+    return (
+        f"noise hid what {which} hold: each count of {n:,} rows is off by about {sigma:,.0f}, so that there is nothing"
+        f" to learn and samples would be empty. {advice(data)}"
+    )
+
+
+def advice(data: str) -> str:
+    """Say what to do about it."""
+    return (
+        f"Describe the columns (feller data schema {shlex.quote(data)} --out schema.json, look through it, and fit with"
+        " --schema schema.json), or take more rows or a larger --epsilon"
+    )
+
+
+def listed(names: Sequence[str]) -> str:
+    """Name columns, not all of many."""
+    more = len(names) - MOST
+    return f"{', '.join(names[:MOST])} and {more} more" if more > 0 else ", ".join(names)

@@ -1,0 +1,121 @@
+"""Columns that noise hides are told before training, left out of all rows, and never praised."""
+
+import csv
+import json
+import pathlib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from feller.cli import main
+from feller.data.table.categorical import Boolean
+from feller.data.table.noisy import Charge
+from feller.data.table.schema import Schema
+from feller.data.table.unmodelled import Untold
+from feller.errors import LONGEST
+from feller.journeys.asked import Asked
+from feller.journeys.begin import begin
+from feller.journeys.private import guard
+from feller.journeys.private.promise import timing
+from feller.journeys.private.untold import hidden_line, refusal
+from feller.privacy.expense import Gaussian
+from feller.privacy.ledger import Ledger
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
+
+
+def write(name: str, n: int) -> None:
+    """A table of which noise of some 40 rows tells three columns of four: no word of `ward` is in a tenth of them."""
+    rng = np.random.default_rng(0)
+    with open(name, "w", newline="") as file:
+        out = csv.writer(file)
+        out.writerow(("smokes", "age", "ward", "home"))
+        for i in range(n):
+            out.writerow((("yes", "no")[i % 2], rng.integers(32, 64), f"ward {i % 25}", ("town", "land")[i % 3 == 0]))
+
+
+def test_the_line_follows_from_the_schema_alone() -> None:
+    schema = Schema((Boolean("a"), Untold("b"), Untold("c d")), "clip")
+    (line,) = hidden_line(schema, "my people.csv", 500, 0.21)
+    assert "b, c d" in line
+    assert "2 of 3 columns" in line
+    assert "500 rows" in line
+    assert "feller data schema 'my people.csv' --out schema.json" in line
+    assert hidden_line(Schema((Boolean("a"),), "clip"), "x.csv", 500, 0.21) == ()
+
+
+def test_many_columns_are_told_in_a_line_that_is_not_cut() -> None:
+    names = [f"a column with a rather long name {i}" for i in range(90)]
+    told = refusal(names, 91, 500, 54.2, "x.csv")
+    assert "and 82 more (90 of 91 columns)" in told
+    assert len(told) < LONGEST
+
+
+def test_a_private_run_tells_no_time_and_others_do() -> None:
+    ledger = Ledger((Gaussian("counts", 5.0),), 1e-5, 300)
+    assert timing({"step": 3, "seconds": 60.0}, ledger) == {"steps": 3}
+    assert timing({"step": 3, "seconds": 2.5}, None) == {"steps": 3, "seconds": 2.5}
+
+
+def test_a_table_that_noise_hides_is_refused_before_training(capsys: pytest.CaptureFixture[str]) -> None:
+    """60 rows at epsilon 1: each count is off by about as many; the kinds are all that is looked at and paid for."""
+    write("few.csv", 60)
+    assert main(["fit", "few.csv", "--epsilon", "1", "--out", "r", "--unsafe-seed", "0"]) == 1
+    err = capsys.readouterr().err
+    assert "noise hid what smokes, age, ward, home (4 of 4 columns) hold" in err
+    assert "feller data schema few.csv --out schema.json" in err
+    assert "has spent epsilon" in err
+    kept = pathlib.Path("r/spent/1/ledger.json")
+    assert [one["what"] for one in json.loads(kept.read_text())["expenses"]] == ["kinds of the columns"]
+    assert not pathlib.Path("r/model.json").exists()
+
+
+def test_a_hidden_column_is_told_left_out_and_not_judged(capsys: pytest.CaptureFixture[str]) -> None:
+    write("some.csv", 700)
+    words = ["--epsilon", "2", "--unsafe-seed", "0", "--recipe", "table-marginals", "--out", "r", "--json"]
+    assert main(["fit", "some.csv", *words]) == 0
+    out, err = capsys.readouterr()
+    numbers = json.loads(out.splitlines()[-1])
+    assert err.index("noise hid what ward holds (1 of 4 columns), of 700 rows") < err.index("writing to r")
+    assert numbers["left_out"] == "ward"
+    assert numbers["empty_real"] == 0
+    assert "seconds" not in numbers
+    page = json.loads(pathlib.Path("r/report.json").read_text())
+    assert page["verdict"].startswith(
+        "Left out of the samples and of these numbers, for noise hid what they hold: ward."
+    )
+    assert any(note.startswith("noise hid what ward holds") for note in page["notes"])
+    kept = json.loads(pathlib.Path("r/model.json").read_text())["modality"]["schema"]["columns"]
+    assert [(one["is"], one["name"]) for one in kept][2] == ("Untold", "ward")
+    assert main(["sample", "r", "-n", "40", "--out", "made.csv"]) == 0
+    with open("made.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["smokes", "age", "home"]
+    assert main(["evaluate", "r", "--samples", "made.csv"]) == 0
+    pathlib.Path("part.csv").write_text("ward,smokes\nward 3,yes\n")
+    capsys.readouterr()
+    assert main(["sample", "r", "--complete", "part.csv", "--out", "whole.csv"]) == 1
+    assert "noise could not tell what 'ward' holds" in capsys.readouterr().err
+
+
+def test_what_is_told_follows_from_what_was_found_whatever_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two tables that have nothing in common but names and number of rows, and one noisy schema for both."""
+    hidden = Schema((Boolean("smokes", "yes", "no"), Untold("age"), Untold("ward"), Boolean("home", "a", "b")), "clip")
+    found = tuple(replace(column, missing="") if isinstance(column, Boolean) else column for column in hidden.columns)
+    domain = (replace(hidden, columns=found), (Charge("kinds of the columns", 20.0),))
+    monkeypatch.setattr(guard, "find_domain", lambda *given: domain)
+    wish, wanted = (
+        guard.Wish(epsilon=2.0, unsafe_seed=0),
+        Asked(data="t.csv", recipe="table-marginals", size="tiny", seed=0),
+    )
+    told = []
+    for row in ("yes,40,ward 3,a", ",,,"):
+        pathlib.Path("t.csv").write_text("smokes,age,ward,home\n" + f"{row}\n" * 700)
+        told.append(begin(wanted, wish, lambda recipe: recipe).asked.notes)
+    assert told[0] == told[1]
+    assert "age, ward" in told[0][0]
