@@ -57,6 +57,14 @@ def without_page(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("feller.journeys.bridge.report_bridge", lambda *_: {})
 
 
+def test_a_round_that_is_added_is_said(here: pathlib.Path, without_page: None, capsys: pytest.CaptureFixture) -> None:
+    words = ["bridge", "a.csv", "b.csv", "--rounds", "2", "--out", "even", *SHORT]
+    assert main(words) == 0
+    said = capsys.readouterr().err
+    assert "3 rounds are made, not 2: the last of them learns the way ahead" in said
+    assert [f"round {number}, " in said for number in (1, 2, 3, 4)] == [True, True, True, False]
+
+
 @pytest.mark.slow
 def test_what_a_bridge_leaves(here: pathlib.Path) -> None:
     run = here / "run"

@@ -16,6 +16,7 @@ def test_another_draw_of_the_same_law_is_as_good_as_real() -> None:
     numbers = table_quality(people(2, 1_500), TRAIN, UNSEEN, COUNTS, ordered=ORDERED, target=3, names=NAMES)
     assert set(numbers) <= set(EXPLAIN)
     assert numbers["valid"] == 1
+    assert numbers["told_column"] == NAMES[3]
     for size in (1, 2, 3):
         assert 0 < numbers[f"tv{size}"] < 3 * numbers[f"tv{size}_floor"]  # 1.4 times is expected: two draws, not one
         assert 0 < numbers[f"tv{size}_test"] < 3 * numbers[f"tv{size}_test_floor"]

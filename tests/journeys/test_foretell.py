@@ -15,8 +15,10 @@ from feller.draws import Draws
 from feller.journeys.asked import Asked
 from feller.journeys.begin import begin
 from feller.journeys.foretell import foretold, rounded
+from feller.journeys.foretell_report import Reporting, paced
 from feller.journeys.prepare import prepare
 from feller.journeys.tell import Tell, in_words
+from feller.paths import Estimates
 from feller.run import Run
 from feller.train.engine import engine
 from feller.train.optimiser import Training
@@ -56,7 +58,8 @@ def feed():
 
 
 def of(ready, **training):
-    return replace(ready, training=replace(ready.training, batch=32, **{"steps": None, "minutes": None, **training}))
+    budget = replace(ready.training, batch=32, **{"steps": None, "minutes": None, **training})
+    return replace(ready, training=budget, report=lambda here, limit, clock: None)
 
 
 def test_steps_are_told_in_time_without_the_slow_first_ones(ready, feed):
@@ -67,6 +70,70 @@ def test_steps_are_told_in_time_without_the_slow_first_ones(ready, feed):
 def test_minutes_are_told_in_steps(ready, feed):
     asked = of(ready, minutes=2.0)
     assert foretold(asked, feed, engine(), Ticks(3)) == "about 480 steps fit into that time on this machine"
+
+
+def test_the_report_counts_too_and_its_trial_has_a_share_of_the_training(ready, feed):
+    limits = []
+
+    def report(here, limit, clock):
+        limits.append(limit)
+        return 90.0
+
+    asked = replace(of(ready, steps=240), report=report)
+    said = "about 2.5 minutes on this machine, of which 1.5 minutes for the report"
+    assert foretold(asked, feed, engine(), Ticks(3)) == said
+    asked = replace(of(ready, minutes=2.0), report=report)
+    said = "about 480 steps fit into that time on this machine; the report takes about 1.5 minutes more"
+    assert foretold(asked, feed, engine(), Ticks(3)) == said
+    assert limits == [0.05 * 60, 4.0]
+
+
+def test_one_step_is_one(ready, feed):
+    asked = of(ready, minutes=1 / 240)  # a quarter of a second, as long as a step
+    assert foretold(asked, feed, engine(), Ticks(3)) == "about 1 step fits into that time on this machine"
+
+
+@pytest.mark.parametrize("limit", [0.0, 2.0, 1e9])
+def test_a_pace_is_that_without_the_slow_beginning(limit):
+    now, done = [0.0], []
+
+    def work(tell):
+        now[0] += 5.0
+        for piece in range(1, 11):
+            now[0] += 1.0
+            done.append(piece)
+            tell(piece / 10)
+
+    assert paced(work, limit, lambda: now[0]) == pytest.approx(10.0)
+    assert len(done) == (10 if limit > 100 else 2)
+
+
+def test_work_that_tells_once_is_timed_whole():
+    times = iter([0.0, 3.0])
+    assert paced(lambda tell: tell(1.0), 9.0, lambda: next(times)) == 3.0
+
+
+def test_what_compiles_does_not_count_in_the_trial(ready, feed, monkeypatch):
+    monkeypatch.setattr("feller.train.dressing.check_compiler", lambda device: None)
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: None)
+    clock = Ticks(3)  # the first steps take three seconds, as long as the trial may; others a quarter
+    said = "about 240 steps fit into that time on this machine"
+    assert foretold(of(ready, minutes=1.0, compile=True), feed, engine(), clock) == said
+    assert clock.calls == 1 + 3 + 13  # a quarter more than three seconds
+
+
+def test_a_report_that_cannot_be_tried_is_not_foretold(ready):
+    whole = replace(ready.description, path=Estimates.__new__(Estimates))
+    train = read("example:moons").subset(torch.arange(64))
+    never = Ticks(0)
+    assert Reporting(whole, train, train, Draws(0)).seconds(ready.learner.network, engine(), 1.0, never) is None
+    assert never.calls == 0
+
+
+def test_a_trial_of_a_report_leaves_the_network_as_it_is(ready):
+    before = {name: weight.clone() for name, weight in ready.learner.network.state_dict().items()}
+    assert ready.report(engine(), 0.0, time.process_time) > 0
+    assert all(torch.equal(before[name], weight) for name, weight in ready.learner.network.state_dict().items())
 
 
 def test_a_trial_changes_nothing_of_what_is_trained(ready, feed):
@@ -130,19 +197,21 @@ def said_seconds(text):
 @pytest.mark.slow
 @pytest.mark.parametrize(("data", "steps"), [("example:moons", 1000), ("example:digits", 200)])
 def test_it_takes_as_long_as_was_said(tmp_path, monkeypatch, data, steps):
-    monkeypatch.setattr("feller.journeys.fit.evaluate", lambda run, tell: {})
-    listens, done = Listens(), []
-    for _ in range(3):  # a machine that others use is now fast and now slow: the middle of three counts
-        listens.said.clear()
-        begun = time.monotonic()
-        feller.fit(data, size="tiny", steps=steps, out=str(tmp_path / str(len(done))), tell=listens)
-        whole = time.monotonic() - begun
-        run = Run(tmp_path / str(len(done)))
-        from feller.train.checkpoint import read_counters
+    # In seconds of the processor: how much of it others leave to this process changes from one minute to the next.
+    began = []
 
-        said = next(said_seconds(text) for text in listens.said if "on this machine" in text)
-        took = read_counters(run)["seconds"]
-        assert took < whole
+    def timed(ready, feed, here):
+        said = foretold(ready, feed, here, time.process_time)
+        began.append(time.process_time())
+        return said
+
+    monkeypatch.setattr("feller.journeys.learn.foretold", timed)
+    listens, done = Listens(), []
+    for _ in range(3):  # and the middle of three counts
+        listens.said.clear()
+        feller.fit(data, size="tiny", steps=steps, out=str(tmp_path / str(len(done))), tell=listens)
+        took = time.process_time() - began[-1]
+        said = next(said_seconds(text) for text in listens.said if "for the report" in text)
         done.append(said / took)
     assert 1 / 1.5 < sorted(done)[1] < 1.5, done
 

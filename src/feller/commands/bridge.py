@@ -32,7 +32,8 @@ class Bridge:
     """How far a free walk strays over the whole journey, a deviation in units of the data; 0 for none. By default half
     the deviation within the populations."""
     rounds: Whole = None
-    """Drifts that are learned, ahead and back in turn, the last of them ahead; 7 by default."""
+    """Drifts that are learned, ahead and back in turn; the last goes ahead, so that an even number becomes one more.
+    7 by default."""
     minutes: Real = None
     """How long to go on, instead of rounds."""
     pairs: Whole = None

@@ -117,8 +117,10 @@ class Fit:
         from feller.commands.terminal import heard, show, speaker
         from feller.journeys.asked import asked_of
         from feller.journeys.fit import fit, with_budget
+        from feller.journeys.tell import speaks
         from feller.recipes import Recipe
         from feller.recipes.parts import DocumentParts, SpeechParts
+        from feller.record import read_json
 
         if self.steps is not None and self.minutes is not None:
             raise UsageError("--steps and --minutes exclude each other; choose one")
@@ -162,6 +164,9 @@ class Fit:
             tell.say(f"see how it copies other sounds with: feller evaluate {run.path} --data OTHER{code}")
         else:
             tell.say(f"draw samples with: feller sample {run.path}{code}")
+        sketch = read_json(run.path / "report.json").get("sketch") if speaks() else ""
+        if sketch:
+            tell.say(sketch)
         return {"run": str(run.path), **numbers}
 
 

@@ -34,49 +34,66 @@ MOST, MOST_LARGE, MOST_ROWS = 300, 100, 20_000
 """Held-out examples whose density is measured: few where it has to be estimated, many where that is a table's."""
 
 
-def flow_quality(model: Model, held_out: Dataset, draws: Draws, ranks: Ranks = ALONE) -> dict[str, float | str | None]:
+def flow_quality(
+    model: Model, held_out: Dataset, draws: Draws, ranks: Ranks = ALONE, share: float = 1.0
+) -> dict[str, float | str | None]:
     """Return the likelihood of held-out data and the straightness, or of proteins that of their sequences.
 
     Nothing where the model has no flow.
+
+    Args:
+        model: Whose flow it is.
+        held_out: Real data; may be empty.
+        draws: Source of all randomness.
+        ranks: Processes that share the work.
+        share: Of the steps that are taken, or, where there are none, of the examples: less tells how long all take.
     """
     if isinstance(model.description.path, AnyOrder | Graphical):
-        return surprise(model, held_out, draws.named("rows"), ranks)
+        return surprise(model, held_out, draws.named("rows"), ranks, share)
     if isinstance(model.description.path, TokenPath | Autoregressive):
-        return code_length(model, held_out, draws.named("code"), ranks)
+        return code_length(model, held_out, draws.named("code"), ranks, share)
     if isinstance(held_out.modality, Proteins):
         return {"sequence_perplexity": sequence_perplexity(model, held_out, draws.named("sequence"))}
-    straight = straightness(model, draws.named("straightness"))
+    straight = straightness(model, draws.named("straightness"), steps=max(1, round(32 * share)))
     if straight is None:
         return {}
     dense = model.description.modality.log_scale is not None
-    likely = likelihood(model, held_out, draws.named("likelihood"), ranks) if dense else {}
+    likely = likelihood(model, held_out, draws.named("likelihood"), ranks, share) if dense else {}
     return {**likely, "straightness": straight}
 
 
-def likelihood(model: Model, held_out: Dataset, draws: Draws, ranks: Ranks = ALONE) -> dict[str, float | str | None]:
+def likelihood(
+    model: Model, held_out: Dataset, draws: Draws, ranks: Ranks = ALONE, share: float = 1.0
+) -> dict[str, float | str | None]:
     """Return `nll`, and for pictures `bits_per_dimension`; None where no data are held out."""
     exact = geometry(model.description.space).dimension <= MOST_EXACT
     names = ("nll", "bits_per_dimension") if isinstance(held_out.modality, Images) else ("nll",)
     if not len(held_out) or not model.can_do_with(held_out):
         return dict.fromkeys(names)
     some = pick(held_out, MOST if exact else MOST_LARGE, draws)
-    sampling = Sampling("rk4", 100) if exact else Sampling("midpoint", 40)
+    sampling = Sampling("rk4", max(4, round(100 * share))) if exact else Sampling("midpoint", max(2, round(40 * share)))
     nll = -model.log_density(some, sampling=sampling, draws=draws, ranks=ranks).mean().item()
     return dict(zip(names, (nll, nll / math.log(2) / some.values[0].numel()), strict=False))
 
 
-def surprise(model: Model, held_out: Dataset, draws: Draws, ranks: Ranks = ALONE) -> dict[str, float | str | None]:
+def surprise(
+    model: Model, held_out: Dataset, draws: Draws, ranks: Ranks = ALONE, share: float = 1.0
+) -> dict[str, float | str | None]:
     """Return `nll`, what a held-out row takes in nats, columns in the order of the table; None where there are none."""
     if not len(held_out):
         return {"nll": None}
-    return {"nll": model.code_length(pick(held_out, MOST_ROWS, draws), ranks=ranks).mean().item()}
+    return {
+        "nll": model.code_length(pick(held_out, max(1, round(MOST_ROWS * share)), draws), ranks=ranks).mean().item()
+    }
 
 
-def code_length(model: Model, held_out: Dataset, draws: Draws, ranks: Ranks = ALONE) -> dict[str, float | str | None]:
+def code_length(
+    model: Model, held_out: Dataset, draws: Draws, ranks: Ranks = ALONE, share: float = 1.0
+) -> dict[str, float | str | None]:
     """Return `bits_per_token`; None where no data are held out."""
     if not len(held_out) or not model.can_do_with(held_out):
         return {"bits_per_token": None}
-    some = pick(held_out, MOST_LARGE, draws)
+    some = pick(held_out, max(1, round(MOST_LARGE * share)), draws)
     nats = model.code_length(some, draws=draws, ranks=ranks).sum().item()
     return {"bits_per_token": nats / math.log(2) / int(some.modality.counted(some.values).sum())}
 
@@ -114,6 +131,8 @@ def straightness(model: Model, draws: Draws, n: int = 256, steps: int = 32) -> f
         return None
     states = [start, *simulate(process, start, linear_grid(steps), Midpoint(space), draws)]
     energy = sum(space.distance(a, b).double().square().mean().item() for a, b in pairwise(states)) * steps
+    if not energy:  # nobody moves, which one step would follow, too
+        return 1.0
     return space.distance(start, states[-1]).double().square().mean().item() / energy
 
 

@@ -56,7 +56,13 @@ class Judge:
         return torch.cat([function(self.modality.encode(part.to(device))).cpu() for part in values.split(CHUNK)])
 
 
-def train_judge(real: Dataset, held_out: Dataset, draws: Draws, engine: Engine) -> Judge:
+def train_judge(
+    real: Dataset,
+    held_out: Dataset,
+    draws: Draws,
+    engine: Engine,
+    tell: Callable[[float], None] = lambda share: None,
+) -> Judge:
     """Train a judge on real pictures and test it on others; the same one for the same seed.
 
     It learns to tell labels apart where there are two or more, else by how many quarters a picture was turned.
@@ -66,6 +72,7 @@ def train_judge(real: Dataset, held_out: Dataset, draws: Draws, engine: Engine) 
         held_out: Pictures to test on; may be empty.
         draws: Source of all randomness.
         engine: Device and processes, all of which must call.
+        tell: Hears which share of the training is done.
 
     Raises:
         InputError: If the data are no pictures, or none.
@@ -81,6 +88,7 @@ def train_judge(real: Dataset, held_out: Dataset, draws: Draws, engine: Engine) 
     for report in train(learner, OBJECTIVES[target], give, TRAINING, draws=draws, engine=engine):
         if report.step == TRAINING.steps:
             check_finite(report)
+        tell(report.share)
     by = f"the labels of {len(present)} classes" if target == "label" else "their rotations, for want of labels"
     judge = Judge(network.eval().requires_grad_(False), modality, target, f"{len(real):,} real pictures and {by}")
     return replace(judge, accuracy=share_right(judge, held_out))

@@ -1,6 +1,7 @@
 """From populations and a cost to a bridge between them: a run folder with paths, pairs and drifts."""
 
 import contextlib
+import functools
 import pathlib
 import shlex
 from collections.abc import Callable
@@ -12,10 +13,12 @@ from feller.control.bridges.crowd import Crowd
 from feller.control.bridges.growth import growth
 from feller.control.costs import Cost
 from feller.description import save_description
+from feller.draws import Draws
 from feller.errors import InputError, UsageError
 from feller.journeys.alternate import alternate
 from feller.journeys.asked import Asked
 from feller.journeys.bridge_noise import check_noise, usual_noise
+from feller.journeys.bridge_time import foretold_bridge
 from feller.journeys.bridge_trial import tried
 from feller.journeys.bridge_wanted import Wanted, fitted, frame_of, times_of
 from feller.journeys.bridged import (
@@ -80,6 +83,8 @@ def bridge(
         tell.say(note)
     problem = replace(pose(bridged, crowd, priced.cost), cost=tried(priced.cost, bridged, crowd, tell))
     settings = fitted(settings, wanted, problem, crowd)
+    if wanted.rounds is not None and settings.rounds != wanted.rounds:
+        tell.say(f"{settings.rounds} rounds are made, not {wanted.rounds}: the last of them learns the way ahead")
     description = describe(crowd.modality, settings.architecture, bridged.noise, settings.calls)
     progress = fresh(description, settings, bridged.seed, here)
     here.wait()  # whoever refuses does so before anything is written
@@ -93,6 +98,11 @@ def bridge(
             save_description(run, description)
             run.write_record(run.recipe, _record(bridged, settings))
         tell.say(_summary(run, bridged, crowd, settings, progress))
+        begin = functools.partial(fresh, description, seed=bridged.seed, here=here)
+        trial = Draws(bridged.seed).named("foretold")
+        expected = foretold_bridge(problem, settings, progress.done, begin, trial, here)
+        if expected:
+            tell.say(expected)
         limit = None if wanted.minutes is None else 60 * wanted.minutes
         again = _again(run, bridged, limit)
         alternate(run, problem, settings, progress, bridged.seed, limit, again, here, tell)

@@ -9,8 +9,6 @@ from feller.data.modality import Dataset
 from feller.data.read import read
 from feller.data.speech.modality import Speech
 from feller.data.table.mixed import as_table
-from feller.data.table.modality import Table
-from feller.data.text.modality import Text
 from feller.draws import Draws
 from feller.errors import InputError, UsageError
 from feller.evaluate.change import Change, change
@@ -19,15 +17,19 @@ from feller.evaluate.flow import flow_quality
 from feller.evaluate.judge import Judge, load_judge, save_judge
 from feller.evaluate.quality import quality
 from feller.journeys.asked import asked_of, example_of, parts, read_again
+from feller.journeys.at_once import is_found
 from feller.journeys.bridge import measure_again
+from feller.journeys.brought import brought_of
 from feller.journeys.copying import copy
 from feller.journeys.documents.measure import measure
 from feller.journeys.examine import examine
 from feller.journeys.findings import findings
+from feller.journeys.first_sketch import first_sketch
 from feller.journeys.judged import Judged
 from feller.journeys.private.promise import promised, timing
 from feller.journeys.private.purse import ledger_of
 from feller.journeys.private.spent import earlier_lines
+from feller.journeys.shown import number_shown
 from feller.journeys.speech.measure import measure as speak
 from feller.journeys.speech.resynthesising import resynthesise
 from feller.journeys.tell import SILENT, Tell
@@ -41,11 +43,6 @@ from feller.report.page import write_report
 from feller.run import Run
 from feller.train.checkpoint import read_counters
 from feller.train.engine import engine
-from feller.tree import leaves
-
-MOST_SAMPLES, MOST_LARGE, MOST_TEXTS, MOST_ROWS = 1000, 300, 100, 50_000
-"""Drawn for the numbers, of states up to 1,024 numbers, of larger ones, of texts, of rows of a table; not more than the
-training set holds, so that the floor is measured at the same size."""
 
 
 def evaluate(
@@ -104,9 +101,7 @@ def evaluate(
         generated = Dataset(values, given, modality)
     else:
         tell.task("sampling")
-        most = _most(training_data)
-        n = min(most, max(len(training_data), 2))
-        generated = _drawn(model, n, tuned, run, draws, tell)
+        generated = _drawn(model, number_shown(training_data), tuned, run, draws, tell)
         tell.done()
     changed = _changed(run, model, tuned, generated, wanted, draws, tell) if samples is None and tuned else None
     judged = Judged(
@@ -140,7 +135,10 @@ def evaluate(
         if found.judge is not None:
             save_judge(run.judge, found.judge)
         tell.task("writing the report")
-        write_report(run.path, findings(run, model.description, judged, numbers, notes, earlier), judged.name)
+        is_own = samples is None and tuned is None and not is_found(trained) and brought_of(run) is None
+        sketch = first_sketch(run, asked, whole, trained["step"], trained["seconds"]) if is_own else ""
+        page = findings(run, model.description, judged, numbers, notes, earlier, sketch)
+        write_report(run.path, page, judged.name)
         tell.done()
     return {**numbers, "report": f"{run.path / judged.name}.html"}
 
@@ -172,16 +170,6 @@ def _known_wish(run: Run, model: Model, tuned: Tuned) -> Wish | None:
         return recorded_wish(run, model.description.modality, tuned.rewards)
     except (UsageError, InputError):
         return None
-
-
-def _most(data: Dataset) -> int:
-    """Return how many examples are drawn, at most."""
-    if isinstance(data.modality, Text):
-        return MOST_TEXTS
-    if isinstance(as_table(data).modality, Table):
-        return MOST_ROWS
-    numbers = sum(leaf[0].numel() for leaf in leaves(data.values))
-    return MOST_SAMPLES if numbers <= 1024 else MOST_LARGE
 
 
 def _judge(run: Run) -> Judge | None:

@@ -15,6 +15,7 @@ from feller.errors import UsageError
 from feller.evaluate.comparison import HELD_OUT, TRAINED
 from feller.journeys.asked import Asked, asked_of, parts, read_again
 from feller.journeys.at_once import is_found
+from feller.journeys.first_sketch import first_sketch
 from feller.journeys.judged import stem
 from feller.journeys.onward import again, evaluating, fitting
 from feller.journeys.private import promise
@@ -123,11 +124,13 @@ def report(it: Examined, told: Told, tell: Tell) -> dict[str, Any]:
         done = at_once or training.share(counters["step"], counters["seconds"]) >= 1
         unfinished = f"Training stopped after {counters['step']:,} steps; go on with the command below."
         measured = evaluating(run, asked, {"--data": it.data})
+        sketch = first_sketch(run, asked, it.whole, counters["step"], counters["seconds"])
         page = Findings(
             title=told.title,
             command=fitting(run, asked, training) if it.data is None else measured,
             made=datetime.datetime.now(datetime.UTC).date().isoformat(),
             unfinished="" if done else unfinished,
+            sketch=sketch if done and not at_once else "",
             said=told.said,
             judged=told.judged,
             numbers=numbers,

@@ -49,6 +49,7 @@ def findings(
     numbers: dict[str, Any],
     notes: tuple[str, ...],
     earlier: tuple[str, ...] = (),
+    sketch: str = "",
 ) -> Findings:
     """Put together what the page shows; samples that no run drew here have neither training nor settings."""
     asked, recipe = asked_of(run), run.read_record(run.recipe)["recipe"]
@@ -76,6 +77,7 @@ def findings(
         command=made,
         made=datetime.datetime.now(datetime.UTC).date().isoformat(),
         unfinished="" if is_done or not own else unfinished,
+        sketch=sketch if is_done else "",
         judged=judged.sentence,
         numbers=shown,
         explanations={**change.EXPLAIN, **EXPLAIN, **cells.EXPLAIN, **promise.EXPLAIN, "inside": INSIDE},

@@ -1,4 +1,4 @@
-"""How long a training will take on this machine, from a few steps of it."""
+"""How long a training and its report will take on this machine, from a few steps of them."""
 
 import copy
 import time
@@ -38,10 +38,28 @@ def foretold(
     if training.steps is not None:
         left = training.steps - learner.step
         each = seconds_per_step(ready, feed, here, min(ready.tried, int(SHARE * left)), LONGEST, clock)
-        return None if each is None else f"about {in_words(each * left)} of training on this machine"
+        return None if each is None else whole_in_words(each * left, report_after(ready, here, each * left, clock))
     seconds = 60 * (training.minutes or 0) - learner.seconds
     each = seconds_per_step(ready, feed, here, ready.tried, min(LONGEST, SHARE * seconds), clock)
-    return None if each is None else f"about {rounded(seconds / each):,} steps fit into that time on this machine"
+    if each is None:
+        return None
+    number, after = rounded(seconds / each), report_after(ready, here, seconds, clock)
+    fit = f"about {number:,} step{' fits' if number == 1 else 's fit'} into that time on this machine"
+    return fit if after is None else f"{fit}; the report takes about {in_words(after)} more"
+
+
+def whole_in_words(training: float, after: float | None) -> str:
+    """Say how many seconds a training takes, and, where that is known, the report after it."""
+    if after is None:
+        return f"about {in_words(training)} of training on this machine"
+    return f"about {in_words(training + after)} on this machine, of which {in_words(after)} for the report"
+
+
+def report_after(ready: Prepared, here: Engine, seconds: float, clock: Callable[[], float]) -> float | None:
+    """Return the seconds of the report after so many of training, as the first process finds them."""
+    found = ready.report(here, min(LONGEST, SHARE * seconds), clock)
+    known = here.agree(0.0 if found is None else found)
+    return known or None
 
 
 def seconds_per_step(
@@ -68,7 +86,9 @@ def seconds_per_step(
         now = clock()
         times.append(now - begun)
         begun = now
-        if len(times) > UNUSUAL and here.agree(sum(times)) > seconds:
+        # What is compiled is not lost: training finds it again. So only other steps count.
+        counted = times[UNUSUAL:] if training.compile else times
+        if len(times) > UNUSUAL and here.agree(sum(counted)) > seconds:
             break
     usual = times[UNUSUAL:]
     return sum(usual) / len(usual)

@@ -1,6 +1,7 @@
 """From what was asked of a fit to a training that is known to fit together."""
 
 import copy
+import functools
 import shlex
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,6 +19,7 @@ from feller.journeys.asked import parts
 from feller.journeys.begin import Begun
 from feller.journeys.documents.parts import make_parts as document_parts
 from feller.journeys.foretell import TRIED
+from feller.journeys.foretell_report import Reporting
 from feller.journeys.making import Making
 from feller.journeys.prepared import Prepared
 from feller.journeys.private.exposed import check_watched
@@ -72,6 +74,7 @@ def prepare(run: Run, begun: Begun, here: Engine) -> Prepared:
     two = here.place(batches(some, len(some), draws)(0, slice(None)))
     tried = copy.deepcopy(learner.network)  # a codebook that follows what it sees must not count these
     objective.loss(tried, objective.draw(tried, two, draws))
+    reporting = Reporting(description, training_data, held_out, Draws(asked.seed).named("foretold"))
     own = f"--recipe {shlex.quote(asked.recipe)} " if asked.code else ""
     ready = Prepared(
         record={"asked": to_data(asked), "recipe": to_data(recipe)},
@@ -88,6 +91,7 @@ def prepare(run: Run, begun: Begun, here: Engine) -> Prepared:
         learner=learner,
         bound=_bound(run, begun, training_data, here),
         tried=TRIED,
+        report=functools.partial(reporting.seconds, learner.network),
         again=f"feller fit --resume {own}--out {shlex.quote(str(run.path))}",
     )
     if asked.watched:

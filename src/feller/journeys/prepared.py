@@ -8,6 +8,7 @@ from feller.description import Description
 from feller.gradient import Gradient
 from feller.journeys.tell import Tell
 from feller.objective import Objective
+from feller.train.engine import Engine
 from feller.train.loop import Batches, Learner, Report, check_finite
 from feller.train.optimiser import Training
 
@@ -48,5 +49,7 @@ class Prepared:
     """Called after the last step of a sitting."""
     tried: int = 0
     """Steps that are tried before, on a copy, to tell how long the training takes; at most, and none by default."""
+    report: "Callable[[Engine, float, Callable[[], float]], float | None]" = lambda here, limit, clock: None
+    """(device, seconds of a trial, clock) -> how long the report afterwards takes; None where that cannot be told."""
     careful: bool = False
     """Save after every check, so that a training that fails leaves the last good weights."""

@@ -17,6 +17,7 @@ from feller.errors import InputError, UsageError
 from feller.evaluate.change import FEW, classes, tilt, too_strong
 from feller.journeys.asked import asked_of, read_again
 from feller.journeys.evaluate import evaluate
+from feller.journeys.foretell import TRIED
 from feller.journeys.learn import learn
 from feller.journeys.prepared import Prepared
 from feller.journeys.tell import SILENT, Tell
@@ -192,6 +193,7 @@ def _prepare(
         objective=objective,
         description=about,
         learner=learner,
+        tried=TRIED,
         again=f"feller tune --resume --out {shlex.quote(str(target.path))}{own}",
         check=Bounded(rule.strength, first, target),
         careful=True,

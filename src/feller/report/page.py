@@ -37,6 +37,8 @@ class Findings:
     """ISO date, or date and time."""
     unfinished: str = ""
     """Why the run is not complete, how far it came and how to go on; empty if it is complete."""
+    sketch: str = ""
+    """That a run had little training, and how to go on; empty if it had enough."""
     said: str = ""
     """The one sentence on top; by default that which the numbers give."""
     judged: str = ""
@@ -163,6 +165,7 @@ def _header(findings: Findings) -> Element:
         element("p", {"class": "about"}, "Made by ", command),
         element("p", {"class": "about"}, findings.judged) if findings.judged else None,
         element("p", {"class": "unfinished"}, *stop) if stop else None,
+        element("p", {"class": "unfinished"}, findings.sketch) if findings.sketch else None,
     )
 
 

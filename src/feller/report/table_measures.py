@@ -40,6 +40,7 @@ def _measures() -> dict[str, Measure]:
         "left_out": Measure("columns left out"),
         "accuracy_majority": Measure("told right by the commonest value", is_share=True),
         "mae_mean": Measure("mean absolute error of the mean"),
+        "told_column": Measure("told from the others"),
         "boosted_by": Measure("made the trees"),
         "copies": Measure("rows that stand in the training table", "copies_held_out", UNSEEN_ROWS, is_share=True),
         "dcr_share": Measure("rows nearer to training rows", real="no copying", level=0.5, is_share=True),

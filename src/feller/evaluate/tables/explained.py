@@ -74,6 +74,8 @@ EXPLAIN = {
     **{f"{name}_real": f"The same as {name} after learning from the real training table instead." for name in LEARNED},
     "accuracy_majority": "Share of real rows that are told right by naming always the commonest value of the target.",
     "mae_mean": "Error of telling always the mean of the training table.",
+    "told_column": "The column that is told from the others, to see what the table is worth: the target of the schema."
+    " All numbers of boosted and of linear models are about it.",
     "boosted_by": "The program that made the decision trees.",
     "copies": "Share of synthetic rows that stand in the training table with all their values; copies_held_out is what"
     f" unseen real rows reach, and far above it hints at copying. {NO_PROOF}",

@@ -101,7 +101,7 @@ def table_quality(
     numbers |= _marginals(tables, named, draws.named("marginals"))
     numbers |= _shape(tables, draws.named("shape"))
     if about is not None:
-        numbers |= _utility(tables, about, draws.named("utility"))
+        numbers |= {"told_column": named[about.features.target], **_utility(tables, about, draws.named("utility"))}
     return numbers | _privacy(tables, draws.named("privacy"))
 
 

@@ -1,0 +1,44 @@
+"""A model of few steps looks finished and is not: what is said of it, and the command that goes on."""
+
+import shlex
+
+from feller.data.modality import Dataset
+from feller.errors import InputError, UsageError
+from feller.journeys.asked import Asked
+from feller.recipes import SECOND_STAGES, find_recipe
+from feller.run import Run
+from feller.train.optimiser import Training
+
+SKETCH = 0.1
+"""Share of what a recipe plans below which a model is called a sketch."""
+
+
+def planned(asked: Asked, data: Dataset) -> Training | None:
+    """Return what the recipe plans for such data at its size; None of code of the user's own, which is not run here."""
+    if ":" in asked.recipe or asked.recipe in SECOND_STAGES:
+        return None
+    try:
+        return find_recipe(asked.recipe, data, asked.size or "small")[1].train
+    except (InputError, UsageError):  # a recipe for other data, by now
+        return None
+
+
+def first_sketch(run: Run, asked: Asked, data: Dataset, step: int, seconds: float) -> str:
+    """Return one line where a run had far less than its recipe plans; empty where it had enough, or cannot go on.
+
+    Args:
+        run: Where it is kept.
+        asked: What was asked of it; what protects its rows also says how far it may go.
+        data: What it was fitted to.
+        step: Steps done.
+        seconds: Of training.
+    """
+    whole = None if asked.private is not None else planned(asked, data)
+    if whole is None or (whole.steps is None and whole.minutes is None):
+        return ""
+    if whole.share(step, seconds) >= SKETCH:
+        return ""
+    budget = ("--minutes", f"{whole.minutes:g}") if whole.steps is None else ("--steps", whole.steps)
+    words = ("feller", "fit", "--resume", "--out", run.path, *budget)
+    many = "1 step" if step == 1 else f"{step:,} steps"
+    return f"After {many} this is a first sketch; go on with: {shlex.join(map(str, words))}"

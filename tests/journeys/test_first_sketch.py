@@ -1,0 +1,63 @@
+"""What is said of a model that had far less training than its recipe plans."""
+
+import json
+import pathlib
+import shlex
+from dataclasses import replace
+
+import pytest
+
+from feller.cli import main
+from feller.data import read
+from feller.journeys.asked import Asked
+from feller.journeys.first_sketch import first_sketch, planned
+from feller.recipes.points import points
+from feller.run import Run
+
+RUN = Run(pathlib.Path("runs/a b"))
+
+
+@pytest.fixture(scope="module")
+def moons():
+    return read("example:moons")
+
+
+def asked(**more):
+    return Asked(data="example:moons", recipe="points", size="tiny", seed=0, **more)
+
+
+def test_a_tenth_of_what_the_recipe_plans_is_enough(moons):
+    minutes = points(moons, "tiny").train.minutes
+    assert planned(asked(), moons).minutes == minutes
+    assert first_sketch(RUN, asked(), moons, 500, 6.001 * minutes) == ""
+    said = first_sketch(RUN, asked(), moons, 1200, 5.99 * minutes)
+    assert said == (
+        "After 1,200 steps this is a first sketch; go on with: feller fit --resume --out 'runs/a b' --minutes"
+        f" {minutes:g}"
+    )
+
+
+def test_the_plan_is_that_of_the_size(moons):
+    seconds = 6.5 * points(moons, "tiny").train.minutes
+    assert points(moons, "base").train.minutes > points(moons, "tiny").train.minutes
+    assert first_sketch(RUN, asked(), moons, 500, seconds) == ""
+    assert first_sketch(RUN, replace(asked(), size="base"), moons, 500, seconds)
+
+
+def test_code_of_a_person_and_recipes_for_other_data_plan_nothing(moons):
+    assert first_sketch(RUN, replace(asked(), recipe="own.py:mine"), moons, 1, 0.1) == ""
+    assert first_sketch(RUN, replace(asked(), recipe="images"), moons, 1, 0.1) == ""
+
+
+def test_it_is_said_last_and_stands_on_the_page_and_its_command_goes_on(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["example:moons", "--size", "tiny", "--steps", "2", "--out", "run"]
+    assert main(["fit", *words]) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if line.strip()][-1]
+    assert said.startswith("After 2 steps this is a first sketch; go on with: feller fit --resume --out run --minutes ")
+    assert said in (tmp_path / "run" / "report.html").read_text()
+    assert json.loads((tmp_path / "run" / "report.json").read_text())["sketch"] == said
+    again = shlex.split(said.partition("go on with: feller ")[2])
+    again[again.index("--minutes") :] = ["--steps", "3"]  # the same command, but for how long
+    assert main(again) == 0
+    assert "going on after step 2" in capsys.readouterr().err
