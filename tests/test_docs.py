@@ -1,5 +1,7 @@
 """Every example of the pages runs: Python blocks as they are, commands with a small budget."""
 
+import ast
+import builtins
 import json
 import pathlib
 import re
@@ -189,6 +191,31 @@ def test_examples_run(page, tmp_path, monkeypatch):
     for long, short in (("steps=300", "steps=3"), ("Bridging(rounds=3)", BRIDGE)):
         python = python.replace(long, short)
     exec(compile(python, str(page), "exec"), {"__name__": "docs"})
+
+
+def unknown(code: str) -> set[str]:
+    """Return the names that code reads and nothing in it brings in."""
+    bound, read = {*dir(builtins)}, set()
+    for node in ast.walk(ast.parse(code)):
+        match node:
+            case ast.Name():
+                (read if isinstance(node.ctx, ast.Load) else bound).add(node.id)
+            case ast.FunctionDef() | ast.ClassDef():
+                bound.add(node.name)
+            case ast.arg():
+                bound.add(node.arg)
+            case ast.Import() | ast.ImportFrom():
+                bound.update((one.asname or one.name).partition(".")[0] for one in node.names)
+    return read - bound
+
+
+@pytest.mark.parametrize("name", ["extend", "interoperability"])
+def test_examples_that_are_copied_run_alone(name):
+    """But for a recipe that goes into one file with the path before it."""
+    python = [code for language, code in blocks(ROOT / "docs" / f"{name}.md") if language == "python"]
+    assert len(python) >= 5
+    assert [missing for code in python if (missing := unknown(code) - {"Swing"})] == []
+    assert sum("Swing" in unknown(code) for code in python) <= 1
 
 
 def commands(page: pathlib.Path) -> list[list[str]]:

@@ -12,18 +12,27 @@ from feller.errors import InputError, UsageError
 from feller.record import FUNCTIONS, nearest
 
 
+def check_code(path: str | pathlib.Path) -> None:
+    """Refuse a file that is not there.
+
+    Raises:
+        InputError: Then.
+    """
+    if not pathlib.Path(path).is_file():
+        raise InputError(f"expected a Python file {pathlib.Path(path).resolve()}, found none")
+
+
 def load_file(path: pathlib.Path) -> Any:
     """Execute a Python file as a module; its kinds of paths, networks and so on can then be named in records.
 
     Raises:
         InputError: If it is missing, or does not run.
     """
+    check_code(path)
     path = path.resolve()
     name = f"feller_code_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
     if name in sys.modules:
         return sys.modules[name]
-    if not path.is_file():
-        raise InputError(f"expected a Python file {path}, found none")
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise InputError(f"{path} is no Python file")

@@ -19,7 +19,7 @@ PARTS = ("tokenizer", "vectors", "durations", "rhythm")
 OURS = (
     *("recipe.json", "model.json", "state.json", "report.json", "report.html", "metrics.jsonl", "preview.png", "lock"),
     *("ledger.json", "exposure.safetensors"),
-    *("export.pt2", "export.onnx", "export.json"),
+    *("export.pt2", "export.pt2.json", "export.onnx", "export.onnx.json", "export.json"),
     *("paths.npz", "paths.csv", "pairs.npz", "pairs.csv"),
     *(f"{name}.safetensors" for name in ("weights", "average", "state", "judge", "detector", "base", *PARTS)),
 )

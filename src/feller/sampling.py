@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from feller.errors import UsageError
-from feller.paths import Affine, Choice, Mixture, Order, Path, TokenPath
+from feller.paths import Affine, Choice, Confidence, Entropy, Mixture, Order, Path, TokenPath
 from feller.paths.affine import Vanishing
 from feller.paths.brownian import Brownian
 from feller.paths.product import parts, parts_map
@@ -15,6 +15,8 @@ from feller.times import linear_grid
 
 VELOCITY_SOLVERS = {"euler": Euler, "midpoint": Midpoint, "heun": Heun, "rk4": RK4}
 SOLVERS = (*VELOCITY_SOLVERS, "dopri5", "euler-maruyama", "ancestral")
+ORDERS = {"confidence": Confidence, "entropy": Entropy}
+"""Which masked tokens come first."""
 
 
 @dataclass(frozen=True)

@@ -161,7 +161,7 @@ def test_whole_tree_in_help(capsys):
         (["fit", "example:moons", "--recipe", "images"], 2, "needs pictures"),
         (["fit", "example:moons", "--size", "huge"], 2, "no size is called 'huge'"),
         (["fit", "example:moons", "--steps", "5", "--minutes", "1"], 2, "exclude each other"),
-        (["fit", "example:moons", "--steps", "0"], 2, "steps of the training must be at least 1, got 0"),
+        (["fit", "example:moons", "--steps", "0"], 2, "--steps must be at least 1, got 0"),
         (["fit", "example:moons", "--train.lrr", "1"], 2, "--train.lr"),
         (["fit", "example:moons", "--stps", "3"], 2, "stps"),
         (["fit", "--resume", "--out", "nothing"], 1, "nothing"),

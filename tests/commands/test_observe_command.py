@@ -126,7 +126,7 @@ def test_operators_by_name(
         ("--observe one.png --operator inpaint --mask small.png", 1, "a mask of 1 x 4 x 8, and the data have 8 x 8"),
         ("--observe one.png --operator inpaint --mask none.npy", 1, "marks nothing to be filled"),
         ("--observe one.png --operator grey", 2, "these have no colours"),
-        ("--observe one.png --operator blur --noise -1", 2, "a noise of 0 or more"),
+        ("--observe one.png --operator blur --noise -1", 2, "--noise must be at least 0 and finite, got -1"),
         ("--observe one.png --operator blur --method pigmd", 2, "did you mean 'pigdm'"),
         ("--observe one.png --operator blur --scale 2", 2, "only guidance has a scale"),
         ("--observe one.png --operator unknown-blur --method pigdm", 2, "choose `source`"),

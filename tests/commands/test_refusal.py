@@ -36,6 +36,38 @@ def test_one_line(
     assert err.count("\n") == 1
 
 
+WRONG_VALUES = [
+    ("fit example:moons --steps 0", "--steps must be at least 1, got 0"),
+    ("fit example:moons --minutes inf", "--minutes must be above 0 and finite, got inf"),
+    ("fit example:moons --minutes nan", "--minutes must be above 0 and finite, got nan"),
+    ("fit example:moons --longest -3", "--longest must be at least 1, got -3"),
+    ("fit example:moons --size=", "--size needs a value, got an empty one"),
+    ("fit example:moons --out=", "--out needs a value, got an empty one"),
+    ("fit example:moons --start-from=", "--start-from needs a value, got an empty one"),
+    ("fit example:moons --epsilon 1 --audit fisher=0", "--audit takes fisher=ROWS, such as fisher=64, got fisher=0"),
+    ("tune --reward r --rank 0", "--rank must be at least 1, got 0"),
+    ("tune --reward r --strength nan", "--strength must be at least 0 and finite, got nan"),
+    ("bridge example:moons example:moons --pairs 1", "--pairs must be at least 2, got 1"),
+    ("bridge example:moons example:moons --growth 0", "--growth must be above 0 and finite, got 0"),
+    ("bridge example:moons example:moons --max-memory inf", "--max-memory must be above 0 and finite, got inf"),
+    ("audit calculator --noise 1e300 --rate 0.1 --steps 10", "--noise 1e+300 hides all that there is; plan with"),
+    ("reproduce nix --only=x", "no paper is called 'nix'"),
+]
+
+
+@pytest.mark.parametrize(("words", "said"), WRONG_VALUES)
+def test_values_that_are_wrong_are_told_with_their_flag(
+    words: str, said: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(words.split()) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("feller: ")
+    assert said in err
+    assert err.count("\n") == 1
+    assert not [*tmp_path.iterdir()]
+
+
 def test_help_is_no_fault(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main(["fit", "--help"])

@@ -112,7 +112,7 @@ def test_velocities_are_not_followed(kind: str, capsys, request: pytest.FixtureR
         (["--known", "e" * 25], "has 25 characters, gaps included, and the model's texts have 24; shorten it"),
         (["--known", "_" * 30], "has 30 characters"),
         (["--temperature", "-1"], "temperature must be at least 0 and finite, got -1"),
-        (["--top-k", "0"], "top_k must be at least 1, got 0"),
+        (["--top-k", "0"], "--top-k must be at least 1, got 0"),
         (["--top-p", "1.5"], "top_p must be above 0 and at most 1, got 1.5"),
         (["--order", "confident"], "did you mean 'confidence'"),
         (["--guidance", "2"], "guidance needs conditions"),

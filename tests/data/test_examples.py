@@ -19,6 +19,7 @@ from feller.data.speech.lexicon import Lexicon, cmu_entries, own_words
 from feller.data.speech.mel import filters
 from feller.data.speech.sound import read_sound
 from feller.errors import UsageError
+from feller.shipped import SHIPPED
 from feller.tree import leaves
 
 
@@ -103,13 +104,14 @@ def test_moons_lie_on_two_arcs_with_their_noise() -> None:
 
 
 def test_every_example_has_its_notice() -> None:
+    assert EXAMPLES.keys() == SHIPPED.keys()
     notice = (pathlib.Path(examples.__file__).parent / "NOTICE.md").read_text()
     for name, example in EXAMPLES.items():
-        assert example.name == name
+        assert example.about.name == name
         assert f"`{name}`" in notice
-        assert example.summary
-        assert example.source
-        assert example.licence
+        assert example.about.summary
+        assert example.about.source
+        assert example.about.licence
 
 
 def test_eruptions_are_places_on_the_earth() -> None:

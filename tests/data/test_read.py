@@ -16,9 +16,9 @@ from feller.data import Dataset, Images, read
 from feller.data.crystals.cif import cif_text
 from feller.data.crystals.crystal import Crystal
 from feller.data.proteins.pdb import pdb_text
-from feller.data.read import EXAMPLE
 from feller.draws import Draws
 from feller.errors import InputError, UsageError
+from feller.shipped import EXAMPLE
 
 
 def test_missing_and_unknown(tmp_path: pathlib.Path) -> None:

@@ -63,6 +63,16 @@ def brought(*words):
     return main(["import", *words, "--out", "runs/mine"])
 
 
+def test_weights_that_the_code_made_are_told_of(here, capsys):
+    told = "its weights are those that mine.py:net made: untrained, unless that code loads them"
+    assert brought("mine.py:net", "--modality", "points:x,y") == 0
+    assert told in capsys.readouterr().err.replace("\n", " ")
+    assert brought("mine.py:net", "--weights", "w.safetensors", "--modality", "points:x,y", "--overwrite") == 0
+    assert "untrained" not in capsys.readouterr().err
+    assert brought("mine.py:backwards", "--modality", "points:x,y", "--overwrite") == 0  # a plain function has none
+    assert "untrained" not in capsys.readouterr().err
+
+
 def test_a_network_with_its_weights_samples_steers_and_is_exported(here, capsys):
     assert brought("mine.py:net", "--weights", "w.safetensors", "--modality", "points:x,y") == 0
     assert main(["sample", "runs/mine", "--code", "mine.py", "-n", "400", "--out", "drawn.npz"]) == 0

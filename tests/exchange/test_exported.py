@@ -13,7 +13,7 @@ from feller.errors import UsageError
 from feller.exchange.about import about
 from feller.exchange.answer import Answer, Guided
 from feller.exchange.programs import to_onnx, to_torch_export
-from feller.journeys.export import export
+from feller.journeys.export import export, said_of
 from feller.model import Model
 from feller.paths import Affine, Data
 from feller.sampling import Sampling
@@ -67,7 +67,8 @@ def test_ten_lines_around_an_exported_file_draw_the_models_own_samples(points, t
         pytest.importorskip("onnxscript")
     run = as_run(tmp_path / "run", model, recipe, "example:moons")
     place, _ = export(run, "onnx" if ending == ".onnx" else "torch-export", out=str(tmp_path / f"a{ending}"))
-    known = json.loads(place.with_suffix(".json").read_text())
+    assert said_of(place) == tmp_path / f"a{ending}.json"  # a name of its own for each form
+    known = json.loads(said_of(place).read_text())
     assert known["time"] == {"source": 0.0, "data": 1.0}
     assert [one["name"] for one in known["inputs"]] == ["x", "t"]
     assert known["inputs"][0]["shape"] == ["batch", 2]

@@ -1,21 +1,32 @@
 """From words to commands; the only place that knows tyro."""
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import fields, replace
 from itertools import pairwise
 from typing import Annotated, Any, TypeVar
 
 import tyro
 
+from feller.code import check_code
+from feller.commands.marks import Checked, Filled, Limits, Look, Offers, field_names
 from feller.commands.refusal import plainly
 from feller.errors import UsageError
+from feller.places import check_data
 from feller.record import nearest
+from feller.run import open_run
+from feller.shipped import EXAMPLE
 
 T = TypeVar("T")
+Mark = TypeVar("Mark")
 Positional = tyro.conf.Positional
-Text = Annotated[str | None, tyro.conf.arg(metavar="TEXT", help_behavior_hint="")]
+Text = Annotated[str | None, Filled(), tyro.conf.arg(metavar="TEXT", help_behavior_hint="")]
+Said = Annotated[str | None, tyro.conf.arg(metavar="TEXT", help_behavior_hint="")]
+"""Words of a person, of which there may be none."""
 Whole = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
 Real = Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")]
+Counted = Annotated[Whole, Limits(1.0)]
+Positive = Annotated[Real, Limits(0.0, above=True)]
 """What may be left out; its help says what that means, so that it shows no default."""
 
 
@@ -38,18 +49,44 @@ _COUNT = tyro.constructors.PrimitiveConstructorSpec(
 )
 Count = Annotated[int | None, _COUNT, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
 """A whole number that may be large: 1e6 is one."""
-DataPlace = Positional[Annotated[str | None, tyro.conf.arg(metavar="[DATA]", help_behavior_hint="")]]
-FilePlace = Positional[Annotated[str | None, tyro.conf.arg(metavar="[FILE]", help_behavior_hint="")]]
-RunPlace = Positional[Annotated[str | None, tyro.conf.arg(metavar="[RUN]", help_behavior_hint="")]]
-Words = Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...", help_behavior_hint="")]
+
+
+def _if_given(check: Callable[[str], object]) -> Checked:
+    """Look at what is given; what it means if nothing is, the command says."""
+    return Checked(lambda value: None if value is None else check(value))
+
+
+def _each(check: Callable[[str], object]) -> Checked:
+    return Checked(lambda values: [check(value) for value in values])
+
+
+def _shown(metavar: str) -> Any:
+    """Show what a flag takes, and no default."""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
+
+
+_RUNS, _EXAMPLES = Offers(runs=True), Offers(tables=("feller.shipped:SHIPPED",), before=EXAMPLE)
+DataPlace = Positional[Annotated[str | None, _shown("[DATA]"), _if_given(check_data), _EXAMPLES]]
+DataText = Annotated[Text, _if_given(check_data), _EXAMPLES]
+DataOrWord = Positional[Annotated[str | None, _shown("[DATA]"), _EXAMPLES]]
+"""Words of the command's own are none."""
+FilePlace = Positional[Annotated[str | None, _shown("[FILE]"), _if_given(check_data), _EXAMPLES]]
+RunPlace = Positional[Annotated[str | None, _shown("[RUN]"), Checked(open_run), _RUNS]]
+RunText = Annotated[Text, _if_given(open_run), _RUNS]
+BasePlace = Positional[Annotated[str | None, _shown("[RUN]"), _if_given(open_run), _RUNS]]
+"""Left out, it need not be the newest run."""
+RunOrWord = Positional[Annotated[str | None, _shown("[RUN]"), _RUNS]]
+"""Words of the command's own are none."""
+CodeText = Annotated[Text, _if_given(check_code)]
+Words = Annotated[tuple[str, ...], _shown("KEY=VALUE ...")]
 Wishes = Annotated[tuple[str, ...], tyro.conf.arg(aliases=("--rewards",), metavar="TEXT ...", help_behavior_hint="")]
 CodePlace = Positional[Annotated[str, tyro.conf.arg(metavar="FILE.py:FUNCTION")]]
-Places = Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="A B ...", help_behavior_hint="")]]
-RunPlaces = Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="[RUN ...]", help_behavior_hint="")]]
-Costs = Annotated[tuple[str, ...], tyro.conf.arg(metavar="TEXT ...", help_behavior_hint="")]
-Numbers = Annotated[tuple[float, ...], tyro.conf.arg(metavar="NUMBER ...", help_behavior_hint="")]
-Names = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...", help_behavior_hint="")]
-Pair = Annotated[tuple[str, ...], tyro.conf.arg(metavar="FILE TEXT", help_behavior_hint="")]
+Places = Positional[Annotated[tuple[str, ...], _shown("A B ..."), _each(check_data), _EXAMPLES]]
+RunPlaces = Positional[Annotated[tuple[str, ...], _shown("[RUN ...]"), _each(open_run), _RUNS]]
+Costs = Annotated[tuple[str, ...], _shown("TEXT ...")]
+Numbers = Annotated[tuple[float, ...], _shown("NUMBER ...")]
+Names = Annotated[tuple[str, ...], _shown("NAME ...")]
+Pair = Annotated[tuple[str, ...], _shown("FILE TEXT")]
 MANY = (
     ("--edit",),
     ("--ask",),
@@ -83,9 +120,19 @@ def named(name: str) -> Any:
     return tyro.conf.arg(name=name.removeprefix("--"))
 
 
+def marks(command: Any, field: str, kind: type[Mark]) -> list[Mark]:
+    """Return the marks of a kind at a field of a command."""
+    return [mark for mark in _known(command, field) if isinstance(mark, kind)]
+
+
+def _known(command: Any, field: str) -> tuple[Any, ...]:
+    """Return what is said of a field beside its type."""
+    return getattr(command.__dataclass_fields__[field].type, "__metadata__", ())
+
+
 def flag_names(command: Any, field: str) -> list[str]:
     """Return the flags of a field of a command; none of a place or of what no word sets."""
-    known = getattr(command.__dataclass_fields__[field].type, "__metadata__", ())
+    known = _known(command, field)
     if any(getattr(one, "__name__", str(one)).endswith(("Positional", "Suppress", "Fixed")) for one in known):
         return []
     given = [one for one in known if hasattr(one, "aliases")]
@@ -112,8 +159,19 @@ def parse(command: type[T], name: str, words: list[str], *, deep: bool = False) 
 
     Raises:
         UsageError: If words are wrong; names the nearest right ones.
+        InputError: If there is nothing at a place that is named.
     """
     _check_many(words)
+    found, rest = _parsed(command, name, words, deep=deep)
+    looked: Any = found
+    for one in fields(looked):
+        for mark in marks(command, one.name, Look):
+            mark.look((flag_names(command, one.name) or [one.name])[0], getattr(found, one.name))
+    return found, rest
+
+
+def _parsed(command: type[T], name: str, words: list[str], *, deep: bool) -> tuple[T, list[str]]:
+    """Return a command, and the words that are none of its flags; nothing is looked at yet."""
     if deep:
         both: Any = plainly(
             lambda: tyro.cli(command, prog=f"feller {name}", args=words, config=_FORM, return_unknown_args=True)
@@ -133,12 +191,18 @@ def change_fields(value: T, words: list[str], command: str) -> T:
     return plainly(lambda: tyro.cli(type(value), prog=f"feller {command}", args=words, default=value, config=_DEEP))
 
 
-def check_names(words: list[str], command: Any, deeper: list[str]) -> None:
+def check_names(words: list[str], command: Any, *places: str) -> None:
     """Refuse words that are neither a flag of a command nor a field of the recipe, before anything is read.
+
+    Args:
+        words: Those that are no flags of the command.
+        command: The command.
+        places: Where the recipe's fields are, as module:CLASS.
 
     Raises:
         UsageError: If there is one; says which are near.
     """
+    deeper = [name for place in places for name in field_names(place)]
     flags = [f"--{one.name.replace('_', '-')}" for one in fields(command) if one.name not in ("data", "folder")]
     for word in words:
         name = word.split("=")[0].removeprefix("--").split(".")[0].replace("-", "_")

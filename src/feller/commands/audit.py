@@ -1,10 +1,12 @@
 """feller audit."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from feller.commands.arguments import Real, RunPlace, Text, Whole
+from feller.commands.arguments import CodeText, DataText, Real, RunOrWord, Whole
+from feller.commands.marks import Offers
 from feller.errors import UsageError
+from feller.run import open_run
 
 CALCULATOR = "calculator"
 """The word that is no run."""
@@ -20,9 +22,9 @@ class Audit:
 
     deep: ClassVar[str] = ""
 
-    folder: RunPlace = None
+    folder: Annotated[RunOrWord, Offers((CALCULATOR,))] = None
     """The run folder; or calculator, for a plan."""
-    data: Text = None
+    data: DataText = None
     """The rows that the run learned from; by default where the fit found them."""
     show: int = 10
     """So many of the most exposed rows."""
@@ -40,7 +42,7 @@ class Audit:
     """Of the calculator: chance that epsilon does not cover; by default 1e-5."""
     seed: int = 0
     """Of all randomness."""
-    code: Text = None
+    code: CodeText = None
     """File of your own that defines what the run's model is made of."""
     json: bool = False
     """Print the numbers as one JSON object, last on standard output."""
@@ -54,6 +56,7 @@ class Audit:
             raise UsageError(f"--{given[0]} belongs to `feller audit {CALCULATOR}`; a run has a ledger of its own")
         if self.show < 0:
             raise UsageError(f"--show takes a number of rows, 0 or more, got {self.show}")
+        open_run(self.folder)  # what is not there is told before what takes long is loaded
         from feller.commands.folder import find
         from feller.commands.terminal import show, speaker
         from feller.journeys.auditing.audit import audit

@@ -1,9 +1,21 @@
 """feller bridge."""
 
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from feller.commands.arguments import Costs, Numbers, Places, Real, Text, Whole, change_fields, check_names
+from feller.commands.arguments import (
+    Costs,
+    Counted,
+    Numbers,
+    Places,
+    Positive,
+    Real,
+    Text,
+    Whole,
+    change_fields,
+    check_names,
+)
+from feller.commands.marks import Limits, Offers
 from feller.errors import UsageError
 
 
@@ -22,7 +34,7 @@ class Bridge:
     time; or example:NAME."""
     times: Numbers = ()
     """When each was seen, such as 0 24 48; by default equally far apart."""
-    cost: Costs = ()
+    cost: Annotated[Costs, Offers(tables=("feller.journeys.cost_words:NAMES",))] = ()
     """What being somewhere costs: file.py:FUNCTION of (x, t) or (x, t, population), t from 0 to 1, a picture whose
     black is wall, congestion, entropy, density (keep to where the data are), surface=FILE (keep to it), valleys=FILE
     (and low). Each may have NUMBER * before it. Several add up."""
@@ -31,22 +43,22 @@ class Bridge:
     noise: Real = None
     """How far a free walk strays over the whole journey, a deviation in units of the data; 0 for none. By default half
     the deviation within the populations."""
-    rounds: Whole = None
+    rounds: Counted = None
     """Drifts that are learned, ahead and back in turn; the last goes ahead, so that an even number becomes one more.
     7 by default."""
-    minutes: Real = None
+    minutes: Positive = None
     """How long to go on, instead of rounds."""
-    pairs: Whole = None
+    pairs: Annotated[Whole, Limits(2.0)] = None
     """Pairs of each round; 1,024 by default."""
     resample: Whole = None
     """Weigh so many trajectories for each pair by the cost, instead of trusting round paths; by default only where the
     cost has no gradient, then 64."""
-    growth: Real = None
+    growth: Positive = None
     """Let members count more or less than others, as cells that divide or die do: how much that costs, in median
     squared distances; 1 is usual, less allows more."""
-    longest: Whole = None
+    longest: Counted = None
     """Longer side to bring pictures to, in pixels."""
-    max_memory: Real = None
+    max_memory: Positive = None
     """Gigabytes that looking for paths may take, about."""
     out: Text = None
     """The run folder; by default a new one under runs/."""
@@ -61,11 +73,6 @@ class Bridge:
 
     def run(self, words: list[str]) -> dict[str, Any]:
         """Do it; `words` set fields of the settings."""
-        from feller.bridging import Bridging
-        from feller.commands.terminal import heard, show, speaker
-        from feller.journeys.bridge import bridge
-        from feller.journeys.bridge_wanted import Wanted
-
         if self.rounds is not None and self.minutes is not None:
             raise UsageError("--rounds and --minutes exclude each other; choose one")
         if self.resume and (self.data or (self.cost and not any(".py:" in text for text in self.cost))):
@@ -74,7 +81,11 @@ class Bridge:
         wrong = [name for name in _BEGUN if getattr(self, name) != usual[name]]
         if self.resume and wrong:
             raise UsageError(f"a resumed bridge keeps what it began with: leave out --{wrong[0].replace('_', '-')}")
-        check_names(words, Bridge, [field.name for field in fields(Bridging)])
+        check_names(words, Bridge, "feller.bridging:Bridging")
+        from feller.bridging import Bridging
+        from feller.commands.terminal import heard, show, speaker
+        from feller.journeys.bridge import bridge
+        from feller.journeys.bridge_wanted import Wanted
 
         def change(settings: Bridging) -> Bridging:
             return change_fields(settings, words, "bridge A B") if words else settings

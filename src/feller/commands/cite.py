@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from feller.commands.arguments import RunPlace, Text
+from feller.commands.arguments import CodeText, RunPlace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +14,7 @@ class Cite:
 
     folder: RunPlace = None
     """The run folder."""
-    code: Text = None
+    code: CodeText = None
     """File of your own that defines what the run's model is made of."""
     json: bool = False
     """Print one JSON object, last on standard output."""

@@ -1,23 +1,25 @@
 """feller completion."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from feller.commands.arguments import Positional, Text
+from feller.commands.marks import Offers
 from feller.errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Completion:
-    """Print what lets a shell complete commands, flags and files: bash, zsh or fish.
+    """Print what lets a shell complete commands, flags, their values, runs and files: bash, zsh or fish.
 
-    In bash: `eval "$(feller completion bash)"`, in ~/.bashrc; in zsh the same with zsh, in ~/.zshrc; in fish
-    `feller completion fish | source`, in ~/.config/fish/config.fish.
+    Write it to a file once, since it takes seconds to make: in bash `feller completion bash > ~/.feller.bash`, and in
+    ~/.bashrc `source ~/.feller.bash`; in zsh alike, in ~/.zshrc; in fish `feller completion fish >
+    ~/.config/fish/completions/feller.fish`. Do so again after an update.
     """
 
     deep: ClassVar[str] = ""
 
-    shell: Positional[Text] = None
+    shell: Positional[Annotated[Text, Offers(tables=("feller.commands.shells:SHELLS",))]] = None
     """bash, zsh or fish."""
     json: bool = False
     """Print the script inside one JSON object."""

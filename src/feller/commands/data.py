@@ -3,8 +3,11 @@
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar
 
-from feller.commands.arguments import DataPlace, FilePlace, Text, Whole, named, short
+from feller.commands.arguments import Counted, DataOrWord, FilePlace, RunText, Text, Whole, named, short
+from feller.commands.marks import Offers
 from feller.errors import UsageError
+from feller.places import check_data
+from feller.shipped import EXAMPLE, SHIPPED, part_of
 
 PAIRS = 8000
 """Pairs of a picture and a text that are written, where nothing else is asked for."""
@@ -30,14 +33,14 @@ class Data:
 
     deep: ClassVar[str] = ""
 
-    name: DataPlace = None
+    name: Annotated[DataOrWord, Offers(tables=("feller.commands.data:TAKES",))] = None
     """An example's name, or a file or folder to look into; or schema, to write down what the columns of a table are; or
     memory, to build of documents what a model looks up; or scenes, to draw pictures with texts: shapes and creatures,
     instructions about them, and a memory; or emoji, to write those of npm packages with their names."""
     file: FilePlace = None
     """Behind schema the table to describe: .csv, .tsv, .parquet, or example:adult; behind memory a file or folder of
     documents; behind emoji the folder node_modules with emoji-datasource-twitter and, for tags, emojibase-data."""
-    of: Annotated[Text, named("--run")] = None
+    of: Annotated[RunText, named("--run")] = None
     """Behind memory: the run of the model that will look them up; the newest by default."""
     out: Text = None
     """Where to write; by default schema.json, memory.npz, or the folder scenes or emoji. Of
@@ -48,12 +51,12 @@ class Data:
     """Of scenes and emoji: of all randomness, by default 0."""
     schema: Text = None
     """What the columns of a table are: a file that `feller data schema` wrote."""
-    space: Text = None
+    space: Annotated[Text, Offers(tables=("feller.data.rows.places:NAMES",))] = None
     """Where rows of numbers lie, as for `feller fit`."""
-    longest: Whole = None
+    longest: Counted = None
     """Longer side of pictures, most atoms or residues, seconds of sounds, or symbols of a text, as for `feller fit`;
     of scenes 16, of emoji 32."""
-    vocabulary: Text = None
+    vocabulary: Annotated[Text, Offers(tables=("feller.data.text.dataset:NAMES",))] = None
     """Symbols of a text, as for `feller fit`: characters, bytes, subwords or subwords:NUMBER."""
     project: bool = False
     """Move points beside --space to the nearest on it."""
@@ -63,11 +66,10 @@ class Data:
     def run(self, words: list[str]) -> dict[str, Any]:
         """Do it."""
         from feller.commands.terminal import show, speaker
-        from feller.data.examples import EXAMPLES
 
         tell = speaker()
         if self.name is None:
-            listing = {f"example:{name}": example.summary for name, example in EXAMPLES.items()}
+            listing = {f"{EXAMPLE}{name}": shipped.summary for name, shipped in SHIPPED.items()}
             show(dict(listing), tell)
             return {"examples": listing}
         if self.out is not None and self.name not in TAKES and self._folder():
@@ -94,12 +96,12 @@ class Data:
 
     def _look(self, tell: Any) -> dict[str, Any]:
         """Say what is in some data."""
+        word = str(self.name)
+        name = word if word.startswith(EXAMPLE) or word not in SHIPPED else f"{EXAMPLE}{word}"
+        check_data(name)
         from feller.commands.terminal import show
-        from feller.data.examples import EXAMPLES
         from feller.data.read import read
 
-        word = str(self.name)
-        name = word if word.startswith("example:") or word not in EXAMPLES else f"example:{word}"
         with tell.waiting(f"reading {name}"):
             data = read(
                 name,
@@ -117,9 +119,9 @@ class Data:
         }
         for condition, classes in data.modality.conditions.items():
             about[condition] = ", ".join(classes)
-        if name.startswith("example:"):
-            example = EXAMPLES[name.removeprefix("example:").partition("/")[0]]
-            about |= {"parts": ", ".join(example.parts), "source": example.source, "licence": example.licence}
+        if name.startswith(EXAMPLE):
+            shipped, _ = part_of(name)
+            about |= {"parts": ", ".join(shipped.parts), "source": shipped.source, "licence": shipped.licence}
         show(about, tell)
         for note in data.notes:
             tell.say(note)
@@ -127,10 +129,12 @@ class Data:
 
     def _folder(self) -> str | None:
         """Return the name of the example that is asked for, if it is made of a folder."""
+        name = str(self.name).removeprefix(EXAMPLE)
+        if name not in SHIPPED:
+            return None
         from feller.data.examples import EXAMPLES
 
-        name = str(self.name).removeprefix("example:")
-        return name if name in EXAMPLES and EXAMPLES[name].folder else None
+        return name if EXAMPLES[name].folder else None
 
     def _copy(self, tell: Any) -> dict[str, Any]:
         """Copy the folder that an example is made of."""

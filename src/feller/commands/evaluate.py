@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from feller.commands.arguments import RunPlace, Text
+from feller.commands.arguments import CodeText, DataText, RunPlace, Text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,14 +14,14 @@ class Evaluate:
 
     folder: RunPlace = None
     """The run folder."""
-    data: Text = None
+    data: DataText = None
     """Real data to compare with; by default those that the fit kept back."""
     samples: Text = None
     """Judge these samples, a file or a folder as `feller sample` writes them, instead of drawing new ones; the report
     is then called after them, report-NAME.html in the run, as it is with --data."""
     seed: int = 0
     """Of all randomness."""
-    code: Text = None
+    code: CodeText = None
     """File of your own that defines what the run's model is made of."""
     json: bool = False
     """Print the numbers as one JSON object, last on standard output."""

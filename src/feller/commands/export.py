@@ -1,9 +1,10 @@
 """feller export."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from feller.commands.arguments import RunPlace, Text
+from feller.commands.arguments import CodeText, RunPlace, Text
+from feller.commands.marks import Offers
 from feller.errors import UsageError
 
 
@@ -15,32 +16,32 @@ class Export:
 
     folder: RunPlace = None
     """The run folder."""
-    to: Text = None
-    """torch-export (a .pt2 file), onnx, each with a .json beside it that says what goes in, what comes out and how to
-    sample; or huggingface, a folder that `feller sample` opens again."""
+    to: Annotated[Text, Offers(tables=("feller.journeys.export:FORMS",))] = None
+    """torch-export (a .pt2 file), onnx, each with a .json of its name beside it (export.onnx.json) that says what goes
+    in, what comes out and how to sample; or huggingface, a folder that `feller sample` opens again."""
     out: Text = None
     """The file or folder; by default export.pt2, export.onnx or huggingface in the run."""
-    guidance: str = "1"
+    guidance: Annotated[str, Offers(("input",))] = "1"
     """A number that is built in; 1 is the plain conditional. Or input: whoever calls the network chooses."""
-    code: Text = None
+    code: CodeText = None
     """File of your own that defines what the run's model is made of."""
     json: bool = False
     """Print one JSON object, last on standard output."""
 
     def run(self, words: list[str]) -> dict[str, Any]:
         """Do it."""
-        from feller.commands.folder import find
-        from feller.commands.terminal import speaker
-        from feller.journeys.export import export
-
         if self.to is None:
             raise UsageError("expected --to torch-export, onnx or huggingface")
+        from feller.commands.folder import find
+        from feller.commands.terminal import speaker
+        from feller.journeys.export import export, said_of
+
         tell = speaker()
         run = find(self.folder, self.code, tell)
         place, record = export(run, self.to, out=self.out, guidance=self.guidance, tell=tell)
         tell.say(f"{self.to}: {place}")
         if place.suffix:
-            tell.say(f"what goes in, what comes out, how to sample: {place.with_suffix('.json')}")
+            tell.say(f"what goes in, what comes out, how to sample: {said_of(place)}")
         else:
             tell.say(f"draw samples with: feller sample {place}")
         return {

@@ -1,9 +1,22 @@
 """feller fit."""
 
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from feller.commands.arguments import DataPlace, Names, Real, Text, Whole, Words, change_fields, check_names
+from feller.commands.arguments import (
+    Counted,
+    DataPlace,
+    Names,
+    Positive,
+    Real,
+    RunText,
+    Text,
+    Whole,
+    Words,
+    change_fields,
+    check_names,
+)
+from feller.commands.marks import Offers
 from feller.errors import UsageError
 
 if TYPE_CHECKING:
@@ -11,6 +24,12 @@ if TYPE_CHECKING:
 
 
 ADAPTIVE = "adaptive"
+_DEEPER = (
+    "feller.recipes.recipe:Recipe",
+    "feller.recipes.parts:DocumentParts",
+    "feller.recipes.parts:SpeechParts",
+)
+"""Where the fields of a recipe are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,27 +46,27 @@ class Fit:
     """A table of points, places or angles; a folder of images; crystals (.cif, or a column of a .csv);
     molecules (.xyz, .sdf); protein chains (.pdb, .jsonl); a folder of these three; text (.txt, .jsonl, or a column of
     a .csv); documents (a folder of pictures with captions, or .jsonl); speech (a folder of recordings with texts);
-    arrays (.npz, .npy); shards that do not fit in memory ('train-{000..099}.tar', or a folder of .tar or .parquet); or
-    example:NAME."""
-    recipe: Text = None
+    arrays (.npz, .npy); shards that do not fit in memory ('train-{000..099}.tar', 'train-*.tar', or a folder of .tar or
+    .parquet); or example:NAME."""
+    recipe: Annotated[Text, Offers(("auto",), ("feller.recipes:RECIPES", "feller.recipes:SECOND_STAGES"))] = None
     """A recipe's name, or file.py:FUNCTION for your own; by default chosen by the data."""
     out: Text = None
     """The run folder; by default a new one under runs/."""
-    minutes: Real = None
+    minutes: Positive = None
     """How long to train; by default as the recipe says."""
-    steps: Whole = None
+    steps: Counted = None
     """How many steps to train, instead of minutes."""
-    size: Text = None
+    size: Annotated[Text, Offers(tables=("feller.recipes.recipe:SIZES",))] = None
     """tiny, small or base: of the network and the budget; small by default."""
-    longest: Whole = None
+    longest: Counted = None
     """Bring images to this longer side, by default at most 64, of documents 32; leave out chains of more residues, by
     default 128, and crystals and molecules of more atoms, by default 64, and sounds of more seconds, by default 30;
     learn texts of so many symbols, by default 128."""
-    space: Text = None
+    space: Annotated[Text, Offers(tables=("feller.data.rows.places:NAMES",))] = None
     """Where rows of numbers lie: sphere, torus, simplex, poincare, spd, rotations, euclidean, or a mesh (.obj .off)."""
-    vocabulary: Text = None
+    vocabulary: Annotated[Text, Offers(tables=("feller.data.text.dataset:NAMES",))] = None
     """Symbols of a text: characters, bytes, subwords or subwords:NUMBER; by default characters, where there are few."""
-    tokenizer: Text = None
+    tokenizer: Annotated[Text, Offers(tables=("feller.journeys.tokenised:NAMED",), runs=True)] = None
     """Of documents: the run of a tokeniser of their pictures; or palette, where these have few colours, tiles, where
     small squares recur in them, or learned: one is trained first. By default tiles if all is made of few, else that."""
     target: Names = ()
@@ -60,20 +79,20 @@ class Fit:
     writes one."""
     epsilon: Real = None
     """Protect each row: what the model tells depends on no single one but by a factor of e^EPSILON."""
-    delta: Text = None
+    delta: Annotated[Text, Offers(("auto",))] = None
     """Chance that --epsilon does not cover, or auto: min(1e-5, 1 / rows^1.1)."""
     noise: Real = None
     """Noise of private training in clip norms, instead of --epsilon."""
     stop_at_epsilon: Real = None
     """With --noise: train no further than this epsilon."""
-    clip: Text = None
+    clip: Annotated[Text, Offers((ADAPTIVE,))] = None
     """Longest gradient of one row in private training, 1 by default; or adaptive, which follows the middle of their
     lengths by a noisy count."""
     audit: Words = ()
     """fisher=ROWS keeps account of what each step of private training tells about so many rows, for `feller audit`."""
     unsafe_seed: Whole = None
     """Draw private noise from a seed, so that it can be repeated, and taken away by whoever knows it: for tests."""
-    start_from: Text = None
+    start_from: RunText = None
     """Run of an older model: its weights are the first; `reflow` and `distil` learn from it."""
     seed: int = 0
     """Of all randomness."""
@@ -108,24 +127,21 @@ class Fit:
         if not self.audit:
             return 0
         kind, _, count = self.audit[0].partition("=")
-        if len(self.audit) > 1 or kind != "fisher" or not count.isdecimal():
+        if len(self.audit) > 1 or kind != "fisher" or not count.isdecimal() or int(count) < 1:
             raise UsageError(f"--audit takes fisher=ROWS, such as fisher=64, got {' '.join(self.audit)}")
         return int(count)
 
     def run(self, words: list[str]) -> dict[str, Any]:
         """Do it; `words` set fields of the recipe."""
+        if self.steps is not None and self.minutes is not None:
+            raise UsageError("--steps and --minutes exclude each other; choose one")
+        check_names(words, Fit, *_DEEPER)
         from feller.commands.terminal import heard, show, speaker
         from feller.journeys.asked import asked_of
         from feller.journeys.fit import fit, with_budget
         from feller.journeys.tell import speaks
         from feller.recipes import Recipe
-        from feller.recipes.parts import DocumentParts, SpeechParts
         from feller.record import read_json
-
-        if self.steps is not None and self.minutes is not None:
-            raise UsageError("--steps and --minutes exclude each other; choose one")
-
-        check_names(words, Fit, [field.name for kind in (Recipe, DocumentParts, SpeechParts) for field in fields(kind)])
 
         def change(recipe: Recipe) -> Recipe:
             changed = with_budget(recipe, steps=self.steps, minutes=self.minutes)

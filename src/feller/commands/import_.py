@@ -1,9 +1,10 @@
 """feller import."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from feller.commands.arguments import CodePlace, Names, Numbers, Text, Whole
+from feller.commands.arguments import CodePlace, DataText, Names, Numbers, Text, Whole
+from feller.commands.marks import Offers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,13 +21,13 @@ class Import:
     modality: Text = None
     """What the data are: points:2, points:x,y, images:28x28, images:32x32x3, with /LEVELS behind it where white is not
     255; by default as --data look, in feller's own units."""
-    data: Text = None
+    data: DataText = None
     """What it learned from, for `evaluate`: a file, a folder or example:NAME."""
     weights: Text = None
     """A .safetensors file with its weights; by default they are as the function makes them."""
-    predicts: str = "velocity"
+    predicts: Annotated[str, Offers(tables=("feller.journeys.bring:PREDICTIONS",))] = "velocity"
     """What it answers: velocity, data (the denoised), source (the noise, epsilon) or score."""
-    schedule: str = "linear"
+    schedule: Annotated[str, Offers(tables=("feller.journeys.bring:SCHEDULES",))] = "linear"
     """How much of data and noise a state holds: linear, cosine, linear-vp or vp."""
     times: Numbers = (0.0, 1.0)
     """Its times at the source and at the data: 1 0 where it runs from data to noise, 999 0 where it counts steps."""

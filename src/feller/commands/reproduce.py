@@ -2,9 +2,10 @@
 
 import pathlib
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from feller.commands.arguments import Positional, Text
+from feller.commands.marks import Offers
 from feller.errors import UsageError
 from feller.record import nearest
 
@@ -15,7 +16,7 @@ class Reproduce:
 
     deep: ClassVar[str] = ""
 
-    paper: Positional[str] = "all"
+    paper: Positional[Annotated[str, Offers(("all",), ("feller.reproduce:PAPERS",))]] = "all"
     """flow-matching-guide, kinetic-optimal, generator-matching, adjoint-matching, d-flow, gsbm, cm3leon, voicebox,
     private-tables, reconstruction-bounds, or all."""
     quick: bool = False

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Any
 
+from feller.commands.arguments import flag_names
 from feller.commands.sample_flags import SampleFlags
 from feller.errors import UsageError
 
@@ -51,8 +52,7 @@ class Sample(SampleFlags):
         usual = {field.name: field.default for field in fields(Sample)}
         wrong = [name for name in names if getattr(self, name) != usual[name]]
         if wrong:
-            flag = "from" if wrong[0] == "begin" else wrong[0].replace("_", "-")
-            raise UsageError(f"--{flag} {why}")
+            raise UsageError(f"{flag_names(Sample, wrong[0])[0]} {why}")
 
 
 def _check_alone(modality: Any, bridged: bool) -> None:

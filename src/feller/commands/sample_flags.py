@@ -3,7 +3,22 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from feller.commands.arguments import Count, Pair, Real, RunPlace, Text, Whole, Words, named, short
+from feller.commands.arguments import (
+    CodeText,
+    Count,
+    Counted,
+    Pair,
+    Positive,
+    Real,
+    RunPlace,
+    Said,
+    Text,
+    Whole,
+    Words,
+    named,
+    short,
+)
+from feller.commands.marks import Limits, Offers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,22 +40,22 @@ class SampleFlags:
     folders; by default shards/ in the run. The same command goes on with what was killed."""
     overwrite: bool = False
     """Replace shards that were asked for otherwise."""
-    calls: Whole = None
+    calls: Counted = None
     """Network calls per sample; a midpoint step is two."""
-    solver: Text = None
+    solver: Annotated[Text, Offers(tables=("feller.sampling:SOLVERS",))] = None
     """euler, midpoint, heun, rk4, dopri5, euler-maruyama or ancestral."""
     given: Words = ()
     """Conditions or parts of the data, KEY=VALUE; those not given are drawn: conditions as often as in the training
     data, parts beside the others."""
     superpose: Text = None
     """jump=SHARE, such as jump=0.5: how much of the process jumps and how much flows, for models that can do both."""
-    known: Text = None
+    known: Said = None
     """Text to fill in: ___ stands for what is missing, one underscore a symbol, as does all that follows; \\n is a new
     line."""
     complete: Text = None
     """Table whose gaps are filled, in place of -n new rows: cells that are empty, or ? or *, unless their column can be
     that."""
-    prompt: Text = None
+    prompt: Said = None
     """Of documents: words whose picture is drawn, with <image:FILE>, <break>, <mask> and <infill> where they are meant;
     "<image:cat.png> <infill>" asks for a caption. A backslash before < makes it plain."""
     mask: Text = None
@@ -62,22 +77,22 @@ class SampleFlags:
     contrast: Text = None
     """Of pictures of documents: K or K:ALPHA, contrastive decoding among symbols at least ALPHA times as likely as the
     K-th; with --guidance beside it, each of both draws every other document."""
-    best_of: Whole = None
+    best_of: Counted = None
     """Of pictures of documents: draw so many for each, and keep the one that fits its words best."""
-    text: Text = None
+    text: Said = None
     """Of speech: what is to be said."""
     voice: Pair = ()
     """Of speech: a sound in whose voice --text is said; behind it, in quotes, what is said in it, unless that stands in
     a .txt beside it or can be heard by Whisper (extra `judges`). So for all sounds that are named."""
     denoise: Pair = ()
     """Of speech: a sound of which --span is said again, without what was heard there."""
-    span: Text = None
+    span: Said = None
     """FROM:TO in seconds, such as 1.2:2.0."""
     style: Pair = ()
     """Of speech: a sound in whose voice and manner --content is said."""
     content: Pair = ()
     """Of speech: a sound that is said again as it was timed, in any voice, or that of --style."""
-    speed: Real = None
+    speed: Positive = None
     """Of speech: so many times as fast as the model would."""
     durations: Text = None
     """Of speech: a table of how long each phone of --text lasts, as lies beside what was said before."""
@@ -88,14 +103,14 @@ class SampleFlags:
     vocoder: Text = None
     """Of speech: what makes sounds of log mels: griffin-lim or griffin-lim:ITERATIONS, a run of the recipe `vocoder`,
     or a folder with the weights of a HiFi-GAN."""
-    temperature: Real = None
+    temperature: Annotated[Real, Limits(0.0)] = None
     """Divides what the network says of symbols: below 1 is safer, above 1 is bolder; by default 1, or 0.5 where words
     are filled in."""
-    top_k: Whole = None
+    top_k: Counted = None
     """Draw symbols among so many of the likeliest."""
     top_p: Real = None
     """Draw symbols among the likeliest that hold this share of the probability."""
-    order: Text = None
+    order: Annotated[Text, Offers(tables=("feller.sampling:ORDERS",))] = None
     """Which masked symbols are revealed first: confidence or entropy; by default chance decides."""
     guidance: Real = None
     """1 is the plain conditional model, 0 the unconditional, more sharpens; by default 1, or 1.7 of speech."""
@@ -108,7 +123,7 @@ class SampleFlags:
     """Compile the network first, which pays for many samples only; needs a C++ compiler."""
     seed: int = 0
     """Of all randomness."""
-    code: Text = None
+    code: CodeText = None
     """File of your own that defines what the run's model is made of."""
     json: bool = False
     """Print a JSON object, last on standard output."""

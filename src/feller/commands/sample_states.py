@@ -73,14 +73,13 @@ def _lines(drawn: Any, most: int) -> list[str]:
 
 def _order(name: str | None) -> Any:
     """Return the order with a name."""
-    from feller.paths import Confidence, Entropy
+    from feller.sampling import ORDERS
 
-    orders = {"confidence": Confidence, "entropy": Entropy}
     if name is None:
         return None
-    if name not in orders:
-        raise UsageError(f"no order is called {name!r}: {nearest(name, list(orders))}")
-    return orders[name]()
+    if name not in ORDERS:
+        raise UsageError(f"no order is called {name!r}: {nearest(name, list(ORDERS))}")
+    return ORDERS[name]()
 
 
 def _share(text: str | None) -> float | None:

@@ -4,7 +4,7 @@ import pathlib
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from feller.commands.arguments import RunPlaces, Text, Wishes
+from feller.commands.arguments import CodeText, RunPlaces, Text, Wishes
 from feller.errors import InputError
 
 
@@ -27,7 +27,7 @@ class Serve:
     choice. They can name none themselves."""
     memory: Text = None
     """Of documents: what visitors may have models look up, as of `feller sample`; they can name none themselves."""
-    code: Text = None
+    code: CodeText = None
     """File of your own that defines what a run's model is made of."""
     json: bool = False
     """Print a JSON object with the address, last on standard output, once the page is stopped."""
@@ -41,8 +41,8 @@ class Serve:
 
         tell, door = speaker(), Door(self.host, self.port, self.token)
         found = []
-        for folder in self.folders or (None,):
-            open_run(folder)  # what is not there is told before a page is promised
+        if not self.folders:
+            open_run(None)  # what is not there is told before a page is promised; those that are named were looked at
         self._check_files()
 
         def runs() -> list[Any]:

@@ -4,8 +4,20 @@ import math
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar
 
-from feller.commands.arguments import Real, RunPlace, Text, Whole, Wishes, Words, short, words_of
+from feller.commands.arguments import (
+    CodeText,
+    Counted,
+    Positive,
+    RunPlace,
+    Text,
+    Whole,
+    Wishes,
+    Words,
+    short,
+    words_of,
+)
 from feller.commands.given import pairs
+from feller.commands.marks import Limits, Offers
 from feller.errors import UsageError
 
 
@@ -31,27 +43,27 @@ class Steer:
     """Where they go, as for `sample`."""
     observe: Text = None
     """What was measured: a picture, or numbers in an .npy or .npz, of one example or several."""
-    operator: Text = None
+    operator: Annotated[Text, Offers(tables=("feller.journeys.observed:NAMED",))] = None
     """How that came about: inpaint, pool=FACTOR, blur=WIDTH, unknown-blur, grey, sums=COUNT, magnitudes,
     file.py:FUNCTION, or file.py:FORWARD,ADJOINT for a linear one."""
     mask: Text = None
     """What is to be filled, for inpaint: white in a picture, 1 or True in an array."""
-    noise: float = 0.0
+    noise: Annotated[float, Limits(0.0)] = 0.0
     """Standard deviation of the measurements, in the units of the data."""
-    method: str = "source"
+    method: Annotated[str, Offers(tables=("feller.control.restore:METHODS",))] = "source"
     """How observations are explained: source (search), or by guidance pigdm, ot-ode, dps; or red-diff."""
-    scale: Real = None
+    scale: Positive = None
     """Of guidance; the usual 1 is safe, and 3 is often nearer to the truth (10 and 20 for dps)."""
     steps: Whole = None
     """Of each search, at most: by default 20 for a reward, 100 for an observation."""
-    calls: Whole = None
+    calls: Counted = None
     """Network calls of each solve for a reward; by default 12, which is six midpoint steps."""
-    solver: Text = None
+    solver: Annotated[Text, Offers(tables=("feller.sampling:VELOCITY_SOLVERS",))] = None
     """euler, midpoint, heun or rk4."""
-    prior: str = "shell"
+    prior: Annotated[str, Offers(("shell", "none"))] = "shell"
     """What keeps sources like those that the model knows: shell, they keep their length; radius=NUMBER, their length
     costs so many times the nats of its law; or none."""
-    over: str = "source"
+    over: Annotated[str, Offers(tables=("feller.journeys.flows:OVER",))] = "source"
     """What a search for a reward moves: source, condition (what the network makes of the conditions), or both."""
     given: Words = ()
     """Conditions or parts of the data, KEY=VALUE, as for `sample`."""
@@ -59,7 +71,7 @@ class Steer:
     """1 is the plain conditional model."""
     seed: int = 0
     """Of all randomness: the searches start from the samples of this seed."""
-    code: Text = None
+    code: CodeText = None
     """File of your own that defines what the run's model is made of."""
     json: bool = False
     """Print a JSON object, last on standard output."""

@@ -1,10 +1,21 @@
 """feller tune."""
 
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
 
-from feller.commands.arguments import Real, RunPlace, Text, Whole, Wishes, Words, change_fields, check_names
+from feller.commands.arguments import (
+    BasePlace,
+    CodeText,
+    Counted,
+    Positive,
+    Text,
+    Wishes,
+    Words,
+    change_fields,
+    check_names,
+)
 from feller.commands.given import pairs
+from feller.commands.marks import Limits, Offers
 from feller.errors import UsageError
 
 
@@ -18,24 +29,24 @@ class Tune:
 
     deep: ClassVar[str] = "--method"
 
-    folder: RunPlace = None
+    folder: BasePlace = None
     """The run folder; it stays as it is. By default the newest."""
     reward: Wishes = ()
     """What is wished for: file.py:FUNCTION of samples, the run of a regressor, or by name: ink, class=7,
     compressibility, rdkit=qed, chgnet=energy. Each may have NUMBER * before it, or <= NUMBER, >= NUMBER, == NUMBER
     behind it. Several add up."""
-    strength: float = 1.0
+    strength: Annotated[float, Limits(0.0)] = 1.0
     """Factor on the reward: how many nats of likelihood one unit of it is worth."""
     out: Text = None
     """The folder of the tuned run; by default a new one under runs/."""
-    method: Text = None
+    method: Annotated[Text, Offers(tables=("feller.recipes.tuning:METHODS",))] = None
     """adjoint-matching (the default), which aims at the tilted law; for comparison continuous-adjoint,
     discrete-adjoint, draft, refl and filtered; policy-gradient for rewards without a gradient."""
-    steps: Whole = None
+    steps: Counted = None
     """Rounds of roll-outs; 100 by default."""
-    minutes: Real = None
+    minutes: Positive = None
     """How long to tune, instead of rounds."""
-    rank: Whole = None
+    rank: Counted = None
     """Change each matrix of weights by one of this rank; by default all weights change."""
     given: Words = ()
     """Conditions that are always so while tuning, KEY=VALUE; others are drawn as often as in the training data."""
@@ -47,24 +58,23 @@ class Tune:
     """Go on with the tuned run in --out, or the newest."""
     overwrite: bool = False
     """Replace the run in --out."""
-    code: Text = None
+    code: CodeText = None
     """File of your own that defines what the run's model is made of."""
     json: bool = False
     """Print the report's numbers as one JSON object, last on standard output."""
 
     def run(self, words: list[str]) -> dict[str, Any]:
         """Do it; `words` set fields of the recipe."""
+        if self.steps is not None and self.minutes is not None:
+            raise UsageError("--steps and --minutes exclude each other; choose one")
+        if self.resume and self.folder is not None:
+            raise UsageError("a resumed run knows its base: leave out RUN, and name the tuned run with --out")
+        check_names(words, Tune, "feller.recipes.recipe:Recipe")
         from feller.commands.folder import find
         from feller.commands.terminal import heard, show, speaker
         from feller.journeys.fit import with_budget
         from feller.journeys.tune import tune
         from feller.recipes import Recipe
-
-        if self.steps is not None and self.minutes is not None:
-            raise UsageError("--steps and --minutes exclude each other; choose one")
-        if self.resume and self.folder is not None:
-            raise UsageError("a resumed run knows its base: leave out RUN, and name the tuned run with --out")
-        check_names(words, Tune, [field.name for field in fields(Recipe)])
 
         def change(recipe: Recipe) -> Recipe:
             changed = with_budget(recipe, steps=self.steps, minutes=self.minutes)

@@ -39,6 +39,7 @@ from feller.data.table.find import find_cells, holds_words, names_of
 from feller.data.text.files import LINES, WHOLE, find_column, find_json_lines, find_text
 from feller.data.text.sniff import holds_texts
 from feller.errors import InputError
+from feller.places import check_there
 
 TABLES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".parquet")
 ARRAYS = (".npz", ".npy")
@@ -161,8 +162,7 @@ def _ending(path: pathlib.Path) -> str:
 
 
 def _find_in_file(path: pathlib.Path, asked: Asked) -> Found:
-    if not path.exists():
-        raise InputError(f"expected a file or a folder at {path}, found none")
+    check_there(path)
     if path.stat().st_size == 0:
         raise InputError(f"{path}: the file is empty")
     if idx.ANY.fullmatch(path.name):

@@ -48,10 +48,9 @@ from feller.data.table.schema import Schema
 from feller.data.table.written import read_schema
 from feller.data.text.dataset import texts
 from feller.data.text.modality import Text
-from feller.errors import InputError, UsageError
-from feller.record import nearest
-
-EXAMPLE = "example:"
+from feller.errors import UsageError
+from feller.places import check_data
+from feller.shipped import EXAMPLE, part_of
 
 
 def read(
@@ -132,7 +131,8 @@ def read(
 
     with about(source):
         if source.startswith(EXAMPLE):
-            example, part = _example(source)
+            about_it, part = part_of(source)
+            example = EXAMPLES[about_it.name]
             if all(asked is None for asked in (size, like, space, vocabulary, schema)):
                 return example.load(part)
             found = _found(example, part, source, size)
@@ -143,8 +143,7 @@ def read(
                 return _in_shards(
                     source, Asked(size, choose=_choose(like, space), kind=kind), made, vocabulary, project
                 )
-            if ":" in source and not path.exists():
-                raise InputError(f"there is no file {source}; {_hint(source)}")
+            check_data(source)
             if isinstance(like, Text):
                 found = find_texts(path)
             elif vocabulary is not None:
@@ -208,22 +207,6 @@ def _by_names(found: FoundRows) -> Dataset:
         )
         found = replace(found, notes=(*found.notes, told))
     return points(found)
-
-
-def _example(source: str) -> tuple[Example, str]:
-    name, _, part = source.removeprefix(EXAMPLE).partition("/")
-    if name not in EXAMPLES:
-        raise UsageError(f"there is no example {name!r}: {nearest(name, list(EXAMPLES))}")
-    parts = EXAMPLES[name].parts
-    if (part or parts[0]) not in parts:
-        raise UsageError(f"{EXAMPLE}{name} has no part {part!r}: {nearest(part, list(parts))}")
-    return EXAMPLES[name], part or parts[0]
-
-
-def _hint(source: str) -> str:
-    """Tell somebody who may have meant an example which ones there are."""
-    name = source.partition(":")[2].partition("/")[0]
-    return f"examples are called {EXAMPLE}NAME: {nearest(name, list(EXAMPLES))}"
 
 
 def _found(example: Example, part: str, source: str, size: int | None) -> Found:

@@ -14,7 +14,7 @@ from feller.data.find import table_cells
 from feller.data.found import FoundTable
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset, Modality
-from feller.data.read import EXAMPLE, read
+from feller.data.read import read
 from feller.data.shards.names import is_sharded
 from feller.data.table.categorical import Boolean
 from feller.data.table.lint import lint
@@ -39,6 +39,7 @@ from feller.privacy.noise import source
 from feller.recipes import READS, Recipe, find_recipe
 from feller.reconstruction import Reconstruction
 from feller.run import open_run
+from feller.shipped import EXAMPLE
 
 TABLES = (".csv", ".tsv", ".gz", ".parquet")
 """Files whose columns are found privately."""

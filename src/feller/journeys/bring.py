@@ -135,7 +135,13 @@ def bring(
         save_checkpoint(run, make_learner(network.requires_grad_(True), recipe.train))
         run.write_record(run.recipe, record)
         save_description(run, about)  # last: with it the folder is a run
-    tell.say(f"{place}: {sum(weight.numel() for weight in network.parameters()):,} weights, {kind.called}; {run.path}")
+    count = sum(weight.numel() for weight in network.parameters())
+    tell.say(f"{place}: {count:,} weights, {kind.called}; {run.path}")
+    if weights is None and _learns(network):
+        tell.say(
+            f"its weights are those that {place} made: untrained, unless that code loads them; others are given with"
+            " --weights FILE.safetensors"
+        )
     return run
 
 
@@ -204,6 +210,12 @@ def _classes(words: tuple[str, ...]) -> tuple[str, ...]:
             raise UsageError(f"expected at most {MOST_CLASSES:,} classes, got {words[0]:.20}; name fewer")
         return tuple(map(str, range(int(words[0]))))
     return words
+
+
+def _learns(network: nn.Module) -> bool:
+    """Tell whether somebody's network has weights of its own."""
+    inner = network.inner if isinstance(network, ForeignNetwork) else None
+    return isinstance(inner, nn.Module) and next(inner.parameters(), None) is not None
 
 
 def _form(weight: Tensor) -> str:

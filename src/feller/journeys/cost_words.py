@@ -11,9 +11,10 @@ from torch import Tensor
 from feller.code import fingerprint
 from feller.control.costs.picture import Frame, Picture, read_grey
 from feller.data.images.pictures import ENDINGS as PICTURES
-from feller.data.read import EXAMPLE, read
+from feller.data.read import read
 from feller.data.rows.places import FLAT
 from feller.errors import UsageError
+from feller.shipped import EXAMPLE
 
 NAMES = ("congestion", "density", "entropy", "surface=FILE", "valleys=FILE")
 SURFACES = ("surface=", "valleys=")

@@ -5,12 +5,13 @@ from typing import Any
 
 from feller.data.find import table_cells
 from feller.data.found import about
-from feller.data.read import EXAMPLE, read
+from feller.data.read import read
 from feller.data.table.detect import detect
 from feller.data.table.lint import lint, rare
 from feller.data.table.modality import Table
 from feller.data.table.written import KINDS, write_schema
 from feller.errors import InputError, UsageError
+from feller.shipped import EXAMPLE
 
 GUESSED = (
     "this was guessed from the rows, so it is not private before somebody has gone through it: keep only bounds,"

@@ -14,6 +14,7 @@ from feller.model import load_model
 from feller.record import nearest, write_json
 from feller.run import Run
 
+FORMS = (*WRITERS, HUGGING_FACE)
 INPUT = "input"
 """Guidance that whoever calls the exported network chooses."""
 
@@ -25,8 +26,8 @@ def export(
 
     Args:
         run: Holds the model.
-        to: torch-export (.pt2), onnx (.onnx), each with a .json beside it that says what goes in and comes out; or
-            huggingface, a folder.
+        to: torch-export (.pt2), onnx (.onnx), each with a .json of its name beside it that says what goes in and comes
+            out; or huggingface, a folder.
         out: File or folder; by default `export.pt2`, `export.onnx` or `huggingface` in the run.
         guidance: A number that is built in, 1 by default; or `input`.
         tell: Hears how it goes.
@@ -38,9 +39,8 @@ def export(
         UsageError: If the form is unknown, or the network cannot be exported; says why.
         InputError: If the run is damaged, or the disk refuses.
     """
-    kinds = [*WRITERS, HUGGING_FACE]
-    if to not in kinds:
-        raise UsageError(f"nothing is exported to {to!r}: {nearest(to, kinds)}")
+    if to not in FORMS:
+        raise UsageError(f"nothing is exported to {to!r}: {nearest(to, list(FORMS))}")
     if to == HUGGING_FACE:
         if guidance != "1":
             raise UsageError("a folder holds the model, and guidance is chosen when it samples; leave --guidance out")
@@ -56,11 +56,16 @@ def export(
         place.parent.mkdir(parents=True, exist_ok=True)
         write(answer, place)
         record = {"file": place.name, "form": to, "sha256": fingerprint(place), **about(model, answer)}
-        write_json(place.with_suffix(".json"), record)
+        write_json(said_of(place), record)
     except OSError as error:
         raise cannot_write(place, error) from error
     tell.done()
     return place, record
+
+
+def said_of(place: pathlib.Path) -> pathlib.Path:
+    """Return where it is said what goes into an exported network: a name of its own for each form."""
+    return place.with_name(f"{place.name}.json")
 
 
 def _guidance(text: str) -> float | None:

@@ -99,7 +99,7 @@ def searched(
         UsageError: If conditions are to move, and the model has none or is guided.
     """
     if over not in OVER:
-        raise UsageError(f"a search moves {', '.join(OVER)}, got {over!r}")
+        raise UsageError(f"--over: a search moves {', '.join(OVER)}, got {over!r}")
     if over != "source" and guidance != 1:
         raise UsageError("a search over conditions takes the plain conditional model; leave out the guidance")
     space = model.description.space

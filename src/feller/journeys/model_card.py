@@ -25,7 +25,8 @@ def card(run: Run, about: Description, asked: Asked, report: dict[str, Any], cit
     """
     example, private = example_of(asked), asked.private is not None
     data = asked.data if example else asked.data.replace("\\", "/").rstrip("/").rpartition("/")[2]
-    licence = f"{example.licence}. Source: {example.source}." if example else "not known to feller; add it here."
+    known = example.about if example else None
+    licence = f"{known.licence}. Source: {known.source}." if known else "not known to feller; add it here."
     tuned = tuned_of(run)
     conditions = "".join(
         f"\n- `{name}`: {len(shares)} values, {', '.join(about.modality.conditions[name][:10])}"
@@ -37,7 +38,7 @@ def card(run: Run, about: Description, asked: Asked, report: dict[str, Any], cit
         f"# {asked.recipe} of {data}\n\nA generative model of {about.modality.called}"
         f" (`{type(about.modality).__name__}`, network `{type(about.architecture).__name__}`), made with feller"
         f" {__version__}.",
-        f"## Data\n\nLearned from: {_quoted(data)}{f', {example.summary}' if example else ''}.\n\nLicence of the data:"
+        f"## Data\n\nLearned from: {_quoted(data)}{f', {known.summary}' if known else ''}.\n\nLicence of the data:"
         f" {licence}" + (f"\n\nTuned to: {_quoted(' and '.join(tuned.rewards))}." if tuned else ""),
         f"## How good it is\n\n{_promise(run) if private else _measured(report)}",
         "## Use\n\n```sh\nfeller sample THIS_FOLDER -n 100 --out samples.npz\n```\n\n```python\nimport feller\n\n"

@@ -53,7 +53,10 @@ def operator_of(words: str, hole: Bool[Tensor, " *d"] | None, shape: tuple[int, 
             raise UsageError(f"no operator is called {name!r}: {nearest(name, list(NAMED))}, or file.py:function")
         if (name == "inpaint") != (hole is not None):
             raise UsageError(f"inpaint needs --mask, what is to be filled; no other operator takes one, got {words!r}")
-        found = Inpaint(hole) if hole is not None else NAMED[name](number)
+        try:
+            found = Inpaint(hole) if hole is not None else NAMED[name](number)
+        except UsageError as error:
+            raise UsageError(f"--operator {words}: {error}") from error
     _try(found, words, shape)
     return found
 

@@ -37,7 +37,7 @@ def written_by(data: Dataset, tokenizer: str, size: str) -> Dataset:
         raise UsageError(f"--tokenizer is of documents, and these data are {kind.called}; leave it out")
     if kind.codes is not None:
         raise UsageError("documents keep the tokeniser of the model that is trained on; leave --tokenizer out")
-    made = _NAMED.get(tokenizer)
+    made = NAMED.get(tokenizer)
     codes = _of_run(tokenizer, kind) if made is None else made(data, kind, size)
     return data.seen_as(kind.tokenised(codes, data.values["rows"]))
 
@@ -55,7 +55,7 @@ def _learned(data: Dataset, kind: Documents, size: str) -> PictureCodes:
     return learned_codes(kind, size)
 
 
-_NAMED: dict[str, Callable[[Dataset, Documents, str], PictureCodes]] = {
+NAMED: dict[str, Callable[[Dataset, Documents, str], PictureCodes]] = {
     "palette": _palette,
     "tiles": _tiles,
     "learned": _learned,
@@ -65,7 +65,7 @@ _NAMED: dict[str, Callable[[Dataset, Documents, str], PictureCodes]] = {
 
 def from_a_run(tokenizer: str | None) -> bool:
     """Tell whether a tokeniser that was asked for has learned before."""
-    return tokenizer is not None and tokenizer not in _NAMED
+    return tokenizer is not None and tokenizer not in NAMED
 
 
 def taken_again(data: Dataset, tokenizer: str, run: Run) -> Dataset:

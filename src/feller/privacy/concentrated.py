@@ -7,6 +7,9 @@ import scipy
 from feller.errors import UsageError
 from feller.privacy.root import root
 
+MOST = 1e9
+"""Epsilon, beyond which its numbers cannot be told from each other."""
+
 
 def rho_of(epsilon: float, delta: float) -> float:
     """Return the largest rho whose mechanisms are all (epsilon, delta)-private, to a part in 1e-12.
@@ -65,5 +68,7 @@ def check_target(epsilon: float, delta: float) -> None:
     """
     if not (epsilon > 0 and math.isfinite(epsilon)):
         raise UsageError(f"epsilon must be finite and above 0, got {epsilon:g}; 1 is strong, 10 is weak")
+    if epsilon > MOST:
+        raise UsageError(f"epsilon must be at most {MOST:g}, got {epsilon:g}, which protects nobody; 10 is weak")
     if not 0 < delta < 1:
         raise UsageError(f"delta must lie between 0 and 1, got {delta:g}; it should be below 1 / the number of rows")

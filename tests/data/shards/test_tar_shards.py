@@ -57,6 +57,20 @@ def test_all_examples_come_with_their_classes_whatever_the_shards_are_called_by(
     assert read("shards/train-001.tar").total == 10
 
 
+def test_stars_stand_for_shards_in_the_order_of_their_names():
+    made = pictures(pathlib.Path("shards"))
+    pathlib.Path("shards/notes.txt").write_text("beside them")
+    for source in ("shards/train-*.tar", "shards/train-00?.tar", "sh*/train-[0-9]*.tar"):
+        assert np.array_equal(read(source).numpy(), made)
+    assert np.array_equal(read("shards/train-*[13].tar").numpy(), made.reshape(4, 10, 8, 8)[[1, 3]].reshape(20, 8, 8))
+    with pytest.raises(
+        InputError, match=r"shards that fit shards/test-\*.tar, found none; names are such as 'train-\{000"
+    ):
+        read("shards/test-*.tar")
+    with pytest.raises(InputError, match=r"expected shards that end with .tar, or with .parquet, got .tar, .txt"):
+        read("shards/*")
+
+
 def test_batches_and_split_are_those_of_a_folder_in_the_same_order():
     made = pictures(pathlib.Path("shards"))
     order = sorted(range(40), key=lambda i: (i % 2, i))  # a folder puts class after class

@@ -19,7 +19,7 @@ def test_codes_and_counts() -> None:
     assert int((train.values[:, 1] == 8).sum()) == 1_836  # work class unknown
     assert lint(train.modality.schema, len(train)) == ()
     assert torch.equal(read("example:adult/test", like=train.modality).values, test.values)
-    assert EXAMPLES["adult"].licence == "CC BY 4.0"
+    assert EXAMPLES["adult"].about.licence == "CC BY 4.0"
 
 
 def test_all_columns_come_back() -> None:

@@ -11,9 +11,8 @@ from feller.data.rows.points import points
 from feller.data.rows.tables import find_table
 from feller.data.split import split
 from feller.draws import Draws
+from feller.shipped import HOURS
 
-HOURS = ("0", "24", "48", "72")
-"""When cells were measured; each is a part of the example, and a class of the cells of all times."""
 COMPONENTS = 5
 """First principal components that are read, of the ten that the file holds."""
 TEST = 54

@@ -40,10 +40,9 @@ def check_space(space: str) -> None:
     Raises:
         UsageError: If there is no such space.
     """
-    known = [FLAT, ANGLES, *_SPACES]
-    if space not in known and not space.lower().endswith(MESHES):
+    if space not in NAMES and not space.lower().endswith(MESHES):
         raise UsageError(
-            f"no space is called {space!r}: {nearest(space, known)}; or a mesh: a file that ends in .obj or .off"
+            f"no space is called {space!r}: {nearest(space, list(NAMES))}; or a mesh: a file that ends in .obj or .off"
         )
 
 
@@ -130,3 +129,5 @@ _SPACES: dict[str, Callable[[FoundRows], Place]] = {
     "spd": _covariances,
     "rotations": _rotations,
 }
+NAMES = (FLAT, ANGLES, *_SPACES)
+"""All that have one."""

@@ -1,5 +1,6 @@
 """From what a person names to the files of shards."""
 
+import glob
 import itertools
 import pathlib
 import re
@@ -10,11 +11,12 @@ from feller.data.images.pictures import ENDINGS as PICTURES
 from feller.data.links import leads_out
 from feller.data.speech.extra import need
 from feller.errors import InputError, UsageError
+from feller.places import PACKED, is_pattern
 
 ENDINGS = (".tar", ".parquet")
-PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 MOST = 100_000
 """Shards that one name may stand for."""
+FORMS = "'train-{000..099}.tar' or 'train-*.tar', in quotes"
 RANGE = re.compile(r"\{(-?\d+)\.\.(-?\d+)")
 
 
@@ -39,7 +41,7 @@ class Named:
 
 
 def is_sharded(source: str) -> bool:
-    """Tell whether a name stands for shards: with braces, a .tar, or a folder that holds .tar or .parquet.
+    """Tell whether a name stands for shards: with braces or stars, a .tar, or a folder that holds .tar or .parquet.
 
     One with folders or pictures in it is one of pictures, whatever else lies there.
     """
@@ -51,7 +53,7 @@ def is_sharded(source: str) -> bool:
         return any(child.suffix in ENDINGS for child in inside)
     if path.exists() and path.suffix != ".tar":
         return source.endswith(PACKED)
-    return "{" in path.name or source.endswith((".tar", *PACKED))
+    return is_pattern(source)
 
 
 def find_shards(source: str) -> Named:
@@ -68,15 +70,14 @@ def find_shards(source: str) -> Named:
         )
     if path.is_dir():
         return _in_folder(path)
-    paths = [path] if path.exists() else _expanded(source)
+    paths = [path] if path.exists() else _fitting(source) if glob.has_magic(source) else _expanded(source)
     endings = {one.suffix for one in paths}
     packed = next((one for one in paths if one.name.endswith(PACKED)), None)
     if packed is not None:
         raise InputError(f"{packed}: is packed, so that no example in it can be reached alone; unpack it to a .tar")
     if len(endings) > 1 or not endings <= {*ENDINGS}:
-        raise InputError(
-            f"{source}: expected shards that end with .tar, or with .parquet, got {', '.join(sorted(endings))}"
-        )
+        got = ", ".join(ending or "names without an ending" for ending in sorted(endings))
+        raise InputError(f"{source}: expected shards that end with .tar, or with .parquet, got {got}")
     missing = [one for one in paths if not one.is_file()]
     if missing:
         few = "none of them is there" if len(missing) == len(paths) else f"{len(missing):,} are missing"
@@ -95,6 +96,16 @@ def _expanded(source: str) -> list[pathlib.Path]:
         names = list(itertools.islice(braces.braceexpand(source), MOST + 1))
     except (ValueError, OverflowError) as error:
         raise UsageError(f"{source}: {error}; write ranges as {{000..099}}, in quotes") from error
+    if len(names) > MOST:
+        raise _too_many(source)
+    return [pathlib.Path(name) for name in names]
+
+
+def _fitting(source: str) -> list[pathlib.Path]:
+    """Return the files that a pattern with stars fits, in the order of their names."""
+    names = sorted(itertools.islice(glob.iglob(source), MOST + 1))
+    if not names:
+        raise InputError(f"expected shards that fit {source}, found none; names are such as {FORMS}")
     if len(names) > MOST:
         raise _too_many(source)
     return [pathlib.Path(name) for name in names]

@@ -13,6 +13,8 @@ PRIORS = (1 / 256, 0.02, 0.1, 0.5)
 """Chances to guess right without a model, for which the chance with it is told."""
 BLIND = 1 / 12
 """Mean squared error of answering the middle, for numbers spread evenly from 0 to 1."""
+MOST = 1e6
+"""Noise of a plan, beyond which nothing is left to be told."""
 LEAST = 1e-3
 """Noise of a plan, in clip norms, below which counting it says nothing."""
 EXPLAIN = {
@@ -44,6 +46,8 @@ def plan(noise: float | None, rate: float | None, steps: int | None) -> Subsampl
         raise UsageError(
             "the calculator takes --noise, --rate and --steps, such as --noise 1.1 --rate 0.01 --steps 1000"
         )
+    if noise > MOST:
+        raise UsageError(f"--noise {noise:g} hides all that there is; plan with {MOST:,g} or less")
     if not noise > 0:
         raise UsageError(
             f"--noise must be above 0, got {noise:g}: without noise everything is told, and nothing bounds it"

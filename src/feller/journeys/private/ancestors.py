@@ -4,11 +4,11 @@ import os
 
 from feller.code import fingerprint as file_hash
 from feller.data.modality import Dataset
-from feller.data.read import EXAMPLE
 from feller.errors import InputError, UsageError
 from feller.journeys.asked import Asked, Seen, asked_of, same_print
 from feller.journeys.tuned import tuned_of
 from feller.run import Run, open_run
+from feller.shipped import EXAMPLE
 
 
 def seen_by(run: Run) -> tuple[Seen, ...]:

@@ -16,13 +16,13 @@ from feller.control.bridges.crowd import Crowd
 from feller.control.bridges.walk import grid, walk
 from feller.control.costs.density import NearData
 from feller.couplings.transport import assign
-from feller.data.examples.cells import HOURS
 from feller.data.read import read
 from feller.draws import Draws
 from feller.evaluate.wasserstein import wasserstein
 from feller.networks.drift import BothWays
 from feller.reproduce.claims import Claim, spread_of, untestable, verdict
 from feller.reproduce.gsbm.setting import Setting
+from feller.shipped import HOURS
 from feller.train.engine import engine
 
 LEFT_OUT = ("24", "48")

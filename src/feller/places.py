@@ -1,0 +1,47 @@
+"""Whether there is anything behind a name of data: cheap, so that it can be told before what reads them is loaded."""
+
+import glob
+import os
+import pathlib
+
+from feller.errors import InputError
+from feller.record import nearest
+from feller.shipped import EXAMPLE, SHIPPED, part_of
+
+PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+"""Shards in which no example can be reached alone."""
+
+
+def check_data(source: str) -> None:
+    """Refuse data that are not there; which files a pattern stands for is found out where they are read.
+
+    Raises:
+        InputError: If neither file nor folder is there.
+        UsageError: If there is no such example, or no such part of it.
+    """
+    if source.startswith(EXAMPLE):
+        part_of(source)
+    elif os.path.exists(source) or is_pattern(source):
+        return
+    elif ":" in source:
+        name = source.partition(":")[2].partition("/")[0]
+        raise InputError(
+            f"there is no file {source}; examples are called {EXAMPLE}NAME: {nearest(name, list(SHIPPED))}"
+        )
+    else:
+        check_there(pathlib.Path(source))
+
+
+def check_there(place: pathlib.Path) -> None:
+    """Refuse a path at which nothing is.
+
+    Raises:
+        InputError: Then.
+    """
+    if not os.path.exists(place):
+        raise InputError(f"expected a file or a folder at {place}, found none")
+
+
+def is_pattern(source: str) -> bool:
+    """Tell whether a name at which nothing is stands for shards: with braces or stars in it, or as a .tar."""
+    return "{" in os.path.basename(source) or glob.has_magic(source) or source.endswith((".tar", *PACKED))

@@ -1,0 +1,86 @@
+"""Wrong words are answered before what takes long is loaded: the command ends without torch."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ALONE = """
+import sys
+from feller.cli import main
+status = main(sys.argv[1:])
+print(status, "torch" in sys.modules)
+"""
+AT_ONCE = [
+    ("fit nowhere.csv", 1, "expected a file or a folder at nowhere.csv, found none"),
+    ("fit ./nowhere/ --json", 1, "expected a file or a folder at nowhere, found none"),
+    ("fit toys:moons", 1, "there is no file toys:moons; examples are called example:NAME: did you mean 'moons'?"),
+    ("fit example:digitz", 2, "there is no example 'digitz': did you mean 'digits'? there are: adult, "),
+    ("fit example:digits/tset", 2, "example:digits has no part 'tset': did you mean 'test'? there are: test, train"),
+    ("fit here.csv --epsilonn 1", 2, "fit has no flag --epsilonn: did you mean '--epsilon'? there are: --audit"),
+    ("fit here.csv --steps x", 2, "--steps takes a whole number, got 'x' (see feller fit --help)"),
+    ("fit here.csv --start-from nowhere", 1, "expected a run folder nowhere, found none"),
+    ("sample no-such-run", 1, "expected a run folder no-such-run, found none"),
+    ("sample runz", 1, "runz is a folder but no run: it has no model.json"),
+    ("sample my-ru", 1, "expected a run folder my-ru, found none; did you mean 'my-run'?"),
+    ("sample", 1, "expected a run under runs/, found none; make one with: feller fit DATA"),
+    ("steer --reward x", 1, "expected a run under runs/, found none"),
+    ("sample my-run --cals 3", 2, "no flag is called --cals: did you mean --calls?"),
+    ("sample my-run --code nowhere.py", 1, "nowhere.py, found none"),
+    ("evaluate my-run --data nowhere", 1, "expected a file or a folder at nowhere, found none"),
+    ("tune nowhere --reward x", 1, "expected a run folder nowhere, found none"),
+    ("tune my-run --reward x --rankk 3", 2, "tune has no flag --rankk: did you mean '--rank'?"),
+    ("bridge here.csv nowhere.csv", 1, "expected a file or a folder at nowhere.csv, found none"),
+    ("bridge here.csv here.csv --nois 3", 2, "bridge has no flag --nois: did you mean '--noise'?"),
+    ("audit nowhere", 1, "expected a run folder nowhere, found none"),
+    ("audit", 1, "expected a run under runs/, found none"),
+    ("data nowhere.csv", 1, "expected a file or a folder at nowhere.csv, found none"),
+    ("data example:moon", 2, "there is no example 'moon': did you mean 'moons'?"),
+    ("data schema nowhere.csv", 1, "nowhere.csv"),
+    ("import x.py:f --data nowhere", 1, "expected a file or a folder at nowhere, found none"),
+    ("export my-run", 2, "expected --to torch-export, onnx or huggingface"),
+    ("cite nowhere", 1, "expected a run folder nowhere, found none"),
+]
+
+
+@pytest.fixture
+def here(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    pathlib.Path("here.csv").write_text("x,y\n1,2\n")
+    for name in ("runz", "my-run"):
+        pathlib.Path(name).mkdir()
+    pathlib.Path("my-run/model.json").write_text("{}")
+
+
+def alone(words: str) -> tuple[int, bool, str]:
+    """Run a command in a process of its own; return its status, whether torch was loaded, and what it said."""
+    ran = subprocess.run([sys.executable, "-c", ALONE, *words.split()], capture_output=True, text=True, check=True)
+    status, loaded = ran.stdout.splitlines()[-1].split()
+    return int(status), loaded == "True", ran.stderr
+
+
+@pytest.mark.parametrize(("words", "status", "told"), AT_ONCE, ids=[words for words, _, _ in AT_ONCE])
+def test_wrong_words_load_nothing(here: None, words: str, status: int, told: str) -> None:
+    found, loaded, said = alone(words)
+    assert found == status
+    assert said.startswith("feller: ")
+    assert told in said
+    assert said.count("\n") == 1
+    assert not loaded
+
+
+def test_a_list_of_examples_loads_nothing(here: None) -> None:
+    status, loaded, said = alone("data")
+    assert (status, loaded) == (0, False)
+    assert "1,437 + 360 handwritten digits" in said
+
+
+def test_fields_of_recipes_are_no_wrong_words(here: None, capsys: pytest.CaptureFixture[str]) -> None:
+    """They are known by their files alone; what is behind a dot is looked at with the recipe."""
+    from feller.cli import main
+
+    words = ("fit", "example:moons", "--size", "tiny", "--steps", "1", "--held-out", "0.2", "--sampling.calls", "2")
+    assert main([*words, "--out", "r", "--json"]) == 0
+    assert json.loads(pathlib.Path("r/recipe.json").read_text())["recipe"]["held_out"] == 0.2
