@@ -465,6 +465,8 @@ def test_what_an_overwritten_run_spent_is_kept_and_told(
         ("--recipe", "tabel"),
         ("--target", "aeg"),
         ("--objective.counted", 2),
+        ("--audit", "fisher=9"),
+        ("--audit", "fisher=900"),
     ],
 )
 def test_a_slip_of_the_pen_spends_nothing(

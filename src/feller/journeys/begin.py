@@ -25,6 +25,7 @@ from feller.errors import UsageError
 from feller.journeys.asked import Asked, asked_of, parts, print_of
 from feller.journeys.private.allow import allow, check_at_once
 from feller.journeys.private.ancestors import check_public, seen_by
+from feller.journeys.private.exposed import check_rows
 from feller.journeys.private.guard import Charged, Wish, apart, check_plan, check_private, find_columns, guard, plan
 from feller.journeys.private.keyed import OPEN
 from feller.journeys.private.stand_in import check_own, stand_in
@@ -203,7 +204,9 @@ def _check_unpaid(asked: Asked, wish: Wish, found: FoundTable, change: Callable[
     name, recipe = find_recipe(asked.recipe, nobody, asked.size or "small", None)
     recipe = change(recipe)
     _check_target(recipe, name, asked.target, None)
-    check_at_once(recipe, None)
+    check_at_once(recipe, None, asked.watched)
+    if asked.watched:
+        check_rows(asked.watched, as_read(nobody, recipe))
     check_private(apart(recipe))
     if not isinstance(recipe.objective, AtOnce):
         check_plan(wish, apart(recipe), Ledger((), wish.chance(n), n))

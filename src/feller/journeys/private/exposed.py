@@ -43,16 +43,25 @@ def check_watched(count: int, rows: Dataset, network: nn.Module, planned: object
     """
     if not isinstance(planned, Guarantee):
         raise UsageError("--audit watches a private training; it goes with --epsilon, and with recipes that take steps")
+    check_rows(count, rows)
+    if sharp := kinks(network):
+        raise UsageError(
+            f"{sharp[0]} jumps in its slope, so that no information bounds what is told; leave --audit out"
+        )
+
+
+def check_rows(count: int, rows: Dataset) -> None:
+    """Refuse to watch rows that are fewer, or symbols; of one row no more than its form is looked at.
+
+    Raises:
+        UsageError: Then; says why.
+    """
     if not 0 < count <= len(rows):
         raise UsageError(f"--audit fisher takes a number of rows from 1 to {len(rows):,}, got {count}")
     if numbers_of(rows.modality.encode(rows.values[:1] if isinstance(rows.values, Tensor) else rows.values)) is None:
         raise UsageError(
             f"rows of {rows.modality.called} are symbols to this recipe, about which Fisher information says nothing;"
             " leave --audit out: `feller audit` bounds how well each column is guessed"
-        )
-    if sharp := kinks(network):
-        raise UsageError(
-            f"{sharp[0]} jumps in its slope, so that no information bounds what is told; leave --audit out"
         )
 
 
