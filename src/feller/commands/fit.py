@@ -180,8 +180,8 @@ class Fit:
             tell.say(f"see how it copies other sounds with: feller evaluate {run.path} --data OTHER{code}")
         else:
             tell.say(f"draw samples with: feller sample {run.path}{code}")
-        sketch = read_json(run.path / "report.json").get("sketch") if speaks() else ""
-        if sketch:
+        record = run.path / "report.json"
+        if speaks() and record.is_file() and (sketch := read_json(record).get("sketch")):
             tell.say(sketch)
         return {"run": str(run.path), **numbers}
 
