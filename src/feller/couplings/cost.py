@@ -32,16 +32,16 @@ class SquaredDistance(Cost):
             counted = _flat(marks_map(_counted, given["valid"], x_1)).double()
             data = torch.where(counted > 0, data, 0.0)  # padding may be anything
             return (source.square() @ counted.T + data.square().sum(1)).addmm_(source, data.T, alpha=-2)
-        source = source.to(torch.promote_types(source.dtype, data.dtype))
-        middles = source.mean(0), data.to(source.dtype).mean(0)
-        source, data = (
-            source - middles[0],
-            data.to(source.dtype) - middles[1],
-        )  # near their own middles squares are small
+        data = data.to(torch.promote_types(source.dtype, data.dtype))
+        source = source.to(data.dtype)
+        middles = source.mean(0), data.mean(0)
+        source, data = source - middles[0], data - middles[1]  # near their own middles squares are small
         near = source.square().sum(1, keepdim=True) + data.square().sum(1)
-        apart = (middles[0] - middles[1]).double()
-        ahead = 2 * (source.double() @ apart)[:, None] - 2 * data.double() @ apart
-        return near.addmm_(source, data.T, alpha=-2).double() + ahead + apart.square().sum()
+        near.addmm_(source, data.T, alpha=-2)
+        apart = middles[0] - middles[1]
+        # Half of what each adds alone: it is small beside the squared distance of middles that are far apart.
+        ahead, back = (source @ apart).double(), (data @ apart).double()
+        return near.double().add_(2 * ahead[:, None]).sub_(2 * back).add_(apart.double().square().sum())
 
 
 @dataclass(frozen=True)

@@ -52,17 +52,16 @@ def sinkhorn(
         plan *= torch.exp(most_likely + g) / (n * m)
         wanted = torch.exp((1 - 1 / power) * f) / n  # of the rows: the fixed point of an update of f
         if (plan.sum(1) - wanted).abs().sum() <= tolerance * wanted.sum():
-            break
+            return columns + (g - math.log(n * m))
         u, v = _scale(plan, f, g, power, tolerance)
         if u.isfinite().all() and v.isfinite().all() and (u > 0).all() and (v > 0).all():
             f, g = f + u.log(), g + v.log()
-    else:
-        warnings.warn(
-            f"the marginals of an entropic plan are still off by more than {tolerance:g} after {most} scalings; raise "
-            "epsilon, or the number of scalings",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+    warnings.warn(
+        f"the marginals of an entropic plan are still off by more than {tolerance:g} after {most} scalings; raise "
+        "epsilon, or the number of scalings",
+        RuntimeWarning,
+        stacklevel=2,
+    )
     columns = f[:, None] - cost
     g = power * (math.log(n) - torch.logsumexp(columns, 0))
     return columns + (g - math.log(n * m))
