@@ -46,7 +46,6 @@ WRONG_VALUES = [
     ("fit example:moons --start-from=", "--start-from needs a value, got an empty one"),
     ("fit example:moons --epsilon 1 --audit fisher=0", "--audit takes fisher=ROWS, such as fisher=64, got fisher=0"),
     ("tune --reward r --rank 0", "--rank must be at least 1, got 0"),
-    ("tune --reward r --strength nan", "--strength must be at least 0 and finite, got nan"),
     ("bridge example:moons example:moons --pairs 1", "--pairs must be at least 2, got 1"),
     ("bridge example:moons example:moons --growth 0", "--growth must be above 0 and finite, got 0"),
     ("bridge example:moons example:moons --max-memory inf", "--max-memory must be above 0 and finite, got inf"),

@@ -8,7 +8,6 @@ from feller.commands.arguments import (
     Count,
     Counted,
     Pair,
-    Positive,
     Real,
     RunPlace,
     Said,
@@ -92,7 +91,7 @@ class SampleFlags:
     """Of speech: a sound in whose voice and manner --content is said."""
     content: Pair = ()
     """Of speech: a sound that is said again as it was timed, in any voice, or that of --style."""
-    speed: Positive = None
+    speed: Real = None
     """Of speech: so many times as fast as the model would."""
     durations: Text = None
     """Of speech: a table of how long each phone of --text lasts, as lies beside what was said before."""

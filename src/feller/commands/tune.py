@@ -15,7 +15,7 @@ from feller.commands.arguments import (
     check_names,
 )
 from feller.commands.given import pairs
-from feller.commands.marks import Limits, Offers
+from feller.commands.marks import Offers
 from feller.errors import UsageError
 
 
@@ -35,7 +35,7 @@ class Tune:
     """What is wished for: file.py:FUNCTION of samples, the run of a regressor, or by name: ink, class=7,
     compressibility, rdkit=qed, chgnet=energy. Each may have NUMBER * before it, or <= NUMBER, >= NUMBER, == NUMBER
     behind it. Several add up."""
-    strength: Annotated[float, Limits(0.0)] = 1.0
+    strength: float = 1.0
     """Factor on the reward: how many nats of likelihood one unit of it is worth."""
     out: Text = None
     """The folder of the tuned run; by default a new one under runs/."""
