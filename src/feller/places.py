@@ -8,6 +8,8 @@ from feller.errors import InputError
 from feller.record import nearest
 from feller.shipped import EXAMPLE, SHIPPED, part_of
 
+RUN = ("recipe.json", "model.json")
+"""What every run folder holds."""
 PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 """Shards in which no example can be reached alone."""
 
@@ -21,6 +23,8 @@ def check_data(source: str) -> None:
     """
     if source.startswith(EXAMPLE):
         part_of(source)
+    elif all(os.path.isfile(os.path.join(source, name)) for name in RUN):
+        raise InputError(f"{source} is a run folder and no data; `feller evaluate {source}` tells what it is worth")
     elif os.path.exists(source) or is_pattern(source):
         return
     elif ":" in source:

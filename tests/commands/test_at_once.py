@@ -37,6 +37,7 @@ AT_ONCE = [
     ("audit nowhere", 1, "expected a run folder nowhere, found none"),
     ("audit", 1, "expected a run under runs/, found none"),
     ("data nowhere.csv", 1, "expected a file or a folder at nowhere.csv, found none"),
+    ("data my-run", 1, "my-run is a run folder and no data"),
     ("data example:moon", 2, "there is no example 'moon': did you mean 'moons'?"),
     ("data schema nowhere.csv", 1, "nowhere.csv"),
     ("import x.py:f --data nowhere", 1, "expected a file or a folder at nowhere, found none"),
@@ -51,7 +52,8 @@ def here(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pathlib.Path("here.csv").write_text("x,y\n1,2\n")
     for name in ("runz", "my-run"):
         pathlib.Path(name).mkdir()
-    pathlib.Path("my-run/model.json").write_text("{}")
+    for name in ("model.json", "recipe.json"):
+        pathlib.Path("my-run", name).write_text("{}")
 
 
 def alone(words: str) -> tuple[int, bool, str]:

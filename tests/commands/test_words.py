@@ -156,3 +156,22 @@ def test_a_flag_that_stands_twice_is_refused(capsys: pytest.CaptureFixture[str])
     """Or the first would count for nothing, without a word."""
     assert main(["sample", "--given", "element=CaTiO3", "--given", "lattice=4,4,4,90,90,90"]) == 2
     assert "--given stands twice; give it once, with all that it takes behind it" in capsys.readouterr().err
+
+
+def test_a_paper_has_to_be_named(capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, err = run(capsys, "reproduce")
+    assert status == 2
+    assert "name a paper: flow-matching-guide, " in err
+    assert "or all" in err
+
+
+def test_help_breaks_lines_where_the_terminal_ends(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The source breaks this sentence, and its indentation would stay in it."""
+    monkeypatch.setenv("COLUMNS", "4000")
+    assert "which cells they may have; `feller data schema` writes one." in run(capsys, "fit", "--help")[1]
+    assert (
+        "FOLDER/samples-00000.npz and so on for --out FOLDER, FOLDER/NAME-00000.csv"
+        in run(capsys, "sample", "--help")[1]
+    )

@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 from itertools import pairwise
 from typing import Annotated, Any, TypeVar
 
+import docstring_parser
 import tyro
 
 from feller.code import check_code
@@ -162,12 +163,22 @@ def parse(command: type[T], name: str, words: list[str], *, deep: bool = False) 
         InputError: If there is nothing at a place that is named.
     """
     _check_many(words)
+    if not {"-h", "--help"}.isdisjoint(words):
+        _unwrap_help(command)
     found, rest = _parsed(command, name, words, deep=deep)
     looked: Any = found
     for one in fields(looked):
         for mark in marks(command, one.name, Look):
             mark.look((flag_names(command, one.name) or [one.name])[0], getattr(found, one.name))
     return found, rest
+
+
+def _unwrap_help(command: Any) -> None:
+    """Let the help break lines where the terminal ends, and not also where the source does."""
+    for kind in reversed(command.__mro__[:-1]):
+        for told in docstring_parser.parse_from_object(kind).params:
+            field = command.__dataclass_fields__[told.arg_name]
+            field.metadata = {**field.metadata, "help": " ".join((told.description or "").split())}
 
 
 def _parsed(command: type[T], name: str, words: list[str], *, deep: bool) -> tuple[T, list[str]]:

@@ -16,7 +16,7 @@ class Reproduce:
 
     deep: ClassVar[str] = ""
 
-    paper: Positional[Annotated[str, Offers(("all",), ("feller.reproduce:PAPERS",))]] = "all"
+    paper: Positional[Annotated[str, Offers(("all",), ("feller.reproduce:PAPERS",))]] = ""
     """flow-matching-guide, kinetic-optimal, generator-matching, adjoint-matching, d-flow, gsbm, cm3leon, voicebox,
     private-tables, reconstruction-bounds, or all."""
     quick: bool = False
@@ -34,6 +34,8 @@ class Reproduce:
         from feller.reproduce import PAPERS
         from feller.reproduce.claims import summary
 
+        if not self.paper:
+            raise UsageError(f"name a paper: {', '.join(PAPERS)}; or all, one after the other")
         if self.paper != "all" and self.paper not in PAPERS:
             raise UsageError(f"no paper is called {self.paper!r}: {nearest(self.paper, [*PAPERS, 'all'])}")
         data = None if self.data is None else pathlib.Path(self.data)

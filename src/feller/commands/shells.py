@@ -197,7 +197,9 @@ def _fish(found: Known) -> str:
         for flag in command.flags:
             how = " ".join(f"-l {one[2:]}" if one.startswith("--") else f"-s {one[1:]}" for one in flag.names)
             offered = _offered_in_fish(flag)
-            lines.append(f"{here} {how}{' -r' if flag.takes else ''}" + (f" -a '{offered}'" if offered else ""))
+            # Files are offered behind what may be one: -x leaves them out where all that it can be is known.
+            takes = "" if not flag.takes else " -x" if flag.words else " -r"
+            lines.append(f"{here} {how}{takes}" + (f" -a '{offered}'" if offered else ""))
     return "\n".join(lines) + "\n"
 
 

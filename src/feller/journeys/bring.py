@@ -35,7 +35,11 @@ from feller.train.checkpoint import save_checkpoint
 from feller.train.loop import make_learner
 from feller.train.optimiser import Training
 
-PREDICTIONS: dict[str, Prediction] = {"velocity": Velocity(), "data": Data(), "source": Source(), "score": Score()}
+PREDICTIONS: dict[str, Prediction] = {
+    **{"velocity": Velocity(), "data": Data(), "source": Source(), "score": Score()},
+    "noise": Source(),
+}
+"""What a network may tell, by name; a source is also called noise."""
 LARGEST = 2**24
 """Numbers of an example, at most: a picture of 2,048 by 2,048 pixels in colours has fewer."""
 DIGITS = 9
@@ -68,7 +72,7 @@ def bring(
             other levels than 255; by default that of the data.
         data: What it learned from, for `evaluate`.
         weights: A .safetensors file with its weights; by default as the function makes them.
-        predicts: velocity, data, source (the noise) or score.
+        predicts: velocity, data, source, which is also called noise, or score.
         schedule: linear, cosine, linear-vp or vp.
         times: Its times at the source and at the data.
         classes: Names of the classes of its labels, or their number.

@@ -1,5 +1,6 @@
 """Documents whose pictures a tokeniser writes that was there before."""
 
+import pathlib
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ from feller.model import load_model
 from feller.networks.codebook.picture_codes import learned
 from feller.networks.codebook.tokenizer import Tokenizer
 from feller.recipes.interleaved import MOST_TILES, learned_codes
+from feller.record import nearest
 from feller.run import Run, open_run
 
 MOST_COLOURS = 256
@@ -38,6 +40,9 @@ def written_by(data: Dataset, tokenizer: str, size: str) -> Dataset:
     if kind.codes is not None:
         raise UsageError("documents keep the tokeniser of the model that is trained on; leave --tokenizer out")
     made = NAMED.get(tokenizer)
+    if made is None and not pathlib.Path(tokenizer).exists():
+        near = nearest(tokenizer, list(NAMED))
+        raise UsageError(f"--tokenizer takes {', '.join(NAMED)} or the run of a tokeniser, got {tokenizer!r}: {near}")
     codes = _of_run(tokenizer, kind) if made is None else made(data, kind, size)
     return data.seen_as(kind.tokenised(codes, data.values["rows"]))
 
