@@ -132,6 +132,7 @@ def test_deeper_fields_reach_the_recipe(capsys):
     recipe = json.loads(pathlib.Path("r/recipe.json").read_text())["recipe"]
     assert recipe["train"]["lr"] == 5e-4
     assert recipe["objective"]["drop"] == 0.25
+    assert "<span>--train.lr</span> <span>5e-4</span>" in pathlib.Path("r/report.html").read_text()
 
 
 @pytest.mark.slow

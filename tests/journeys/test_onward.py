@@ -29,6 +29,7 @@ COUNTED = Allowance(epsilon=0.5, delta=1e-6, n=1000, rho=0.01)
             Training(minutes=2.0),
             "--space torus --project --size tiny --minutes 2.0",
         ),
+        ({"fields": ("--train.lr", "1e-4")}, Training(steps=3), "--size tiny --steps 3 --train.lr 1e-4 --seed 1"),
         ({"start_from": "older", "vocabulary": "bytes"}, Training(), "--vocabulary bytes --start-from older"),
     ],
 )

@@ -166,6 +166,7 @@ class Fit:
                 watched=self._watched(),
                 start_from=self.start_from,
                 change=change,
+                fields=tuple(words),
                 resume=self.resume,
                 overwrite=self.overwrite,
                 tell=tell,

@@ -78,6 +78,8 @@ class Asked:
     """Of the hash that keeps rows of a private run back, each by itself; empty where the seed picks them."""
     code: str = ""
     """Hash of the user's recipe file."""
+    fields: tuple[str, ...] = ()
+    """Words that set fields of the recipe, such as `--train.lr 1e-4`."""
     notes: tuple[str, ...] = ()
     """What was converted while reading."""
 

@@ -58,6 +58,7 @@ def fit(
     wish: Wish | None = None,
     watched: int = 0,
     change: Callable[[Recipe], Recipe] = lambda recipe: recipe,
+    fields: tuple[str, ...] = (),
     resume: bool = False,
     overwrite: bool = False,
     tell: Tell = SILENT,
@@ -87,6 +88,7 @@ def fit(
         wish: Privacy of each row; none by default.
         watched: Rows of which a private training keeps account, of what each step tells about them.
         change: Last word on the recipe, such as other steps or rates.
+        fields: The words of a command line that `change` does, which the report repeats.
         resume: Go on with the run in `out`.
         overwrite: Replace the run in `out`.
         tell: Hears how it goes.
@@ -151,6 +153,7 @@ def fit(
             start_from=start_from,
             schema=schema,
             watched=watched,
+            fields=fields,
         )
         if wish is not None:
             _check_divides(adaptive=wish.adaptive, here=here)  # before anything is spent

@@ -40,14 +40,14 @@ def _code(asked: Asked) -> tuple[str, ...]:
 
 
 def fitting(run: Run, asked: Asked, training: Training) -> str:
-    """Return the command that makes such a run; deeper fields stand in the settings."""
+    """Return the command that makes such a run."""
     steps, minutes = training.steps, training.minutes
     budget = ("--steps", steps) if steps else ("--minutes", minutes) if minutes else ()
     target = ("--target", *asked.target) if asked.target else ()
     named = {name.replace("_", "-"): getattr(asked, name) for name in READ}
     how = [word for flag, value in named.items() if value is not None for word in (f"--{flag}", value)]
     how += ["--project"] if asked.project else []
-    words = ("--recipe", asked.recipe, *target, *how, "--size", asked.size, *_private(asked), *budget)
+    words = ("--recipe", asked.recipe, *target, *how, "--size", asked.size, *_private(asked), *budget, *asked.fields)
     return _command("fit", asked.data, *words, "--seed", asked.seed, "--out", run.path)
 
 
