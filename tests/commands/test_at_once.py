@@ -79,6 +79,7 @@ def test_a_list_of_examples_loads_nothing(here: None) -> None:
     assert "1,437 + 360 handwritten digits" in said
 
 
+@pytest.mark.slow
 def test_fields_of_recipes_are_no_wrong_words(here: None, capsys: pytest.CaptureFixture[str]) -> None:
     """They are known by their files alone; what is behind a dot is looked at with the recipe."""
     from feller.cli import main

@@ -57,6 +57,7 @@ def without_page(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("feller.journeys.bridge.report_bridge", lambda *_: {})
 
 
+@pytest.mark.slow
 def test_a_round_that_is_added_is_said(here: pathlib.Path, without_page: None, capsys: pytest.CaptureFixture) -> None:
     words = ["bridge", "a.csv", "b.csv", "--rounds", "2", "--out", "even", *SHORT]
     assert main(words) == 0

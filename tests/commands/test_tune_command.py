@@ -189,6 +189,7 @@ def test_code_is_never_taken_from_a_run(
     assert "feller tune --resume" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_divergence_keeps_the_last_good_weights(
     moons: pathlib.Path, own: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

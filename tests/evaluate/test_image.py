@@ -27,6 +27,7 @@ def test_real_pictures_are_as_good_as_real(parts: tuple[Dataset, Dataset], unsee
     assert numbers == image_quality(samples, train, unseen, digit_judge, Draws(0))
 
 
+@pytest.mark.slow
 def test_noise_is_far(parts: tuple[Dataset, Dataset], unseen: Dataset, digit_judge: Judge) -> None:
     values = Draws(0).at("noise").integers(17, (700, 1, 8, 8)).to(torch.uint8)
     noise = Dataset(values, {"label": torch.arange(700) % 10}, unseen.modality)

@@ -45,6 +45,7 @@ def test_features_do_not_depend_on_the_company(
     torch.testing.assert_close(digit_judge.features(unseen.values), whole, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_without_labels_it_learns_rotations(digits: Dataset, unseen: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judge, "TRAINING", dataclasses.replace(TRAINING, steps=300))
     turner = train_judge(without_labels(digits), without_labels(unseen), Draws(0), engine())

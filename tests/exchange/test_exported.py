@@ -44,6 +44,7 @@ def written(answer: Answer, place: pathlib.Path):
     return opened(place)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", [".pt2", ".onnx"])
 def test_velocity_of_pictures_with_guidance_as_an_input_is_that_of_sampling(pictures, tmp_path, ending):
     model, _ = pictures

@@ -49,6 +49,7 @@ def test_code_of_a_person_and_recipes_for_other_data_plan_nothing(moons):
     assert first_sketch(RUN, replace(asked(), recipe="images"), moons, 1, 0.1) == ""
 
 
+@pytest.mark.slow
 def test_it_is_said_last_and_stands_on_the_page_and_its_command_goes_on(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = ["example:moons", "--size", "tiny", "--steps", "2", "--out", "run"]

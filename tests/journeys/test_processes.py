@@ -63,6 +63,7 @@ def straight(tmp_path_factory):
     return folder / "whole"
 
 
+@pytest.mark.slow
 def test_killed_run_resumes_bit_for_bit(straight, tmp_path):
     process = start(*FIT, "--steps", 120, "--out", "killed", cwd=tmp_path)
     wait_for_step(tmp_path / "killed", 40, process)
@@ -90,6 +91,7 @@ def test_interrupt_saves_and_says_how_to_go_on(straight, tmp_path):
     same_weights(straight, tmp_path / "paused")
 
 
+@pytest.mark.slow
 def test_two_processes_do_what_one_does(straight, tmp_path):
     launcher = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "--standalone")
     status, _, err = finish(start(*FIT, "--steps", 120, "--out", "shared", cwd=tmp_path, launcher=launcher))

@@ -122,6 +122,7 @@ def test_rewards_of_rows(
     assert np.abs(told - 1).mean() < 1  # the network is small; before, it is 2.5
 
 
+@pytest.mark.slow
 def test_rewards_of_classes(
     rows: pathlib.Path, model: str, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -48,6 +48,7 @@ def test_data_without_a_geometry_are_refused() -> None:
         manifold(replace(read("example:digits"), modality=words), "tiny")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["volcano", "torsions"])
 def test_a_short_training_learns_where_the_data_are(name: str) -> None:
     """200 steps of a small network leave the uniform law, which is all it knows at first, behind by half a nat."""

@@ -37,6 +37,7 @@ def test_unseen_scenes_are_told(judge: SceneJudge) -> None:
     assert max(shuffled.values()) < 0.3
 
 
+@pytest.mark.slow
 def test_the_distance_grows_with_what_is_wrong(judge: SceneJudge) -> None:
     """Real scenes are nearest, further are those with noise and those with one shape alone."""
     _, real = pictures(1)

@@ -115,6 +115,7 @@ def test_the_judge_knows_its_pictures(small: pictures.Pictures) -> None:
     assert small.judge.distance(16 - values) > 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "test",
     [

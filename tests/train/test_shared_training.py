@@ -70,6 +70,7 @@ def test_sharded_is_one_process(two: pathlib.Path, tmp_path: pathlib.Path, kind:
     alike(kept(Run(two / f"sharded-{kind}")), one(tmp_path, kind, SHARDED))
 
 
+@pytest.mark.slow
 def test_each_process_holds_a_half(two: pathlib.Path) -> None:
     held = [int((two / f"held-{rank}").read_text()) for rank in range(2)]
     whole = sum(weight.numel() for weight in NETWORKS["mlp"][0]().parameters())

@@ -69,6 +69,7 @@ def test_states_have_the_law_of_the_best_process() -> None:
         close(late, torch.full_like(late, 0.51), 1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backward", [False, True])
 def test_regression_of_the_target_is_the_best_drift(backward: bool) -> None:
     """From Brownian bridges: slope and height of the least squares line of the target, V quadratic.

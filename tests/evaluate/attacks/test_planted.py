@@ -11,6 +11,7 @@ from feller.evaluate.attacks.planted import FOUR, named, told_planted
 from feller.privacy.one_run import lower_bound
 
 
+@pytest.mark.slow
 def test_no_more_is_proven_than_holds() -> None:
     """Randomised response at epsilon 1 of 200 rows: 0.05 of 120 audits may prove more, 16 once in 2,000."""
     epsilon, over, n = 1.0, 0, 200

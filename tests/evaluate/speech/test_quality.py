@@ -41,6 +41,7 @@ def cuts(sound: Sound, n: int, start: int = 0) -> list[Sound]:
     return [Sound(sound.samples[i * 400 + start : i * 400 + start + 8_000 + i], sound.rate) for i in range(n)]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("installed")
 def test_real_clips_are_as_good_as_real() -> None:
     real = Utterances(
