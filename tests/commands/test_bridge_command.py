@@ -249,7 +249,7 @@ def test_no_noise(here: pathlib.Path) -> None:
         (["a.csv", "b.csv", "--noise", "-1"], 2, "0 or more"),
         (["a.csv", "b.csv", "--times", "0", "1", "2"], 2, "one time for each population"),
         (["a.csv", "b.csv", "--times", "1", "0"], 2, "must increase"),
-        (["a.csv", "b.csv", "--rounds", "0"], 2, "1 or more"),
+        (["a.csv", "b.csv", "--rounds", "0"], 2, "--rounds must be at least 1"),
         (["a.csv", "b.csv", "--minutes", "-1"], 2, "above 0"),
         (["a.csv", "b.csv", "--cost", "mine.py:wall", "--noise", "0"], 2, "needs noise"),
         (["a.csv", "b.csv", "--growth", "0"], 2, "above 0"),

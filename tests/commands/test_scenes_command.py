@@ -36,10 +36,11 @@ def test_scenes_are_written(tmp_path: pathlib.Path, capsys: pytest.CaptureFixtur
     [
         (["scenes", "-n", "5"], 2, "20 pairs or more, got 5"),
         (["scenes", "--longest", "20"], 2, "a side of 16, 32, 48"),
-        (["scenes", "file.csv"], 2, "feller data scenes has no use for a second place"),
+        (["scenes", "example:moons"], 2, "feller data scenes has no use for a second place"),
         (["scenes", "--space", "sphere"], 2, "feller data scenes has no use for --space"),
         (["emoji"], 2, "feller data emoji node_modules"),
-        (["emoji", "nowhere"], 1, "nowhere/emoji-datasource-twitter/emoji.json cannot be read"),
+        (["emoji", "nowhere"], 1, "expected a file or a folder at nowhere, found none"),
+        (["emoji", "."], 1, "emoji-datasource-twitter/emoji.json cannot be read"),
         (["digits", "--seed", "1"], 2, "belongs to `feller data scenes"),
     ],
 )
