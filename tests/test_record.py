@@ -163,6 +163,11 @@ def test_a_field_of_one_kind_comes_back() -> None:
     [
         ("jupm", ["flow", "jump"], "did you mean 'jump'? there are: flow, jump"),
         ("ti", ["Te", "Ti"], "did you mean 'Ti'? there are: Te, Ti"),
+        (
+            "adjoin",
+            ["continuous-adjoint", "adjoint-matching"],
+            "did you mean 'adjoint-matching'? there are: adjoint-matching, continuous-adjoint",
+        ),
         ("Xe", ["Te", "Ti"], "there are: Te, Ti"),
         ("100", ["8", "9", "10", "11", "27"], "there are: 8 to 11, 27"),
         ("x", ["3", "1", "2", "7", "8"], "there are: 1 to 3, 7, 8"),

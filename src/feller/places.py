@@ -5,7 +5,7 @@ import os
 import pathlib
 
 from feller.errors import InputError
-from feller.record import nearest
+from feller.record import closest, nearest
 from feller.shipped import EXAMPLE, SHIPPED, part_of
 
 RUN = ("recipe.json", "model.json")
@@ -36,14 +36,24 @@ def check_data(source: str) -> None:
         check_there(pathlib.Path(source))
 
 
-def check_there(place: pathlib.Path) -> None:
-    """Refuse a path at which nothing is.
+def check_there(place: pathlib.Path, what: str = "a file or a folder") -> None:
+    """Refuse a path at which nothing is; `what` should be there.
 
     Raises:
         InputError: Then.
     """
     if not os.path.exists(place):
-        raise InputError(f"expected a file or a folder at {place}, found none")
+        raise InputError(f"expected {what} at {place}, found none{_alike(place)}")
+
+
+def _alike(place: pathlib.Path) -> str:
+    """Ask whether the name in the same folder is meant that is most like it; nothing where none is like it."""
+    try:
+        names = os.listdir(place.parent)
+    except OSError:
+        return ""
+    close = closest(place.name, names, cutoff=0.7)
+    return f"; did you mean {place.parent / close}{os.sep if (place.parent / close).is_dir() else ''}?" if close else ""
 
 
 def is_pattern(source: str) -> bool:

@@ -31,10 +31,17 @@ def nearest(name: str, names: list[str]) -> str:
     """Say which of the right names is closest to a wrong one, then all of them: numbers by their size."""
     if all(map(str.isdecimal, names)):
         return f"there are: {_runs(sorted(map(int, names)))}"
-    alike = [each for each in names if each.lower() == name.lower()]
-    close = alike or (difflib.get_close_matches(name, names, n=1, cutoff=0.4) if len(name) > 2 else [])
-    hint = f"did you mean {close[0]!r}? " if close else ""
+    close = closest(name, names)
+    hint = f"did you mean {close!r}? " if close else ""
     return f"{hint}there are: {', '.join(sorted(names))}"
+
+
+def closest(name: str, names: list[str], cutoff: float = 0.4) -> str:
+    """Return the name that is written alike, else one that begins so, else the one most like it; empty if none is."""
+    alike = [each for each in names if each.lower() == name.lower()]
+    begun = [each for each in names if len(name) > 2 and each.lower().startswith(name.lower())]
+    like = difflib.get_close_matches(name, names, n=1, cutoff=cutoff) if len(name) > 2 else []
+    return next(iter([*alike, *sorted(begun, key=len), *like]), "")
 
 
 def _runs(numbers: list[int]) -> str:

@@ -124,7 +124,12 @@ def test_those_who_begin_in_walls_are_told(here: pathlib.Path, capsys: pytest.Ca
     assert np.load("stuck.npz")["times"].tolist() == [0, 0.25, 0.5, 0.75, 1]
     table("free.csv", np.array([[5.0, 9.0], [6.0, 10.0]]))
     assert main(["sample", "run", "--from", "free.csv", "--out", "free.npz"]) == 0
-    assert "begin inside a wall" not in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "begin inside a wall" not in said
+    assert "lies far" not in said
+    table("away.csv", np.array([[500.0, 900.0], [600.0, 1000.0]]))
+    assert main(["sample", "run", "--from", "away.csv", "--out", "away.npz"]) == 0
+    assert "away.csv lies far from a.csv, where the way begins" in " ".join(capsys.readouterr().err.split())
     before = pathlib.Path("room.png").read_bytes()
     pathlib.Path("room.png").unlink()
     try:
@@ -306,6 +311,8 @@ def test_no_way_back_after_one_round(here: pathlib.Path, capsys: pytest.CaptureF
     assert main(["bridge", "a.csv", "b.csv", "--rounds", "1", "--out", "once", *SHORT]) == 0
     assert main(["sample", "once", "--backward", "--out", "b.npz"]) == 2
     assert "no way back" in capsys.readouterr().err
+    assert main(["sample", "once", "-n", "5", "--out", "b.npz"]) == 2
+    assert "takes every member of its first population once" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,7 @@ def test_classes_and_own_functions(
         (["--reward", "ink", "-n", "0"], 2, "-n must be at least 1"),
         (["--reward", "ink", "--steps", "0"], 2, "1 or more"),
         (["--reward", "ink", "--prior", "radius=-1"], 2, "--prior is shell, radius=NUMBER or none"),
+        (["--observe", "nope.png", "--operator", "grey"], 1, "expected a file at nope.png, found none"),
         (["--reward", "nowhere.py:f"], 1, "nowhere.py, found none"),
         (["--reward", "ink", "--reward", "ink"], 2, "--reward stands twice"),
     ],
@@ -139,3 +140,27 @@ def test_symbols_cannot_be_steered(
     assert main([*words, "--given", "element=C4H8O2", "--out", str(tmp_path / "a.xyz"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert found["reward"] > found["reward_before"]
+
+
+@pytest.mark.parametrize(
+    ("wish", "told"),
+    [
+        ("{}:left", "no bound: the search goes as far as it can; {}:left >= NUMBER stops where it suffices"),
+        ("-2 * {}:left", "no bound: the search goes as far as it can; {}:left <= NUMBER stops where it suffices"),
+        ("{}:left >= 0.4", None),
+        ("ink", None),
+    ],
+)
+def test_a_reward_of_ones_own_without_a_bound_is_told(
+    wish: str, told: str | None, digits: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "r.py"
+    file.write_text("def left(values):\n    return values[:, 0, :, :4].mean((1, 2)) / 16\n")
+    words = ("-n", "2", "--steps", "1", "--calls", "2", "--out", str(tmp_path / "x.npz"))
+    assert main(["steer", str(digits), "--reward", wish.format(file), *words]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert ("no bound" in said) == (told is not None)
+    assert told is None or told.format(file) in said
+    page = (digits / "report-steered.html").read_text()
+    assert "Grey is what stands beside it: samples before" in page
+    assert "Grey is what real data reach" not in page

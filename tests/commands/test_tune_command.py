@@ -243,13 +243,20 @@ def test_what_has_no_memoryless_noise_can_be_tuned_by_examples(
 
 
 def test_data_that_are_gone(tmp_path: pathlib.Path, own: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A run without its data can be tuned; only the report needs them."""
+    """A run without its data can be tuned, and what needs none is measured."""
     table = tmp_path / "points.csv"
     table.write_text("x,y\n" + "".join(f"{i % 7},{i % 5}\n" for i in range(60)))
     run = fitted(tmp_path / "run", table, 5)
     table.unlink()
-    assert tune(run, "--reward", f"{own}:right", *QUICK, "--out", tmp_path / "out") == 0
-    assert "no report" in capsys.readouterr().err
+    assert tune(run, "--reward", f"{own}:right", *QUICK, "--out", tmp_path / "out", "--json") == 0
+    text = capsys.readouterr()
+    assert "no data beside the samples" in text.err
+    numbers = json.loads(text.out.splitlines()[-1])
+    assert {"reward", "reward_before", "kl", "diversity", "report"} <= numbers.keys()
+    kept = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert kept["numbers"]["reward"] == numbers["reward"]
+    assert kept["sketch"].startswith("After ")
+    assert kept["sketch"] in text.err
     assert main(["sample", str(tmp_path / "out"), "-n", "2", "--calls", "2"]) == 0
 
 

@@ -9,7 +9,7 @@ from feller.data.table.coding import encode
 from feller.data.table.numerical import Numerical
 from feller.data.table.schema import Schema
 from feller.data.table.unmodelled import Untold
-from feller.evaluate.tables.cells import cells_lost
+from feller.evaluate.tables.cells import cells_lost, told_lost
 
 WORD = Categorical("word", ("x", "y"), None, "", ("?",))
 AGE = Numerical("age", 0.0, 40.0, (20.0,))
@@ -27,6 +27,7 @@ def test_words_that_the_schema_does_not_know_are_not_empty_in_the_real_table() -
         "empty": 3 / 8,
         "empty_real": 1 / 8,
         "clipped": 4 / 8,
+        "merged": 0.0,
         "left_out": "hidden",
     }
 
@@ -45,3 +46,14 @@ def test_nothing_is_measured_where_nothing_can_be_lost() -> None:
     assert cells_lost(torch.tensor([[0, 1]]), None, Schema((WORD, AGE, Untold("hidden")), "clip")) == {
         "left_out": "hidden"
     }
+
+
+def test_words_that_are_merged_are_counted_and_told() -> None:
+    """Of eight cells two words are not listed; neither a missing one nor the word for all others counts."""
+    schema = Schema((Categorical("word", ("x",), "OTHER", "", ("?",)), AGE, Untold("hidden")), "clip")
+    found = cells_lost(torch.tensor([[0, 1]]), REAL, schema)
+    assert found["merged"] == 2 / 8
+    assert told_lost({**found, "clipped": 0.0}) == (
+        "25.0% of the real cells hold words that the schema does not list: read as the word for all others",
+    )
+    assert told_lost({"clipped": 0.0, "merged": 0.0}) == ()

@@ -266,3 +266,11 @@ def test_what_moves_is_embedded_with_a_still_for_those_who_want_none() -> None:
     assert (still.attributes["srcset"] or "").startswith("data:image/png;base64,")
     assert "On the way" in [heading.text for heading in root.all("h2")]
     assert "beside the samples" not in root.text
+
+
+def test_a_private_training_keeps_no_losses() -> None:
+    curve = [{"step": float(step), "lr": 0.1} for step in range(4)]
+    told = page(Findings(title="t", curve=curve, promise="Each row is protected."))
+    assert "Losses of a private training are not kept, since they tell of rows." in told
+    assert "no finite number" not in told
+    assert "No loss was recorded." in page(Findings(title="t", curve=()))

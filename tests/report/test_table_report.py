@@ -122,9 +122,44 @@ def test_what_leads_the_page() -> None:
 
 def test_verdict() -> None:
     numbers = {"valid": 1.0, "tv2": 0.1, "tv2_floor": 0.05, "tv2_test": 0.06, "tv2_test_floor": 0.03}
-    assert verdict(numbers).startswith("The samples are 2.00 times as far from real data as real data are")
-    assert "6.0\u202f%" in verdict(numbers)
-    assert "10.0\u202f%" in verdict({**numbers, "tv2_test": None})
+    text = verdict(numbers)
+    assert text.startswith("The samples are 2.00 times as far from real data as real data are")
+    assert text.index("10.0\u202f%") < text.index("beside unseen rows 6.0\u202f%")
+    assert "unseen" not in verdict({**numbers, "tv2_test": None})
+
+
+SPARSE = {"tv2": 0.195, "tv2_floor": 0.119, "tv2_independent": 0.169, "tv2_test": 0.404, "tv2_test_floor": 0.386}
+"""500 rows at epsilon 4: beside 56 unseen rows everything is far, so that a ruined table looks like a real one."""
+
+
+def test_a_table_no_better_than_unrelated_columns_is_not_praised() -> None:
+    for tv2 in (0.195, 0.155):
+        text = verdict({**SPARSE, "tv2": tv2, "epsilon": 4.0})
+        assert text.startswith("Columns of the samples hardly tell of each other: rows off in two columns")
+        assert "were columns unrelated 16.9\u202f%; real rows drawn again 11.9\u202f%" in text
+        assert text.endswith("A schema that describes the columns (--schema), more rows, or a larger --epsilon help.")
+    assert verdict({**SPARSE, "steps": 30}).endswith("Longer training (--steps or --minutes) helps.")
+    assert verdict(SPARSE).endswith("16.9\u202f%; real rows drawn again 11.9\u202f%.")
+
+
+def test_a_table_between_chance_and_unrelated_columns_is_told_so() -> None:
+    assert verdict({**SPARSE, "tv2": 0.14}).startswith("The samples are 1.18 times as far from real data as")
+    assert verdict({**SPARSE, "tv2": 0.12}).startswith("The samples are as close to real data as")
+    assert "unrelated 16.9" in verdict({**SPARSE, "tv2": 0.12})
+    # Real columns that tell nothing of each other cannot be told from unrelated ones: that is no fault of samples.
+    assert "hardly" not in verdict({**SPARSE, "tv2": 0.2, "tv2_independent": 0.12})
+
+
+def test_unrelated_columns_stand_next_to_the_samples() -> None:
+    names = leading(table_quality(MADE_ROWS, TRAIN, UNSEEN, COUNTS, ordered=ORDERED, target=3))
+    assert names.index("tv2_independent") == names.index("tv2") + 1
+
+
+def test_likeness_in_bins_is_not_called_a_copy() -> None:
+    numbers = table_quality(MADE_ROWS, TRAIN, UNSEEN, COUNTS, ordered=ORDERED, target=3)
+    assert measure("copies", numbers).label == "rows like a training row in all words and bins"
+    assert measure("copies_held_out", numbers).label == f"{measure('copies', numbers).label}, unseen real rows"
+    assert measure("copies", {"loss_auc": 0.5}).label == "samples that count as a training example"
 
 
 def test_names_that_begin_alike_differ() -> None:

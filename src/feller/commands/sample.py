@@ -34,6 +34,11 @@ class Sample(SampleFlags):
             self._refuse(others((*SAID, *OF_SPEECH)), "says nothing to a model of speech; leave it out")
             return speak(self, run, tell)
         if self.begin is not None or self.backward or bridged:
+            if self.n is not None:
+                raise UsageError(
+                    "-n: a bridge takes every member of its first population once, or of what --from FILE holds, which"
+                    " decides how many; leave it out"
+                )
             self._refuse(others(PUSHED), "is of samples that begin with noise; a bridge has none")
             return push(self, run, tell)
         if isinstance(modality, Documents):

@@ -73,8 +73,10 @@ class Tune:
         from feller.commands.folder import find
         from feller.commands.terminal import heard, show, speaker
         from feller.journeys.fit import with_budget
+        from feller.journeys.tell import speaks
         from feller.journeys.tune import tune
         from feller.recipes import Recipe
+        from feller.record import read_json
 
         def change(recipe: Recipe) -> Recipe:
             changed = with_budget(recipe, steps=self.steps, minutes=self.minutes)
@@ -101,4 +103,7 @@ class Tune:
         show(numbers, tell)
         code = f" --code {self.code}" if self.code else ""
         tell.say(f"draw samples with: feller sample {tuned.path}{code}")
+        record = tuned.path / "report.json"
+        if speaks() and record.is_file() and (sketch := read_json(record).get("sketch")):
+            tell.say(sketch)
         return {"run": str(tuned.path), **numbers}

@@ -1,7 +1,7 @@
 """What was asked of a run, and the data it was asked about."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from feller.journeys.private.guarantee import Allowance, Guarantee
 from feller.journeys.private.keep_back import kept_back
 from feller.journeys.private.keyed import fits, key_path, keyed
 from feller.journeys.private.white import with_white
+from feller.journeys.whereabouts import whereabouts
 from feller.recipes import READS
 from feller.record import from_data
 from feller.run import Run
@@ -113,8 +114,9 @@ def same_print(before: str, data: Dataset, *, keyed: bool) -> bool:
 
 
 def asked_of(run: Run) -> Asked:
-    """Read what was asked of a run."""
-    return from_data(Asked, run.read_record(run.recipe).get("asked", {}))
+    """Read what was asked of a run; data are named from here, where they are found by the folder of the run."""
+    asked = from_data(Asked, run.read_record(run.recipe).get("asked", {}))
+    return replace(asked, data=whereabouts(asked.data, run))
 
 
 def example_of(asked: Asked) -> Example | None:

@@ -29,9 +29,11 @@ from feller.journeys.private.exposed import check_rows
 from feller.journeys.private.guard import Charged, Wish, apart, check_plan, check_private, find_columns, guard, plan
 from feller.journeys.private.keyed import OPEN
 from feller.journeys.private.stand_in import check_own, stand_in
-from feller.journeys.private.untold import hidden_line
+from feller.journeys.private.untold import hidden_line, merged_line
+from feller.journeys.private.warned import warned
 from feller.journeys.private.white import with_white
 from feller.journeys.tokenised import written_by
+from feller.journeys.varied import check_varied
 from feller.marginals.model import MarginalModel
 from feller.model import Model, load_model
 from feller.paths import Codes, Estimates
@@ -98,6 +100,8 @@ def begin(
         raise UsageError("a private fit tells no numbers, which are scaled by the rows; ask for a class by --target")
     if wish is None and isinstance(dataset.modality, Table):
         dataset = dataset.seen_as(dataset.modality.with_shares_of(dataset.values))
+    if wish is None:
+        check_varied(dataset)
     size = asked.size or "small"
     name, recipe = find_recipe(asked.recipe, _shown(asked.recipe, dataset, wish), size, older)
     recipe = change(recipe)
@@ -129,17 +133,20 @@ def begin(
     if isinstance(recipe.objective, AtOnce):
         dataset = dataset.seen_as(recipe.modality or dataset.modality)
         learned = learned.seen_as(dataset.modality)
-        ledger, allowance = allow(wish, recipe.objective, learned, charged)
+        with warned() as told:
+            ledger, allowance = allow(wish, recipe.objective, learned, charged)
         ledger = replace(ledger, table=asked.fingerprint)
-        return Begun(replace(asked, private=allowance), dataset, recipe, None, ledger)
+        asked = replace(asked, private=allowance, notes=(*asked.notes, *told))
+        return Begun(asked, dataset, recipe, None, ledger)
     check_plan(wish, apart(recipe), Ledger(charged.expenses, wish.chance(len(learned)), len(learned), charged.delta))
     counted = 0.0 if older else getattr(recipe.objective, "counted", 0.0)
     classed = dataset.seen_as(recipe.modality) if isinstance(recipe.modality, Images) else dataset
-    guarded = guard(wish, classed, learned, charged, counted)
+    with warned() as told:
+        guarded = guard(wish, classed, learned, charged, counted)
     dataset = guarded.dataset
     recipe, planned = plan(wish, guarded, change(find_recipe(name, _shown(name, dataset, wish), size, older)[1]))
     dataset = dataset.seen_as(recipe.modality or dataset.modality)
-    asked = replace(asked, private=planned)
+    asked = replace(asked, private=planned, notes=(*asked.notes, *told))
     ledger = replace(guarded.ledger, table=asked.fingerprint)
     return Begun(asked, dataset, recipe, older, ledger, guarded.frequencies, guarded.law)
 
@@ -258,7 +265,7 @@ def _told(asked: Asked, dataset: Dataset, wish: Wish, charged: Charged) -> tuple
     if not charged.expenses:
         return ()
     spent = Ledger(charged.expenses, wish.chance(n), n, charged.delta).epsilon()
-    return (*hidden_line(kind.schema, asked.data, n, spent), *left_out(kind.schema))
+    return (*hidden_line(kind.schema, asked.data, n, spent), *merged_line(charged.kept), *left_out(kind.schema))
 
 
 def _few(dataset: Dataset) -> list[str]:

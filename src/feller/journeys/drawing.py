@@ -44,6 +44,18 @@ class Drawing:
         """Source of all randomness."""
         return Draws(self.seed).named("sample")
 
+    def check(self) -> None:
+        """Refuse what is given and the model does not know, before any work.
+
+        Raises:
+            UsageError: Then.
+        """
+        modality = self.model.description.modality
+        if not isinstance(modality, Table):
+            self.model.asked(1, self.given, self.draws)
+        elif self.given:
+            modality.asked_rows(self.given, 1)
+
     def draw(
         self, n: int, *, first: int = 0, ranks: Ranks = ALONE, tell: Callable[[float], None] = lambda share: None
     ) -> Dataset:

@@ -24,7 +24,7 @@ from feller.journeys.copying import copy
 from feller.journeys.documents.measure import measure
 from feller.journeys.examine import examine
 from feller.journeys.findings import findings
-from feller.journeys.first_sketch import first_sketch
+from feller.journeys.first_sketch import first_sketch, tuning_sketch
 from feller.journeys.judged import Judged
 from feller.journeys.private.promise import promised, timing
 from feller.journeys.private.purse import ledger_of
@@ -135,8 +135,12 @@ def evaluate(
         if found.judge is not None:
             save_judge(run.judge, found.judge)
         tell.task("writing the report")
-        is_own = samples is None and tuned is None and not is_found(trained) and brought_of(run) is None
-        sketch = first_sketch(run, asked, whole, trained["step"], trained["seconds"]) if is_own else ""
+        is_own = samples is None and not is_found(trained) and brought_of(run) is None
+        sketch = ""
+        if is_own and tuned is None:
+            sketch = first_sketch(run, asked, whole, trained["step"], trained["seconds"])
+        elif is_own and tuned is not None:
+            sketch = tuning_sketch(run, tuned, trained["step"])
         page = findings(run, model.description, judged, numbers, notes, earlier, sketch)
         write_report(run.path, page, judged.name)
         tell.done()

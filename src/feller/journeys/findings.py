@@ -20,7 +20,7 @@ from feller.data.table.modality import Table
 from feller.description import Description
 from feller.evaluate import change
 from feller.evaluate.quality import EXPLAIN
-from feller.evaluate.tables import cells
+from feller.evaluate.tables import as_written, cells
 from feller.journeys.asked import asked_of
 from feller.journeys.at_once import is_found
 from feller.journeys.beside import tables_beside
@@ -80,11 +80,18 @@ def findings(
         sketch=sketch if is_done else "",
         judged=judged.sentence,
         numbers=shown,
-        explanations={**change.EXPLAIN, **EXPLAIN, **cells.EXPLAIN, **promise.EXPLAIN, "inside": INSIDE},
+        explanations={
+            **change.EXPLAIN,
+            **EXPLAIN,
+            **cells.EXPLAIN,
+            **as_written.EXPLAIN,
+            **promise.EXPLAIN,
+            "inside": INSIDE,
+        },
         promise=promise.sentence(ledger, asked, about.modality) if ledger else "",
         spent=(*ledger.lines(), *earlier) if ledger else (),
         beware=promise.OWNER if ledger else "",
-        notes=(*(asked.notes if own else ()), *notes),
+        notes=(*(asked.notes if own else ()), *notes, *cells.told_lost(numbers)),
         settings=recipe if own else {},
         curve=read_metrics(run.metrics) if own and not at_once else None,
         pictures=tables_beside(judged, numbers) if isinstance(judged.generated.modality, Table) else _pictures(judged),

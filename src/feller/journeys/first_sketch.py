@@ -5,7 +5,9 @@ import shlex
 from feller.data.modality import Dataset
 from feller.errors import InputError, UsageError
 from feller.journeys.asked import Asked
+from feller.journeys.tuned import Tuned, needs_again
 from feller.recipes import SECOND_STAGES, find_recipe
+from feller.recipes.tuning import TRAINING
 from feller.run import Run
 from feller.train.optimiser import Training
 
@@ -41,4 +43,14 @@ def first_sketch(run: Run, asked: Asked, data: Dataset, step: int, seconds: floa
     budget = ("--minutes", f"{whole.minutes:g}") if whole.steps is None else ("--steps", whole.steps)
     words = ("feller", "fit", "--resume", "--out", run.path, *budget)
     many = "1 step" if step == 1 else f"{step:,} steps"
+    return f"After {many} this is a first sketch; go on with: {shlex.join(map(str, words))}"
+
+
+def tuning_sketch(run: Run, tuned: Tuned, step: int) -> str:
+    """Return one line where a tuning had far fewer rounds than is usual; empty where it had enough."""
+    if TRAINING.steps is None or step >= SKETCH * TRAINING.steps:
+        return ""
+    reward = ("--reward", *tuned.rewards) if needs_again(tuned) else ()
+    words = ("feller", "tune", "--resume", "--out", run.path, *reward, "--steps", TRAINING.steps)
+    many = "1 round" if step == 1 else f"{step:,} rounds"
     return f"After {many} this is a first sketch; go on with: {shlex.join(map(str, words))}"

@@ -24,6 +24,7 @@ from feller.journeys.steer import FEWER
 from feller.journeys.tell import SILENT, Tell
 from feller.model import Model, load_model
 from feller.paths import Affine
+from feller.places import check_there
 from feller.record import nearest
 from feller.run import Run
 from feller.train.engine import engine
@@ -87,6 +88,7 @@ def observe(
         raise UsageError(f"-n must be at least 1, got {n}")
     if not 0 <= noise < torch.inf:
         raise UsageError(f"expected a noise of 0 or more, got {noise:g}")
+    check_there(pathlib.Path(file), "a file")
     way = _way(method, scale, steps)
     model, begun = load_model(run), time.monotonic()
     model.network.to(engine().device)

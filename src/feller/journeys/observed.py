@@ -27,6 +27,7 @@ from feller.data.arrays import load
 from feller.data.images.modality import Images
 from feller.data.images.pictures import ENDINGS, read_pictures
 from feller.errors import InputError, UsageError
+from feller.places import check_there
 from feller.record import nearest
 
 WHITE = 255
@@ -124,6 +125,7 @@ def read_mask(path: pathlib.Path, shape: tuple[int, ...]) -> Bool[Tensor, " *d"]
     Raises:
         InputError: If its size is not that of an example, or it marks nothing, or all.
     """
+    check_there(path, "a file")
     array = _picture(path)[0].mean(0, keepdims=True) > WHITE / 2 if _is_picture(path) else _array(path)[0] != 0
     size = shape[-2:] if len(shape) == 3 else shape
     if array.size == math.prod(size) and array.ndim >= len(size):

@@ -16,7 +16,7 @@ from feller.data.modality import Dataset
 from feller.data.read import read
 from feller.data.rows.points import Points
 from feller.draws import Draws
-from feller.errors import UsageError
+from feller.errors import InputError, UsageError
 from feller.generation import batch_size, pieces
 from feller.journeys.bridged import Bridged, bridged_of, bridging_of, read_again
 from feller.journeys.cost_words import changed, walls_of
@@ -30,6 +30,9 @@ from feller.report.wording import percent
 from feller.run import Run
 from feller.train.checkpoint import read_counters
 from feller.train.engine import engine
+
+COMPARED = 500
+"""Members, of either, by which a file is said to lie far off."""
 
 
 def push(
@@ -80,6 +83,7 @@ def push(
         first = _population(bridged, seed, tell, backward=backward)
     else:
         first = modality.encode(read(begin, like=modality).values)
+        _far(first, bridged, begin, tell, backward=backward)
     settings, device = bridging_of(run), engine().device
     drift = (network.back if backward else network.ahead).to(device).eval()
     times, between = grid(bridged.shares, settings.control.mean_knots, settings.calls)
@@ -133,6 +137,25 @@ def _population(bridged: Bridged, seed: int, tell: Tell, *, backward: bool) -> T
         " at each one once, name the file with --from"
     )
     return crowd(n, Draws(seed).named("push", "members"))
+
+
+def _far(first: Tensor, bridged: Bridged, begin: str, tell: Tell, *, backward: bool) -> None:
+    """Say so where a file lies far from where the way begins: there the drift was never learned.
+
+    Far is where the nearest member is farther, in the middle, than members are from their mean. Nothing is said where
+    the populations are gone.
+    """
+    try:
+        members = read_again(bridged).states[-1 if backward else 0].flatten(1)[:COMPARED].double()
+    except InputError:
+        return
+    apart = torch.cdist(first.flatten(1)[:COMPARED].double(), members).amin(1).median()
+    if apart > (members - members.mean(0)).square().sum(1).mean().sqrt():
+        there = bridged.populations[-1 if backward else 0]
+        tell.say(
+            f"{begin} lies far from {there}, where the way {'back ' if backward else ''}begins: the drift was not"
+            " learned there, and where it leads means little"
+        )
 
 
 def _walls(bridged: Bridged, tell: Tell) -> tuple[Picture, ...]:

@@ -90,6 +90,7 @@ def sample(
     if complete is not None:
         _check_complete(modality, given or {})
         return complete_rows(drawing.model, complete, place, drawing.sampling, drawing.draws, tell)
+    drawing.check()
     if n > MANY:
         tell.say(f"all {n:,} samples are held in memory; with --shard 100000 they go to several files, one at a time")
     tell.task("sampling")

@@ -13,7 +13,7 @@ from feller.control.evolve import Evolution
 from feller.control.lbfgs import LBFGS
 from feller.control.minimise import Minimiser
 from feller.control.reward import rewarded
-from feller.control.rewards import OfStates, Total, reward_of
+from feller.control.rewards import CODE, OfStates, Total, reward_of
 from feller.control.source import Found, Prior, Shell, find_sources
 from feller.data.modality import Dataset
 from feller.draws import Draws
@@ -94,6 +94,9 @@ def steer(
     conditions, fixed = model.asked(n, given or {}, draws)
     conditions = modality.complete(conditions)
     check_flow(model, sampling, fixed)
+    for text, term in zip(rewards, wanted.terms, strict=True):
+        if CODE in text and term.beyond is None:
+            tell.say(_unbounded(text, term.factor))
     search = _search(model, wanted, rewards, steps, seed, tell)
     tell.task("searching")
     befores, found = [], []
@@ -153,6 +156,12 @@ def _numbers(wanted: Total, before: Dataset, after: Dataset, found: list[Found],
         "solves": calls.mean().item(),
         **({} if sizes is None else {"source_size": sizes}),
     }
+
+
+def _unbounded(text: str, factor: float) -> str:
+    """Say that a wish of one's own never has enough, and how it would."""
+    name, side = text.rpartition("*")[2].strip(), "<=" if factor < 0 else ">="
+    return f"no bound: the search goes as far as it can; {name} {side} NUMBER stops where it suffices"
 
 
 def _size(source: State) -> Tensor:

@@ -22,6 +22,7 @@ from feller.journeys.learn import learn
 from feller.journeys.prepared import Prepared
 from feller.journeys.tell import SILENT, Tell
 from feller.journeys.tuned import Tuned, base_model, check_again, needs_again, own_code, recipe_of, rule_of, tuned_of
+from feller.journeys.tuned_alone import tuned_alone
 from feller.journeys.wishes import recorded_wish, wish, without_gradient
 from feller.model import Model, load_model
 from feller.networks.architecture import parameters
@@ -109,10 +110,11 @@ def tune(
     if recipe.train.steps is None and recipe.train.minutes is None:
         raise UsageError("expected a budget: --steps or --minutes")
     source = target if run is None or resume else run
-    gone = _gone(source, base)
+    with tell.waiting("reading the data"):
+        gone = _gone(source, base)
     if gone:
-        tell.say(f"there will be no report, since it shows the data beside the samples: {gone}")
-    ready = _prepare(source, target, tuned, recipe, base, wanted, here)
+        tell.say(f"the report will show no data beside the samples: {gone}; tune in the folder of the fit to have them")
+    ready = _prepare(source, target, tuned, recipe, base, wanted, here, tell)
     here.wait()  # whoever refuses does so before anything is written
     with target.claim(resume=resume, overwrite=overwrite) if here.is_first else contextlib.nullcontext():
         if here.is_first and not resume:
@@ -120,7 +122,7 @@ def tune(
         here.wait()
         learn(target, ready, resume=resume, here=here, tell=tell)
         here.wait()  # until the first process has written what all will read
-        numbers = evaluate(target, wanted=wanted, tell=tell) if not gone else {}
+        numbers = tuned_alone(target, wanted, gone, tell) if gone else evaluate(target, wanted=wanted, tell=tell)
     return target, numbers
 
 
@@ -160,7 +162,7 @@ def _method(base: Model, wanted: Total, rewards: Sequence[str], tell: Tell) -> s
 
 
 def _prepare(
-    source: Run, target: Run, tuned: Tuned, recipe: Recipe, base: Model, wanted: Total, here: Engine
+    source: Run, target: Run, tuned: Tuned, recipe: Recipe, base: Model, wanted: Total, here: Engine, tell: Tell
 ) -> Prepared:
     """Build the network, and try the reward, before anything is written."""
     about, rule = base.description, rule_of(recipe)
@@ -174,14 +176,21 @@ def _prepare(
     reward = OfStates(wanted, about.modality)
     objective = rule.against(base.network, reward)
     feed = _sources(base, tuned, recipe.train.batch)
+    tell.task("trying the reward")
     few = here.place(feed(0, slice(0, 2)))
     objective.loss(learner.network, objective.draw(learner.network, few, Draws(tuned.seed).named("trial")))
-    first, notes = _before(base, tuned, rule, reward)
+    tell.task("measuring the base")
+    first, notes = _before(base, tuned, rule, reward, tell)
+    tell.done()
     record = source.read_record(source.recipe)
     notes = (*notes, *_coupled(record["recipe"]))
     own = f" --reward {shlex.join(tuned.rewards)}" if needs_again(tuned) else ""
     return Prepared(
-        record={"asked": record["asked"], "recipe": to_data(recipe), "tuned": to_data(tuned)},
+        record={
+            "asked": {**record["asked"], "data": asked_of(source).data},
+            "recipe": to_data(recipe),
+            "tuned": to_data(tuned),
+        },
         summary=(
             f"{tuned.base}, tuned to {' and '.join(tuned.rewards)} at a strength of {rule.strength:g} by"
             f" {tuned.method}; {parameters(network):,} weights change"
@@ -226,11 +235,11 @@ def _sources(base: Model, tuned: Tuned, size: int) -> Batches:
     return batch
 
 
-def _before(base: Model, tuned: Tuned, rule: Tuning, reward: OfStates) -> tuple[float, tuple[str, ...]]:
+def _before(base: Model, tuned: Tuned, rule: Tuning, reward: OfStates, tell: Tell) -> tuple[float, tuple[str, ...]]:
     """Return the mean reward of the base, and what is to be expected of tuning."""
     draws = Draws(tuned.seed).named("before")
     given = base.conditions(FIRST, tuned.given, draws)
-    drawn = base.sample(FIRST, given=given, guidance=rule.guidance, draws=draws)
+    drawn = base.sample(FIRST, given=given, guidance=rule.guidance, draws=draws, tell=tell.progress)
     with torch.no_grad():
         state = base.description.modality.encode(drawn.values)
         found = rewarded(reward, state, drawn.given).double()

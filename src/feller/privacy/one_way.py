@@ -11,6 +11,10 @@ SHARE = 0.1
 WARN, REFUSE = 0.1, 0.3
 
 
+class SmallBudget(UserWarning):
+    """A budget is enough for a table, but barely."""
+
+
 def one_way_sigma(epsilon: float, delta: float, columns: int, share: float = SHARE) -> float:
     """Return the noise of each count, in rows, where all columns are counted at a share of the budget.
 
@@ -56,6 +60,7 @@ def check_budget(epsilon: float, delta: float, counts: tuple[int, ...], n: int, 
         warnings.warn(
             f"at epsilon {epsilon:g} the shares of single values are wrong by about {error:.2f} in total variation; "
             f"allow more, or merge rare values",
+            SmallBudget,
             stacklevel=2,
         )
     return error

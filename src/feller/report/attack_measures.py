@@ -30,7 +30,7 @@ MEASURES = {
     ),
     "inversion_spread": Measure("error of answering the mean row"),
     "rebuilt_error": Measure("error of rebuilding a row from the weights", "spread", "answering the mean"),
-    "copies": Measure("samples that are training examples", "copies_held_out", "unseen data", is_share=True),
+    "copies": Measure("samples that count as a training example", "copies_held_out", "unseen data", is_share=True),
     "passages": Measure(
         "texts with a passage from the training text", "passages_held_out", "unseen text", is_share=True
     ),

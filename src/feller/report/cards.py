@@ -25,6 +25,10 @@ GREY = "Grey is what real data reach when they are measured in the same way, whi
 AUDITED = "Grey is what stands beside it: guessing, an answer without the model, or the bound."
 CONSTANT = "Grey is what one answer for all examples reaches."
 CONTINUED = "Grey is what stands beside it: the pictures that belong to the words, or always the same answer."
+OWN = {"before", "those that the model knows", "noise that was said"}
+WITHOUT_DATA = (
+    "Grey is what stands beside it: samples before, sources that the model knows, or the noise that was said."
+)
 SHRUNK = "Grey is what needs no learning: each cell of pixels that has a code becomes its mean colour."
 PHASES = "Grey is what needs no learning: Griffin-Lim, 32 times back and forth."
 
@@ -36,16 +40,20 @@ def key_numbers(numbers: Numbers, explanations: Mapping[str, str], missing: Mapp
     if not names:
         return section(heading, element("p", None, "No number was measured."))
     cards = [_card(name, numbers, explanations, missing) for name in names]
-    compared = any(part.get("class") == "bars" for card in cards for part in card)
+    barred = [
+        name for name, card in zip(names, cards, strict=True) if any(part.get("class") == "bars" for part in card)
+    ]
     judge = numbers.get("judge")
-    words = [_grey(numbers)] if compared else []
+    words = [_grey(numbers, {measure(name, numbers).real for name in barred})] if barred else []
     words += [f"Judge: {judge.removesuffix('.')}."] if isinstance(judge, str) else []
     note = element("p", {"class": "soft"}, " ".join(words)) if words else None
     return section(heading, note, element("dl", {"class": "numbers"}, *cards))
 
 
-def _grey(numbers: Numbers) -> str:
-    """Say what the second bar is."""
+def _grey(numbers: Numbers, beside: set[str]) -> str:
+    """Say what the second bars are, some of which may be of no real data."""
+    if beside <= OWN:
+        return WITHOUT_DATA
     if tells(numbers):
         return CONSTANT
     if copies(numbers):

@@ -178,6 +178,8 @@ def measure(name: str, numbers: Numbers) -> Measure:
     """Return how a number is to be read, known here or not; a floor is read as what it belongs to."""
     if name == "accuracy" and tells(numbers):
         return Measure("told right", "accuracy_constant", "always the commonest class", is_share=True)
+    if name in ("copies", "copies_held_out") and "tv1" in numbers:  # of rows of a table, by their bins
+        return table_measures.MEASURES["copies"] if name == "copies" else _floor_of(table_measures.MEASURES["copies"])
     if name in MEASURES:
         return MEASURES[name]
     kind, _, of = name.partition("_")
@@ -192,9 +194,14 @@ def measure(name: str, numbers: Numbers) -> Measure:
         return replace(short, label=f"{label}, {short.real}" if is_floor else label, floor=floor)
     for kind in MEASURES.values():
         if name == kind.floor:
-            return replace(kind, label=f"{kind.label}, {kind.real}", floor="")
+            return _floor_of(kind)
     floor = f"{name}_floor"
     return Measure(name.replace("_", " "), floor if floor in numbers else "")
+
+
+def _floor_of(kind: Measure) -> Measure:
+    """Return how the number is to be read that real data reach."""
+    return replace(kind, label=f"{kind.label}, {kind.real}", floor="")
 
 
 def tells(numbers: Numbers) -> bool:

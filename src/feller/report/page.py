@@ -122,7 +122,7 @@ def page(findings: Findings) -> str:
             sections.pictures(findings.pictures, findings.seen),
             sections.sounds(findings.sounds) if findings.sounds else None,
             *map(drawn, findings.grids),
-            None if findings.curve is None else sections.loss_curve(findings.curve, findings.loss_unit),
+            None if findings.curve is None else _training(findings, findings.curve),
             sections.next_steps(findings.next_steps) if findings.next_steps else None,
             sections.notes(findings.notes),
             section(
@@ -147,6 +147,10 @@ def page(findings: Findings) -> str:
         element("style", None, style),
     )
     return render(element("html", {"lang": "en"}, head, element("body", None, *body)))
+
+
+def _training(findings: Findings, curve: Curve) -> Element:
+    return sections.loss_curve(curve, findings.loss_unit, private=bool(findings.promise))
 
 
 def _header(findings: Findings) -> Element:

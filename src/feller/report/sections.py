@@ -11,6 +11,7 @@ from feller.report.wording import Number, brief, is_number, number
 
 SAMPLES = "Samples"
 """Heading of pictures of samples, which ask for real data beside them."""
+PRIVATE = "Losses of a private training are not kept, since they tell of rows."
 
 
 def pictures(shown: Sequence[tuple[str, Picture]], heading: str) -> Element:
@@ -36,9 +37,11 @@ def sounds(heard: Sequence[tuple[str, bytes]]) -> Element:
     return section("To listen to", element("div", {"class": "sounds"}, *players))
 
 
-def loss_curve(curve: Curve, unit: str) -> Element:
-    """Draw the loss, or say why there is none."""
+def loss_curve(curve: Curve, unit: str, *, private: bool = False) -> Element:
+    """Draw the loss, or say why there is none: of a private training none is kept."""
     steps, loss = losses(curve)
+    if private and not len(steps):
+        return section("Training", element("p", None, PRIVATE))
     lost = len({entry.get("step") for entry in curve}) - len(steps)
     broken = f"Recorded steps whose loss was no finite number: {number(lost)}." if lost > 0 else ""
     if len(steps) < 2:

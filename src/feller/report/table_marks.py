@@ -49,7 +49,7 @@ def worth_picture(numbers: Numbers) -> Image.Image | None:
 def audit_picture(numbers: Numbers) -> Image.Image | None:
     """Draw how often rows are copied and how far they betray who was in the table; None where that was not measured."""
     copies = {"synthetic": numbers.get("copies"), "unseen real rows": numbers.get("copies_held_out")}
-    lines = [Line("rows that stand in\nthe training table", copies)]
+    lines = [Line("rows like a training row\nin all words and bins", copies)]
     for name, label in AUDITS.items():
         rest = {"no copying": 0.5, "a table of copies": numbers.get(f"{name}_copied")}
         lines.append(Line(label, {"synthetic": numbers.get(name), **rest}))

@@ -128,7 +128,7 @@ def test_a_missing_cell_does_not_show_in_types_that_are_found_privately() -> Non
 def test_types_of_what_was_found_privately_suit_the_cells() -> None:
     n = 400
     frame = pd.DataFrame({"i": np.arange(n, dtype=np.int32) % 90, "f": np.arange(n) % 9 + 0.5})
-    schema, _ = find_domain(from_frame(frame), 2.0, 1e-6, Still())
+    schema, *_ = find_domain(from_frame(frame), 2.0, 1e-6, Still())
     assert all(isinstance(column, Numerical) and column.dtype is None for column in schema.columns)
     data = tables(from_frame(frame), schema)
     again = to_frame(data.modality.cells(data.values), schema)  # pyrefly: ignore

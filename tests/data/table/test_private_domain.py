@@ -62,7 +62,7 @@ def extended(found: FoundTable, row: list[str]) -> FoundTable:
 
 
 def test_kinds_and_domains() -> None:
-    schema, charges = find_domain(people(), 5.0, 1e-6, Seeded(0))
+    schema, charges, _ = find_domain(people(), 5.0, 1e-6, Seeded(0))
     age, gain, flag, colour, born, note, gap = schema.columns
     assert isinstance(age, Numerical)
     assert age.low <= 18 <= 79 <= age.high <= 140
@@ -84,7 +84,7 @@ def test_kinds_and_domains() -> None:
         Charge("kinds of the columns", 5 / math.sqrt(7)),
         Charge("bounds of 2 columns of numbers", 5 / math.sqrt(2)),
         Charge("edges of 2 columns of numbers", 5 / math.sqrt(2)),
-        Charge("years of 1 columns of dates", 5.0),
+        Charge("years of 1 column of dates", 5.0),
         Charge("values of 4 columns of words", 5 / math.sqrt(4), 1e-6),
     )
 
@@ -167,10 +167,10 @@ def test_what_no_count_tells_is_untold_and_not_empty() -> None:
     """Noise of 45 rows: a word needs some 215 of 450, a column of ten words could not have been seen."""
     rows = [["red", f"w{i % 10}", f"{19 + i % 2}50-01-01", str(40 + i % 20)] for i in range(450)]
     table = FoundTable(np.array(rows, dtype=object), columns=("one", "ten", "date", "number"))
-    schema, _ = find_domain(table, 45.0, 1e-6, Still())
+    schema, *_ = find_domain(table, 45.0, 1e-6, Still())
     assert schema.untold == ("ten",)
     assert [type(column) for column in schema.columns] == [Categorical, Untold, Datetime, Numerical]
-    plain, _ = find_domain(table, 5.0, 1e-6, Still())
+    plain, *_ = find_domain(table, 5.0, 1e-6, Still())
     assert plain.untold == ()
 
 
@@ -178,7 +178,7 @@ def test_decades_tell_where_no_year_does() -> None:
     """Births over 60 years, 33 rows in each: no year passes 4.5 deviations of 10, each decade passes those of 31.6."""
     rows = [[f"{1940 + i % 60}-03-0{1 + i % 9}", "ab"[i % 2]] for i in range(2000)]
     table = FoundTable(np.array(rows, dtype=object), columns=("born", "x"))
-    schema, _ = find_domain(table, 10.0, 1e-6, Still())
+    schema, *_ = find_domain(table, 10.0, 1e-6, Still())
     assert isinstance(schema.columns[0], Datetime)
     assert (schema.columns[0].first, schema.columns[0].last) == ("1940-01-01", "1999-12-31")
     assert find_domain(table, 1.0, 1e-6, Still())[0].columns[0] == schema.columns[0]
@@ -192,3 +192,24 @@ def test_few_digits_are_told_by_counts_that_stand_out() -> None:
         column = find_domain(table, 20.0, 1e-6, Seeded(seed))[0].columns[0]
         assert isinstance(column, Numerical)
         assert column.form == NumberForm(0)
+
+
+def test_what_becomes_of_rare_words_is_told_by_counts_that_are_paid_for() -> None:
+    """Of 1,000 rows 400 have rare words: without noise the share is exact, and the threshold is the public one."""
+    cells = ["a"] * 350 + ["b"] * 250 + [f"rare {i % 100}" for i in range(380)] + [""] * 20
+    table = FoundTable(
+        np.array([[cell, str(i % 90)] for i, cell in enumerate(cells)], dtype=object), columns=("w", "n")
+    )
+    (told,) = find_domain(table, 5.0, 1e-6, Still()).kept
+    assert (told.column, told.words, told.share) == ("w", 2, pytest.approx(0.38))
+    assert told.rows == pytest.approx(1 + 5 * 4.753, abs=0.01)
+
+
+def test_no_share_of_rare_words_is_told_that_noise_hides() -> None:
+    """Ten rows are fewer than two deviations of the sum of three counts, 17 rows."""
+    cells = ["a"] * 500 + ["b"] * 490 + [f"rare {i}" for i in range(10)]
+    table = FoundTable(
+        np.array([[cell, str(i % 90)] for i, cell in enumerate(cells)], dtype=object), columns=("w", "n")
+    )
+    (told,) = find_domain(table, 5.0, 1e-6, Still()).kept
+    assert (told.words, told.share) == (2, None)

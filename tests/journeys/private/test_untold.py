@@ -10,6 +10,7 @@ import pytest
 
 from feller.cli import main
 from feller.data.table.categorical import Boolean
+from feller.data.table.kept import Kept
 from feller.data.table.noisy import Charge
 from feller.data.table.schema import Schema
 from feller.data.table.unmodelled import Untold
@@ -18,7 +19,7 @@ from feller.journeys.asked import Asked
 from feller.journeys.begin import begin
 from feller.journeys.private import guard
 from feller.journeys.private.promise import timing
-from feller.journeys.private.untold import hidden_line, refusal
+from feller.journeys.private.untold import hidden_line, merged_line, refusal
 from feller.privacy.expense import Gaussian
 from feller.privacy.ledger import Ledger
 
@@ -107,7 +108,7 @@ def test_what_is_told_follows_from_what_was_found_whatever_the_rows(monkeypatch:
     """Two tables that have nothing in common but names and number of rows, and one noisy schema for both."""
     hidden = Schema((Boolean("smokes", "yes", "no"), Untold("age"), Untold("ward"), Boolean("home", "a", "b")), "clip")
     found = tuple(replace(column, missing="") if isinstance(column, Boolean) else column for column in hidden.columns)
-    domain = (replace(hidden, columns=found), (Charge("kinds of the columns", 20.0),))
+    domain = (replace(hidden, columns=found), (Charge("kinds of the columns", 20.0),), ())
     monkeypatch.setattr(guard, "find_domain", lambda *given: domain)
     wish, wanted = (
         guard.Wish(epsilon=2.0, unsafe_seed=0),
@@ -119,3 +120,12 @@ def test_what_is_told_follows_from_what_was_found_whatever_the_rows(monkeypatch:
         told.append(begin(wanted, wish, lambda recipe: recipe).asked.notes)
     assert told[0] == told[1]
     assert "age, ward" in told[0][0]
+
+
+def test_merged_words_are_told_the_largest_share_first() -> None:
+    told = merged_line([Kept("sex", 2, "OTHER", None, 40.2), Kept("city", 1, "OTHER", 0.412, 40.2)])
+    assert told == (
+        "words of fewer than about 40 rows are OTHER; city: 1 word kept, all others (about 41% of its cells) are OTHER;"
+        " sex: 2 words kept, noise hides how many cells hold others",
+    )
+    assert merged_line([]) == ()

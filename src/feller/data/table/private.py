@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Sequence
 from decimal import Decimal
+from typing import NamedTuple
 
 from feller.data.found import FoundTable
 from feller.data.table.categorical import Boolean, Categorical
@@ -18,6 +19,7 @@ from feller.data.table.column import Column, Modelled
 from feller.data.table.dates import Datetime, time_in, write_time
 from feller.data.table.detect import MISSING, OTHER, TWO
 from feller.data.table.form import NumberForm
+from feller.data.table.kept import Kept, kept
 from feller.data.table.noisy import Charge, Coins, Noisy
 from feller.data.table.numerical import Numerical
 from feller.data.table.ranges import bounds_around, even_edges
@@ -53,7 +55,18 @@ class Drowned(InputError):
         """What was spent by then."""
 
 
-def find_domain(found: FoundTable, sigma: float, delta: float, noise: Coins) -> tuple[Schema, tuple[Charge, ...]]:
+class Domain(NamedTuple):
+    """What was found."""
+
+    schema: Schema
+    """It clips."""
+    charges: tuple[Charge, ...]
+    """What was spent: add the deltas to that of the whole."""
+    kept: tuple[Kept, ...]
+    """Of each column of words, what becomes of rare ones; from the same noisy counts."""
+
+
+def find_domain(found: FoundTable, sigma: float, delta: float, noise: Coins) -> Domain:
     """Find kinds, bounds, edges and values from noisy counts, each with noise of deviation sigma.
 
     Names, number and order of columns, the number of rows, and those types of a data frame that no cell changes, are
@@ -66,7 +79,7 @@ def find_domain(found: FoundTable, sigma: float, delta: float, noise: Coins) -> 
         noise: Where noise comes from.
 
     Returns:
-        The schema, which clips, and what was spent: add the deltas to that of the whole.
+        The schema, what was spent, and what becomes of rare words.
 
     Raises:
         UsageError: If sigma or delta is out of range.
@@ -85,26 +98,28 @@ def find_domain(found: FoundTable, sigma: float, delta: float, noise: Coins) -> 
     words = [name for name in kinds if kinds[name] == "word"]
     dtypes = dict(zip(found.columns, map(_sturdy, found.dtypes), strict=True)) if found.dtypes else {}
     columns: dict[str, Column] = {}
+    merged: list[Kept] = []
     for name in numbers:
         columns[name] = _numbers(name, cells[name], looked[name], noisy, dtypes.get(name))
     for name in dates:
         form = kinds[name].partition(":")[2]
         columns[name] = _dates(name, cells[name], form, noisy, dtypes.get(name))
     for name in words:
-        columns[name] = _values(name, cells[name], delta / len(words), noisy, dtypes.get(name))
+        columns[name], told = _values(name, cells[name], looked[name], delta / len(words), noisy, dtypes.get(name))
+        merged += [told] if told else []
     if numbers:
         charges += [
-            _charge(f"{what} of {len(numbers)} columns of numbers", sigma, len(numbers)) for what in ("bounds", "edges")
+            _charge(f"{what} of {_columns(numbers)} of numbers", sigma, len(numbers)) for what in ("bounds", "edges")
         ]
     if dates:
-        charges.append(_charge(f"years of {len(dates)} columns of dates", sigma, len(dates)))
+        charges.append(_charge(f"years of {_columns(dates)} of dates", sigma, len(dates)))
     if words:
-        charges.append(_charge(f"values of {len(words)} columns of words", sigma, len(words))._replace(delta=delta))
+        charges.append(_charge(f"values of {_columns(words)} of words", sigma, len(words))._replace(delta=delta))
     whole = tuple(columns.get(name, Untold(name)) for name in cells)
     untold = [column.name for column in whole if isinstance(column, Untold)]
     _check_told(untold, sum(isinstance(column, Modelled) for column in whole), charges)
     try:
-        return Schema(whole, "clip"), tuple(charges)
+        return Domain(Schema(whole, "clip"), tuple(charges), tuple(merged))
     except InputError as error:
         raise Drowned(f"of what noise let through, {error}", untold, tuple(charges)) from error
 
@@ -124,6 +139,10 @@ def _sturdy(dtype: str) -> str | None:
     if dtype.startswith("datetime64"):
         return re.sub(r"\[\w+", "[us", dtype)
     return dtype if dtype == "category" else None
+
+
+def _columns(names: Sequence[str]) -> str:
+    return "1 column" if len(names) == 1 else f"{len(names)} columns"
 
 
 def _charge(what: str, sigma: float, columns: int) -> Charge:
@@ -196,14 +215,20 @@ def _decades(counts: dict[str | int, float], noisy: Noisy) -> list[int]:
     return [year for year in YEARS if year // TEN in filled]
 
 
-def _values(name: str, cells: list[str], delta: float, noisy: Noisy, dtype: str | None) -> Column:
+def _values(
+    name: str, cells: list[str], look: Looks, delta: float, noisy: Noisy, dtype: str | None
+) -> tuple[Column, Kept | None]:
     """List the words that many rows share; a column without any is free text, if few rows would have stood out."""
-    words = [word for word, _ in noisy.words([cell for cell in cells if cell not in MISSING], delta)]
+    words = dict(noisy.words([cell for cell in cells if cell not in MISSING], delta))
+    threshold = noisy.threshold(delta)
     if not words:
         # The number of rows and the threshold are public, so this tells of no cell.
-        could = noisy.threshold(delta) <= SHARED * len(cells)
-        return FreeText(name, dtype=dtype) if could else Untold(name)
+        return (FreeText(name, dtype=dtype) if threshold <= SHARED * len(cells) else Untold(name)), None
     twice = next((pair for pair in TWO if {*pair} == {*words}), None)
     if twice is not None:
-        return Boolean(name, *twice, "", MISSING[1:], dtype)
-    return Categorical(name, tuple(words), OTHER if OTHER not in words else None, "", MISSING[1:], dtype)
+        return Boolean(name, *twice, "", MISSING[1:], dtype), None
+    other = OTHER if OTHER not in words else None
+    column = Categorical(name, tuple(words), other, "", MISSING[1:], dtype)
+    written = sum(count for kind, count in look.items() if kind != "missing")
+    told = kept(name, words, OTHER, written, n=len(cells), sigma=noisy.sigma, threshold=threshold)
+    return column, told if other else None

@@ -17,7 +17,8 @@ PLANTED = ("planted", "overheard")
 """
 EXPLAIN = {
     "copies": "Share of samples that are the same as one of the training data, by what counts as the same in data of"
-    " their kind, whatever their order or turn; copies_held_out is what unseen data reach.",
+    " their kind, whatever their order or turn: of tables, the same words and bins in all columns, whatever numbers are"
+    " written; copies_held_out is what unseen data reach.",
     "copies_held_out": "Share of unseen examples that stand in the training data, too: alike by chance.",
     "passages": "Share of sampled texts with 50 symbols in a row, or all of a shorter text, that stand in the training"
     " text; passages_held_out is what unseen text reaches.",

@@ -4,11 +4,14 @@ Where a schema clips, cells that it does not know become others, often missing o
 table of empty cells then looks as good as real. So these numbers are of the cells as they are written.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 from jaxtyping import Int64
 from torch import Tensor
 
 from feller.data.found import FoundTable
+from feller.data.table.categorical import Categorical
 from feller.data.table.coding import encode
 from feller.data.table.detect import MISSING
 from feller.data.table.schema import Schema
@@ -19,6 +22,8 @@ EXPLAIN = {
     "empty_real": "The same share of the real table, as it is written.",
     "clipped": "Share of the cells of the real table that lie beyond what the schema knows, and were read as the"
     " nearest that it knows, or as empty; all comparisons are with what was read.",
+    "merged": "Share of the cells of the real table whose words the schema does not list, and that were read as the"
+    " word for all others.",
     "left_out": "Columns of which noise hid what they hold: they are neither in the samples nor in any other number.",
 }
 """One plain sentence for each number."""
@@ -48,4 +53,26 @@ def cells_lost(
         ]
     )
     clipped = encode(real, schema).outside.sum().item() / there.size
-    return {"empty": float(made.mean()), "empty_real": float(there.mean()), "clipped": clipped, **hidden}
+    merged = _merged(real, schema) / there.size
+    lost = {"empty": float(made.mean()), "empty_real": float(there.mean()), "clipped": clipped, "merged": merged}
+    return {**lost, **hidden}
+
+
+def _merged(real: FoundTable, schema: Schema) -> int:
+    """Count the cells whose words are read as the one for all others."""
+    count = 0
+    for column in schema.modelled:
+        if isinstance(column, Categorical) and column.other is not None:
+            known = {*column.values, column.other, *column.words_for_missing, *MISSING}
+            count += sum(cell not in known for cell in real.column(column.name))
+    return count
+
+
+def told_lost(numbers: Mapping[str, object]) -> tuple[str, ...]:
+    """Say what was lost of a table's cells, for the notes of its page; nothing where nothing was."""
+    what = {
+        "clipped": "of the real cells lie beyond what the schema knows: read as the nearest that it knows, or as empty",
+        "merged": "of the real cells hold words that the schema does not list: read as the word for all others",
+    }
+    shares = {name: share for name in what if isinstance(share := numbers.get(name), float) and share > 0}
+    return tuple(f"{share:.1%} {what[name]}" for name, share in shares.items())

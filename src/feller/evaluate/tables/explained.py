@@ -77,7 +77,8 @@ EXPLAIN = {
     "told_column": "The column that is told from the others, to see what the table is worth: the target of the schema."
     " All numbers of boosted and of linear models are about it.",
     "boosted_by": "The program that made the decision trees.",
-    "copies": "Share of synthetic rows that stand in the training table with all their values; copies_held_out is what"
+    "copies": "Share of synthetic rows that have the same words, and numbers and dates in the same bins, as some row of"
+    " the training table, in all columns; copies_written counts rows alike to the last digit; copies_held_out is what"
     f" unseen real rows reach, and far above it hints at copying. {NO_PROOF}",
     "copies_held_out": "The same share of real rows that the model has not seen: people can be alike by chance.",
     "dcr_share": "Share of synthetic rows that are nearer to a row of the training table than to one of as many unseen"

@@ -48,7 +48,7 @@ def _without(numbers: Mapping[str, Any]) -> str:
             "Trained without privacy, and rows can be read from it: who knows all others rebuilds the row in the"
             f" middle with a mean squared error of {error:.3g}, where answering the mean errs by {spread:.3g}."
         )
-    for name, what in (("copies", "samples are training examples"), ("passages", "texts hold a training passage")):
+    for name, what in (("copies", "samples count as training examples"), ("passages", "texts hold a training passage")):
         share, others = numbers.get(name), numbers.get(f"{name}_held_out") or 0.0
         if share is not None and share > others + MORE:
             return (

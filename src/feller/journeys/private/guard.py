@@ -15,6 +15,7 @@ from feller.data.found import FoundTable
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset
 from feller.data.table.crosstab import Crosstab
+from feller.data.table.kept import Kept
 from feller.data.table.mixed import as_table
 from feller.data.table.modality import Table
 from feller.data.table.private import Charge, Drowned, find_domain
@@ -117,6 +118,8 @@ class Charged:
     expenses: tuple[Expense, ...] = ()
     delta: float = 0.0
     """Chance that a word of one row alone was told."""
+    kept: tuple[Kept, ...] = ()
+    """What becomes of rare words, by the counts that were paid for."""
 
 
 def find_columns(
@@ -147,11 +150,11 @@ def find_columns(
         return charged
 
     try:
-        schema, charges = find_domain(found, sigma, COLUMNS * delta, wish.source("columns"))
+        schema, charges, kept = find_domain(found, sigma, COLUMNS * delta, wish.source("columns"))
     except Drowned as drowned:
         pay(drowned.charges)
         raise InputError(refusal(drowned.untold, k, n, sigma, data)) from drowned
-    return schema, pay(charges)
+    return schema, replace(pay(charges), kept=kept)
 
 
 def guard(wish: Wish, dataset: Dataset, learned: Dataset, charged: Charged, counted: float = 0.0) -> Guarded:

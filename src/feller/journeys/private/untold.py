@@ -1,4 +1,4 @@
-"""What a person is told of columns that noise hides.
+"""What a person is told of columns and words that noise hides.
 
 All of it follows from the schema that was found, that is from noisy counts that the ledger charges, from names and
 number of the columns and the number of rows, which are public, and from what was asked: never from a cell. So it may
@@ -8,6 +8,7 @@ be said, written into the run, and given away with the model; which columns are 
 import shlex
 from collections.abc import Sequence
 
+from feller.data.table.kept import Kept
 from feller.data.table.schema import Schema
 
 MOST = 8
@@ -31,6 +32,29 @@ def hidden_line(schema: Schema, data: str, n: int, epsilon: float) -> tuple[str,
         f" {len(schema.columns)} columns), of {n:,} rows at epsilon {epsilon:.2g} for looking: left out of the model"
         f" and of all samples. {advice(data)}",
     )
+
+
+def merged_line(kept: Sequence[Kept]) -> tuple[str, ...]:
+    """Say of which columns rare words are merged, how many there are kept of each, and from how many rows on.
+
+    Args:
+        kept: Of each column of words.
+    """
+    if not kept:
+        return ()
+    order = sorted(kept, key=lambda one: -(one.share or 0.0))
+    named = "; ".join(_of(one) for one in order[:MOST])
+    more = f"; and so on in {len(order) - MOST} more columns" if len(order) > MOST else ""
+    rows = max(one.rows for one in kept)
+    return (f"words of fewer than about {rows:,.0f} rows are {kept[0].other}; {named}{more}",)
+
+
+def _of(one: Kept) -> str:
+    """Tell of one column."""
+    words = "1 word" if one.words == 1 else f"{one.words} words"
+    if one.share is None:
+        return f"{one.column}: {words} kept, noise hides how many cells hold others"
+    return f"{one.column}: {words} kept, all others (about {one.share:.0%} of its cells) are {one.other}"
 
 
 def refusal(untold: Sequence[str], columns: int, n: int, sigma: float, data: str) -> str:

@@ -1,0 +1,23 @@
+"""Warnings of our own code are kept for the page, those of others go on."""
+
+import warnings
+
+import pytest
+
+from feller.journeys.private.warned import warned
+from feller.privacy.one_way import check_budget
+
+
+def test_a_small_budget_is_kept_and_not_shown() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with warned() as told:
+            check_budget(0.5, 1e-5, (10, 10), 1000)
+    assert len(told) == 1
+    assert "in total variation" in told[0]
+
+
+def test_warnings_of_others_go_on() -> None:
+    with pytest.warns(UserWarning, match="of another"), warned() as told:
+        warnings.warn("of another", stacklevel=1)
+    assert told == []

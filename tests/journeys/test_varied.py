@@ -1,0 +1,17 @@
+"""Rows that are all the same are refused with words before anything is trained."""
+
+import pathlib
+
+import pytest
+
+from feller.cli import main
+
+
+@pytest.mark.parametrize("rows", ["x,y\n" + "1,1\n" * 30, "x,kind\n" + "1,a\n" * 30])
+def test_there_is_nothing_to_learn_of_equal_rows(
+    rows: str, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "const.csv").write_text(rows)
+    assert main(["fit", str(tmp_path / "const.csv"), "--steps", "2", "--out", str(tmp_path / "run")]) == 1
+    assert "all 30 rows are the same, so there is nothing to learn" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "weights.safetensors").exists()

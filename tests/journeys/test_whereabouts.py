@@ -1,0 +1,43 @@
+"""Data of a run are found from its own place, from wherever it is called."""
+
+import json
+import os
+import pathlib
+
+import pytest
+
+from feller.journeys.asked import asked_of
+from feller.journeys.whereabouts import whereabouts
+from feller.run import Run
+
+
+@pytest.fixture
+def run(tmp_path: pathlib.Path) -> Run:
+    """A run of data beside its folder of runs, as a fit in `work` makes it."""
+    folder = tmp_path / "work" / "runs" / "one"
+    folder.mkdir(parents=True)
+    (tmp_path / "work" / "people.csv").write_text("a\n1\n")
+    (tmp_path / "elsewhere").mkdir()
+    (folder / "recipe.json").write_text(
+        json.dumps({"format": 1, "asked": {"data": "people.csv", "recipe": "table", "size": "tiny", "seed": 0}})
+    )
+    return Run(folder)
+
+
+def test_from_another_folder(run: Run, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    found = whereabouts("people.csv", Run(pathlib.Path("../work/runs/one")))
+    assert found == os.path.join("..", "work", "people.csv")
+    assert asked_of(run).data == found
+    monkeypatch.chdir(run.path)  # where all its names are short
+    assert whereabouts("people.csv", Run(pathlib.Path())) == os.path.join("..", "..", "people.csv")
+
+
+def test_what_lies_here_comes_first_and_what_is_nowhere_stays(
+    run: Run, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for name in ("gone.csv", "example:moons", "", "../work/people.csv", str(tmp_path / "gone.csv")):
+        assert whereabouts(name, run) == name
+    pathlib.Path("people.csv").write_text("a\n2\n")
+    assert whereabouts("people.csv", run) == "people.csv"
