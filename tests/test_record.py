@@ -171,6 +171,7 @@ def test_a_field_of_one_kind_comes_back() -> None:
         ("Xe", ["Te", "Ti"], "there are: Te, Ti"),
         ("100", ["8", "9", "10", "11", "27"], "there are: 8 to 11, 27"),
         ("x", ["3", "1", "2", "7", "8"], "there are: 1 to 3, 7, 8"),
+        ("colour", ["native-country", "age"], "there are: age, native-country"),
     ],
 )
 def test_wrong_names_are_answered_by_right_ones(name: str, names: list[str], told: str) -> None:

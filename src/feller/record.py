@@ -36,7 +36,7 @@ def nearest(name: str, names: list[str]) -> str:
     return f"{hint}there are: {', '.join(sorted(names))}"
 
 
-def closest(name: str, names: list[str], cutoff: float = 0.4) -> str:
+def closest(name: str, names: list[str], cutoff: float = 0.5) -> str:
     """Return the name that is written alike, else one that begins so, else the one most like it; empty if none is."""
     alike = [each for each in names if each.lower() == name.lower()]
     begun = [each for each in names if len(name) > 2 and each.lower().startswith(name.lower())]

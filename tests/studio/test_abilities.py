@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -219,9 +220,10 @@ def test_steering_follows_wishes_that_are_named_at_the_start(on_page: OnPage, tm
         "less compressibility",
     )  # type: ignore[attr-defined]
     found = ask(tab, n=2, steps=3)
-    assert found.table is not None
-    numbers = {row[0]: float(row[1]) for row in found.table.cells}
-    assert numbers["reward"] > numbers["reward_before"]
+    assert found.numbers is not None
+    numbers = {row[0]: float(row[1]) for row in found.numbers.cells if "%" not in row[1]}
+    assert numbers["reward"] > numbers["reward, before"]
+    assert {row[0] for row in found.numbers.cells if not row[2]} == set()  # each has a meaning
     assert [picture.caption for picture in found.pictures] == ["Before", "Steered"]
 
 
@@ -232,9 +234,9 @@ def test_points_are_steered_too(on_page: OnPage, tmp_path: pathlib.Path) -> None
     before, after = (np.array(Image.open(shown.path)) for shown in found.pictures)
     assert before.shape == after.shape
     assert (before != after).any()
-    assert found.table is not None
-    numbers = {row[0]: float(row[1]) for row in found.table.cells}
-    assert numbers["reward"] > numbers["reward_before"]
+    assert found.numbers is not None
+    numbers = {row[0]: float(row[1]) for row in found.numbers.cells if "%" not in row[1]}
+    assert numbers["reward"] > numbers["reward, before"]
 
 
 @pytest.mark.slow
@@ -263,8 +265,52 @@ def test_pictures_are_restored_from_what_is_left_of_them(on_page: OnPage, tmp_pa
         assert np.corrcoef(each.ravel(), given.ravel())[0, 1] > 0.8
     assert ask(tab, n=1, how="16 random sums of all pixels").pictures[1].caption == "Restored"
     (tmp_path / "no.png").write_bytes(b"no picture")
-    with pytest.raises(UsageError, match="no picture"):
+    with pytest.raises(UsageError, match=r"no.png: this is no picture"):
         ask(tab, picture=str(tmp_path / "no.png"))
+
+
+def test_a_page_says_how_many_are_shown_where_not_all_are(on_page: OnPage) -> None:
+    assert ask(tab_of(on_page("digits"), "Sample"), n=101, calls=2).said == (
+        "the first 100 of 101 are shown; all are in samples.npz"
+    )
+    assert ask(tab_of(on_page("digits"), "Compare"), n=101).said == "the first 100 of 101 are shown"
+    assert ask(tab_of(on_page("digits"), "Sample"), n=100, calls=2).said == ""
+    assert ask(tab_of(on_page("moons"), "Sample"), n=300, calls=2).said == ""  # all points are in one plot
+    people = ask(tab_of(on_page("people"), "Sample"), n=120)
+    assert people.table is not None
+    assert len(people.table.cells) == 100
+    assert people.said == "the first 100 of 120 are shown; all are in samples.csv"
+
+
+def test_a_run_says_what_it_was_tuned_to_and_what_it_keeps_back(
+    on_page: OnPage, fitted: Any, tmp_path: pathlib.Path
+) -> None:
+    for name, key, value in (
+        ("tuned", "tuned", {"base": "runs/digits", "rewards": ["ink", "/srv/own.py:warm"], "method": "x"}),
+        ("private", None, {"epsilon": 4.0, "delta": 1e-5, "n": 9, "sigma": 1.0, "clip": 1.0, "batch": 3, "steps": 3}),
+    ):
+        shutil.copytree(fitted("digits"), tmp_path / name)
+        record = json.loads((tmp_path / name / "recipe.json").read_text())
+        if key:
+            record[key] = value
+        else:
+            record["asked"]["private"] = value
+        (tmp_path / name / "recipe.json").write_text(json.dumps(record))
+    page = on_page("digits", tmp_path / "tuned", tmp_path / "private")
+    plain, tuned, private = (one.asked for one in page[1].runs)
+    assert plain == "example:digits, fitted with the recipe images"
+    assert tuned == f"{plain}, tuned to ink and own.py:warm"
+    assert private == f"{plain}, private, epsilon 4"
+
+
+def test_a_guarantee_is_said_once(on_page: OnPage, fitted: Any, tmp_path: pathlib.Path, monkeypatch: Any) -> None:
+    shutil.copytree(fitted("moons"), tmp_path / "run")
+    page = on_page(tmp_path / "run")
+    monkeypatch.setattr("feller.studio.tabs.reports.promise_of", lambda one: "it is < 4.\nIn words: nearly all.")
+    (tmp_path / "run" / "report.html").write_text("<p>it is &lt; 4.")
+    assert ask(tab_of(page, "Reports")).said == "In words: nearly all."
+    (tmp_path / "run" / "report.html").write_text("<p>other")
+    assert ask(tab_of(page, "Reports")).said == "it is < 4.\nIn words: nearly all."
 
 
 @pytest.mark.slow
@@ -311,7 +357,7 @@ def test_walls_that_a_bridge_goes_around_are_drawn(
     drawn = [(abs(frame(one) - wall).max(-1) <= 8).mean() for one in (ask(tab_of(open_one, "Push through")), found)]
     assert drawn[0] < 0.005 < 0.02 < drawn[1]
     assert "Dark is wall; hatched is outside" in found.said
-    assert "what code says that places cost is not drawn" in found.said
+    assert "What code says that places cost is not drawn" in found.said
 
     ground = ground_of(bridged_of(walled[0].run), 2)
     places = np.array([[0.0, 0.0], [0.0, 1.5], [2.0, 0.0], [0.3, -0.9]])
@@ -351,7 +397,7 @@ def test_two_tables_stand_side_by_side_with_the_numbers_of_their_reports(
     for name in ("one", "two"):
         shutil.copytree(fitted("people"), tmp_path / name)
     page = on_page(tmp_path / "one", tmp_path / "two")
-    assert ask(tab_of(page, "Compare")).table is None  # neither has been evaluated
+    assert ask(tab_of(page, "Compare")).numbers is None  # neither has been evaluated
     numbers = {"one": {"tv2": 0.25, "tv2_floor": 0.125, "steps": 3}, "two": {"tv2": 0.5, "valid": 1.0, "steps": 4}}
     for name, found in numbers.items():
         (tmp_path / name / "report.json").write_text(json.dumps({"numbers": found}))
@@ -361,16 +407,16 @@ def test_two_tables_stand_side_by_side_with_the_numbers_of_their_reports(
     assert (left.title, right.title) == (tab.controls["first"].value, tab.controls["second"].value)  # type: ignore[attr-defined]
     assert left.cells == right.cells == ask(tab_of(page, "Sample"), seed=4).table.cells  # type: ignore[union-attr]
     assert found.words == ""
-    assert found.table is not None
-    assert found.table.columns == ("number", "one", "two", "beside")
-    there = {row[0]: [cell.replace("\u202f", " ") for cell in row[1:]] for row in found.table.cells}
+    assert found.numbers is not None
+    assert found.numbers.columns == ("number", "one", "two", "beside")
+    there = {row[0]: [cell.replace("\u202f", " ") for cell in row[1:]] for row in found.numbers.cells}
     assert there == {
         "rows off in two columns": ["25.0 %", "50.0 %", "12.5 %, real rows drawn again"],
         "rows that the schema allows": ["–", "100 %", "100 %, real rows"],
         "steps": ["3", "4", ""],
     }
     of_one = [name for name in tab.controls["first"].options if name.startswith("one")]  # type: ignore[attr-defined]
-    assert ask(tab, first=of_one[0], second=of_one[1]).table is None  # a report is of a run, not of a checkpoint
+    assert ask(tab, first=of_one[0], second=of_one[1]).numbers is None  # a report is of a run, not of a checkpoint
 
 
 def test_the_example_of_a_row_is_a_usual_one(on_page: OnPage) -> None:
@@ -399,10 +445,10 @@ def test_reports_of_the_run_alone_are_shown(on_page: OnPage, fitted: Any, tmp_pa
     (run / "report-audit.html").write_text("<p>what leaks")
     (run / "notes.html").write_text("mine")
     tab = tab_of(on_page(run), "Reports")
-    assert tab.controls["report"].options == ("report", "report-audit")  # type: ignore[attr-defined]
+    assert tab.controls["report"].options == ("evaluation", "audit")  # type: ignore[attr-defined]
     assert ask(tab).page == "<p>how good it is"
-    assert ask(tab, report="report-audit").page == "<p>what leaks"
-    for name in ("report-linked", "../secret", "notes"):
+    assert ask(tab, report="audit").page == "<p>what leaks"
+    for name in ("linked", "report-audit", "../secret", "notes"):
         with pytest.raises(UsageError):
             ask(tab, report=name)
 
@@ -421,7 +467,13 @@ def test_a_running_fit_is_followed_from_before_its_first_step(on_page: OnPage, f
     lines = [{"step": step, "loss": 1 / step, "lr": 1e-3, "seconds": step} for step in (1, 10, 20)]
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 3')
     found = ask(follow)
-    assert "step 20, loss 0.05; weights are not saved yet" in found.said
+    assert "step 20, loss 0.05; weights are not saved yet" in found.said  # more than were planned
+    record = json.loads((run / "recipe.json").read_text())
+    record["recipe"]["train"]["steps"] = 140
+    (run / "recipe.json").write_text(json.dumps(record))
+    assert "step 20 of 140, 14 %, about 2 minutes left, loss 0.05;" in ask(follow).said
+    os.utime(run / "metrics.jsonl", (0, 0))
+    assert "step 20 of 140, 14 %, loss 0.05;" in ask(follow).said  # it may have stopped
     assert "<svg" in found.drawing
     Image.new("RGB", (4, 4)).save(run / "preview.png")
     shutil.copy(fitted("digits") / "average.safetensors", run)

@@ -27,7 +27,7 @@ CANVAS = SEEN.format(what="canvas", more="e.width > 100")
 CLIP, SAYS = CLIPS / "LJ001-0008.flac", "has never been surpassed"
 RUNS = ("digits", "moons", "people", "book")
 NARROW = 420
-REPORT = "<p>what was found of the bridge"
+REPORT = "<p style='height: 3000px'>what was found of the bridge<script>parent.document.title = 'taken'</script>"
 
 
 @pytest.fixture(scope="module")
@@ -227,6 +227,10 @@ def test_another_seed_is_drawn_and_shown_so_that_it_can_be_drawn_again(page: Chr
 def test_a_report_is_there_when_its_tab_is_opened(page: Chromium) -> None:
     to(page, "bridge", "Reports")
     page.wait(SEEN.format(what="iframe.report", more=f"e.srcdoc.includes({json.dumps(REPORT)})"))
+    page.wait(SEEN.format(what="iframe.report", more="e.clientHeight > 3000"))  # nothing scrolls inside of it
+    assert page.run("document.title") == "feller"
+    assert [error for error in page.errors if "sandboxed" in error] == page.errors  # no script of a report runs
+    page.errors.clear()
 
 
 def test_two_tables_are_compared_side_by_side(page: Chromium) -> None:
@@ -247,8 +251,9 @@ def test_tables_break_no_words(page: Chromium) -> None:
     page.press("Steer", "button.primary")
     page.wait(CELLS)
     page.rest(500)
-    words = f"{VISIBLE.format(what='.made td, .made [role=gridcell]')}.filter(e => /^\\S+$/.test(e.innerText.trim()))"
-    assert "reward_before" in page.run(f"{words}.map(e => e.innerText.trim())")
+    cells = VISIBLE.format(what=".made td")
+    words = f"{cells}.filter(e => /^\\S+$/.test(e.innerText.trim()))"
+    assert "reward, before" in page.run(f"{cells}.map(e => e.innerText.trim())")
     lines = page.run(
         f"{words}.map(e => {{ const walk = document.createTreeWalker(e, NodeFilter.SHOW_TEXT); const found = [];"
         " while (walk.nextNode()) { const r = document.createRange(); r.selectNodeContents(walk.currentNode);"
@@ -283,12 +288,77 @@ def test_a_page_says_when_its_server_is_gone_or_another(
             page.rest(5000)
             assert page.run(said) == ""
         page.wait(f"({said}).includes('does not answer')")
+        assert not page.run(SEEN.format(what=".toast-body", more="true"))  # said once, by us
+        top, bar = page.run(
+            "['.top h1', '#gone'].map(one => document.querySelector(one).getBoundingClientRect())"
+            ".map(r => [r.top, r.bottom])"
+        )
+        assert bar[1] <= top[0]  # covers nothing
         with served([fitted("moons")], port=urlsplit(first.url).port or 0):
             page.wait(f"({said}).includes('started anew')")
+            if "reload this page" in page.run(said):
+                page.run("window.location.reload()")  # as Gradio does where it has seen that its server was gone
+            page.wait(f"({said}).includes('started anew; what was here is gone')")
+            page.wait("document.querySelectorAll('button[role=tab]').length > 2")
+            page.rest(5000)
+            assert "what was here is gone" in page.run(said)
             page.run("document.querySelector('#gone button').click()")
-            page.wait(f"document.querySelectorAll('button[role=tab]').length > 2 && ({said}) === ''")
             page.rest(5000)
             assert page.run(said) == ""
+
+
+def test_a_broken_picture_is_refused_in_words_and_old_results_go(page: Chromium, tmp_path: pathlib.Path) -> None:
+    broken, told = tmp_path / "broken.png", "broken.png: this is no picture that can be read"
+    broken.write_bytes(b"no picture")
+    refused = SEEN.format(what="p.wrong", more=f"e.innerText.includes({json.dumps(told)})")
+    to(page, "digits", "Restore")
+    page.press("Spoil and restore", "button.primary")
+    page.wait(PICTURE)
+    page.upload(broken)
+    page.rest(2000)
+    page.press("Spoil and restore", "button.primary")
+    page.wait(refused)
+    assert not page.run(PICTURE)
+    to(page, "documents", "Ask about a picture")
+    page.upload(broken)
+    page.rest(2000)
+    page.press("Go", "button.primary")
+    page.wait(refused)
+    to(page, "digits", "Fill in")
+    page.wait(CANVAS)
+    page.rest(2000)
+    page.upload(broken)
+    page.wait(refused)
+    to(page, "moons", "Sample")
+    page.errors.clear()  # of the pictures that the browser itself could not show
+
+
+def test_a_number_that_is_emptied_comes_back(page: Chromium) -> None:
+    to(page, "moons", "Sample")
+    calls = VISIBLE.format(what="input[type=number]") + ".find(e => e.ariaLabel?.includes('Calls'))"
+    before = page.run(f"{calls}.value")
+    assert before != "2"  # the least, which Gradio would take
+    page.run(
+        f"(() => {{ const one = {calls}; one.focus();"
+        " Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, 'value').set.call(one, '');"
+        " one.dispatchEvent(new Event('input', {bubbles: true})); })()"
+    )
+    page.rest(300)
+    assert page.run(f"{calls}.value") == ""
+    page.run(f"{calls}.blur()")
+    page.rest(500)
+    assert page.run(f"{calls}.value") == before
+
+
+def test_numbers_of_reports_are_seen_whole_at_any_width(page: Chromium) -> None:
+    to(page, "moons", "Steer")
+    page.press("Steer", "button.primary")
+    page.wait(SEEN.format(what="table.numbers", more="true"))
+    for width in (NARROW, 1300):
+        page.resize(width, 1500)
+        page.rest(500)
+        cut = VISIBLE.format(what=".made *") + ".filter(e => e.querySelector('table.numbers'))"
+        assert page.run(f"{cut}.every(e => e.scrollWidth <= e.clientWidth + 1)")
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

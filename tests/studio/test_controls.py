@@ -1,5 +1,6 @@
 """What a client sends is read as what it may be, and nothing else."""
 
+import io
 import itertools
 import pathlib
 from typing import Any
@@ -8,8 +9,9 @@ import pytest
 from PIL import Image
 
 from feller.errors import UsageError
-from feller.studio.controls import MARKS, Cells, Choice, Drawing, Number, Upload, Wave, Words
+from feller.studio.controls import MARKS, Cells, Choice, Drawing, Number, Picture, Unreadable, Upload, Wave, Words
 from feller.studio.limits import Limits
+from feller.studio.tabs.sample import seeded
 
 LIMITS = Limits(letters=10, rows=2, upload=5)
 
@@ -18,6 +20,30 @@ LIMITS = Limits(letters=10, rows=2, upload=5)
 def test_numbers_out_of_range_are_refused(sent: Any) -> None:
     with pytest.raises(UsageError, match="How many"):
         Number(label="How many", value=3, least=1, most=10).read(sent, LIMITS)
+
+
+def test_numbers_are_written_as_people_do() -> None:
+    with pytest.raises(UsageError, match=r"from 0 to 2,147,483,647$"):
+        seeded().read(None, LIMITS)
+    with pytest.raises(UsageError, match=r"from 0 to 2,147,483,647 here, got 3,000,000,000$"):
+        seeded().read(3e9, LIMITS)
+    with pytest.raises(UsageError, match=r"from 0\.5 to 2 here, got 2\.25$"):
+        Number(label="Speed", value=1, least=0.5, most=2.0, whole=False).read(2.25, LIMITS)
+
+
+def test_a_picture_is_one_that_can_be_read_whole(tmp_path: pathlib.Path) -> None:
+    control, limits = Picture(label="Picture"), Limits()
+    whole = io.BytesIO()
+    Image.effect_noise((32, 32), 64).save(whole, "png")
+    for name, content in (("broken", b"no picture"), ("half", whole.getvalue()[:400]), ("whole", whole.getvalue())):
+        (tmp_path / f"{name}.png").write_bytes(content)
+    Image.new("RGB", (8, 8)).save(tmp_path / "script.png", "eps")  # Pillow would have another program run it
+    for name in ("broken", "half", "script"):
+        with pytest.raises(UsageError, match=rf"^{name}.png: this is no picture that can be read"):
+            control.read(str(tmp_path / f"{name}.png"), limits)
+    assert control.read(str(tmp_path / "whole.png"), limits) == tmp_path / "whole.png"
+    with pytest.raises(UsageError, match=r"^own.png: this is no picture"):
+        Drawing(label="Picture", size=(4, 4)).read(Unreadable("own.png"), limits)
 
 
 def test_numbers_are_whole_where_they_must_be() -> None:

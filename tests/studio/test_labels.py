@@ -34,6 +34,8 @@ CONTROLS = {
             'go on with: feller sample RUN --text X -n 3; or "Text"',
         ),
         ("(--seed 0)", '("Seed" 0)'),
+        ("nearly right; fit with --objective.shuffled 1 to fill them exactly", "nearly right"),
+        ("so this is a guess; train it on examples of them: fit --start-from", "so this is a guess"),
     ],
 )
 def test_flags_are_called_as_the_page_calls_them(said: str, told: str) -> None:

@@ -71,7 +71,7 @@ def test_recordings_are_said_in_another_manner_as_the_command_does(page: Any, tm
         assert found.sounds[0].read_bytes() == out.read_bytes()
         assert abs(seconds(found) - soundfile.info(CLIP).duration) < 0.1  # timed as it was
     assert plain.sounds[0].read_bytes() != styled.sounds[0].read_bytes()
-    with pytest.raises(UsageError, match="Manner: type what is said"):
+    with pytest.raises(UsageError, match='into "What is said in that one"'):
         ask(tab, recording=CLIP, said=SAYS, style=OTHER)
     with pytest.raises(UsageError, match="upload a recording"):
         ask(tab, said=SAYS)
@@ -89,9 +89,15 @@ def test_words_that_the_dictionary_lacks_are_said_letter_by_letter_where_that_is
 def test_what_is_missing_is_said_in_one_line(page: Any) -> None:
     for name, sent, why in (
         ("Say", {"text": " "}, "expected words"),
-        ("Say", {"text": "Hello", "voice": CLIP}, "type what is said"),
+        ("Say", {"text": "Hello", "voice": CLIP}, 'into "What is said in that recording"'),
         ("Edit", {"text": "Hello"}, "upload a recording"),
         ("Denoise", {"recording": CLIP, "said": SAYS, "begin": 1.0, "end": 0.5}, "must end after"),
+        (
+            "Denoise",
+            {"recording": CLIP, "said": SAYS, "begin": 1.0, "end": 99.0},
+            r"is \d\.\d\d seconds long, got a span",
+        ),
+        ("Denoise", {"recording": CLIP, "begin": 1.0, "end": 99.0}, 'into "What is said in it"'),
     ):
         with pytest.raises(UsageError, match=why):
             ask(tab_of(page, name), **sent)

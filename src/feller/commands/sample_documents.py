@@ -30,6 +30,7 @@ def write(asked: SampleFlags, run: Any, tell: Any) -> dict[str, Any]:
             seed=asked.seed,
             tell=tell,
         )
+    tell.say(drawn.pace)
     for i, words in enumerate(drawn.said[:MOST_LINES], 1):
         tell.say(f"--- {i}\n{words}" if len(drawn.said) > 1 else words)
     tell.say(f"{len(drawn.data):,} document{'s' * (len(drawn.data) != 1)}: {place}")

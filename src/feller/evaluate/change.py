@@ -25,8 +25,8 @@ FEW = 0.01
 ROLLED, STEPS = 256, 40
 """Roll-outs whose control is summed, and their steps."""
 EXPLAIN = {
-    "reward": "Mean reward of the samples as their files hold them; reward_before is that of the base, from the same"
-    " source points and conditions.",
+    "reward": "Mean reward of the samples as their files hold them.",
+    "reward_before": "Mean reward of samples of the base, from the same source points and conditions.",
     "reward_tilted": "Mean reward of the law that tuning aims at, the base's tilted by the reward times its strength,"
     " estimated by weighting samples of the base, within each class.",
     "tilted_share": "How much of the base's samples this estimate rests on: 0 if on one of each class. Below 1 % it"

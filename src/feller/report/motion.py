@@ -149,9 +149,8 @@ def _frame(scene: Scene, view: View) -> tuple[Float[np.ndarray, " 2"], Float[np.
 
 
 def _clock(axes: Any) -> Any:
-    """Return the text that tells the time."""
-    box = {"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 2}
-    return axes.text(0.02, 0.97, "", transform=axes.transAxes, va="top", size=12, bbox=box, zorder=6, animated=True)
+    """Return the text that tells the time, above the picture, where it hides nothing."""
+    return axes.text(1.0, 1.01, "", transform=axes.transAxes, ha="right", va="bottom", size=12, animated=True)
 
 
 def _short(name: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from PIL import Image
 
+from feller.data.images.pictures import FORMATS
 from feller.errors import UsageError
 from feller.studio.limits import Limits
 
@@ -53,13 +54,15 @@ class Number(Control):
     def read(self, sent: Any, limits: Limits) -> float | int:
         """Return it."""
         if sent is None:
-            raise UsageError(f"{self.label} is empty; type a number from {self.least:g} to {self.most:g}")
+            raise UsageError(f"{self.label} is empty; type a number from {typed(self.least)} to {typed(self.most)}")
         if isinstance(sent, bool) or not isinstance(sent, int | float) or not math.isfinite(sent):
             raise UsageError(f"{self.label} takes a number, got {str(sent)[:40]!r}")
         if not self.least <= sent <= self.most:
-            raise UsageError(f"{self.label} goes from {self.least:g} to {self.most:g} here, got {sent:g}")
+            raise UsageError(
+                f"{self.label} goes from {typed(self.least)} to {typed(self.most)} here, got {typed(sent)}"
+            )
         if self.whole and sent != int(sent):
-            raise UsageError(f"{self.label} takes a whole number, got {sent:g}")
+            raise UsageError(f"{self.label} takes a whole number, got {typed(sent)}")
         return int(sent) if self.whole else float(sent)
 
 
@@ -148,6 +151,17 @@ class Sound(Upload):
 class Picture(Upload):
     """A picture."""
 
+    def read(self, sent: Any, limits: Limits) -> pathlib.Path | None:
+        """Return where the copy is; None if there is none.
+
+        Raises:
+            UsageError: If it cannot be read as a picture.
+        """
+        path = super().read(sent, limits)
+        if path is not None:
+            _check_picture(path)
+        return path
+
 
 @dataclass(frozen=True, kw_only=True)
 class Wave(Control):
@@ -168,6 +182,20 @@ class Wave(Control):
             return None
         box = _marked(below.size, parts.get("layers")).getbbox()
         return None if box is None else (box[0] / below.width, box[2] / below.width)
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A picture of the visitor's that cannot be read."""
+
+    name: str
+    """Of its file."""
+
+    @property
+    def told(self) -> str:
+        """What the visitor is told."""
+        name = self.name or "this file"
+        return f"{name}: this is no picture that can be read; choose another file (png, jpg, webp ...)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,6 +222,8 @@ class Drawing(Control):
         Raises:
             UsageError: If one of both is missing.
         """
+        if isinstance(sent, Unreadable):
+            raise UsageError(sent.told)
         parts = sent if isinstance(sent, dict) else {}
         below = parts.get("background")
         if not isinstance(below, Image.Image):
@@ -202,6 +232,26 @@ class Drawing(Control):
         if mask.getbbox() is None:
             raise UsageError(f"{self.label}: draw over what is to be filled in")
         return Drawn(below, mask)
+
+
+def typed(number: float | int) -> str:
+    """Write a number as people type it, thousands apart."""
+    return f"{number:,.0f}" if number == int(number) and abs(number) < 1e15 else f"{number:g}"
+
+
+def _check_picture(path: pathlib.Path) -> None:
+    """Refuse what is no picture, or only the beginning of one.
+
+    Raises:
+        UsageError: Then; names the file.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as there:
+            there.load()
+    except Image.DecompressionBombError as error:
+        raise UsageError(f"{path.name}: this picture has more pixels than this page takes; shrink it") from error
+    except Exception as error:  # Pillow raises a dozen kinds on damaged files
+        raise UsageError(Unreadable(path.name).told) from error
 
 
 def _marked(size: tuple[int, int], layers: Any) -> Image.Image:

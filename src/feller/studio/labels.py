@@ -9,12 +9,16 @@ WORDS = re.compile(r"(?P<command>`[^`]*`|\bfeller [a-z]+\b[^;()`]*)|(?<![\w-])(?
 """Whole commands, which stay as they are, and flags beside them."""
 
 
+FITS = re.compile(r";[^;]*\bfit (?:with )?--[^;]*")
+"""Advice to whoever fits, which no visitor can follow."""
+
+
 def with_labels(text: str, controls: Mapping[str, Control]) -> str:
-    """Return a message in which each flag that a control stands for is its label; others stay."""
+    """Return a message in which each flag that a control stands for is its label, without advice for fitting."""
     named = {flag: control.label for control in reversed([*controls.values()]) for flag in control.flags}
 
     def said(match: re.Match[str]) -> str:
         flag = match["flag"]
         return f'"{named[flag]}"' if flag in named else match[0]
 
-    return WORDS.sub(said, text)
+    return WORDS.sub(said, FITS.sub("", text))

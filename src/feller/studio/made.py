@@ -40,6 +40,7 @@ def kinds_of(one: Opened) -> tuple[Kind, ...]:
 def outcome(one: Opened, drawn: Dataset, file: pathlib.Path, *, said: str = "", caption: str = "Samples") -> Outcome:
     """Return what is shown of samples that were written to a file."""
     modality = drawn.modality
+    said = "\n".join(filter(None, (said, _left_out(one, drawn, file))))
     if isinstance(modality, Text):
         return Outcome(said=said, words=as_words(modality.texts(drawn.values)), files=(file,))
     if one.is_rows:
@@ -47,10 +48,22 @@ def outcome(one: Opened, drawn: Dataset, file: pathlib.Path, *, said: str = "", 
     return Outcome(said=said, pictures=(picture(drawn, file.parent, caption),), files=(file,))
 
 
+def _several(drawn: Dataset) -> bool:
+    """Tell whether each sample is a picture of its own; all points go into one plot."""
+    return getattr(drawn.values, "ndim", 0) != 2
+
+
+def _left_out(one: Opened, drawn: Dataset, file: pathlib.Path) -> str:
+    """Say how many are shown, where not all are, and where all are."""
+    most = MOST_ROWS if one.is_rows else MOST_SHOWN if _several(drawn) and not one.is_text else len(drawn)
+    if len(drawn) <= most:
+        return ""
+    return f"the first {most:,} of {len(drawn):,} are shown; all are in {file.name}"
+
+
 def picture(drawn: Dataset, room: pathlib.Path, caption: str) -> Shown:
     """Draw samples into a file."""
-    several = getattr(drawn.values, "ndim", 0) != 2  # all points go into one plot
-    some = drawn.subset(torch.arange(min(len(drawn), MOST_SHOWN))) if several else drawn
+    some = drawn.subset(torch.arange(min(len(drawn), MOST_SHOWN))) if _several(drawn) else drawn
     return saved(some.modality.show(some.values, some.given), room, caption)
 
 

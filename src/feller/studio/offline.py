@@ -3,7 +3,7 @@
 import os
 import pathlib
 
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from feller.studio.stubless import write_no_stubs
 
@@ -51,8 +51,9 @@ def keep_here(uploads: pathlib.Path) -> None:
     """Set what must be set before Gradio is imported: files go to our folder alone, and nothing goes out.
 
     Pictures are read by Gradio before we see them, so that those which are small as files and huge in memory are
-    refused for the whole process.
+    refused for the whole process, as is PostScript, which Pillow would let another program run.
     """
+    EpsImagePlugin.gs_binary = False
     Image.MAX_IMAGE_PIXELS = MOST_PIXELS // 2  # from twice as many on, reading is an error
     os.environ.update(SETTINGS)
     os.environ["GRADIO_TEMP_DIR"] = str(uploads)

@@ -49,8 +49,13 @@ class Opened:
         """What it was fitted to, in words; where files lie is nothing for visitors."""
         if self.is_bridge:
             return f"a bridge from {' to '.join(map(last_part, _bridged(self.run).populations))}"
-        asked = asked_of(self.run)
-        return f"{last_part(asked.data)}, fitted with the recipe {last_part(asked.recipe)}"
+        asked, tuned = asked_of(self.run), self.run.read_record(self.run.recipe).get("tuned") or {}
+        parts = [last_part(asked.data), f"fitted with the recipe {last_part(asked.recipe)}"]
+        if asked.private is not None:
+            parts.append(f"private, epsilon {asked.private.epsilon:g}")
+        if tuned.get("rewards"):
+            parts.append(f"tuned to {' and '.join(map(last_part, tuned['rewards']))}")
+        return ", ".join(parts)
 
     @property
     def is_bridge(self) -> bool:

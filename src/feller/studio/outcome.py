@@ -31,6 +31,8 @@ class Outcome:
     sides: tuple[Rows, ...] = ()
     """Two tables that stand beside each other."""
     table: Rows | None = None
+    numbers: Rows | None = None
+    """Numbers, each with its name and its meaning, all of which is seen at once."""
     words: str = ""
     sounds: tuple[pathlib.Path, ...] = ()
     files: tuple[pathlib.Path, ...] = ()

@@ -1,19 +1,81 @@
-// Small pictures are shown with sharp pixels, and a page whose server has gone, or is another by now, says so.
+// Small pictures are shown with sharp pixels, what Gradio does without words gets some, and a page whose server has gone,
+// or is another by now, says so.
 (() => {
   const SMALL = 256;
   const EVERY = 4000;
+  const SERVER = "feller-server";
+  const LOST = "feller-lost";
+  const UNTRANSLATED = { "common.complete": "done", "common.error": "error" };
 
   document.addEventListener("load", (event) => {
     const one = event.target;
     if (one instanceof HTMLImageElement) {
       one.toggleAttribute("data-small", Math.max(one.naturalWidth, one.naturalHeight) <= SMALL);
     }
+    if (one instanceof HTMLIFrameElement && one.classList.contains("report")) {
+      one.unrolled = 0;
+      new ResizeObserver(() => unroll(one)).observe(one);
+    }
   }, true);
+
+  // a report is as high as what it holds, so that only the page scrolls
+  function unroll(frame) {
+    const inside = frame.contentDocument?.documentElement;
+    if (!inside || !frame.clientWidth || frame.unrolled === frame.clientWidth) return;
+    frame.unrolled = frame.clientWidth;
+    inside.style.overflowY = "hidden";
+    frame.style.height = "";
+    const missing = inside.scrollHeight - frame.clientHeight;
+    if (missing > 0) frame.style.height = `${frame.offsetHeight + missing}px`;
+  }
+
+  // a number that was emptied gets back what it was: Gradio would take the least without a word
+  document.addEventListener("focusin", (event) => {
+    if (slides(event.target)) event.target.dataset.before = event.target.value;
+  });
+
+  document.addEventListener("blur", (event) => {
+    const one = event.target;
+    if (!slides(one) || one.value !== "" || !one.dataset.before) return;
+    one.value = one.dataset.before;
+    one.dispatchEvent(new Event("input", { bubbles: true }));
+  }, true);
+
+  function slides(one) {
+    return one instanceof HTMLInputElement && one.type === "number"
+      && !!one.closest(".block")?.querySelector("input[type=range]");
+  }
+
+  // a canvas stays empty without a word where a picture cannot be read
+  document.addEventListener("change", (event) => check(event.target, event.target.files), true);
+  document.addEventListener("drop", (event) => check(event.target, event.dataTransfer?.files), true);
+  document.addEventListener("click", (event) => {
+    if (event.target instanceof Element && event.target.closest("button.primary")) forget(event.target);
+  }, true);
+
+  async function check(place, files) {
+    if (!(place instanceof Element) || !files?.length || !place.closest(".block")?.querySelector("canvas")) return;
+    forget(place);
+    try {
+      (await createImageBitmap(files[0])).close();
+    } catch {
+      const told = document.createElement("p");
+      told.className = "wrong unread";
+      told.setAttribute("role", "alert");
+      told.textContent = `${files[0].name}: this is no picture that can be read; choose another file (png, jpg, webp ...)`;
+      place.closest("[role=tabpanel]")?.querySelector(".said")?.before(told);
+    }
+  }
+
+  function forget(place) {
+    place.closest("[role=tabpanel]")?.querySelector("p.unread")?.remove();
+  }
 
   let first = null;
   let missed = 0;
+  let gone = "";
 
-  function tell(text) {
+  function tell(text, name, act) {
     let bar = document.getElementById("gone");
     if (!text) {
       bar?.remove();
@@ -23,13 +85,40 @@
       bar = document.createElement("div");
       bar.id = "gone";
       bar.setAttribute("role", "alert");
-      document.body.append(bar);
+      document.body.prepend(bar);
     }
     if (bar.firstChild?.textContent === text) return;
-    const again = document.createElement("button");
-    again.textContent = "Reload";
-    again.onclick = () => window.location.reload();
-    bar.replaceChildren(document.createTextNode(text), again);
+    const button = document.createElement("button");
+    button.textContent = name;
+    button.onclick = act;
+    bar.replaceChildren(document.createTextNode(text), button);
+  }
+
+  function reload() {
+    sessionStorage.removeItem(SERVER);
+    sessionStorage.removeItem(LOST);
+    window.location.reload();
+  }
+
+  function close() {
+    gone = "";
+    tell("");
+  }
+
+  function silent() {
+    tell("The server does not answer. If it was stopped, start it again. ", "Reload", reload);
+  }
+
+  // Gradio loads the page again by itself once the server is back: what was here is gone then
+  function compare(now) {
+    const before = sessionStorage.getItem(SERVER);
+    if (before !== null && before !== String(now)) {
+      gone = "The server was started anew; what was here is gone. ";
+    } else if (sessionStorage.getItem(LOST)) {
+      gone = "The connection was lost for a while, and this page was loaded again; what was here is gone. ";
+    }
+    sessionStorage.removeItem(LOST);
+    sessionStorage.setItem(SERVER, String(now));
   }
 
   async function look() {
@@ -38,14 +127,42 @@
       if (answer.status === 503) throw new Error("not yet");
       const now = answer.ok ? (await answer.json()).app_id : null;
       missed = 0;
-      first ??= now;
-      tell(now === first ? "" : "The server was started anew: reload this page to go on. ");
+      if (first === null && now !== null) {
+        first = now;
+        compare(now);
+      }
+      if (now !== first) tell("The server was started anew: reload this page to go on. ", "Reload", reload);
+      else tell(gone, "Close", close);
     } catch {
       missed += 1;
-      if (missed > 1) tell("The server does not answer. If it was stopped, start it again. ");
+      if (missed > 1) silent();
     }
     setTimeout(look, EVERY);
   }
 
-  setTimeout(look, EVERY);
+  // what Gradio tells of a lost connection is told by the bar; words that it lacks are put in
+  function mend() {
+    for (const one of document.querySelectorAll(".toast-body:not([hidden])")) {
+      if (!one.textContent.includes("Connection to the server was lost")) continue;
+      one.hidden = true;
+      one.style.display = "none";
+      sessionStorage.setItem(LOST, "yes");
+      missed = Math.max(missed, 1);
+      silent();
+    }
+    for (const one of document.querySelectorAll("[aria-live]")) {
+      for (const part of one.childNodes) {
+        const words = part.nodeType === Node.TEXT_NODE && UNTRANSLATED[part.data.trim()];
+        if (words) part.data = words;
+      }
+    }
+  }
+
+  function begin() {
+    new MutationObserver(mend).observe(document.body, { childList: true, subtree: true, characterData: true });
+    look();
+  }
+
+  if (document.body) begin();
+  else document.addEventListener("DOMContentLoaded", begin);
 })();

@@ -12,7 +12,7 @@ from feller.studio.heard import Heard
 from feller.studio.opened import Opened
 from feller.studio.outcome import Outcome
 from feller.studio.shown import filled, outputs
-from feller.studio.tab import Place, Tab
+from feller.studio.tab import WIDE, Place, Tab
 from feller.studio.widgets import beginning, starting, waving, widget
 
 WORK, LOOK = "work", "look"
@@ -68,13 +68,16 @@ def _tab(gr: Any, tab: Tab, place: Place, name: str) -> dict[str, Any] | None:
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=280):
             there = {name: (widget(gr, control), beginning(gr, control)) for name, control in tab.controls.items()}
-            with gr.Row():
+            with gr.Row(elem_classes="buttons"):
                 button = gr.Button(tab.button, variant="primary")
                 seeds = [there[key][0] for key, control in tab.controls.items() if isinstance(control, Seed)]
                 again = gr.Button("Another seed") if seeds else None
         with gr.Column(scale=3, min_width=320, elem_classes="made"):
             said = gr.HTML("", elem_classes="said")
-            made = [said, *(output for kind in tab.shows for output in outputs(gr, kind, tab))]
+            beside = {kind: outputs(gr, kind, tab) for kind in tab.shows if kind not in WIDE}
+    with gr.Column(elem_classes="made"):
+        below = {kind: outputs(gr, kind, tab) for kind in tab.shows if kind in WIDE}
+    made = [said, *(output for kind in tab.shows for output in {**beside, **below}[kind])]
     act, inputs = _acting(gr, tab, place), [shown for shown, _ in there.values()]
     for key, control in tab.controls.items():
         shown, start = there[key]

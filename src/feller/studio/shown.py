@@ -58,6 +58,8 @@ def _updates(gr: Any, kind: Kind, tab: Tab, found: Outcome) -> list[Any]:
         return [gr.update(value=found.words, visible=bool(found.words))]
     if kind is Kind.FILES:
         return [shown([*map(str, found.files)])]
+    if kind is Kind.NUMBERS:
+        return [gr.update(value=_numbers(found.numbers), visible=found.numbers is not None)]
     if kind is Kind.PAGE:
         return [gr.update(value=_framed(found.page), visible=bool(found.page))]
     return [gr.update(value=found.drawing, visible=bool(found.drawing))]
@@ -87,8 +89,24 @@ def _widths(table: Rows) -> list[str]:
     return [f"{width}px" for width in widths]
 
 
+def _numbers(rows: Rows | None) -> str:
+    """Write a table that is seen as a whole at any width; what has no letters stays in one line."""
+    if rows is None:
+        return ""
+    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in rows.columns)
+    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows.cells)
+    title = f"<caption>{html.escape(rows.title)}</caption>" if rows.title else ""
+    return f'<table class="numbers">{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def _cell(text: str) -> str:
+    kind = "" if any(map(str.isalpha, text)) else ' class="number"'
+    return f"<td{kind}>{html.escape(text)}</td>"
+
+
 def _framed(page: str) -> str:
-    """Put a page into a frame of its own, in which nothing runs."""
+    """Put a page into a frame of its own, in which nothing runs; ours may see how high it is."""
     if not page:
         return ""
-    return f'<iframe class="report" title="Report" sandbox="" srcdoc="{html.escape(page, quote=True)}"></iframe>'
+    inside = html.escape(page, quote=True)
+    return f'<iframe class="report" title="Report" sandbox="allow-same-origin" srcdoc="{inside}"></iframe>'

@@ -21,12 +21,15 @@ class Kind(enum.Enum):
     DRAWING = "drawing"
     SIDES = "sides"
     TABLE = "table"
+    NUMBERS = "numbers"
     WORDS = "words"
     SOUNDS = "sounds"
     PAGE = "page"
     FILES = "files"
 
 
+WIDE = (Kind.SIDES, Kind.NUMBERS, Kind.PAGE)
+"""Kinds that take the width of the page, below what is set."""
 Answers = Mapping[str, Any]
 """What was set, by the names of the controls."""
 

@@ -1,14 +1,25 @@
-"""What is done once before anybody asks: the first network call of a process takes far longer than the others."""
+"""What is done once before anybody asks: first network calls, and what tabs load, take far longer than what follows."""
 
 import contextlib
+import importlib
 
 from feller.journeys.sample import sample
 from feller.studio.made import place_in
 from feller.studio.tab import Place
 
+LATER = ("feller.report.measures", "feller.journeys.observe", "feller.journeys.steer")
+"""Modules that tabs load when they are first used."""
+
 
 def warm(place: Place) -> None:
-    """Draw one sample of the first run that can; what fails says so when somebody asks."""
+    """Draw one sample of the first run that can, then load what tabs need; what fails says so when somebody asks."""
+    _draw(place)
+    for name in LATER:
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
+
+
+def _draw(place: Place) -> None:
     one = next((one for one in place.runs if one.is_plain and one.run.average.is_file()), None)
     if one is None or one.modality is None:
         return

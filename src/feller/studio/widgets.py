@@ -15,6 +15,7 @@ from feller.studio.controls import (
     Number,
     Picture,
     Sound,
+    Unreadable,
     Upload,
     Wave,
     Words,
@@ -42,7 +43,9 @@ def widget(gr: Any, control: Control) -> Any:
         return gr.Audio(type="filepath", sources=["upload", "microphone"], buttons=["download"], **label)
     if isinstance(control, Picture):
         sources = ["upload", "clipboard"]
-        return gr.Image(type="filepath", sources=sources, height=240, buttons=["fullscreen"], **label)
+        shown = gr.Image(type="filepath", sources=sources, height=240, buttons=["fullscreen"], **label)
+        shown.preprocess = _place_of  # Gradio's own opens the file, and fails without words where it cannot
+        return shown
     if isinstance(control, Upload):
         return gr.File(file_types=list(control.endings) or None, height=140, **label)
     raise TypeError(f"no control of the page is of kind {type(control).__name__}")
@@ -91,7 +94,7 @@ def _number(gr: Any, control: Number) -> Any:
 def _drawing(gr: Any, label: str, size: tuple[int, int], sources: tuple[str, ...], brush: int) -> Any:
     """Return a canvas to draw on, as large as all of it is seen."""
     marks = [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in MARKS]
-    return gr.ImageEditor(
+    canvas = gr.ImageEditor(
         label=label,
         type="pil",
         format="png",
@@ -103,6 +106,25 @@ def _drawing(gr: Any, label: str, size: tuple[int, int], sources: tuple[str, ...
         layers=False,
         height=size[1] + 80,
     )
+    canvas.preprocess = _decoding(canvas.preprocess)
+    return canvas
+
+
+def _place_of(payload: Any) -> str | None:
+    """Return where an uploaded file is; what it holds is looked at by its control."""
+    return None if payload is None else payload.path
+
+
+def _decoding(decode: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return what decodes the pictures of a canvas, and names one that cannot be."""
+
+    def decoded(payload: Any) -> Any:
+        try:
+            return decode(payload)
+        except Exception:  # Pillow raises a dozen kinds on damaged files
+            return Unreadable(getattr(getattr(payload, "background", None), "orig_name", None) or "")
+
+    return decoded
 
 
 def _cells(gr: Any, control: Cells) -> Any:

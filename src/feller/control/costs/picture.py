@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from feller.control.costs.shapes import Shape
+from feller.data.images.pictures import FORMATS
 from feller.errors import InputError, UsageError
 
 Frame = tuple[float, float, float, float]
@@ -28,7 +29,7 @@ def read_grey(file: pathlib.Path) -> Float[np.ndarray, "h w"]:
         InputError: If there is no such file, or it is no picture.
     """
     try:
-        with Image.open(file) as found:
+        with Image.open(file, formats=FORMATS) as found:
             colours = found.convert("RGBA")
     except FileNotFoundError as error:
         raise InputError(f"expected a picture {file}, found none") from error

@@ -88,6 +88,8 @@ class Written:
     """The words that were filled in, of each; empty where none were."""
     front: tuple[str, ...] = ()
     """What the documents say that were looked up, the most like last."""
+    pace: str = ""
+    """How fast they were drawn."""
 
 
 def write(
@@ -136,14 +138,14 @@ def write(
     tell.done()
     seconds, symbols = time.monotonic() - begun, sum(map(len, drawn))
     speed = symbols / max(seconds, 1e-9)
-    tell.say(f"{len(drawn):,} drawn, {symbols:,} symbols in {seconds:.3g} s, {speed:,.0f} a second")
+    pace = f"{len(drawn):,} drawn, {symbols:,} symbols in {seconds:.3g} s, {speed:,.0f} a second"
     rows = [torch.cat([streams[0], part.cpu()]) for part in drawn]
     data, fills = Dataset(decoded(kind, rows), {}, kind), wanted.prompt.has_holes
     said = [words(kind, part) for part in drawn] if fills else []
     if manner.best_of > 1:
         kept = _best(kind, data.values, n, manner.best_of)
         data, said = data.subset(kept), [said[i] for i in kept.tolist()] if fills else []
-    return Written(data, tuple(said), looked_up)
+    return Written(data, tuple(said), looked_up, pace)
 
 
 def decoded(kind: Documents, rows: list[Int64[Tensor, " _"]]) -> Values:

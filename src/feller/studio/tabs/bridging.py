@@ -1,6 +1,7 @@
 """Push data through a bridge, and see the paths that they take."""
 
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from feller.studio.tab import Ability, Answers, Kind, Place, Tab
 from feller.studio.tabs.sample import seeded
 
 AHEAD, BACK = "from the first population to the last", "back, from the last to the first"
+ENDS = "where they end"
 TABLES = (".csv", ".tsv", ".npz", ".npy", ".parquet")
 """Endings of what may be pushed."""
 
@@ -36,10 +38,11 @@ def _tab(one: Opened, place: Place) -> Tab:
         begin = _begin(answers["begin"], room)
         ends, file = push(one.run, begin, out=str(room / f"{NAME}.npz"), backward=back, seed=answers["seed"], tell=tell)
         found = load(file)
-        film, ground = _film(modality, found["paths"], found["times"], bridged)
+        names = _names(bridged, answers["begin"], back=back)
+        film, ground = _film(modality, found["paths"], found["times"], bridged, names)
         path = room / "paths.webp"
         path.write_bytes(film.data)
-        said = f"{len(ends):,} paths, each from where it begins to where the drift of the bridge takes it\n{ground}"
+        said = f"{len(ends):,} paths, each from where it begins to where the drift of the bridge takes it.\n{ground}"
         return Outcome(said=said, pictures=(Shown("Paths", path),), files=(path, file))
 
     return Tab(
@@ -58,18 +61,29 @@ def _tab(one: Opened, place: Place) -> Tab:
 
 
 def _begin(sent: pathlib.Path | None, room: pathlib.Path) -> str | None:
-    """Return the file that was uploaded, under a name of ours; its ending says what it holds."""
+    """Return a copy of the file that was uploaded, under its name; its ending says what it holds."""
     if sent is None:
         return None
     ending = sent.suffix.lower()
     if ending not in TABLES:
         raise UsageError(f"what is pushed ends in one of {', '.join(TABLES)}, got {ending[:10] or 'no ending'}")
-    copy = room / f"pushed{ending}"
+    copy = room / "pushed" / f"{sent.stem}{ending}"
+    copy.parent.mkdir()
     copy.write_bytes(sent.read_bytes())
     return str(copy)
 
 
-def _film(modality: Modality, paths: np.ndarray, times: np.ndarray, bridged: Any) -> tuple[Any, str]:
+def _names(bridged: Any, sent: pathlib.Path | None, *, back: bool) -> tuple[str, str]:
+    """Return what both ends of the paths are called, in the order of time."""
+    first, last = (pathlib.PurePath(bridged.populations[place]).name for place in (0, -1))
+    if sent is None:
+        return first, last
+    return (ENDS, sent.name) if back else (sent.name, ENDS)
+
+
+def _film(
+    modality: Modality, paths: np.ndarray, times: np.ndarray, bridged: Any, names: Sequence[str]
+) -> tuple[Any, str]:
     """Draw paths as they move, and say what they are drawn on."""
     from feller.report.film import film  # takes long to load
     from feller.report.motion import motion
@@ -83,12 +97,12 @@ def _film(modality: Modality, paths: np.ndarray, times: np.ndarray, bridged: Any
         times=times,
         paths=paths,
         populations=[paths[:, 0], paths[:, -1]],
-        names=[pathlib.PurePath(name).name for name in (bridged.populations[0], bridged.populations[-1])],
+        names=names,
         columns=getattr(modality, "columns", ()),
         **ground_of(bridged, paths.shape[2]),
     )
     unseen = (
-        "what code says that places cost is not drawn here" if any(".py:" in cost for cost in bridged.costs) else ""
+        "What code says that places cost is not drawn here." if any(".py:" in cost for cost in bridged.costs) else ""
     )
     return motion(scene), "\n".join(filter(None, (look(scene).said, unseen)))
 

@@ -56,9 +56,10 @@ def _tab(one: Opened, place: Place) -> Tab:
         sides = [(answers[side], drawn(answers[side], answers, tell)) for side in ("first", "second")]
         pictures = tuple(picture for _, side in sides for picture in side.pictures)
         tables = tuple(replace(side.table, title=name) for name, side in sides if side.table is not None)
+        said = next((side.said.partition(";")[0] for _, side in sides), "")  # what is compared is not kept
         words = "\n\n".join(f"=== {name}\n\n{side.words}" for name, side in sides if side.words)
         runs = tuple(there[answers[side]][0] for side in ("first", "second"))
-        return Outcome(pictures=pictures, sides=tables, words=words, table=reported(*runs))
+        return Outcome(said=said, pictures=pictures, sides=tables, words=words, numbers=reported(*runs))
 
     return Tab(
         about="The same seed drawn by two runs, or by two checkpoints of one, side by side; of two runs that have been"
@@ -71,7 +72,7 @@ def _tab(one: Opened, place: Place) -> Tab:
             "seed": seeded(),
         },
         does=does,
-        shows=(_shown(one), Kind.TABLE),
+        shows=(_shown(one), Kind.NUMBERS),
         button="Compare",
         pictures=2,
     )
@@ -95,11 +96,11 @@ def reported(first: Opened, second: Opened) -> Rows | None:
     Raises:
         InputError: If a report is damaged.
     """
-    from feller.report.measures import leading, measure, real  # takes long to load
-
     sides = [_numbers(one) for one in (first, second)]
     if first is second or not any(sides):
         return None
+    from feller.report.measures import leading, measure, real  # takes long to load
+
     known = {**sides[1], **sides[0]}
     rows = []
     for name in (*leading(known), *(one for one in FACTS if one in known)):

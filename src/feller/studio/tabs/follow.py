@@ -2,10 +2,11 @@
 
 import pathlib
 import shutil
+import time
 from typing import Any
 
 from feller.errors import InputError
-from feller.journeys.tell import Tell
+from feller.journeys.tell import Tell, in_words
 from feller.record import read_json
 from feller.studio.opened import Opened
 from feller.studio.outcome import Outcome, Shown
@@ -14,6 +15,8 @@ from feller.train.metrics import read_metrics
 
 EVERY = 3.0
 """Seconds."""
+RECENT, STILL = 10, 60.0
+"""Rows of metrics that tell the pace; seconds without one after which a fit may have stopped."""
 
 
 def _tab(one: Opened, place: Place) -> Tab:
@@ -63,9 +66,25 @@ def _told(one: Opened, rows: list[dict[str, Any]]) -> str:
     step = max(done, int(last.get("step", 0)))
     if not step:
         return f"{what}: no step has been saved yet"
+    progress = _progress(one, step, [row for row in rows if "seconds" in row])
     loss = f", loss {last['loss']:.4g}" if "loss" in last else ""
     weights = "" if one.run.average.is_file() else "; weights are not saved yet"
-    return f"{what}: step {step:,}{loss}{weights}"
+    return f"{what}: step {step:,}{progress}{loss}{weights}"
+
+
+def _progress(one: Opened, step: int, rows: list[dict[str, Any]]) -> str:
+    """Say which share of its steps a fit has done, and how long the others take, while it goes on."""
+    planned = one.run.read_record(one.run.recipe).get("recipe", {}).get("train", {}).get("steps")
+    if one.is_bridge or not isinstance(planned, int) or not 0 < step <= planned:
+        return ""
+    done = f" of {planned:,}, {100 * step // planned} %"
+    some = rows[-RECENT:]
+    goes_on = step < planned and len(some) > 1 and time.time() - one.run.metrics.stat().st_mtime < STILL
+    steps = some[-1]["step"] - some[0]["step"] if goes_on else 0
+    if steps <= 0:
+        return done
+    left = (planned - step) * (some[-1]["seconds"] - some[0]["seconds"]) / steps
+    return f"{done}, about {in_words(left)} left"
 
 
 FOLLOW = Ability(name="Follow", has=lambda one, place: True, tab=_tab)

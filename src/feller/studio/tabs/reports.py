@@ -1,5 +1,6 @@
 """The reports of a run: how good its samples are, what it promises of rows, and what an audit found."""
 
+import html
 import pathlib
 import re
 
@@ -14,7 +15,9 @@ from feller.studio.tab import Ability, Answers, Kind, Place, Tab
 REPORT = re.compile(r"report(-.*)?\.html|audit(-.*)?\.html")
 MOST = 20 * 2**20
 """Bytes of a report that is shown."""
-FIRST = "report"
+FIRST, BEGINS = "report", "report-"
+CALLED = {FIRST: "evaluation"}
+"""What people call a report -> the others by what follows the beginning of their names."""
 NONE = "no report yet"
 
 
@@ -29,17 +32,18 @@ def _is_own(path: pathlib.Path) -> bool:
 
 
 def _tab(one: Opened, place: Place) -> Tab:
-    names = reports(one) or (NONE,)
+    named = {_called(name): name for name in reports(one)}
+    names = tuple(named) or (NONE,)
 
     def does(answers: Answers, tell: Tell) -> Outcome:
-        name = answers["report"] if answers["report"] != NONE else next(iter(reports(one)), NONE)
+        name = named.get(answers["report"]) or next(iter(reports(one)), NONE)
         path = one.run.path / f"{name}.html"
         if not _is_own(path):
             raise InputError(f"there is no report yet; make one with: feller evaluate {one.run.path}")
         if path.stat().st_size > MOST:
             raise InputError(f"{path.name} is too large to be shown here; open it in {one.run.path}")
         page = path.read_text(encoding="utf-8", errors="replace")
-        return Outcome(said=promise_of(one), page=page)
+        return Outcome(said=_promised(one, page), page=page)
 
     return Tab(
         about="What evaluations and audits of this run have found. A report on a private run is for its owner alone.",
@@ -49,6 +53,16 @@ def _tab(one: Opened, place: Place) -> Tab:
         button="Show",
         looks=True,
     )
+
+
+def _called(name: str) -> str:
+    return CALLED.get(name, name.removeprefix(BEGINS).replace("-", " "))
+
+
+def _promised(one: Opened, page: str) -> str:
+    """Return what a private run guarantees, as far as its report does not say so."""
+    lines = promise_of(one).splitlines()
+    return "\n".join(line for line in lines if html.escape(line, quote=False) not in page)
 
 
 REPORTS = Ability(name="Reports", has=lambda one, place: True, tab=_tab)

@@ -9,8 +9,8 @@ from PIL import Image
 from torch import Tensor
 
 from feller.data.images.modality import Images
+from feller.data.images.pictures import FORMATS
 from feller.data.images.sizes import picture as image_of
-from feller.errors import UsageError
 from feller.journeys.tell import Tell
 from feller.studio.controls import Choice, Number, Picture
 from feller.studio.guide import guides
@@ -89,11 +89,8 @@ def _sharp(one: Opened, modality: Images, file: pathlib.Path | None, room: pathl
     """Return a picture in the levels of the data, [1, c, h, w]."""
     if file is None:
         return any_sample(one, modality, room).values.float().cpu()
-    try:
-        with Image.open(file) as there:
-            small = at_size(there, modality)
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise UsageError("this is no picture that can be read; upload a PNG or JPEG") from error
+    with Image.open(file, formats=FORMATS) as there:
+        small = at_size(there, modality)
     levels = np.asarray(small, dtype=np.float32).reshape(modality.height, modality.width, modality.channels)
     return torch.from_numpy(levels.transpose(2, 0, 1).copy())[None] * (modality.levels / 255)
 

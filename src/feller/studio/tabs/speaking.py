@@ -20,8 +20,17 @@ from feller.studio.waves import length_of, wave
 SHOWS = (Kind.SOUNDS, Kind.PICTURES, Kind.FILES)
 REFUSED, SPELLED = "are refused", "are said letter by letter"
 SPELL = ("--spell",)
+ROUNDED = 0.01
+"""Seconds by which a span may be longer than its recording, of which people see two digits."""
 LONGEST = 600.0
 """Seconds of a recording in which a span is marked."""
+OLD, OLD_SAID = "Recording", "What is said in it"
+VOICE_SAID, STYLE, STYLE_SAID = (
+    "What is said in that recording",
+    "In the voice and manner of",
+    "What is said in that one",
+)
+"""Labels, which messages quote."""
 WAVE = (640, 120)
 """Pixels of its picture."""
 
@@ -56,26 +65,35 @@ def _made(one: Opened, place: Place, asked: Asked, answers: Answers, tell: Tell,
     _, file = utter(
         one.run, asked, 1, out=str(out), guidance=answers["guidance"], seed=answers["seed"], tell=tell, **more
     )
-    return Outcome(sounds=(file,), pictures=(Shown("Its log mel", file.with_suffix(".png")),), files=(file,))
+    return Outcome(sounds=(file,), pictures=(Shown("Its spectrogram", file.with_suffix(".png")),), files=(file,))
 
 
 def _old(flag: str) -> dict[str, Control]:
     """Return what is set of the recording that is changed."""
-    return {"recording": Sound(label="Recording", flags=(flag,)), "said": Words(label="What is said in it")}
+    return {"recording": Sound(label=OLD, flags=(flag,)), "said": Words(label=OLD_SAID)}
 
 
-def _recording(path: pathlib.Path | None, said: str, what: str) -> tuple[str, str]:
-    """Return a recording and what is said in it, both of which are needed."""
+def _recording(path: pathlib.Path | None, said: str, what: str, said_in: str) -> tuple[str, str]:
+    """Return a recording and what is said in it, both of which are needed.
+
+    Args:
+        path: Of the recording.
+        said: What was typed.
+        what: Label of the former.
+        said_in: Label of the latter.
+    """
     if path is None:
         raise UsageError(f"{what}: upload a recording first")
     if not said.strip():
-        raise UsageError(f"{what}: type what is said in the recording")
+        raise UsageError(f'type the words of the recording into "{said_in}"')
     return str(path), said.strip()
 
 
 def _say(one: Opened, place: Place) -> Tab:
     def does(answers: Answers, tell: Tell) -> Outcome:
-        voice = _recording(answers["voice"], answers["said"], "Voice") if answers["voice"] is not None else ()
+        voice = (
+            _recording(answers["voice"], answers["said"], "Voice", VOICE_SAID) if answers["voice"] is not None else ()
+        )
         asked = Asked(text=answers["text"], voice=voice)
         return _made(one, place, asked, answers, tell, speed=answers["speed"])
 
@@ -86,7 +104,7 @@ def _say(one: Opened, place: Place) -> Tab:
             "voice": Sound(
                 label="Voice", hint="A few seconds of someone speaking; may be left out.", flags=("--voice",)
             ),
-            "said": Words(label="What is said in that recording"),
+            "said": Words(label=VOICE_SAID),
             "speed": Number(label="Speed", value=1.0, least=0.5, most=2.0, whole=False, flags=("--speed",)),
             **_usual(one),
         },
@@ -98,7 +116,7 @@ def _say(one: Opened, place: Place) -> Tab:
 
 def _edit(one: Opened, place: Place) -> Tab:
     def does(answers: Answers, tell: Tell) -> Outcome:
-        recording = _recording(answers["recording"], answers["said"], "Recording")
+        recording = _recording(answers["recording"], answers["said"], OLD, OLD_SAID)
         return _made(one, place, Asked(edit=recording, text=answers["text"]), answers, tell)
 
     return Tab(
@@ -116,7 +134,7 @@ def _edit(one: Opened, place: Place) -> Tab:
 
 def _denoise(one: Opened, place: Place) -> Tab:
     def does(answers: Answers, tell: Tell) -> Outcome:
-        recording = _recording(answers["recording"], answers["said"], "Recording")
+        recording = _recording(answers["recording"], answers["said"], OLD, OLD_SAID)
         begin, end = _span(answers, recording[0])
         found = _made(one, place, Asked(denoise=recording, span=f"{begin:g}:{end:g}"), answers, tell)
         return replace(found, said=f"said again from {begin:g} to {end:g} seconds")
@@ -126,9 +144,7 @@ def _denoise(one: Opened, place: Place) -> Tab:
         about="Mark the part of a recording that is disturbed. It is said again from its words and what is around it.",
         controls={
             **_old("--denoise"),
-            "wave": Wave(
-                label="Draw over the part that is disturbed", of="recording", size=WAVE, draw=wave, flags=("--span",)
-            ),
+            "wave": Wave(label="Mark the part here", of="recording", size=WAVE, draw=wave, flags=("--span",)),
             "begin": Number(label="Or from, in seconds", hint="Where nothing is drawn.", value=0.5, **seconds),
             "end": Number(label="To, in seconds", value=1.0, **seconds),
             **_usual(one),
@@ -143,30 +159,33 @@ def _span(answers: Answers, recording: str) -> tuple[float, float]:
     """Return the seconds of what is drawn over the wave, or else of what is typed.
 
     Raises:
-        UsageError: If the latter does not end after it begins.
+        UsageError: If the latter does not end after it begins, or ends after the recording.
     """
+    length = length_of(pathlib.Path(recording))
     if answers["wave"] is not None:
-        length = length_of(pathlib.Path(recording))
         begin, end = (round(share * length, 3) for share in answers["wave"])
         return begin, min(end, length)
     begin, end = answers["begin"], answers["end"]
     if begin >= end:
         raise UsageError(f"the span must end after it begins, got {begin:g} to {end:g} seconds")
-    return begin, end
+    if end > length + ROUNDED:
+        raise UsageError(f"the recording is {length:.2f} seconds long, got a span from {begin:g} to {end:g} seconds")
+    return begin, min(end, length)
 
 
 def _restyle(one: Opened, place: Place) -> Tab:
     def does(answers: Answers, tell: Tell) -> Outcome:
-        content = _recording(answers["recording"], answers["said"], "Recording")
-        style = _recording(answers["style"], answers["style_said"], "Manner") if answers["style"] is not None else ()
+        content = _recording(answers["recording"], answers["said"], OLD, OLD_SAID)
+        style = answers["style"]
+        style = () if style is None else _recording(style, answers["style_said"], STYLE, STYLE_SAID)
         return _made(one, place, Asked(content=content, style=style), answers, tell)
 
     return Tab(
         about="Say a recording again, as it was timed, in the voice and manner of another; without one, in any voice.",
         controls={
             **_old("--content"),
-            "style": Sound(label="In the voice and manner of", hint="May be left out.", flags=("--style",)),
-            "style_said": Words(label="What is said in that one"),
+            "style": Sound(label=STYLE, hint="May be left out.", flags=("--style",)),
+            "style_said": Words(label=STYLE_SAID),
             **_usual(one),
         },
         does=does,

@@ -1,7 +1,8 @@
 """Steer samples by a reward: one of the model's own data, or one that was named where the page was started."""
 
 import importlib.util
-from typing import cast
+from collections.abc import Mapping
+from typing import Any, cast
 
 from feller.control.chemistry import MEASURED
 from feller.control.rewards import image_wishes
@@ -49,7 +50,6 @@ def _tab(one: Opened, place: Place) -> Tab:
 
     def does(answers: Answers, tell: Tell) -> Outcome:
         from feller.journeys.steer import steer  # takes long to load
-        from feller.journeys.steered import EXPLAIN
 
         room = place.scratch.room()
         found = steer(
@@ -63,13 +63,11 @@ def _tab(one: Opened, place: Place) -> Tab:
             seed=answers["seed"],
             tell=tell,
         )
-        numbers = {name: f"{value:.4g}" for name, value in found.numbers.items()}
+        told = _told(found.numbers)
         if one.is_rows:
-            said = "\n".join(f"{name} {value}: {EXPLAIN.get(name, '')}" for name, value in numbers.items())
-            return Outcome(said=said, table=rows_in(found.place), files=(found.place,))
+            return Outcome(table=rows_in(found.place), numbers=told, files=(found.place,))
         shown = (picture(found.before, room, "Before"), picture(found.after, room, "Steered"))
-        told = tuple((name, value, EXPLAIN.get(name, "")) for name, value in numbers.items() if name != "n")
-        return Outcome(pictures=shown, table=Rows(("number", "value", "meaning"), told), files=(found.place,))
+        return Outcome(pictures=shown, numbers=told, files=(found.place,))
 
     return Tab(
         about="Look for samples that are more as wished. Each is searched for by itself; the model stays as it is.",
@@ -88,10 +86,20 @@ def _tab(one: Opened, place: Place) -> Tab:
             "seed": seeded(),
         },
         does=does,
-        shows=(Kind.PICTURES, Kind.TABLE, Kind.FILES),
+        shows=(Kind.TABLE if one.is_rows else Kind.PICTURES, Kind.FILES, Kind.NUMBERS),
         button="Steer",
         pictures=2,
     )
+
+
+def _told(numbers: Mapping[str, Any]) -> Rows:
+    """Return the numbers of a search as a report calls them, and what they mean."""
+    from feller.journeys.steered import EXPLAIN  # takes long to load
+    from feller.report.measures import FACTS, measure
+
+    named = {name: measure(name, numbers) for name in numbers if name not in FACTS}
+    told = tuple((how.label, how.text(numbers[name]), EXPLAIN.get(name, "")) for name, how in named.items())
+    return Rows(("number", "value", "meaning"), told)
 
 
 STEER = Ability(name="Steer", has=_has, tab=_tab)
