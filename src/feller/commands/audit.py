@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from feller.commands.arguments import CodeText, DataText, Real, RunOrWord, Whole
+from feller.commands.kinds import CodeText, DataText, Real, RunOrWord, Whole
 from feller.commands.marks import Offers
 from feller.errors import UsageError
 from feller.run import open_run

@@ -3,18 +3,8 @@
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar
 
-from feller.commands.arguments import (
-    Costs,
-    Counted,
-    Numbers,
-    Places,
-    Positive,
-    Real,
-    Text,
-    Whole,
-    change_fields,
-    check_names,
-)
+from feller.commands.arguments import change_fields, check_names
+from feller.commands.kinds import Costs, Counted, Numbers, Places, Positive, Real, Text, Whole
 from feller.commands.marks import Limits, Offers
 from feller.errors import UsageError
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from feller.commands.arguments import CodeText, RunPlace
+from feller.commands.kinds import CodeText, RunPlace
 
 
 @dataclass(frozen=True, kw_only=True)

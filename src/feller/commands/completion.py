@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from feller.commands.arguments import Positional, Text
+from feller.commands.kinds import Positional, Text
 from feller.commands.marks import Offers
 from feller.errors import UsageError
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar
 
-from feller.commands.arguments import Counted, DataOrWord, FilePlace, RunText, Text, Whole, named, short
+from feller.commands.kinds import Counted, DataOrWord, FilePlace, RunText, Text, Whole, named, short
 from feller.commands.marks import Offers
 from feller.errors import UsageError
 from feller.places import check_data

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from feller.commands.arguments import CodeText, DataText, RunPlace, Text
+from feller.commands.kinds import CodeText, DataText, RunPlace, Text
 
 
 @dataclass(frozen=True, kw_only=True)

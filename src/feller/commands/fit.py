@@ -3,19 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from feller.commands.arguments import (
-    Counted,
-    DataPlace,
-    Names,
-    Positive,
-    Real,
-    RunText,
-    Text,
-    Whole,
-    Words,
-    change_fields,
-    check_names,
-)
+from feller.commands.arguments import change_fields, check_names
+from feller.commands.kinds import Counted, DataPlace, Names, Positive, Real, RunText, Text, Whole, Words
 from feller.commands.marks import Offers
 from feller.errors import UsageError
 

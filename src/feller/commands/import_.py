@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from feller.commands.arguments import CodePlace, DataText, Names, Numbers, Text, Whole
+from feller.commands.kinds import CodePlace, DataText, Names, Numbers, Text, Whole
 from feller.commands.marks import Offers
 
 

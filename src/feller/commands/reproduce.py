@@ -4,7 +4,7 @@ import pathlib
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, ClassVar
 
-from feller.commands.arguments import Positional, Text
+from feller.commands.kinds import Positional, Text
 from feller.commands.marks import Offers
 from feller.errors import UsageError
 from feller.record import nearest

@@ -3,20 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from feller.commands.arguments import (
-    CodeText,
-    Count,
-    Counted,
-    Pair,
-    Real,
-    RunPlace,
-    Said,
-    Text,
-    Whole,
-    Words,
-    named,
-    short,
-)
+from feller.commands.kinds import CodeText, Count, Counted, Pair, Real, RunPlace, Said, Text, Whole, Words, named, short
 from feller.commands.marks import Limits, Offers
 
 

@@ -4,7 +4,7 @@ import pathlib
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from feller.commands.arguments import CodeText, RunPlaces, Text, Wishes
+from feller.commands.kinds import CodeText, RunPlaces, Text, Wishes
 from feller.errors import InputError
 
 

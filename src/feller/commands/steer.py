@@ -4,19 +4,9 @@ import math
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar
 
-from feller.commands.arguments import (
-    CodeText,
-    Counted,
-    Positive,
-    RunPlace,
-    Text,
-    Whole,
-    Wishes,
-    Words,
-    short,
-    words_of,
-)
+from feller.commands.arguments import words_of
 from feller.commands.given import pairs
+from feller.commands.kinds import CodeText, Counted, Positive, RunPlace, Text, Whole, Wishes, Words, short
 from feller.commands.marks import Limits, Offers
 from feller.errors import UsageError
 

@@ -3,18 +3,9 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from feller.commands.arguments import (
-    BasePlace,
-    CodeText,
-    Counted,
-    Positive,
-    Text,
-    Wishes,
-    Words,
-    change_fields,
-    check_names,
-)
+from feller.commands.arguments import change_fields, check_names
 from feller.commands.given import pairs
+from feller.commands.kinds import BasePlace, CodeText, Counted, Positive, Text, Wishes, Words
 from feller.commands.marks import Offers
 from feller.errors import UsageError
 
