@@ -11,6 +11,7 @@ _HOMES = {
         *(
             "AcrossRanks",
             "Aligned",
+            "Coupling",
             "Entropic",
             "GeodesicCost",
             "Independent",
@@ -33,11 +34,21 @@ _HOMES = {
     "journeys.sample": ("sample",),
     "divergence_free": ("langevin", "metropolis"),
     "losses": (
-        *("CrossEntropy", "GeneralisedKL", "InfinitesimalKL", "ItakuraSaito", "PerLeaf", "PseudoHuber", "Squared"),
+        *(
+            "CrossEntropy",
+            "GeneralisedKL",
+            "InfinitesimalKL",
+            "ItakuraSaito",
+            "Loss",
+            "PerLeaf",
+            "PseudoHuber",
+            "Squared",
+        ),
         "Weighted",
     ),
     "maximum_likelihood": ("MaximumLikelihood",),
     "model": ("Model", "load_model"),
+    "networks.mlp": ("MLP",),
     "objective": ("Matching", "Objective"),
     "paths": (
         *("Affine", "Angular", "Data", "Geodesic", "Mixture", "Path", "Prediction", "Premetric", "Score", "Source"),
@@ -60,7 +71,7 @@ _HOMES = {
         *("SO3", "SPD", "Euclidean", "Manifold", "Mesh", "Poincare", "Product", "Simplex", "Space", "Sphere", "Tokens"),
         *("Torus", "se3"),
     ),
-    "times": ("LeafTimes", "LogitNormal", "Shifted", "Stratified", "edm_grid", "linear_grid"),
+    "times": ("LeafTimes", "LogitNormal", "Shifted", "Stratified", "TimeLaw", "edm_grid", "linear_grid"),
     "train.optimiser": ("Training",),
 }
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}

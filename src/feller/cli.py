@@ -10,6 +10,7 @@ import traceback
 import warnings
 
 from feller import __version__
+from feller.code import blamed
 from feller.errors import FULL, InputError, UsageError
 from feller.journeys.tell import speaks
 from feller.record import nearest
@@ -41,6 +42,8 @@ GRACE = 10.0
 """Seconds after which a process other than the first says why it fails: a busy machine takes some to end the first."""
 LOST = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
 """Words of messages on processes that cannot be reached any more."""
+TRACEBACK = "FELLER_TRACEBACK"
+"""Environment variable that asks for all calls that led to an error in code of the user's own."""
 NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
 """Words, in small letters, of PyTorch's messages where there is none."""
 
@@ -106,21 +109,21 @@ def main(words: list[str] | None = None) -> int:
         return _fail(str(error), 1)
     except KeyboardInterrupt as error:
         return _fail(str(error) or "interrupted", 130) if speaks() else 130  # all processes hear it
-    except BrokenPipeError:
-        return UNREAD if _is_unread() else _bug()
+    except BrokenPipeError as error:
+        return UNREAD if _is_unread() else _bug(error)
     except OSError as error:
         if error.errno in FULL:
             place = f" at {error.filename}" if error.filename else ""
             return _fail(f"the disk is full{place}: make room; what was saved before is whole", 1)
         if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError | NotADirectoryError):
             return _fail(f"{error.filename}: {error.strerror}", 1)
-        return _bug()
+        return _bug(error)
     except Exception as error:
         if _is_out_of_memory(error):
             return _fail("the memory does not suffice; take less at once, or smaller examples", 1)
         if _lost_touch(error):
             return _fail("another process of this job has ended; its message says why. What was saved is whole", 1)
-        return _bug()
+        return _bug(error)
 
 
 def _fail(message: str, status: int, before: str = "") -> int:
@@ -156,7 +159,10 @@ def _is_unread() -> bool:
     return True
 
 
-def _bug() -> int:
+def _bug(error: Exception) -> int:
+    """Say whose fault an error is that nobody has foreseen: of the user's own code its line, of ours all there is."""
+    if own := blamed(error):
+        return _fail(str(InputError(own)), 1, traceback.format_exc() if os.environ.get(TRACEBACK) else "")
     return _fail("this is a fault of feller, not yours; please report the lines above", 1, traceback.format_exc())
 
 

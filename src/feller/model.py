@@ -1,17 +1,23 @@
 """A fitted model: all that is needed to draw from it."""
 
+import difflib
 import functools
+import os
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from numbers import Integral
+from typing import Any
 
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
+from feller.code import load_file
 from feller.data.back import give
 from feller.data.batches import Batch
 from feller.data.modality import Dataset
+from feller.data.read import read
 from feller.description import Description, load_description, load_part
 from feller.draws import Draws, categorical
 from feller.errors import InputError, UsageError
@@ -20,7 +26,7 @@ from feller.networks.within import within
 from feller.paths import Autoregressive, Graphical, TokenPath
 from feller.ranks import ALONE, Ranks, own
 from feller.record import nearest
-from feller.run import Run
+from feller.run import Run, as_run
 from feller.sampling import Sampling
 from feller.simulate import Divergence, DormandPrince, Exact, Hutchinson, log_density
 from feller.simulate.bound import Bound, tightest, token_bound
@@ -36,12 +42,25 @@ MOST_EXACT = 32
 """Degrees of freedom up to which the divergence is not estimated."""
 
 
-@dataclass(frozen=True)
+def untold(share: float) -> None:
+    """Hear the share that is done, and do nothing."""
+
+
+def unseen(t: float, x: State) -> None:
+    """See a batch on its way, and do nothing."""
+
+
+@dataclass(frozen=True, repr=False)
 class Model:
     """A description and a network that fits it."""
 
     description: Description
     network: nn.Module
+
+    def __repr__(self) -> str:
+        """Say in a line what it is; `description` tells all."""
+        kind, path = type(self.description.modality).__name__, type(self.description.path).__name__
+        return f"<Model of {kind} by {path}, {sum(part.numel() for part in self.network.parameters()):,} weights>"
 
     def conditions(self, n: int, wanted: dict[str, str], draws: Draws) -> Given:
         """Return the conditions of n samples: those that are wanted, others drawn as often as in the data.
@@ -94,7 +113,7 @@ class Model:
         self,
         n: int,
         *,
-        given: Given | None = None,
+        given: Given | dict[str, str] | None = None,
         guidance: float = 1.0,
         sampling: Sampling | None = None,
         known: Known | None = None,
@@ -102,14 +121,15 @@ class Model:
         draws: Draws = Draws(0),  # noqa: B008 - frozen
         batch: int | None = None,
         ranks: Ranks = ALONE,
-        tell: Callable[[float], None] = lambda share: None,
-        seen: Callable[[float, State], None] = lambda t, x: None,
+        tell: Callable[[float], None] = untold,
+        seen: Callable[[float, State], None] = unseen,
     ) -> Dataset:
         """Draw n samples in the units of the data; which batch a sample is in does not matter.
 
         Args:
             n: Number of samples.
-            given: Conditions, [n] each; by default drawn as often as in the training data.
+            given: Conditions, a class by its name, or numbers of classes, [n] each; beside names, and by default, the
+                others are drawn as often as in the training data.
             guidance: 1 is the plain conditional, 0 the unconditional, more sharpens.
             sampling: Solver and number of calls; by default the model's own.
             known: What is given of each sample and kept, where the data are symbols.
@@ -121,12 +141,13 @@ class Model:
             seen: Hears time and states of a batch on its way, where there is one.
 
         Raises:
-            UsageError: If n is below 1, or guidance is asked of a model without conditions.
+            UsageError: If n is below 1, a condition is unknown, or guidance is asked of a model without conditions.
         """
-        if n < 1:
-            raise UsageError(f"the number of samples must be at least 1, got {n}")
+        if not isinstance(n, Integral) or n < 1:
+            raise UsageError(f"the number of samples must be at least 1, a whole number, got {n!r}")
         modality = self.description.modality
-        given = modality.complete(self.conditions(n, {}, draws) if given is None else given)
+        numbers, leaves_given = self._meant(n, given, draws)
+        given, fixed = modality.complete(numbers), {**leaves_given, **(fixed or {})}
         chosen = known is None and (sampling or self.description.sampling).rake
         many = chosen or 1
         batch = batch or batch_size(self.description.space, next(self.network.parameters()).device)
@@ -135,7 +156,7 @@ class Model:
             rows.stop - rows.start,
             tree_map(lambda leaf: leaf[rows], given),
             known=known if known is None else known.part(rows),
-            fixed=tree_map(lambda leaf: leaf[rows], fixed or {}),
+            fixed=tree_map(lambda leaf: leaf[rows], fixed),
             batch=batch,
             tell=tell,
         )
@@ -146,7 +167,34 @@ class Model:
             values = modality.taken(values, n, raking)
         return Dataset(values, given, modality, ())
 
-    def pairs(self, n: int, draws: Draws, tell: Callable[[float], None] = lambda share: None) -> Batch:
+    def _meant(self, n: int, given: Mapping[str, Any] | None, draws: Draws) -> tuple[Given, dict[str, State]]:
+        """Return conditions as numbers, and leaves that are given, for names of classes and what is left out.
+
+        Raises:
+            UsageError: If a condition is unknown, or given as anything else.
+        """
+        named = {name: value for name, value in (given or {}).items() if isinstance(value, str)}
+        others: dict[str, Any] = {name: value for name, value in (given or {}).items() if name not in named}
+        known = [*self.description.frequencies]
+        for name, value in others.items():
+            if isinstance(value, dict):  # marks of leaves, such as which are valid
+                continue
+            if not isinstance(value, Tensor):
+                example = f'{{"{known[0] if known else name}": "7"}}'
+                raise UsageError(
+                    f"{name} is given by the name of a class, as in {example}, or a tensor [{n}] of numbers,"
+                    f" got {value!r}"
+                )
+            if len(value) != n:
+                raise UsageError(f"{name} must have one entry for each of {n} samples, got {list(value.shape)}")
+            if name not in known and (close := difflib.get_close_matches(name, set(known) - others.keys(), n=1)):
+                raise UsageError(f"nothing that can be given is called {name!r}: did you mean {close[0]!r}?")
+        if given is not None and not named:
+            return others, {}
+        drawn, fixed = self.asked(n, named, draws)
+        return {**drawn, **others}, fixed
+
+    def pairs(self, n: int, draws: Draws, tell: Callable[[float], None] = untold) -> Batch:
         """Draw n pairs of source and end, as states, with conditions as often as in the training data."""
         given = self.description.modality.complete(self.conditions(n, {}, draws))
         ends = list(self._generation(draws).ends(n, given, tell=tell))
@@ -155,7 +203,7 @@ class Model:
 
     def log_density(
         self,
-        data: Dataset,
+        data: Dataset | Any,
         *,
         sampling: Sampling | None = None,
         divergence: Divergence | None = None,
@@ -169,7 +217,8 @@ class Model:
         mean over it bounds their log probability from below. A condition that the data lack counts as not given.
 
         Args:
-            data: Examples like those of the fit.
+            data: Examples like those of the fit: a data set, or what `feller.read` takes, such as a file, a DataFrame,
+                or an array in the units of the data.
             sampling: Solver and calls of the way back from data to source; by default an adaptive one at 1e-6.
             divergence: By default exact up to 32 degrees of freedom, and estimated with one probe beyond.
             draws: Source of probes and filling noise.
@@ -179,7 +228,7 @@ class Model:
             UsageError: If the model's process is no flow, its data have no density, or it cannot do without a condition
                 that these data lack.
         """
-        about = self.description
+        about, data = self.description, self._read(data)
         scale = about.modality.log_scale
         if scale is None:
             raise UsageError(f"{type(about.modality).__name__} fill no volume of their states, so they have no density")
@@ -211,6 +260,10 @@ class Model:
             parts.append(found.double())
         return torch.cat(ranks.gather(torch.cat(parts))) - scale
 
+    def _read(self, data: Any) -> Dataset:
+        """Return examples as the model's kind of data has them."""
+        return data if isinstance(data, Dataset) else read(data, like=self.description.modality)
+
     def _pieces(
         self, data: Dataset, device: torch.device, draws: Draws, ranks: Ranks
     ) -> Iterator[tuple[Dataset, Given, Draws]]:
@@ -241,7 +294,7 @@ class Model:
 
     def code_length(
         self,
-        data: Dataset,
+        data: Dataset | Any,
         *,
         bound: Bound | None = None,
         times: int = 32,
@@ -253,7 +306,8 @@ class Model:
         It is exact for a law that goes token after token, and for one of whole rows.
 
         Args:
-            data: Examples like those of the fit. A condition that they lack counts as not given.
+            data: Examples like those of the fit, or what `feller.read` takes. A condition that they lack counts as not
+                given.
             bound: Which rates are compared; by default those whose bound is nearest to the truth.
             times: Network calls for each example, where it is a bound.
             draws: Source of times and noise.
@@ -262,7 +316,7 @@ class Model:
         Raises:
             UsageError: If the data are no symbols.
         """
-        about, network = self.description, self.network.eval()
+        about, network, data = self.description, self.network.eval(), self._read(data)
         if not isinstance(about.path, TokenPath | Autoregressive | Graphical):
             raise UsageError("only symbols have a code length; ask numbers for their log density")
         device = next(network.parameters()).device
@@ -305,7 +359,7 @@ class Model:
         draws: Draws,
         guidance: float = 1.0,
         sampling: Sampling | None = None,
-        seen: Callable[[float, State], None] = lambda t, x: None,
+        seen: Callable[[float, State], None] = unseen,
     ) -> Generation:
         """Say how samples are drawn."""
         about = self.description
@@ -323,16 +377,22 @@ class Model:
         )
 
 
-def load_model(run: Run, *, file: pathlib.Path | None = None) -> Model:
+def load_model(
+    run: Run | str | os.PathLike[str], *, file: pathlib.Path | None = None, code: str | os.PathLike[str] | None = None
+) -> Model:
     """Read a model from its run folder; none of the folder's writer's code is executed.
 
     Args:
-        run: The folder.
+        run: The run, or its folder.
         file: Which of its weights; by default their average.
+        code: File of your own that defines what the model is made of; it runs. None is needed if it is imported.
 
     Raises:
         InputError: If the folder is damaged, incomplete or newer than this version.
     """
+    run = as_run(run)
+    if code is not None:
+        load_file(pathlib.Path(code))
     description = load_description(run)
     file = file or run.average
     if not file.is_file():

@@ -94,6 +94,13 @@ def _plain(value: Any, cls: type) -> Any:
     return cls(value)
 
 
+def _placed(line: str, root: str) -> str:
+    """Say first in which field of a record something is wrong."""
+    message, _, place = line.rpartition(" @ ")
+    field = place.removeprefix(root).removeprefix(".")
+    return f"{field}: {message}" if field else message
+
+
 def _explain(error: BaseException, cls: Any) -> str:
     """Keep our own messages, which say what was expected, and let cattrs put the others into words."""
     return str(error) if isinstance(error, ValueError) else cattrs.v.format_exception(error, cls)
@@ -103,6 +110,9 @@ def _converter() -> cattrs.Converter:
     converter = cattrs.Converter(forbid_extra_keys=True)
 
     def unstructure(value: Any) -> dict[str, Any]:
+        if not is_dataclass(value):
+            name = type(value).__name__
+            raise InputError(f"decorate {name} with @dataclass(frozen=True): its fields are what a run keeps of it")
         plain = cattrs.gen.make_dict_unstructure_fn(type(value), converter)(value)
         return {"is": type(value).__name__, **plain}
 
@@ -112,7 +122,7 @@ def _converter() -> cattrs.Converter:
         only = base.__name__ if base in kinds.values() else None  # a field may be of one kind
         name = data.get("is", only) if isinstance(data, dict) else None
         if name not in kinds:
-            own = "; if it is your own, name its file with --code"
+            own = "; if it is your own, name its file with --code, or import it first in Python"
             wanted = getattr(base, "__name__", str(base))
             raise InputError(f"no {wanted} is called {name!r}: {nearest(str(name), list(kinds))}{own}")
         fields = {key: value for key, value in data.items() if key != "is"}
@@ -156,7 +166,8 @@ def from_data(cls: type[T], data: Any) -> T:
     try:
         return _CONVERTER.structure(data, cls)
     except cattrs.BaseValidationError as error:
-        raise InputError("; ".join(cattrs.transform_error(error, cls.__name__, _explain))) from error
+        said = cattrs.transform_error(error, cls.__name__, _explain)
+        raise InputError("; ".join(_placed(line, cls.__name__) for line in said)) from error
 
 
 def read_json(path: pathlib.Path) -> Any:

@@ -227,6 +227,20 @@ def open_run(folder: str | pathlib.Path | None, home: pathlib.Path = pathlib.Pat
     raise InputError(f"expected a run folder {path}, found none{hint}")
 
 
+def as_run(of: Run | str | os.PathLike[str]) -> Run:
+    """Return a run, or that in a folder, for functions that take either.
+
+    Raises:
+        UsageError: If it is neither.
+        InputError: If there is none in the folder.
+    """
+    if isinstance(of, Run):
+        return of
+    if not isinstance(of, str | os.PathLike):
+        raise UsageError(f"expected a run or its folder, got {type(of).__name__}")
+    return open_run(pathlib.Path(of))
+
+
 def new_run(out: str | None, data: str, *, resume: bool, overwrite: bool) -> Run:
     """Return the folder of a run that is to be made or continued; nothing is deleted here.
 

@@ -73,3 +73,15 @@ def test_classes_are_given_by_name_or_number_and_may_be_left_out(pictures):
 def test_what_jumps_has_no_velocity():
     with pytest.raises(UsageError, match="process jumps"):
         feller.velocity(untrained("example:digits", "levels-mask")[0])
+
+
+def test_times_and_states_that_the_model_does_not_know_are_told_in_words() -> None:
+    field = feller.velocity(feller.wrap(lambda x, t: x @ torch.ones(2, 2), (2,)))
+    x = torch.zeros(3, 2)
+    for t in (1.5, -0.1, float("nan"), torch.tensor([0.0, 2.0, 1.0])):
+        with pytest.raises(UsageError, match=r"times must lie in \[0, 1\], from source to data"):
+            field(x, t)
+    with pytest.raises(UsageError, match=r"one for each of 3 states, got times \[2\]"):
+        field(x, torch.zeros(2))
+    with pytest.raises(UsageError, match=r"expected states \[n, 2\], got \[n, 5\] of this model"):
+        field(torch.zeros(3, 5), 0.5)

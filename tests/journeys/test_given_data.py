@@ -11,7 +11,7 @@ from PIL import Image
 
 import feller
 from feller.data.given import keep
-from feller.errors import UsageError
+from feller.errors import InputError, UsageError
 from feller.journeys.private.guard import Wish
 from feller.run import Run
 
@@ -106,3 +106,88 @@ def test_a_run_shows_its_report_which_can_do_nothing_there(here):
     assert "iframe sandbox srcdoc" in shown
     inside = shown.split('srcdoc="')[1].split('"')[0]
     assert html.unescape(inside) == page
+
+
+def test_what_cannot_be_used_leaves_nothing_behind_and_is_told_of_what_was_given(here):
+    holes = np.random.default_rng(0).normal(size=(40, 2))
+    holes[3, 1] = np.nan
+    with pytest.raises(InputError) as wrong:
+        feller.fit(holes, steps=2, size="tiny", out="runs/holes")
+    assert str(wrong.value).startswith("your array [40, 2] (samples): row 4, column 2 holds nan")
+    assert not (here / "runs/holes").exists()
+    (here / "mine").mkdir()
+    with pytest.raises(UsageError, match="no recipe is called 'pionts'"):
+        feller.fit(np.zeros((40, 2)) + np.arange(40)[:, None], recipe="pionts", out="mine")
+    assert list((here / "mine").iterdir()) == []  # a folder that was there stays
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"sampels": np.zeros((9, 2))}, "did you mean 'samples'"),
+        ({}, "one of these names"),
+        ({"samples": np.zeros((9, 2)), "labls": ["a"] * 9}, "called 'labls': did you mean 'labels'"),
+    ],
+)
+def test_a_dict_without_a_known_name_is_refused(here, data, said):
+    with pytest.raises(UsageError, match=said):
+        feller.fit(data, steps=2, size="tiny")
+    assert not (here / "runs").exists()
+
+
+def test_data_in_memory_are_read_like_files(here):
+    values = np.random.default_rng(0).normal(size=(30, 2))
+    frame = pd.DataFrame(values, columns=["a", "b"])
+    assert np.array_equal(feller.read(values).numpy(), values)
+    assert np.array_equal(feller.read(torch.from_numpy(values)).numpy(), values)
+    assert feller.read(frame).modality.columns == ("a", "b")
+    with pytest.raises(InputError, match=r"^your array \[30, 2\] \(samples\): row 1, column 1 holds inf"):
+        feller.read(values * np.inf)
+    with pytest.raises(UsageError, match="data in memory, got int"):
+        feller.read(5)
+    assert list(here.iterdir()) == []
+
+
+def test_densities_of_arrays_frames_and_data_sets_are_the_same():
+    model = feller.wrap(lambda x, t: -x, (2,))
+    data = model.sample(4)
+    wanted = model.log_density(data)
+    for same in (data.numpy(), torch.from_numpy(data.numpy()), data.frame()):
+        torch.testing.assert_close(model.log_density(same), wanted, rtol=1e-9, atol=1e-9)
+    with pytest.raises(InputError, match=r"your array \[4, 3\]: expected the columns x1, x2"):
+        model.log_density(np.zeros((4, 3)))
+
+
+def test_classes_are_given_by_name_and_a_misspelt_one_is_told(here, monkeypatch):
+    quietly(monkeypatch)
+    x = np.random.default_rng(0).normal(size=(60, 2))
+    feller.fit({"samples": x, "labels": ["a", "b"] * 30}, size="tiny", steps=2, out="two")
+    model = feller.load_model("two")
+    named = model.sample(5, given={"label": "b"})
+    assert named.given["label"].tolist() == [1] * 5
+    numbered = model.sample(5, given={"label": torch.ones(5, dtype=torch.long)})
+    assert torch.equal(named.values, numbered.values)
+    for given, said in (
+        ({"lable": "b"}, "called 'lable': did you mean 'label'"),
+        ({"lable": torch.ones(5, dtype=torch.long)}, "called 'lable': did you mean 'label'"),
+        ({"label": "c"}, "c"),
+        ({"label": 1}, r"by the name of a class, as in \{\"label\": \"7\"\}, or a tensor \[5\] of numbers, got 1"),
+        ({"label": torch.ones(3, dtype=torch.long)}, r"one entry for each of 5 samples, got \[3\]"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            model.sample(5, given=given)
+    assert repr(model).startswith("<Model of Points by Affine, ")
+    assert len(repr(feller.velocity("two"))) < 120
+
+
+def test_all_that_take_a_run_take_its_folder(here, monkeypatch):
+    quietly(monkeypatch)
+    run, _ = feller.fit(np.random.default_rng(0).normal(size=(60, 2)), size="tiny", steps=2, out="one")
+    for of in (run, "one", here / "one"):
+        assert feller.sample(of, 3, out="three.csv")[0].numpy().shape == (3, 2)
+        assert feller.load_model(of).sample(2).numpy().shape == (2, 2)
+        assert feller.velocity(of)(np.zeros((3, 2)), 0.5).shape == (3, 2)
+        assert "lipman2024" in feller.cite(of)
+        assert feller.export(of, "huggingface", out="folder")[0].is_dir()
+    again, _ = feller.fit(here / "one" / "data.npz", size="tiny", steps=2, start_from=run, out="again")
+    assert again.read_record(again.recipe)["asked"]["start_from"] == "one"

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.code import load_function
+from feller.code import blamed, load_function
 from feller.control.reward import checked
 from feller.data.images.modality import Images
 from feller.data.images.sizes import picture
@@ -206,7 +206,8 @@ def own(function: Callable[..., Any]) -> Wish:
         try:
             found = function(values, given) if count > 1 else function(values)
         except Exception as error:  # whatever it is, it is the user's to mend
-            raise InputError(f"your reward {name} failed: {type(error).__name__}: {error}") from error
+            said = blamed(error) or f"{type(error).__name__}: {error}"
+            raise InputError(f"your reward {name} failed: {said}") from error
         if not isinstance(found, Tensor):
             kind = type(found).__name__
             raise InputError(f"the reward must return a tensor with one number for each of the samples; got a {kind}")

@@ -1,5 +1,6 @@
 """From what a person names to a data set."""
 
+import os
 import pathlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,6 +25,7 @@ from feller.data.found import (
     FoundTexts,
     about,
 )
+from feller.data.given import Given, for_now, is_given
 from feller.data.images.modality import Images, images
 from feller.data.interpret import interpret
 from feller.data.modality import Dataset, Modality, told
@@ -54,7 +56,7 @@ from feller.shipped import EXAMPLE, part_of
 
 
 def read(
-    source: str,
+    source: str | pathlib.Path | Given,
     *,
     size: int | None = None,
     like: Modality | None = None,
@@ -67,7 +69,8 @@ def read(
     """Read a file, a folder, or `example:NAME`, whose held-out part is `example:NAME/test`; some have other parts, too.
 
     Args:
-        source: What to read.
+        source: What to read; also a DataFrame, an array or tensor, a list of texts, or a dict of them, as `feller.fit`
+            takes them.
         size: Longer side of pictures, in pixels; without it they keep theirs up to 64. Of backbones, the residues
             beyond which one is left out; without it 128. Of molecules and crystals, the atoms; without it 64. Of
             texts, the symbols of an example. Of speech, the seconds beyond which a sound is left out; without it 30. Of
@@ -87,6 +90,21 @@ def read(
         InputError: If the data are missing, damaged, unlike the modality, or beside the space.
         UsageError: If there is no such example or space, or if an argument does not apply.
     """
+    if is_given(source):
+        with for_now(source) as file:
+            return read(
+                file,
+                size=size,
+                like=like,
+                kind=kind,
+                space=space,
+                project=project,
+                vocabulary=vocabulary,
+                schema=schema,
+            )
+    if not isinstance(source, str | os.PathLike):
+        raise UsageError(f"expected a file, a folder, example:NAME or data in memory, got {type(source).__name__}")
+    source = str(source)
     if size is not None and size < 1:
         raise UsageError(f"expected a size of at least 1, got {size}")
     if project and space is None:

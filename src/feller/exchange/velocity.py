@@ -1,5 +1,6 @@
 """A model's velocity as a plain function of arrays, for integrators, plots and programs of one's own."""
 
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,14 +14,14 @@ from feller.exchange.flows import check_flow
 from feller.guidance import cfg
 from feller.model import Model, load_model
 from feller.paths import Network
-from feller.run import Run, open_run
+from feller.run import Run
 from feller.tree import Given, State, leaves, length, tree_map
 
 Array = Any
 """A tensor or an array of numpy, one entry per example along its first axis; or a dict of leaves."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class VelocityField:
     """v(x, t, **given), in states of the model per time; t = 0 is the source, t = 1 the data."""
 
@@ -34,6 +35,10 @@ class VelocityField:
         plain = self.model.network.eval()
         object.__setattr__(self, "network", cfg(plain, self.guidance, absent=self.model.absent()))
 
+    def __repr__(self) -> str:
+        """Say of which model it is."""
+        return f"velocity({self.model!r}, guidance={self.guidance:g})"
+
     def __call__(self, x: Array, t: float | Array, **given: Any) -> Array:
         """Return the velocity at states x and times t: tensors for tensors, arrays for arrays, of their precision.
 
@@ -44,18 +49,41 @@ class VelocityField:
                 counts as not given.
 
         Raises:
-            UsageError: If a condition or a class is unknown, or the model cannot do without one that is left out.
+            UsageError: If a condition or a class is unknown, or the model cannot do without one that is left out; if
+                a time lies outside [0, 1], or a state has another shape than the model's.
         """
         weight = next(self.model.network.parameters())
         state = tree_map(lambda leaf: torch.as_tensor(leaf, device=weight.device).to(weight.dtype), x)
         n = length(state)
-        times = torch.as_tensor(t, dtype=weight.dtype, device=weight.device).expand(n)
+        asked = torch.as_tensor(t, dtype=weight.dtype, device=weight.device)
+        if asked.ndim > 1 or (asked.ndim == 1 and len(asked) != n):
+            raise UsageError(f"expected one time, or one for each of {n} states, got times {list(asked.shape)}")
+        if not bool(((asked >= 0) & (asked <= 1)).all()):
+            raise UsageError(f"times must lie in [0, 1], from source to data, got {asked.min():g} to {asked.max():g}")
+        times = asked.expand(n)
         conditions = tree_map(lambda leaf: leaf.to(weight.device), self._conditions(n, given))
         process = self.model.description.path.process(self.network, conditions)
         wants = any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in leaves(x))
-        with torch.enable_grad() if wants else torch.no_grad():
-            found = tree_map(lambda now: now.velocity, process(state, times))
+        try:
+            with torch.enable_grad() if wants else torch.no_grad():
+                found = tree_map(lambda now: now.velocity, process(state, times))
+        except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
+            self._check_shape(state, error)
+            raise
         return tree_map(_like, found, x)
+
+    def _check_shape(self, state: State, error: Exception) -> None:
+        """Refuse a state of another shape than the model's as the cause of an error.
+
+        Raises:
+            UsageError: If it is one.
+        """
+        about = self.model.description
+        usual = tree_map(lambda leaf: ["n", *leaf.shape[1:]], about.space.reference(1, Draws(0).at("shape")))
+        found = tree_map(lambda leaf: ["n", *leaf.shape[1:]], state)
+        if found != usual:
+            words = " and ".join(str(one).replace("'", "") for one in (usual, found))
+            raise UsageError(f"expected states {words.replace(' and ', ', got ')} of this model") from error
 
     def source(self, n: int, seed: int = 0) -> State:
         """Draw n states at t = 0, as tensors: those from which `Model.sample` starts with `Draws(seed)`."""
@@ -92,7 +120,7 @@ class VelocityField:
         return {**about.modality.complete(found), **found}
 
 
-def velocity(of: Model | Run | str, *, guidance: float = 1.0) -> VelocityField:
+def velocity(of: Model | Run | str | os.PathLike[str], *, guidance: float = 1.0) -> VelocityField:
     """Return the velocity of a model, of a run, or of the run in a folder, with its average weights.
 
     Args:
@@ -103,7 +131,7 @@ def velocity(of: Model | Run | str, *, guidance: float = 1.0) -> VelocityField:
         UsageError: If its process jumps or has noise, so that no velocity tells it, or guidance is not possible.
         InputError: If the run is damaged.
     """
-    model = of if isinstance(of, Model) else load_model(of if isinstance(of, Run) else open_run(of))
+    model = of if isinstance(of, Model) else load_model(of)
     return VelocityField(model, guidance)
 
 

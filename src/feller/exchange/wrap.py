@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from feller.code import blamed
 from feller.data.images.modality import Images
 from feller.data.modality import Modality
 from feller.data.rows.points import Points
@@ -62,6 +63,9 @@ def plain_modality(shape: tuple[int, ...] | None, classes: tuple[str, ...] = (),
     Raises:
         UsageError: If it is that of neither.
     """
+    if not isinstance(shape, tuple | list | None) or not all(isinstance(n, int) and n > 0 for n in shape or ()):
+        example = f"({shape},)" if isinstance(shape, int) else "(2,) or (1, 28, 28)"
+        raise UsageError(f"expected a shape such as {example}, got {shape!r}")
     if shape is not None and len(shape) == 1:
         names = tuple(f"x{i + 1}" for i in range(shape[0]))
         return Points(names, (0.0,) * shape[0], (1.0,) * shape[0], classes)
@@ -117,8 +121,8 @@ def try_out(model: Model) -> None:
     except Exception as error:
         conditions = "".join(f", {name} [2]" for name in given)
         raise UsageError(
-            f"the network fails at a state {shapes}, times [2]{conditions}: {type(error).__name__}:"
-            f" {str(error).splitlines()[0] if str(error) else ''}"
+            f"the network fails at a state {shapes}, times [2]{conditions}: "
+            + (blamed(error) or f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
         ) from error
     found = tree_map(lambda leaf: list(leaf.shape) if isinstance(leaf, torch.Tensor) else type(leaf).__name__, answer)
     if found != shapes:

@@ -103,7 +103,7 @@ def bring(
         kind = _fitting(kind, found.modality)
         found = found.seen_as(kind)
     path = Affine(SCHEDULES[schedule](), PREDICTIONS[predicts])
-    make = load_function(place)
+    make = load_function(place, ())
     about = described(make, kind, path=path, times=(times[0], times[1]), null=null)
     network = about.build(Draws(0))
     if weights is not None:

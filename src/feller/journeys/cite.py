@@ -1,5 +1,6 @@
 """The papers that a run uses."""
 
+import os
 from typing import Any
 
 from feller.citing import Reference, sources_of
@@ -15,10 +16,10 @@ from feller.networks.low_rank import LowRank
 from feller.privacy.clipping import Adaptive
 from feller.privacy.gradient import Private
 from feller.recipes import Recipe
-from feller.run import Run, open_run
+from feller.run import Run, as_run
 
 
-def cite(of: Run | str) -> str:
+def cite(of: Run | str | os.PathLike[str]) -> str:
     """Return BibTeX of the papers whose methods a run uses.
 
     They are found from the objects of its recipe and of its model: path, objective, network, solver, privacy, tuning.
@@ -30,7 +31,7 @@ def cite(of: Run | str) -> str:
     Raises:
         InputError: If the run is damaged.
     """
-    return "\n\n".join(reference.bibtex for reference in papers(of if isinstance(of, Run) else open_run(of)))
+    return "\n\n".join(reference.bibtex for reference in papers(as_run(of)))
 
 
 def papers(run: Run) -> tuple[Reference, ...]:

@@ -14,7 +14,7 @@ from feller.errors import UsageError
 from feller.generation import Known
 from feller.journeys.sample_rows import CELLS, outside
 from feller.journeys.tell import SILENT, Tell
-from feller.model import Model, load_model
+from feller.model import Model, load_model, unseen, untold
 from feller.paths import Autoregressive, Choice, Graphical, Order
 from feller.ranks import ALONE, Ranks
 from feller.record import to_data
@@ -37,7 +37,7 @@ class Drawing:
     seed: int
     compiled: bool = False
     """Whether the network is, which changes samples by rounding."""
-    seen: Callable[[float, State], None] = lambda t, x: None
+    seen: Callable[[float, State], None] = unseen
 
     @property
     def draws(self) -> Draws:
@@ -56,9 +56,7 @@ class Drawing:
         elif self.given:
             modality.asked_rows(self.given, 1)
 
-    def draw(
-        self, n: int, *, first: int = 0, ranks: Ranks = ALONE, tell: Callable[[float], None] = lambda share: None
-    ) -> Dataset:
+    def draw(self, n: int, *, first: int = 0, ranks: Ranks = ALONE, tell: Callable[[float], None] = untold) -> Dataset:
         """Draw n samples, the first of which has this number.
 
         Raises:
@@ -112,7 +110,7 @@ def ready(
     known: str | None = None,
     weights: pathlib.Path | None = None,
     compiled: bool = False,
-    seen: Callable[[float, State], None] = lambda t, x: None,
+    seen: Callable[[float, State], None] = unseen,
     seed: int = 0,
     tell: Tell = SILENT,
 ) -> Drawing:

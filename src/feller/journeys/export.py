@@ -1,5 +1,6 @@
 """From a run to a file that other programs open."""
 
+import os
 import pathlib
 from typing import Any
 
@@ -12,7 +13,7 @@ from feller.journeys.hugging_face import HUGGING_FACE, write_folder
 from feller.journeys.tell import SILENT, Tell
 from feller.model import load_model
 from feller.record import nearest, write_json
-from feller.run import Run
+from feller.run import Run, as_run
 
 FORMS = (*WRITERS, HUGGING_FACE)
 INPUT = "input"
@@ -20,12 +21,12 @@ INPUT = "input"
 
 
 def export(
-    run: Run, to: str, *, out: str | None = None, guidance: str = "1", tell: Tell = SILENT
+    run: Run | str | os.PathLike[str], to: str, *, out: str | None = None, guidance: str = "1", tell: Tell = SILENT
 ) -> tuple[pathlib.Path, dict[str, Any]]:
     """Write a run's network, with its average weights, for other programs; or the whole model as a folder.
 
     Args:
-        run: Holds the model.
+        run: Holds the model; or its folder.
         to: torch-export (.pt2), onnx (.onnx), each with a .json of its name beside it that says what goes in and comes
             out; or huggingface, a folder.
         out: File or folder; by default `export.pt2`, `export.onnx` or `huggingface` in the run.
@@ -39,6 +40,7 @@ def export(
         UsageError: If the form is unknown, or the network cannot be exported; says why.
         InputError: If the run is damaged, or the disk refuses.
     """
+    run = as_run(run)
     if to not in FORMS:
         raise UsageError(f"nothing is exported to {to!r}: {nearest(to, list(FORMS))}")
     if to == HUGGING_FACE:

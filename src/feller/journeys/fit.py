@@ -10,8 +10,8 @@ from typing import Any
 
 from feller.at_once import AtOnce
 from feller.code import fingerprint as file_hash
-from feller.code import load_function
-from feller.data.given import is_given, keep
+from feller.code import load_function, place_of
+from feller.data.given import Kept, is_given, keep, said_of
 from feller.data.table.modality import Table
 from feller.description import load_description
 from feller.errors import InputError, UsageError
@@ -34,14 +34,19 @@ from feller.model import Model, load_model
 from feller.networks.within import PLENTY, within
 from feller.recipes import Recipe
 from feller.record import from_data
-from feller.run import Run, new_run, open_run
+from feller.run import Run, as_run, new_run, open_run
 from feller.train.engine import Engine, engine
+
+
+def unchanged(recipe: Recipe) -> Recipe:
+    """Return a recipe as it is."""
+    return recipe
 
 
 def fit(
     data: Any = None,
     *,
-    recipe: str | None = None,
+    recipe: str | Callable[..., Recipe] | None = None,
     steps: int | None = None,
     minutes: float | None = None,
     out: str | None = None,
@@ -53,11 +58,11 @@ def fit(
     vocabulary: str | None = None,
     target: tuple[str, ...] = (),
     tokenizer: str | None = None,
-    start_from: str | None = None,
+    start_from: str | Run | None = None,
     schema: str | None = None,
     wish: Wish | None = None,
     watched: int = 0,
-    change: Callable[[Recipe], Recipe] = lambda recipe: recipe,
+    change: Callable[[Recipe], Recipe] = unchanged,
     fields: tuple[str, ...] = (),
     resume: bool = False,
     overwrite: bool = False,
@@ -66,9 +71,10 @@ def fit(
     """Fit a model to data and write a run folder.
 
     Args:
-        data: A file, a folder, or `example:NAME`; or a DataFrame, an array or tensor, or a dict of them, of which the
-            run keeps a copy. A resumed run knows its own.
-        recipe: A recipe's name, `auto` (the default), or `file.py:function`.
+        data: A file, a folder, or `example:NAME`; or a DataFrame, an array or tensor, a list of texts, or a dict of
+            them, of which the run keeps a copy. A resumed run knows its own.
+        recipe: A recipe's name, `auto` (the default), or `file.py:function`; or such a function, imported from a file
+            of yours, which the run remembers.
         steps: How many steps to train; by default as the recipe says.
         minutes: How long to train, instead.
         out: The run folder; by default a new one under `runs`, or the newest if resumed.
@@ -102,6 +108,8 @@ def fit(
         Interrupted: After Ctrl-C, with all saved.
     """
     here = engine()
+    recipe = place_of(recipe, "recipe") if callable(recipe) else recipe
+    start_from = None if start_from is None else str(as_run(start_from).path)
     if steps is not None and minutes is not None:
         raise UsageError("steps and minutes exclude each other; choose one")
     if is_given(data):
@@ -114,8 +122,9 @@ def fit(
     )
     run = Run(pathlib.Path(here.share(str(chosen_path))))
     search = Search()
+    in_memory: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
     if is_given(data):
-        data = _kept(data, run, here)
+        data, in_memory = _kept(data, run, here)
     data = None if data is None else str(data)
     if steps is not None or minutes is not None:
         change = functools.partial(_budgeted, change, steps, minutes)
@@ -158,10 +167,10 @@ def fit(
         if wish is not None:
             _check_divides(adaptive=wish.adaptive, here=here)  # before anything is spent
             wish = replace(wish, key=here.secret())
-        with search.kept(run, writes=here.is_first), tell.waiting(f"reading {data}"):
+        with search.kept(run, writes=here.is_first), tell.waiting(f"reading {data}"), in_memory:
             begun = begin(wanted, wish, change, search.paid)
     here.check_alike("data (or, of a private fit, the same key, see XDG_DATA_HOME)", begun.asked.fingerprint)
-    with search.kept(run, writes=here.is_first):
+    with search.kept(run, writes=here.is_first), in_memory:
         make = _maker(run, begun, here, tell, resume=resume)  # before anything is written
     here.wait()  # whoever refuses does so before anything is written
     with run.claim(resume=resume, overwrite=overwrite) if here.is_first else contextlib.nullcontext():
@@ -196,10 +205,11 @@ def _check_given(wish: Wish | None, *, resume: bool) -> None:
         raise UsageError("a resumed run knows its data; leave them out")
 
 
-def _kept(data: Any, run: Run, here: Engine) -> str:
+def _kept(data: Any, run: Run, here: Engine) -> tuple[str, Kept]:
     """Let the first process write data that are in memory where the run will be, for later commands."""
-    place = str(keep(data, run.path)) if here.is_first else ""
-    return here.share(place)
+    made = here.is_first and not run.path.exists()
+    place = here.share(str(keep(data, run.path)) if here.is_first else "")
+    return place, Kept(pathlib.Path(place), said_of(data), made)
 
 
 def _budgeted(change: Callable[[Recipe], Recipe], steps: int | None, minutes: float | None, recipe: Recipe) -> Recipe:

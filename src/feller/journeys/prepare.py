@@ -7,7 +7,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
+from torch import nn
 
+from feller.code import blamed
 from feller.data.batches import batches, shuffled
 from feller.data.documents.modality import Documents
 from feller.data.modality import Dataset
@@ -15,7 +17,7 @@ from feller.data.speech.modality import Speech
 from feller.data.table.modality import Table
 from feller.draws import Draws
 from feller.errors import InputError, UsageError
-from feller.journeys.asked import parts
+from feller.journeys.asked import Asked, parts
 from feller.journeys.begin import Begun
 from feller.journeys.documents.parts import make_parts as document_parts
 from feller.journeys.foretell import TRIED
@@ -32,6 +34,7 @@ from feller.journeys.tell import Tell
 from feller.journeys.tokenised import from_a_run
 from feller.model import Model
 from feller.networks.architecture import parameters
+from feller.objective import Batch, Objective
 from feller.recipes import Recipe
 from feller.recipes.parts import DocumentParts, SpeechParts
 from feller.record import to_data
@@ -39,6 +42,7 @@ from feller.run import Run
 from feller.train.dressing import check_dress
 from feller.train.engine import Engine
 from feller.train.loop import Batches, make_learner
+from feller.tree import length
 
 
 def prepare(run: Run, begun: Begun, here: Engine) -> Prepared:
@@ -73,7 +77,7 @@ def prepare(run: Run, begun: Begun, here: Engine) -> Prepared:
     some = training_data.subset(torch.arange(min(len(training_data), 2)))
     two = here.place(batches(some, len(some), draws)(0, slice(None)))
     tried = copy.deepcopy(learner.network)  # a codebook that follows what it sees must not count these
-    objective.loss(tried, objective.draw(tried, two, draws))
+    _try(objective, tried, two, draws, asked)
     reporting = Reporting(description, training_data, held_out, Draws(asked.seed).named("foretold"))
     own = f"--recipe {shlex.quote(asked.recipe)} " if asked.code else ""
     ready = Prepared(
@@ -116,6 +120,30 @@ def prepare(run: Run, begun: Begun, here: Engine) -> Prepared:
         return ready.feed(tell)
 
     return replace(ready, feed=taught)
+
+
+def _try(objective: Objective, network: nn.Module, batch: Batch, draws: Draws, asked: Asked) -> None:
+    """Take one loss of a few examples, so that what does not fit together is refused before anything is written.
+
+    Raises:
+        InputError: If a recipe of the user's own fails, in its code or in what is made of it.
+        UsageError: If there is not one loss for each example.
+    """
+    try:
+        example = objective.draw(network, batch, draws)
+        found = objective.loss(network, example)
+    except (UsageError, InputError):
+        raise
+    except Exception as error:
+        if not asked.code or blamed(error):  # the command line tells the line
+            raise
+        what = f"{type(error).__name__}: {error}"
+        raise InputError(
+            f"{asked.recipe} fails at a trial of two examples, in what feller makes of it: {what}"
+        ) from error
+    if asked.code and found.ndim != 1:
+        n = length(example)
+        raise UsageError(f"the loss of {n} examples must be one number for each, [{n}], got {list(found.shape)}")
 
 
 def _bound(run: Run, begun: Begun, data: Dataset, here: Engine) -> Callable[[Prepared, Tell], Prepared]:

@@ -1,5 +1,6 @@
 """From a run folder to samples."""
 
+import os
 import pathlib
 from collections.abc import Callable
 
@@ -10,8 +11,9 @@ from feller.errors import UsageError
 from feller.journeys.drawing import ready
 from feller.journeys.sample_rows import complete_rows
 from feller.journeys.tell import SILENT, Tell
+from feller.model import unseen
 from feller.paths import Choice, Order
-from feller.run import Run
+from feller.run import Run, as_run
 from feller.train.engine import engine
 from feller.tree import State
 
@@ -20,7 +22,7 @@ MANY = 250_000
 
 
 def sample(
-    run: Run,
+    run: Run | str | os.PathLike[str],
     n: int = 64,
     *,
     out: str | None = None,
@@ -35,14 +37,14 @@ def sample(
     complete: str | None = None,
     weights: pathlib.Path | None = None,
     compiled: bool = False,
-    seen: Callable[[float, State], None] = lambda t, x: None,
+    seen: Callable[[float, State], None] = unseen,
     seed: int = 0,
     tell: Tell = SILENT,
 ) -> tuple[Dataset, pathlib.Path]:
     """Draw samples and write them.
 
     Args:
-        run: Holds the model.
+        run: Holds the model; or its folder.
         n: Number of samples.
         out: A file whose ending decides the form, or a folder; by default `samples` in the run.
         given: Conditions by name, such as {"label": "7"}; others are drawn as often as in the training data.
@@ -67,6 +69,7 @@ def sample(
         InputError: If the run is damaged, or the disk is full.
         UsageError: If an argument is wrong.
     """
+    run = as_run(run)
     if n < 1:
         raise UsageError(f"-n must be at least 1, got {n}")
     drawing = ready(

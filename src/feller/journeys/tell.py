@@ -9,6 +9,10 @@ MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 class Tell:
     """Hears what a journey says; this one listens in silence."""
 
+    def __repr__(self) -> str:
+        """Say its name in signatures."""
+        return f"{type(self).__name__}()"
+
     def say(self, text: str) -> None:
         """Hear one line."""
 

@@ -26,6 +26,19 @@ def blank(leaf: Tensor, valid: Tensor) -> Tensor:
     return torch.where(pad_right(valid, leaf), leaf, torch.zeros((), dtype=leaf.dtype, device=leaf.device))
 
 
+def check_alike(prediction: Tensor, target: Tensor) -> None:
+    """Refuse an answer and a target that differ in shape: torch would compare each entry with several.
+
+    Raises:
+        UsageError: Then.
+    """
+    if prediction.shape != target.shape:
+        raise UsageError(
+            f"the network answers with {list(prediction.shape)} and the target is {list(target.shape)}; a path's"
+            " target must have the shape of what the network answers with"
+        )
+
+
 class Loss(abc.ABC):
     """One number per entry, then per example. Implement one method to add one."""
 

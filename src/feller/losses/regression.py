@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from feller.losses.loss import Loss
+from feller.losses.loss import Loss, check_alike
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,7 @@ class Squared(Loss):
         self, prediction: Float[Tensor, " b *d"], target: Float[Tensor, " b *d"], x_t: Tensor, t: Tensor
     ) -> Float[Tensor, " b *d"]:
         """Square the difference."""
+        check_alike(prediction, target)
         return functional.mse_loss(prediction, target, reduction="none")
 
 
@@ -28,6 +29,7 @@ class Absolute(Loss):
         self, prediction: Float[Tensor, " b *d"], target: Float[Tensor, " b *d"], x_t: Tensor, t: Tensor
     ) -> Float[Tensor, " b *d"]:
         """Return the size of the difference."""
+        check_alike(prediction, target)
         return functional.l1_loss(prediction, target, reduction="none")
 
 
@@ -45,5 +47,6 @@ class PseudoHuber(Loss):
         self, prediction: Float[Tensor, " b *d"], target: Float[Tensor, " b *d"], x_t: Tensor, t: Tensor
     ) -> Float[Tensor, " b *d"]:
         """Return sqrt(difference^2 + c^2) - c, as a quotient that keeps its digits near zero."""
+        check_alike(prediction, target)
         square = (prediction - target).square()
         return square / ((square + self.c**2).sqrt() + self.c)

@@ -121,7 +121,7 @@ def find_recipe(name: str, data: Dataset, size: str, older: Model | None = None)
     if name.endswith(".py"):
         raise UsageError(f"which function of {name}? say {name}:FUNCTION; {_functions(name)}")
     if ":" in name:
-        recipe = load_function(name)(data, size)
+        recipe = load_function(name, ("data", "size"))(data, size)
         if not isinstance(recipe, Recipe):
             raise UsageError(f"{name} must return a Recipe, it returned {type(recipe).__name__}")
         return name, recipe

@@ -36,6 +36,9 @@ def simulate(
         ValueError: If fewer than two times are given, one lies outside [0, 1], or they change direction.
     """
     check_times(times)
+    if not isinstance(solver, Solver):
+        name = getattr(solver, "__name__", type(solver).__name__)
+        raise ValueError(f"expected a solver, got {name}" + (f"; say {name}()" if isinstance(solver, type) else ""))
     stepper = solver if recompute else solver.begin()  # memory of earlier steps would not come back when recomputed
 
     def advance(x: State, t: float, s: float, i: int) -> State:
@@ -57,6 +60,8 @@ def endpoint(
 
 def check_times(times: Sequence[float]) -> None:
     """Refuse a grid that no solver could follow."""
+    if not isinstance(times, Sequence):
+        raise ValueError(f"times must be a sequence of numbers, such as linear_grid({times}), got {times!r}")
     if len(times) < 2:
         raise ValueError(f"times must hold a start and an end, got {len(times)} of them")
     if not all(map(math.isfinite, times)) or not 0 <= min(times) <= max(times) <= 1:

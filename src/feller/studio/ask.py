@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from feller.code import blamed
 from feller.errors import FULL, InputError, UsageError
 from feller.studio.heard import Heard
 from feller.studio.labels import with_labels
@@ -37,7 +38,9 @@ def ask(tab: Tab, sent: Mapping[str, Any], limits: Limits, heard: Heard) -> Outc
         raise Wrong(f"{why}; whoever runs this page must make room or mend it") from error
     except Exception as error:
         traceback.print_exc(file=sys.stderr)
-        raise Wrong("this is a fault of feller, not yours; whoever runs this page sees more") from error
+        own = blamed(error)
+        fault = "this is a fault of feller, not yours" if own is None else _plain(own)
+        raise Wrong(f"{fault}; whoever runs this page sees more") from error
     lines = [*map(_plain, heard.lines), FOLDERS.sub("", found.said)]
     return replace(found, said=with_labels("\n".join(filter(None, lines)), tab.controls))
 

@@ -117,7 +117,7 @@ def changed(**columns: object) -> str:
         (changed(job={"kind": "categorical", "values": [1.5]}), "column 'job'.*expected str, got 1.5"),
         (
             changed(age={"kind": "numerical", "low": "0", "high": 9}),
-            "line 3: column 'age'.*expected float, got '0' \\(low\\)",
+            "line 3: column 'age': low: expected float, got '0'",
         ),
         (changed(age={"kind": "numerical", "low": 0, "high": 9, "edges": [5, 3]}), "column 'age'.*ascending"),
         (changed(age={"kind": "numerical", "low": 0, "high": 9, "form": {"decimal": 1}}), "column 'age'.*decimal"),

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from feller.code import blamed
 from feller.control.costs.mixture import log_density
 from feller.errors import InputError, UsageError
 
@@ -252,7 +253,8 @@ class Function(Cost):
         except Exception as error:
             if "requires grad" in str(error):  # what torch says to numpy, which knows no gradients
                 raise
-            raise InputError(f"the cost {self._name} fails: {type(error).__name__}: {error}") from error
+            said = blamed(error) or f"{type(error).__name__}: {error}"
+            raise InputError(f"the cost {self._name} fails: {said}") from error
         if x._version != version:
             raise InputError(
                 f"the cost {self._name} writes into the states that it is given; let it return new numbers"

@@ -111,7 +111,7 @@ def _column(name: str, said: Any, text: str) -> Column:
         rest = {field: _words(value, field) for field, value in said.items() if field != "kind"}
         column = from_data(Column, {"is": KINDS[kind].__name__, "name": name, **rest})
     except InputError as error:
-        plain = re.sub(r" @ Column(\.(\w+))?$", lambda found: f" ({found[2]})" if found[2] else "", str(error))
+        plain = str(error)
         told = plain if f"column {name!r}" in plain else f"column {name!r}: {plain}"
         raise InputError(f"{where}{told}") from error
     return column

@@ -102,8 +102,8 @@ def load_memory(path: pathlib.Path, symbols: Symbols, makers: Makers) -> Memory:
         if ours != theirs:
             told = " ".join(str(theirs).split())[:60]
             raise InputError(
-                f"{path}: expected the {what} {ours}, the memory was built with {told}; build it anew with"
-                " feller data memory DOCUMENTS --run RUN"
+                f"{path} belongs to another run: this one has the {what} {ours}, the memory was built with {told};"
+                " build it anew with feller data memory DOCUMENTS --run RUN"
             )
     # NumPy's copy first: torch knows neither other orders of bytes nor long doubles.
     rows, vectors, both = (

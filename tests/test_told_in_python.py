@@ -1,0 +1,53 @@
+"""What people get wrong in Python is told in words, not by an error of Python's own."""
+
+import json
+import subprocess
+import sys
+
+SCRIPT = """
+import json, torch, feller
+
+def still(x, t):
+    return feller.Characteristics(velocity=-x)
+
+model = feller.wrap(lambda x, t: -x, (2,))
+x, grid, draws = torch.zeros(2, 2), feller.linear_grid(4), feller.Draws(0)
+calls = {
+    "wrap": lambda: feller.wrap(lambda x, t: -x, 2),
+    "words": lambda: feller.wrap(lambda x, t: -x, (2, "a")),
+    "none": lambda: feller.wrap(lambda x, t: -x, (0,)),
+    "grid": lambda: feller.endpoint(still, x, 20, feller.Midpoint(), draws),
+    "solver": lambda: feller.endpoint(still, x, grid, feller.Midpoint, draws),
+    "other": lambda: feller.endpoint(still, x, grid, "midpoint", draws),
+    "n": lambda: model.sample(2.5),
+    "run": lambda: feller.cite(feller.Affine()),
+}
+told = {}
+for name, call in calls.items():
+    try:
+        call()
+    except Exception as error:
+        told[name] = f"{type(error).__name__}: {error}"
+import inspect
+told["fit"] = str(inspect.signature(feller.fit))
+told["kinds"] = [issubclass(kind, object) for kind in (feller.Loss, feller.TimeLaw, feller.Coupling, feller.MLP)]
+print(json.dumps(told))
+"""
+
+
+def test_wrong_calls_are_told_in_words() -> None:
+    """In a process of its own: here the types of all arguments are checked before."""
+    found = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
+    told = json.loads(found.stdout)
+    assert told["wrap"] == "UsageError: expected a shape such as (2,), got 2"
+    assert told["words"] == "UsageError: expected a shape such as (2,) or (1, 28, 28), got (2, 'a')"
+    assert told["none"].startswith("UsageError: expected a shape such as")
+    assert told["grid"] == "ValueError: times must be a sequence of numbers, such as linear_grid(20), got 20"
+    assert told["solver"] == "ValueError: expected a solver, got Midpoint; say Midpoint()"
+    assert told["other"] == "ValueError: expected a solver, got str"
+    assert told["n"] == "UsageError: the number of samples must be at least 1, a whole number, got 2.5"
+    assert told["run"] == "UsageError: expected a run or its folder, got Affine"
+    assert "lambda" not in told["fit"]
+    assert "Tell()" in told["fit"]
+    assert "object at" not in told["fit"]
+    assert all(told["kinds"])
