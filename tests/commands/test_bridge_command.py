@@ -319,7 +319,7 @@ def test_no_way_back_after_one_round(here: pathlib.Path, capsys: pytest.CaptureF
     ("cost", "said"),
     [
         ("late", "the cost is nan at x = ("),
-        ("boom", "'boom' fails: ValueError: no"),
+        ("boom", "'boom' fails: wrong.py line 7, in boom: ValueError: no"),
         ("writes", "writes into the states"),
     ],
 )

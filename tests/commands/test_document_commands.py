@@ -164,7 +164,7 @@ def test_other_commands_have_no_use_for_documents(documents: pathlib.Path, refus
     [
         (2, ["--epsilon", "8"], "private training refuses the objective CausalMasking, by which rows look at each"),
         (2, ["--tokenizer", "palette", "--epsilon", "8"], "private training refuses the objective CausalMasking"),
-        (1, ["--tokenizer", "none"], "expected a run folder none, found none"),
+        (2, ["--tokenizer", "none"], "--tokenizer takes palette, tiles, learned or the run of a tokeniser, got 'none'"),
         (2, ["--longest", "7"], "sides that can be halved, got 7 x 7"),
         (1, ["--longest", "12", "--tokenizer", "palette"], "expected pictures of 256 colours at most"),
         (2, ["--vocabulary", "letters"], "there is no vocabulary 'letters'"),

@@ -91,7 +91,7 @@ def test_what_is_refused(
         ("return values", "one number for each of 2 samples"),
         ("return values.flatten(1).sum(1) / 0 * 0", "the reward is nan for 2 of 2 samples"),
         ("return (values.flatten(1).sum(1) * 0).sqrt()", "the slope of the loss is no number for 16 of 16 starts"),
-        ("return {}['key']", "your reward bad failed: KeyError"),
+        ("return {}['key']", "bad.py line 2, in bad: KeyError: 'key'"),
         ("return [1.0] * len(values)", "got a list"),
     ],
 )
