@@ -75,6 +75,9 @@ def _traced(answer: Answer) -> torch.export.ExportedProgram:
     batch = torch.export.Dim(BATCH, min=1, max=2**20)
     answer.requires_grad_(False)
     with torch.no_grad(), _quiet():
+        answer(
+            *tensors
+        )  # what is computed once and kept must not be kept from the tracing, whose tensors have no values
         try:
             program = torch.export.export(
                 answer, tensors, dynamic_shapes=(tuple({0: batch} for _ in tensors),), strict=False

@@ -108,7 +108,7 @@ class CausalTransformer(nn.Module):
         logits = self.leave(h[:, -1:], vector)[:, 0]
         return logits, replace(cache, near=torch.stack(near), filled=cache.filled + tokens.shape[1])
 
-    def _vector(self, b: int, given: Given) -> Float[Tensor, "b inner"]:
+    def _vector(self, b: int | torch.SymInt, given: Given) -> Float[Tensor, "b inner"]:
         """Return the conditions as a vector; there is no time, so it stands still."""
         return self.conditioning(self.enter.weight.new_zeros(b), given)
 
