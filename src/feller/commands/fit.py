@@ -127,10 +127,10 @@ class Fit:
         check_names(words, Fit, *_DEEPER)
         from feller.commands.terminal import heard, show, speaker
         from feller.journeys.asked import asked_of
+        from feller.journeys.first_sketch import sketch_of
         from feller.journeys.fit import fit, with_budget
         from feller.journeys.tell import speaks
         from feller.recipes import Recipe
-        from feller.record import read_json
 
         def change(recipe: Recipe) -> Recipe:
             changed = with_budget(recipe, steps=self.steps, minutes=self.minutes)
@@ -170,8 +170,7 @@ class Fit:
             tell.say(f"see how it copies other sounds with: feller evaluate {run.path} --data OTHER{code}")
         else:
             tell.say(f"draw samples with: feller sample {run.path}{code}")
-        record = run.path / "report.json"
-        if speaks() and record.is_file() and (sketch := read_json(record).get("sketch")):
+        if speaks() and (sketch := sketch_of(run)):
             tell.say(sketch)
         return {"run": str(run.path), **numbers}
 

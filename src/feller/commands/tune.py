@@ -63,11 +63,11 @@ class Tune:
         check_names(words, Tune, "feller.recipes.recipe:Recipe")
         from feller.commands.folder import find
         from feller.commands.terminal import heard, show, speaker
+        from feller.journeys.first_sketch import sketch_of
         from feller.journeys.fit import with_budget
         from feller.journeys.tell import speaks
         from feller.journeys.tune import tune
         from feller.recipes import Recipe
-        from feller.record import read_json
 
         def change(recipe: Recipe) -> Recipe:
             changed = with_budget(recipe, steps=self.steps, minutes=self.minutes)
@@ -94,7 +94,6 @@ class Tune:
         show(numbers, tell)
         code = f" --code {self.code}" if self.code else ""
         tell.say(f"draw samples with: feller sample {tuned.path}{code}")
-        record = tuned.path / "report.json"
-        if speaks() and record.is_file() and (sketch := read_json(record).get("sketch")):
+        if speaks() and (sketch := sketch_of(tuned)):
             tell.say(sketch)
         return {"run": str(tuned.path), **numbers}

@@ -8,6 +8,7 @@ from feller.journeys.asked import Asked
 from feller.journeys.tuned import Tuned, needs_again
 from feller.recipes import SECOND_STAGES, find_recipe
 from feller.recipes.tuning import TRAINING
+from feller.record import read_json
 from feller.run import Run
 from feller.train.optimiser import Training
 
@@ -54,3 +55,9 @@ def tuning_sketch(run: Run, tuned: Tuned, step: int) -> str:
     words = ("feller", "tune", "--resume", "--out", run.path, *reward, "--steps", TRAINING.steps)
     many = "1 round" if step == 1 else f"{step:,} rounds"
     return f"After {many} this is a first sketch; go on with: {shlex.join(map(str, words))}"
+
+
+def sketch_of(run: Run) -> str:
+    """Return the line that the report of a run has; empty where it has none, or there is no report."""
+    record = run.path / "report.json"
+    return read_json(record).get("sketch", "") if record.is_file() else ""
