@@ -135,11 +135,11 @@ def evaluate(
         if found.judge is not None:
             save_judge(run.judge, found.judge)
         tell.task("writing the report")
-        is_own = samples is None and not is_found(trained) and brought_of(run) is None
-        sketch = ""
-        if is_own and tuned is None:
+        if samples is not None or is_found(trained) or brought_of(run) is not None:
+            sketch = ""
+        elif tuned is None:
             sketch = first_sketch(run, asked, whole, trained["step"], trained["seconds"])
-        elif is_own and tuned is not None:
+        else:
             sketch = tuning_sketch(run, tuned, trained["step"])
         page = findings(run, model.description, judged, numbers, notes, earlier, sketch)
         write_report(run.path, page, judged.name)
