@@ -98,7 +98,7 @@ def test_operators_by_name(
     """Measurements that the operator itself made are explained better than by samples that know nothing of them."""
     import torch
 
-    from feller.journeys.observed import operator_of
+    from feller.journeys.steering.observed import operator_of
 
     words = operator.replace("o.py", str(seen / "o.py"))
     with np.load(seen / "true.npz") as true:

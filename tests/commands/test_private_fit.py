@@ -70,7 +70,7 @@ CALIBRATED = functools.cache(guard.calibrate)
 def elsewhere(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(guard, "calibrate", CALIBRATED)
-    monkeypatch.setattr("feller.journeys.begin._salt", lambda wish: "open-1")
+    monkeypatch.setattr("feller.journeys.fitting.begin._salt", lambda wish: "open-1")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
     write_table(tmp_path / "people.csv")
     (tmp_path / "schema.json").write_text(json.dumps(SCHEMA))

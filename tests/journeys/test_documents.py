@@ -26,7 +26,7 @@ from feller.journeys.documents import measure, write
 from feller.journeys.documents.kind import kind_of
 from feller.journeys.documents.remembered import built
 from feller.journeys.documents.write import Manner
-from feller.journeys.making import Making
+from feller.journeys.fitting.making import Making
 from feller.model import load_model
 from feller.networks.codebook.picture_codes import Learned
 from feller.paths.choice import Choice
@@ -377,7 +377,7 @@ def test_a_stop_changes_nothing(
     of 32 has any would have a chance of 3^-32.
     """
     monkeypatch.setattr("feller.journeys.fit.evaluate", lambda run, *, tell: {})
-    monkeypatch.setattr("feller.journeys.learn.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("feller.journeys.fitting.learn.CHECKPOINT_SECONDS", 0.0)
     loss, packed, calls, seen = CausalMasking.loss, CausalMasking.packed, [], []
 
     def stopped(self: CausalMasking, *words: Any) -> Tensor:
@@ -397,7 +397,7 @@ def test_a_stop_changes_nothing(
     assert Image.open("paused/preview.png").width > 16
     monkeypatch.setattr(CausalMasking, "loss", loss)
     monkeypatch.setattr(CausalMasking, "packed", heard)
-    monkeypatch.setattr("feller.journeys.learn.CHECKPOINT_SECONDS", 60.0)
+    monkeypatch.setattr("feller.journeys.fitting.learn.CHECKPOINT_SECONDS", 60.0)
     assert main(["fit", "--resume", "--out", "paused"]) == 0
     assert capsys.readouterr().err.count("training the") == 2
     assert same(weights(documents, *ALL), weights("paused", *ALL))

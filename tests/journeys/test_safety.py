@@ -49,7 +49,7 @@ def test_folder_that_fills_while_data_are_read_is_kept(monkeypatch):
         pathlib.Path("r/model.json").write_text("of another process")
         return read(*words, **more)
 
-    monkeypatch.setattr("feller.journeys.begin.read", slow)
+    monkeypatch.setattr("feller.journeys.fitting.begin.read", slow)
     with pytest.raises(UsageError, match="exists"):
         fit("example:moons", size="tiny", out="r", change=small())
     assert pathlib.Path("r/model.json").read_text() == "of another process"
@@ -139,7 +139,7 @@ def test_what_a_resumed_run_was_asked_for_stays(words, capsys):
 @pytest.mark.slow
 def test_previews_are_written_and_change_nothing(monkeypatch):
     assert main([*FIT, "--out", "plain"]) == 0
-    monkeypatch.setattr("feller.journeys.learn.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("feller.journeys.fitting.learn.CHECKPOINT_SECONDS", 0.0)
     assert main([*FIT, "--out", "seen"]) == 0
     assert open_run("seen").preview.is_file()
     plain, seen = (load_tensors(open_run(name).weights)[0] for name in ("plain", "seen"))

@@ -15,8 +15,8 @@ from feller.cli import main
 from feller.data.ahead import Ahead
 from feller.data.shards.index import make_index
 from feller.errors import InputError, UsageError
-from feller.journeys import learn
-from feller.journeys.populations import read_populations
+from feller.journeys.bridges.populations import read_populations
+from feller.journeys.fitting import learn
 from feller.journeys.private.guard import Wish
 from feller.tensors import load_tensors
 

@@ -8,7 +8,7 @@ import pytest
 
 import feller
 from feller.cli import main
-from feller.journeys.findings import _spread
+from feller.journeys.reporting.findings import _spread
 
 WORDS = ("alpha beta", "gamma", "delta epsilon", "", "zeta", "eta theta", "iota", "kappa lambda")
 

@@ -21,7 +21,7 @@ from feller.data.table.schema import Schema
 from feller.data.table.written import write_schema
 from feller.draws import Draws
 from feller.errors import UsageError
-from feller.journeys import learn
+from feller.journeys.fitting import learn
 from feller.journeys.private.guard import Charged, Wish, guard, plan
 from feller.objective import Matching
 from feller.privacy import Fixed, Private, Repeatable

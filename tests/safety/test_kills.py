@@ -12,7 +12,7 @@ from tests.safety.killing import killed
 
 FIT = ("fit", "example:moons", "--recipe", "points", "--architecture.width", "8", "--architecture.depth", "1")
 LITTLE = ("--train.batch", "16", "--sampling.calls", "2")
-SAVING = "import feller.journeys.learn as learn\nlearn.CHECKPOINT_SECONDS = 0.0"
+SAVING = "import feller.journeys.fitting.learn as learn\nlearn.CHECKPOINT_SECONDS = 0.0"
 """Saves after each step, so that most kills fall into a save."""
 
 
@@ -76,7 +76,7 @@ def test_ten_kills_of_a_fit_from_shards(tmp_path: pathlib.Path) -> None:
 
 
 SLOWLY = """import time
-from feller.journeys import sharded
+from feller.journeys.sampling import sharded
 written = sharded._written
 def slowly(*what):
     time.sleep(0.05)

@@ -17,7 +17,7 @@ from PIL import Image
 
 from feller.code import fingerprint
 from feller.errors import InputError, UsageError
-from feller.journeys.bridged import bridged_of
+from feller.journeys.bridges.bridged import bridged_of
 from feller.studio.abilities import ABILITIES, abilities_of
 from feller.studio.controls import Cells, Drawing
 from feller.studio.ground import ground_of

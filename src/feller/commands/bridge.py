@@ -24,7 +24,7 @@ class Bridge:
     time; or example:NAME."""
     times: Numbers = ()
     """When each was seen, such as 0 24 48; by default equally far apart."""
-    cost: Annotated[Costs, Offers(tables=("feller.journeys.cost_words:NAMES",))] = ()
+    cost: Annotated[Costs, Offers(tables=("feller.journeys.bridges.cost_words:NAMES",))] = ()
     """What being somewhere costs: file.py:FUNCTION of (x, t) or (x, t, population), t from 0 to 1, a picture whose
     black is wall, congestion, entropy, density (keep to where the data are), surface=FILE (keep to it), valleys=FILE
     (and low). Each may have NUMBER * before it. Several add up."""
@@ -75,7 +75,7 @@ class Bridge:
         from feller.bridging import Bridging
         from feller.commands.terminal import heard, show, speaker
         from feller.journeys.bridge import bridge
-        from feller.journeys.bridge_wanted import Wanted
+        from feller.journeys.bridges.wanted import Wanted
 
         def change(settings: Bridging) -> Bridging:
             return change_fields(settings, words, "bridge A B") if words else settings

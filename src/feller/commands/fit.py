@@ -55,7 +55,7 @@ class Fit:
     """Where rows of numbers lie: sphere, torus, simplex, poincare, spd, rotations, euclidean, or a mesh (.obj .off)."""
     vocabulary: Annotated[Text, Offers(tables=("feller.data.text.dataset:NAMES",))] = None
     """Symbols of a text: characters, bytes, subwords or subwords:NUMBER; by default characters, where there are few."""
-    tokenizer: Annotated[Text, Offers(tables=("feller.journeys.tokenised:NAMED",), runs=True)] = None
+    tokenizer: Annotated[Text, Offers(tables=("feller.journeys.fitting.tokenised:NAMED",), runs=True)] = None
     """Of documents: the run of a tokeniser of their pictures; or palette, where these have few colours, tiles, where
     small squares recur in them, or learned: one is trained first. By default tiles if all is made of few, else that."""
     target: Names = ()

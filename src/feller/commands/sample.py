@@ -23,7 +23,7 @@ class Sample(SampleFlags):
         from feller.data.documents.modality import Documents
         from feller.data.speech.modality import Speech
         from feller.description import load_description
-        from feller.journeys.bridged import bridged_of
+        from feller.journeys.bridges.bridged import bridged_of
 
         tell = speaker()
         run = find(self.folder, self.code, tell)

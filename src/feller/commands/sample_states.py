@@ -50,8 +50,8 @@ def _wishes(asked: SampleFlags) -> dict[str, Any]:
 def _write_shards(asked: SampleFlags, run: Any, tell: Any) -> dict[str, Any]:
     """Write many samples."""
     from feller.commands.terminal import heard
-    from feller.journeys.drawing import ready
-    from feller.journeys.sharded import sample_shards
+    from feller.journeys.sampling.drawing import ready
+    from feller.journeys.sampling.sharded import sample_shards
 
     if asked.complete is not None:
         raise UsageError("--complete writes the rows of its table, all in one file; leave out --shard")

@@ -33,7 +33,7 @@ class Steer:
     """Where they go, as for `sample`."""
     observe: Text = None
     """What was measured: a picture, or numbers in an .npy or .npz, of one example or several."""
-    operator: Annotated[Text, Offers(tables=("feller.journeys.observed:NAMED",))] = None
+    operator: Annotated[Text, Offers(tables=("feller.journeys.steering.observed:NAMED",))] = None
     """How that came about: inpaint, pool=FACTOR, blur=WIDTH, unknown-blur, grey, sums=COUNT, magnitudes,
     file.py:FUNCTION, or file.py:FORWARD,ADJOINT for a linear one."""
     mask: Text = None
@@ -53,7 +53,7 @@ class Steer:
     prior: Annotated[str, Offers(("shell", "none"))] = "shell"
     """What keeps sources like those that the model knows: shell, they keep their length; radius=NUMBER, their length
     costs so many times the nats of its law; or none."""
-    over: Annotated[str, Offers(tables=("feller.journeys.flows:OVER",))] = "source"
+    over: Annotated[str, Offers(tables=("feller.journeys.steering.flows:OVER",))] = "source"
     """What a search for a reward moves: source, condition (what the network makes of the conditions), or both."""
     given: Words = ()
     """Conditions or parts of the data, KEY=VALUE, as for `sample`."""
@@ -70,7 +70,7 @@ class Steer:
         """Do it."""
         from feller.commands.folder import find
         from feller.commands.terminal import heard, show, speaker
-        from feller.journeys.steered import page_of_observation, page_of_wish
+        from feller.journeys.reporting.steered import page_of_observation, page_of_wish
 
         if self.reward and self.observe is not None:
             raise UsageError("--reward and --observe exclude each other; choose one")

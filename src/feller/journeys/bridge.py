@@ -15,13 +15,9 @@ from feller.control.costs import Cost
 from feller.description import save_description
 from feller.draws import Draws
 from feller.errors import InputError, UsageError
-from feller.journeys.alternate import alternate
 from feller.journeys.asked import Asked
-from feller.journeys.bridge_noise import check_noise, usual_noise
-from feller.journeys.bridge_time import foretold_bridge
-from feller.journeys.bridge_trial import tried
-from feller.journeys.bridge_wanted import Wanted, fitted, frame_of, times_of
-from feller.journeys.bridged import (
+from feller.journeys.bridges.alternate import alternate
+from feller.journeys.bridges.bridged import (
     Bridged,
     bridged_of,
     bridging_of,
@@ -30,10 +26,14 @@ from feller.journeys.bridged import (
     load_progress,
     read_again,
 )
-from feller.journeys.cost_words import files_of
-from feller.journeys.crossing import report_bridge
-from feller.journeys.populations import Populations, read_populations
-from feller.journeys.priced import price
+from feller.journeys.bridges.cost_words import files_of
+from feller.journeys.bridges.crossing import report_bridge
+from feller.journeys.bridges.foretold import foretold_bridge
+from feller.journeys.bridges.noise import check_noise, usual_noise
+from feller.journeys.bridges.populations import Populations, read_populations
+from feller.journeys.bridges.priced import price
+from feller.journeys.bridges.trial import tried
+from feller.journeys.bridges.wanted import Wanted, fitted, frame_of, times_of
 from feller.journeys.tell import SILENT, Tell
 from feller.networks.architecture import parameters
 from feller.recipes.bridging import bridging

@@ -19,8 +19,8 @@ from feller.draws import Draws
 from feller.errors import InputError, UsageError
 from feller.exchange.wrap import described, plain_modality, try_out
 from feller.journeys.asked import Asked, print_of
-from feller.journeys.begin import as_read
-from feller.journeys.brought import Brought
+from feller.journeys.exchange.brought import Brought
+from feller.journeys.fitting.begin import as_read
 from feller.journeys.tell import SILENT, Tell
 from feller.model import Model
 from feller.networks.foreign import ForeignNetwork

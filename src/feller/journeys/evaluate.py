@@ -17,25 +17,25 @@ from feller.evaluate.flow import flow_quality
 from feller.evaluate.judge import Judge, load_judge, save_judge
 from feller.evaluate.quality import quality
 from feller.journeys.asked import asked_of, example_of, parts, read_again
-from feller.journeys.at_once import is_found
 from feller.journeys.bridge import measure_again
-from feller.journeys.brought import brought_of
-from feller.journeys.copying import copy
 from feller.journeys.documents.measure import measure
-from feller.journeys.examine import examine
-from feller.journeys.findings import findings
+from feller.journeys.exchange.brought import brought_of
 from feller.journeys.first_sketch import first_sketch, tuning_sketch
-from feller.journeys.judged import Judged
+from feller.journeys.fitting.at_once import is_found
 from feller.journeys.private.promise import promised, timing
 from feller.journeys.private.purse import ledger_of
 from feller.journeys.private.spent import earlier_lines
+from feller.journeys.reporting.copying import copy
+from feller.journeys.reporting.examine import examine
+from feller.journeys.reporting.findings import findings
+from feller.journeys.reporting.judged import Judged
+from feller.journeys.reporting.written_cells import of_cells
 from feller.journeys.shown import number_shown
 from feller.journeys.speech.measure import measure as speak
 from feller.journeys.speech.resynthesising import resynthesise
+from feller.journeys.steering.wishes import recorded_wish
 from feller.journeys.tell import SILENT, Tell
 from feller.journeys.tuned import Tuned, base_model, recipe_of, rule_of, tuned_of
-from feller.journeys.wishes import recorded_wish
-from feller.journeys.written_cells import of_cells
 from feller.model import Model, load_model
 from feller.paths import Codes, Estimates, Interleaved, Resynthesis
 from feller.paths.brownian import Brownian

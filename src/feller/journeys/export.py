@@ -9,7 +9,7 @@ from feller.errors import UsageError, cannot_write
 from feller.exchange.about import about
 from feller.exchange.answer import Answer, Guided
 from feller.exchange.programs import WRITERS
-from feller.journeys.hugging_face import HUGGING_FACE, write_folder
+from feller.journeys.exchange.hugging_face import HUGGING_FACE, write_folder
 from feller.journeys.tell import SILENT, Tell
 from feller.model import load_model
 from feller.record import nearest, write_json

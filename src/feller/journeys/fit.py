@@ -16,11 +16,12 @@ from feller.data.table.modality import Table
 from feller.description import load_description
 from feller.errors import InputError, UsageError
 from feller.journeys.asked import Asked, asked_of, read_again
-from feller.journeys.at_once import check_found, finding
-from feller.journeys.begin import Begun, as_read, begin
-from feller.journeys.bridged import bridged_of
+from feller.journeys.bridges.bridged import bridged_of
 from feller.journeys.evaluate import evaluate
-from feller.journeys.learn import learn
+from feller.journeys.fitting.at_once import check_found, finding
+from feller.journeys.fitting.begin import Begun, as_read, begin
+from feller.journeys.fitting.learn import learn
+from feller.journeys.fitting.tokenised import taken_again
 from feller.journeys.prepare import prepare
 from feller.journeys.private.guarantee import Guarantee
 from feller.journeys.private.guard import Wish, check_goes_on
@@ -28,7 +29,6 @@ from feller.journeys.private.purse import own_ledger
 from feller.journeys.private.rehearse import law_of
 from feller.journeys.private.spent import Search, earlier_lines
 from feller.journeys.tell import SILENT, Tell
-from feller.journeys.tokenised import taken_again
 from feller.journeys.tuned import tuned_of
 from feller.model import Model, load_model
 from feller.networks.within import PLENTY, within

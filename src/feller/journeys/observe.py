@@ -18,9 +18,9 @@ from feller.data.modality import Dataset, Modality
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.generation import batch_size, pieces
-from feller.journeys.flows import process_of
-from feller.journeys.observed import operator_of, read_mask, read_measured
 from feller.journeys.steer import FEWER
+from feller.journeys.steering.flows import process_of
+from feller.journeys.steering.observed import operator_of, read_mask, read_measured
 from feller.journeys.tell import SILENT, Tell
 from feller.model import Model, load_model
 from feller.paths import Affine
@@ -67,7 +67,7 @@ def observe(
     Args:
         run: Holds the model, which never saw the problem.
         file: Measurements: a picture, or numbers in an .npy or .npz, of one example or several.
-        operator: How they came about, in words, see `feller.journeys.observed`.
+        operator: How they came about, in words, see `feller.journeys.steering.observed`.
         n: Samples for each observation.
         mask: File of what is to be filled, for `inpaint`: white, 1 or True is.
         noise: Standard deviation of the measurements, in the units of the data.

@@ -18,11 +18,12 @@ from feller.data.table.modality import Table
 from feller.draws import Draws
 from feller.errors import InputError, UsageError
 from feller.journeys.asked import Asked, parts
-from feller.journeys.begin import Begun
 from feller.journeys.documents.parts import make_parts as document_parts
-from feller.journeys.foretell import TRIED
-from feller.journeys.foretell_report import Reporting
-from feller.journeys.making import Making
+from feller.journeys.fitting.begin import Begun
+from feller.journeys.fitting.foretell import TRIED
+from feller.journeys.fitting.foretell_report import Reporting
+from feller.journeys.fitting.making import Making
+from feller.journeys.fitting.tokenised import from_a_run
 from feller.journeys.prepared import Prepared
 from feller.journeys.private.exposed import check_watched
 from feller.journeys.private.guarantee import Guarantee
@@ -31,7 +32,6 @@ from feller.journeys.private.rehearse import teach
 from feller.journeys.private.stand_in import check_apart
 from feller.journeys.speech.parts import make_parts as speech_parts
 from feller.journeys.tell import Tell
-from feller.journeys.tokenised import from_a_run
 from feller.model import Model
 from feller.networks.architecture import parameters
 from feller.objective import Batch, Objective

@@ -18,11 +18,11 @@ from feller.data.rows.points import Points
 from feller.draws import Draws
 from feller.errors import InputError, UsageError
 from feller.generation import batch_size, pieces
-from feller.journeys.bridged import Bridged, bridged_of, bridging_of, read_again
-from feller.journeys.cost_words import changed, walls_of
+from feller.journeys.bridges.bridged import Bridged, bridged_of, bridging_of, read_again
+from feller.journeys.bridges.cost_words import changed, walls_of
+from feller.journeys.bridges.trajectories import values_of
+from feller.journeys.bridges.ways_through import WARNING
 from feller.journeys.tell import SILENT, Tell
-from feller.journeys.trajectories import values_of
-from feller.journeys.ways_through import WARNING
 from feller.model import load_model
 from feller.networks.drift import TwoDrifts
 from feller.paths.brownian import Brownian

@@ -8,8 +8,8 @@ from feller.data.modality import Dataset, Modality
 from feller.data.table.mixed import Mixed
 from feller.data.table.modality import Table
 from feller.errors import UsageError
-from feller.journeys.drawing import ready
-from feller.journeys.sample_rows import complete_rows
+from feller.journeys.sampling.drawing import ready
+from feller.journeys.sampling.rows import complete_rows
 from feller.journeys.tell import SILENT, Tell
 from feller.model import unseen
 from feller.paths import Choice, Order

@@ -19,9 +19,9 @@ from feller.data.modality import Dataset
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.generation import batch_size, pieces
-from feller.journeys.flows import CONDITION, SOURCE, check_flow, searched
+from feller.journeys.steering.flows import CONDITION, SOURCE, check_flow, searched
+from feller.journeys.steering.wishes import wish, without_gradient
 from feller.journeys.tell import SILENT, Tell
-from feller.journeys.wishes import wish, without_gradient
 from feller.model import Model, load_model
 from feller.run import Run
 from feller.sampling import Sampling

@@ -17,13 +17,13 @@ from feller.errors import InputError, UsageError
 from feller.evaluate.change import FEW, classes, tilt, too_strong
 from feller.journeys.asked import asked_of, read_again
 from feller.journeys.evaluate import evaluate
-from feller.journeys.foretell import TRIED
-from feller.journeys.learn import learn
+from feller.journeys.fitting.foretell import TRIED
+from feller.journeys.fitting.learn import learn
 from feller.journeys.prepared import Prepared
+from feller.journeys.reporting.tuned_alone import tuned_alone
+from feller.journeys.steering.wishes import recorded_wish, wish, without_gradient
 from feller.journeys.tell import SILENT, Tell
 from feller.journeys.tuned import Tuned, base_model, check_again, needs_again, own_code, recipe_of, rule_of, tuned_of
-from feller.journeys.tuned_alone import tuned_alone
-from feller.journeys.wishes import recorded_wish, wish, without_gradient
 from feller.model import Model, load_model
 from feller.networks.architecture import parameters
 from feller.networks.low_rank import LowRank

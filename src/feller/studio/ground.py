@@ -17,7 +17,7 @@ def ground_of(bridged: Any, d: int) -> dict[str, Any]:
         bridged: What was asked of the bridge.
         d: Two for a plane, where there may be walls; three for space, where there may be a surface.
     """
-    from feller.journeys.cost_words import changed, frame_of, surface_of, walls_of  # takes long to load
+    from feller.journeys.bridges.cost_words import changed, frame_of, surface_of, walls_of  # takes long to load
 
     if d == 3:
         with contextlib.suppress(InputError):

@@ -105,6 +105,6 @@ def _is_bridge(run: Run) -> bool:
 
 
 def _bridged(run: Run) -> Any:
-    from feller.journeys.bridged import bridged_of  # takes long to load, and few runs are bridges
+    from feller.journeys.bridges.bridged import bridged_of  # takes long to load, and few runs are bridges
 
     return bridged_of(run)

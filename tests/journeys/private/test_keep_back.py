@@ -16,7 +16,7 @@ from feller.data.table.categorical import Categorical
 from feller.data.table.modality import Table
 from feller.data.table.schema import Schema
 from feller.errors import UsageError
-from feller.journeys.begin import _salt
+from feller.journeys.fitting.begin import _salt
 from feller.journeys.private.guard import Wish
 from feller.journeys.private.keep_back import kept_back
 from feller.journeys.private.keyed import OPEN

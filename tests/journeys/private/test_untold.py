@@ -16,7 +16,7 @@ from feller.data.table.schema import Schema
 from feller.data.table.unmodelled import Untold
 from feller.errors import LONGEST
 from feller.journeys.asked import Asked
-from feller.journeys.begin import begin
+from feller.journeys.fitting.begin import begin
 from feller.journeys.private import guard
 from feller.journeys.private.promise import timing
 from feller.journeys.private.untold import hidden_line, merged_line, refusal

@@ -5,7 +5,7 @@ import pathlib
 import pytest
 import torch
 
-from feller.journeys.learn import _save
+from feller.journeys.fitting.learn import _save
 from feller.journeys.prepared import Prepared
 from feller.run import Run
 from feller.train.checkpoint import read_counters

@@ -25,8 +25,8 @@ from feller.journeys.asked import parts
 from feller.journeys.documents.kind import kind_of, reader
 from feller.journeys.documents.wanted import MOST_WORDS, Wanted, anything
 from feller.journeys.documents.write import decoded, fitting, words
-from feller.journeys.examined import Examined, Told, examined, report
 from feller.journeys.onward import asking
+from feller.journeys.reporting.examined import Examined, Told, examined, report
 from feller.journeys.tell import Tell
 from feller.model import Model
 from feller.run import Run

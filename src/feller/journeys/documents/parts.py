@@ -9,7 +9,7 @@ from feller.data.documents.modality import Documents, all_pictures
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset
 from feller.description import Description
-from feller.journeys.making import Making
+from feller.journeys.fitting.making import Making
 from feller.journeys.tell import Tell
 from feller.networks.bi_encoder import BiEncoderNetwork
 from feller.paths import Codes

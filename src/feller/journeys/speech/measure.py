@@ -25,8 +25,8 @@ from feller.evaluate.speech.traces import vocoded
 from feller.infilling.durations import MASKS
 from feller.infilling.segments import units
 from feller.journeys.asked import parts
-from feller.journeys.examined import Told, examined, report
 from feller.journeys.onward import speaking
+from feller.journeys.reporting.examined import Told, examined, report
 from feller.journeys.speech.continued import Continued, continued
 from feller.journeys.speech.kind import kind_of
 from feller.journeys.speech.say import Manner, say, timed

@@ -7,7 +7,7 @@ from feller.data.modality import Dataset
 from feller.data.speech.modality import Speech
 from feller.description import Description
 from feller.infilling.learned_durations import LearnedDurations
-from feller.journeys.making import Making
+from feller.journeys.fitting.making import Making
 from feller.journeys.tell import Tell
 from feller.recipes.parts import SpeechParts
 from feller.train.optimiser import Training

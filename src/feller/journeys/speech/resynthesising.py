@@ -14,7 +14,7 @@ from feller.data.speech.sounds import Sounds
 from feller.data.speech.vocode import GriffinLim
 from feller.errors import InputError, cannot_write
 from feller.evaluate.resynthesis import EXPLAIN, Copied, copied
-from feller.journeys.examined import Told, examined, report
+from feller.journeys.reporting.examined import Told, examined, report
 from feller.journeys.tell import Tell
 from feller.model import Model
 from feller.networks.neural import Neural, SoundNetwork

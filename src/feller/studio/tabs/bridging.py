@@ -31,7 +31,7 @@ def _tab(one: Opened, place: Place) -> Tab:
     modality = load_description(one.run).modality
 
     def does(answers: Answers, tell: Tell) -> Outcome:
-        from feller.journeys.bridged import bridged_of  # takes long to load
+        from feller.journeys.bridges.bridged import bridged_of  # takes long to load
         from feller.journeys.push import push
 
         room, bridged, back = place.scratch.room(), bridged_of(one.run), answers["way"] == BACK

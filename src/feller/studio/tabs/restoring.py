@@ -49,7 +49,7 @@ def _tab(one: Opened, place: Place) -> Tab:
     operators = _operators(modality)
 
     def does(answers: Answers, tell: Tell) -> Outcome:
-        from feller.journeys.observed import operator_of
+        from feller.journeys.steering.observed import operator_of
 
         room, words = place.scratch.room(), operators[answers["how"]]
         sharp = _sharp(one, modality, answers["picture"], room)

@@ -94,7 +94,7 @@ def _tab(one: Opened, place: Place) -> Tab:
 
 def _told(numbers: Mapping[str, Any]) -> Rows:
     """Return the numbers of a search as a report calls them, and what they mean."""
-    from feller.journeys.steered import EXPLAIN  # takes long to load
+    from feller.journeys.reporting.steered import EXPLAIN  # takes long to load
     from feller.report.measures import FACTS, measure
 
     named = {name: measure(name, numbers) for name in numbers if name not in FACTS}

@@ -1,0 +1,1 @@
+"""What comes from elsewhere and what goes there."""

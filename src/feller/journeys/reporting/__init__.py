@@ -1,0 +1,1 @@
+"""What pages about a run are put together of."""

@@ -1,0 +1,94 @@
+"""What steering found, put together for its page."""
+
+import datetime
+import platform
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from feller import __version__
+from feller.data import overview
+from feller.data.images.modality import Images
+from feller.data.modality import Dataset, Modality
+from feller.evaluate import change
+from feller.journeys.observe import Explained
+from feller.journeys.reporting.findings import side_by_side
+from feller.journeys.steer import Steered
+from feller.report.page import Findings, write_report
+from feller.run import Run
+
+NAME = "report-steered"
+"""Of the page, in the folder of the run; the next steering replaces it."""
+MOST = 100
+"""Samples that are shown."""
+EXPLAIN = {
+    **change.EXPLAIN,
+    "improved": "Share of the samples whose reward is larger than before.",
+    "solves": "How often the flow was solved for each sample, most times with its gradient.",
+    "source_size": "Mean square of the numbers of a source, 1 for those that the model knows.",
+    "residual": "Root mean square of what samples leave unexplained of the measurements, in their units; as small"
+    " as the noise is right.",
+    "calls": "Network calls for each sample.",
+    "unknown": "What was found of the operator, such as the logarithm of a width over that of the start.",
+}
+"""What the numbers mean, for people."""
+
+
+def page_of_wish(run: Run, rewards: Sequence[str], found: Steered, command: Sequence[str]) -> str:
+    """Write the page of samples that are as wished, beside those of the same source points; return where it is."""
+    before, after = side_by_side(_first(found.before), _first(found.after))
+    pictures = [("Before, from the same source points", before), ("Steered", after)]
+    return _write(run, f"Samples steered to {' and '.join(rewards)}", found.numbers, pictures, command)
+
+
+def page_of_observation(run: Run, operator: str, found: Explained, command: Sequence[str]) -> str:
+    """Write the page of samples that explain an observation; return where it is."""
+    seen, modality = found.measured, found.samples.modality
+    observed = _picture(seen, modality)
+    pictures = [("Observed", observed)] if observed is not None else []
+    per = len(found.samples) // len(seen)
+    pictures += [
+        (f"Explained, {per} samples each, in their order", _shown(found.samples)),
+        ("Mean of the samples of each observation", _shown(found.mean)),
+    ]
+    return _write(run, f"Samples that explain an observation ({operator})", found.numbers, pictures, command)
+
+
+def _write(
+    run: Run, title: str, numbers: dict[str, Any], pictures: Sequence[tuple[str, Image.Image]], words: Sequence[str]
+) -> str:
+    """Write a page into the folder of the run."""
+    findings = Findings(
+        title=title,
+        command=shlex.join(["feller", *words]),
+        made=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        numbers=numbers,
+        explanations=EXPLAIN,
+        curve=None,
+        pictures=pictures,
+        versions={"feller": __version__, "torch": torch.__version__, "python": platform.python_version()},
+    )
+    write_report(run.path, findings, NAME)
+    return f"{run.path / NAME}.html"
+
+
+def _first(data: Dataset) -> Dataset:
+    return data.subset(torch.arange(min(len(data), MOST)))
+
+
+def _shown(data: Dataset) -> Image.Image:
+    """Draw the first samples."""
+    some = _first(data)
+    return some.modality.show(some.values, some.given)
+
+
+def _picture(measured: Float[Tensor, " m *k"], modality: Modality) -> Image.Image | None:
+    """Draw measurements that are pictures; None for others."""
+    if not isinstance(modality, Images) or measured.ndim != 4 or measured.shape[1] not in (1, 3):
+        return None
+    return overview.tile(modality.as_bytes(measured[:MOST]))

@@ -1,0 +1,74 @@
+"""What tuning changed, where there are no data to set beside the samples."""
+
+import datetime
+import platform
+from typing import Any
+
+import torch
+
+from feller import __version__
+from feller.control.rewards import Wish
+from feller.draws import Draws
+from feller.evaluate import change as changes
+from feller.evaluate.change import change
+from feller.journeys.asked import asked_of
+from feller.journeys.first_sketch import tuning_sketch
+from feller.journeys.onward import tuning
+from feller.journeys.reporting.findings import side_by_side
+from feller.journeys.tell import Tell
+from feller.journeys.tuned import base_model, recipe_of, rule_of, tuned_of
+from feller.model import load_model
+from feller.report.page import Findings, write_report
+from feller.run import Run
+from feller.train.checkpoint import read_counters
+from feller.train.engine import engine
+from feller.train.metrics import read_metrics
+
+DRAWN, SHOWN = 512, 100
+"""Samples that are measured, and of those, that are shown."""
+
+
+def tuned_alone(run: Run, wanted: Wish, why: str, tell: Tell, seed: int = 0) -> dict[str, Any]:
+    """Compare samples of a tuned run with those of its base, write the page, and return its numbers.
+
+    Args:
+        run: Was tuned.
+        wanted: What to.
+        why: What became of the data.
+        tell: Hears how it goes.
+        seed: Of all randomness.
+    """
+    tuned = tuned_of(run)
+    if tuned is None:
+        return {}
+    model, base, recipe, draws = load_model(run), base_model(run), recipe_of(run), Draws(seed).named("evaluate")
+    rule, asked, counters = rule_of(recipe), asked_of(run), read_counters(run)
+    for network in (model.network, base.network):
+        network.to(engine().device)
+    given = model.conditions(DRAWN, tuned.given, draws)
+    tell.task("comparing with the base")
+    after = model.sample(DRAWN, given=given, guidance=rule.guidance, draws=draws, ranks=engine(), tell=tell.progress)
+    found = change(rule, base, model, after, wanted, draws, tuned.given)
+    tell.done()
+    numbers = {**found.numbers, "steps": counters["step"], "seconds": counters["seconds"]}
+    if engine().is_first:
+        some = torch.arange(SHOWN)
+        pictures = side_by_side(found.before.subset(some), after.subset(some))
+        captions = ("Before tuning, from the same source points", "Samples")
+        page = Findings(
+            title=f"Tuned to {' and '.join(tuned.rewards)}",
+            command=tuning(run, asked, tuned, rule, recipe.train),
+            made=datetime.datetime.now(datetime.UTC).date().isoformat(),
+            sketch=tuning_sketch(run, tuned, counters["step"]),
+            judged=f"Compared: {DRAWN} samples with as many of the base.",
+            numbers=numbers,
+            explanations=changes.EXPLAIN,
+            notes=(f"no data stand beside the samples: {why}", *found.notes),
+            settings=run.read_record(run.recipe)["recipe"],
+            curve=read_metrics(run.metrics),
+            pictures=[*zip(captions, pictures, strict=True)],
+            seen="Before and after",
+            versions={"feller": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        )
+        write_report(run.path, page)
+    return {**numbers, "report": f"{run.path / 'report.html'}"}

@@ -1,0 +1,39 @@
+"""Numbers of the cells of a table as they stand in its file, beside those of what was read of them."""
+
+import pathlib
+
+from feller.data.find import table_cells
+from feller.data.found import FoundTable
+from feller.data.table.modality import Table
+from feller.evaluate.tables.as_written import written_share
+from feller.evaluate.tables.cells import cells_lost
+from feller.evaluate.tables.quality import Numbers
+from feller.journeys.fitting.begin import TABLES
+from feller.journeys.reporting.judged import Judged
+
+
+def of_cells(judged: Judged, data: str) -> Numbers:
+    """Measure rows that stand in the table as they are written, and what reading lost; nothing of other data.
+
+    The numbers are of real rows, without noise: like the rest of a report they are for whoever owns the rows.
+
+    Args:
+        judged: What is compared.
+        data: What the run was fitted to.
+    """
+    kind = judged.generated.modality
+    if not isinstance(kind, Table):
+        return {}
+    learned = _cells(data)
+    real = _cells(judged.data) if judged.data else learned
+    lost = cells_lost(judged.generated.values, real, kind.schema) if kind.schema.outside == "clip" else {}
+    made = _cells(judged.samples) if judged.samples else kind.cells(judged.generated.values)
+    if learned is None or made is None:
+        return lost
+    return {"copies_written": written_share(made, learned, kind.schema), **lost}
+
+
+def _cells(place: str) -> FoundTable | None:
+    """Return the cells of a file; None where it holds no such table, or is gone."""
+    path = pathlib.Path(place)
+    return table_cells(path) if path.suffix.lower() in TABLES and path.is_file() else None

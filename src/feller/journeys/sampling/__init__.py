@@ -1,0 +1,1 @@
+"""How samples are drawn: by their numbers, in shards, and into rows with gaps."""

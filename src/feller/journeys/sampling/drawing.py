@@ -1,0 +1,166 @@
+"""What is asked of samples, made ready: any of them can then be drawn, by their numbers."""
+
+import pathlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from feller.data import overview
+from feller.data.modality import Dataset
+from feller.data.table.modality import Table
+from feller.data.text.modality import Text
+from feller.draws import Draws
+from feller.errors import UsageError
+from feller.generation import Known
+from feller.journeys.sampling.rows import CELLS, outside
+from feller.journeys.tell import SILENT, Tell
+from feller.model import Model, load_model, unseen, untold
+from feller.paths import Autoregressive, Choice, Graphical, Order
+from feller.ranks import ALONE, Ranks
+from feller.record import to_data
+from feller.run import Run
+from feller.sampling import Sampling
+from feller.train.dressing import compile_network
+from feller.train.engine import engine
+from feller.tree import State
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Drawing:
+    """Samples that could be drawn; those with the same numbers are the same, however many are drawn together."""
+
+    model: Model
+    given: dict[str, str]
+    guidance: float
+    sampling: Sampling
+    known: str | None
+    seed: int
+    compiled: bool = False
+    """Whether the network is, which changes samples by rounding."""
+    seen: Callable[[float, State], None] = unseen
+
+    @property
+    def draws(self) -> Draws:
+        """Source of all randomness."""
+        return Draws(self.seed).named("sample")
+
+    def check(self) -> None:
+        """Refuse what is given and the model does not know, before any work.
+
+        Raises:
+            UsageError: Then.
+        """
+        modality = self.model.description.modality
+        if not isinstance(modality, Table):
+            self.model.asked(1, self.given, self.draws)
+        elif self.given:
+            modality.asked_rows(self.given, 1)
+
+    def draw(self, n: int, *, first: int = 0, ranks: Ranks = ALONE, tell: Callable[[float], None] = untold) -> Dataset:
+        """Draw n samples, the first of which has this number.
+
+        Raises:
+            UsageError: If something that is given or known is none of the model's.
+        """
+        model, draws = self.model, replace(self.draws, first=first)
+        modality = model.description.modality
+        if isinstance(modality, Table):
+            rows = Known(*modality.states_known(*modality.asked_rows(self.given, n))) if self.given else None
+            return model.sample(n, given={}, known=rows, sampling=self.sampling, draws=draws, ranks=ranks, tell=tell)
+        conditions, fixed = model.asked(n, self.given, draws)
+        return model.sample(
+            n,
+            given=conditions,
+            fixed=fixed,
+            guidance=self.guidance,
+            sampling=self.sampling,
+            known=None if self.known is None else _known(model, self.known, n),
+            draws=draws,
+            ranks=ranks,
+            tell=tell,
+            seen=self.seen,
+        )
+
+    def write(self, drawn: Dataset, place: pathlib.Path, *, first: int = 0, total: int = 0) -> None:
+        """Write samples, as a part of more where their first is not number 0; what is given of rows stays as it is."""
+        modality = drawn.modality
+        with overview.counted(first, total):
+            if isinstance(modality, Table) and self.given and place.suffix in CELLS:
+                modality.write_cells(modality.with_given(drawn.values, self.given), place)
+            else:
+                modality.write(drawn.values, drawn.given, place)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What decides the samples, beside the model."""
+        asked = {"seed": self.seed, "given": self.given, "guidance": self.guidance, "known": self.known}
+        return {**asked, "compiled": self.compiled, "sampling": to_data(self.sampling)}
+
+
+def ready(
+    run: Run,
+    *,
+    given: dict[str, str] | None = None,
+    guidance: float = 1.0,
+    solver: str | None = None,
+    calls: int | None = None,
+    choice: Choice | None = None,
+    order: Order | None = None,
+    jump: float | None = None,
+    known: str | None = None,
+    weights: pathlib.Path | None = None,
+    compiled: bool = False,
+    seen: Callable[[float, State], None] = unseen,
+    seed: int = 0,
+    tell: Tell = SILENT,
+) -> Drawing:
+    """Read a model and look at what is asked of its samples; arguments and errors as for `sample`."""
+    model = load_model(run, file=weights)
+    model.network.to(engine().device)
+    if compiled:
+        if isinstance(model.description.path, Autoregressive | Graphical):
+            raise UsageError("this model's network draws part after part, and not in calls to compile; leave it out")
+        compile_network(model.network)
+    default = model.description.sampling
+    if calls is not None and (solver or default.solver) == "dopri5":
+        raise UsageError("dopri5 chooses its own number of calls; leave out --calls")
+    sampling = replace(
+        default,
+        solver=solver or default.solver,
+        calls=default.calls if calls is None else calls,
+        choice=choice or default.choice,
+        order=order or default.order,
+        jump=default.jump if jump is None else jump,
+    )
+    about = model.description
+    if calls is not None and not isinstance(about.path, Autoregressive | Graphical):
+        _, method, times = sampling.choose(about.path, about.space)
+        used = method.calls * (len(times) - 1)
+        if used < calls:
+            tell.say(f"{sampling.solver} takes {method.calls} calls a step, so that {used} of {calls} are used")
+    if isinstance(about.modality, Table):
+        for warning in outside(about.modality.schema, {name: [text] for name, text in (given or {}).items()}):
+            tell.say(warning)
+    return Drawing(
+        model=model,
+        given=given or {},
+        guidance=guidance,
+        sampling=sampling,
+        known=known,
+        seed=seed,
+        compiled=compiled,
+        seen=seen,
+    )
+
+
+def _known(model: Model, text: str, n: int) -> Known:
+    """Return what a text says, for each sample.
+
+    Raises:
+        UsageError: If the model's data are no text.
+    """
+    modality = model.description.modality
+    if not isinstance(modality, Text):
+        raise UsageError(f"--known fills in text, and this model's data are {type(modality).__name__}; leave it out")
+    values, kept = modality.known(text)
+    return Known(values.expand(n, -1), kept.expand(n, -1))

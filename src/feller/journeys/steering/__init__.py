@@ -1,0 +1,1 @@
+"""What steering and tuning wish for, and the flows that they search."""

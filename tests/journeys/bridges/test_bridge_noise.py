@@ -1,0 +1,32 @@
+"""The noise that is chosen is one that is not refused."""
+
+import pytest
+import torch
+
+from feller.data.rows.points import Points
+from feller.errors import UsageError
+from feller.journeys.bridges.noise import check_noise, usual_noise
+from feller.journeys.bridges.populations import Populations
+
+
+def crowd(*deviations: float) -> Populations:
+    members = torch.tensor([[-1.0, -1.0], [1.0, 1.0]])
+    states = tuple(deviation * members for deviation in deviations)
+    kind = Points(("x", "y"), mean=(0.0, 0.0), scale=(1.0, 1.0))
+    return Populations(tuple("ab"), kind, states, (), ("", ""))
+
+
+def test_half_the_deviation_is_chosen_or_what_the_narrowest_bears() -> None:
+    assert usual_noise(crowd(1.0, 1.0), 100) == pytest.approx(0.5)
+    narrow = crowd(1.0, 0.01)
+    assert usual_noise(narrow, 100) == pytest.approx(0.05)
+    check_noise(usual_noise(narrow, 100), narrow, 100)
+    with pytest.raises(UsageError, match=r"blur a population whose deviation is 0.01; take 0.05 or less"):
+        check_noise(0.06, narrow, 100)
+
+
+def test_noise_that_drowns_is_refused() -> None:
+    check_noise(0.0, crowd(1.0, 1.0), 100)
+    for noise, says in ((-1.0, "0 or more"), (float("nan"), "0 or more"), (1e-6, "rounding drowns it")):
+        with pytest.raises(UsageError, match=says):
+            check_noise(noise, crowd(1.0, 1.0), 100)

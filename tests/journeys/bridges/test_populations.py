@@ -1,0 +1,81 @@
+"""Populations as they are read for a bridge."""
+
+import pathlib
+
+import numpy as np
+import pytest
+import torch
+
+from feller.errors import InputError, UsageError
+from feller.journeys.bridges.populations import read_populations
+
+
+def table(path: pathlib.Path, head: str, values: np.ndarray) -> str:
+    np.savetxt(path, values, delimiter=",", header=head, comments="")
+    return str(path)
+
+
+@pytest.fixture
+def two(tmp_path: pathlib.Path) -> tuple[str, str]:
+    rng = np.random.default_rng(0)
+    a = table(tmp_path / "a.csv", "east,north", rng.normal(size=(6, 2)))
+    b = table(tmp_path / "b.csv", "north,east", rng.normal(size=(4, 2)))
+    return a, b
+
+
+def test_columns_are_matched_by_name_and_nothing_is_scaled(two: tuple[str, str]) -> None:
+    crowd = read_populations(two)
+    raw = [np.loadtxt(name, delimiter=",", skiprows=1) for name in two]
+    assert crowd.modality.columns == ("east", "north")
+    torch.testing.assert_close(crowd.states[0].double(), torch.from_numpy(raw[0]), atol=1e-6, rtol=0)
+    torch.testing.assert_close(crowd.states[1].double(), torch.from_numpy(raw[1][:, ::-1].copy()), atol=1e-6, rtol=0)
+
+
+def test_places_far_from_zero_are_moved(tmp_path: pathlib.Path) -> None:
+    rng = np.random.default_rng(0)
+    values = 5e6 + rng.normal(size=(50, 2))
+    a, b = (table(tmp_path / f"{name}.csv", "x,y", part) for name, part in (("a", values[:25]), ("b", values[25:])))
+    crowd = read_populations([a, b])
+    back = crowd.modality.decode(crowd.states[0])
+    assert (back - torch.from_numpy(np.loadtxt(a, delimiter=",", skiprows=1))).abs().max() < 1e-6
+
+
+def test_labels_and_coordinates_are_plain_numbers(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "a.csv").write_text("latitude,longitude\n1,2\n3,4\n5,6\n")
+    (tmp_path / "b.csv").write_text("latitude,longitude,label\n1,2,x\n3,4,y\n5,7,x\n")
+    crowd = read_populations([str(tmp_path / "a.csv"), str(tmp_path / "b.csv")])
+    assert crowd.modality.columns == ("latitude", "longitude")
+    (tmp_path / "c.csv").write_text("x,y,label\n1,2,x\n3,4,y\n5,7,x\n")
+    (tmp_path / "d.csv").write_text("x,y,label\n1,2,z\n3,4,y\n5,9,x\n")
+    crowd = read_populations([str(tmp_path / "c.csv"), str(tmp_path / "d.csv")])
+    assert crowd.modality.classes == ()
+    assert any("labels" in note for note in crowd.notes)
+
+
+def test_what_cannot_be_bridged(two: tuple[str, str], tmp_path: pathlib.Path) -> None:
+    a, _ = two
+    other = table(tmp_path / "c.csv", "east,height", np.ones((3, 2)))
+    with pytest.raises(InputError, match=r"c\.csv.*east, north.*east, height"):
+        read_populations([a, other])
+    more = table(tmp_path / "d.csv", "east,north,up", np.ones((3, 3)))
+    with pytest.raises(InputError, match=r"d\.csv.*east, north, up"):
+        read_populations([a, more])
+    one = table(tmp_path / "e.csv", "east,north", np.ones((1, 2)))
+    with pytest.raises(InputError, match=r"e\.csv.*one row; two are the least"):
+        read_populations([a, one])
+    same = np.loadtxt(a, delimiter=",", skiprows=1)[::-1]
+    twin = table(tmp_path / "f.csv", "east,north", same)
+    with pytest.raises(InputError, match=r"a\.csv and .*f\.csv hold the same members"):
+        read_populations([a, twin])
+    with pytest.raises(UsageError, match="two populations or more, got 1"):
+        read_populations([a])
+    with pytest.raises(UsageError, match="rows of numbers or pictures, and example:molecules"):
+        read_populations(["example:molecules", a])
+    with pytest.raises(InputError, match="none"):
+        read_populations([a, str(tmp_path / "nothing.csv")])
+
+
+def test_pictures(tmp_path: pathlib.Path) -> None:
+    crowd = read_populations(["example:digits", "example:digits/test"])
+    assert crowd.states[0].shape[1:] == (1, 8, 8)
+    assert crowd.modality.classes == ()
