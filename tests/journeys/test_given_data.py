@@ -12,7 +12,7 @@ from PIL import Image
 import feller
 from feller.data.given import keep
 from feller.errors import InputError, UsageError
-from feller.journeys.private.guard import Wish
+from feller.journeys.private.wish import Wish
 from feller.run import Run
 
 

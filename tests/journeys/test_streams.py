@@ -17,7 +17,7 @@ from feller.data.shards.index import make_index
 from feller.errors import InputError, UsageError
 from feller.journeys.bridges.populations import read_populations
 from feller.journeys.fitting import learn
-from feller.journeys.private.guard import Wish
+from feller.journeys.private.wish import Wish
 from feller.tensors import load_tensors
 
 FIT = {"size": "tiny", "steps": 6}

@@ -22,7 +22,10 @@ from feller.data.table.written import write_schema
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.journeys.fitting import learn
-from feller.journeys.private.guard import Charged, Wish, guard, plan
+from feller.journeys.private.columns import Charged
+from feller.journeys.private.guard import guard
+from feller.journeys.private.plan import plan
+from feller.journeys.private.wish import Wish
 from feller.objective import Matching
 from feller.privacy import Fixed, Private, Repeatable
 from feller.privacy.one_by_one import clipped_by_loop

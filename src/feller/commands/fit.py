@@ -9,7 +9,7 @@ from feller.commands.marks import Offers
 from feller.errors import UsageError
 
 if TYPE_CHECKING:
-    from feller.journeys.private.guard import Wish
+    from feller.journeys.private.wish import Wish
 
 
 ADAPTIVE = "adaptive"
@@ -94,7 +94,7 @@ class Fit:
 
     def _wish(self) -> "Wish | None":
         """Return the privacy that is asked for."""
-        from feller.journeys.private.guard import Wish
+        from feller.journeys.private.wish import Wish
 
         given = (self.epsilon, self.delta, self.noise, self.stop_at_epsilon, self.clip, self.unsafe_seed)
         if all(value is None for value in given):

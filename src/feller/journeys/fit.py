@@ -24,10 +24,11 @@ from feller.journeys.fitting.learn import learn
 from feller.journeys.fitting.tokenised import taken_again
 from feller.journeys.prepare import prepare
 from feller.journeys.private.guarantee import Guarantee
-from feller.journeys.private.guard import Wish, check_goes_on
+from feller.journeys.private.plan import check_goes_on
 from feller.journeys.private.purse import own_ledger
 from feller.journeys.private.rehearse import law_of
 from feller.journeys.private.spent import Search, earlier_lines
+from feller.journeys.private.wish import Wish
 from feller.journeys.tell import SILENT, Tell
 from feller.journeys.tuned import tuned_of
 from feller.model import Model, load_model

@@ -25,8 +25,11 @@ from feller.draws import Draws
 from feller.errors import UsageError
 from feller.journeys.asked import Asked
 from feller.journeys.private import guard as guarding
-from feller.journeys.private.guard import Charged, Wish, apart, check_goes_on, check_private, guard, plan
+from feller.journeys.private.columns import Charged
+from feller.journeys.private.guard import guard
+from feller.journeys.private.plan import apart, check_goes_on, check_private, plan
 from feller.journeys.private.promise import sentence
+from feller.journeys.private.wish import Wish
 from feller.objective import Matching
 from feller.privacy.expense import Concentrated, Expense, Gaussian, Subsampled
 from feller.privacy.ledger import Ledger

@@ -17,9 +17,9 @@ from feller.data.table.modality import Table
 from feller.data.table.schema import Schema
 from feller.errors import UsageError
 from feller.journeys.fitting.begin import _salt
-from feller.journeys.private.guard import Wish
 from feller.journeys.private.keep_back import kept_back
 from feller.journeys.private.keyed import OPEN
+from feller.journeys.private.wish import Wish
 
 KIND = Table(Schema(tuple(Categorical(name, tuple(map(str, range(1000)))) for name in "ab")))
 

@@ -18,7 +18,7 @@ from feller.data.table.schema import Schema
 from feller.data.target import Target
 from feller.draws import Draws
 from feller.errors import UsageError
-from feller.journeys.private.guard import apart
+from feller.journeys.private.plan import apart
 from feller.journeys.private.stand_in import check_apart, check_own, stand_in
 from feller.marginals.counting import Counting
 from feller.objective import Bound, Objective

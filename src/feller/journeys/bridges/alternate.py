@@ -7,7 +7,7 @@ from feller.bridging import BridgeProblem, Bridging, Progress, Round, rounds
 from feller.draws import Draws
 from feller.evaluate.bridge import along, arrival
 from feller.journeys.bridges.bridged import save_progress
-from feller.journeys.bridges.crossing import end_of
+from feller.journeys.bridges.measured import end_of
 from feller.journeys.fitting.learn import Interrupted
 from feller.journeys.interrupts import interrupts
 from feller.journeys.tell import Tell

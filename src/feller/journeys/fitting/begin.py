@@ -27,13 +27,16 @@ from feller.journeys.fitting.tokenised import written_by
 from feller.journeys.fitting.varied import check_varied
 from feller.journeys.private.allow import allow, check_at_once
 from feller.journeys.private.ancestors import check_public, seen_by
+from feller.journeys.private.columns import Charged, find_columns
 from feller.journeys.private.exposed import check_rows
-from feller.journeys.private.guard import Charged, Wish, apart, check_plan, check_private, find_columns, guard, plan
+from feller.journeys.private.guard import guard
 from feller.journeys.private.keyed import OPEN
+from feller.journeys.private.plan import apart, check_plan, check_private, plan
 from feller.journeys.private.stand_in import check_own, stand_in
 from feller.journeys.private.untold import hidden_line, merged_line
 from feller.journeys.private.warned import warned
 from feller.journeys.private.white import with_white
+from feller.journeys.private.wish import Wish
 from feller.marginals.model import MarginalModel
 from feller.model import Model, load_model
 from feller.paths import Codes, Estimates

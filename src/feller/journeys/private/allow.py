@@ -6,8 +6,10 @@ from feller.data.modality import Dataset
 from feller.data.table.mixed import as_table
 from feller.data.table.modality import Table
 from feller.errors import UsageError
+from feller.journeys.private.columns import Charged
 from feller.journeys.private.guarantee import Allowance
-from feller.journeys.private.guard import NOT_PUBLIC, Charged, Wish
+from feller.journeys.private.guard import NOT_PUBLIC
+from feller.journeys.private.wish import Wish
 from feller.model import Model
 from feller.paths import Graphical
 from feller.privacy.ledger import Ledger

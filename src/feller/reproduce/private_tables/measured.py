@@ -15,8 +15,11 @@ from feller.draws import Draws
 from feller.evaluate.tables.quality import Numbers
 from feller.evaluate.tables.samples import samples_quality
 from feller.journeys.private.allow import allow
-from feller.journeys.private.guard import Charged, Wish, guard, plan
+from feller.journeys.private.columns import Charged
+from feller.journeys.private.guard import guard
+from feller.journeys.private.plan import plan
 from feller.journeys.private.rehearse import teach
+from feller.journeys.private.wish import Wish
 from feller.marginals.counting import Counting
 from feller.model import Model
 from feller.paths import AnyOrder, Graphical

@@ -3,7 +3,7 @@
 import pathlib
 from dataclasses import dataclass, field
 
-from feller.journeys.private.guard import Wish
+from feller.journeys.private.wish import Wish
 
 
 @dataclass(frozen=True)

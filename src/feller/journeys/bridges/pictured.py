@@ -1,0 +1,121 @@
+"""The pictures of a bridge that is found: its paths as they move, what they cost, how the rounds went."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from feller.bridging import BridgeProblem, FoundBridge
+from feller.control.bridges.crowd import Crowd
+from feller.control.bridges.walk import Walk
+from feller.control.costs import Sum, Zero
+from feller.data.images.modality import Images
+from feller.draws import Draws
+from feller.evaluate.bridge import Along
+from feller.journeys.bridges.bridged import Bridged
+from feller.journeys.bridges.cost_words import frame_of, surface_of
+from feller.journeys.bridges.populations import Populations
+from feller.journeys.bridges.trajectories import values_of
+from feller.report.film import film
+from feller.report.motion import motion
+from feller.report.passage import Passed, by_round, over_time
+from feller.report.pictures import Picture
+from feller.report.view import Field, Scene, Walls, look
+from feller.run import Run
+from feller.train.metrics import read_metrics
+
+
+def pictures(
+    run: Run,
+    bridged: Bridged,
+    crowd: Populations,
+    found: FoundBridge,
+    walked: Walk,
+    seen: Along,
+    numbers: dict[str, Any],
+) -> list[tuple[str, Picture]]:
+    """Draw paths as they move, what they cost along time, and how the rounds went."""
+    begin, end = bridged.times[0], bridged.times[-1]
+    times = begin + (end - begin) * np.array(walked.times)
+    paths = values_of(crowd.modality, walked.states)
+    if isinstance(crowd.modality, Images):
+        shown: list[tuple[str, Picture]] = [
+            ("Pictures on their way", film(_colours(paths), [f"{time:.3g}" for time in times]))
+        ]
+    else:
+        scene = Scene(
+            times=times,
+            paths=paths,
+            populations=[values_of(crowd.modality, some[:, None])[:, 0] for some in map(_some, crowd.states)],
+            names=bridged.populations,
+            columns=crowd.modality.columns,
+            seen=bridged.times,
+            field=_field(found.problem, crowd),
+            walls=_walls(found.problem, crowd),
+            frame=frame_of(bridged.costs, bridged.frame),
+            surface=_surface(bridged, crowd),
+        )
+        shown = [(f"Paths from one population to the next. {look(scene).said}".strip(), motion(scene))]
+    curves = {"control": seen.control.numpy(), "state cost": seen.state.numpy()}
+    if isinstance(found.problem.cost, Zero):
+        del curves["state cost"]
+    shown.append(("What paths cost along time", over_time(begin + (end - begin) * seen.times.numpy(), curves)))
+    rows = [
+        Passed(number=int(row["step"]), backward=bool(row["backward"]), objective=row["objective"], w2=row.get("w2"))
+        for row in read_metrics(run.metrics)
+    ]
+    if rows:
+        floors = [value for name, value in numbers.items() if name.startswith("w2") and name.endswith("_floor")]
+        shown.append(("Rounds", by_round(rows, max(floors, default=None))))
+    return shown
+
+
+def _some(members: Tensor) -> Tensor:
+    """Return members in an order that does not depend on that of their file, of which the first are drawn."""
+    return members[Crowd(members).choose(len(members), Draws(0).named("drawn"))]
+
+
+def _colours(paths: np.ndarray) -> np.ndarray:
+    """Return pictures with a last axis of colours and 256 levels."""
+    whole = paths if paths.ndim == 5 else paths[..., None]
+    top = whole.max() or 1
+    return (whole.astype(np.float64) * (255 / top)).clip(0, 255).round().astype(np.uint8)
+
+
+def _is_plane(crowd: Populations) -> bool:
+    return tuple(crowd.states[0].shape[1:]) == (2,)
+
+
+def _field(problem: BridgeProblem, crowd: Populations) -> Field | None:
+    """Return what places in the plane cost in the middle of the journey, but for obstacles and what the crowd costs."""
+    parts = problem.cost.parts if isinstance(problem.cost, Sum) else (problem.cost,)
+    costs = [part for part in parts if not (isinstance(part, Zero) or part.crowd or part.obstacles)]
+    if not costs or not _is_plane(crowd):
+        return None
+
+    def field(places: np.ndarray) -> np.ndarray:
+        x = crowd.modality.encode(torch.from_numpy(places))
+        with torch.no_grad():
+            found = torch.stack([cost(x[None], x.new_tensor([[0.5]]))[0] for cost in costs])
+        return found.sum(0).double().numpy()
+
+    return field
+
+
+def _walls(problem: BridgeProblem, crowd: Populations) -> Walls | None:
+    """Return whether places in the plane are inside an obstacle."""
+    if not problem.cost.obstacles or not _is_plane(crowd):
+        return None
+
+    def walls(places: np.ndarray) -> np.ndarray:
+        x = crowd.modality.encode(torch.from_numpy(places))
+        return problem.cost.blocked(x).numpy()
+
+    return walls
+
+
+def _surface(bridged: Bridged, crowd: Populations) -> np.ndarray | None:
+    """Return the points of a surface that paths keep to."""
+    found = surface_of(bridged.costs) if tuple(crowd.states[0].shape[1:]) == (3,) else None
+    return None if found is None else found.numpy()
