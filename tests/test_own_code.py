@@ -11,7 +11,7 @@ import torch
 import feller
 from feller.cli import main
 from feller.code import blamed, load_file, load_function, place_of
-from feller.control.costs.cost import Function
+from feller.control.costs.function import Function
 from feller.control.rewards import code
 from feller.errors import InputError, UsageError
 

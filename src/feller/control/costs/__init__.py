@@ -1,8 +1,9 @@
 """What being somewhere costs: functions of state, time and crowd, and primitives that combine."""
 
-from feller.control.costs.cost import Cost, Function, Population, Scaled, Sum, Zero, check
+from feller.control.costs.cost import Cost, Population, Scaled, Sum, Zero, check
 from feller.control.costs.crowd import Congestion, Entropy
 from feller.control.costs.density import NearData
+from feller.control.costs.function import Function
 from feller.control.costs.latent import NearLatentPath
 from feller.control.costs.picture import Picture
 from feller.control.costs.polarise import Polarise
