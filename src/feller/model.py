@@ -1,6 +1,5 @@
 """A fitted model: all that is needed to draw from it."""
 
-import difflib
 import functools
 import os
 import pathlib
@@ -25,7 +24,7 @@ from feller.generation import Generation, Known, batch_size
 from feller.networks.within import within
 from feller.paths import Autoregressive, Graphical, TokenPath
 from feller.ranks import ALONE, Ranks, own
-from feller.record import nearest
+from feller.record import closest, nearest
 from feller.run import Run, as_run
 from feller.sampling import Sampling
 from feller.simulate import Divergence, DormandPrince, Exact, Hutchinson, log_density
@@ -187,8 +186,8 @@ class Model:
                 )
             if len(value) != n:
                 raise UsageError(f"{name} must have one entry for each of {n} samples, got {list(value.shape)}")
-            if name not in known and (close := difflib.get_close_matches(name, set(known) - others.keys(), n=1)):
-                raise UsageError(f"nothing that can be given is called {name!r}: did you mean {close[0]!r}?")
+            if name not in known and (close := closest(name, [one for one in known if one not in others])):
+                raise UsageError(f"nothing that can be given is called {name!r}: did you mean {close!r}?")
         if given is not None and not named:
             return others, {}
         drawn, fixed = self.asked(n, named, draws)

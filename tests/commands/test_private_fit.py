@@ -21,7 +21,7 @@ from safetensors.numpy import load_file
 from feller.cli import main
 from feller.data import read
 from feller.journeys.asked import asked_of, parts
-from feller.journeys.private import guard, privately, rehearse
+from feller.journeys.private import guard, plan, privately, rehearse
 from feller.journeys.private.promise import promised
 from feller.journeys.private.purse import ledger_of
 from feller.privacy.concentrated import rho_of
@@ -62,14 +62,14 @@ def write_table(path: pathlib.Path, change: dict[int, tuple[str, ...]] | None = 
     return str(path)
 
 
-CALIBRATED = functools.cache(guard.calibrate)
+CALIBRATED = functools.cache(plan.calibrate)
 """The same noise for the same plan, which takes a second to find."""
 
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(guard, "calibrate", CALIBRATED)
+    monkeypatch.setattr(plan, "calibrate", CALIBRATED)
     monkeypatch.setattr("feller.journeys.fitting.begin._salt", lambda wish: "open-1")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
     write_table(tmp_path / "people.csv")

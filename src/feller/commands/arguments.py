@@ -1,6 +1,6 @@
 """From words to commands."""
 
-from dataclasses import fields, replace
+from dataclasses import Field, fields, is_dataclass, replace
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -37,6 +37,36 @@ _DEEP = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.AvoidSubcommands, tyro.conf
 _FORM = (tyro.conf.FlagCreatePairsOff, *_DEEP)
 
 
+def flags_of(command: Any) -> dict[str, Field[Any]]:
+    """Return the fields that words set, by their names, those of groups in the place of these."""
+    found: dict[str, Field[Any]] = {}
+    for one in fields(command):
+        inner = _group(one)
+        found |= {one.name: one} if inner is None else flags_of(inner)
+    return found
+
+
+def values_of(command: Any) -> dict[str, Any]:
+    """Return what the fields of a command hold, by their names, those of groups in the place of these."""
+    found: dict[str, Any] = {}
+    for one in fields(command):
+        value = getattr(command, one.name)
+        found |= {one.name: value} if _group(one) is None else values_of(value)
+    return found
+
+
+def _group(field: Field[Any]) -> type | None:
+    """Return the class of a field that is a group of flags."""
+    kind = getattr(field.type, "__origin__", None)
+    return kind if isinstance(kind, type) and is_dataclass(kind) else None
+
+
+def changed(command: Any) -> list[str]:
+    """Return the names of what is not as it usually is."""
+    usual = flags_of(command)
+    return [name for name, value in values_of(command).items() if value != usual[name].default]
+
+
 def marks(command: Any, field: str, kind: type[Mark]) -> list[Mark]:
     """Return the marks of a kind at a field of a command."""
     return [mark for mark in _known(command, field) if isinstance(mark, kind)]
@@ -44,7 +74,7 @@ def marks(command: Any, field: str, kind: type[Mark]) -> list[Mark]:
 
 def _known(command: Any, field: str) -> tuple[Any, ...]:
     """Return what is said of a field beside its type."""
-    return getattr(command.__dataclass_fields__[field].type, "__metadata__", ())
+    return getattr(flags_of(command)[field].type, "__metadata__", ())
 
 
 def flag_names(command: Any, field: str) -> list[str]:
@@ -82,10 +112,9 @@ def parse(command: type[T], name: str, words: list[str], *, deep: bool = False) 
     if not {"-h", "--help"}.isdisjoint(words):
         _unwrap_help(command)
     found, rest = _parsed(command, name, words, deep=deep)
-    looked: Any = found
-    for one in fields(looked):
-        for mark in marks(command, one.name, Look):
-            mark.look((flag_names(command, one.name) or [one.name])[0], getattr(found, one.name))
+    for field, value in values_of(found).items():
+        for mark in marks(command, field, Look):
+            mark.look((flag_names(command, field) or [field])[0], value)
     return found, rest
 
 
@@ -95,6 +124,8 @@ def _unwrap_help(command: Any) -> None:
         for told in docstring_parser.parse_from_object(kind).params:
             field = command.__dataclass_fields__[told.arg_name]
             field.metadata = {**field.metadata, "help": " ".join((told.description or "").split())}
+    for group in filter(None, map(_group, fields(command))):
+        _unwrap_help(group)
 
 
 def _parsed(command: type[T], name: str, words: list[str], *, deep: bool) -> tuple[T, list[str]]:
@@ -130,7 +161,7 @@ def check_names(words: list[str], command: Any, *places: str) -> None:
         UsageError: If there is one; says which are near.
     """
     deeper = [name for place in places for name in field_names(place)]
-    flags = [f"--{one.name.replace('_', '-')}" for one in fields(command) if one.name not in ("data", "folder")]
+    flags = [f"--{name.replace('_', '-')}" for name in flags_of(command) if name not in ("data", "folder")]
     for word in words:
         name = word.split("=")[0].removeprefix("--").split(".")[0].replace("-", "_")
         if word.startswith("--") and name not in (*deeper, "help"):
@@ -141,11 +172,11 @@ def check_names(words: list[str], command: Any, *places: str) -> None:
 def words_of(command: Any) -> list[str]:
     """Return the words that make a command again: its name, and what differs from the usual."""
     words = [type(command).__name__.lower()]
-    for one in fields(command):
-        value = getattr(command, one.name)
-        if value == one.default or one.name == "json":
+    for name in changed(command):
+        if name == "json":
             continue
-        flag = f"-{one.name}" if len(one.name) == 1 else f"--{one.name.replace('_', '-')}"
+        value = values_of(command)[name]
+        flag = f"-{name}" if len(name) == 1 else f"--{name.replace('_', '-')}"
         values = value if isinstance(value, tuple) else () if value is True else (value,)
-        words += [*(() if one.name in ("data", "folder") else (flag,)), *map(str, values)]
+        words += [*(() if name in ("data", "folder") else (flag,)), *map(str, values)]
     return words

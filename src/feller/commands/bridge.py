@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar
 
-from feller.commands.arguments import change_fields, check_names
+from feller.commands.arguments import change_fields, changed, check_names
 from feller.commands.kinds import Costs, Counted, Numbers, Places, Positive, Real, Text, Whole
 from feller.commands.marks import Limits, Offers
 from feller.errors import UsageError
@@ -67,8 +67,7 @@ class Bridge:
             raise UsageError("--rounds and --minutes exclude each other; choose one")
         if self.resume and (self.data or (self.cost and not any(".py:" in text for text in self.cost))):
             raise UsageError("a resumed bridge knows its populations and costs: name its run alone, with --out")
-        usual = {field.name: field.default for field in fields(Bridge)}
-        wrong = [name for name in _BEGUN if getattr(self, name) != usual[name]]
+        wrong = [name for name in changed(self) if name in _BEGUN]
         if self.resume and wrong:
             raise UsageError(f"a resumed bridge keeps what it began with: leave out --{wrong[0].replace('_', '-')}")
         check_names(words, Bridge, "feller.bridging:Bridging")

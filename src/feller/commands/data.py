@@ -1,8 +1,9 @@
 """feller data."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
+from feller.commands.arguments import changed
 from feller.commands.kinds import Counted, DataOrWord, FilePlace, RunText, Text, Whole, named, short
 from feller.commands.marks import Offers
 from feller.errors import UsageError
@@ -84,10 +85,7 @@ class Data:
         Raises:
             UsageError: Then; says which it takes, or which word they belong to.
         """
-        usual = {one.name: one.default for one in fields(self)}
-        for name in usual.keys() - {*takes, "name", "json"}:
-            if getattr(self, name) == usual[name]:
-                continue
+        for name in set(changed(self)) - {*takes, "name", "json"}:
             flag = {"file": "a second place", "of": "--run", "n": "-n"}.get(name, f"--{name}")
             if takes is READS:
                 whose = [f"`feller data {word}`" for word, flags in TAKES.items() if name in flags]

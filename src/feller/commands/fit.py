@@ -1,18 +1,16 @@
 """feller fit."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar
+
+import tyro
 
 from feller.commands.arguments import change_fields, check_names
-from feller.commands.kinds import Counted, DataPlace, Names, Positive, Real, RunText, Text, Whole, Words
+from feller.commands.fit_flags import PrivacyFlags, ReadingFlags
+from feller.commands.kinds import Counted, DataPlace, Positive, RunText, Text
 from feller.commands.marks import Offers
 from feller.errors import UsageError
 
-if TYPE_CHECKING:
-    from feller.journeys.private.wish import Wish
-
-
-ADAPTIVE = "adaptive"
 _DEEPER = (
     "feller.recipes.recipe:Recipe",
     "feller.recipes.parts:DocumentParts",
@@ -47,40 +45,6 @@ class Fit:
     """How many steps to train, instead of minutes."""
     size: Annotated[Text, Offers(tables=("feller.recipes.recipe:SIZES",))] = None
     """tiny, small or base: of the network and the budget; small by default."""
-    longest: Counted = None
-    """Bring images to this longer side, by default at most 64, of documents 32; leave out chains of more residues, by
-    default 128, and crystals and molecules of more atoms, by default 64, and sounds of more seconds, by default 30;
-    learn texts of so many symbols, by default 128."""
-    space: Annotated[Text, Offers(tables=("feller.data.rows.places:NAMES",))] = None
-    """Where rows of numbers lie: sphere, torus, simplex, poincare, spd, rotations, euclidean, or a mesh (.obj .off)."""
-    vocabulary: Annotated[Text, Offers(tables=("feller.data.text.dataset:NAMES",))] = None
-    """Symbols of a text: characters, bytes, subwords or subwords:NUMBER; by default characters, where there are few."""
-    tokenizer: Annotated[Text, Offers(tables=("feller.journeys.fitting.tokenised:NAMED",), runs=True)] = None
-    """Of documents: the run of a tokeniser of their pictures; or palette, where these have few colours, tiles, where
-    small squares recur in them, or learned: one is trained first. By default tiles if all is made of few, else that."""
-    target: Names = ()
-    """What is to be told of the data, instead of drawing such: numbers that XYZ comments, SDF records, columns of a
-    table or those beside one of CIF give; or label, the class."""
-    project: bool = False
-    """Move points beside --space to the nearest on it, instead of refusing them."""
-    schema: Text = None
-    """File that says what is public about a table: its columns, and which cells they may have; `feller data schema`
-    writes one."""
-    epsilon: Real = None
-    """Protect each row: what the model tells depends on no single one but by a factor of e^EPSILON."""
-    delta: Annotated[Text, Offers(("auto",))] = None
-    """Chance that --epsilon does not cover, or auto: min(1e-5, 1 / rows^1.1)."""
-    noise: Real = None
-    """Noise of private training in clip norms, instead of --epsilon."""
-    stop_at_epsilon: Real = None
-    """With --noise: train no further than this epsilon."""
-    clip: Annotated[Text, Offers((ADAPTIVE,))] = None
-    """Longest gradient of one row in private training, 1 by default; or adaptive, which follows the middle of their
-    lengths by a noisy count."""
-    audit: Words = ()
-    """fisher=ROWS keeps account of what each step of private training tells about so many rows, for `feller audit`."""
-    unsafe_seed: Whole = None
-    """Draw private noise from a seed, so that it can be repeated, and taken away by whoever knows it: for tests."""
     start_from: RunText = None
     """Run of an older model: its weights are the first; `reflow` and `distil` learn from it."""
     seed: int = 0
@@ -91,34 +55,10 @@ class Fit:
     """Replace the run in --out."""
     json: bool = False
     """Print the report's numbers as one JSON object, last on standard output."""
-
-    def _wish(self) -> "Wish | None":
-        """Return the privacy that is asked for."""
-        from feller.journeys.private.wish import Wish
-
-        given = (self.epsilon, self.delta, self.noise, self.stop_at_epsilon, self.clip, self.unsafe_seed)
-        if all(value is None for value in given):
-            return None
-        delta = _number("--delta is a chance such as 1e-6", self.delta, "auto")
-        clip = _number("--clip is a length such as 1", self.clip, ADAPTIVE)
-        return Wish(
-            epsilon=self.epsilon,
-            delta=delta,
-            noise=self.noise,
-            stop_at=self.stop_at_epsilon,
-            clip=1.0 if clip is None else clip,
-            adaptive=self.clip == ADAPTIVE,
-            unsafe_seed=self.unsafe_seed,
-        )
-
-    def _watched(self) -> int:
-        """Return how many rows are watched."""
-        if not self.audit:
-            return 0
-        kind, _, count = self.audit[0].partition("=")
-        if len(self.audit) > 1 or kind != "fisher" or not count.isdecimal() or int(count) < 1:
-            raise UsageError(f"--audit takes fisher=ROWS, such as fisher=64, got {' '.join(self.audit)}")
-        return int(count)
+    reading: Annotated[ReadingFlags, tyro.conf.OmitArgPrefixes] = field(default_factory=ReadingFlags)
+    """How the data are read; by default as they themselves say."""
+    privacy: Annotated[PrivacyFlags, tyro.conf.OmitArgPrefixes] = field(default_factory=PrivacyFlags)
+    """Private training, in which no single row can be seen: --epsilon asks for it."""
 
     def run(self, words: list[str]) -> dict[str, Any]:
         """Do it; `words` set fields of the recipe."""
@@ -144,15 +84,15 @@ class Fit:
                 out=self.out,
                 size=self.size,
                 seed=self.seed,
-                longest=self.longest,
-                space=self.space,
-                project=self.project,
-                vocabulary=self.vocabulary,
-                target=self.target,
-                tokenizer=self.tokenizer,
-                schema=self.schema,
-                wish=self._wish(),
-                watched=self._watched(),
+                longest=self.reading.longest,
+                space=self.reading.space,
+                project=self.reading.project,
+                vocabulary=self.reading.vocabulary,
+                target=self.reading.target,
+                tokenizer=self.reading.tokenizer,
+                schema=self.reading.schema,
+                wish=self.privacy.wish(),
+                watched=self.privacy.watched(),
                 start_from=self.start_from,
                 change=change,
                 fields=tuple(words),
@@ -173,17 +113,3 @@ class Fit:
         if speaks() and (sketch := sketch_of(run)):
             tell.say(sketch)
         return {"run": str(run.path), **numbers}
-
-
-def _number(what: str, text: str | None, word: str) -> float | None:
-    """Return a number; None where there is nothing, or a word that stands for none.
-
-    Raises:
-        UsageError: If it is neither.
-    """
-    if text is None or text == word:
-        return None
-    try:
-        return float(text)
-    except ValueError as error:
-        raise UsageError(f"{what}, or {word}, got {text!r}") from error

@@ -1,10 +1,10 @@
 """feller sample."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
-from feller.commands.arguments import flag_names
-from feller.commands.sample_flags import SampleFlags
+from feller.commands.arguments import changed, flag_names, flags_of
+from feller.commands.sample_flags import BridgeFlags, DocumentFlags, SampleFlags, SpeechFlags
 from feller.errors import UsageError
 
 
@@ -29,33 +29,32 @@ class Sample(SampleFlags):
         run = find(self.folder, self.code, tell)
         bridged = bridged_of(run) is not None
         modality = None if bridged else load_description(run).modality
-        _check_alone(modality, bridged or self.begin is not None)
+        _check_alone(modality, bridged or self.bridge.begin is not None)
         if isinstance(modality, Speech):
-            self._refuse(others((*SAID, *OF_SPEECH)), "says nothing to a model of speech; leave it out")
+            self._take(SAID, "says nothing to a model of speech; leave it out")
             return speak(self, run, tell)
-        if self.begin is not None or self.backward or bridged:
+        if self.bridge != BridgeFlags() or bridged:
             if self.n is not None:
                 raise UsageError(
                     "-n: a bridge takes every member of its first population once, or of what --from FILE holds, which"
                     " decides how many; leave it out"
                 )
-            self._refuse(others(PUSHED), "is of samples that begin with noise; a bridge has none")
+            self._take(PUSHED, "is of samples that begin with noise; a bridge has none")
             return push(self, run, tell)
         if isinstance(modality, Documents):
-            self._refuse(others((*DRAWN, *OF_DOCUMENTS)), "says nothing to a model of documents; leave it out")
+            self._take(WRITTEN, "says nothing to a model of documents; leave it out")
             return write(self, run, tell)
-        self._refuse(OF_DOCUMENTS, "is of documents, and this model's data are others; leave it out")
-        self._refuse(OF_SPEECH, "is of speech, and this model's data are others; leave it out")
+        self._take(others(OF_DOCUMENTS), "is of documents, and this model's data are others; leave it out")
+        self._take(others(OF_SPEECH), "is of speech, and this model's data are others; leave it out")
         return draw(self, run, tell)
 
-    def _refuse(self, names: tuple[str, ...], why: str) -> None:
-        """Refuse flags that were given.
+    def _take(self, names: tuple[str, ...], why: str) -> None:
+        """Refuse flags beside those that are taken.
 
         Raises:
-            UsageError: If any was.
+            UsageError: If any was given.
         """
-        usual = {field.name: field.default for field in fields(Sample)}
-        wrong = [name for name in names if getattr(self, name) != usual[name]]
+        wrong = [name for name in changed(self) if name not in names]
         if wrong:
             raise UsageError(f"{flag_names(Sample, wrong[0])[0]} {why}")
 
@@ -78,30 +77,16 @@ def _check_alone(modality: Any, bridged: bool) -> None:
 
 def others(names: tuple[str, ...]) -> tuple[str, ...]:
     """Return all other flags."""
-    return tuple(field.name for field in fields(Sample) if field.name not in names)
+    return tuple(name for name in flags_of(Sample) if name not in names)
 
 
-OF_DOCUMENTS = (
-    "prompt",
-    "mask",
-    "edit",
-    "ask",
-    "memory",
-    "documents",
-    "picture_guidance",
-    "plausible",
-    "contrast",
-    "best_of",
-)
-"""Flags that documents alone take."""
-DRAWN = ("folder", "n", "out", "guidance", "temperature", "top_k", "top_p", "seed", "code", "json")
-"""Flags that documents take like others."""
-OF_SPEECH = (
-    *("text", "voice", "denoise", "span", "edit", "style", "content"),
-    *("speed", "durations", "spell", "language", "vocoder"),
-)
-"""Flags that speech takes; `edit` is of documents, too."""
-SAID = ("folder", "n", "out", "calls", "solver", "guidance", "seed", "code", "json")
-"""Flags that speech takes like others."""
-PUSHED = ("folder", "out", "begin", "backward", "seed", "code", "json")
+OF_DOCUMENTS = ("edit", *flags_of(DocumentFlags))
+"""Flags that are of documents; `edit` is of speech, too."""
+OF_SPEECH = ("edit", *flags_of(SpeechFlags))
+"""Flags that are of speech."""
+WRITTEN = (*("folder", "n", "out", "guidance", "temperature", "top_k", "top_p", "seed", "code", "json"), *OF_DOCUMENTS)
+"""Flags that documents take."""
+SAID = (*("folder", "n", "out", "calls", "solver", "guidance", "seed", "code", "json"), *OF_SPEECH)
+"""Flags that speech takes."""
+PUSHED = (*("folder", "out", "seed", "code", "json"), *flags_of(BridgeFlags))
 """Flags that a bridge takes."""

@@ -11,6 +11,8 @@ def push(asked: SampleFlags, run: Any, tell: Any) -> dict[str, Any]:
     from feller.journeys.push import push as pushed
 
     with heard(tell):
-        ends, place = pushed(run, asked.begin, out=asked.out, backward=asked.backward, seed=asked.seed, tell=tell)
+        ends, place = pushed(
+            run, asked.bridge.begin, out=asked.out, backward=asked.bridge.backward, seed=asked.seed, tell=tell
+        )
     tell.say(f"{len(ends):,} ends: {place}")
     return {"run": str(run.path), "samples": str(place), "n": len(ends)}

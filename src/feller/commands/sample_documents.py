@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from feller.commands.sample_flags import SampleFlags
+from feller.commands.sample_flags import SampleFlags, SymbolFlags
 from feller.errors import UsageError
 
 MOST_LINES = 10
@@ -16,16 +16,17 @@ def write(asked: SampleFlags, run: Any, tell: Any) -> dict[str, Any]:
     from feller.commands.terminal import heard
     from feller.journeys.documents.sampled import documents
 
+    wanted = asked.documents
     with heard(tell):
         drawn, place = documents(
             run,
             asked.n,
             out=asked.out,
-            prompt=asked.prompt,
-            mask=asked.mask,
+            prompt=wanted.prompt,
+            mask=wanted.mask,
             edit=asked.edit,
-            ask=asked.ask,
-            memory=asked.memory,
+            ask=wanted.ask,
+            memory=wanted.memory,
             manner=_manner(asked),
             seed=asked.seed,
             tell=tell,
@@ -35,7 +36,7 @@ def write(asked: SampleFlags, run: Any, tell: Any) -> dict[str, Any]:
         tell.say(f"--- {i}\n{words}" if len(drawn.said) > 1 else words)
     tell.say(f"{len(drawn.data):,} document{'s' * (len(drawn.data) != 1)}: {place}")
     told = {"said": list(drawn.said)} if drawn.said else {}
-    told |= {"looked_up": list(drawn.front)} if asked.memory is not None else {}
+    told |= {"looked_up": list(drawn.front)} if wanted.memory is not None else {}
     return {"run": str(run.path), "samples": str(place), "n": len(drawn.data), **told}
 
 
@@ -43,21 +44,22 @@ def _manner(asked: SampleFlags) -> Any:
     """Return how documents are drawn."""
     from feller.journeys.documents.write import DOCUMENTS, PLAUSIBLE, Manner
 
+    wanted, symbols = asked.documents, asked.symbols
     guidance = 1.0 if asked.guidance is None else asked.guidance
-    if asked.documents is not None and asked.memory is None:
+    if wanted.documents is not None and wanted.memory is None:
         raise UsageError("--documents stand in front from a --memory; name one, or leave it out")
-    if asked.picture_guidance is not None and not asked.edit:
+    if wanted.picture_guidance is not None and not asked.edit:
         raise UsageError("--picture-guidance is of --edit; leave it out")
-    if asked.plausible is not None and max(guidance, asked.picture_guidance or 1.0) <= 1:
+    if wanted.plausible is not None and max(guidance, wanted.picture_guidance or 1.0) <= 1:
         raise UsageError("--plausible is of --guidance above 1; name its weight, or leave it out")
     return Manner(
         guidance=guidance,
-        picture_guidance=asked.picture_guidance,
-        plausible=PLAUSIBLE if asked.plausible is None else asked.plausible,
-        contrast=_contrast(asked.contrast),
-        choice=asked.choice() if (asked.temperature, asked.top_k, asked.top_p) != (None, None, None) else None,
-        best_of=1 if asked.best_of is None else asked.best_of,
-        documents=DOCUMENTS if asked.documents is None else asked.documents,
+        picture_guidance=wanted.picture_guidance,
+        plausible=PLAUSIBLE if wanted.plausible is None else wanted.plausible,
+        contrast=_contrast(wanted.contrast),
+        choice=symbols.choice() if symbols != SymbolFlags() else None,
+        best_of=1 if wanted.best_of is None else wanted.best_of,
+        documents=DOCUMENTS if wanted.documents is None else wanted.documents,
     )
 
 

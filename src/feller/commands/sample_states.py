@@ -18,9 +18,9 @@ def draw(asked: SampleFlags, run: Any, tell: Any) -> dict[str, Any]:
     from feller.commands.terminal import heard
     from feller.journeys.sample import sample
 
-    if asked.shard is not None:
+    if asked.shards.shard is not None:
         return _write_shards(asked, run, tell)
-    if asked.overwrite or "{shard}" in (asked.out or ""):
+    if asked.shards.overwrite or "{shard}" in (asked.out or ""):
         raise UsageError("say with --shard how many samples a file holds; files of their own are replaced as it is")
     n = N if asked.n is None else asked.n
     with heard(tell):
@@ -38,11 +38,11 @@ def _wishes(asked: SampleFlags) -> dict[str, Any]:
         "guidance": 1.0 if asked.guidance is None else asked.guidance,
         "solver": asked.solver,
         "calls": asked.calls,
-        "choice": asked.choice(),
-        "order": _order(asked.order),
+        "choice": asked.symbols.choice(),
+        "order": _order(asked.symbols.order),
         "jump": _share(asked.superpose),
         "known": None if asked.known is None else asked.known.replace("\\n", "\n"),
-        "compiled": asked.compile,
+        "compiled": asked.shards.compile,
         "seed": asked.seed,
     }
 
@@ -57,7 +57,9 @@ def _write_shards(asked: SampleFlags, run: Any, tell: Any) -> dict[str, Any]:
         raise UsageError("--complete writes the rows of its table, all in one file; leave out --shard")
     with heard(tell):
         drawing, n = ready(run, tell=tell, **_wishes(asked)), N if asked.n is None else asked.n
-        found = sample_shards(run, drawing, n, asked.shard or 0, out=asked.out, overwrite=asked.overwrite, tell=tell)
+        found = sample_shards(
+            run, drawing, n, asked.shards.shard or 0, out=asked.out, overwrite=asked.shards.overwrite, tell=tell
+        )
     tell.say(f"{n:,} samples in {len(found):,} shards: {found.folder}")
     return {"run": str(run.path), "samples": str(found.folder), "n": n, "shards": len(found)}
 

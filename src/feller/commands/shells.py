@@ -7,10 +7,10 @@ import importlib
 import pkgutil
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import feller.commands
-from feller.commands.arguments import flag_names, marks
+from feller.commands.arguments import flag_names, flags_of, marks
 from feller.commands.marks import Offers
 
 
@@ -57,10 +57,10 @@ def commands() -> Known:
 
 def _command(kind: type) -> Command:
     flags, words, runs = [], [], False
-    for field in fields(kind):
-        names = flag_names(kind, field.name)
-        offered = [one for mark in marks(kind, field.name, Offers) for one in mark.all_words()]
-        of_runs = any(mark.runs for mark in marks(kind, field.name, Offers))
+    for name, field in flags_of(kind).items():
+        names = flag_names(kind, name)
+        offered = [one for mark in marks(kind, name, Offers) for one in mark.all_words()]
+        of_runs = any(mark.runs for mark in marks(kind, name, Offers))
         if names:
             flags.append(Flag(tuple(names), field.type is not bool, tuple(offered), of_runs))
         else:

@@ -1,10 +1,10 @@
 """feller steer."""
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from feller.commands.arguments import words_of
+from feller.commands.arguments import changed, words_of
 from feller.commands.given import pairs
 from feller.commands.kinds import CodeText, Counted, Positive, RunPlace, Text, Whole, Wishes, Words, short
 from feller.commands.marks import Limits, Offers
@@ -142,8 +142,7 @@ _SEARCHED = ("calls", "solver", "prior", "over")
 
 def _refuse(command: Steer, *names: str) -> None:
     """Refuse flags that the other way of steering takes."""
-    usual = {field.name: field.default for field in fields(Steer)}
-    wrong = [f"--{name}" for name in names if getattr(command, name) != usual[name]]
+    wrong = [f"--{name}" for name in changed(command) if name in names]
     if wrong:
         other = "--reward" if command.observe is not None else "--observe"
         raise UsageError(f"{', '.join(wrong)} goes with {other}; leave it out")

@@ -1,9 +1,10 @@
 """From what was asked of a fit to a training that is known to fit together."""
 
+import contextlib
 import copy
 import functools
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import torch
@@ -44,6 +45,9 @@ from feller.train.engine import Engine
 from feller.train.loop import Batches, make_learner
 from feller.tree import length
 
+FEW = 4
+"""Network calls of samples that are drawn before anything is learned."""
+
 
 def prepare(run: Run, begun: Begun, here: Engine) -> Prepared:
     """Split the data, build the network, and try both on two examples.
@@ -78,6 +82,8 @@ def prepare(run: Run, begun: Begun, here: Engine) -> Prepared:
     two = here.place(batches(some, len(some), draws)(0, slice(None)))
     tried = copy.deepcopy(learner.network)  # a codebook that follows what it sees must not count these
     _try(objective, tried, two, draws, asked)
+    if asked.code and not recipe.parts and not description.path.instead:
+        _try_drawing(Model(description, tried), draws, asked)
     reporting = Reporting(description, training_data, held_out, Draws(asked.seed).named("foretold"))
     own = f"--recipe {shlex.quote(asked.recipe)} " if asked.code else ""
     ready = Prepared(
@@ -129,9 +135,32 @@ def _try(objective: Objective, network: nn.Module, batch: Batch, draws: Draws, a
         InputError: If a recipe of the user's own fails, in its code or in what is made of it.
         UsageError: If there is not one loss for each example.
     """
-    try:
+    with _trial(asked):
         example = objective.draw(network, batch, draws)
         found = objective.loss(network, example)
+    n = length(example)
+    if asked.code and found.shape != (n,):
+        raise UsageError(f"the loss of {n} examples must be one number for each, [{n}], got {list(found.shape)}")
+
+
+def _try_drawing(model: Model, draws: Draws, asked: Asked) -> None:
+    """Draw two samples in few calls, so that own code that is only drawn with fails now and not after the training.
+
+    What weights that have learned nothing draw may be infinite.
+
+    Raises:
+        InputError: If it fails.
+    """
+    few = replace(model.description.sampling, calls=FEW)
+    with _trial(asked), contextlib.suppress(InputError, UsageError):
+        model.sample(2, sampling=few, draws=draws)
+
+
+@contextlib.contextmanager
+def _trial(asked: Asked) -> Iterator[None]:
+    """Blame a recipe of the user's own for what fails in feller itself."""
+    try:
+        yield
     except (UsageError, InputError):
         raise
     except Exception as error:
@@ -141,9 +170,6 @@ def _try(objective: Objective, network: nn.Module, batch: Batch, draws: Draws, a
         raise InputError(
             f"{asked.recipe} fails at a trial of two examples, in what feller makes of it: {what}"
         ) from error
-    if asked.code and found.ndim != 1:
-        n = length(example)
-        raise UsageError(f"the loss of {n} examples must be one number for each, [{n}], got {list(found.shape)}")
 
 
 def _bound(run: Run, begun: Begun, data: Dataset, here: Engine) -> Callable[[Prepared, Tell], Prepared]:

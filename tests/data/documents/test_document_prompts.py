@@ -18,6 +18,8 @@ from feller.errors import InputError, UsageError
         ("a red apple", (Said("a red apple"),)),
         (r"a \<mask> of \<break>", (Said("a <mask> of <break>"),)),
         ("a <b> and <Mask>", (Said("a <b> and <Mask>"),)),
+        ("see <https://example.org>, <note: a cat>", (Said("see <https://example.org>, <note: a cat>"),)),
+        (r"a \<imge:cat.png>", (Said("a <imge:cat.png>"),)),
         ("one<break>two", (Said("one"), Cut(), Said("two"))),
         ("a <mask> apple", (Said("a"), Hole(), Said(" apple"), Infill())),
         ("<mask>", (Hole(), Infill())),
@@ -45,6 +47,8 @@ def test_pictures(tmp_path: pathlib.Path) -> None:
         ("a word <infill>", "asks for the content of a <mask>"),
         ("<mask> <infill> more", "stands once, and last"),
         ("<mask> <infill> <infill>", "stands once, and last"),
+        ("a <imge:cat.png>", "did you mean <image:cat.png>, got <imge:cat.png>"),
+        ("a <Image:cat.png>", "did you mean <image:cat.png>, got <Image:cat.png>"),
     ],
 )
 def test_what_asks_for_no_one_thing_is_refused(text: str, words: str) -> None:

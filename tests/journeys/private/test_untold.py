@@ -17,9 +17,10 @@ from feller.data.table.unmodelled import Untold
 from feller.errors import LONGEST
 from feller.journeys.asked import Asked
 from feller.journeys.fitting.begin import begin
-from feller.journeys.private import guard
+from feller.journeys.private import columns
 from feller.journeys.private.promise import timing
 from feller.journeys.private.untold import hidden_line, merged_line, refusal
+from feller.journeys.private.wish import Wish
 from feller.privacy.expense import Gaussian
 from feller.privacy.ledger import Ledger
 
@@ -109,9 +110,9 @@ def test_what_is_told_follows_from_what_was_found_whatever_the_rows(monkeypatch:
     hidden = Schema((Boolean("smokes", "yes", "no"), Untold("age"), Untold("ward"), Boolean("home", "a", "b")), "clip")
     found = tuple(replace(column, missing="") if isinstance(column, Boolean) else column for column in hidden.columns)
     domain = (replace(hidden, columns=found), (Charge("kinds of the columns", 20.0),), ())
-    monkeypatch.setattr(guard, "find_domain", lambda *given: domain)
+    monkeypatch.setattr(columns, "find_domain", lambda *given: domain)
     wish, wanted = (
-        guard.Wish(epsilon=2.0, unsafe_seed=0),
+        Wish(epsilon=2.0, unsafe_seed=0),
         Asked(data="t.csv", recipe="table-marginals", size="tiny", seed=0),
     )
     told = []

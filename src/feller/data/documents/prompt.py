@@ -1,7 +1,7 @@
 r"""What a person asks for: words and pictures with holes, such as `Image of <mask>: <image:cat.png> <infill>`.
 
 `<mask>` is a hole, `<infill>` asks for its content, `<break>` ends a text that another follows, and `<image:FILE>` is a
-picture. A backslash before `<` makes it plain text, and so is all else in angle brackets.
+picture. A backslash before `<` makes it plain text, and so is all else in angle brackets but a misspelt `<image:FILE>`.
 """
 
 import pathlib
@@ -17,8 +17,9 @@ from feller.data.documents.layout import Hole, Infill
 from feller.data.found import Cut, Item, Said, Shown
 from feller.data.images.pictures import read_pictures
 from feller.errors import InputError, UsageError
+from feller.record import closest
 
-_SIGN = re.compile(r"\\<|<(mask|infill|break|image:([^<>]*))>")
+_SIGN = re.compile(r"\\<|<(mask|infill|break|(\w+):([^<>]*))>")
 PICTURED = 512
 """Longer side, in pixels, to which a picture is brought before it gets the model's size."""
 
@@ -71,8 +72,8 @@ def parse(text: str) -> Prompt:
     for sign in _SIGN.finditer(text):
         plain += text[place : sign.start()]
         place = sign.end()
-        if sign[0] == "\\<":
-            plain += "<"
+        if sign[0] == "\\<" or _is_said(sign):
+            plain += sign[0].removeprefix("\\")
             continue
         close()
         if sign[1] == "mask":
@@ -82,13 +83,26 @@ def parse(text: str) -> Prompt:
         elif sign[1] == "break":
             items.append(Cut())
         else:
-            if not sign[2].strip():
+            if not sign[3].strip():
                 raise UsageError("<image:> names no file; write <image:cat.png>")
             items.append(Shown(len(pictures)))
-            pictures.append(picture_of(sign[2]))
+            pictures.append(picture_of(sign[3]))
     plain += text[place:]
     close()
     return Prompt(_checked(items), tuple(pictures))
+
+
+def _is_said(sign: re.Match[str]) -> bool:
+    """Tell whether what stands in angle brackets with a colon is said, and shows no picture.
+
+    Raises:
+        UsageError: If it is almost `<image:FILE>`.
+    """
+    if sign[2] in (None, "image"):
+        return False
+    if closest(sign[2], ["image"], cutoff=0.7):
+        raise UsageError(f"did you mean <image:{sign[3]}>, got {sign[0]}; a backslash before < makes it words")
+    return True
 
 
 def _checked(items: Sequence[Item | Hole | Infill]) -> tuple[Item | Hole | Infill, ...]:
