@@ -78,14 +78,14 @@ def _known(command: Any, field: str) -> tuple[Any, ...]:
 
 
 def flag_names(command: Any, field: str) -> list[str]:
-    """Return the flags of a field of a command; none of a place or of what no word sets."""
+    """Return the flags of a field of a command, as its help shows them; none of a place or of what no word sets."""
     known = _known(command, field)
     if any(getattr(one, "__name__", str(one)).endswith(("Positional", "Suppress", "Fixed")) for one in known):
         return []
     given = [one for one in known if hasattr(one, "aliases")]
     name = next((one.name for one in given if one.name), field.replace("_", "-"))
     others = [alias for one in given for alias in one.aliases or ()]
-    return [*([] if f"-{name}" in others else [f"--{name}"]), *others]
+    return [*others, *([] if f"-{name}" in others else [f"--{name}"])]
 
 
 def _check_many(words: list[str]) -> None:

@@ -72,7 +72,11 @@ RunOrWord = Positional[Annotated[str | None, _shown("[RUN]"), _RUNS]]
 """Words of the command's own are none."""
 CodeText = Annotated[Text, _if_given(check_code)]
 Words = Annotated[tuple[str, ...], _shown("KEY=VALUE ...")]
-Wishes = Annotated[tuple[str, ...], tyro.conf.arg(aliases=("--rewards",), metavar="TEXT ...", help_behavior_hint="")]
+Wishes = Annotated[
+    tuple[str, ...],
+    tyro.conf.arg(name="rewards", aliases=("--reward",), metavar="TEXT ...", help_behavior_hint=""),
+]
+"""`--reward`, as help shows it first; where there are several, people also write `--rewards`."""
 CodePlace = Positional[Annotated[str, tyro.conf.arg(metavar="FILE.py:FUNCTION")]]
 Places = Positional[Annotated[tuple[str, ...], _shown("A B ..."), _each(check_data), _EXAMPLES]]
 RunPlaces = Positional[Annotated[tuple[str, ...], _shown("[RUN ...]"), _each(open_run), _RUNS]]
