@@ -89,7 +89,11 @@ def fit(path: pathlib.Path) -> int:
         ({"RECIPE": "thing + 1"}, "thing + 1", ", in mine: NameError: name 'thing' is not defined"),
         ({"RECIPE": "feller.Path()"}, "feller.Path()", ", in mine: TypeError: Can't instantiate abstract class Path"),
         ({"SAMPLE": "x_1[:, 7]"}, "x_1[:, 7]", ", in sample: IndexError: index 7 is out of bounds"),
-        ({"velocity=prediction": "velocity=prediction[:, 9]"}, "velocity=", ", in characteristics: IndexError: index 9"),
+        (
+            {"velocity=prediction": "velocity=prediction[:, 9]"},
+            "velocity=",
+            ", in characteristics: IndexError: index 9",
+        ),
         ({"SAMPLE": "torch.nn.functional.interpolate(x_1, 7)"}, "interpolate", ", in sample: NotImplementedError"),
     ],
 )

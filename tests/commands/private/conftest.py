@@ -1,0 +1,29 @@
+"""Private fits in a folder of their own, with the same noise for the same plan."""
+
+import functools
+import json
+import pathlib
+
+import pytest
+from tests.commands.private.private_fits import SCHEMA, write_table
+
+from feller.journeys.private import plan
+
+CALIBRATED = functools.cache(plan.calibrate)
+"""The same noise for the same plan, which takes a second to find."""
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(plan, "calibrate", CALIBRATED)
+    monkeypatch.setattr("feller.journeys.fitting.begin._salt", lambda wish: "open-1")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
+    write_table(tmp_path / "people.csv")
+    (tmp_path / "schema.json").write_text(json.dumps(SCHEMA))
+
+
+@pytest.fixture
+def blind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fit without a report, which is for the owner of the rows and takes longest."""
+    monkeypatch.setattr("feller.journeys.fit.evaluate", lambda run, tell: {})

@@ -1,0 +1,116 @@
+"""Private fits of a small table, and what their run folders say."""
+
+import json
+import math
+import pathlib
+import random
+from collections.abc import Callable
+from typing import Any
+
+import dp_accounting as dp
+import pytest
+from dp_accounting.pld import PLDAccountant
+
+from feller.cli import main
+from feller.journeys.private import privately
+
+SCHEMA = {
+    "unit": "row",
+    "outside": "clip",
+    "columns": {
+        "age": {"kind": "numerical", "low": 0, "high": 100, "edges": [20, 40, 60, 80]},
+        "sex": {"kind": "categorical", "values": ["F", "M"]},
+        "job": {"kind": "categorical", "values": ["clerk", "nurse", "smith"], "other": "else"},
+    },
+    "rules": [],
+}
+TINY = ("--size", "tiny", "--steps", "8")
+ALONE = ("--objective.counted", "0")
+"""Columns are counted each by itself, so that all that is spent is normal noise."""
+SEEDED = ("--epsilon", "4", "--unsafe-seed", "1")
+PAID = ("model.json", "average.safetensors", "weights.safetensors", "state.safetensors")
+"""What is made of noisy numbers alone."""
+LEARNED = 271
+"""Rows of 300 that the salt of these tests leaves to learn from, and to which the extreme one belongs."""
+EXTREME = ("87654321", "F", "xylophonist")
+
+
+def write_table(path: pathlib.Path, change: dict[int, tuple[str, ...]] | None = None, n: int = 300) -> str:
+    chance = random.Random(0)
+    rows = [
+        (str(chance.randint(18, 80)), chance.choice("FM"), chance.choices(("clerk", "nurse", "smith"), (5, 3, 2))[0])
+        for _ in range(n)
+    ]
+    for row, cells in (change or {}).items():
+        rows[row] = cells  # pyrefly: ignore
+    path.write_text("age,sex,job\n" + "".join(",".join(row) + "\n" for row in rows))
+    return str(path)
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+    status = main([str(word) for word in words])
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def fit(capsys: pytest.CaptureFixture[str], out: str, *words: object, data: str = "people.csv") -> pathlib.Path:
+    described = (
+        ()
+        if "--resume" in words
+        else (data, "--schema", "schema.json", *TINY, *(() if "--objective.counted" in words else ALONE))
+    )
+    status, _, err = run(capsys, "fit", *described, *words, "--out", out)
+    assert status == 0, err
+    return pathlib.Path(out)
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
+    status, out, err = run(capsys, "fit", *words)
+    assert status != 0
+    assert out == ""
+    assert "Traceback" not in err
+    return err.splitlines()[-1]
+
+
+def held(path: pathlib.Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def steps_in(folder: pathlib.Path) -> int:
+    return sum(one["steps"] for one in held(folder / "ledger.json")["expenses"] if one["is"] == "Subsampled")
+
+
+def true_epsilon(folder: pathlib.Path, steps: int) -> float:
+    """Return what dp-accounting says of the noise of a run and the steps that were really taken."""
+    ledger, promised = held(folder / "ledger.json"), held(folder / "recipe.json")["asked"]["private"]
+    accountant = PLDAccountant(value_discretization_interval=1e-4)
+    for one in ledger["expenses"]:
+        if one["is"] == "Gaussian":
+            accountant.compose(dp.GaussianDpEvent(one["sigma"] / math.sqrt(one["times"])))
+    step = dp.PoissonSampledDpEvent(promised["batch"] / promised["n"], dp.GaussianDpEvent(promised["sigma"]))
+    accountant.compose(step, steps)
+    return accountant.get_epsilon(ledger["delta"])
+
+
+def without(content: Any, *names: str) -> Any:
+    """Return a record without the fields of some names."""
+    if isinstance(content, dict):
+        return {name: without(value, *names) for name, value in content.items() if name not in names}
+    return [without(value, *names) for value in content] if isinstance(content, list) else content
+
+
+def at_step(monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[], None]) -> None:
+    """Let something happen when a step draws its batch."""
+    real = privately.poisson_batches
+
+    def wrapped(*args: Any) -> Any:
+        draw = real(*args)
+
+        def batch(now: int, rows: slice) -> Any:
+            if now == step:
+                act()
+            return draw(now, rows)
+
+        return batch
+
+    monkeypatch.setattr(privately, "poisson_batches", wrapped)
