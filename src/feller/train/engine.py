@@ -1,5 +1,6 @@
 """Devices and processes; the only place that knows Accelerate."""
 
+import atexit
 import contextlib
 import copy
 import datetime
@@ -43,6 +44,8 @@ class Engine:
         """Number of processes."""
         self.is_first: bool = self.rank == 0
         """Whether this process writes files and speaks."""
+        if self.ranks > 1:  # threads that outlive the interpreter abort, now and then, a process that is done
+            atexit.register(self._accelerator.state.destroy_process_group)
 
     def rows(self, size: int) -> slice:
         """Return the part of a batch of this size that falls to this process."""

@@ -1,5 +1,7 @@
 """Schemas guessed from cells, and what a lint says of them."""
 
+from decimal import Decimal
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,6 +16,7 @@ from feller.data.table.detect import detect
 from feller.data.table.form import NumberForm
 from feller.data.table.lint import lint
 from feller.data.table.numerical import Numerical
+from feller.data.table.ranges import numerical
 from feller.data.table.schema import Schema
 from feller.data.table.unmodelled import FreeText, Identifier
 from feller.errors import InputError
@@ -126,3 +129,9 @@ def test_a_lint_is_silent_where_all_is_well() -> None:
         )
     )
     assert lint(good, 10_000) == ()
+
+
+def test_a_number_of_hundreds_of_digits_is_refused() -> None:
+    counts = dict.fromkeys(map(Decimal, ("1", "2", "-1e308", "7.5")), 1)
+    with pytest.raises(InputError, match=r"column 'x': low .* is too large"):
+        numerical("x", counts, NumberForm(decimals=1))

@@ -2,6 +2,8 @@
 
 import importlib.util
 import pathlib
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +16,8 @@ ENDINGS = (".las", ".laz")
 COLUMNS = ("x", "y", "z")
 GROUND = 2
 """Class of the points that hit the ground, in the standard of the format."""
+CHUNK, VARIABLE = 1_000_000, 2**32 - 1
+"""Points of a packed chunk that any file may have, however few it holds; and what says that chunks differ."""
 
 
 def find_scan(path: pathlib.Path) -> FoundRows:
@@ -36,6 +40,7 @@ def find_scan(path: pathlib.Path) -> FoundRows:
             check_unpacked(path, header.point_count * header.point_format.size)
             if header.are_points_compressed:
                 _check_chunks(path, header.offset_to_point_data, header.point_count)
+                _check_size(header.vlrs.get("LasZipVlr"), header.point_count)
             scan = file.read()
         values = np.stack([np.asarray(scan[axis], dtype=np.float64) for axis in COLUMNS], axis=1)
         classes, promised = np.asarray(scan.classification), scan.header.point_count
@@ -93,3 +98,15 @@ def _check_chunks(path: pathlib.Path, start: int, points: int) -> None:
         count = int.from_bytes(file.read(4), "little")
     if count > min(points, size):
         raise ValueError(f"a table of {count:,} chunks for {points:,} points")
+
+
+def _check_size(packed: Sequence[Any], points: int) -> None:
+    """Refuse chunks of many more points than there are: the unpacker makes room for a whole one.
+
+    Raises:
+        ValueError: Then.
+    """
+    for record in packed:
+        size = int.from_bytes(record.record_data[12:16], "little")
+        if max(points, CHUNK) < size < VARIABLE:
+            raise ValueError(f"chunks of {size:,} points, of which there are {points:,}")

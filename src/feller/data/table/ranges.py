@@ -47,11 +47,17 @@ def numerical(
     if (high - low) / unit < SINGLE:
         edges, heavy, bins = (), (), int((high - low) / unit) + 1
     else:
-        often = [value for value, count in counts.items() if count >= HEAVY * n and value % unit == 0]
+        often = [value for value, count in counts.items() if count >= HEAVY * n and _is_whole(value, form)]
         rest = {value: count for value, count in counts.items() if value not in often}
         edges, heavy, bins = even_edges(rest, low, high, unit), tuple(map(float, sorted(often))), None
     settled = bins if not edges else None
     return Numerical(name, float(low), float(high), edges, settled, heavy, False, form, missing, also_missing, dtype)
+
+
+def _is_whole(value: Decimal, form: NumberForm) -> bool:
+    """Tell whether a number has no more decimals than its form, however large it is."""
+    exponent = value.normalize().as_tuple().exponent
+    return isinstance(exponent, int) and exponent >= -form.decimals
 
 
 def even_edges(counts: Mapping[Decimal, float | int], low: Decimal, high: Decimal, unit: Decimal) -> tuple[float, ...]:
