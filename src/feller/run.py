@@ -28,6 +28,8 @@ OURS = (
 
 BESIDE = ("lock", "spent", "data.csv", "data.npz", "data.jsonl")
 """What may lie in a folder that holds no run: nobody has to replace it."""
+MOST_NAMED = 20
+"""Runs that a message names."""
 
 
 @dataclass(frozen=True)
@@ -221,10 +223,18 @@ def open_run(folder: str | pathlib.Path | None, home: pathlib.Path = pathlib.Pat
     if (path / "model.json").is_file():
         return Run(path)
     if path.is_dir():
-        raise InputError(f"{path} is a folder but no run: it has no model.json")
-    names = [str(other) for other in path.parent.glob("*") if (other / "model.json").is_file()]
+        inside = _runs_in(path)
+        some = ", ".join([*inside[:MOST_NAMED], *["..."][: len(inside) - MOST_NAMED]])
+        hint = f"; name a run in it: {some}" if inside else ""
+        raise InputError(f"{path} is a folder but no run: it has no model.json{hint}")
+    names = _runs_in(path.parent)
     hint = f"; {nearest(str(path), names)}" if names else ""
     raise InputError(f"expected a run folder {path}, found none{hint}")
+
+
+def _runs_in(folder: pathlib.Path) -> list[str]:
+    """Return the runs that lie in a folder."""
+    return sorted(str(path) for path in folder.glob("*") if (path / "model.json").is_file())
 
 
 def as_run(of: Run | str | os.PathLike[str]) -> Run:

@@ -24,6 +24,8 @@ AT_ONCE = [
     ("fit here.csv --start-from nowhere", 1, "expected a run folder nowhere, found none"),
     ("sample no-such-run", 1, "expected a run folder no-such-run, found none"),
     ("sample runz", 1, "runz is a folder but no run: it has no model.json"),
+    ("sample .", 1, ". is a folder but no run: it has no model.json; name a run in it: my-run"),
+    ("serve .", 1, ". is a folder but no run: it has no model.json; name a run in it: my-run"),
     ("sample my-ru", 1, "expected a run folder my-ru, found none; did you mean 'my-run'?"),
     ("sample", 1, "expected a run under runs/, found none; make one with: feller fit DATA"),
     ("steer --reward x", 1, "expected a run under runs/, found none"),

@@ -17,6 +17,8 @@ from PIL import Image
 
 from feller.code import fingerprint
 from feller.errors import InputError, UsageError
+from feller.evaluate import change
+from feller.evaluate.quality import EXPLAIN
 from feller.journeys.bridges.bridged import bridged_of
 from feller.studio.abilities import ABILITIES, abilities_of
 from feller.studio.controls import Cells, Drawing
@@ -26,6 +28,8 @@ from feller.studio.limits import Limits
 from feller.studio.opened import Opened
 from feller.studio.outcome import Outcome
 from feller.studio.tab import Place, Tab
+from feller.studio.tabs.compare import meaning
+from feller.studio.tabs.forming import timed
 from feller.tensors import load_tensors, save_tensors
 
 OnPage = Callable[..., tuple[Opened, Place]]
@@ -194,6 +198,19 @@ def test_samples_form_in_pictures_that_move_and_end_where_samples_do(on_page: On
     assert ours.read_bytes() == theirs.read_bytes() if ours.suffix == ".csv" else _same(ours, theirs)
 
 
+def test_pictures_say_their_time() -> None:
+    frame = Image.new("L", (64, 40))
+    first, later = (np.array(timed(frame, t)) for t in (0.0, 0.5))
+    assert first.shape == later.shape == (40 + 28, 64, 3)
+    assert (first[28:] == 0).all()  # the picture is whole
+    assert (first[:28] != later[:28]).any()
+
+
+@pytest.mark.parametrize(("name", "what"), [("digits", "picture"), ("book", "line")])
+def test_calls_say_what_each_step_gives(on_page: OnPage, name: str, what: str) -> None:
+    assert tab_of(on_page(name), "Watch").controls["calls"].hint == f"One {what} for each step."
+
+
 def _same(one: pathlib.Path, other: pathlib.Path) -> bool:
     return bool((np.load(one)["samples"] == np.load(other)["samples"]).all())
 
@@ -214,6 +231,7 @@ def test_steering_follows_wishes_that_are_named_at_the_start(on_page: OnPage, tm
     tab = tab_of(on_page("digits", rewards=(f"{own}:left",)), "Steer")
     assert tab.controls["reward"].options == (
         "r.py:left",
+        "ink as set below",
         "ink",
         "compressibility",
         "less ink",
@@ -225,6 +243,22 @@ def test_steering_follows_wishes_that_are_named_at_the_start(on_page: OnPage, tm
     assert numbers["reward"] > numbers["reward, before"]
     assert {row[0] for row in found.numbers.cells if not row[2]} == set()  # each has a meaning
     assert [picture.caption for picture in found.pictures] == ["Before", "Steered"]
+
+
+def test_the_first_wish_of_pictures_ends_at_a_value(on_page: OnPage, monkeypatch: pytest.MonkeyPatch) -> None:
+    wished: list[tuple[str, ...]] = []
+
+    def steer(run: Any, rewards: tuple[str, ...], *_: Any, **__: Any) -> None:
+        wished.append(rewards)
+        raise InputError("enough")
+
+    monkeypatch.setattr("feller.journeys.steer.steer", steer)
+    tab = tab_of(on_page("digits"), "Steer")
+    for more in ({}, {"ink": 0.25}, {"reward": "ink"}, {"reward": "less ink", "ink": 0.1}):
+        with pytest.raises(InputError, match="enough"):
+            ask(tab, **more)
+    assert wished == [("ink == 0.4",), ("ink == 0.25",), ("ink",), ("-1 * ink",)]
+    assert "blots" in tab.controls["reward"].hint
 
 
 def test_points_are_steered_too(on_page: OnPage, tmp_path: pathlib.Path) -> None:
@@ -264,6 +298,7 @@ def test_pictures_are_restored_from_what_is_left_of_them(on_page: OnPage, tmp_pa
     for each in made:  # not equal, as what an untrained model draws beyond black and white is cut
         assert np.corrcoef(each.ravel(), given.ravel())[0, 1] > 0.8
     assert ask(tab, n=1, how="16 random sums of all pixels").pictures[1].caption == "Restored"
+    assert re.fullmatch(r"What is left of .* by (less than 0.01|\d+\.\d\d) of 16 gray levels on average\.", found.said)
     (tmp_path / "no.png").write_bytes(b"no picture")
     with pytest.raises(UsageError, match=r"no.png: this is no picture"):
         ask(tab, picture=str(tmp_path / "no.png"))
@@ -399,8 +434,9 @@ def test_two_tables_stand_side_by_side_with_the_numbers_of_their_reports(
     page = on_page(tmp_path / "one", tmp_path / "two")
     assert ask(tab_of(page, "Compare")).numbers is None  # neither has been evaluated
     numbers = {"one": {"tv2": 0.25, "tv2_floor": 0.125, "steps": 3}, "two": {"tv2": 0.5, "valid": 1.0, "steps": 4}}
+    means = {"tv2": "Share of the rows: lower is better.", "valid": "Share that fits."}
     for name, found in numbers.items():
-        (tmp_path / name / "report.json").write_text(json.dumps({"numbers": found}))
+        (tmp_path / name / "report.json").write_text(json.dumps({"numbers": found, "explanations": means}))
     tab = tab_of(page, "Compare")
     found = ask(tab, seed=4)
     left, right = found.sides
@@ -408,15 +444,24 @@ def test_two_tables_stand_side_by_side_with_the_numbers_of_their_reports(
     assert left.cells == right.cells == ask(tab_of(page, "Sample"), seed=4).table.cells  # type: ignore[union-attr]
     assert found.words == ""
     assert found.numbers is not None
-    assert found.numbers.columns == ("number", "one", "two", "beside")
+    assert found.numbers.columns == ("number", "one", "two", "for comparison", "meaning")
     there = {row[0]: [cell.replace("\u202f", " ") for cell in row[1:]] for row in found.numbers.cells}
     assert there == {
-        "rows off in two columns": ["25.0 %", "50.0 %", "12.5 %, real rows drawn again"],
-        "rows that the schema allows": ["–", "100 %", "100 %, real rows"],
-        "steps": ["3", "4", ""],
+        "rows off in two columns": ["25.0 %", "50.0 %", "12.5 %, real rows drawn again", means["tv2"]],
+        "rows that the schema allows": ["–", "100 %", "100 %, real rows", "Share that fits."],
+        "steps": ["3", "4", "", "Training steps."],
     }
     of_one = [name for name in tab.controls["first"].options if name.startswith("one")]  # type: ignore[attr-defined]
     assert ask(tab, first=of_one[0], second=of_one[1]).numbers is None  # a report is of a run, not of a checkpoint
+
+
+def test_numbers_say_whether_more_or_less_is_better() -> None:
+    assert meaning("kl", {"kl": "Divergence."}) == "Divergence. Less is nearer to the base."
+    assert meaning("fd_cnn", {"fd_cnn": "A distance: lower is better."}) == "A distance: lower is better."
+    assert meaning("epsilon", {}).endswith("Less protects more.")
+    assert meaning("other", {}) == ""
+    for name in ("reward_tilted", "fd_cnn", "bits_per_dimension", "straightness"):
+        assert re.search("better|[Mm]ore|[Ll]ess", meaning(name, {**EXPLAIN, **change.EXPLAIN}))
 
 
 def test_the_example_of_a_row_is_a_usual_one(on_page: OnPage) -> None:
@@ -471,7 +516,7 @@ def test_a_running_fit_is_followed_from_before_its_first_step(on_page: OnPage, f
     record = json.loads((run / "recipe.json").read_text())
     record["recipe"]["train"]["steps"] = 140
     (run / "recipe.json").write_text(json.dumps(record))
-    assert "step 20 of 140, 14 %, about 2 minutes left, loss 0.05;" in ask(follow).said
+    assert "step 20 of 140, 14 %, about 2 minutes of fitting left, and then its report, loss 0.05;" in ask(follow).said
     os.utime(run / "metrics.jsonl", (0, 0))
     assert "step 20 of 140, 14 %, loss 0.05;" in ask(follow).said  # it may have stopped
     assert "<svg" in found.drawing
@@ -481,3 +526,14 @@ def test_a_running_fit_is_followed_from_before_its_first_step(on_page: OnPage, f
     assert "not saved" not in found.said
     assert [picture.caption for picture in found.pictures] == ["Preview"]
     assert ask(tab_of(page, "Sample")).pictures
+    assert not found.over
+    (run / "state.json").write_text(json.dumps({"step": 140, "seconds": 140.0}))
+    found = ask(follow)
+    assert "all 140 steps are done; its report is being made" in found.said
+    assert not found.over
+    (run / "report.html").write_text("<p>how good it is")
+    found = ask(follow)
+    assert "finished after 140 steps; its report is under Reports" in found.said
+    assert found.over
+    (run / "state.json").write_text(json.dumps({"step": 100, "seconds": 100.0}))  # fitted anew, or for longer
+    assert not ask(follow).over

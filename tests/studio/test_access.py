@@ -1,9 +1,13 @@
 """Who may come in."""
 
+import socket
+
 import pytest
 
 from feller.errors import UsageError
 from feller.studio.access import COOKIE, Door, is_loopback
+from feller.studio.heard import Heard
+from feller.studio.serving import Address, _announce
 
 TOKEN = "not-to-be-guessed-1"
 
@@ -55,6 +59,20 @@ def test_the_cookie_lets_in_and_tells_no_token() -> None:
     for cookies in ("", f"{COOKIE}=", f"{COOKIE}={TOKEN}", f"{COOKIE}={Door(token=TOKEN + 'x').cookie}", "a;;=b\x00"):
         assert not door.lets_in(cookies)
     assert Door().lets_in("")
+
+
+def test_visitors_are_told_a_name_that_leads_here_and_not_the_token() -> None:
+    said: list[str] = []
+    tell = Heard()
+    _announce(Address("0.0.0.0", 7923), Door("0.0.0.0", 7923, TOKEN), tell)
+    said = tell.lines
+    assert said[0].startswith(f"the page is at http://{socket.gethostname()}:7923/; ")
+    assert f"http://{socket.gethostname()}:7923/?token=..." in said[1]
+    assert not any(TOKEN in line for line in said)
+    assert Address("::1", 80).url == "http://[::1]:80/"
+    plain = Heard()
+    _announce(Address("127.0.0.1", 80), Door(), plain)
+    assert plain.lines == ["the page is at http://127.0.0.1:80/; stop it with Ctrl-C"]
 
 
 def test_the_token_is_compared_as_a_whole() -> None:

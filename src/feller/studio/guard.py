@@ -9,8 +9,8 @@ from urllib.parse import parse_qs
 from feller.studio.access import COOKIE, Door
 from feller.studio.front import App, Message, Receive, Send
 from feller.studio.limits import Limits
-from feller.studio.offline import HEADERS
 from feller.studio.scratch import Scratch
+from feller.studio.wire import MOST_JSON, Refused, again, answer, body_of, with_headers
 
 OPEN = ("/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt")
 BELOW = ("/assets/", "/static/", "/svelte/", "/gradio_api/file=", "/gradio_api/heartbeat/", "/gradio_api/info")
@@ -20,8 +20,6 @@ CALLS = (
 )
 """Routes that the page uses. Others (proxies, components, monitoring) are closed."""
 UPLOAD = "/gradio_api/upload"
-MOST_JSON = 4 * 2**20
-"""Bytes of a request that is no upload."""
 ASK = """<!doctype html><meta charset="utf-8"><title>feller</title>
 <style>body{font:1rem/1.5 system-ui,sans-serif;max-width:30rem;margin:20vh auto;padding:0 1rem}
 input,button{font:inherit;padding:.4rem .6rem}</style>
@@ -29,14 +27,6 @@ input,button{font:inherit;padding:.4rem .6rem}</style>
 <form method="get" action="/"><input name="token" type="password" autocomplete="off" autofocus>
 <button>Enter</button></form>
 """
-
-
-class Refused(Exception):
-    """A request that may not pass; its status, and why."""
-
-    def __init__(self, status: int, why: str) -> None:
-        super().__init__(why)
-        self.status, self.why = status, why
 
 
 class Guarded:
@@ -53,10 +43,10 @@ class Guarded:
             try:
                 passed = await self._passed(scope, receive, send)
             except Refused as refused:
-                await _answer(send, refused.status, f"{refused.why}\n", "text/plain; charset=utf-8")
+                await answer(send, refused.status, f"{refused.why}\n", "text/plain; charset=utf-8")
                 return
             if passed is not None:
-                await self.app(scope, passed, _with_headers(send))
+                await self.app(scope, passed, with_headers(send))
         else:
             await send({"type": "websocket.close", "code": 1008})
 
@@ -88,19 +78,19 @@ class Guarded:
         most = self.limits.upload if path == UPLOAD else MOST_JSON
         if not headers.get("content-length", "0").isdecimal() or int(headers.get("content-length", "0")) > most:
             raise Refused(413, f"a request may have {most // 2**20} MB here")
-        body = await _body(receive, most)
+        body = await body_of(receive, most)
         if path != UPLOAD:
             self._check_paths(body)
-        return _again(body, receive)
+        return again(body, receive)
 
     async def _ask(self, scope: Message, send: Send) -> None:
         """Let in who brings the token; ask others for it."""
         query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
         if scope["path"] == "/" and self.door.is_token(query.get("token", [""])[0]):
             cookie = f"{COOKIE}={self.door.cookie}; HttpOnly; SameSite=Lax; Path=/"
-            await _answer(send, 303, "", "text/plain", {"location": "/", "set-cookie": cookie})
+            await answer(send, 303, "", "text/plain", {"location": "/", "set-cookie": cookie})
         elif scope["path"] == "/" and scope["method"] == "GET":
-            await _answer(send, 401, ASK, "text/html; charset=utf-8")
+            await answer(send, 401, ASK, "text/html; charset=utf-8")
         else:
             raise Refused(401, "this page needs its token")
 
@@ -136,53 +126,3 @@ def _paths(value: Any) -> Iterator[str]:
             rest += value.values()
         elif isinstance(value, list):
             rest += value
-
-
-async def _body(receive: Receive, most: int) -> bytes:
-    """Read a whole request, however long its sender said it is."""
-    parts, size, more = [], 0, True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Refused(400, "the request broke off")
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > most:
-            raise Refused(413, f"a request may have {most // 2**20} MB here")
-        more = message.get("more_body", False)
-    return b"".join(parts)
-
-
-def _again(body: bytes, receive: Receive) -> Receive:
-    """Return what gives a request that was read once more, then whatever comes."""
-    given = False
-
-    async def again() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return again
-
-
-def _with_headers(send: Send) -> Send:
-    """Add our headers to each answer."""
-
-    async def sent(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            ours = {name.encode(): value.encode() for name, value in HEADERS.items()}
-            kept = [(name, value) for name, value in message["headers"] if name.lower() not in ours]
-            message = {**message, "headers": [*kept, *ours.items()]}
-        await send(message)
-
-    return sent
-
-
-async def _answer(send: Send, status: int, text: str, kind: str, more: dict[str, str] | None = None) -> None:
-    """Answer at once."""
-    headers = {**HEADERS, "content-type": kind, "cache-control": "no-store", **(more or {})}
-    pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": status, "headers": pairs})
-    await send({"type": "http.response.body", "body": text.encode()})

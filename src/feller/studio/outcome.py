@@ -41,3 +41,5 @@ class Outcome:
     """A report, HTML that was written for a page of its own."""
     drawing: str = ""
     """SVG of our own."""
+    over: bool = False
+    """Whether nothing more is to come, of what is looked at again and again."""

@@ -5,11 +5,14 @@
   const EVERY = 4000;
   const SERVER = "feller-server";
   const LOST = "feller-lost";
+  const TO_DRAW = "select the draw tool to start";
+  const NO_WAVE = "first put a recording above";
   const UNTRANSLATED = { "common.complete": "done", "common.error": "error" };
 
   document.addEventListener("load", (event) => {
     const one = event.target;
     if (one instanceof HTMLImageElement) {
+      one.dataset.loaded = "";
       one.toggleAttribute("data-small", Math.max(one.naturalWidth, one.naturalHeight) <= SMALL);
     }
     if (one instanceof HTMLIFrameElement && one.classList.contains("report")) {
@@ -50,8 +53,21 @@
   document.addEventListener("change", (event) => check(event.target, event.target.files), true);
   document.addEventListener("drop", (event) => check(event.target, event.dataTransfer?.files), true);
   document.addEventListener("click", (event) => {
-    if (event.target instanceof Element && event.target.closest("button.primary")) forget(event.target);
+    if (!(event.target instanceof Element) || !event.target.closest("button.primary")) return;
+    forget(event.target);
+    complain(event.target, true);  // the same one again changes nothing that would show it
   }, true);
+
+  // a complaint about a canvas is gone as soon as something is put or drawn there
+  for (const kind of ["pointerdown", "change", "drop"]) {
+    document.addEventListener(kind, (event) => {
+      if (event.target instanceof Element && event.target.closest(".canvas")) complain(event.target, false);
+    }, true);
+  }
+
+  function complain(place, aloud) {
+    for (const one of place.closest("[role=tabpanel]")?.querySelectorAll(".said p.wrong") ?? []) one.hidden = !aloud;
+  }
 
   async function check(place, files) {
     if (!(place instanceof Element) || !files?.length || !place.closest(".block")?.querySelector("canvas")) return;
@@ -149,6 +165,14 @@
       sessionStorage.setItem(LOST, "yes");
       missed = Math.max(missed, 1);
       silent();
+    }
+    for (const wave of document.querySelectorAll(".wave")) {
+      if (!wave.textContent.includes(TO_DRAW)) continue;
+      for (const one of wave.querySelectorAll("div, span")) {
+        for (const part of one.childNodes) {
+          if (part.nodeType === Node.TEXT_NODE && part.data.trim() === TO_DRAW) part.data = NO_WAVE;
+        }
+      }
     }
     for (const one of document.querySelectorAll("[aria-live]")) {
       for (const part of one.childNodes) {

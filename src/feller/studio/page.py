@@ -8,7 +8,7 @@ from feller.data.speech.extra import need
 from feller.studio.abilities import abilities_of
 from feller.studio.ask import Wrong, ask
 from feller.studio.controls import Drawing, Seed, Wave
-from feller.studio.heard import Heard
+from feller.studio.heard import Heard, passing
 from feller.studio.opened import Opened
 from feller.studio.outcome import Outcome
 from feller.studio.shown import filled, outputs
@@ -22,6 +22,9 @@ TITLE = "feller"
 SEEDS = 1_000_000
 ANOTHER = f"() => Math.floor(Math.random() * {SEEDS})"
 """Another seed, which the page draws by itself, shows, and so can repeat."""
+FORGET = """said => said.includes('class="wrong"') ? "" : said"""
+"""A complaint is gone as soon as something else is set."""
+OPENING = "opening ..."
 
 
 def build(place: Place) -> Any:
@@ -32,7 +35,7 @@ def build(place: Place) -> Any:
         if len(place.runs) == 1:
             _run(gr, place.runs[0], place, "")
         else:
-            with gr.Tabs():
+            with gr.Tabs(overflow_behavior="wrap"):
                 for number, one in enumerate(place.runs):
                     with gr.Tab(one.name):
                         gr.HTML(_about(one))
@@ -53,7 +56,7 @@ def _about(one: Opened) -> str:
 
 def _run(gr: Any, one: Opened, place: Place, prefix: str) -> None:
     """Add the tabs of a run."""
-    with gr.Tabs():
+    with gr.Tabs(overflow_behavior="wrap"):
         for ability in abilities_of(one, place):
             with gr.Tab(ability.name) as shown:
                 name = f"{prefix}{ability.name.lower().replace(' ', '_')}"
@@ -73,16 +76,19 @@ def _tab(gr: Any, tab: Tab, place: Place, name: str) -> dict[str, Any] | None:
                 seeds = [there[key][0] for key, control in tab.controls.items() if isinstance(control, Seed)]
                 again = gr.Button("Another seed") if seeds else None
         with gr.Column(scale=3, min_width=320, elem_classes="made"):
-            said = gr.HTML("", elem_classes="said")
+            said = gr.HTML(_said(OPENING) if tab.looks else "", elem_classes="said")
             beside = {kind: outputs(gr, kind, tab) for kind in tab.shows if kind not in WIDE}
     with gr.Column(elem_classes="made"):
         below = {kind: outputs(gr, kind, tab) for kind in tab.shows if kind in WIDE}
     made = [said, *(output for kind in tab.shows for output in {**beside, **below}[kind])]
+    timer = None if tab.every is None else gr.Timer(tab.every)
+    made += [] if timer is None else [button, timer]
     act, inputs = _acting(gr, tab, place), [shown for shown, _ in there.values()]
     for key, control in tab.controls.items():
         shown, start = there[key]
         if isinstance(control, Drawing) and control.first is not None:
-            start.click(starting(control.first), None, shown, api_name=f"{name}_begin", concurrency_id=WORK)
+            begun = start.click(starting(control.first), None, shown, api_name=f"{name}_begin", concurrency_id=WORK)
+            begun.then(None, said, said, js=FORGET, api_name=False)
         if isinstance(control, Wave):
             drawn = waving(control, tab.controls[control.of], place)
             there[control.of][0].change(drawn, there[control.of][0], shown, api_name=f"{name}_{key}", **LOOKING)
@@ -91,12 +97,15 @@ def _tab(gr: Any, tab: Tab, place: Place, name: str) -> dict[str, Any] | None:
     if again is not None:
         sown = again.click(None, None, seeds, js=ANOTHER, api_name=False)
         sown.then(**does, show_progress_on=said, api_name=False)
-    if tab.every is not None:
-        gr.Timer(tab.every).tick(**does, show_progress="hidden", api_name=False)
+    if timer is not None:
+        timer.tick(**does, show_progress="hidden", api_name=False)
     if not tab.looks:
+        for key, control in tab.controls.items():
+            if not isinstance(control, Drawing | Wave):  # a canvas would send each stroke then; its script forgets
+                there[key][0].change(None, said, said, js=FORGET, api_name=False)
         return None
-    for shown, _ in there.values():
-        shown.change(**does, show_progress="hidden", api_name=False)
+    for shown in inputs:
+        shown.change(**does, show_progress="minimal", show_progress_on=said, api_name=False)
     return does
 
 
@@ -106,12 +115,20 @@ def _acting(gr: Any, tab: Tab, place: Place) -> Callable[..., list[Any]]:
     def act(*sent: Any, progress: Any = gr.Progress()) -> list[Any]:  # noqa: B008 - how Gradio hands it over
         heard = Heard(lambda share, text: progress(share, desc=text))
         try:
-            found = ask(tab, dict(zip(tab.controls, sent, strict=True)), place.limits, heard)
+            with passing(heard):
+                found = ask(tab, dict(zip(tab.controls, sent, strict=True)), place.limits, heard)
         except Wrong as wrong:
-            return [_said(str(wrong), wrong=True), *filled(gr, tab, Outcome())]
-        return [_said(found.said), *filled(gr, tab, found)]
+            return [_said(str(wrong), wrong=True), *filled(gr, tab, Outcome()), *_goes_on(gr, tab, Outcome())]
+        return [_said(found.said), *filled(gr, tab, found), *_goes_on(gr, tab, found)]
 
     return act
+
+
+def _goes_on(gr: Any, tab: Tab, found: Outcome) -> list[Any]:
+    """Look again and offer to, as long as there is something to come."""
+    if tab.every is None:
+        return []
+    return [gr.update(visible=not found.over), gr.Timer(active=not found.over)]
 
 
 def _said(text: str, *, wrong: bool = False) -> str:

@@ -25,6 +25,8 @@ GIVE_UP = 5
 """Seconds in which requests may end after the page was stopped."""
 STEP = 0.05
 """Seconds between two looks at whether it was."""
+ANYWHERE = ("0.0.0.0", "::")
+"""Every address of this machine; browsers elsewhere open it by its name."""
 PATIENCE = 60.0
 """Seconds in which the server must start, and the page in it."""
 
@@ -38,8 +40,9 @@ class Address:
 
     @property
     def url(self) -> str:
-        """For a browser."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        """For a browser, also on another machine where the page answers on all addresses of this one."""
+        named = socket.gethostname() if self.host in ANYWHERE else self.host
+        host = f"[{named}]" if ":" in named else named
         return f"http://{host}:{self.port}/"
 
 
@@ -92,6 +95,7 @@ def application(place: Any) -> Any:
     """Return the page of a `Place` as an ASGI application, which needs a guard before it."""
     from feller.studio.look import script, style, theme
     from feller.studio.page import build
+    from feller.studio.pressed import pressed
     from feller.studio.warm import warm
 
     blocks = build(place)
@@ -114,7 +118,7 @@ def application(place: Any) -> Any:
     )
     blocks.has_launched = True  # mounted pages check where files lie only then
     threading.Thread(target=warm, args=(place,), daemon=True).start()
-    return app
+    return pressed(app, blocks)
 
 
 def _place(runs: Sequence[Run], **around: Any) -> Any:
@@ -173,5 +177,7 @@ def _running(server: Any, listening: socket.socket) -> Iterator[Callable[[], boo
 def _announce(address: Address, door: Door, tell: Tell) -> None:
     """Say where the page is."""
     tell.say(f"the page is at {address.url}; stop it with Ctrl-C")
+    if door.token is not None:
+        tell.say(f"visitors open {address.url}?token=..., with the text of --token, or type it there")
     if not is_loopback(door.host):
         tell.say("it speaks plain HTTP: whoever sees the traffic sees the token; put it behind TLS, or use ssh -L")

@@ -27,9 +27,10 @@ def widget(gr: Any, control: Control) -> Any:
     """Return what a control looks like."""
     label = {"label": control.label}
     if isinstance(control, Number):
-        return _number(gr, control)
+        return _as_sent(_number(gr, control))
     if isinstance(control, Choice):
-        return gr.Dropdown(list(control.options), value=control.value, info=control.hint or None, **label)
+        shown = gr.Dropdown(list(control.options), value=control.value, info=control.hint or None, **label)
+        return _as_sent(shown)
     if isinstance(control, Words):
         shown = {"lines": control.lines, "placeholder": control.example or None, "info": control.hint or None}
         return gr.Textbox(value=control.value, **shown, **label)
@@ -38,16 +39,20 @@ def widget(gr: Any, control: Control) -> Any:
     if isinstance(control, Drawing):
         return _drawing(gr, control.label, control.size, ("upload", "clipboard"), max(control.size) // 10)
     if isinstance(control, Wave):
-        return _drawing(gr, control.label, control.size, (), min(control.size) // 3)
+        return _drawing(gr, control.label, control.size, (), min(control.size) // 3, ("wave",))
     if isinstance(control, Sound):
-        return gr.Audio(type="filepath", sources=["upload", "microphone"], buttons=["download"], **label)
+        shown = gr.Audio(type="filepath", sources=["upload", "microphone"], buttons=["download"], **label)
+        shown.preprocess = _place_of
+        return shown
     if isinstance(control, Picture):
         sources = ["upload", "clipboard"]
         shown = gr.Image(type="filepath", sources=sources, height=240, buttons=["fullscreen"], **label)
         shown.preprocess = _place_of  # Gradio's own opens the file, and fails without words where it cannot
         return shown
     if isinstance(control, Upload):
-        return gr.File(file_types=list(control.endings) or None, height=140, **label)
+        shown = gr.File(file_types=list(control.endings) or None, height=140, **label)
+        shown.preprocess = _place_of
+        return shown
     raise TypeError(f"no control of the page is of kind {type(control).__name__}")
 
 
@@ -91,8 +96,10 @@ def _number(gr: Any, control: Number) -> Any:
     return gr.Number(step=step, **told)  # who types too much hears it from us: Gradio's own refusal has no words
 
 
-def _drawing(gr: Any, label: str, size: tuple[int, int], sources: tuple[str, ...], brush: int) -> Any:
-    """Return a canvas to draw on, as large as all of it is seen."""
+def _drawing(
+    gr: Any, label: str, size: tuple[int, int], sources: tuple[str, ...], brush: int, more: tuple[str, ...] = ()
+) -> Any:
+    """Return a canvas to draw on, as large as all of it is seen; its tools lie beside what is drawn on."""
     marks = [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in MARKS]
     canvas = gr.ImageEditor(
         label=label,
@@ -105,9 +112,16 @@ def _drawing(gr: Any, label: str, size: tuple[int, int], sources: tuple[str, ...
         transforms=[],
         layers=False,
         height=size[1] + 80,
+        elem_classes=["canvas", *more],
     )
     canvas.preprocess = _decoding(canvas.preprocess)
     return canvas
+
+
+def _as_sent(shown: Any) -> Any:
+    """Return what hands on what the client sent: its control refuses it in words that name it, as Gradio does not."""
+    shown.preprocess = lambda payload: payload
+    return shown
 
 
 def _place_of(payload: Any) -> str | None:

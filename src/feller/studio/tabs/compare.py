@@ -1,6 +1,7 @@
 """Two runs, or two checkpoints of one, side by side."""
 
 import pathlib
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, cast
 
@@ -19,6 +20,26 @@ from feller.studio.tabs.sample import many, seeded
 
 FACTS = ("epsilon", "delta", "steps")
 """Numbers that tell of a fit, not of its samples, and are compared, too."""
+BETTER = {
+    "reward": "more is better",
+    "reward_tilted": "as far as the reward should come; neither more nor less is better",
+    "tilted_share": "more makes that estimate surer",
+    "kl": "less is nearer to the base",
+    "diversity": "more is better, up to that of the base",
+    "bits_per_dimension": "less is better",
+    "straightness": "more needs fewer network calls",
+    "copied": "less is better, down to that of unseen text",
+    "epsilon": "less protects more",
+    "delta": "less protects more",
+}
+"""What is better, of numbers whose explanations do not say so."""
+OWN = {
+    "bits_per_dimension": "How many bits a number of held-out data takes when the model packs it, as whole levels.",
+    "epsilon": "How much a private model may tell of one row.",
+    "delta": "How likely that promise fails.",
+    "steps": "Training steps.",
+}
+"""What numbers mean that reports do not explain, or by what stands above them."""
 AVERAGE, LAST, BASE = "average of its weights", "weights of the last step", "before tuning"
 
 
@@ -63,7 +84,8 @@ def _tab(one: Opened, place: Place) -> Tab:
 
     return Tab(
         about="The same seed drawn by two runs, or by two checkpoints of one, side by side; of two runs that have been"
-        " evaluated, the numbers of their reports, too.",
+        " evaluated, the numbers of their reports, too. While a network is fitted, a running average of its weights is"
+        " kept, which usually draws better than those of its last step; the commands draw with it.",
         controls={
             "first": Choice(label="First", options=names, value=names[0]),
             "second": Choice(label="Second", options=names, value=other),
@@ -102,19 +124,40 @@ def reported(first: Opened, second: Opened) -> Rows | None:
     from feller.report.measures import leading, measure, real  # takes long to load
 
     known = {**sides[1], **sides[0]}
-    rows = []
+    rows, told_of = [], {**_explained(second), **_explained(first)}
     for name in (*leading(known), *(one for one in FACTS if one in known)):
         how = measure(name, known)
         beside = known.get(how.floor) if how.level is None else how.level
         told = "" if beside is None else f"{how.text(beside)}, {real(how, known)}"
-        rows.append((how.label, *(how.text(side.get(name)) for side in sides), told))
-    return Rows(("number", first.name, second.name, "beside"), tuple(rows), "Numbers of their reports")
+        rows.append((how.label, *(how.text(side.get(name)) for side in sides), told, meaning(name, told_of)))
+    columns = ("number", first.name, second.name, "for comparison", "meaning")
+    return Rows(columns, tuple(rows), "Numbers of their reports")
+
+
+def meaning(name: str, told_of: Mapping[str, str]) -> str:
+    """Say what a number of a report means, and whether more or less of it is better.
+
+    Args:
+        name: Of the number.
+        told_of: What reports say of theirs.
+    """
+    said, better = OWN.get(name) or told_of.get(name, ""), BETTER.get(name, "")
+    return " ".join(filter(None, (said, f"{better[:1].upper()}{better[1:]}." if better else "")))
 
 
 def _numbers(one: Opened) -> dict[str, Any]:
     """Return the numbers of the report of a run, by name; none where it has no report."""
+    return dict(_report(one).get("numbers", {}))
+
+
+def _explained(one: Opened) -> dict[str, str]:
+    """Return what the report of a run says of its numbers."""
+    return dict(_report(one).get("explanations", {}))
+
+
+def _report(one: Opened) -> dict[str, Any]:
     file = one.run.path / "report.json"
-    return dict(read_json(file).get("numbers", {})) if file.is_file() and not file.is_symlink() else {}
+    return read_json(file) if file.is_file() and not file.is_symlink() else {}
 
 
 COMPARE = Ability(name="Compare", has=lambda one, place: one.is_plain, tab=_tab)

@@ -29,7 +29,8 @@ def _tab(one: Opened, place: Place) -> Tab:
         rows = [row for row in read_metrics(one.run.metrics) if "step" in row]
         curve = [row for row in rows if "loss" in row]
         drawing = render(sections.loss_curve(curve, "")).partition("\n")[2] if len(curve) > 1 else ""
-        return Outcome(said=_told(one, rows), drawing=drawing, pictures=_preview(one, room))
+        said, over = _told(one, rows), finished(one)
+        return Outcome(said=said, drawing=drawing, pictures=_preview(one, room), over=over)
 
     return Tab(
         about="How the fit goes; this tab looks again every few seconds.",
@@ -57,24 +58,55 @@ def _preview(one: Opened, room: pathlib.Path) -> tuple[Shown, ...]:
 
 def _told(one: Opened, rows: list[dict[str, Any]]) -> str:
     """Say how far a fit is."""
-    what = one.asked
-    try:
-        done = int(read_json(one.run.counters)["step"])
-    except (InputError, KeyError, TypeError, ValueError):
-        done = 0
+    what, done = one.asked, int(_saved(one)[0])
     last = rows[-1] if rows else {}
     step = max(done, int(last.get("step", 0)))
     if not step:
         return f"{what}: no step has been saved yet"
+    if finished(one):
+        return f"{what}: finished after {step:,} steps; its report is under Reports"
+    if _share(one, *_saved(one)) >= 1:
+        return f"{what}: all {step:,} steps are done; its report is being made, or: feller evaluate {one.name}"
     progress = _progress(one, step, [row for row in rows if "seconds" in row])
     loss = f", loss {last['loss']:.4g}" if "loss" in last else ""
     weights = "" if one.run.average.is_file() else "; weights are not saved yet"
     return f"{what}: step {step:,}{progress}{loss}{weights}"
 
 
+def _saved(one: Opened) -> tuple[float, float]:
+    """Return the steps and the seconds of a fit that are saved."""
+    try:
+        counters = read_json(one.run.counters)
+        return float(counters["step"]), float(counters.get("seconds", 0.0))
+    except (InputError, KeyError, TypeError, ValueError):
+        return 0.0, 0.0
+
+
+def _budget(one: Opened) -> dict[str, Any]:
+    """Return what was planned: steps, or minutes."""
+    return one.run.read_record(one.run.recipe).get("recipe", {}).get("train", {})
+
+
+def _share(one: Opened, steps: float, seconds: float) -> float:
+    """Return the share of what was planned that is done; zero where nobody knows."""
+    train = {} if one.is_bridge else _budget(one)
+    planned, minutes = train.get("steps"), train.get("minutes")
+    if isinstance(planned, int) and planned > 0:
+        return steps / planned
+    return seconds / (60 * minutes) if isinstance(minutes, int | float) and minutes > 0 else 0.0
+
+
+def finished(one: Opened) -> bool:
+    """Tell whether a fit has done all its steps and written its report since."""
+    report, counters = one.run.path / "report.html", one.run.counters
+    if not report.is_file() or not counters.is_file() or report.stat().st_mtime < counters.stat().st_mtime:
+        return False
+    return one.is_bridge or _share(one, *_saved(one)) >= 1
+
+
 def _progress(one: Opened, step: int, rows: list[dict[str, Any]]) -> str:
     """Say which share of its steps a fit has done, and how long the others take, while it goes on."""
-    planned = one.run.read_record(one.run.recipe).get("recipe", {}).get("train", {}).get("steps")
+    planned = _budget(one).get("steps")
     if one.is_bridge or not isinstance(planned, int) or not 0 < step <= planned:
         return ""
     done = f" of {planned:,}, {100 * step // planned} %"
@@ -84,7 +116,7 @@ def _progress(one: Opened, step: int, rows: list[dict[str, Any]]) -> str:
     if steps <= 0:
         return done
     left = (planned - step) * (some[-1]["seconds"] - some[0]["seconds"]) / steps
-    return f"{done}, about {in_words(left)} left"
+    return f"{done}, about {in_words(left)} of fitting left, and then its report"
 
 
 FOLLOW = Ability(name="Follow", has=lambda one, place: True, tab=_tab)

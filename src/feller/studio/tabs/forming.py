@@ -3,6 +3,7 @@
 from typing import cast
 
 import torch
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from feller.data.images.labelled import Labelled
@@ -29,6 +30,8 @@ LAST = 1500
 """Milliseconds for which the end is shown."""
 EACH = 120
 """And each time before."""
+BAND, LETTER, GAP = 28, 16, 8
+"""Height of the band that the time stands in, of its letters, and how far it is from the edge, in pixels."""
 MISSING = "·"
 """A symbol that is not decided yet."""
 
@@ -53,7 +56,7 @@ def _tab(one: Opened, place: Place) -> Tab:
         drawn, file = drawn_of(one, place, answers, tell, calls=answers["calls"], seen=seen)
         if isinstance(modality, Text):
             return Outcome(table=Rows(("time", "text"), tuple((f"{t:.2f}", partly(modality, x)) for t, x in way)))
-        frames = [large(modality.show(modality.decode(_decided(modality, x)), drawn.given)) for _, x in way]
+        frames = [timed(large(modality.show(modality.decode(_decided(modality, x)), drawn.given)), t) for t, x in way]
         film = animated(frames, [*[EACH] * (len(frames) - 1), LAST], frames[-1])
         path = file.with_name("forming.webp")
         path.write_bytes(film.data)
@@ -62,7 +65,12 @@ def _tab(one: Opened, place: Place) -> Tab:
     controls = {
         **({} if text else {"n": Number(label="How many", value=min(most, 300 if points else 9), least=1, most=most)}),
         "calls": Number(
-            label="Calls", hint="One picture for each step.", value=CALLS, least=4, most=100, flags=("--calls",)
+            label="Calls",
+            hint=f"One {'line' if text else 'picture'} for each step.",
+            value=CALLS,
+            least=4,
+            most=100,
+            flags=("--calls",),
         ),
         **guides(one),
         "seed": seeded(),
@@ -74,6 +82,14 @@ def _tab(one: Opened, place: Place) -> Tab:
         shows=(Kind.TABLE,) if text else (Kind.PICTURES, Kind.FILES),
         button="Watch",
     )
+
+
+def timed(frame: Image.Image, t: float) -> Image.Image:
+    """Write the time above a picture."""
+    whole = Image.new("RGB", (frame.width, frame.height + BAND), "white")
+    whole.paste(frame.convert("RGB"), (0, BAND))
+    ImageDraw.Draw(whole).text((GAP, BAND / 2), f"time {t:.2f}", "black", ImageFont.load_default(LETTER), anchor="lm")
+    return whole
 
 
 def _decided(modality: Modality, x: State) -> State:

@@ -58,9 +58,7 @@ def _tab(one: Opened, place: Place) -> Tab:
         found = explained(one, modality, room / "measured.npy", words, answers, tell)
         shown = [saved(_image(sharp, modality), room, "The picture"), *_seen(measured, modality, room)]
         shown += [picture(found.samples, room, "Restored"), picture(found.mean, room, "Mean of those")]
-        said = (
-            f"they leave {found.numbers['residual']:.3g} unexplained of what was measured, of {modality.levels} levels"
-        )
+        said = _told(found.numbers["residual"], words, modality.levels)
         return Outcome(said=said, pictures=tuple(shown), files=(found.place,))
 
     return Tab(
@@ -83,6 +81,13 @@ def _tab(one: Opened, place: Place) -> Tab:
         button="Spoil and restore",
         pictures=4,
     )
+
+
+def _told(residual: float, words: str, levels: int) -> str:
+    """Say how far what is left of the restored pictures is from what was left of the one that was spoiled."""
+    unit = "" if words.startswith("sums") else f" of {levels} gray levels"
+    much = "less than 0.01" if residual < 0.01 else f"{residual:.2f}"
+    return f"What is left of the restored pictures differs from what was left by {much}{unit} on average."
 
 
 def _sharp(one: Opened, modality: Images, file: pathlib.Path | None, room: pathlib.Path) -> Tensor:

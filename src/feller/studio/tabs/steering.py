@@ -12,7 +12,7 @@ from feller.data.modality import Modality
 from feller.data.molecules.modality import Molecules
 from feller.journeys.tell import Tell
 from feller.paths import TokenPath
-from feller.studio.controls import Choice, Number
+from feller.studio.controls import Choice, Control, Number
 from feller.studio.guide import given_of, guidance_of, guides
 from feller.studio.made import picture, place_in, rows_in
 from feller.studio.opened import Opened, last_part
@@ -23,13 +23,19 @@ from feller.studio.tabs.sample import in_time, seeded
 MOST = 16
 """Samples, each of which has a search of its own."""
 STEPS, MOST_STEPS = 20, 50
+INK, NEAR = "ink", "ink as set below"
+USUAL_INK = 0.4
+"""Mean level that is wished for at first, of 0 to 1: bold digits, whose own mean is 0.31."""
+ENDLESS = "Without a value to end at, wishes such as plain ink go on until pictures are blots."
 
 
 def _rewards(one: Opened, place: Place) -> dict[str, str]:
     """Return rewards in words, by what people call them."""
     modality = cast(Modality, one.modality)
-    own = {name: name for name in image_wishes(modality)}
-    own |= {f"less {name}": f"-1 * {name}" for name in own}
+    plain = image_wishes(modality)
+    own = {NEAR: f"{INK} == {{{INK}:g}}"} if INK in plain else {}
+    own |= {name: name for name in plain}
+    own |= {f"less {name}": f"-1 * {name}" for name in plain}
     if isinstance(modality, Molecules) and importlib.util.find_spec("rdkit") is not None:
         own |= {f"{name} (rdkit)": f"rdkit={name}" for name in MEASURED}
     if isinstance(modality, Crystals) and importlib.util.find_spec("chgnet") is not None:
@@ -54,7 +60,7 @@ def _tab(one: Opened, place: Place) -> Tab:
         room = place.scratch.room()
         found = steer(
             one.run,
-            (rewards[answers["reward"]],),
+            (_wish(rewards, answers),),
             answers["n"],
             out=str(place_in(room, modality)),
             given=given_of(answers, modality),
@@ -72,7 +78,14 @@ def _tab(one: Opened, place: Place) -> Tab:
     return Tab(
         about="Look for samples that are more as wished. Each is searched for by itself; the model stays as it is.",
         controls={
-            "reward": Choice(label="Wish", options=tuple(rewards), value=next(iter(rewards)), flags=("--reward",)),
+            "reward": Choice(
+                label="Wish",
+                hint=ENDLESS if NEAR in rewards else "",
+                options=tuple(rewards),
+                value=next(iter(rewards)),
+                flags=("--reward",),
+            ),
+            **_bounds(rewards),
             "n": Number(label="How many", value=4, least=1, most=MOST),
             "steps": Number(
                 label="Steps",
@@ -90,6 +103,20 @@ def _tab(one: Opened, place: Place) -> Tab:
         button="Steer",
         pictures=2,
     )
+
+
+def _bounds(rewards: Mapping[str, str]) -> dict[str, Control]:
+    """Return where the ink of pictures is to end."""
+    if NEAR not in rewards:
+        return {}
+    hint = f'Mean level, from 0, black, to 1, white, that "{NEAR}" comes near; other wishes do not look at it.'
+    return {INK: Number(label="Ink", hint=hint, value=USUAL_INK, least=0.0, most=1.0, whole=False)}
+
+
+def _wish(rewards: Mapping[str, str], answers: Answers) -> str:
+    """Return what was wished for in words, as `feller steer` takes it."""
+    words = rewards[answers["reward"]]
+    return words.format(**{INK: answers[INK]}) if answers["reward"] == NEAR else words
 
 
 def _told(numbers: Mapping[str, Any]) -> Rows:
