@@ -130,3 +130,12 @@ def test_wrong_problems() -> None:
         BridgeProblem.between([torch.zeros(3, 1)], 1.0)
     with pytest.raises(UsageError, match="as many times"):
         BridgeProblem.between([torch.zeros(3, 1), torch.ones(3, 1)], 1.0, times=[0.0, 1.0, 2.0])
+
+
+def test_populations_are_read_from_files_in_their_own_units(tmp_path) -> None:
+    members = torch.tensor([[10.0, 200.0], [30.0, 400.0], [50.0, -7.0]])
+    path = tmp_path / "a.csv"
+    path.write_text("x,y\n" + "\n".join(",".join(map(str, row)) for row in members.tolist()) + "\n")
+    problem = BridgeProblem.between([str(path), members], 1.0)
+    seen = problem.crowds[0][0](3, Draws(0))
+    assert torch.allclose(seen.sort(0).values, members.sort(0).values, atol=1e-3)

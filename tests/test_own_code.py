@@ -4,6 +4,7 @@ import importlib
 import pathlib
 import subprocess
 import sys
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -14,6 +15,9 @@ from feller.code import blamed, load_file, load_function, place_of
 from feller.control.costs.function import Function
 from feller.control.rewards import code
 from feller.errors import InputError, UsageError
+from feller.record import FUNCTIONS
+from feller.simulate import Solver
+from feller.simulate.solver import clock
 
 MINE = """
 from dataclasses import dataclass
@@ -111,18 +115,27 @@ def test_the_calls_are_shown_on_demand(capsys, monkeypatch) -> None:
     monkeypatch.setenv("FELLER_TRACEBACK", "1")
     assert fit(write("shown.py", RECIPE="thing + 1")) == 1
     assert "Traceback" in capsys.readouterr().err
+    assert fit(write("shown_too.py", TARGET="None")) == 1
+    told = capsys.readouterr().err
+    assert "Traceback" in told
+    assert "Straight.target (shown_too.py line 16) must return" in told
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"ARGUMENTS": ""}, "is called with (data, size), and it is written to take ()"),
-        ({"TARGET": "'a'", ", Cubic())": ")"}, "fails at a trial of two examples, in what feller makes of it: "),
+        ({"TARGET": "'a'"}, "Straight.target (b.py line 16) must return what the network should answer"),
+        (
+            {"velocity=prediction": "velocity=prediction, diffusion=torch.ones(7)"},
+            "fails at a trial of 3 examples, in what feller makes of it: ",
+        ),
+        ({"velocity=prediction": "velocity=prediction * t"}, ", in characteristics: RuntimeError: The size of"),
         ({"DECORATION": ""}, "decorate Cubic with @dataclass(frozen=True): its fields are what a run keeps of it"),
     ],
 )
 def test_what_fits_nothing_is_refused_in_words(capsys, changes: dict[str, str], said: str) -> None:
-    assert fit(write(f"b{len(said)}.py", **changes)) == 1
+    assert fit(write("b.py", **changes)) == 1
     told = capsys.readouterr().err
     assert said in told
     assert "Traceback" not in told
@@ -133,9 +146,79 @@ def test_a_target_of_another_shape_is_refused() -> None:
     path = write("narrow.py", **{"TARGET": "(x_1 - x_0)[:, :1]", ", Cubic())": ")"})
     words = ("fit", "example:moons", "--recipe", f"{path}:mine", "--size", "tiny", "--steps", "2", "--out", "runs/own")
     found = subprocess.run([sys.executable, "-m", "feller", *words], capture_output=True, text=True, check=False)
-    assert found.returncode == 2
-    assert "the network answers with [2, 2] and the target is [2, 1]" in found.stderr
+    assert found.returncode == 1
+    assert "Straight.target (narrow.py line 16) must return" in found.stderr
+    assert "[3, 2] here, got [3, 1]" in found.stderr
     assert not pathlib.Path("runs/own").exists()
+
+
+def test_a_first_step_that_fails_leaves_no_run(capsys) -> None:
+    path = write("fails_late.py", SAMPLE="assert len(x_1) < 16, 'too many'")
+    assert fit(path) == 1
+    assert "in sample: AssertionError: too many" in capsys.readouterr().err
+    assert not [one for one in pathlib.Path("runs/own").iterdir() if one.name != "lock"]
+    assert fit(write("mended.py", Straight="Mended")) == 0
+
+
+def test_a_report_that_fails_leaves_the_training(capsys, monkeypatch) -> None:
+    def fails(run, tell):
+        raise InputError("samples became infinite")
+
+    monkeypatch.setattr("feller.journeys.fit.evaluate", fails)
+    assert fit(write("unjudged.py", Straight="Unjudged")) == 1
+    told = capsys.readouterr().err
+    assert "samples became infinite; the training is saved in runs/own" in told
+    assert "feller evaluate runs/own --code unjudged.py" in told
+    assert pathlib.Path("runs/own/weights.safetensors").is_file()
+
+
+def test_a_neighbour_that_is_not_found_is_explained(here) -> None:
+    pathlib.Path("beside.py").write_text("")
+    pathlib.Path("needs.py").write_text("import beside\n")
+    with pytest.raises(InputError, match=r"line 1: ModuleNotFound.* loads needs\.py alone .* PYTHONPATH="):
+        load_file(pathlib.Path("needs.py"))
+    pathlib.Path("wants.py").write_text("import nowhere_at_all\n")
+    with pytest.raises(InputError, match=r"nowhere_at_all'$"):
+        load_file(pathlib.Path("wants.py"))
+
+
+def test_which_reward_returns_something_else_is_told() -> None:
+    pathlib.Path("rewards.py").write_text("def strings(x):\n    return ['a']\n\n\ndef two(x):\n    return x\n")
+    with pytest.raises(InputError, match=r"the reward strings \(rewards\.py\) must return .* \[3\]; got a list"):
+        code("rewards.py:strings")(torch.zeros(3, 2), {})
+    with pytest.raises(InputError, match=r"the reward two \(rewards\.py\) must return .*got a tensor \[3, 2\]"):
+        code("rewards.py:two")(torch.zeros(3, 2), {})
+
+
+def test_a_cost_that_returns_no_numbers_is_told_by_its_file() -> None:
+    pathlib.Path("costs.py").write_text("def words(x, t):\n    return ['a']\n")
+    cost = Function(load_function("costs.py:words"))
+    with pytest.raises(InputError, match=r"the cost words \(costs\.py\) must return a tensor .* got a list"):
+        cost(torch.zeros(3, 2), torch.zeros(3))
+
+
+@dataclass(frozen=True)
+class Half(Solver):
+    """Euler's rule, at half the speed."""
+
+    def step(self, process, x, t, s, draw):
+        return x + (s - t) / 2 * process(x, clock(x, t)).velocity
+
+
+def test_a_model_follows_a_solver_of_ones_own() -> None:
+    model = feller.wrap(lambda x, t: torch.ones_like(x), (2,))
+    euler = feller.Sampling("euler", calls=4)
+    start = model.sample(3, sampling=euler).numpy() - 1
+    assert abs(model.sample(3, sampling=euler, solver=Half()).numpy() - start - 0.5).max() < 1e-6
+
+
+def test_samples_that_run_away_name_ones_own_path() -> None:
+    load_file(write("away.py", Straight="Away", **{"velocity=prediction": "velocity=prediction / 0"}))
+    kind = FUNCTIONS["Away"]
+    model = feller.wrap(lambda x, t: torch.ones_like(x), (2,))
+    gone = replace(model, description=replace(model.description, path=kind()))
+    with pytest.raises(InputError, match=r"or the process of Away \(away\.py\), which is code of yours"):
+        gone.sample(2)
 
 
 def test_a_mistake_of_ours_stays_ours(capsys, monkeypatch) -> None:
@@ -211,5 +294,5 @@ def test_a_run_of_own_code_says_how_to_open_it(here) -> None:
 def test_a_cost_is_told_by_its_line() -> None:
     pathlib.Path("room.py").write_text("def walls(x, t):\n    return x[:, 9]\n")
     cost = Function(load_function("room.py:walls"))
-    with pytest.raises(InputError, match=r"the cost 'walls' fails: room\.py line 2, in walls: IndexError"):
+    with pytest.raises(InputError, match=r"the cost walls \(room\.py\) fails: room\.py line 2, in walls: IndexError"):
         cost(torch.zeros(3, 2), torch.zeros(3))

@@ -20,6 +20,20 @@ calls = {
     "solver": lambda: feller.endpoint(still, x, grid, feller.Midpoint, draws),
     "other": lambda: feller.endpoint(still, x, grid, "midpoint", draws),
     "n": lambda: model.sample(2.5),
+    "tensor": lambda: feller.endpoint(still, x, torch.linspace(0, 1, 9), feller.Midpoint(), draws),
+    "narrow": lambda: feller.endpoint(
+        lambda x, t: feller.Characteristics(velocity=x[:, :1]), x, [0, 1], feller.Midpoint(), draws
+    ),
+    "network": lambda: feller.endpoint(
+        feller.Affine(prediction=feller.paths.Data()).process(lambda x, t, given: x[:, :1], {}),
+        x, grid, feller.Midpoint(), draws,
+    ),
+    "bare": lambda: feller.endpoint(lambda x, t: -x, x, [0, 1], feller.Midpoint(), draws),
+    "class": lambda: feller.Matching(feller.Affine(), feller.Euclidean((2,)), feller.Loss),
+    "recipe": lambda: feller.Sampling(solver=feller.Midpoint()),
+    "kinds of bridge": lambda: feller.BridgeProblem.between([torch.zeros(50, 2), torch.zeros(50, 1)], 1.0),
+    "no file": lambda: feller.BridgeProblem.between(["a.csv", "b.csv"], 1.0),
+    "odd": lambda: feller.BridgeProblem.between([object(), object()], 1.0),
     "run": lambda: feller.cite(feller.Affine()),
 }
 told = {}
@@ -42,10 +56,24 @@ def test_wrong_calls_are_told_in_words() -> None:
     assert told["wrap"] == "UsageError: expected a shape such as (2,), got 2"
     assert told["words"] == "UsageError: expected a shape such as (2,) or (1, 28, 28), got (2, 'a')"
     assert told["none"].startswith("UsageError: expected a shape such as")
-    assert told["grid"] == "ValueError: times must be a sequence of numbers, such as linear_grid(20), got 20"
+    assert (
+        told["grid"] == "ValueError: times must be a list of floats, such as linear_grid(20) or grid.tolist(), got 20"
+    )
     assert told["solver"] == "ValueError: expected a solver, got Midpoint; say Midpoint()"
     assert told["other"] == "ValueError: expected a solver, got str"
     assert told["n"] == "UsageError: the number of samples must be at least 1, a whole number, got 2.5"
+    floats = "ValueError: times must be a list of floats, such as linear_grid(20) or grid.tolist(), got"
+    assert told["tensor"] == f"{floats} a Tensor"
+    assert told["narrow"].startswith("UsageError: the velocity is [2, 1] and the state [2, 2]")
+    assert told["network"].startswith("UsageError: the network answers with [2, 1] and the state is [2, 2]")
+    assert told["bare"] == "UsageError: a process returns Characteristics, as velocity=..., got a Tensor"
+    assert told["class"] == "UsageError: expected an object, got the class Loss; say Loss()"
+    assert (
+        "got Midpoint; a solver of your own is used in Python, model.sample(100, solver=Midpoint())" in told["recipe"]
+    )
+    assert "of the first is [2], of number 2 [1]" in told["kinds of bridge"]
+    assert "a.csv" in told["no file"]
+    assert "population 1 must be an array or tensor [n, *d]" in told["odd"]
     assert told["run"] == "UsageError: expected a run or its folder, got Affine"
     assert "lambda" not in told["fit"]
     assert "Tell()" in told["fit"]

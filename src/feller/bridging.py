@@ -5,6 +5,7 @@ Source: Liu et al. 2024, "Generalized Schrödinger bridge matching", arXiv 2310.
 
 import copy
 import itertools
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,7 @@ from feller.control.bridges.route import route
 from feller.control.bridges.walk import Box, Walk, grid, legs_of, walk
 from feller.control.costs import Cost, Function, Zero
 from feller.couplings import Coupling, Independent
+from feller.data.read import read
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.networks.architecture import Architecture
@@ -72,24 +74,56 @@ class BridgeProblem:
         """Return the problem of populations that are known by some members.
 
         Args:
-            populations: Arrays or tensors [n, *d], two or more, in the order of time.
+            populations: Arrays or tensors [n, *d], or files of such rows or pictures, two or more, in the order of
+                time.
             noise: Deviation of a free walk after the whole journey, in their units.
             cost: A function of (x, t) or (x, t, population), see `feller.control.costs.Function`, or a `Cost`.
             times: When each was seen; by default equally far apart.
 
         Raises:
-            UsageError: If there are fewer than two populations, or as many times as there are not populations.
+            UsageError: If there are fewer than two populations, they are of different kinds, or there are as many times
+                as there are not populations.
+            InputError: If a file cannot be read.
         """
+        if isinstance(populations, str | os.PathLike):
+            raise UsageError(f"expected two populations or more, in a list, got {populations!r} alone")
         if len(populations) < 2 or (times is not None and len(times) != len(populations)):
             raise UsageError(
                 f"expected two populations or more, and as many times, got {len(populations)} and"
                 f" {'none' if times is None else len(times)}"
             )
-        known = [Crowd(torch.as_tensor(members, dtype=torch.get_default_dtype())) for members in populations]
+        known = [Crowd(_members(one, number)) for number, one in enumerate(populations, 1)]
+        first = list(known[0].members.shape[1:])
+        for number, crowd in enumerate(known, 1):
+            if list(crowd.members.shape[1:]) != first:
+                raise UsageError(
+                    f"expected populations of one kind: a member of the first is {first}, of number {number}"
+                    f" {list(crowd.members.shape[1:])}"
+                )
         when = [*range(len(known))] if times is None else times
         shares = tuple((time - when[0]) / (when[-1] - when[0]) for time in when)
         priced = cost if isinstance(cost, Cost) else Zero() if cost is None else Function(cost)
         return cls(tuple(itertools.pairwise(known)), noise, priced, shares)
+
+
+def _members(population: Any, number: int) -> Tensor:
+    """Return the members of a population, of a file in its own units.
+
+    Raises:
+        UsageError: If they are no numbers [n, *d].
+    """
+    if isinstance(population, str | os.PathLike):
+        population = read(str(population)).numpy()
+    try:
+        members = torch.as_tensor(population, dtype=torch.get_default_dtype())
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UsageError(
+            f"population {number} must be an array or tensor [n, *d] of numbers, or a file of them, got a"
+            f" {type(population).__name__}"
+        ) from error
+    if members.ndim < 2 or not len(members):
+        raise UsageError(f"population {number} must be [n, *d], with members, got {list(members.shape)}")
+    return members
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -104,9 +104,9 @@ def main(words: list[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except UsageError as error:
-        return _fail(str(error), 2)
+        return _fail(str(error), 2, _calls())
     except InputError as error:
-        return _fail(str(error), 1)
+        return _fail(str(error), 1, _calls())
     except KeyboardInterrupt as error:
         return _fail(str(error) or "interrupted", 130) if speaks() else 130  # all processes hear it
     except BrokenPipeError as error:
@@ -159,10 +159,15 @@ def _is_unread() -> bool:
     return True
 
 
+def _calls() -> str:
+    """Return all calls that led to an error, where people want them."""
+    return traceback.format_exc() if os.environ.get(TRACEBACK) else ""
+
+
 def _bug(error: Exception) -> int:
     """Say whose fault an error is that nobody has foreseen: of the user's own code its line, of ours all there is."""
     if own := blamed(error):
-        return _fail(str(InputError(own)), 1, traceback.format_exc() if os.environ.get(TRACEBACK) else "")
+        return _fail(str(InputError(own)), 1, _calls())
     return _fail("this is a fault of feller, not yours; please report the lines above", 1, traceback.format_exc())
 
 

@@ -15,6 +15,8 @@ from feller.record import FUNCTIONS, nearest
 
 PREFIX = "feller_code_"
 """Of the names of modules that are made of the user's files."""
+LIBRARIES = ("feller", "torch", "numpy", "functools", "builtins")
+"""Packages whose pieces nobody takes for the user's."""
 _IMPORTED: dict[pathlib.Path, ModuleType] = {}
 """Files that the user's program has imported itself; they do not run again."""
 
@@ -52,9 +54,20 @@ def load_file(path: pathlib.Path) -> Any:
     except Exception as error:
         said = (blamed(error) or f"{type(error).__name__}: {error}").removeprefix(f"{_shown(path)} ")
         del sys.modules[name]
-        raise InputError(f"{path} does not run: {said}") from error
+        raise InputError(f"{path} does not run: {said}{_neighbour(error, path)}") from error
     _remember(module)
     return module
+
+
+def _neighbour(error: Exception, path: pathlib.Path) -> str:
+    """Say why a file beside the user's is not found by its name."""
+    name = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    if not name or not ((path.parent / f"{name}.py").is_file() or (path.parent / name).is_dir()):
+        return ""
+    return (
+        f"; feller loads {path.name} alone and does not look beside it: put what it needs of {name} into it, or name"
+        f" the folder of both: PYTHONPATH={_shown(path.parent)}"
+    )
 
 
 def _remember(module: ModuleType) -> None:
@@ -107,6 +120,27 @@ def blamed(error: BaseException) -> str | None:
     own = own.removesuffix(", in <module>")
     said = " ".join(f"{type(error).__name__}: {error}".removesuffix(": ").split())
     return f"{own}: {said}" + (f" (in {ours}, which it calls)" if ours else "")
+
+
+def is_own(thing: Any) -> bool:
+    """Tell whether a function, a class, or the class of an object is the user's own: no part of feller or torch."""
+    found = thing if inspect.isclass(thing) or inspect.isroutine(thing) else type(thing)
+    return (getattr(found, "__module__", None) or "builtins").partition(".")[0] not in LIBRARIES
+
+
+def called(thing: Any, method: str = "") -> str:
+    """Name a function or an object with its file, as warm (wish.py), or a method, as Swing.sample (mine.py line 3)."""
+    kind = thing if inspect.isclass(thing) or inspect.isroutine(thing) else type(thing)
+    function = inspect.unwrap(getattr(kind, method) if method else kind)
+    name = f"{kind.__name__}.{method}" if method else getattr(kind, "__name__", type(thing).__name__)
+    code = getattr(function, "__code__", None)
+    module = sys.modules.get(getattr(kind, "__module__", None) or "")
+    file = getattr(module, "__file__", None) if code is None else code.co_filename
+    if file is None or file.startswith("<"):
+        return name
+    inner = method or "<locals>" in getattr(kind, "__qualname__", "")
+    line = f" line {code.co_firstlineno}" if code is not None and inner else ""
+    return f"{name} ({_shown(pathlib.Path(file))}{line})"
 
 
 def _shown(path: pathlib.Path) -> str:

@@ -9,21 +9,28 @@ import torch
 from jaxtyping import Bool, Int64, Shaped
 from torch import Tensor
 
+from feller.code import called, is_own
 from feller.draws import Draws
 from feller.errors import InputError, UsageError
 from feller.guidance import cfg
 from feller.marginals.network import MarginalNetwork
 from feller.paths import AnyOrder, Autoregressive, Graphical, Interleaved, Network, Path, TokenPath
 from feller.paths.choice import Choice
+from feller.paths.product import parts
 from feller.processes import hold, stand
 from feller.sampling import Sampling
-from feller.simulate import simulate
+from feller.simulate import Solver, simulate
 from feller.simulate.decode import decode
 from feller.simulate.fill import fill
 from feller.spaces import Space
+from feller.times import linear_grid
 from feller.tokens.generate import Way, generate
 from feller.tokens.plans import Free
 from feller.tree import Given, State, leaves, tree_map
+
+
+class Infinite(InputError):
+    """Samples ran away."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +60,8 @@ class Generation:
     network: Any
     sampling: Sampling
     draws: Draws
+    solver: Solver | None = None
+    """In place of the named one, with its number of calls."""
     guidance: float = 1.0
     """1 is the plain conditional, 0 the unconditional."""
     absent: tuple[str, ...] = ()
@@ -120,6 +129,8 @@ class Generation:
     ) -> tuple[State, State]:
         """Follow the process from the source; what is known or fixed stands still."""
         path, solver, times = self.sampling.choose(self.path, self.space)
+        if self.solver is not None:
+            solver, times = self.solver, linear_grid(max(self.sampling.calls // self.solver.calls, 1))
         network: Network = cfg(self.network, self.guidance, absent=self.absent)
         x_0 = self.space.reference(n, draws.at("source"), next(self.network.parameters()).device)
         if known is None:
@@ -142,7 +153,11 @@ class Generation:
                 self.seen(times[step], x)
                 tell(step / (len(times) - 1))
         if not all(torch.isfinite(leaf).all() for leaf in leaves(x) if leaf.is_floating_point()):
-            raise InputError("samples became infinite: the model is damaged or was trained too little")
+            own = [called(part) for part in parts(self.path) if is_own(part)]
+            raise Infinite(
+                "samples became infinite: the model is damaged or was trained too little"
+                + (f", or the process of {' or '.join(own)}, which is code of yours, runs away" if own else "")
+            )
         return x_0, x
 
     def _decoded(
@@ -207,7 +222,7 @@ class Generation:
 
     def _check_solves_nothing(self, how: str) -> None:
         """Refuse what means something to a process in time alone."""
-        if self.sampling.order is not None or self.sampling.solver != "euler":
+        if self.sampling.order is not None or self.sampling.solver != "euler" or self.solver is not None:
             raise UsageError(
                 f"this model writes {how}, so that its order is fixed and there is nothing to solve; leave out order"
                 " and solver"

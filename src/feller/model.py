@@ -27,7 +27,7 @@ from feller.ranks import ALONE, Ranks, own
 from feller.record import closest, nearest
 from feller.run import Run, as_run
 from feller.sampling import Sampling
-from feller.simulate import Divergence, DormandPrince, Exact, Hutchinson, log_density
+from feller.simulate import Divergence, DormandPrince, Exact, Hutchinson, Solver, log_density
 from feller.simulate.bound import Bound, tightest, token_bound
 from feller.simulate.decode import log_likelihood
 from feller.simulate.likelihood import start_density
@@ -115,6 +115,7 @@ class Model:
         given: Given | dict[str, str] | None = None,
         guidance: float = 1.0,
         sampling: Sampling | None = None,
+        solver: Solver | None = None,
         known: Known | None = None,
         fixed: dict[str, State] | None = None,
         draws: Draws = Draws(0),  # noqa: B008 - frozen
@@ -131,6 +132,7 @@ class Model:
                 others are drawn as often as in the training data.
             guidance: 1 is the plain conditional, 0 the unconditional, more sharpens.
             sampling: Solver and number of calls; by default the model's own.
+            solver: One of your own, in place of that named there; the number of calls stays.
             known: What is given of each sample and kept, where the data are symbols.
             fixed: Leaves of the state that are given, [n, ...] each; the others are drawn beside them.
             draws: Source of all randomness; its `first` is the number of the first sample.
@@ -151,7 +153,8 @@ class Model:
         many = chosen or 1
         batch = batch or batch_size(self.description.space, next(self.network.parameters()).device)
         rows = own(ranks, n * many, batch)
-        made = self._generation(replace(draws, first=draws.first * many + rows.start), guidance, sampling, seen).ends(
+        here = replace(draws, first=draws.first * many + rows.start)
+        made = replace(self._generation(here, guidance, sampling, seen), solver=solver).ends(
             rows.stop - rows.start,
             tree_map(lambda leaf: leaf[rows], given),
             known=known if known is None else known.part(rows),

@@ -213,6 +213,9 @@ class Matching(Objective):
     do not show it, other than masks, learns to fill in."""
 
     def __post_init__(self) -> None:
+        for piece in (self.path, self.space, self.criterion, self.law, self.coupling):
+            if isinstance(piece, type):
+                raise UsageError(f"expected an object, got the class {piece.__name__}; say {piece.__name__}()")
         if not 0 <= self.fill <= 1:
             raise UsageError(f"fill is a chance, expected 0 to 1, got {self.fill:g}")
         cost = getattr(self.path, "cost", None)

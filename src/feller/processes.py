@@ -14,7 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from feller.code import called
 from feller.draws import Draw
+from feller.errors import InputError
 from feller.tree import State, pad_right, spread, tree_map
 
 Weight = float | Tensor
@@ -40,6 +42,15 @@ def _coins(hazard: Tensor, draw: Draw) -> Tensor:
     return draw.uniform(hazard.shape, torch.float64, hazard.device) < -torch.expm1(-hazard.double())
 
 
+def misplaced(land: Callable[..., Any], landed: Any, wanted: tuple[int, ...]) -> InputError:
+    """Return what to raise where parts that jump are given other places than one each."""
+    got = list(landed.shape) if isinstance(landed, Tensor) else f"a {type(landed).__name__}"
+    return InputError(
+        f"{called(land)} must return one value for each of the {wanted[0]} parts that jump, {list(wanted)}, got {got};"
+        " take those that are marked, as in places[which]"
+    )
+
+
 @dataclass(frozen=True)
 class Jumps:
     """Jumps of the parts of a state that happen independently, seen from the present time."""
@@ -61,9 +72,13 @@ class Jumps:
         else:
             landing = draw.branch()
             which = self.who(hazard, s, copy.copy(landing))
-        if not which.any():
+        count = int(which.count_nonzero())
+        if not count:
             return x
-        landed = self.land(s, which, landing).to(x.dtype)
+        landed = self.land(s, which, landing)
+        if landed.shape != (count, *x.shape[which.ndim :]):
+            raise misplaced(self.land, landed, (count, *x.shape[which.ndim :]))
+        landed = landed.to(x.dtype)
         if which.shape == x.shape:
             return x.masked_scatter(which, landed)
         y = x.clone()

@@ -182,7 +182,20 @@ class Run:
                 old = [self.path / name for name in OURS if name != "lock"]
                 for path in (*old, *self.path.glob("report-*.html"), *self.path.glob("report-*.json")):
                     path.unlink(missing_ok=True)
-            yield
+            try:
+                yield
+            except Exception:
+                if not resume:
+                    self._clear_unlearned()
+                raise
+
+    def _clear_unlearned(self) -> None:
+        """Remove what a failed fit wrote if nothing was learned or spent, so that the next one meets no run."""
+        if self.ledger.is_file() or any(self.path.glob("*.safetensors")):
+            return
+        for name in OURS:
+            if name != "lock":
+                (self.path / name).unlink(missing_ok=True)
 
     def write_record(self, path: pathlib.Path, content: dict[str, Any]) -> None:
         """Write one of the folder's JSON files, stamped with the versions."""

@@ -38,6 +38,12 @@ class Sampling:
     """Rows of a table that are drawn for each one that is taken, so that its columns have the shares that are known."""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.solver, str):
+            kind = self.solver if isinstance(self.solver, type) else type(self.solver)
+            raise UsageError(
+                f"the solver of a recipe is a name, such as midpoint, got {kind.__name__}; a solver of your own is used"
+                f" in Python, model.sample(100, solver={kind.__name__}())"
+            )
         if self.solver not in SOLVERS:
             raise UsageError(f"no solver is called {self.solver!r}: {nearest(self.solver, list(SOLVERS))}")
         if not 1 <= self.calls <= 100_000:

@@ -22,15 +22,26 @@ def rewarded(reward: Reward, x: State, given: Given) -> Float[Tensor, " b"]:
     return checked(reward(x, given), length(x))
 
 
+def shaped(values: object, n: int, which: str = "the reward") -> Float[Tensor, " b"]:
+    """Return rewards of n samples, if there is one for each.
+
+    Raises:
+        InputError: If not, with the words by which the reward is called.
+    """
+    if not isinstance(values, Tensor) or values.shape != (n,):
+        got = f"a tensor {list(values.shape)}" if isinstance(values, Tensor) else f"a {type(values).__name__}"
+        got = "None" if values is None else got
+        raise InputError(f"{which} must return a tensor with one number for each of {n} samples, [{n}]; got {got}")
+    return values
+
+
 def checked(values: object, n: int) -> Float[Tensor, " b"]:
     """Return rewards of n samples, if they are that.
 
     Raises:
         InputError: If they have another shape than [n], or are no number somewhere.
     """
-    if not isinstance(values, Tensor) or values.shape != (n,):
-        got = f"a tensor {list(values.shape)}" if isinstance(values, Tensor) else f"a {type(values).__name__}"
-        raise InputError(f"the reward must return a tensor with one number for each of {n} samples, [{n}]; got {got}")
+    values = shaped(values, n)
     wrong = ~torch.isfinite(values)
     if wrong.any():
         first = int(wrong.nonzero()[0, 0])

@@ -13,14 +13,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.code import blamed, load_function
-from feller.control.reward import checked
+from feller.code import blamed, called, load_function
+from feller.control.reward import checked, shaped
 from feller.data.images.modality import Images
 from feller.data.images.sizes import picture
 from feller.data.modality import Dataset, Modality
 from feller.errors import InputError, UsageError
 from feller.record import nearest
-from feller.tree import Given, State, leaves, tree_map
+from feller.tree import Given, State, leaves, length, tree_map
 
 Wish = Callable[[State, Given], Tensor]
 """(values in the units of the data, perhaps not rounded; conditions) -> reward, [b]."""
@@ -208,10 +208,7 @@ def own(function: Callable[..., Any]) -> Wish:
         except Exception as error:  # whatever it is, it is the user's to mend
             said = blamed(error) or f"{type(error).__name__}: {error}"
             raise InputError(f"your reward {name} failed: {said}") from error
-        if not isinstance(found, Tensor):
-            kind = type(found).__name__
-            raise InputError(f"the reward must return a tensor with one number for each of the samples; got a {kind}")
-        return found
+        return shaped(found, length(values), f"the reward {called(function)}")
 
     return wish
 

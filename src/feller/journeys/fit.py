@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from feller.at_once import AtOnce
+from feller.code import blamed, load_function, place_of
 from feller.code import fingerprint as file_hash
-from feller.code import load_function, place_of
 from feller.data.given import Kept, is_given, keep, said_of
 from feller.data.table.modality import Table
 from feller.description import load_description
@@ -22,6 +22,7 @@ from feller.journeys.fitting.at_once import check_found, finding
 from feller.journeys.fitting.begin import Begun, as_read, begin
 from feller.journeys.fitting.learn import learn
 from feller.journeys.fitting.tokenised import taken_again
+from feller.journeys.onward import evaluating
 from feller.journeys.prepare import prepare
 from feller.journeys.private.guarantee import Guarantee
 from feller.journeys.private.plan import check_goes_on
@@ -180,7 +181,18 @@ def fit(
         here.wait()
         make()
         here.wait()  # until the first process has written what all will read
-        numbers = evaluate(run, tell=tell)
+        try:
+            numbers = evaluate(run, tell=tell)
+        except Exception as error:
+            if not begun.asked.code:
+                raise
+            said = str(error) if isinstance(error, InputError | UsageError) else blamed(error)
+            if said is None:
+                raise
+            raise InputError(
+                f"{said}; the training is saved in {run.path}: mend it, and go on with: "
+                + evaluating(run, begun.asked, {})
+            ) from error
     return run, numbers
 
 

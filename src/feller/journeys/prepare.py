@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from feller.code import blamed
 from feller.data.batches import batches, shuffled
@@ -18,12 +18,14 @@ from feller.data.speech.modality import Speech
 from feller.data.table.modality import Table
 from feller.draws import Draws
 from feller.errors import InputError, UsageError
+from feller.generation import Infinite
 from feller.journeys.asked import Asked, parts
 from feller.journeys.documents.parts import make_parts as document_parts
 from feller.journeys.fitting.begin import Begun
 from feller.journeys.fitting.foretell import TRIED
 from feller.journeys.fitting.foretell_report import Reporting
 from feller.journeys.fitting.making import Making
+from feller.journeys.fitting.pieces import check_pieces
 from feller.journeys.fitting.tokenised import from_a_run
 from feller.journeys.prepared import Prepared
 from feller.journeys.private.exposed import check_watched
@@ -35,7 +37,7 @@ from feller.journeys.speech.parts import make_parts as speech_parts
 from feller.journeys.tell import Tell
 from feller.model import Model
 from feller.networks.architecture import parameters
-from feller.objective import Batch, Objective
+from feller.objective import Batch, Matching, Objective
 from feller.recipes import Recipe
 from feller.recipes.parts import DocumentParts, SpeechParts
 from feller.record import to_data
@@ -43,14 +45,16 @@ from feller.run import Run
 from feller.train.dressing import check_dress
 from feller.train.engine import Engine
 from feller.train.loop import Batches, make_learner
-from feller.tree import length
+from feller.tree import leaves, length
 
 FEW = 4
 """Network calls of samples that are drawn before anything is learned."""
+MOST_TRIED = 16
+"""Examples of a trial."""
 
 
 def prepare(run: Run, begun: Begun, here: Engine) -> Prepared:
-    """Split the data, build the network, and try both on two examples.
+    """Split the data, build the network, and try both on a few examples.
 
     Args:
         run: Where all will be kept.
@@ -78,12 +82,12 @@ def prepare(run: Run, begun: Begun, here: Engine) -> Prepared:
     learner, draws = make_learner(network.to(here.device), recipe.train), Draws(asked.seed).named("trial")
     if asked.code and isinstance(asked.private, Guarantee):
         check_apart(asked.recipe, objective, learner.network, training_data, here)
-    some = training_data.subset(torch.arange(min(len(training_data), 2)))
-    two = here.place(batches(some, len(some), draws)(0, slice(None)))
+    some = training_data.subset(torch.arange(_few(training_data, own=bool(asked.code))))
+    few = here.place(batches(some, len(some), draws)(0, slice(None)))
     tried = copy.deepcopy(learner.network)  # a codebook that follows what it sees must not count these
-    _try(objective, tried, two, draws, asked)
+    _try(objective, tried, few, draws, asked)
     if asked.code and not recipe.parts and not description.path.instead:
-        _try_drawing(Model(description, tried), draws, asked)
+        _try_drawing(Model(description, tried), len(some), draws, asked)
     reporting = Reporting(description, training_data, held_out, Draws(asked.seed).named("foretold"))
     own = f"--recipe {shlex.quote(asked.recipe)} " if asked.code else ""
     ready = Prepared(
@@ -128,6 +132,16 @@ def prepare(run: Run, begun: Begun, here: Engine) -> Prepared:
     return replace(ready, feed=taught)
 
 
+def _few(data: Dataset, *, own: bool) -> int:
+    """Return how many examples are tried: of own code a number that is no size of the data, so that no axis fits two.
+
+    Times [b] that were not padded would else multiply two columns of two examples without a word.
+    """
+    sizes = {size for leaf in leaves(data.values) for size in leaf.shape[1:]}
+    most = min(len(data), MOST_TRIED)
+    return next((n for n in range(3, most + 1) if n not in sizes), most) if own else min(len(data), 2)
+
+
 def _try(objective: Objective, network: nn.Module, batch: Batch, draws: Draws, asked: Asked) -> None:
     """Take one loss of a few examples, so that what does not fit together is refused before anything is written.
 
@@ -135,16 +149,31 @@ def _try(objective: Objective, network: nn.Module, batch: Batch, draws: Draws, a
         InputError: If a recipe of the user's own fails, in its code or in what is made of it.
         UsageError: If there is not one loss for each example.
     """
-    with _trial(asked):
+    n = length(batch["x_1"]) if "x_1" in batch else 0
+    with _trial(asked, n):
+        if asked.code and isinstance(objective, Matching):
+            check_pieces(objective, network, batch, draws)
         example = objective.draw(network, batch, draws)
         found = objective.loss(network, example)
     n = length(example)
+    if asked.code and not isinstance(found, Tensor):
+        raise UsageError(
+            f"the loss of {n} examples must be a tensor of one number for each, got {type(found).__name__}"
+        )
     if asked.code and found.shape != (n,):
         raise UsageError(f"the loss of {n} examples must be one number for each, [{n}], got {list(found.shape)}")
+    if asked.code and not found.requires_grad:
+        raise InputError(
+            f"the loss of {asked.recipe} has no gradient in the weights: something detaches, rounds or leaves torch"
+        )
+    if asked.code:
+        with _trial(asked, n):
+            found.mean().backward()
+            network.zero_grad(set_to_none=True)
 
 
-def _try_drawing(model: Model, draws: Draws, asked: Asked) -> None:
-    """Draw two samples in few calls, so that own code that is only drawn with fails now and not after the training.
+def _try_drawing(model: Model, n: int, draws: Draws, asked: Asked) -> None:
+    """Draw samples in few calls, so that own code that is only drawn with fails now and not after the training.
 
     What weights that have learned nothing draw may be infinite.
 
@@ -152,12 +181,12 @@ def _try_drawing(model: Model, draws: Draws, asked: Asked) -> None:
         InputError: If it fails.
     """
     few = replace(model.description.sampling, calls=FEW)
-    with _trial(asked), contextlib.suppress(InputError, UsageError):
-        model.sample(2, sampling=few, draws=draws)
+    with _trial(asked, n), contextlib.suppress(Infinite):
+        model.sample(n, sampling=few, draws=draws)
 
 
 @contextlib.contextmanager
-def _trial(asked: Asked) -> Iterator[None]:
+def _trial(asked: Asked, n: int) -> Iterator[None]:
     """Blame a recipe of the user's own for what fails in feller itself."""
     try:
         yield
@@ -168,7 +197,8 @@ def _trial(asked: Asked) -> Iterator[None]:
             raise
         what = f"{type(error).__name__}: {error}"
         raise InputError(
-            f"{asked.recipe} fails at a trial of two examples, in what feller makes of it: {what}"
+            f"{asked.recipe} fails at a trial of {n} examples, in what feller makes of it: {what}; FELLER_TRACEBACK=1"
+            " before the command shows where"
         ) from error
 
 

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from feller.draws import Draw
+from feller.errors import UsageError
 from feller.paths.path import Path
 from feller.paths.predictions import Prediction, Score, Velocity, coefficients, combine
 from feller.processes import Characteristics
@@ -113,6 +114,11 @@ class Affine(Path):
         """Return the velocity, and with a noise level its diffusion and the drift that pays for it."""
         if self.noise is None and isinstance(self.prediction, Velocity):
             return Characteristics(velocity=prediction)
+        if prediction.shape != x_t.shape:  # torch would give each column the answer about one
+            raise UsageError(
+                f"the network answers with {list(prediction.shape)} and the state is {list(x_t.shape)}; it must answer"
+                " in the state's shape"
+            )
         scales = common_scales(self.schedule, t)
         c, d = coefficients(self.prediction, Velocity(), scales)
         if self.noise is None:

@@ -3,11 +3,14 @@
 import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import Any
 
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from feller.draws import Draws
-from feller.processes import Process
+from feller.errors import UsageError
+from feller.processes import Characteristics, Process
 from feller.simulate.solver import Solver
 from feller.tree import State
 
@@ -33,7 +36,8 @@ def simulate(
             pass: memory no longer grows with the network, time grows by about a third.
 
     Raises:
-        ValueError: If fewer than two times are given, one lies outside [0, 1], or they change direction.
+        ValueError: If fewer than two times are given, one lies outside [0, 1], or they change direction; or if in the
+            first step the process returns no characteristics, or a velocity of another shape than the state.
     """
     check_times(times)
     if not isinstance(solver, Solver):
@@ -41,8 +45,10 @@ def simulate(
         raise ValueError(f"expected a solver, got {name}" + (f"; say {name}()" if isinstance(solver, type) else ""))
     stepper = solver if recompute else solver.begin()  # memory of earlier steps would not come back when recomputed
 
+    first = _watched(process)
+
     def advance(x: State, t: float, s: float, i: int) -> State:
-        return stepper.step(process, x, t, s, draws.at("simulate", i))
+        return stepper.step(process if i else first, x, t, s, draws.at("simulate", i))
 
     for i, (t, s) in enumerate(pairwise(times)):
         x = checkpoint(advance, x, t, s, i, use_reentrant=False) if recompute else advance(x, t, s, i)
@@ -58,10 +64,51 @@ def endpoint(
     return x
 
 
+def _watched(process: Process) -> Process:
+    """Look at the shapes of what a process returns: a velocity of one column would move all columns alike."""
+
+    def watched(x: State, *rest: Any) -> State:  # some solvers say more than the time
+        now = process(x, *rest)
+        check_now(now, x)
+        return now
+
+    return watched
+
+
+def check_now(now: State, x: State, whose: str = "") -> None:
+    """Refuse what no solver could follow, and a velocity that would be broadcast.
+
+    Args:
+        now: What a process returned.
+        x: The state that it was asked about.
+        whose: Who returned it, for people.
+
+    Raises:
+        UsageError: Then.
+    """
+    if isinstance(x, dict) and isinstance(now, dict):
+        if now.keys() != x.keys():
+            raise UsageError(f"{whose}the process tells of {', '.join(now)}, and the state has {', '.join(x)}")
+        for name, leaf in x.items():
+            check_now(now[name], leaf, whose)
+    elif not isinstance(now, Characteristics) or isinstance(x, dict):
+        got = "None" if now is None else f"a {type(now).__name__}"
+        wanted = "a dict of them, one for each leaf of the state" if isinstance(x, dict) else "as velocity=..."
+        raise UsageError(f"{whose}a process returns Characteristics, {wanted}, got {got}")
+    elif now.velocity is not None and not isinstance(now.velocity, Tensor):
+        raise UsageError(f"{whose}a velocity is a tensor like the state, got a {type(now.velocity).__name__}")
+    elif now.velocity is not None and now.velocity.shape != x.shape:
+        raise UsageError(
+            f"{whose}the velocity is {list(now.velocity.shape)} and the state {list(x.shape)}; a velocity has the shape"
+            " of its state"
+        )
+
+
 def check_times(times: Sequence[float]) -> None:
     """Refuse a grid that no solver could follow."""
     if not isinstance(times, Sequence):
-        raise ValueError(f"times must be a sequence of numbers, such as linear_grid({times}), got {times!r}")
+        got = f"a {type(times).__name__}" if hasattr(times, "shape") else repr(times)
+        raise ValueError(f"times must be a list of floats, such as linear_grid(20) or grid.tolist(), got {got}")
     if len(times) < 2:
         raise ValueError(f"times must hold a start and an end, got {len(times)} of them")
     if not all(map(math.isfinite, times)) or not 0 <= min(times) <= max(times) <= 1:

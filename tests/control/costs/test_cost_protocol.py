@@ -99,11 +99,13 @@ def test_wrong_functions_are_refused() -> None:
     def bad(x: Tensor, t: Tensor) -> Tensor:
         return x[:, :1]
 
-    with pytest.raises(InputError, match=r"'bad' must return one number for each state: \[15\].*got \[15, 1\]"):
+    with pytest.raises(
+        InputError, match=r"the cost bad \(.*\) must return one number for each state: \[15\].*got \[15, 1\]"
+    ):
         check(Function(bad), X, T)
     with pytest.raises(UsageError, match="takes 1 arguments"):
         Function(lambda x: x)
-    with pytest.raises(UsageError, match="'herd' looks at the crowd"):
+    with pytest.raises(UsageError, match=r"herd \(.*\) looks at the crowd"):
         Function(herd)(X, T)
-    with pytest.raises(InputError, match="the cost '<lambda>' fails: ZeroDivisionError: division by zero"):
+    with pytest.raises(InputError, match=r"the cost <lambda> \(.*\) fails: ZeroDivisionError: division by zero"):
         check(Function(lambda x, t: x[:, 0] * (1 / 0)), X, T)

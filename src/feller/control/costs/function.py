@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from feller.code import blamed
+from feller.code import blamed, called
 from feller.control.costs.cost import Cost, Population, check_finite, needed
 from feller.errors import InputError, UsageError
 
@@ -78,7 +78,7 @@ class Function(Cost):
         """
         version = x._version
         try:
-            found = torch.as_tensor(self.function(x, *arguments), device=x.device)
+            said = self.function(x, *arguments)
         except InputError:
             raise
         except Exception as error:
@@ -86,6 +86,7 @@ class Function(Cost):
                 raise
             said = blamed(error) or f"{type(error).__name__}: {error}"
             raise InputError(f"the cost {self._name} fails: {said}") from error
+        found = self._numbers(said, x)
         if x._version != version:
             raise InputError(
                 f"the cost {self._name} writes into the states that it is given; let it return new numbers"
@@ -93,6 +94,22 @@ class Function(Cost):
         if found.is_complex():
             raise InputError(f"the cost {self._name} must return real numbers, got {found.dtype}")
         return found
+
+    def _numbers(self, said: Any, x: Tensor) -> Tensor:
+        """Return what the person's function said as numbers.
+
+        Raises:
+            InputError: If it is none.
+        """
+        try:
+            return torch.as_tensor(said, device=x.device)
+        except Exception as error:
+            if "requires grad" in str(error):
+                raise
+            got = "None" if said is None else f"a {type(said).__name__}"
+            raise InputError(
+                f"the cost {self._name} must return a tensor with one number for each state, got {got}"
+            ) from error
 
     def examined(self, x: Tensor, t: Tensor, population: Population | None = None) -> Cost:
         """Find out whether it has a gradient, and check that all is finite."""
@@ -118,7 +135,7 @@ class Function(Cost):
 
     @property
     def _name(self) -> str:
-        return repr(getattr(self.function, "__name__", type(self.function).__name__))
+        return called(self.function)
 
 
 def _arguments(function: Callable[..., Any]) -> int:
