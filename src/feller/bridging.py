@@ -36,6 +36,8 @@ from feller.train.optimiser import Training
 
 FITTED = 1024
 """Pairs that the linear part of a drift is fitted to."""
+SMALL = 16
+"""Numbers of a state up to which trajectories are kept at every step."""
 
 
 Members = Callable[[int, Draws], Tensor]
@@ -259,7 +261,7 @@ def rounds(
         for leg in range(len(legs)):
             tell(0.9 + 0.1 * leg / len(legs), "new pairs")
             walks.append(walk_leg(problem, how, base, progress, leg, here.named("walk", leg), backward=backward))
-        progress.knots = [one.states.flatten(2) for one in walks]
+        progress.knots = [one.thinned(how.control.mean_knots).states.flatten(2) for one in walks]
         tell(1.0, "done")
         progress.done += 1
         progress.seconds += time.monotonic() - begun
@@ -350,18 +352,21 @@ def walk_leg(
 ) -> Walk:
     """Walk a leg with the averaged weights, from fresh members of the population where it begins.
 
+    Small states are kept at every step, so that what is measured of them misses no wall between two knots.
+
     Raises:
         InputError: If too many trajectories run away.
     """
     way, crowd = averaged(progress, backward=backward), problem.crowds[leg][backward]
     times, between = grid(problem.times[leg : leg + 2], how.control.mean_knots, how.calls)
     ends = [one(how.pairs, draws.named("box")).flatten(1) for one in problem.crowds[leg]]
+    every = 1 if ends[0].shape[1] <= SMALL else between
     return walk(
         lambda x, t: way(x, t, {}),
         lambda fresh: crowd(how.pairs, fresh).to(way.centre.device),
         problem.noise,
         times,
-        between,
+        every,
         draws,
         box=Box.around(torch.cat(ends), problem.noise),
         base=base,

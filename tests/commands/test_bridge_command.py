@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shlex
 import shutil
 
 import numpy as np
@@ -11,6 +12,8 @@ from PIL import Image
 
 from feller.cli import main
 from feller.control.bridges.growth import growth
+from feller.journeys.bridges.bridged import bridged_of, bridging_of, command_of
+from feller.run import Run
 
 SHORT = ["--pairs", "64", "--train.steps", "5", "--train.batch", "64", "--control.steps", "5", "--calls", "28"]
 SHORT += ["--control.mean-knots", "5", "--control.scale-knots", "5"]
@@ -152,6 +155,12 @@ def test_a_room_without_a_way_through_is_told(here: pathlib.Path, capsys: pytest
     assert "of the paths meet a wall" in said
     report = json.loads(pathlib.Path("closed/report.json").read_text())
     assert report["numbers"]["inside_paths"] > 0.9
+    assert (
+        report["verdict"]
+        .split(" of the paths go through an obstacle. The paths end ")[0]
+        .startswith((">9", "9", "100"))
+    )
+    assert report["sketch"] == said[said.index("After 1 round") :].strip()
     assert "Warning: from a.csv to b.csv there is no way but through walls" in report["judged"]
     assert "there is no way" not in json.loads(pathlib.Path("run/report.json").read_text())["judged"]
 
@@ -313,6 +322,62 @@ def test_no_way_back_after_one_round(here: pathlib.Path, capsys: pytest.CaptureF
     assert "no way back" in capsys.readouterr().err
     assert main(["sample", "once", "-n", "5", "--out", "b.npz"]) == 2
     assert "takes every member of its first population once" in " ".join(capsys.readouterr().err.split())
+    assert main(["sample", "once", "--backward", "-n", "5", "--out", "b.npz"]) == 2
+    assert "takes every member of its last population once" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.usefixtures("without_page")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--cost", "mine.py:wall", "--resample", "0", "--rounds", "1"],
+        ["--cost", "room.png", "2 * congestion", "--frame", "0", "30", "0", "20", "--minutes", "0.0001"],
+        ["--growth", "1", "--max-memory", "0.01", "--rounds", "1"],
+    ],
+)
+def test_the_command_of_a_page_makes_the_same_bridge(here: pathlib.Path, words: list[str]) -> None:
+    """With the deeper settings that were given, and with how long it was to take."""
+    assert main(["bridge", "a.csv", "b.csv", *words, "--out", "first", "--overwrite", *SHORT]) == 0
+    run = Run(pathlib.Path("first"))
+    command = shlex.split(command_of(bridged_of(run), bridging_of(run), run))
+    assert command[:4] == ["feller", "bridge", "a.csv", "b.csv"]
+    assert " ".join(SHORT[2:]) in " ".join(command)
+    assert ("--minutes" in command) == ("--minutes" in words)
+    command[command.index("--out") + 1] = "copied"
+    assert main([*command[1:], "--overwrite"]) == 0
+    assert (
+        pathlib.Path("first/average.safetensors").read_bytes()
+        == pathlib.Path("copied/average.safetensors").read_bytes()
+    )
+    asked = [json.loads(pathlib.Path(name, "recipe.json").read_text())["recipe"] for name in ("first", "copied")]
+    assert asked[0] == asked[1]
+
+
+@pytest.mark.usefixtures("without_page")
+def test_a_bridge_that_goes_on_keeps_its_deeper_settings(here: pathlib.Path) -> None:
+    """So the command that goes on need not repeat them, and the page's command has those of both times."""
+    assert main(["bridge", "a.csv", "b.csv", "--rounds", "1", "--out", "longer", *SHORT]) == 0
+    assert main(["bridge", "--resume", "--out", "longer", "--rounds", "3", "--train.lr", "0.002"]) == 0
+    run = Run(pathlib.Path("longer"))
+    how = bridging_of(run)
+    assert (how.train.steps, how.train.lr, how.control.steps, how.rounds) == (5, 0.002, 5, 3)
+    command = command_of(bridged_of(run), how, run)
+    assert "--train.steps 5" in command
+    assert "--train.lr 0.002" in command
+    assert "--rounds 3" in command
+
+
+@pytest.mark.usefixtures("without_page")
+def test_rounds_are_measured_at_every_step(here: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As the result is: at knots alone most paths through a thin wall would seem to miss it."""
+    room = np.full((20, 300), 255, dtype=np.uint8)
+    room[:, 145:147] = 0
+    Image.fromarray(room).save("thin.png")
+    words = ["--cost", "0.001 * thin.png", "--frame", "0", "30", "0", "20", "--noise", "0.1", "--rounds", "1"]
+    assert main(["bridge", "a.csv", "b.csv", *words, "--out", "thin", *SHORT, "--calls", "400"]) == 0
+    row = json.loads(pathlib.Path("thin/metrics.jsonl").read_text().splitlines()[-1])
+    assert row["inside_paths"] > 0.9
+    assert "of the paths meet an obstacle" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize(

@@ -159,3 +159,20 @@ def test_data_that_cannot_be_observed(
 ) -> None:
     assert main(["steer", str(molecules), "--observe", str(seen / "one.png"), "--operator", "blur"]) == 2
     assert "write a reward" in capsys.readouterr().err
+
+
+def test_what_was_assumed_stands_on_the_page(
+    digits: pathlib.Path, seen: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--observe", seen / "pooled.npy", "--operator", "pool=2", "-n", 2, "--method", "pigdm")
+    found = explained(capsys, digits, *words, "--out", tmp_path / "a.npz")
+    assert found["residual"] < 0.6 * found["residual_before"]
+    report = json.loads((digits / "report-steered.json").read_text())
+    assert "the measurements count as exact (--noise 0)" in report["notes"]
+    assert "--scale 1 was chosen, which is usual for pigdm" in report["notes"]
+    assert any(note.startswith("label ") and "--given label=" in note for note in report["notes"])
+    page = (digits / "report-steered.html").read_text()
+    assert "Nothing had to be converted" not in page
+    assert "where any samples of the model differ by" in report["verdict"]
+    explained(capsys, digits, *words, "--noise", 1, "--scale", 2, "--given", "label=3", "--out", tmp_path / "b.npz")
+    assert json.loads((digits / "report-steered.json").read_text())["notes"] == []

@@ -86,6 +86,21 @@ def test_what_is_refused(
 
 
 @pytest.mark.parametrize(
+    ("words", "whole"),
+    [
+        (["--reward", "ink", "--seed", "3", "--reward", "class=7"], "--reward ink class=7"),
+        (["--reward", "2 * ink", "-n", "4", "--reward=ink <= 3"], "--reward '2 * ink' 'ink <= 3'"),
+    ],
+)
+def test_a_reward_that_stands_twice_is_shown_as_one(
+    digits: pathlib.Path, capsys: pytest.CaptureFixture[str], words: list[str], whole: str
+) -> None:
+    assert main(["steer", str(digits), *words]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"--reward stands twice; give it once, with all that it takes behind it: {whole}" in said
+
+
+@pytest.mark.parametrize(
     ("body", "told"),
     [
         ("return values", "one number for each of 2 samples"),
@@ -100,7 +115,9 @@ def test_wrong_rewards(
 ) -> None:
     (tmp_path / "bad.py").write_text(f"def bad(values):\n    {body}\n")
     assert main(["steer", str(digits), "--reward", f"{tmp_path}/bad.py:bad", "--out", str(tmp_path / "o.npz")]) == 1
-    assert told in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert told in said
+    assert ("no bound" in said) == ("slope" in told)  # all others fail when they are tried, before anything is said
 
 
 def test_rewards_without_a_gradient(
@@ -162,5 +179,7 @@ def test_a_reward_of_ones_own_without_a_bound_is_told(
     assert ("no bound" in said) == (told is not None)
     assert told is None or told.format(file) in said
     page = (digits / "report-steered.html").read_text()
+    assert "each search takes 1 steps at most, of solves with 2 network calls" in page
+    assert "Nothing had to be converted" not in page
     assert "Grey is what stands beside it: samples before" in page
     assert "Grey is what real data reach" not in page

@@ -58,6 +58,9 @@ def test_a_tuned_run_is_a_run(righter: pathlib.Path, own: pathlib.Path, capsys: 
     assert numbers["reward_before"] + 0.1 < numbers["reward"] < numbers["reward_tilted"] + 0.3
     assert 0 < numbers["kl"] < 2 * (numbers["reward_tilted"] - numbers["reward_before"])
     assert report["command"].startswith("feller tune")
+    assert (
+        "--train.lr 0.003 --seed 3" in report["command"] or "--train.lr 0.003 --objective.steps 6" in report["command"]
+    )
     assert "Before tuning" in (righter / "report.html").read_text()
     words = [
         sys.executable,
@@ -268,3 +271,19 @@ def test_data_that_cannot_be_tuned(
     run = fitted(tmp_path / "text", file, 2)
     assert tune(run, "--reward", f"{own}:right", "--out", tmp_path / "out") == 2
     assert "memoryless" in capsys.readouterr().err
+
+
+def test_harm_to_classes_is_seen_beside_the_base(
+    digits: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The judge reads samples of the base, too; a round of hardly any rate changes nothing."""
+    words = ("--reward", "ink", "--objective.steps", 4, "--train.batch", 8, "--steps", 1, "--train.lr", "1e-12")
+    assert tune(digits, *words, "--guidance", 1.5, "--out", tmp_path / "same", "--json") == 0
+    numbers = told(capsys)
+    assert numbers["accuracy_before"] == pytest.approx(numbers["accuracy"], abs=1e-9)
+    assert [*numbers].index("accuracy_before") == [*numbers].index("accuracy") + 1
+    report = json.loads((tmp_path / "same" / "report.json").read_text())
+    assert "before tuning" in report["verdict"]
+    assert "--guidance 1.5" in report["command"]
+    assert "--objective.steps 4 --train.batch 8 --train.lr 1e-12" in report["command"]
+    assert "Read as asked before tuning" in (tmp_path / "same" / "report.html").read_text()

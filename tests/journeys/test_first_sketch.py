@@ -10,7 +10,8 @@ import pytest
 from feller.cli import main
 from feller.data import read
 from feller.journeys.asked import Asked
-from feller.journeys.first_sketch import first_sketch, planned
+from feller.journeys.first_sketch import first_sketch, planned, tuning_sketch
+from feller.journeys.tuned import Tuned
 from feller.recipes.points import points
 from feller.run import Run
 
@@ -47,6 +48,42 @@ def test_the_plan_is_that_of_the_size(moons):
 def test_code_of_a_person_and_recipes_for_other_data_plan_nothing(moons):
     assert first_sketch(RUN, replace(asked(), recipe="own.py:mine"), moons, 1, 0.1) == ""
     assert first_sketch(RUN, replace(asked(), recipe="images"), moons, 1, 0.1) == ""
+
+
+@pytest.mark.parametrize(
+    ("step", "reward", "said"),
+    [
+        (9, -0.6, "After 9 rounds this is a first sketch; go on with: {} --steps 100"),
+        (
+            30,
+            -2.77,
+            "After 30 rounds the reward has gone 8.1 % of the way to what is aimed at, and this is {} --steps 100",
+        ),
+        (
+            150,
+            -2.5,
+            "After 150 rounds the reward has gone 19.1 % of the way to what is aimed at, and this is {} --steps 300",
+        ),
+        (
+            150,
+            -3.5,
+            "After 150 rounds the reward has gone 0 % of the way to what is aimed at, and this is {} --steps 300",
+        ),
+        (30, -2.3, ""),
+    ],
+)
+def test_a_tuning_is_a_sketch_while_its_reward_is_far_from_what_is_aimed_at(step, reward, said):
+    tuned = Tuned(base="runs/base", rewards=("mine.py:warm",), method="adjoint-matching")
+    numbers = {"reward": reward, "reward_before": -2.97, "reward_tilted": -0.51}
+    found = tuning_sketch(RUN, tuned, step, numbers).replace("\u202f", " ")
+    command = "feller tune --resume --out 'runs/a b' --reward mine.py:warm"
+    assert found == said.format(command if step < 10 else f"a first sketch; go on with: {command}")
+
+
+def test_a_tuning_without_known_rewards_is_judged_by_its_rounds():
+    tuned = Tuned(base="runs/base", rewards=("ink",), method="adjoint-matching")
+    assert tuning_sketch(RUN, tuned, 10, {}) == ""
+    assert tuning_sketch(RUN, tuned, 9, {"reward": 1.0, "reward_before": 1.0, "reward_tilted": 1.0})
 
 
 @pytest.mark.slow

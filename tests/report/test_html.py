@@ -1,7 +1,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feller.report.html import element, legible, render
+from feller.report.html import element, legible, prose, render
 from tests.report.reader import read
 
 # Any code point, half of a pair too: file names may hold them.
@@ -22,6 +22,15 @@ def test_every_text_comes_back_and_makes_no_tag(before: str, inside: str, after:
 def test_characters_that_deceive_become_visible() -> None:
     assert legible("a\u202egnp.exe\x00\ud800\r") == "a\ufffdgnp.exe\ufffd\ufffd\ufffd"
     assert legible("Straße\n\t„x“ 数 🙂") == "Straße\n\t„x“ 数 🙂"
+
+
+def test_flags_are_not_broken_and_words_with_hyphens_are() -> None:
+    text = "where --resample 64 may help, or (--train.steps); well-known --- and a--b, not --given."
+    page = read(render(element("p", None, *prose(text))))
+    (p,) = page.all("p")
+    assert p.text == text
+    assert [node.text for node in p.all("span")] == ["--resample", "--train.steps", "--given"]
+    assert {node.attributes["class"] for node in p.all("span")} == {"flag"}
 
 
 def test_void_elements_are_not_closed() -> None:

@@ -34,7 +34,7 @@ def test_points_move_from_the_first_population_to_the_last() -> None:
     drawn = scene()
     made = motion(drawn)
     film = Image.open(io.BytesIO(made.data))
-    assert (film.n_frames, film.info["loop"], film.size) == (FRAMES, 0, made.size)
+    assert (film.n_frames, film.info["loop"], film.size) == (1 + FRAMES, 0, made.size)
     assert len(made.data) <= HEAVIEST
     assert made.still.size == made.size
     figure, axes = _stage(drawn, look(drawn))
@@ -43,11 +43,24 @@ def test_points_move_from_the_first_population_to_the_last() -> None:
     box = axes.get_window_extent()
     inner = slice(int(made.size[1] - box.y1) + 45, int(made.size[1] - box.y0) - 5)  # below the clock, above the axis
     for k in (12, 24, 36):
-        film.seek(k)
+        film.seek(1 + k)
         frame, colour = np.asarray(film.convert("RGB")).astype(np.int16), 255 * np.array(_blended(drawn, shares)[k])
         walkers = (np.abs(frame - colour).sum(2) < 90)[inner]  # a trail is paler
         seen, places = np.nonzero(walkers)[1], drawn.populations[0] + np.array([10 * shares[k], 0])
         assert np.median(seen) == pytest.approx(np.median(axes.transData.transform(places)[:, 0]), abs=12)
+
+
+def test_what_stands_still_shows_whole_paths() -> None:
+    """The first frame, which paper keeps, is the picture of all paths: there is ink half-way."""
+    made = motion(scene())
+    film = Image.open(io.BytesIO(made.data))
+    first = np.asarray(film.convert("RGB")).astype(int)
+    assert np.abs(first - np.asarray(made.still.convert("RGB"))).mean() < 2
+    film.seek(1)
+    begun = np.asarray(film.convert("RGB")).astype(int)
+    middle = (slice(150, -150), slice(first.shape[1] // 2 - 20, first.shape[1] // 2 + 20))
+    assert (first[middle].min(2) < 230).mean() > 0.1
+    assert (begun[middle].min(2) < 230).mean() < 0.01
 
 
 def test_every_dimension_is_drawn() -> None:

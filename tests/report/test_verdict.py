@@ -152,11 +152,44 @@ def test_facts() -> None:
             "The paths end 3.00 times as far from real members as these are from each other: distance 0.300, real"
             " members 0.100.",
         ),
+        (
+            {"objective": 440.0, "w2": 0.145, "w2_floor": 0.142, "inside_paths": 1.0, "inside_time": 0.023},
+            "100 % of the paths go through an obstacle. The paths end as close to real members as these are to each"
+            " other: distance 0.145, real members 0.142.",
+        ),
+        (
+            {"objective": 440.0, "w2": 0.3, "w2_floor": 0.1, "inside_paths": 0.012, "inside_time": 0.001},
+            "The paths end 3.00 times as far from real members as these are from each other: distance 0.300, real"
+            " members 0.100; 1.2 % of the paths meet an obstacle.",
+        ),
+        (
+            {"objective": 440.0, "w2": None, "inside_paths": 0.0, "inside_time": 0.0},
+            "Whether the paths arrive was not measured; no path meets an obstacle.",
+        ),
         ({"objective": 440.0, "w2": None, "w2_floor": None}, "Whether the paths arrive was not measured."),
     ],
 )
 def test_a_bridge_is_judged_by_its_ends(numbers: dict[str, float | None], text: str) -> None:
     assert plain(verdict(numbers)) == text
+
+
+def test_what_explains_is_judged_beside_any_samples() -> None:
+    known = {"residual": 3.24, "residual_before": 8.1, "noise": 0.0}
+    told = "What the samples would measure differs from what was observed by 3.24"
+    assert plain(verdict(known)) == f"{told}, where any samples of the model differ by 8.10; 0 would be exact."
+    assert plain(verdict({**known, "noise": 0.5})).endswith("differ by 8.10; the noise of 0.500 would be right.")
+    assert plain(verdict({"residual": 3.24, "noise": 0.0})) == f"{told}; 0 would be exact."
+
+
+def test_what_tuning_did_to_classes_stands_beside_the_base() -> None:
+    numbers = {"accuracy": 0.772, "accuracy_before": 0.802, "judge_accuracy": 0.986}
+    said = plain(verdict({"reward": 2.0, "reward_before": 1.0, **numbers}))
+    assert said.endswith(
+        "77.2 % of the samples are read as the class that was asked for; before tuning, 80.2 % were; of real data,"
+        " 98.6 % are read right."
+    )
+    assert leading(numbers) == ["accuracy", "accuracy_before"]
+    assert measure("accuracy_before", numbers).label == "read as asked before tuning"
 
 
 def test_ends_stand_beside_their_floor() -> None:

@@ -1,5 +1,6 @@
 """From words to commands."""
 
+import shlex
 from dataclasses import Field, fields, is_dataclass, replace
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -96,9 +97,26 @@ def _check_many(words: list[str]) -> None:
     """
     for flags in MANY:
         if sum(word.partition("=")[0] in flags for word in words) > 1:
-            raise UsageError(f"{flags[0]} stands twice; give it once, with all that it takes behind it")
+            whole = shlex.join([flags[0], *_behind(flags, words)])
+            raise UsageError(f"{flags[0]} stands twice; give it once, with all that it takes behind it: {whole}")
         if any(word in flags and behind.startswith("--") for word, behind in pairwise([*words, "--"])):
             raise UsageError(f"{flags[0]} needs a value")
+
+
+def _behind(flags: tuple[str, ...], words: list[str]) -> list[str]:
+    """Return all values behind a flag, wherever it stands."""
+    found: list[str] = []
+    taken = False
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name in flags:
+            taken = not equals
+            found += [value] if equals else []
+        elif word.startswith("-") and not word[1:2].isdigit() and " " not in word:
+            taken = False
+        elif taken:
+            found.append(word)
+    return found
 
 
 def parse(command: type[T], name: str, words: list[str], *, deep: bool = False) -> tuple[T, list[str]]:

@@ -75,6 +75,8 @@ class Bridge:
         from feller.commands.terminal import heard, show, speaker
         from feller.journeys.bridge import bridge
         from feller.journeys.bridges.wanted import Wanted
+        from feller.journeys.first_sketch import sketch_of
+        from feller.journeys.tell import speaks
 
         def change(settings: Bridging) -> Bridging:
             return change_fields(settings, words, "bridge A B") if words else settings
@@ -86,10 +88,18 @@ class Bridge:
         )
         with heard(tell):
             run, numbers = bridge(
-                wanted, out=self.out, change=change, resume=self.resume, overwrite=self.overwrite, tell=tell
+                wanted,
+                out=self.out,
+                change=change,
+                fields=tuple(words),
+                resume=self.resume,
+                overwrite=self.overwrite,
+                tell=tell,
             )
         show(numbers, tell)
         tell.say(f"paths and pairs: {run.path}; push others through it with: feller sample {run.path} --from FILE")
+        if speaks() and (sketch := sketch_of(run)):
+            tell.say(sketch)
         return {"run": str(run.path), **numbers}
 
 

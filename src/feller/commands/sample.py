@@ -35,9 +35,10 @@ class Sample(SampleFlags):
             return speak(self, run, tell)
         if self.bridge != BridgeFlags() or bridged:
             if self.n is not None:
+                which = "last" if self.bridge.backward else "first"
                 raise UsageError(
-                    "-n: a bridge takes every member of its first population once, or of what --from FILE holds, which"
-                    " decides how many; leave it out"
+                    f"-n: a bridge takes every member of its {which} population once, or of what --from FILE holds,"
+                    " which decides how many; leave it out"
                 )
             self._take(PUSHED, "is of samples that begin with noise; a bridge has none")
             return push(self, run, tell)

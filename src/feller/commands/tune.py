@@ -87,6 +87,7 @@ class Tune:
                 rank=self.rank,
                 seed=self.seed,
                 change=change,
+                fields=tuple(words),
                 resume=self.resume,
                 overwrite=self.overwrite,
                 tell=tell,

@@ -33,8 +33,8 @@ EXPLAIN = {
     "objective": "What a bridge makes least: control_cost and state_cost together, the mean over its paths.",
     "control_cost": "Half the squared control, over the journey, in squared units of the data.",
     "state_cost": "What the states on the way cost by --cost, over the journey.",
-    "inside_time": "Share of the time that paths spend inside obstacles.",
     "inside_paths": "Share of the paths that are inside an obstacle at some time.",
+    "inside_time": "Share of the time of all paths that is spent inside obstacles.",
 }
 """What the numbers mean, for people."""
 
@@ -129,8 +129,8 @@ class Along:
             "objective": control + state,
             "control_cost": control,
             "state_cost": state,
-            "inside_time": None if self.inside is None else self._over(self.inside),
             "inside_paths": self.touched,
+            "inside_time": None if self.inside is None else self._over(self.inside),
         }
 
     def logged(self, number: int = 15, *, backward: bool = False) -> tuple[float, float]:

@@ -32,6 +32,8 @@ EXPLAIN = {
     "tilted_share": "How much of the base's samples this estimate rests on: 0 if on one of each class. Below 1 % it"
     " means little, and the strength asks for more than the base knows.",
     "kl": "Divergence of the tuned model from its base, in nats: half the squared control along its roll-outs.",
+    "accuracy_before": "The same share of samples of the base, from the same source points and conditions: less after"
+    " tuning than before is harm.",
     "diversity": "Mean distance between samples of one class, in units of the states; diversity_before is the base's.",
 }
 """What the numbers mean, for people."""

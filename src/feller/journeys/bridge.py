@@ -47,6 +47,7 @@ def bridge(
     *,
     out: str | None = None,
     change: Callable[[Bridging], Bridging] = lambda settings: settings,
+    fields: tuple[str, ...] = (),
     resume: bool = False,
     overwrite: bool = False,
     tell: Tell = SILENT,
@@ -58,6 +59,7 @@ def bridge(
             code of the user's, the costs.
         out: The run folder; by default a new one under `runs`.
         change: Last word on the settings.
+        fields: The words of a command line that `change` does, which the report repeats.
         resume: Go on with the run in `out` after its last round.
         overwrite: Replace the run in `out`.
         tell: Hears how it goes.
@@ -78,6 +80,7 @@ def bridge(
         bridged, crowd, settings = _continue(run, wanted, change)
     else:
         bridged, crowd, settings = _new(wanted, change)
+    bridged = _as_asked(bridged, wanted, fields)
     priced = price(wanted.cost or bridged.costs, crowd, bridged.frame)
     for note in (*bridged.notes, *priced.notes):
         tell.say(note)
@@ -151,6 +154,13 @@ def _new(wanted: Wanted, change: Callable[[Bridging], Bridging]) -> tuple[Bridge
         notes=(*crowd.notes, *(chosen if wanted.noise is None else ())),
     )
     return bridged, crowd, settings
+
+
+def _as_asked(bridged: Bridged, wanted: Wanted, fields: tuple[str, ...]) -> Bridged:
+    """Return the record with what may be asked anew of a bridge that goes on; what was said last counts."""
+    minutes = wanted.minutes if wanted.minutes is not None or wanted.rounds is not None else bridged.minutes
+    room = bridged.max_memory if wanted.max_memory is None else wanted.max_memory
+    return replace(bridged, minutes=minutes, max_memory=room, fields=(*bridged.fields, *fields))
 
 
 def _continue(

@@ -5,6 +5,7 @@ from typing import Any
 
 from feller.control.rewards import Wish
 from feller.data.back import read_back
+from feller.data.images.labelled import plain
 from feller.data.modality import Dataset
 from feller.data.read import read
 from feller.data.speech.modality import Speech
@@ -14,8 +15,9 @@ from feller.errors import InputError, UsageError
 from feller.evaluate.change import Change, change
 from feller.evaluate.comparison import HELD_OUT
 from feller.evaluate.flow import flow_quality
+from feller.evaluate.image import accuracy
 from feller.evaluate.judge import Judge, load_judge, save_judge
-from feller.evaluate.quality import quality
+from feller.evaluate.quality import Quality, quality
 from feller.journeys.asked import asked_of, example_of, parts, read_again
 from feller.journeys.bridge import measure_again
 from feller.journeys.documents.measure import measure
@@ -40,6 +42,7 @@ from feller.model import Model, load_model
 from feller.paths import Codes, Estimates, Interleaved, Resynthesis
 from feller.paths.brownian import Brownian
 from feller.report.page import write_report
+from feller.report.wording import is_number
 from feller.run import Run
 from feller.train.checkpoint import read_counters
 from feller.train.engine import engine
@@ -115,7 +118,8 @@ def evaluate(
     tell.task("judging the samples")
     found = quality(generated, training_data, held_out, draws, engine().alone(), judge=_judge(run))
     trained = read_counters(run)
-    numbers: dict[str, Any] = {**(changed.numbers if changed else {}), **found.numbers, **of_cells(judged, asked.data)}
+    measured = found.numbers if changed is None else _beside_base(found, changed)
+    numbers: dict[str, Any] = {**(changed.numbers if changed else {}), **measured, **of_cells(judged, asked.data)}
     notes = (*(changed.notes if changed else ()), *found.notes)
     if data is not None and numbers["compared_with"] == HELD_OUT:
         numbers["compared_with"] = data
@@ -140,7 +144,7 @@ def evaluate(
         elif tuned is None:
             sketch = first_sketch(run, asked, whole, trained["step"], trained["seconds"])
         else:
-            sketch = tuning_sketch(run, tuned, trained["step"])
+            sketch = tuning_sketch(run, tuned, trained["step"], numbers)
         page = findings(run, model.description, judged, numbers, notes, earlier, sketch)
         write_report(run.path, page, judged.name)
         tell.done()
@@ -166,6 +170,20 @@ def _changed(
     found = change(rule_of(recipe_of(run)), base, model, generated, wanted, draws, tuned.given)
     tell.done()
     return found
+
+
+def _beside_base(found: Quality, changed: Change) -> dict[str, Any]:
+    """Return what was measured of samples and, right behind how they are read, how those of the base are."""
+    judge = found.judge
+    if judge is None or not is_number(found.numbers.get("accuracy")):
+        return found.numbers
+    before = accuracy(plain(changed.before), judge)
+    numbers: dict[str, Any] = {}
+    for name, value in found.numbers.items():
+        numbers[name] = value
+        if name == "accuracy" and before is not None:
+            numbers["accuracy_before"] = before
+    return numbers
 
 
 def _known_wish(run: Run, model: Model, tuned: Tuned) -> Wish | None:

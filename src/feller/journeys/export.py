@@ -14,6 +14,7 @@ from feller.journeys.tell import SILENT, Tell
 from feller.model import load_model
 from feller.record import nearest, write_json
 from feller.run import Run, as_run
+from feller.train.checkpoint import read_counters
 
 FORMS = (*WRITERS, HUGGING_FACE)
 INPUT = "input"
@@ -57,7 +58,8 @@ def export(
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         write(answer, place)
-        record = {"file": place.name, "form": to, "sha256": fingerprint(place), **about(model, answer)}
+        of = {"weights": fingerprint(run.average), "step": read_counters(run)["step"]}
+        record = {"file": place.name, "form": to, "sha256": fingerprint(place), **of, **about(model, answer)}
         write_json(said_of(place), record)
     except OSError as error:
         raise cannot_write(place, error) from error

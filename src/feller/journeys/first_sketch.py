@@ -1,6 +1,8 @@
 """A model of few steps looks finished and is not: what is said of it, and the command that goes on."""
 
 import shlex
+from collections.abc import Mapping
+from typing import Any
 
 from feller.data.modality import Dataset
 from feller.errors import InputError, UsageError
@@ -9,11 +11,14 @@ from feller.journeys.tuned import Tuned, needs_again
 from feller.recipes import SECOND_STAGES, find_recipe
 from feller.recipes.tuning import TRAINING
 from feller.record import read_json
+from feller.report.wording import is_number, percent
 from feller.run import Run
 from feller.train.optimiser import Training
 
 SKETCH = 0.1
 """Share of what a recipe plans below which a model is called a sketch."""
+NEAR = 0.25
+"""Share of the way from the base's reward to the one aimed at, below which a tuned model is."""
 
 
 def planned(asked: Asked, data: Dataset) -> Training | None:
@@ -47,14 +52,27 @@ def first_sketch(run: Run, asked: Asked, data: Dataset, step: int, seconds: floa
     return f"After {many} this is a first sketch; go on with: {shlex.join(map(str, words))}"
 
 
-def tuning_sketch(run: Run, tuned: Tuned, step: int) -> str:
-    """Return one line where a tuning had far fewer rounds than is usual; empty where it had enough."""
-    if TRAINING.steps is None or step >= SKETCH * TRAINING.steps:
+def tuning_sketch(run: Run, tuned: Tuned, step: int, numbers: Mapping[str, Any]) -> str:
+    """Return one line where a tuning had few rounds, or its reward is far from what is aimed at; else nothing.
+
+    Args:
+        run: Where it is kept.
+        tuned: What was asked of it.
+        step: Rounds done.
+        numbers: Those of its report: the mean reward, that of the base and that of the law aimed at.
+    """
+    usual = TRAINING.steps or 1
+    reward, before, aim = (numbers.get(name) for name in ("reward", "reward_before", "reward_tilted"))
+    known = is_number(reward) and is_number(before) and is_number(aim) and aim > before
+    way = (reward - before) / (aim - before) if known else 1.0
+    if step >= SKETCH * usual and way >= NEAR:
         return ""
-    reward = ("--reward", *tuned.rewards) if needs_again(tuned) else ()
-    words = ("feller", "tune", "--resume", "--out", run.path, *reward, "--steps", TRAINING.steps)
+    again = ("--reward", *tuned.rewards) if needs_again(tuned) else ()
+    more = usual if step < usual else 2 * step
+    words = ("feller", "tune", "--resume", "--out", run.path, *again, "--steps", more)
     many = "1 round" if step == 1 else f"{step:,} rounds"
-    return f"After {many} this is a first sketch; go on with: {shlex.join(map(str, words))}"
+    far = f" the reward has gone {percent(max(way, 0.0))} of the way to what is aimed at, and" if way < NEAR else ""
+    return f"After {many}{far} this is a first sketch; go on with: {shlex.join(map(str, words))}"
 
 
 def sketch_of(run: Run) -> str:

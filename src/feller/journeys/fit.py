@@ -18,6 +18,7 @@ from feller.errors import InputError, UsageError
 from feller.journeys.asked import Asked, asked_of, read_again
 from feller.journeys.bridges.bridged import bridged_of
 from feller.journeys.evaluate import evaluate
+from feller.journeys.exchange.outdated import outdated
 from feller.journeys.fitting.at_once import check_found, finding
 from feller.journeys.fitting.begin import Begun, as_read, begin
 from feller.journeys.fitting.learn import learn
@@ -181,19 +182,22 @@ def fit(
         here.wait()
         make()
         here.wait()  # until the first process has written what all will read
-        try:
-            numbers = evaluate(run, tell=tell)
-        except Exception as error:
-            if not begun.asked.code:
-                raise
-            said = str(error) if isinstance(error, InputError | UsageError) else blamed(error)
-            if said is None:
-                raise
-            raise InputError(
-                f"{said}; the training is saved in {run.path}: mend it, and go on with: "
-                + evaluating(run, begun.asked, {})
-            ) from error
+        numbers = _reported(run, begun, tell)
+        for line in outdated(run) if resume else ():
+            tell.say(line)
     return run, numbers
+
+
+def _reported(run: Run, begun: Begun, tell: Tell) -> dict[str, Any]:
+    """Judge what was learned; what fails in the user's own code leaves the training, and says how to go on."""
+    try:
+        return evaluate(run, tell=tell)
+    except Exception as error:
+        said = str(error) if isinstance(error, InputError | UsageError) else blamed(error)
+        if not begun.asked.code or said is None:
+            raise
+        again = evaluating(run, begun.asked, {})
+        raise InputError(f"{said}; the training is saved in {run.path}: mend it, and go on with: {again}") from error
 
 
 def _check_divides(*, adaptive: bool, here: Engine) -> None:

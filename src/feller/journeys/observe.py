@@ -30,6 +30,9 @@ from feller.run import Run
 from feller.train.engine import engine
 from feller.tree import Given, tree_map
 
+ANY = 64
+"""Samples that nothing was asked of, with which those that explain are compared, at most."""
+
 
 @dataclass(frozen=True, eq=False)
 class Explained:
@@ -43,6 +46,8 @@ class Explained:
     """In the units of the data."""
     numbers: dict[str, Any]
     place: pathlib.Path
+    notes: tuple[str, ...] = ()
+    """What was assumed, because nothing was said of it."""
 
 
 def observe(
@@ -123,12 +128,14 @@ def observe(
         "n": len(samples),
         "observations": len(measured),
         "residual": residual * _unit(how, modality),
+        "residual_before": _any(model, how, measured.repeat_interleave(n, 0), conditions, seed) * _unit(how, modality),
         "noise": noise,
         "calls": torch.cat([one.calls for one in found]).double().mean().item(),
         **_unknown(found),
         "seconds": time.monotonic() - begun,
     }
-    return Explained(samples, mean, measured, numbers, place)
+    notes = _assumed(model, method, way, noise=noise, scale=scale, steps=steps, given=given or {})
+    return Explained(samples, mean, measured, numbers, place, notes)
 
 
 def _check_scales(how: Operator, modality: Modality, noise: float) -> None:
@@ -195,6 +202,40 @@ def _restored(
         found.append(way.restore(learned, problem, x_0, here, tell=told))
     tell.done()
     return found
+
+
+def _any(model: Model, how: Operator, measured: Tensor, conditions: Given, seed: int) -> float:
+    """Return by how much any samples of the model differ from what was measured: the root mean square."""
+    some = slice(None, ANY)
+    given, modality = tree_map(lambda leaf: leaf[some], conditions), model.description.modality
+    seen, draws = measured[some], Draws(seed).named("observe").named("any")
+    drawn = model.sample(len(seen), given=given, draws=draws)
+    state = modality.encode(drawn.values)
+    problem = _observation(how, seen, 0.0, modality, state)
+    return problem.misfit(state).double().mean().sqrt().item()
+
+
+def _assumed(
+    model: Model,
+    method: str,
+    way: Restoration,
+    *,
+    noise: float,
+    scale: float | None,
+    steps: int | None,
+    given: dict[str, str],
+) -> tuple[str, ...]:
+    """Say what was assumed, because nothing was said of it."""
+    notes = [] if noise else ["the measurements count as exact (--noise 0)"]
+    if scale is None and isinstance(way, Guided) and isinstance(way.guidance, PiGDM | DPS):
+        notes.append(f"--scale {way.guidance.scale:g} was chosen, which is usual for {method}")
+    if steps is None and isinstance(way, Source) and isinstance(way.minimiser, LBFGS):
+        notes.append(f"each search takes {way.minimiser.steps} steps at most (--steps)")
+    free = [name for name in model.description.frequencies if name not in given]
+    if free:
+        how = "counts as not known" if model.description.drop else "was drawn as often as in the data"
+        notes += [f"{name} {how} (--given {name}=...)" for name in free]
+    return tuple(notes)
 
 
 def _observation(how: Operator, measured: Tensor, noise: float, modality: Modality, like: Tensor) -> Observation:

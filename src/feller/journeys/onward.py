@@ -63,12 +63,14 @@ def _private(asked: Asked) -> tuple[object, ...]:
 
 
 def tuning(run: Run, asked: Asked, tuned: Tuned, rule: Tuning, training: Training) -> str:
-    """Return the command that makes such a tuned run; deeper fields stand in the settings."""
+    """Return the command that makes such a tuned run."""
     budget = ("--steps", training.steps) if training.steps else ("--minutes", training.minutes)
     rank = ("--rank", tuned.rank) if tuned.rank is not None else ()
     given = ("--given", *(f"{name}={text}" for name, text in tuned.given.items())) if tuned.given else ()
-    how = ("--strength", f"{rule.strength:g}", "--method", tuned.method, *rank, *given, *budget, "--seed", tuned.seed)
-    return _command("tune", tuned.base, *_code(asked), "--reward", *tuned.rewards, *how, "--out", run.path)
+    guided = ("--guidance", f"{rule.guidance:g}") if rule.guidance != 1 else ()
+    how = ("--strength", f"{rule.strength:g}", "--method", tuned.method, *rank, *given, *guided, *budget)
+    whole = ("--reward", *tuned.rewards, *how, *tuned.fields, "--seed", tuned.seed, "--out", run.path)
+    return _command("tune", tuned.base, *_code(asked), *whole)
 
 
 def evaluating(run: Run, asked: Asked, named: Mapping[str, str | None]) -> str:

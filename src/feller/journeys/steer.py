@@ -45,6 +45,8 @@ class Steered:
     after: Dataset
     numbers: dict[str, Any]
     place: pathlib.Path
+    notes: tuple[str, ...] = ()
+    """What was chosen, because nothing was said of it."""
 
 
 def steer(
@@ -94,10 +96,10 @@ def steer(
     conditions, fixed = model.asked(n, given or {}, draws)
     conditions = modality.complete(conditions)
     check_flow(model, sampling, fixed)
+    search = _search(model, wanted, rewards, steps, seed, tell)  # a reward that fails does so here
     for text, term in zip(rewards, wanted.terms, strict=True):
         if CODE in text and term.beyond is None:
             tell.say(_unbounded(text, term.factor))
-    search = _search(model, wanted, rewards, steps, seed, tell)
     tell.task("searching")
     befores, found = [], []
     device = next(model.network.parameters()).device
@@ -132,7 +134,12 @@ def steer(
     )
     modality.write(after.values, after.given, place)
     numbers = {**_numbers(wanted, before, after, found, over), "seconds": time.monotonic() - begun}
-    return Steered(before, after, numbers, place)
+    free = [name for name in model.description.frequencies if name not in (given or {})]
+    notes = (
+        f"each search takes {steps} steps at most, of solves with {sampling.calls} network calls (--steps, --calls)",
+        *(f"{name} was drawn as often as in the data (--given {name}=...)" for name in free),
+    )
+    return Steered(before, after, numbers, place, notes)
 
 
 def rewarded_or_nan(reward: OfStates, x: State, given: Given) -> Tensor:

@@ -4,6 +4,7 @@ import contextlib
 import pathlib
 import shlex
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from feller.errors import InputError, UsageError
 from feller.evaluate.change import FEW, classes, tilt, too_strong
 from feller.journeys.asked import asked_of, read_again
 from feller.journeys.evaluate import evaluate
+from feller.journeys.exchange.outdated import outdated
 from feller.journeys.fitting.foretell import TRIED
 from feller.journeys.fitting.learn import learn
 from feller.journeys.prepared import Prepared
@@ -53,6 +55,7 @@ def tune(
     rank: int | None = None,
     seed: int = 0,
     change: Callable[[Recipe], Recipe] = lambda recipe: recipe,
+    fields: tuple[str, ...] = (),
     resume: bool = False,
     overwrite: bool = False,
     tell: Tell = SILENT,
@@ -71,6 +74,7 @@ def tune(
         rank: Change each matrix of weights by one of this rank; None to change all weights.
         seed: Of all randomness.
         change: Last word on the recipe, such as other rounds or rates.
+        fields: The words of a command line that `change` does, which the report repeats.
         resume: Go on with the run in `out`.
         overwrite: Replace the run in `out`.
         tell: Hears how it goes.
@@ -107,6 +111,7 @@ def tune(
             seed=seed,
         )
         recipe = change(tuning(name, base, strength, guidance))
+    tuned = replace(tuned, fields=(*tuned.fields, *fields))
     if recipe.train.steps is None and recipe.train.minutes is None:
         raise UsageError("expected a budget: --steps or --minutes")
     source = target if run is None or resume else run
@@ -123,6 +128,8 @@ def tune(
         learn(target, ready, resume=resume, here=here, tell=tell)
         here.wait()  # until the first process has written what all will read
         numbers = tuned_alone(target, wanted, gone, tell) if gone else evaluate(target, wanted=wanted, tell=tell)
+        for line in outdated(target) if resume else ():
+            tell.say(line)
     return target, numbers
 
 

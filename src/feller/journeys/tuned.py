@@ -30,6 +30,8 @@ class Tuned:
     rank: int | None = None
     """Of the change of each matrix of weights; None for any."""
     seed: int = 0
+    fields: tuple[str, ...] = ()
+    """Words that set fields of the recipe, such as `--train.lr 1e-4`."""
 
 
 def tuned_of(run: Run) -> Tuned | None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from xml.etree.ElementTree import Element
 
-from feller.report.html import Child, element, section
+from feller.report.html import Child, element, prose, section
 from feller.report.measures import (
     Measure,
     Numbers,
@@ -25,9 +25,9 @@ GREY = "Grey is what real data reach when they are measured in the same way, whi
 AUDITED = "Grey is what stands beside it: guessing, an answer without the model, or the bound."
 CONSTANT = "Grey is what one answer for all examples reaches."
 CONTINUED = "Grey is what stands beside it: the pictures that belong to the words, or always the same answer."
-OWN = {"before", "those that the model knows", "noise that was said"}
+OWN = {"before", "those that the model knows", "any samples"}
 WITHOUT_DATA = (
-    "Grey is what stands beside it: samples before, sources that the model knows, or the noise that was said."
+    "Grey is what stands beside it: samples before, sources that the model knows, or any samples of the model."
 )
 SHRUNK = "Grey is what needs no learning: each cell of pixels that has a code becomes its mean colour."
 PHASES = "Grey is what needs no learning: Griffin-Lim, 32 times back and forth."
@@ -92,7 +92,7 @@ def _card(name: str, numbers: Numbers, explanations: Mapping[str, str], missing:
     elif kind.floor or kind.level is not None:
         parts += _beside(kind, value, numbers, missing)
     if name in explanations:
-        parts.append(element("dd", {"class": "meaning"}, explanations[name]))
+        parts.append(element("dd", {"class": "meaning"}, *prose(explanations[name])))
     return element("div", None, *parts)
 
 

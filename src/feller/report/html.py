@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from xml.etree.ElementTree import Element, tostring
 
 Child = Element | str | None
+_FLAG = re.compile(r"(?<![\w-])(--[a-z][\w.-]*\w)")
+"""A flag of the command line among words, without the full stop behind it."""
 
 
 def element(tag: str, attributes: Mapping[str, str] | None = None, *children: Child) -> Element:
@@ -18,6 +20,13 @@ def element(tag: str, attributes: Mapping[str, str] | None = None, *children: Ch
         elif child is not None:
             made.text = (made.text or "") + legible(child)
     return made
+
+
+def prose(text: str) -> list[Child]:
+    """Return words of a sentence in which no line breaks inside a flag such as --train.steps."""
+    parts = _FLAG.split(text)
+    marked = [element("span", {"class": "flag"}, part) if k % 2 else part for k, part in enumerate(parts)]
+    return [part for part in marked if not isinstance(part, str) or part]
 
 
 def section(title: str, *children: Child) -> Element:

@@ -16,8 +16,8 @@ COLOURS = ("#1f5fa8", "#d1661b", "#2b8a57", "#8a3d8f", "#8c6d1f", "#5a5f66")
 """Of the populations, in the order of time; those that move blend from one to the next."""
 FRAMES, TRAIL, BETWEEN = 48, 9, 5
 """Of an animation; those whose way is still seen behind a point; pieces of that way from each to the next."""
-PACE, BEGIN, END = 75, 700, 1600
-"""Milliseconds of a frame, of the first and of the last."""
+WHOLE, PACE, BEGIN, END = 1200, 75, 700, 1600
+"""Milliseconds of the whole paths, of a frame, of the first that moves and of the last."""
 WALKERS, LINES, MEMBERS = 240, 200, 400
 """Paths that move, paths that are drawn whole, and members of each population, at most."""
 WIDE = 5.6
@@ -31,7 +31,10 @@ COLOURED = 48
 
 
 def motion(scene: Scene) -> Animation:
-    """Draw points that move from the first population to the last, with a trail, before cost and walls."""
+    """Draw points that move from the first population to the last, with a trail, before cost and walls.
+
+    It begins with whole paths, which paper keeps, and whoever stops it.
+    """
     view = look(scene)
     figure, axes = _stage(scene, view)
     shares = np.linspace(0, 1, FRAMES)
@@ -58,8 +61,8 @@ def motion(scene: Scene) -> Animation:
         for artist in (trails, walkers, clock):
             axes.draw_artist(artist)
         frames.append(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
-    pace = [BEGIN, *[PACE] * (FRAMES - 2), END]
-    return animated(frames, pace, trajectories(scene))
+    whole = trajectories(scene)
+    return animated([whole, *frames], [WHOLE, BEGIN, *[PACE] * (FRAMES - 2), END], whole)
 
 
 def trajectories(scene: Scene) -> Image.Image:

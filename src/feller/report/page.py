@@ -15,7 +15,7 @@ from feller.report import sections, tables
 from feller.report.cards import key_numbers
 from feller.report.curve import Curve
 from feller.report.grid import Grid, drawn
-from feller.report.html import element, render, section
+from feller.report.html import element, prose, render, section
 from feller.report.measures import Numbers, facts
 from feller.report.pictures import Picture
 from feller.report.verdict import verdict
@@ -167,7 +167,7 @@ def _header(findings: Findings) -> Element:
         element("p", {"class": "verdict"}, _verdict(findings)),
         about if when is not None or run else None,
         element("p", {"class": "about"}, "Made by ", command),
-        element("p", {"class": "about"}, findings.judged) if findings.judged else None,
+        element("p", {"class": "about"}, *prose(findings.judged)) if findings.judged else None,
         element("p", {"class": "unfinished"}, *stop) if stop else None,
         element("p", {"class": "unfinished"}, findings.sketch) if findings.sketch else None,
     )

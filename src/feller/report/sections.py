@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from xml.etree.ElementTree import Element
 
 from feller.report.curve import Curve, draw, losses
-from feller.report.html import Child, element, section
+from feller.report.html import Child, element, prose, section
 from feller.report.pictures import SHOWN, Picture, common_scale, figure, shown_width
 from feller.report.wording import Number, brief, is_number, number
 
@@ -90,5 +90,5 @@ def notes(texts: Sequence[str]) -> Element:
     title = "What was converted and chosen"
     if not texts:
         return section(title, element("p", None, "Nothing had to be converted, chosen or left out."))
-    items = [element("li", None, text) for text in texts]
+    items = [element("li", None, *prose(text)) for text in texts]
     return section(title, element("ul", {"class": "notes"}, *items))

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from xml.etree.ElementTree import Element
 
-from feller.report.html import Child, element
+from feller.report.html import Child, element, prose
 from feller.report.measures import Numbers, measure, why_missing
 from feller.report.wording import is_number, number, sentence
 
@@ -34,7 +34,7 @@ def all_numbers(numbers: Numbers, explanations: Mapping[str, str], missing: Mapp
                 None,
                 element("th", {"scope": "row"}, element("code", None, name)),
                 element("td", {"class": "number"}, "" if is_text else kind.text(value)),
-                element("td", None, " ".join(part for part in [*why, *meaning] if part)),
+                element("td", None, *prose(" ".join(part for part in [*why, *meaning] if part))),
             )
         )
     titles = [("Name", ""), ("Value", "number"), ("Meaning", "")]

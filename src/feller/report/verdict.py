@@ -22,6 +22,8 @@ SAME = 1.05
 
 MUCH = 0.1
 """Share of cells of a table from which what was lost of them stands in the verdict."""
+MET = 0.05
+"""Share of the paths of a bridge that may meet an obstacle before the verdict begins with them."""
 STRAY = 1.5
 """Beyond this multiple, or share, of the differences within real classes, samples are no such data."""
 
@@ -41,8 +43,17 @@ def verdict(numbers: Numbers) -> str:
         return told if "solves" in numbers else f"{told} {_of_samples(numbers)}"
     residual, noise = numbers.get("residual"), numbers.get("noise")
     if is_number(residual) and is_number(noise):
-        return f"The samples explain what was observed but for {number(residual)}; its noise is {number(noise)}."
+        return _of_observation(residual, noise, numbers.get("residual_before"))
     return _of_table(_of_samples(numbers), numbers)
+
+
+def _of_observation(residual: Number, noise: Number, before: Number | str | None) -> str:
+    """Say how well samples explain what was observed, beside any samples of the model and the noise."""
+    right = f"the noise of {number(noise)} would be right" if noise else "0 would be exact"
+    told = f"What the samples would measure differs from what was observed by {number(residual)}"
+    if not is_number(before):
+        return f"{told}; {right}."
+    return f"{told}, where any samples of the model differ by {number(before)}; {right}."
 
 
 def _of_table(told: str, numbers: Numbers) -> str:
@@ -91,8 +102,24 @@ def _error(whose: str, numbers: Numbers) -> str:
 
 def _of_bridge(numbers: Numbers) -> str:
     """Say whether the paths arrive, and whether they keep out of obstacles."""
-    reached, floor, inside = (numbers.get(name) for name in ("w2", "w2_floor", "inside_time"))
-    way = f"; {percent(inside)} of the time, paths are inside obstacles." if is_number(inside) else "."
+    met = numbers.get("inside_paths")
+    blocked = is_number(met) and met > MET
+    told = _arrived(numbers, "." if blocked else _inside(numbers))
+    return f"{percent(met)} of the paths go through an obstacle. {told}" if blocked else told
+
+
+def _inside(numbers: Numbers) -> str:
+    """End a sentence with how many paths meet an obstacle, and for how long; without obstacles with a full stop."""
+    met, inside = numbers.get("inside_paths"), numbers.get("inside_time")
+    if met == 0:
+        return "; no path meets an obstacle."
+    time = f"; {percent(inside)} of the time, paths are inside obstacles." if is_number(inside) else "."
+    return f"; {percent(met)} of the paths meet an obstacle." if is_number(met) else time
+
+
+def _arrived(numbers: Numbers, way: str) -> str:
+    """Say how near the paths end, and then what else there is to say of their way."""
+    reached, floor = (numbers.get(name) for name in ("w2", "w2_floor"))
     if not is_number(reached):
         return f"Whether the paths arrive was not measured{way}"
     if not is_number(floor) or floor <= 0:
@@ -119,7 +146,9 @@ def _of_samples(numbers: Numbers) -> str:
     share = MEASURES["accuracy"].text
     if is_number(accuracy):
         of_real = f"; of real data, {share(judged)} are read right" if is_number(judged) else ""
-        asked = f"{share(accuracy)} of the samples are read as the class that was asked for{of_real}."
+        before = numbers.get("accuracy_before")
+        of_base = f"; before tuning, {share(before)} were" if is_number(before) else ""
+        asked = f"{share(accuracy)} of the samples are read as the class that was asked for{of_base}{of_real}."
         return f"{asked}{_of_variety(numbers)}"
     for name, (what, are, whose) in SHARES.items():
         value, floor = numbers.get(name), numbers.get(MEASURES[name].floor)

@@ -36,6 +36,11 @@ class Walk:
     lost: int
     """Trajectories that ran away and were walked anew."""
 
+    def thinned(self, number: int) -> "Walk":
+        """Return the trajectories at so many equally spaced ones of their times, both ends among them."""
+        every = (len(self.times) - 1) // (number - 1)
+        return Walk(self.times[::every], self.states[:, ::every], self.control[:, ::every], self.lost)
+
 
 @dataclass(frozen=True, eq=False)
 class Box:

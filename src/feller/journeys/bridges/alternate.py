@@ -85,7 +85,7 @@ def measured(problem: BridgeProblem, found: Round) -> dict[str, int | float]:
     whole = sum(row["length"] for row in rows)
     over = {
         name: sum(row[name] * row["length"] / whole for row in rows)
-        for name in ("objective", "control_cost", "state_cost", "inside_time", "lost")
+        for name in ("objective", "control_cost", "state_cost", "inside_paths", "inside_time", "lost")
         if rows[0][name] is not None
     }
     worst = {
@@ -99,7 +99,7 @@ def _told(found: Round, row: dict[str, int | float]) -> str:
     way = "back" if found.backward else "ahead"
     real = f", {row['w2_floor']:.3g} is real" if "w2_floor" in row else ""
     met = f"; its end is {row['w2']:.3g} from the population{real}" if "w2" in row else ""
-    stuck = f"; {row['inside_time']:.2%} of the time in obstacles" if "inside_time" in row else ""
+    stuck = f"; {row['inside_paths']:.1%} of the paths meet an obstacle" if "inside_paths" in row else ""
     lost = f"; {row['lost']:.2%} ran away and were drawn anew" if row["lost"] else ""
     return (
         f"round {found.number}, {way}: objective {row['objective']:.4g} = control {row['control_cost']:.4g} + state"

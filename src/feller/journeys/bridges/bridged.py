@@ -48,6 +48,12 @@ class Bridged:
     longest: int | None = None
     """Longer side that pictures were brought to."""
     seed: int = 0
+    minutes: float | None = None
+    """How long it was to go on in all, where that was asked instead of rounds."""
+    max_memory: float | None = None
+    """Gigabytes that looking for paths may take, where that was asked."""
+    fields: tuple[str, ...] = ()
+    """Words that set fields of the settings, such as `--train.steps 100`."""
     notes: tuple[str, ...] = ()
     """What was converted or chosen while reading."""
 
@@ -70,17 +76,20 @@ class Bridged:
 
 
 def command_of(bridged: Bridged, how: Bridging, run: Run) -> str:
-    """Return the command that makes such a bridge; deeper fields stand in the settings."""
+    """Return the command that makes such a bridge."""
     words: list[object] = ["feller", "bridge", *bridged.populations]
     words += ["--times", *(f"{time:g}" for time in bridged.times)] if len(bridged.times) > 2 else []
     words += ["--cost", *bridged.costs] if bridged.costs else []
     words += ["--frame", *(f"{one:g}" for one in bridged.frame)] if bridged.frame else []
     words += ["--growth", f"{bridged.growth:g}"] if bridged.growth is not None else []
     words += ["--longest", bridged.longest] if bridged.longest is not None else []
-    words += ["--resample", how.resampling.trajectories] if how.resampling is not None else []
+    if how.resampling is not None or bridged.costs_again:  # 64 are usual where such code has no gradient
+        words += ["--resample", 0 if how.resampling is None else how.resampling.trajectories]
+    words += ["--max-memory", f"{bridged.max_memory:g}"] if bridged.max_memory is not None else []
     words += ["--rounds", how.rounds] if how.rounds else []
-    words += ["--noise", repr(bridged.noise), "--pairs", how.pairs, "--seed", bridged.seed, "--out", run.path]
-    return shlex.join(map(str, words))
+    words += ["--minutes", f"{bridged.minutes:g}"] if bridged.minutes is not None and not how.rounds else []
+    words += ["--noise", repr(bridged.noise), "--pairs", how.pairs, *bridged.fields]
+    return shlex.join(map(str, [*words, "--seed", bridged.seed, "--out", run.path]))
 
 
 def bridged_of(run: Run) -> Bridged | None:

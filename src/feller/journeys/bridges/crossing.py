@@ -4,17 +4,19 @@ import datetime
 import platform
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from feller import __version__
-from feller.bridging import FoundBridge
+from feller.bridging import SMALL, FoundBridge
 from feller.control.bridges.crowd import Crowd
 from feller.control.bridges.walk import Walk
 from feller.draws import Draws
 from feller.evaluate.bridge import EXPLAIN, Along, along, explain_between
+from feller.journeys.bridges.advised import advice, bridge_sketch
 from feller.journeys.bridges.bridged import Bridged, command_of
 from feller.journeys.bridges.measured import arrivals, ess, rounds_taken, straight
 from feller.journeys.bridges.pictured import pictures
@@ -22,6 +24,7 @@ from feller.journeys.bridges.populations import Populations
 from feller.journeys.bridges.trajectories import write_paths
 from feller.journeys.bridges.ways_through import WARNING
 from feller.journeys.tell import Tell
+from feller.recipes.bridging import bridging
 from feller.record import to_data
 from feller.report.page import Findings, write_report
 from feller.report.wording import percent, sentence
@@ -31,8 +34,6 @@ from feller.train.metrics import read_metrics
 
 LEAST, MOST = 500, 2000
 """Trajectories that are followed for files and page, where the first population has fewer or more members."""
-SMALL = 16
-"""Numbers of a state up to which all steps of trajectories are looked at."""
 MET = 0.05
 """Share of the paths that may meet an obstacle before people are warned."""
 
@@ -47,21 +48,23 @@ def report_bridge(
     """
     tell.task("following trajectories")
     whole, which = _crossed(found, bridged, crowd)
-    draws, between = Draws(bridged.seed).named("report"), (len(whole.times) - 1) // _pieces(found)
+    draws = Draws(bridged.seed).named("report")
     seen = along(whole.times, whole.states.flatten(2), whole.control.flatten(2), found.problem.cost, draws)
-    walked = Walk(whole.times[::between], whole.states[:, ::between], whole.control[:, ::between], whole.lost)
+    walked = whole.thinned(_pieces(found) + 1)
     numbers: dict[str, Any] = {**arrivals(walked, found.problem, bridged, draws), **seen.averages()}
     numbers["objective_straight"] = straight(found.problem, crowd, walked, draws)
     numbers |= {"ess": ess(found, walked, draws), **rounds_taken(run), "sigma": bridged.noise, "n": len(walked.states)}
     numbers = {name: value for name, value in numbers.items() if value is not None}
     notes = (*notes, *_met(numbers, notes))
+    helps = tuple(map(sentence, advice(numbers, read_metrics(run.metrics), bridged, found.how)))
     if engine().is_first:
         write_paths(run, bridged, crowd.modality, walked, which, crowd.states)
         tell.task("drawing")
-        write_report(run.path, _findings(run, bridged, crowd, found, whole, seen, numbers, notes))
+        findings = _findings(run, bridged, crowd, found, whole, seen, numbers, notes)
+        write_report(run.path, replace(findings, judged=" ".join([findings.judged, *helps])))
     tell.done()
-    for warning in _warnings(notes):
-        tell.say(warning)
+    for line in (*_warnings(notes), *helps):
+        tell.say(line)
     return {**numbers, "report": str(run.path / "report.html")}
 
 
@@ -115,6 +118,7 @@ def _findings(
         title=f"A bridge from {' to '.join(bridged.populations)}",
         command=command_of(bridged, found.how, run),
         made=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        sketch=bridge_sketch(run, bridged, found.how, bridging(crowd.modality), rounds),
         judged=" ".join([_followed(bridged, len(walked.states)), *_warnings(notes)]),
         numbers=numbers,
         explanations={**EXPLAIN, **OWN, **explained},
@@ -160,10 +164,10 @@ def _unknown(bridged: Bridged) -> dict[str, str]:
 OWN = {
     "objective_straight": "The objective of plain Brownian bridges between members paired at the least distance, which"
     " do not mind the cost.",
-    "ess": "Of the trajectories around the path of a pair, the share that still counts once each is weighed by what it"
-    " costs (effective sample size). From about 30 % there is nothing to do. 5 to 30 % is usual beside walls: the best"
-    " paths are of another shape than these, and --resample 64 learns from weighed trajectories instead. Below, few"
-    " trajectories carry all the weight: more noise (--noise) or a softer cost (a smaller NUMBER *) raise it.",
+    "objective": f"{EXPLAIN['objective']} Each round is measured in the same way, by its own trajectories: where few"
+    " meet a wall, these carry the state cost, and two sets of trajectories of one bridge differ by chance.",
+    "ess": "Share of the trajectories around a pair's path that still counts once each is weighed by its cost"
+    " (effective sample size). From 30 % all is well; 5 to 30 % is usual beside walls, where --resample 64 may help.",
     "lost": "Share of the trajectories that ran away and were drawn anew, in the worst round.",
     "sigma": "Deviation of a free walk after the whole journey, in units of the data.",
 }

@@ -4,7 +4,6 @@ import datetime
 import platform
 import shlex
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -31,8 +30,10 @@ EXPLAIN = {
     "improved": "Share of the samples whose reward is larger than before.",
     "solves": "How often the flow was solved for each sample, most times with its gradient.",
     "source_size": "Mean square of the numbers of a source, 1 for those that the model knows.",
-    "residual": "Root mean square of what samples leave unexplained of the measurements, in their units; as small"
-    " as the noise is right.",
+    "residual": "By how much what the samples would measure differs from what was observed: the root mean square, in"
+    " its units; as small as the noise is right.",
+    "residual_before": "The same of samples that nothing was asked of: what an explanation must be much smaller than.",
+    "noise": "Standard deviation of the measurements, as it was said (--noise).",
     "calls": "Network calls for each sample.",
     "unknown": "What was found of the operator, such as the logarithm of a width over that of the start.",
 }
@@ -43,7 +44,7 @@ def page_of_wish(run: Run, rewards: Sequence[str], found: Steered, command: Sequ
     """Write the page of samples that are as wished, beside those of the same source points; return where it is."""
     before, after = side_by_side(_first(found.before), _first(found.after))
     pictures = [("Before, from the same source points", before), ("Steered", after)]
-    return _write(run, f"Samples steered to {' and '.join(rewards)}", found.numbers, pictures, command)
+    return _write(run, f"Samples steered to {' and '.join(rewards)}", found, pictures, command)
 
 
 def page_of_observation(run: Run, operator: str, found: Explained, command: Sequence[str]) -> str:
@@ -56,19 +57,24 @@ def page_of_observation(run: Run, operator: str, found: Explained, command: Sequ
         (f"Explained, {per} samples each, in their order", _shown(found.samples)),
         ("Mean of the samples of each observation", _shown(found.mean)),
     ]
-    return _write(run, f"Samples that explain an observation ({operator})", found.numbers, pictures, command)
+    return _write(run, f"Samples that explain an observation ({operator})", found, pictures, command)
 
 
 def _write(
-    run: Run, title: str, numbers: dict[str, Any], pictures: Sequence[tuple[str, Image.Image]], words: Sequence[str]
+    run: Run,
+    title: str,
+    found: Steered | Explained,
+    pictures: Sequence[tuple[str, Image.Image]],
+    words: Sequence[str],
 ) -> str:
     """Write a page into the folder of the run."""
     findings = Findings(
         title=title,
         command=shlex.join(["feller", *words]),
         made=datetime.datetime.now(datetime.UTC).date().isoformat(),
-        numbers=numbers,
+        numbers=found.numbers,
         explanations=EXPLAIN,
+        notes=found.notes,
         curve=None,
         pictures=pictures,
         versions={"feller": __version__, "torch": torch.__version__, "python": platform.python_version()},

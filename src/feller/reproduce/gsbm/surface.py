@@ -173,7 +173,7 @@ def crossed(setting: Setting, seed: int) -> Crossed:
     mountain, begun = terrain(setting.data), time.process_time()
     found = solve_bridge(mountain.problem, setting.mountain.of(BRIDGING), seed=seed)
     seconds, draws = time.process_time() - begun, Draws(seed).named("judge")
-    walked = found.rounds[-1].walks[0]
+    walked = found.rounds[-1].walks[0].thinned(found.how.control.mean_knots)
     averages = along(walked.times, walked.states, walked.control, mountain.problem.cost, draws).averages()
     members = mountain.problem.crowds[0][1](2 * len(walked.states), draws)
     ends = feasibility(walked.states[:, -1], members, draws)

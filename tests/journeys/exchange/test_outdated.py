@@ -1,0 +1,33 @@
+"""Exports that are older than the run that holds them."""
+
+import pathlib
+
+import pytest
+
+from feller.cli import main
+from feller.journeys.export import export
+from feller.run import Run
+
+
+def test_a_run_that_goes_on_tells_that_its_export_is_of_older_weights(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["fit", "example:moons", "--size", "tiny", "--steps", "2", "--out", "run"]) == 0
+    _, record = export("run", "torch-export", guidance="1")
+    export("run", "huggingface")
+    assert record["step"] == 2
+    capsys.readouterr()
+    assert main(["fit", "--resume", "--out", "run", "--steps", "2"]) == 0
+    assert "older weights" not in capsys.readouterr().err
+    assert main(["fit", "--resume", "--out", "run", "--steps", "4"]) == 0
+    said = capsys.readouterr().err
+    again = "feller export run --to torch-export"
+    assert f"run/export.pt2 is of older weights than the run has now; export it again with: {again}\n" in said
+    assert "run/huggingface is of older weights" in said
+    assert main(again.split()[1:]) == 0
+    from feller.journeys.exchange.outdated import outdated
+
+    assert [line.split()[0] for line in outdated(Run(pathlib.Path("run")))] == ["run/huggingface"]
+    (tmp_path / "run" / "export.pt2.json").write_text("{")
+    assert len([*outdated(Run(pathlib.Path("run")))]) == 1
