@@ -22,7 +22,7 @@ test: $(READY)
 
 # All tests, also those that take long, and those of the page, in a browser.
 test-all: $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,peers]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,peers,release]'
 	scripts/browser.sh
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m ''
 

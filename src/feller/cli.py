@@ -1,5 +1,6 @@
 """The command line: finds the command, runs it, and says in one line what went wrong."""
 
+import errno
 import importlib
 import json
 import os
@@ -11,7 +12,7 @@ import warnings
 
 from feller import __version__
 from feller.code import blamed
-from feller.errors import FULL, InputError, UsageError
+from feller.errors import AMISS, FULL, InputError, UsageError
 from feller.journeys.tell import speaks
 from feller.record import nearest
 
@@ -114,9 +115,11 @@ def main(words: list[str] | None = None) -> int:
     except OSError as error:
         if error.errno in FULL:
             place = f" at {error.filename}" if error.filename else ""
-            return _fail(f"the disk is full{place}: make room; what was saved before is whole", 1)
-        if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError | NotADirectoryError):
-            return _fail(f"{error.filename}: {error.strerror}", 1)
+            return _fail(f"the disk is full{place}: make room; files that were written before are whole", 1)
+        known = isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError | NotADirectoryError)
+        if known or error.errno in AMISS:
+            advice = "; name another place" if error.errno == errno.EROFS else ""
+            return _fail(f"{error.filename or 'the disk'}: {error.strerror}{advice}", 1)
         return _bug(error)
     except Exception as error:
         if _is_out_of_memory(error):

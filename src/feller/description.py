@@ -19,7 +19,7 @@ from feller.run import Run
 from feller.sampling import Sampling
 from feller.spaces import Space
 from feller.tensors import load_tensors
-from feller.tree import tree_map
+from feller.tree import State, tree_map
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,17 @@ class Description:
         shape = tree_map(lambda leaf: tuple(leaf.shape[1:]), self.space.reference(0, draws.at("shape")))
         counts = {name: len(shares) for name, shares in self.frequencies.items()}
         return self.architecture.build(shape, {**counts, **self.modality.labels}, draws.named("network"))
+
+
+def shapes(space: Space) -> str:
+    """Write the shapes of the states of a space, such as `image [1, 8, 8] and label []`."""
+    return _written(space.reference(0, Draws(0).at("shape")))
+
+
+def _written(state: State) -> str:
+    if not isinstance(state, dict):
+        return str([*state.shape[1:]])
+    return " and ".join(f"{name} {_written(leaf)}" for name, leaf in sorted(state.items()))
 
 
 def frequencies(data: Dataset) -> dict[str, tuple[float, ...]]:
@@ -76,7 +87,17 @@ def load_description(run: Run) -> Description:
     """
     record = run.read_record(run.model)
     with about(run.model):
-        return within(PLENTY, lambda: from_data(Description, record))  # some modalities hold networks
+        found = within(PLENTY, lambda: from_data(Description, record))  # some modalities hold networks
+    try:
+        ours, theirs = shapes(found.space), shapes(found.modality.space())
+    except (RuntimeError, TypeError, OverflowError, MemoryError) as error:
+        raise InputError(f"{run.model} has states that cannot be made: {str(error).splitlines()[0]}") from error
+    if ours != theirs:
+        raise InputError(
+            f"{run.model} was damaged: its space has states of {ours}, and its data, {found.modality.called}, make"
+            f" states of {theirs}; copy the whole run, or fit anew"
+        )
+    return found
 
 
 def load_part(run: Run, name: str, module: nn.Module, expected: str | None) -> str:

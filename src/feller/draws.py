@@ -8,6 +8,8 @@ from hashlib import blake2b
 import torch
 from torch import Tensor
 
+from feller.errors import InputError
+
 BLOCK = 256
 """Examples that share a generator; what an example draws depends on its number, not on the batch it is in."""
 
@@ -124,14 +126,26 @@ class Draws:
         return Draws(address(self.seed, *name), self.first, self.total)
 
 
+def check_finite(numbers: Tensor) -> None:
+    """Refuse to draw by numbers that are none.
+
+    Raises:
+        InputError: If some are not finite, as the answers of a damaged network are.
+    """
+    if not math.isfinite(numbers.double().sum()):
+        raise InputError("samples became infinite: the model is damaged or was trained too little")
+
+
 def categorical(weights: Tensor, uniform: Tensor) -> Tensor:
     """Invert the distribution function: weights [..., K] and uniform numbers [...] in float64 -> indices [...].
 
     Float32 would lose the tail: it has no uniform number below 2^-24, so rare tokens would never come.
+
+    Raises:
+        InputError: If weights are not finite, as the answers of a damaged network are.
     """
     total = weights.cumsum(-1, dtype=torch.float64)
-    if not math.isfinite(total[..., -1].sum()):
-        raise ValueError("the weights of a draw are not finite; the network or its logits are damaged")
+    check_finite(total[..., -1])
     # A uniform below 1 times the total rounds to less than the total; the clamp is for weights that are not numbers.
     goal = (uniform.double() * total[..., -1]).unsqueeze(-1).contiguous()
     index = torch.searchsorted(total, goal, right=True).squeeze(-1)

@@ -4,6 +4,8 @@ import errno
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Of an `OSError`: there is no room to write."""
+AMISS = (errno.EROFS, errno.EIO, errno.ENAMETOOLONG, errno.ELOOP)
+"""Of an `OSError`: something is wrong with a place that was named, and not with us."""
 LONGEST = 1_200
 """Letters of a line: what files of strangers are quoted with may be endless."""
 

@@ -4,11 +4,13 @@ A value of an abstract type carries its class's name under `is`; only classes th
 so that reading a record executes nothing of its writer's.
 """
 
+import contextlib
 import difflib
 import inspect
 import json
 import os
 import pathlib
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import is_dataclass
@@ -23,6 +25,8 @@ from feller.errors import InputError
 T = TypeVar("T")
 _UMASK = os.umask(0)  # can only be read by setting it
 os.umask(_UMASK)
+MOST_JSON = 2**28
+"""Bytes of a file of JSON; the longest honest ones list a million shards."""
 FUNCTIONS: dict[str, Callable[..., Any]] = {}
 """The user's functions that records may name; filled only from files that the caller gives, see `feller.code`."""
 
@@ -174,14 +178,22 @@ def read_json(path: pathlib.Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        InputError: If it is missing, truncated or no JSON.
+        InputError: If it is missing, truncated, no JSON or no file, such as a device that has no end.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        if not stat.S_ISREG(path.stat().st_mode):  # before it is opened: a pipe would wait for its writer
+            raise InputError(f"expected a file {path}, found a folder, a pipe or a device; copy the whole run again")
+        with path.open("rb") as file:
+            content = file.read(MOST_JSON + 1)
+        if len(content) > MOST_JSON:
+            raise InputError(f"{path} is larger than {MOST_JSON // 2**20} MiB, as no file of ours is; it was damaged")
+        return json.loads(content.decode("utf-8"))
     except FileNotFoundError as error:
         raise InputError(
             f"expected a file {path}, found none; if a run is not whole, copy all of it, or fit anew"
         ) from error
+    except InputError:
+        raise
     except (ValueError, RecursionError) as error:  # also bytes that are no UTF-8, and numbers of endless digits
         raise InputError(f"{path} is no valid JSON ({error}); it was damaged or cut off") from error
 
@@ -189,17 +201,36 @@ def read_json(path: pathlib.Path) -> Any:
 def replace_file(path: pathlib.Path, content: bytes | str) -> None:
     """Write a file so that a reader, or a crash, sees the old content or the new and nothing between."""
     content = content.encode() if isinstance(content, str) else content
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with named(path):
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(name, 0o666 & ~_UMASK)
+            os.replace(name, path)
+        except BaseException:
+            pathlib.Path(name).unlink(missing_ok=True)
+            raise
+
+
+@contextlib.contextmanager
+def named(path: pathlib.Path) -> Iterator[None]:
+    """Let an error of the system name the file that a person knows, not one that is written in its place.
+
+    Raises:
+        InputError: If a folder is where the file goes.
+        OSError: If the system refuses anything else.
+    """
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o666 & ~_UMASK)
-        os.replace(name, path)
-    except BaseException:
-        pathlib.Path(name).unlink(missing_ok=True)
-        raise
+        yield
+    except IsADirectoryError as error:
+        raise InputError(f"{path} is a folder, and a file is written there; move it elsewhere") from error
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def write_json(path: pathlib.Path, data: Any) -> None:

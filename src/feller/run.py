@@ -1,6 +1,7 @@
 """The run folder: the interface between commands."""
 
 import contextlib
+import errno
 import fcntl
 import html
 import os
@@ -12,7 +13,7 @@ from typing import Any
 from feller import __version__
 from feller.errors import InputError, UsageError
 from feller.formats import brought_up, present
-from feller.record import nearest, read_json, write_json
+from feller.record import named, nearest, read_json, write_json
 
 PARTS = ("tokenizer", "vectors", "durations", "rhythm")
 """Networks that data need to be read, written or laid out."""
@@ -147,15 +148,18 @@ class Run:
         try:
             handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         except OSError as error:
-            raise InputError(f"{self.path / 'lock'} cannot be locked ({error.strerror}); remove it") from error
+            ours = error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)  # the lock is as it should be
+            advice = "copy the run to where you may write, or choose --out" if ours else "remove it"
+            raise InputError(f"{self.path / 'lock'} cannot be locked ({error.strerror}); {advice}") from error
         with os.fdopen(handle, "r+") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise InputError(f"another process is writing to {self.path}; wait for it, or choose --out") from error
-            file.truncate(0)
-            file.write(f"{os.getpid()}\n")
-            file.flush()
+            with named(self.path / "lock"):
+                file.truncate(0)
+                file.write(f"{os.getpid()}\n")
+                file.flush()
             for name in OURS:  # what a killed process did not finish
                 for path in self.path.glob(f".{name}.????????"):
                     path.unlink(missing_ok=True)

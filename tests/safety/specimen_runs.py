@@ -1,26 +1,32 @@
 """Files of run folders, which tests damage, and what reads each."""
 
+import functools
 import io
 import json
 import pathlib
 import shutil
+import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from feller.data.documents.symbols import Symbols
 from feller.data.images.modality import Images
+from feller.data.read import read
+from feller.data.table.mixed import as_table
 from feller.data.table.written import read_schema
+from feller.description import save_description
 from feller.draws import Draws
 from feller.evaluate.judge import Judge, _network, load_judge, save_judge
 from feller.journeys.asked import asked_of
 from feller.journeys.private.purse import ledger_of
 from feller.model import load_model
-from feller.recipes import Recipe
+from feller.recipes import Recipe, find_recipe
 from feller.record import from_data
 from feller.run import Run
-from feller.tensors import load_tensors
+from feller.tensors import load_tensors, save_tensors
 from feller.tokens.retrieve.memory import Makers, load_memory
 from feller.train.checkpoint import read_counters
 from feller.train.metrics import MetricsWriter
@@ -46,6 +52,50 @@ def copied(folder: pathlib.Path) -> Run:
     return Run(folder)
 
 
+KINDS = {
+    "table": ("table", "age,sex,town\n" + "".join(f"{20 + i},{'mf'[i % 2]},{'abc'[i % 3]}\n" for i in range(30))),
+    "table-flow": (
+        "table-flow",
+        "age,sex,town\n" + "".join(f"{i}.5,{'mf'[i % 2]},{'abc'[i % 3]}\n" for i in range(30)),
+    ),
+    "text": ("text", "the cat sat\non a hat\n" * 10),
+    "text-uniform": ("text-uniform", "the cat sat\non a hat\n" * 10),
+    "text-autoregressive": ("text-autoregressive", "the cat sat\non a hat\n" * 10),
+    "levels-mask": ("levels-mask", ""),
+    "image-label": ("image-label", ""),
+}
+"""Recipes of models of symbols, and the data of each, where they are no digits."""
+
+
+@functools.cache
+def _untrained(kind: str) -> dict[str, bytes]:
+    """Return the files of a run whose weights have learned nothing."""
+    recipe, content = KINDS[kind]
+    with tempfile.TemporaryDirectory() as home:
+        path = pathlib.Path(home) / ("a.csv" if content.startswith("age,") else "a.txt")
+        path.write_text(content)
+        data = read(str(path)) if content else read("example:digits").subset(torch.arange(64))
+        if kind.startswith("table"):
+            data = as_table(data)
+        _, chosen = find_recipe(recipe, data, "tiny")
+        data = data.seen_as(chosen.modality or data.modality)
+        description, run = chosen.describe(data), Run(pathlib.Path(home) / "r")
+        if recipe not in ("table", "text-autoregressive"):  # few calls are enough to meet what is damaged
+            description = replace(description, sampling=replace(description.sampling, calls=4))
+        run.path.mkdir()
+        save_description(run, description)
+        save_tensors(run.average, description.build(Draws(0)).state_dict())
+        return {file.name: file.read_bytes() for file in run.path.iterdir()}
+
+
+def untrained(kind: str, folder: pathlib.Path) -> Run:
+    """Write a run of a kind whose weights have learned nothing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in _untrained(kind).items():
+        (folder / name).write_bytes(content)
+    return Run(folder)
+
+
 @dataclass(frozen=True)
 class RunFile:
     """A file of a run."""
@@ -53,10 +103,12 @@ class RunFile:
     name: str
     make: Callable[[], bytes]
     read: Callable[[Run], object]
+    copied: Callable[[pathlib.Path], Run] = copied
+    """Writes the run that it is damaged in."""
 
     def write(self, folder: pathlib.Path, content: bytes) -> Run:
         """Write a run with the file, or what became of it."""
-        run = copied(folder)
+        run = self.copied(folder)
         (folder / self.name).write_bytes(content)
         return run
 
@@ -69,9 +121,11 @@ def _sampled(run: Run) -> object:
     return load_model(run).sample(2, draws=Draws(0))
 
 
-def _judge() -> bytes:
-    import tempfile
+def _of(kind: str, name: str) -> RunFile:
+    return RunFile(name, lambda: _untrained(kind)[name], _sampled, functools.partial(untrained, kind))
 
+
+def _judge() -> bytes:
     pictures = Images(8, 8, 1)
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "judge.safetensors"
@@ -93,6 +147,11 @@ def _memory() -> bytes:
 FILES = {
     "model.json": _kept("model.json", _sampled),
     "average.safetensors": _kept("average.safetensors", _sampled),
+    **{
+        f"{name} of {kind}": _of(kind, name)
+        for kind in ("table", "table-flow", "text")
+        for name in ("model.json", "average.safetensors")
+    },
     "recipe.json": _kept(
         "recipe.json", lambda run: (asked_of(run), from_data(Recipe, run.read_record(run.recipe)["recipe"]))
     ),

@@ -26,7 +26,7 @@ def packed_zeros(path: pathlib.Path, head: bytes, count: int, letter: bytes = b"
     """Write many bytes, packed as well as can be."""
     with gzip.open(path, "wb", compresslevel=9) as file:
         file.write(head)
-        block = letter * 2**20
+        block = letter * (2**20 // len(letter))
         for _ in range(count >> 20):
             file.write(block)
 
@@ -39,6 +39,22 @@ def csv_of_one_cell(folder: pathlib.Path) -> pathlib.Path:
 def csv_of_rows(folder: pathlib.Path) -> pathlib.Path:
     packed_zeros(folder / "a.csv.gz", b"x,y\n", 3 * GIB, b"\n")
     return folder / "a.csv.gz"
+
+
+def csv_of_small_cells(folder: pathlib.Path) -> pathlib.Path:
+    """Each takes two bytes here, and many times that as a number."""
+    packed_zeros(folder / "a.csv.gz", b"a,b\n", 700 << 20, b"0,0\n")
+    return folder / "a.csv.gz"
+
+
+def csv_of_short_words(folder: pathlib.Path) -> pathlib.Path:
+    packed_zeros(folder / "a.csv.gz", b"a,b\n", 700 << 20, b"xy,\n")
+    return folder / "a.csv.gz"
+
+
+def lines_of_a_letter(folder: pathlib.Path) -> pathlib.Path:
+    packed_zeros(folder / "a.txt.gz", b"", 700 << 20, b"a\n")
+    return folder / "a.txt.gz"
 
 
 def text(folder: pathlib.Path) -> pathlib.Path:
@@ -117,10 +133,13 @@ def laz(folder: pathlib.Path) -> pathlib.Path:
 
 
 QUICK = (npz_that_claims, npy_that_claims, png, laz)
-SLOW = (csv_of_one_cell, csv_of_rows, text, endless_line, idx, npz, parquet)
+LETTERS = (csv_of_one_cell, csv_of_rows, csv_of_small_cells, csv_of_short_words, lines_of_a_letter, text, endless_line)
+SLOW = (idx, npz, parquet)
 
 
-def refused_with_little_memory(folder: pathlib.Path, bombs: tuple[Callable[[pathlib.Path], pathlib.Path], ...]) -> None:
+def refused_with_little_memory(
+    folder: pathlib.Path, bombs: tuple[Callable[[pathlib.Path], pathlib.Path], ...], room: int = ROOM
+) -> None:
     """Read all in one process, whose memory is measured."""
     paths = []
     for bomb in bombs:
@@ -137,7 +156,7 @@ def refused_with_little_memory(folder: pathlib.Path, bombs: tuple[Callable[[path
     assert done.status == 0, done.err
     assert [line.split()[0] for line in done.out.splitlines()] == ["LINE"] * len(paths), done.out
     plain = feller(cwd=folder, python=warm)
-    assert done.peak - plain.peak < ROOM + unpacked.PLENTY
+    assert done.peak - plain.peak < room
 
 
 def test_what_claims_to_be_large_is_refused(tmp_path: pathlib.Path) -> None:
@@ -147,6 +166,12 @@ def test_what_claims_to_be_large_is_refused(tmp_path: pathlib.Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("bomb", SLOW, ids=lambda bomb: bomb.__name__)
 def test_what_unpacks_to_gibibytes_is_refused(tmp_path: pathlib.Path, bomb: Callable) -> None:
+    refused_with_little_memory(tmp_path, (bomb,), ROOM + unpacked.PLENTY)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bomb", LETTERS, ids=lambda bomb: bomb.__name__)
+def test_letters_that_unpack_to_more_than_their_cells_have_room_for(tmp_path: pathlib.Path, bomb: Callable) -> None:
     refused_with_little_memory(tmp_path, (bomb,))
 
 
@@ -156,6 +181,7 @@ def test_what_unpacks_to_gibibytes_is_refused(tmp_path: pathlib.Path, bomb: Call
 def test_limits_are_kept_at_any_size(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """The same with small numbers: 4 MB may come out, and more would."""
     monkeypatch.setattr(unpacked, "PLENTY", 4_000_000)
+    monkeypatch.setattr(unpacked, "LETTERS", 4_000_000)
     path = tmp_path / name
     if name.endswith(".gz"):
         head = {"a.csv.gz": b"x\n", "a.jsonl.gz": b'{"text": "'}.get(name, b"")
@@ -169,6 +195,23 @@ def test_limits_are_kept_at_any_size(tmp_path: pathlib.Path, monkeypatch: pytest
         pd.DataFrame({"a": np.zeros(2**19), "b": np.zeros(2**19)}).to_parquet(path)
     with pytest.raises(InputError, match="as in no honest file; unpack it by hand"):
         read(str(path))
+
+
+def test_packed_tables_that_are_packed_as_honest_ones_are_read(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unpacked, "LETTERS", 10_000)
+    cells = np.random.default_rng(0).integers(0, 100, (10_000, 2))
+    lines = "".join(f"{a},{b}\n" for a, b in cells)
+    with gzip.open(tmp_path / "a.csv.gz", "wt") as file:
+        file.write(f"a,b\n{lines}")
+    assert len(read(str(tmp_path / "a.csv.gz"))) == 10_000
+    with gzip.open(tmp_path / "b.csv.gz", "wt") as file:
+        file.write("a,b\n" + "0,0\n" * 10_000)
+    with pytest.raises(InputError, match="as in no honest file"):
+        read(str(tmp_path / "b.csv.gz"))
+    (tmp_path / "b.csv").write_text("a,b\n" + "0,0\n" * 10_000)  # unpacked by hand
+    assert len(read(str(tmp_path / "b.csv"))) == 10_000
 
 
 def test_letters_that_no_memory_should_hold(tmp_path: pathlib.Path) -> None:

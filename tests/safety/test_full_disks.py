@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from feller.cli import main
+from feller.errors import InputError
 from feller.journeys.fit import fit
 from feller.record import replace_file
 from feller.tensors import load_tensors
@@ -29,7 +30,8 @@ def test_a_save_on_a_full_disk(
         patch.setattr("feller.record.os.fsync", full)
         assert main(words) == 1
     told = capsys.readouterr().err.strip().splitlines()[-1]
-    assert told.startswith("feller: the disk is full")
+    assert told.startswith(f"feller: the disk is full at {run.path}/")
+    assert told.endswith(": make room; files that were written before are whole")
     assert before == {name: (run.path / name).read_bytes() for name in before}
     assert not [path for path in run.path.iterdir() if path.name.startswith(".")]
     assert main(words) == 0
@@ -37,6 +39,48 @@ def test_a_save_on_a_full_disk(
     assert main([*words[:3], str(straight.path), *words[4:]]) == 0
     a, b = (load_tensors(each.weights)[0] for each in (run, straight))
     assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def read_only(*words: object, **more: object) -> None:
+    raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(words[0]))
+
+
+def test_a_fit_where_nothing_can_be_written(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("feller.run.pathlib.Path.mkdir", read_only)
+    out = str(tmp_path / "r")
+    assert main(["fit", "example:moons", "--steps", "1", "--out", out]) == 1
+    told = capsys.readouterr().err.strip().splitlines()[-1]
+    assert told == f"feller: {out}: Read-only file system; name another place"
+
+
+def test_a_run_where_nothing_can_be_written(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = copied(tmp_path / "r")
+    with monkeypatch.context() as patch:
+        patch.setattr("feller.run.os.open", read_only)
+        assert main(["fit", "--resume", "--out", str(run.path), "--steps", "6"]) == 1
+    told = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "lock cannot be locked (Read-only file system); copy the run to where you may write" in told
+    (run.path / "lock").unlink(missing_ok=True)
+    (run.path / "lock").symlink_to(tmp_path / "elsewhere")
+    assert main(["fit", "--resume", "--out", str(run.path), "--steps", "6"]) == 1
+    assert capsys.readouterr().err.strip().endswith("; remove it")
+
+
+@pytest.mark.parametrize("name", ["state.json", "metrics.jsonl"])
+def test_a_folder_where_a_file_goes(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    run = copied(tmp_path / "r")
+    (run.path / name).unlink()
+    (run.path / name).mkdir()
+    assert main(["fit", "--resume", "--out", str(run.path), "--steps", "6"]) == 1
+    told = capsys.readouterr().err.strip().splitlines()[-1]
+    assert told.startswith(f"feller: {run.path / name} is a folder") or "found a folder" in told
+    assert f".{name}." not in told
+    with pytest.raises(InputError, match="is a folder, and a file is written there; move it elsewhere"):
+        replace_file(run.path / name, "x")
 
 
 def test_samples_on_a_full_disk(

@@ -60,7 +60,7 @@ def _write_shards(asked: SampleFlags, run: Any, tell: Any) -> dict[str, Any]:
         found = sample_shards(
             run, drawing, n, asked.shards.shard or 0, out=asked.out, overwrite=asked.shards.overwrite, tell=tell
         )
-    tell.say(f"{n:,} samples in {len(found):,} shards: {found.folder}")
+    tell.say(f"{n:,} sample{'s' * (n != 1)} in {len(found):,} shard{'s' * (len(found) != 1)}: {found.folder}")
     return {"run": str(run.path), "samples": str(found.folder), "n": n, "shards": len(found)}
 
 

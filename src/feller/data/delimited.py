@@ -12,13 +12,13 @@ from collections import Counter
 from collections.abc import Generator, Iterator
 from typing import Any
 
-from feller.data.unpacked import check_letters, check_unpacked, open_packed
+from feller.data.unpacked import check_letters, check_unpacked, open_letters
 from feller.errors import InputError, UsageError
 
 Row = tuple[int, list[str]]
 """Number of a line in the file, and its cells."""
-LEAST_OF_CELL = 16
-"""Bytes of a cell of .parquet in memory, at least."""
+LEAST_OF_CELL = 64
+"""Bytes of a cell of .parquet in memory, at least, as the text that it is read as."""
 BATCH = 4_096
 """Rows of .parquet that are read together."""
 
@@ -46,7 +46,7 @@ def open_rows(path: pathlib.Path) -> Generator[Iterator[Row], None, None]:
 
 def _open(path: pathlib.Path) -> io.TextIOWrapper:
     check_letters(path)
-    raw = open_packed(path) if path.suffix.lower() == ".gz" else path.open("rb")  # closed with its wrapper
+    raw = open_letters(path) if path.suffix.lower() == ".gz" else path.open("rb")  # closed with its wrapper
     return io.TextIOWrapper(raw, newline="", encoding="utf-8-sig")
 
 

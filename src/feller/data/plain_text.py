@@ -8,7 +8,7 @@ import re
 import zlib
 from collections.abc import Iterator
 
-from feller.data.unpacked import check_letters, open_packed
+from feller.data.unpacked import check_letters, open_letters
 from feller.errors import InputError
 
 HEAD = 2**16
@@ -59,7 +59,7 @@ def _unpacked(path: pathlib.Path) -> bytes:
     if path.suffix.lower() != ".gz":
         return path.read_bytes()
     try:
-        with open_packed(path) as file:
+        with open_letters(path) as file:
             return file.read()
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InputError(f"{path}: cannot be unpacked ({error}); it was damaged or cut off") from error

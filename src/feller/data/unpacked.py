@@ -9,7 +9,11 @@ from feller.errors import InputError
 PLENTY = 2**30
 """Bytes that may always come out of a file."""
 TIMES = 100
-"""How many times its own size more than that may come out; text is packed to a third or a tenth."""
+"""How many times its own size more than that may come out."""
+LETTERS = 2**25
+"""Bytes of packed letters that may always come out: as cells and lines they take many times that in memory."""
+LETTERS_TIMES = 30
+"""How many times its own size more letters than that may come out; they are packed to a third or a tenth."""
 LARGEST = 2**32
 """Bytes of a file of letters, at most, since it is held in memory as a whole."""
 
@@ -19,13 +23,18 @@ def room(path: pathlib.Path) -> int:
     return max(PLENTY, TIMES * path.stat().st_size)
 
 
-def check_unpacked(path: pathlib.Path, size: int) -> None:
-    """Refuse a file out of which more comes than honest ones hold.
+def room_for_letters(path: pathlib.Path) -> int:
+    """Return how many bytes of letters may come out of a file."""
+    return max(LETTERS, LETTERS_TIMES * path.stat().st_size)
+
+
+def check_unpacked(path: pathlib.Path, size: int, most: int | None = None) -> None:
+    """Refuse a file out of which more comes than honest ones hold, or another bound than theirs allows.
 
     Raises:
         InputError: Then.
     """
-    if size > room(path):
+    if size > (room(path) if most is None else most):
         raise InputError(
             f"{path}: {_size(path.stat().st_size)} would unpack to {_size(size)} or more, as in no honest file; unpack"
             " it by hand if you trust it"
@@ -50,8 +59,9 @@ def _size(count: int) -> str:
 class _Counted(io.RawIOBase):
     """Bytes out of a packed file, which stop with an error where there are too many."""
 
-    def __init__(self, path: pathlib.Path) -> None:
+    def __init__(self, path: pathlib.Path, most: int) -> None:
         self._path, self._file, self._seen = path, gzip.open(path), 0  # noqa: SIM115 - closed with this
+        self._most = most
 
     def readable(self) -> bool:
         return True
@@ -70,7 +80,7 @@ class _Counted(io.RawIOBase):
         found = self._file.read(len(buffer))
         buffer[: len(found)] = found
         self._seen += len(found)
-        check_unpacked(self._path, self._seen)
+        check_unpacked(self._path, self._seen, self._most)
         return len(found)
 
     def close(self) -> None:
@@ -84,4 +94,13 @@ def open_packed(path: pathlib.Path) -> io.BufferedReader:
     Raises:
         InputError: While it is read, if more comes.
     """
-    return io.BufferedReader(_Counted(path), 2**16)  # pyrefly: ignore
+    return io.BufferedReader(_Counted(path, room(path)), 2**16)  # pyrefly: ignore
+
+
+def open_letters(path: pathlib.Path) -> io.BufferedReader:
+    """Open a .gz of letters, as `open_packed` does one of numbers.
+
+    Raises:
+        InputError: While it is read, if more comes than honest files of letters hold.
+    """
+    return io.BufferedReader(_Counted(path, room_for_letters(path)), 2**16)  # pyrefly: ignore

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
-from feller.draws import categorical
+from feller.draws import categorical, check_finite
 from feller.errors import UsageError
 
 
@@ -35,6 +35,7 @@ class Choice:
     def __call__(self, logits: Float[Tensor, "m K"], u: Float64[Tensor, " m"]) -> Int[Tensor, " m"]:
         """Draw one symbol per row, where the uniform number u meets the distribution function, in float64."""
         if self.temperature == 0:
+            check_finite(logits.amax(1))
             return logits.argmax(1)
         weights = self.cut(logits)
         return categorical((weights - weights.amax(1, keepdim=True)).exp_(), u)

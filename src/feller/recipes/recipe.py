@@ -4,9 +4,8 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from feller.data import Dataset, Modality
-from feller.description import Description, frequencies
+from feller.description import Description, frequencies, shapes
 from feller.distillation import Distillation
-from feller.draws import Draws
 from feller.errors import UsageError
 from feller.networks.architecture import Architecture
 from feller.objective import Objective
@@ -14,7 +13,6 @@ from feller.recipes.parts import Parts
 from feller.sampling import Sampling
 from feller.spaces import Space
 from feller.train.optimiser import Training
-from feller.tree import State
 
 SIZES = ("tiny", "small", "base")
 Kind = TypeVar("Kind", bound=Modality)
@@ -37,19 +35,12 @@ def check_states(space: Space, modality: Modality) -> None:
     Raises:
         UsageError: If they differ; says both.
     """
-    ours, theirs = (_shapes(one.reference(0, Draws(0).at("shape"))) for one in (space, modality.space()))
+    ours, theirs = shapes(space), shapes(modality.space())
     if ours != theirs:
         raise UsageError(
             f"the recipe's space has states of {ours}, and these data, {modality.called}, make states of {theirs};"
             " give the recipe the modality's own space, or the `modality` that its space is for"
         )
-
-
-def _shapes(state: State) -> str:
-    """Write the shapes of a state, such as `image [1, 8, 8] and label []`."""
-    if not isinstance(state, dict):
-        return str([*state.shape[1:]])
-    return " and ".join(f"{name} {_shapes(leaf)}" for name, leaf in sorted(state.items()))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 from feller.studio.access import COOKIE, Door
 from feller.studio.front import App, Message, Receive, Send
 from feller.studio.limits import Limits
-from feller.studio.scratch import Scratch
+from feller.studio.scratch import LEAST, Scratch
 from feller.studio.wire import MOST_JSON, Refused, again, answer, body_of, with_headers
 
 OPEN = ("/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt")
@@ -20,6 +20,8 @@ CALLS = (
 )
 """Routes that the page uses. Others (proxies, components, monitoring) are closed."""
 UPLOAD = "/gradio_api/upload"
+COMING = "feller.coming"
+"""Where a request says how many bytes of an upload it brings."""
 ASK = """<!doctype html><meta charset="utf-8"><title>feller</title>
 <style>body{font:1rem/1.5 system-ui,sans-serif;max-width:30rem;margin:20vh auto;padding:0 1rem}
 input,button{font:inherit;padding:.4rem .6rem}</style>
@@ -46,7 +48,8 @@ class Guarded:
                 await answer(send, refused.status, f"{refused.why}\n", "text/plain; charset=utf-8")
                 return
             if passed is not None:
-                await self.app(scope, passed, with_headers(send))
+                with self.scratch.coming(scope.get(COMING, 0)):
+                    await self.app(scope, passed, with_headers(send))
         else:
             await send({"type": "websocket.close", "code": 1008})
 
@@ -81,6 +84,10 @@ class Guarded:
         body = await body_of(receive, most)
         if path != UPLOAD:
             self._check_paths(body)
+        elif not self.scratch.makes_room(len(body), self.limits.uploads):
+            raise Refused(507, "this page holds as many uploads as it may; come again in ten minutes")
+        else:
+            scope[COMING] = max(LEAST, len(body))
         return again(body, receive)
 
     async def _ask(self, scope: Message, send: Send) -> None:

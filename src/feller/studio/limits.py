@@ -11,6 +11,8 @@ class Limits:
 
     upload: int = 16 * 2**20
     """Bytes of one file or request."""
+    uploads: int = 256 * 2**20
+    """Bytes of all files that were uploaded and are still there; the oldest make room."""
     queue: int = 100
     """Requests that wait; more are told to come again."""
     samples: int = 256

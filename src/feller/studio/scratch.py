@@ -1,13 +1,20 @@
 """The page's own temporary folder, the only place that it writes to."""
 
+import contextlib
 import pathlib
 import shutil
+import stat
 import tempfile
 import time
+from collections.abc import Iterator
 from types import TracebackType
 
 YOUNG = 3600.0
 """Seconds for which a result is kept at least."""
+FRESH = 600.0
+"""Seconds for which an upload is kept at least: whoever sent it may be about to use it."""
+LEAST = 2**16
+"""Bytes that an upload counts, at least, so that there are not endless many of nothing."""
 
 
 class Scratch:
@@ -19,7 +26,7 @@ class Scratch:
         self.results = self.path / "results"
         for folder in (self.uploads, self.results):
             folder.mkdir()
-        self._kept = kept
+        self._kept, self._coming = kept, 0
 
     def room(self) -> pathlib.Path:
         """Return a new empty folder for one result, and remove those that are too old."""
@@ -41,6 +48,34 @@ class Scratch:
             return place.is_relative_to(self.uploads) and place.is_file()
         except (OSError, ValueError):
             return False
+
+    def makes_room(self, size: int, most: int) -> bool:
+        """Remove uploads, the oldest first, until one more fits; tell whether it does, as fresh ones are left alone."""
+        there = []
+        for path in self.uploads.rglob("*"):
+            with contextlib.suppress(OSError):  # it may be gone by now
+                found = path.stat()
+                if stat.S_ISREG(found.st_mode):
+                    there.append((found.st_mtime, max(LEAST, found.st_size), path))
+        free = most - self._coming - max(LEAST, size) - sum(size for _, size, _ in there)
+        for moment, its, path in sorted(there):
+            if free >= 0 or time.time() - moment < FRESH:
+                break
+            path.unlink(missing_ok=True)
+            if path.parent != self.uploads:
+                with contextlib.suppress(OSError):  # others may lie beside it
+                    path.parent.rmdir()
+            free += its
+        return free >= 0
+
+    @contextlib.contextmanager
+    def coming(self, size: int) -> Iterator[None]:
+        """Count an upload that is being written."""
+        self._coming += size
+        try:
+            yield
+        finally:
+            self._coming -= size
 
     def close(self) -> None:
         """Remove all."""

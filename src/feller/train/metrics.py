@@ -5,7 +5,7 @@ import pathlib
 from typing import Any
 
 from feller.errors import InputError
-from feller.record import replace_file
+from feller.record import named, replace_file
 
 
 def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
@@ -36,12 +36,13 @@ class MetricsWriter:
     def __init__(self, path: pathlib.Path, step: int) -> None:
         kept = [row for row in read_metrics(path) if row["step"] <= step]
         replace_file(path, "".join(json.dumps(row) + "\n" for row in kept))
-        self._file = path.open("a", encoding="utf-8")
+        self._path, self._file = path, path.open("a", encoding="utf-8")
 
     def add(self, **row: int | float) -> None:
         """Write one line and hand it to the system."""
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
+        with named(self._path):
+            self._file.write(json.dumps(row) + "\n")
+            self._file.flush()
 
     def close(self) -> None:
         """Close the file."""

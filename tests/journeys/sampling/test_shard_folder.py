@@ -13,6 +13,7 @@ from tests.exchange.untrained import as_run, untrained
 from feller import shards
 from feller.errors import InputError, UsageError
 from feller.journeys.sampling.drawing import Drawing, ready
+from feller.journeys.sampling.shard_folder import _difference
 from feller.journeys.sampling.sharded import sample_shards
 from feller.record import to_data
 from feller.run import Run
@@ -288,3 +289,11 @@ def test_killed_anywhere_the_same_command_goes_on(
         changes += 1
     assert content(many) == whole
     assert changes > 10
+
+
+def test_what_was_asked_for_otherwise_is_named_by_its_field() -> None:
+    old = {"n": 5, "shard": 10, "sampling": {"solver": "euler", "calls": 8, "choice": {"is": "Choice", "top_k": None}}}
+    new = {"n": 5, "shard": 10, "sampling": {"solver": "euler", "calls": 4, "choice": {"is": "Choice", "top_k": 3}}}
+    told = "sampling.calls was 8, is 4; sampling.choice.top_k was None, is 3"
+    assert _difference(old, new) == told
+    assert _difference({"way": {"is": "A", "x": 1}}, {"way": {"is": "B", "y": 2}}) == "way was A, is B"

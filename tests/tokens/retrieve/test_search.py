@@ -320,6 +320,22 @@ def test_a_memory_of_what_are_no_documents_is_refused(tmp_path: pathlib.Path, ro
         load_memory(tmp_path / "memory.npz", S, MAKERS)
 
 
+@pytest.mark.parametrize(
+    ("part", "told"),
+    [
+        ("codes", r"the tokeniser of pictures .* \(tokenizer\.safetensors, or model\.json\)"),
+        ("text", r"the vocabulary .* \(model\.json\)"),
+        ("vectors", r"the network that finds documents .* \(vectors\.safetensors\)"),
+    ],
+)
+def test_a_memory_of_another_run_names_the_file_that_differs(tmp_path: pathlib.Path, part: str, told: str) -> None:
+    save_memory(remember(both(1, 2), angle(0, 30, 60), S), MAKERS, tmp_path / "memory.npz")
+    with pytest.raises(InputError, match=rf"memory\.npz belongs to another run: {told}; build it anew: ") as caught:
+        load_memory(tmp_path / "memory.npz", S, replace(MAKERS, **{part: "0123456789ab"}))
+    assert "0123456789ab" not in str(caught.value)
+    assert getattr(MAKERS, part) not in str(caught.value)
+
+
 def test_rules_as_records_and_their_limits() -> None:
     for rule in (ByLikeness(dedup=0.5, by_text=1), ByChance()):
         assert from_data(Retrieval, to_data(rule)) == rule

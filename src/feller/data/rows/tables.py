@@ -3,6 +3,7 @@
 import io
 import itertools
 import pathlib
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
@@ -63,9 +64,8 @@ def rows_found(rows: Iterator[Row], where: str, choose: Choose) -> FoundRows:
     chosen = choose(first) if has_header else ()
     places = [i for i in range(len(first)) if i != label and (not chosen or first[i] in chosen)]
     columns = tuple(first[i] for i in places) if has_header else ()
-    values: list[float] = []
+    values, lines = array("d"), array("q")  # a list takes four times that
     labels: list[str] = []
-    lines: list[int] = []
     for line, cells in itertools.chain(start[has_header:], rows):
         check_width(cells, len(first), line, where)
         lines.append(line)

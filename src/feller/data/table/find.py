@@ -3,6 +3,7 @@
 import csv
 import itertools
 import pathlib
+from array import array
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,21 +47,21 @@ def _cells(rows: Any, where: str) -> FoundTable:
             f"{where}: expected names of the columns in the first row, got {', '.join(columns[:3])}; add them"
         )
     check_header(columns, where)
-    lines: list[int] = []
-    cells: list[list[str]] = []
+    lines = array("q")
+    cells: list[tuple[str, ...]] = []
     for line, row in rows:
         check_width(row, len(columns), line, where)
         lines.append(line)
-        cells.append(row)
+        cells.append(tuple(row))  # takes less than a list
     if not cells:
         raise InputError(f"{where}: expected rows below the header, there are none")
     return FoundTable(_array(cells, len(columns)), columns=tuple(columns), lines=np.array(lines))
 
 
 def _array(cells: Sequence[Sequence[str]], width: int) -> np.ndarray:
-    array = np.empty((len(cells), width), dtype=object)
-    array[:] = cells
-    return array
+    filled = np.empty((len(cells), width), dtype=object)
+    filled[:] = cells
+    return filled
 
 
 def from_frame(frame: Any, where: str = "the data frame") -> FoundTable:

@@ -101,7 +101,7 @@ def _take(wanted: SampleShards, overwrite: bool, tell: Tell) -> None:
         wanted.write()
     _begin(folder)
     if there:
-        tell.say(f"{there:,} of {len(wanted):,} shards are there")
+        tell.say("1 of 1 shard is there" if len(wanted) == 1 else f"{there:,} of {len(wanted):,} shards are there")
 
 
 def _found(wanted: SampleShards, overwrite: bool) -> SampleShards:
@@ -197,5 +197,20 @@ def _begin(folder: pathlib.Path) -> None:
 def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
     """Say what differs between two askings."""
     names = [name for name in new if old.get(name) != new[name]]
-    told = (f"{name} was {old.get(name)!r}, is {new[name]!r}" for name in names if name != "run")
+    told = (line for name in names if name != "run" for line in _changes(name, old.get(name), new[name]))
     return "; ".join([*(["of another run"] if "run" in names else []), *told])
+
+
+def _changes(name: str, old: Any, new: Any) -> Iterator[str]:
+    """Say what was one thing and is another; of what has parts, such as `sampling`, which of these."""
+    if isinstance(old, dict) and isinstance(new, dict) and old.get("is") == new.get("is"):
+        for part in sorted(old.keys() | new.keys()):
+            if old.get(part) != new.get(part):
+                yield from _changes(f"{name}.{part}", old.get(part), new.get(part))
+    else:
+        yield f"{name} was {_short(old)}, is {_short(new)}"
+
+
+def _short(value: Any) -> str:
+    """Write a value; of an object, its kind."""
+    return str(value["is"]) if isinstance(value, dict) and "is" in value else repr(value)

@@ -66,7 +66,7 @@ def sample_shards(
     folder, name = _place(run, out, modality)
     wanted = SampleShards(folder, n, shard, name, _settings(run, drawing))
     with _agreed(wanted, overwrite, tell), _told(folder):
-        tell.task(f"sampling {len(wanted):,} shards")
+        tell.task(f"sampling {len(wanted):,} shard{'s' * (len(wanted) != 1)}")
         _draw(wanted, drawing, range(here.rank, len(wanted), here.ranks), tell)
         if not here.is_first:
             return wanted

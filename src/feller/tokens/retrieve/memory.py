@@ -93,17 +93,16 @@ def load_memory(path: pathlib.Path, symbols: Symbols, makers: Makers) -> Memory:
             " build it anew"
         )
     own = Makers(*map(str, found["makers"]))
-    for what, ours, theirs in (
-        ("tokeniser", makers.codes, own.codes),
-        ("vocabulary", makers.text, own.text),
-        ("bi-encoder", makers.vectors, own.vectors),
-        ("numbers of symbols", symbols, Symbols(*map(int, found["symbols"]))),
+    for what, file, ours, theirs in (
+        ("tokeniser of pictures", "tokenizer.safetensors, or model.json", makers.codes, own.codes),
+        ("vocabulary", "model.json", makers.text, own.text),
+        ("network that finds documents", "vectors.safetensors", makers.vectors, own.vectors),
+        ("number of symbols", "model.json", symbols, Symbols(*map(int, found["symbols"]))),
     ):
         if ours != theirs:
-            told = " ".join(str(theirs).split())[:60]
             raise InputError(
-                f"{path} belongs to another run: this one has the {what} {ours}, the memory was built with {told};"
-                " build it anew with feller data memory DOCUMENTS --run RUN"
+                f"{path} belongs to another run: the {what} that it was built with is not that of this run ({file});"
+                f" build it anew: feller data memory DOCUMENTS --run RUN --out {path}"
             )
     # NumPy's copy first: torch knows neither other orders of bytes nor long doubles.
     rows, vectors, both = (

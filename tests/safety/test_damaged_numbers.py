@@ -1,0 +1,59 @@
+"""Models of symbols whose weights are no numbers say so in the words that those of points use."""
+
+import pathlib
+
+import pytest
+import torch
+
+from feller.cli import main
+from feller.draws import Draws
+from feller.errors import InputError
+from feller.model import load_model
+from feller.paths.choice import Choice
+from feller.run import Run
+from feller.tensors import load_tensors, save_tensors
+from tests.safety.specimen_runs import KINDS, untrained
+
+WORDS = "samples became infinite: the model is damaged or was trained too little"
+
+
+def damaged(run: Run, number: float) -> Run:
+    weights, _ = load_tensors(run.average)
+    for weight in weights.values():
+        if weight.is_floating_point():
+            weight.view(-1)[0] = number
+    save_tensors(run.average, weights)
+    return run
+
+
+@pytest.mark.parametrize(("kind", "number"), [*((kind, float("nan")) for kind in KINDS), ("table", float("inf"))])
+def test_weights_that_are_no_numbers(tmp_path: pathlib.Path, kind: str, number: float) -> None:
+    run = untrained(kind, tmp_path / "r")
+    load_model(run).sample(2, draws=Draws(0))  # whole, it draws
+    with pytest.raises(InputError, match=f"^{WORDS}$"):
+        load_model(damaged(run, number)).sample(2, draws=Draws(0))
+
+
+def test_the_likeliest_symbol_of_what_are_no_numbers() -> None:
+    u = torch.full((2,), 0.5, dtype=torch.float64)
+    logits = torch.tensor([[0.0, -torch.inf, 1.0], [3.0, 1.0, 2.0]])
+    assert Choice(temperature=0.0)(logits, u).tolist() == [2, 0]
+    logits[1, 1] = torch.nan
+    for temperature in (0.0, 1.0):
+        with pytest.raises(InputError, match=WORDS):
+            Choice(temperature=temperature)(logits, u)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("recipe", "name"), [("text", "a.txt"), ("table-flow", "a.csv")])
+def test_a_fit_that_went_astray(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, recipe: str, name: str
+) -> None:
+    """One step of an endless rate leaves finite weights, of which nothing can be drawn."""
+    monkeypatch.chdir(tmp_path)
+    pathlib.Path(name).write_text(KINDS[recipe][1])
+    words = ("--recipe", recipe, "--size", "tiny", "--steps", "1", "--train.batch", "4", "--train.lr", "1e12")
+    assert main(["fit", name, *words, "--out", "r"]) == 1
+    assert capsys.readouterr().err.strip().splitlines()[-1] == f"feller: {WORDS}"
+    assert main(["evaluate", "r"]) == 1
+    assert capsys.readouterr().err.strip().splitlines()[-1] == f"feller: {WORDS}"

@@ -1,0 +1,46 @@
+"""What stands in the place of a file of a run, and has no end or no beginning, is refused before it is read."""
+
+import json
+import os
+import pathlib
+
+import pytest
+
+from feller import record
+from feller.cli import main
+from feller.errors import InputError
+from feller.record import read_json
+from tests.safety.specimen_runs import copied, untrained
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path)])
+def test_a_pipe_a_folder_or_a_device(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], make) -> None:
+    run = copied(tmp_path / "r")
+    run.recipe.unlink()
+    make(run.recipe)
+    for words in (["sample", str(run.path), "-n", "2", "--out", str(tmp_path / "a.csv")], ["cite", str(run.path)]):
+        assert main(words) == 1
+        told = capsys.readouterr().err.strip().splitlines()[-1]
+        assert told.startswith(f"feller: expected a file {run.recipe}, found a folder, a pipe or a device; copy")
+
+
+def test_json_that_no_memory_should_hold(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record, "MOST_JSON", 2**20)
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps("a" * (2**20 - 2)))
+    assert len(read_json(path)) == 2**20 - 2
+    path.write_text(json.dumps("a" * (2**20 - 1)))
+    with pytest.raises(InputError, match="is larger than 1 MiB, as no file of ours is"):
+        read_json(path)
+
+
+def test_states_that_are_not_those_of_the_data(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = untrained("table-flow", tmp_path / "r")
+    content = json.loads(run.model.read_text())
+    content["space"]["parts"]["numbers"]["shape"] = []
+    run.model.write_text(json.dumps(content))
+    (run.path / "recipe.json").write_bytes((copied(tmp_path / "s").recipe).read_bytes())
+    assert main(["sample", str(run.path), "-n", "2", "--out", str(tmp_path / "a.csv")]) == 1
+    told = capsys.readouterr().err.strip().splitlines()[-1]
+    assert f"{run.model} was damaged: its space has states of numbers [] and words [" in told
+    assert "make states of numbers [1] and words [" in told

@@ -1,0 +1,20 @@
+"""The pages name what a run folder holds, and what of it `--overwrite` removes, as the code does it."""
+
+import pathlib
+import re
+
+from feller.run import BESIDE, OURS
+
+PAGE = (pathlib.Path(__file__).parent.parent / "docs" / "commands.md").read_text()
+
+
+def test_what_is_removed_is_what_the_page_says() -> None:
+    table = PAGE.split("| file | holds |")[1].split("\n\n")[0]
+    first = "\n".join(row.split("|")[1] for row in table.splitlines() if row.startswith("|"))
+    named = {name for name in re.findall(r"`([^`]+)`", first) if not name.startswith(("report-", "."))}
+    sentence = re.search(r"What stays: (.*?)\n\n", PAGE, re.DOTALL)
+    assert sentence
+    stays = set(re.findall(r"`([^`]+)`", sentence[1])) - {"ledger.json"}
+    assert named - stays <= set(OURS)
+    assert stays - {"lock"} == named - set(OURS)
+    assert {name.rstrip("/") for name in stays} >= set(BESIDE)
