@@ -11,6 +11,7 @@ from sklearn.metrics import f1_score, roc_auc_score
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.evaluate.tables.features import Features
+from feller.evaluate.tables.quality import table_quality
 from feller.evaluate.tables.utility import boosting, classification, regression, task, utility
 from tests.evaluate.tables import COUNTS, ORDERED, any_codes, people
 
@@ -86,6 +87,29 @@ def test_the_rarer_class_is_what_f1_is_of() -> None:
     assert classification(chances, np.arange(2), truth, 1)["f1"] == pytest.approx(2 / 3)
     assert classification(chances, np.arange(2), truth, 0)["f1"] == pytest.approx(2 / 3)
     assert classification(chances, np.arange(2), np.array([0, 1, 1]), 1)["f1"] == 1
+
+
+def test_a_word_of_one_side_alone_leaves_f1_what_it_is() -> None:
+    """Real rows have two answers; whoever also learned of a third, which nobody told, tells them no better."""
+    truth, plain = np.array([0, 0, 0, 0, 1, 1]), np.array([[0.9, 0.1]] * 3 + [[0.2, 0.8]] * 2 + [[0.7, 0.3]])
+    third = np.hstack([plain, np.full((6, 1), 0.05)])
+    alone, other = classification(plain, np.arange(2), truth, 1), classification(third, np.arange(3), truth, 1)
+    assert alone == other
+    assert alone["f1"] == pytest.approx(0.5)  # of class 1: one found of two, and one told in vain
+
+
+def test_quality_tells_f1_of_one_class_on_both_sides() -> None:
+    """The target has a third word, for all others, which synthetic rows have, and no real row has."""
+    train, unseen = people(0, 1_500), people(1, 600)
+    synthetic = people(2, 1_500)
+    synthetic[:30, 3] = 2
+    counts = (*COUNTS[:3], 3)
+    numbers = table_quality(synthetic, train, unseen, counts, ordered=(*ORDERED[:3], False), target=3, draws=Draws(0))
+    for kind in ("boosted", "linear"):
+        assert numbers[f"f1_{kind}"] == pytest.approx(numbers[f"f1_{kind}_real"], abs=0.03)
+    train[:2, 3] = 2  # the rarest word of those that were learned is not what real rows are asked for
+    again = table_quality(synthetic, train, unseen, counts, ordered=(*ORDERED[:3], False), target=3, draws=Draws(0))
+    assert again["f1_linear_real"] > 0.5
 
 
 def test_numbers_by_hand() -> None:

@@ -15,6 +15,8 @@ from feller.couplings import MinibatchTransport
 from feller.journeys.cite import cite
 from feller.objective import Matching
 from feller.paths import Geodesic
+from feller.privacy.expense import Concentrated, Subsampled
+from feller.privacy.ledger import Ledger
 from feller.record import to_data
 from feller.spaces import Sphere
 
@@ -54,6 +56,20 @@ def test_guidance_solver_tuning_and_privacy_are_cited(moons, tmp_path):
     found = keys(cite(run))
     assert {"domingoenrich2024", "hu2021", "abadi2016", "andrew2021"} <= found
     assert "chen2024" in {paper.key for paper in sources_of(Geodesic(Sphere(2)))}
+
+
+def test_counts_that_chose_their_tables_cite_who_chose_and_who_adds_up(tmp_path):
+    run = as_run(tmp_path / "run", *untrained("example:digits", "images"), "example:digits")
+    record = run.read_record(run.recipe)
+    private = {"epsilon": 1.0, "delta": 1e-5, "n": 100, "sigma": 1.0, "clip": 1.0, "batch": 10, "steps": 5}
+    run.write_record(run.recipe, {**record, "asked": {**record["asked"], "private": private}})
+    accountants = {"koskela2020", "doroshenko2022", "mironov2017", "mironov2019"}
+    trained = keys(cite(run))
+    assert accountants <= trained
+    assert not trained & {"mckenna2022", "mckenna2021", "bun2016"}
+    chosen = Ledger((Concentrated("choice of tables", 0.1), Subsampled("training", 1.0, 0.1, 5)), 1e-5, 100)
+    run.write_record(run.ledger, to_data(chosen))
+    assert {"mckenna2022", "bun2016", "abadi2016", *accountants} <= keys(cite(run))
 
 
 def test_every_source_of_a_path_loss_objective_or_solver_is_known_in_full():

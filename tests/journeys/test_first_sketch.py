@@ -38,6 +38,17 @@ def test_a_tenth_of_what_the_recipe_plans_is_enough(moons):
     )
 
 
+def test_time_that_made_few_steps_is_no_training(moons):
+    minutes, rows = points(moons, "tiny").train.minutes, moons.total
+    batch = points(moons, "tiny").train.batch
+    said = first_sketch(RUN, asked(), moons, 16, 60 * minutes)
+    assert said.startswith("After 16 steps this is a first sketch")
+    assert float(said.rpartition(" ")[2]) > minutes  # as many again would be none
+    enough = max(100, rows // batch + 1)
+    assert first_sketch(RUN, asked(), moons, enough, 60 * minutes) == ""
+    assert first_sketch(RUN, asked(), moons, 99, 60 * minutes)
+
+
 def test_the_plan_is_that_of_the_size(moons):
     seconds = 6.5 * points(moons, "tiny").train.minutes
     assert points(moons, "base").train.minutes > points(moons, "tiny").train.minutes

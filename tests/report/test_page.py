@@ -56,7 +56,7 @@ def test_the_page_is_whole_and_semantic() -> None:
     root = changed()
     assert root.all("html")[0].attributes["lang"] == "en"
     assert [len(root.all(tag)) for tag in ("html", "head", "body", "title", "main", "h1")] == [1] * 6
-    assert root.of("verdict")[0].text.replace("\u202f", " ").startswith("97.4 % of the samples")
+    assert root.of("verdict")[0].text.replace("\u202f", " ").startswith("Good: 97.4 % of the samples")
     titles = [title.text for title in root.all("h2")]
     assert titles == [
         "How good the samples are",

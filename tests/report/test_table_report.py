@@ -123,7 +123,7 @@ def test_what_leads_the_page() -> None:
 def test_verdict() -> None:
     numbers = {"valid": 1.0, "tv2": 0.1, "tv2_floor": 0.05, "tv2_test": 0.06, "tv2_test_floor": 0.03}
     text = verdict(numbers)
-    assert text.startswith("The samples are 2.00 times as far from real data as real data are")
+    assert text.startswith("Poor: The samples are 2.00 times as far from real data as real data are")
     assert text.index("10.0\u202f%") < text.index("beside unseen rows 6.0\u202f%")
     assert "unseen" not in verdict({**numbers, "tv2_test": None})
 
@@ -135,7 +135,7 @@ SPARSE = {"tv2": 0.195, "tv2_floor": 0.119, "tv2_independent": 0.169, "tv2_test"
 def test_a_table_no_better_than_unrelated_columns_is_not_praised() -> None:
     for tv2 in (0.195, 0.155):
         text = verdict({**SPARSE, "tv2": tv2, "epsilon": 4.0})
-        assert text.startswith("Columns of the samples hardly tell of each other: rows off in two columns")
+        assert text.startswith("Poor: Columns of the samples hardly tell of each other: rows off in two columns")
         assert "were columns unrelated 16.9\u202f%; real rows drawn again 11.9\u202f%" in text
         assert text.endswith("A schema that describes the columns (--schema), more rows, or a larger --epsilon help.")
     assert verdict({**SPARSE, "steps": 30}).endswith("Longer training (--steps or --minutes) helps.")
@@ -143,8 +143,8 @@ def test_a_table_no_better_than_unrelated_columns_is_not_praised() -> None:
 
 
 def test_a_table_between_chance_and_unrelated_columns_is_told_so() -> None:
-    assert verdict({**SPARSE, "tv2": 0.14}).startswith("The samples are 1.18 times as far from real data as")
-    assert verdict({**SPARSE, "tv2": 0.12}).startswith("The samples are as close to real data as")
+    assert verdict({**SPARSE, "tv2": 0.14}).startswith("Usable: The samples are 1.18 times as far from real data as")
+    assert verdict({**SPARSE, "tv2": 0.12}).startswith("Good: The samples are as close to real data as")
     assert "unrelated 16.9" in verdict({**SPARSE, "tv2": 0.12})
     # Real columns that tell nothing of each other cannot be told from unrelated ones: that is no fault of samples.
     assert "hardly" not in verdict({**SPARSE, "tv2": 0.2, "tv2_independent": 0.12})
@@ -169,3 +169,12 @@ def test_names_that_begin_alike_differ() -> None:
     assert max(map(len, short)) <= 22
     assert shortened("a b", 22) == shortened(" a\n b ", 22) == "a b"
     assert shortened("abcdefghij", 7) == "abcd…ij"
+
+
+def test_the_worst_pair_is_named_and_no_schema_is_advised_to_who_gave_one() -> None:
+    told = verdict({**SPARSE, "tv2": 0.14, "tv2_worst": "age × job", "tv2_max": 0.3})
+    assert told.startswith("Usable: ")
+    assert told.endswith("The worst pair of columns is age × job, with 30.0\u202f% of the rows off.")
+    advice = verdict({**SPARSE, "epsilon": 4.0}, described=True)
+    assert "--schema" not in advice
+    assert advice.endswith("or a larger --epsilon help.")

@@ -18,12 +18,13 @@ def plain(text: str) -> str:
     [
         (
             {"fd_cnn": 1.9, "accuracy": 0.974, "judge_accuracy": 0.989},
-            "97.4 % of the samples are read as the class that was asked for; of real data, 98.9 % are read right.",
+            "Good: 97.4 % of the samples are read as the class that was asked for; of real data, 98.9 % are"
+            " read right.",
         ),
         (
             {"accuracy": 1.0, "judge_accuracy": 1.0, "distance_ratio": 4.585},
-            "100 % of the samples are read as the class that was asked for; of real data, 100 % are read right. But"
-            " samples of a class differ from each other 4.58 times as much as real data.",
+            "Poor: 100 % of the samples are read as the class that was asked for; of real data, 100 % are read right."
+            " But samples of a class differ from each other 4.58 times as much as real data.",
         ),
         (
             {"accuracy": 0.5, "judge_accuracy": None, "distance_ratio": 0.905},
@@ -32,13 +33,13 @@ def plain(text: str) -> str:
         ({"accuracy": 0.5, "judge_accuracy": None}, "50.0 % of the samples are read as the class that was asked for."),
         (
             {"accuracy": None, "fd_cnn": 1.9, "fd_cnn_floor": 1.2},
-            "The samples are 1.58 times as far from real data as real data are from each other: FD-cnn 1.90, real"
+            "Poor: The samples are 1.58 times as far from real data as real data are from each other: FD-cnn 1.90, real"
             " against real 1.20.",
         ),
         (
             {"sliced_w": 0.02, "sliced_w_floor": 0.021},
-            "The samples are as close to real data as real data are to each other: sliced Wasserstein distance 0.0200,"
-            " real against real 0.0210.",
+            "Good: The samples are as close to real data as real data are to each other: sliced Wasserstein distance"
+            " 0.0200, real against real 0.0210.",
         ),
         (
             {"sliced_w": NAN, "energy": 0.01, "energy_floor": -0.001},
@@ -51,19 +52,20 @@ def plain(text: str) -> str:
         ),
         (
             {"tv2": 0.02, "tv2_floor": 0.02, "empty": 0.61, "empty_real": 0.02, "clipped": 0.6, "left_out": "a, b"},
-            "Left out of the samples and of these numbers, for noise hid what they hold: a, b. The samples are not like"
-            " the data: 61.0 % of the cells of the samples are empty, of the real table 2.0 %; other numbers do not"
-            " see that.",
+            "Poor: Left out of the samples and of these numbers, for noise hid what they hold: a, b. The samples are"
+            " not like the data: 61.0 % of the cells of the samples are empty, of the real table 2.0 %; other numbers"
+            " do not see that.",
         ),
         (
             {"tv2": 0.02, "tv2_floor": 0.02, "empty": 0.05, "empty_real": 0.02, "clipped": 0.3},
-            "The samples are as close to real data as real data are to each other: rows off in two columns 2.0 %, real"
-            " rows drawn again 2.0 %. But 30.0 % of the real cells lie beyond what the schema knows and were clipped.",
+            "Good: The samples are as close to real data as real data are to each other: rows off in two columns 2.0 %,"
+            " real rows drawn again 2.0 %. But 30.0 % of the real cells lie beyond what the schema knows and were"
+            " clipped.",
         ),
         (
             {"tv2": 0.02, "tv2_floor": 0.02, "empty": 0.5, "empty_real": 0.5, "clipped": 0.0},
-            "The samples are as close to real data as real data are to each other: rows off in two columns 2.0 %, real"
-            " rows drawn again 2.0 %.",
+            "Good: The samples are as close to real data as real data are to each other: rows off in two columns 2.0 %,"
+            " real rows drawn again 2.0 %.",
         ),
         ({"nll": 3.2}, "Held-out data have a negative log-likelihood of 3.20 nats per example."),
         ({"fd_cnn": NAN}, "The samples could not be measured: the numbers are not finite."),

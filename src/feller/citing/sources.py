@@ -10,6 +10,7 @@ from typing import Any
 from feller.citing.references import Reference, named
 
 _PAPER = re.compile(
+    r"(?<!\w)"
     r"(?P<author>(?:van den |van der )?[A-Z][\w\-]+(?:(?:, | and )(?:van den |van der )?[A-Z][\w\-]+)*(?: et al\.)?)"
     r" (?P<year>(?:19|20)\d\d)\b"
 )

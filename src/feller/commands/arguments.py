@@ -3,7 +3,7 @@
 import shlex
 from dataclasses import Field, fields, is_dataclass, replace
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import docstring_parser
 import tyro
@@ -137,8 +137,14 @@ def parse(command: type[T], name: str, words: list[str], *, deep: bool = False) 
 
 
 def _unwrap_help(command: Any) -> None:
-    """Let the help break lines where the terminal ends, and not also where the source does."""
+    """Let the help break lines where the terminal ends, and not also where the source does; a switch shows no default.
+
+    All switches are off where nobody sets them, so that saying so of each tells nothing.
+    """
     for kind in reversed(command.__mro__[:-1]):
+        for name, hint in list(getattr(kind, "__annotations__", {}).items()):
+            if hint is bool:
+                kind.__annotations__[name] = Annotated[bool, tyro.conf.arg(help_behavior_hint="")]
         for told in docstring_parser.parse_from_object(kind).params:
             field = command.__dataclass_fields__[told.arg_name]
             field.metadata = {**field.metadata, "help": " ".join((told.description or "").split())}

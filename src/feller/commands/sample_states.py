@@ -22,6 +22,9 @@ def draw(asked: SampleFlags, run: Any, tell: Any) -> dict[str, Any]:
         return _write_shards(asked, run, tell)
     if asked.shards.overwrite or "{shard}" in (asked.out or ""):
         raise UsageError("say with --shard how many samples a file holds; files of their own are replaced as it is")
+    if asked.complete is not None and (asked.n is not None or asked.known is not None):
+        flag = "-n" if asked.n is not None else "--known"
+        raise UsageError(f"--complete fills the rows of its table, each once; leave {flag} out")
     n = N if asked.n is None else asked.n
     with heard(tell):
         drawn, place = sample(run, n, out=asked.out, complete=asked.complete, tell=tell, **_wishes(asked))

@@ -118,9 +118,24 @@ def show(numbers: dict[str, Any], tell: Tell) -> None:
         sys.stdout.flush()
         tell.table({name: value for name, value in numbers.items() if name != "report"})
     if "rows_protected" in numbers:
-        tell.say(
-            f"each of {numbers['rows_protected']:,} rows is protected by epsilon {numbers['epsilon']:.4g} at delta"
-            f" {numbers['delta']:.3g}; samples and model may be given away, the report not"
-        )
+        tell.say(_promised(numbers))
     if "report" in numbers:
         tell.say(f"report: {numbers['report']}")
+
+
+def _promised(numbers: dict[str, Any]) -> str:
+    """Say how well rows are protected, and what may be given away: nothing is sold for more than it is."""
+    from feller.privacy.strength import NOTHING, factor, strength
+
+    epsilon, delta = numbers["epsilon"], numbers["delta"]
+    who, worth = f"each of {numbers['rows_protected']:,} rows", strength(epsilon)
+    if epsilon >= NOTHING:
+        return (
+            f"epsilon {epsilon:.4g} at delta {delta:.3g} {worth} to {who}: what is learned of one may become"
+            f" {factor(epsilon)} times as likely; keep samples and model as you keep the rows"
+        )
+    little = f", which {worth} (a factor of {factor(epsilon)})" if worth else ""
+    return (
+        f"{who} is protected by epsilon {epsilon:.4g} at delta {delta:.3g}{little}; samples and model may be given"
+        " away, the report not"
+    )

@@ -55,9 +55,16 @@ def _rows(file: io.TextIOWrapper) -> Iterator[Row]:
     delimiter = "\t" if "\t" in first else ";" if ";" in first else ","
     file.seek(0)
     reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True, strict=True)
-    for cells in reader:
-        if any(cells) or len(cells) > 1:  # an empty line is no row
-            yield reader.line_num, [cell.strip() for cell in cells]
+    begun = 1
+    try:
+        for cells in reader:
+            begun = reader.line_num + 1
+            if any(cells) or len(cells) > 1:  # an empty line is no row
+                yield reader.line_num, [cell.strip() for cell in cells]
+    except csv.Error as error:
+        if "unexpected end" not in str(error):
+            raise
+        raise csv.Error(f"a quote in the row that begins in line {begun} is never closed, up to the end") from error
 
 
 def _rows_of_frame(path: pathlib.Path) -> Iterator[Row]:

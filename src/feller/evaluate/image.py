@@ -20,6 +20,8 @@ EXPLAIN = {
     " judge: no FID, and not to be compared with other data.",
     "fd_cnn_floor": "The same distance between as many real pictures, from the training data, and the held-out ones;"
     " a little too high, since the judge knows the former.",
+    "accuracy_guess": "The share of samples that guessing their class would tell right: one over the number of"
+    " classes.",
     "distance_ratio": "How far samples of a class lie from each other, beside real ones: near 1 is right, near 0 means"
     " that they are all alike.",
 }
@@ -41,6 +43,7 @@ def image_quality(
     floor = None if sets.floor is None else fd_cnn(judge.features(sets.floor.values), real)
     return {
         "accuracy": accuracy(samples, judge),
+        "accuracy_guess": 1 / len(judge.modality.classes) if judge.target == "label" else None,
         "judge": judge.data,
         "judge_accuracy": judge.accuracy,
         "fd_cnn": fd_cnn(judge.features(sets.samples.values), real),

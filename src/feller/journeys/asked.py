@@ -59,6 +59,8 @@ class Asked:
     """Run of the tokeniser of pictures, or `palette` or `tiles`, where one was named."""
     schema: str | None = None
     """File that says what is public about a table, where one was given."""
+    draft: bool = False
+    """Whether that file was still marked as guessed from the rows."""
     private: Guarantee | Allowance | None = None
     """What privacy was planned, where that was asked."""
     watched: int = 0

@@ -10,13 +10,27 @@ from feller.errors import InputError, UsageError
 from feller.guidance import cfg
 from feller.journeys.asked import Asked, asked_of
 from feller.journeys.private.guarantee import Allowance, Guarantee
+from feller.journeys.private.purse import ledger_of
 from feller.journeys.tuned import recipe_of
+from feller.marginals.aim import CHOICE as AIM_CHOICE
+from feller.marginals.aim import aim
+from feller.marginals.counting import Counting
 from feller.marginals.curator import Curator
+from feller.marginals.mst import CHOICE as MST_CHOICE
+from feller.marginals.mst import mst
 from feller.networks.low_rank import LowRank
+from feller.privacy.accountant import epsilon
 from feller.privacy.clipping import Adaptive
+from feller.privacy.expense import Concentrated, Expense
 from feller.privacy.gradient import Private
+from feller.privacy.ledger import Ledger
 from feller.recipes import Recipe
 from feller.run import Run, as_run
+
+WAYS: dict[str, Any] = {"aim": aim, "mst": mst}
+"""Ways of choosing tables, by the names that recipes have for them."""
+MECHANISMS: dict[str, Any] = {AIM_CHOICE: aim, MST_CHOICE: mst}
+"""The same, by what a ledger says was paid for."""
 
 
 def cite(of: Run | str | os.PathLike[str]) -> str:
@@ -43,7 +57,8 @@ def papers(run: Run) -> tuple[Reference, ...]:
     except (KeyError, InputError):  # of a bridge, which is no recipe, or made of code that is not named
         recipe = None
     rank = (content.get("tuned") or {}).get("rank")
-    parts = (*_model(about), *_recipe(recipe), *_private(asked), *([LowRank] if rank else []))
+    ledger = ledger_of(run)
+    parts = (*_model(about), *_recipe(recipe), *_private(asked, ledger), *([LowRank] if rank else []))
     return sources_of(*parts)
 
 
@@ -61,10 +76,18 @@ def _recipe(recipe: Recipe | None) -> tuple[Any, ...]:
     if recipe is None:
         return ()
     kept = (recipe.objective, recipe.architecture, recipe.parts, recipe.train)
-    return tuple(part for part in kept if not isinstance(part, Modality))
+    way = (WAYS.get(recipe.objective.method),) if isinstance(recipe.objective, Counting) else ()
+    return tuple(part for part in (*kept, *way) if not isinstance(part, Modality))
 
 
-def _private(asked: Asked) -> tuple[Any, ...]:
+def _private(asked: Asked, ledger: Ledger | None) -> tuple[Any, ...]:
+    """Return what hides rows, what chose what was counted of them, and what adds up the cost."""
+    if asked.private is None:
+        return ()
+    counted: tuple[Expense, ...] = () if ledger is None else ledger.expenses
+    chose = [MECHANISMS[one.what] for one in counted if one.what in MECHANISMS]
+    if isinstance(asked.private, Allowance) or any(isinstance(one, Concentrated) for one in counted):
+        chose.append(Curator)
     if isinstance(asked.private, Guarantee):
-        return Private, *([Adaptive] if asked.private.adaptive else [])
-    return (Curator,) if isinstance(asked.private, Allowance) else ()
+        chose += [Private, *([Adaptive] if asked.private.adaptive else [])]
+    return (*chose, epsilon)

@@ -15,7 +15,7 @@ from feller.shipped import EXAMPLE
 
 GUESSED = (
     "this was guessed from the rows, so it is not private before somebody has gone through it: keep only bounds,"
-    " edges and values that are known without them"
+    ' edges and values that are known without them; then take out its line "draft": true'
 )
 KNOWN = "this is from the documentation of the data, not from their rows"
 
@@ -43,7 +43,7 @@ def describe(source: str, out: str) -> dict[str, Any]:
         raise InputError(
             f"{path} is there already, and may have been edited; name another file with --out, or remove it"
         )
-    write_schema(schema, path)
+    write_schema(schema, path, draft=not source.startswith(EXAMPLE))
     names = {cls: kind for kind, cls in KINDS.items()}
     return {
         "data": source,

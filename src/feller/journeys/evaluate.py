@@ -24,6 +24,7 @@ from feller.journeys.documents.measure import measure
 from feller.journeys.exchange.brought import brought_of
 from feller.journeys.first_sketch import first_sketch, tuning_sketch
 from feller.journeys.fitting.at_once import is_found
+from feller.journeys.private.betrayed import for_owner
 from feller.journeys.private.promise import promised, timing
 from feller.journeys.private.purse import ledger_of
 from feller.journeys.private.spent import earlier_lines
@@ -145,7 +146,8 @@ def evaluate(
             sketch = first_sketch(run, asked, whole, trained["step"], trained["seconds"])
         else:
             sketch = tuning_sketch(run, tuned, trained["step"], numbers)
-        page = findings(run, model.description, judged, numbers, notes, earlier, sketch)
+        seen = (*notes, *for_owner(asked, whole))
+        page = findings(run, model.description, judged, numbers, seen, earlier, sketch)
         write_report(run.path, page, judged.name)
         tell.done()
     return {**numbers, "report": f"{run.path / judged.name}.html"}

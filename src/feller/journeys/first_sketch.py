@@ -1,5 +1,6 @@
 """A model of few steps looks finished and is not: what is said of it, and the command that goes on."""
 
+import math
 import shlex
 from collections.abc import Mapping
 from typing import Any
@@ -19,6 +20,8 @@ SKETCH = 0.1
 """Share of what a recipe plans below which a model is called a sketch."""
 NEAR = 0.25
 """Share of the way from the base's reward to the one aimed at, below which a tuned model is."""
+STEPS = 100
+"""Steps below which it is one, whatever time they took; so it is before it has seen as many examples as there are."""
 
 
 def planned(asked: Asked, data: Dataset) -> Training | None:
@@ -44,9 +47,12 @@ def first_sketch(run: Run, asked: Asked, data: Dataset, step: int, seconds: floa
     whole = None if asked.private is not None else planned(asked, data)
     if whole is None or (whole.steps is None and whole.minutes is None):
         return ""
-    if whole.share(step, seconds) >= SKETCH:
+    fewest = min(STEPS, whole.steps or STEPS) if whole.minutes is None else max(STEPS, data.total / whole.batch)
+    if whole.share(step, seconds) >= SKETCH and step >= fewest:
         return ""
-    budget = ("--minutes", f"{whole.minutes:g}") if whole.steps is None else ("--steps", whole.steps)
+    longer = math.ceil(fewest * seconds / max(step, 1) / 60) if step < fewest else 0
+    minutes = max(whole.minutes or 0.0, float(longer))
+    budget = ("--minutes", f"{minutes:g}") if whole.steps is None else ("--steps", whole.steps)
     words = ("feller", "fit", "--resume", "--out", run.path, *budget)
     many = "1 step" if step == 1 else f"{step:,} steps"
     return f"After {many} this is a first sketch; go on with: {shlex.join(map(str, words))}"

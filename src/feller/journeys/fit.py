@@ -171,7 +171,7 @@ def fit(
             _check_divides(adaptive=wish.adaptive, here=here)  # before anything is spent
             wish = replace(wish, key=here.secret())
         with search.kept(run, writes=here.is_first), tell.waiting(f"reading {data}"), in_memory:
-            begun = begin(wanted, wish, change, search.paid)
+            begun = begin(wanted, wish, change, search.paid, tell)
     here.check_alike("data (or, of a private fit, the same key, see XDG_DATA_HOME)", begun.asked.fingerprint)
     with search.kept(run, writes=here.is_first), in_memory:
         make = _maker(run, begun, here, tell, resume=resume)  # before anything is written

@@ -108,6 +108,12 @@ def onward(run: Run, asked: Asked, about: Description, train: Dataset) -> Iterat
         yield _command(*sample, "-n", 64, "--given", wish, "--out", "wanted"), what
 
 
+def auditing(run: Run, asked: Asked) -> Iterator[tuple[str, str]]:
+    """Yield the command that says what single rows could give away, of a private run."""
+    if asked.private is not None:
+        yield _command("audit", run.path, *_code(asked)), "say what somebody could learn about single rows"
+
+
 def rewarding(run: Run, target: Target) -> Iterator[tuple[str, str]]:
     """Yield commands that use a regressor as a reward, and what they do."""
     if target.classes:

@@ -5,6 +5,7 @@ import warnings
 
 from feller.errors import UsageError
 from feller.privacy.concentrated import rho_of
+from feller.privacy.strength import strength
 
 SHARE = 0.1
 """Of the budget, in rho, that the one-way counts take."""
@@ -51,10 +52,12 @@ def check_budget(epsilon: float, delta: float, counts: tuple[int, ...], n: int, 
     error = _expected(epsilon, delta, counts, n, share)
     if error > REFUSE:
         enough = _smallest(delta, counts, n, share)
+        worth = strength(enough)
+        but = f"; but an epsilon of {enough:.2g} {worth}, and protects hardly anybody" if worth else ""
         raise UsageError(
             f"epsilon {epsilon:g} is too small for {n:,} rows of {len(counts)} columns with {sum(counts):,} values: "
             f"even the share of each value would be wrong by {error:.2f} in total variation; "
-            f"the smallest that works is {enough:.2g}; more rows or fewer values help too"
+            f"the smallest that works is {enough:.2g}{but}; more rows or fewer values help too"
         )
     if error > WARN:
         warnings.warn(

@@ -11,7 +11,18 @@ from feller.report.wording import Number, duration, is_number, number
 Numbers = Mapping[str, Number | str | None]
 CODES = ("codes", "codes_per_picture")
 GUARANTEE = ("epsilon", "delta", "epsilon_rdp", "rows_protected")
-FACTS = ("steps", "seconds", "judge", "compared_with", "n", "observations", "rounds", *CODES, *GUARANTEE)
+FACTS = (
+    "steps",
+    "seconds",
+    "judge",
+    "accuracy_guess",
+    "compared_with",
+    "n",
+    "observations",
+    "rounds",
+    *CODES,
+    *GUARANTEE,
+)
 """What tells of the run, not of its quality."""
 SHRUNK = "shrunk to the grid of codes"
 MEMBERS = "real members"
@@ -134,7 +145,7 @@ TABLE = "the table has bonds of H, C, N, O and F only"
 WITHOUT_PYMATGEN = "pymatgen is not installed"
 WITHOUT_RDKIT = "rdkit is not installed"
 COPIED = "no sound was copied"
-NONE_WHOLE = f"no molecule is valid and in one piece, or {WITHOUT_RDKIT}"
+NONE_WHOLE = "no molecule is valid and in one piece"
 WHY_MISSING = {
     **dict.fromkeys(("w2", "sinkhorn"), "there are too few members to compare with"),
     **dict.fromkeys(("inside_time", "inside_paths"), "no cost has obstacles"),
@@ -266,6 +277,8 @@ def why_missing(name: str, numbers: Numbers, reasons: Mapping[str, str]) -> str:
         return reasons[name].removesuffix(".")
     if numbers.get(name) is not None:
         return "it came out as no finite number, so something diverged"
+    if WHY_MISSING.get(name) == NONE_WHOLE and numbers.get("bonds_sane") is None:
+        return WITHOUT_RDKIT  # or valid molecules had been counted
     if name.endswith("_floor"):
         of = next((one for one, value in numbers.items() if measure(one, numbers).floor == name), "")
         of = of or next((one for one, kind in MEASURES.items() if kind.floor == name), "")

@@ -41,6 +41,8 @@ class Findings:
     """That a run had little training, and how to go on; empty if it had enough."""
     said: str = ""
     """The one sentence on top; by default that which the numbers give."""
+    described: bool = False
+    """Whether a schema was given, so that no page advises one."""
     judged: str = ""
     """Which samples were looked at, and beside which real data."""
     numbers: Numbers = field(default_factory=dict)
@@ -98,7 +100,7 @@ def write_report(folder: pathlib.Path, findings: Findings, name: str = "report")
 
 def record(findings: Findings) -> dict[str, Any]:
     """Return what report.json holds; numbers that are not finite are null there."""
-    shown = ("pictures", "seen", "sounds", "curve", "said", "grids")
+    shown = ("pictures", "described", "seen", "sounds", "curve", "said", "grids")
     names = [one.name for one in fields(findings) if one.name not in shown]
     tables = {grid.title: _plain(grid.plain()) for grid in findings.grids}
     plain = {name: _plain(getattr(findings, name)) for name in names}
@@ -106,7 +108,7 @@ def record(findings: Findings) -> dict[str, Any]:
 
 
 def _verdict(findings: Findings) -> str:
-    return findings.said or verdict(findings.numbers)
+    return findings.said or verdict(findings.numbers, findings.sketch, described=findings.described)
 
 
 def page(findings: Findings) -> str:

@@ -75,6 +75,15 @@ def next_steps(steps: Sequence[tuple[str, str]]) -> Element:
     return section("How to go on", element("ul", {"class": "steps"}, *items))
 
 
+APART = (
+    "What each line would cost alone does not add up to the total, which is less: for the worst of one noise to meet"
+    " the worst of another is rarer than either."
+)
+"""Why a total is no sum."""
+SEVERAL = 3
+"""Lines from which on there are several expenses, and one for all together."""
+
+
 def promise(text: str, spent: Sequence[str], beware: str) -> Element:
     """Say what is guaranteed, what it cost, and what it does not cover."""
     return section(
@@ -82,6 +91,7 @@ def promise(text: str, spent: Sequence[str], beware: str) -> Element:
         element("blockquote", None, text),
         element("p", None, element("strong", None, beware)) if beware else None,
         element("ul", {"class": "notes"}, *(element("li", None, line) for line in spent)) if spent else None,
+        element("p", {"class": "soft"}, APART) if len(spent) >= SEVERAL else None,
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from feller.evaluate.comparison import TRAINED
 from feller.report.measures import MEASURES, Measure, Numbers, copies, joins, leading, measure, real, tells
+from feller.report.word import POOR, SKETCH, word, worse_than_baseline
 from feller.report.wording import Number, is_number, number, percent
 
 SHARES = {
@@ -20,6 +21,8 @@ HARDLY = 0.9
 SAME = 1.05
 """Up to this multiple of the floor, samples count as close as real data."""
 
+DESCRIBED = "described"
+"""Stands among the numbers of a table that has a schema."""
 MUCH = 0.1
 """Share of cells of a table from which what was lost of them stands in the verdict."""
 MET = 0.05
@@ -28,8 +31,14 @@ STRAY = 1.5
 """Beyond this multiple, or share, of the differences within real classes, samples are no such data."""
 
 
-def verdict(numbers: Numbers) -> str:
-    """Say how good the samples are, by the first number there is, and before that what tuning did."""
+def verdict(numbers: Numbers, sketch: str = "", *, described: bool = False) -> str:
+    """Say how good the samples are, by the first number there is, and before that what tuning did.
+
+    Args:
+        numbers: That were measured.
+        sketch: Not empty of a run that had little training, which is said before all else.
+        described: Whether a schema was given, so that none is advised.
+    """
     if tells(numbers):
         return _of_answers(numbers)
     if copies(numbers):
@@ -44,7 +53,27 @@ def verdict(numbers: Numbers) -> str:
     residual, noise = numbers.get("residual"), numbers.get("noise")
     if is_number(residual) and is_number(noise):
         return _of_observation(residual, noise, numbers.get("residual_before"))
-    return _of_table(_of_samples(numbers), numbers)
+    if described:
+        numbers = {**numbers, DESCRIBED: 1}
+    told, judged = _of_table(_of_samples(numbers), numbers), SKETCH if sketch else word(numbers)
+    if _is_empty(numbers) and not sketch:
+        judged = POOR
+    return f"{judged}: {told}{_of_likelihood(numbers)}" if judged else told
+
+
+def _is_empty(numbers: Numbers) -> bool:
+    """Tell whether samples of a table are empty where real rows are not."""
+    empty, real_ones = numbers.get("empty"), numbers.get("empty_real")
+    return is_number(empty) and is_number(real_ones) and empty - real_ones > MUCH
+
+
+def _of_likelihood(numbers: Numbers) -> str:
+    """Say so where a simple model without a network knows unseen data better."""
+    if not worse_than_baseline(numbers):
+        return ""
+    kind = MEASURES["nll"]
+    shown = f"{kind.label} {kind.text(numbers['nll'])}, {kind.text(numbers['nll_baseline'])} {kind.unit}"
+    return f" A simple model without a network knows unseen data better: {shown}."
 
 
 def _of_observation(residual: Number, noise: Number, before: Number | str | None) -> str:
@@ -63,9 +92,12 @@ def _of_table(told: str, numbers: Numbers) -> str:
     """
     hidden, empty, real_ones, clipped = (numbers.get(name) for name in ("left_out", "empty", "empty_real", "clipped"))
     parts = [f"Left out of the samples and of these numbers, for noise hid what they hold: {hidden}."] if hidden else []
-    if is_number(empty) and is_number(real_ones) and empty - real_ones > MUCH:
+    if is_number(empty) and is_number(real_ones) and _is_empty(numbers):
         what = f"{percent(empty)} of the cells of the samples are empty, of the real table {percent(real_ones)}"
         return " ".join([*parts, f"The samples are not like the data: {what}; other numbers do not see that."])
+    worst, most = numbers.get("tv2_worst"), numbers.get("tv2_max")
+    if isinstance(worst, str) and is_number(most):
+        told = f"{told} The worst pair of columns is {worst}, with {percent(most)} of the rows off."
     if is_number(clipped) and clipped > MUCH:
         told = f"{told} But {percent(clipped)} of the real cells lie beyond what the schema knows and were clipped."
     return " ".join([*parts, told])
@@ -200,6 +232,8 @@ def _beside_unseen(name: str, numbers: Numbers) -> Iterator[str]:
 def _what_helps(numbers: Numbers) -> str:
     """Say what makes a table better, with privacy or without."""
     if is_number(numbers.get("epsilon")):
+        if DESCRIBED in numbers:
+            return "More rows, fewer values and edges in the schema, or a larger --epsilon help."
         return "A schema that describes the columns (--schema), more rows, or a larger --epsilon help."
     steps = numbers.get("steps")
     return "Longer training (--steps or --minutes) helps." if is_number(steps) and steps else ""

@@ -168,3 +168,13 @@ def test_plans_that_fail_are_refused_before_rows_are_counted(
     asked = ("people.csv", "--recipe", "table-flow", "--size", "tiny", "--epsilon", 4)
     assert "give --schema" in refused(capsys, *asked)
     assert not pathlib.Path("runs").exists()
+
+
+def test_what_private_training_takes_is_said_before_what_it_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody hears of minutes, or of the names of columns, who gave a text, or crystals in a table."""
+    pathlib.Path("book.txt").write_text("All the world's a stage.\n" * 50)
+    pathlib.Path("c.csv").write_text(',material_id,cif\n1,2,"data_NaCl\n_cell_length_a 4"\n')
+    for data, what in (("book.txt", "text"), ("c.csv", "crystals")):
+        told = refused(capsys, data, "--epsilon", 4)
+        assert told.startswith("feller: private training takes tables")
+        assert f"these data are {what}" in told

@@ -11,7 +11,8 @@ from tests.data.table.test_table_schema import WHOLE
 
 from feller.data import Points, Table, Text, read
 from feller.data.back import read_back
-from feller.data.table.coding import encode
+from feller.data.table.categorical import Categorical
+from feller.data.table.coding import check_columns, encode
 from feller.data.table.detect import detect
 from feller.data.table.find import find_cells, from_frame
 from feller.data.table.frames import to_frame
@@ -189,3 +190,16 @@ def test_the_same_rows_are_written_alike_and_others_are_not(tmp_path: pathlib.Pa
 def test_cells_keep_their_lines(tmp_path: pathlib.Path) -> None:
     found = find_cells(pathlib.Path(written(tmp_path, "a.csv", "a,b\n1,x\n\n2,y\n")))
     assert [found.called(i) for i in range(2)] == ["row 2", "row 4"]
+
+
+def test_a_quote_that_is_never_closed_and_a_schema_of_another_table(tmp_path: pathlib.Path) -> None:
+    place = tmp_path / "t.csv"
+    place.write_text('name,job\nann,nurse\nbob,"clerk\ncyd,smith\n')
+    with pytest.raises(InputError, match="a quote in the row that begins in line 3 is never closed"):
+        find_cells(place)
+    place.write_text("name,job\nann,nurse\n")
+    columns = tuple(Categorical(name, ("a", "b")) for name in ("age", "sex", "job"))
+    with pytest.raises(InputError, match="the schema is of another table: 1 of its 3 columns are there"):
+        check_columns(find_cells(place), Schema(columns))
+    with pytest.raises(InputError, match="there is no column 'name' in the schema"):
+        check_columns(find_cells(place), Schema(columns[2:]))

@@ -29,3 +29,8 @@ def test_a_guarantee_that_allows_nearly_all_is_no_pass() -> None:
     assert "bounds next to nothing" in said(LEDGER, {"epsilon": 30.0, "guess_0.1": 0.999})
     assert "holds against all" in said(LEDGER, {"epsilon": 1.0, "guess_0.1": 0.155})
     assert said(LEDGER, {"epsilon": 30.0, "guess_0.1": 0.999, "loss_epsilon": 31.0}).startswith("ALARM")
+
+
+def test_what_an_owner_needs_comes_first() -> None:
+    told = said(LEDGER, {"epsilon": 4.0, "guess_0.1": 0.4, "loss_auc": 0.519})
+    assert told.startswith("The best attack tells members from others with an area under ROC of 0.519, where 0.5 is")

@@ -2,6 +2,9 @@
 
 import math
 
+import pytest
+
+from feller.commands.terminal import Terminal, show
 from feller.data.table.categorical import Categorical
 from feller.data.table.modality import Table
 from feller.data.table.schema import Schema
@@ -29,3 +32,22 @@ def test_people_with_several_rows() -> None:
     assert "adding or removing all rows of one patient of the 1,234 patients of visits.csv" in said
     assert "without any one patient," in said
     assert said.endswith("are taken for public, one row of each patient was learned.")
+
+
+def test_an_epsilon_that_protects_nobody_says_so() -> None:
+    large = Ledger((Gaussian("counts", 0.17),), 1e-5, 1234)
+    assert large.epsilon() > 15
+    assert "So large an epsilon promises next to nothing." in sentence(large, ASKED, Table(Schema(COLUMNS)))
+    assert "So large" not in sentence(LEDGER, ASKED, Table(Schema(COLUMNS)))
+
+
+def test_the_last_line_of_a_fit_sells_no_epsilon_for_another(capsys: pytest.CaptureFixture[str]) -> None:
+    told = {}
+    for epsilon in (4.0, 12.0, 22.0):
+        show({"rows_protected": 54, "epsilon": epsilon, "delta": 1e-5}, Terminal())
+        told[epsilon] = capsys.readouterr().err.splitlines()[-1]
+    assert told[4.0].startswith("each of 54 rows is protected by epsilon 4 at delta 1e-05; samples and model may be")
+    assert "which is weak (a factor of 163,000)" in told[12.0]
+    assert "next to nothing" in told[22.0]
+    assert "3.6 billion times" in told[22.0]
+    assert "may be given away" not in told[22.0]

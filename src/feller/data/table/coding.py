@@ -57,6 +57,12 @@ def check_columns(found: FoundTable, schema: Schema, *, partial: bool = False) -
         InputError: Then.
     """
     strange = [name for name in found.columns if name not in schema.names]
+    there = sum(name in found.columns for name in schema.names)
+    if strange and 2 * there < len(schema.names) and not partial:
+        raise InputError(
+            f"the schema is of another table: {there} of its {len(schema.names)} columns are there; describe this one"
+            " (feller data schema)"
+        )
     if strange:
         raise InputError(f"there is no column {strange[0]!r} in the schema: {nearest(strange[0], list(schema.names))}")
     hidden = [name for name in found.columns if name in schema.untold]

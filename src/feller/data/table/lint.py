@@ -40,7 +40,7 @@ def lint(schema: Schema, n: int) -> tuple[str, ...]:
 
 
 def rare(schema: Schema, found: FoundTable) -> tuple[str, ...]:
-    """Return warnings about words that few rows have, and edges that were put where the rows lie."""
+    """Return warnings about words that few rows have, and bounds and edges that were put where the rows lie."""
     warnings = []
     for column in schema.modelled:
         if isinstance(column, Categorical):
@@ -52,10 +52,12 @@ def rare(schema: Schema, found: FoundTable) -> tuple[str, ...]:
                     f"column {column.name!r} lists words that fewer than {FEW_ROWS} rows have: {named}; take them out,"
                     ' and give the column an "other"'
                 )
-    edged = [column.name for column in schema.modelled if isinstance(column, Numerical | Datetime) and column.edges]
-    if edged:
+    bounded = [column for column in schema.modelled if isinstance(column, Numerical | Datetime)]
+    if bounded:
+        edged = ", and edges follow how many lie where" if any(column.edges for column in bounded) else ""
         warnings.append(
-            f"edges and bounds of {', '.join(edged)} follow how many rows lie where; write down ones that anybody knows"
+            f"bounds of {', '.join(column.name for column in bounded)} come from the rows: they are next to the least"
+            f" and the largest of them{edged}; write down ones that anybody knows"
         )
     return tuple(warnings)
 

@@ -28,7 +28,9 @@ KINDS: dict[str, type[Column]] = {
     "untold": Untold,
 }
 """What a schema calls each kind of column."""
-_PARTS = ("unit", "outside", "target", "columns", "rules")
+VERSION = 2
+"""Of the form of the file; 1 had no word for a draft, and did not say so."""
+_PARTS = ("version", "draft", "unit", "outside", "target", "columns", "rules")
 _LISTS = ("values", "edges", "heavy", "also_missing")
 _ROOM = 116
 
@@ -49,25 +51,23 @@ def read_schema(path: pathlib.Path) -> Schema:
         return parse_schema(text)
 
 
+def is_draft(path: pathlib.Path) -> bool:
+    """Tell whether a schema, which can be read, is still marked as guessed from the rows.
+
+    Raises:
+        InputError: If the file is no schema.
+    """
+    with about(path):
+        return _plain(path.read_text(encoding="utf-8-sig")).get("draft", False)
+
+
 def parse_schema(text: str) -> Schema:
     """Turn JSON into a schema.
 
     Raises:
         InputError: If it is none; names the line, or the column and its field.
     """
-    try:
-        plain = json.loads(text, object_pairs_hook=_without_twins)
-    except json.JSONDecodeError as error:
-        raise InputError(f"line {error.lineno} is no JSON ({error.msg}, column {error.colno}); mend it") from error
-    except InputError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise InputError("expected a schema, got numbers of endless digits, or JSON inside JSON without end") from error
-    if not isinstance(plain, dict) or not isinstance(plain.get("columns"), dict) or not plain["columns"]:
-        raise InputError('expected an object with "columns": {NAME: {"kind": ...}, ...}')
-    for part in plain:
-        if part not in _PARTS:
-            raise InputError(f"a schema has no part {part!r}: {nearest(part, list(_PARTS))}")
+    plain = _plain(text)
     columns = tuple(_column(name, said, text) for name, said in plain["columns"].items())
     if plain.get("outside", "refuse") not in ("refuse", "clip"):
         raise InputError(f"outside: expected refuse or clip, got {plain['outside']!r}")
@@ -84,6 +84,35 @@ def parse_schema(text: str) -> Schema:
         tuple(map(_rule, rules, range(1, 1 + len(rules)))),
         plain.get("target"),
     )
+
+
+def _plain(text: str) -> dict[str, Any]:
+    """Read an object with parts that a schema may have, of which the columns are there.
+
+    Raises:
+        InputError: If it is none.
+    """
+    try:
+        plain = json.loads(text, object_pairs_hook=_without_twins)
+    except json.JSONDecodeError as error:
+        raise InputError(f"line {error.lineno} is no JSON ({error.msg}, column {error.colno}); mend it") from error
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise InputError("expected a schema, got numbers of endless digits, or JSON inside JSON without end") from error
+    if not isinstance(plain, dict) or not isinstance(plain.get("columns"), dict) or not plain["columns"]:
+        raise InputError('expected an object with "columns": {NAME: {"kind": ...}, ...}')
+    for part in plain:
+        if part not in _PARTS:
+            raise InputError(f"a schema has no part {part!r}: {nearest(part, list(_PARTS))}")
+    version = plain.get("version", 1)
+    if type(version) is not int or version < 1:
+        raise InputError(f"version: expected a whole number such as {VERSION}, got {version!r:.40}")
+    if version > VERSION:
+        raise InputError(f"version {version} of schemas is newer than this feller, which reads {VERSION}; update it")
+    if not isinstance(plain.get("draft", False), bool):
+        raise InputError(f"draft: expected true or false, got {plain['draft']!r:.40}")
+    return plain
 
 
 def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -147,19 +176,24 @@ def _rule(said: Any, number: int) -> Constraint:
         return Constraint(when, tuple(lists[0]), then, tuple(lists[1]))
 
 
-def write_schema(schema: Schema, path: pathlib.Path) -> None:
+def write_schema(schema: Schema, path: pathlib.Path, *, draft: bool = False) -> None:
     """Write a schema for people to edit.
+
+    Args:
+        schema: What it says.
+        path: Where.
+        draft: Whether it was guessed from rows; the file says so until its owner takes that line out.
 
     Raises:
         InputError: If the disk refuses.
     """
     try:
-        replace_file(path, schema_text(schema))
+        replace_file(path, schema_text(schema, draft=draft))
     except OSError as error:
         raise InputError(f"cannot write {path} ({error.strerror or error}); name another place") from error
 
 
-def schema_text(schema: Schema) -> str:
+def schema_text(schema: Schema, *, draft: bool = False) -> str:
     """Return a schema as JSON, a column in each line or block."""
     columns = [f"  {_json(column.name)}: {_object(_said(column))}" for column in schema.columns]
     rules = [_json({"if": {r.when: list(r.among)}, "then": {r.then: list(r.only)}}) for r in schema.rules]
@@ -167,6 +201,8 @@ def schema_text(schema: Schema) -> str:
     return "\n".join(
         [
             "{",
+            f' "version": {VERSION},',
+            *([' "draft": true,'] if draft else []),
             f' "unit": {_json(schema.unit)},',
             f' "outside": {_json(schema.outside)},',
             *([] if schema.target is None else [f' "target": {_json(schema.target)},']),

@@ -35,7 +35,7 @@ def _classes() -> dict[str, str]:
             f"accuracy_{kind}": f"Share of real rows whose target {model} tells right after learning from the synthetic"
             " table; accuracy_majority is what naming the commonest value reaches.",
             f"f1_{kind}": f"How well {model}, learned from the synthetic table, finds the rarer value of the target in"
-            " real rows: 1 is perfect, 0 finds none (F1; of more than two values, the mean over them).",
+            " real rows: 1 is perfect, 0 finds none (F1; of more than two values in the real rows, their mean).",
         }
     return told
 

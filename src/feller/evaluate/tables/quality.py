@@ -149,9 +149,10 @@ def _utility(tables: Tables, about: usefulness.Task, draws: Draws) -> Numbers:
     Without held-out rows the former are tested on the training table, where the latter would be no reference.
     """
     train, target = tables.train, about.features.target
-    shares = train[:, target].bincount()
-    positive = int(torch.where(shares > 0, shares, len(train) + 1).argmin())  # the rarer of two classes
     tested = tables.held_out if tables.has_unseen else train
+    shares = train[:, target].bincount(minlength=about.answers)
+    there = torch.zeros_like(shares).index_fill(0, about.known(tested)[:, target], 1) > 0
+    positive = int(torch.where(there, shares, len(train) + 1).argmin())  # the rarer of the two that are tested
     learned = usefulness.utility(about, tables.synthetic, tested, positive, draws)
     real = usefulness.utility(about, train, tested, positive, draws) if tables.has_unseen else None
     numbers: Numbers = {}

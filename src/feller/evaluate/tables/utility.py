@@ -92,7 +92,7 @@ def utility(
     Args:
         about: What is told.
         learned: Rows to learn from.
-        tested: Real rows.
+        tested: Real rows, whose classes decide of what F1 is the mean, whatever classes the others have.
         positive: Which of two classes F1 is of.
         draws: Chooses rows where there are more than MOST.
 
@@ -158,7 +158,8 @@ def classification(
 ) -> Scores:
     """Score chances of the classes that were seen in training.
 
-    Of more than two classes, `auc` is the mean over classes of one against all others, and `f1` that of each.
+    Classes are those of the truth: what is learned from tables with other words is then told by one measure. Of more
+    than two, `auc` is the mean over classes of one against all others, and `f1` that of each.
     """
     from sklearn.metrics import f1_score, roc_auc_score
 
@@ -166,7 +167,7 @@ def classification(
     chance_of = {int(c): chances[:, i] for i, c in enumerate(classes)}
     none = np.zeros(len(truth))
     areas = [roc_auc_score(truth == c, chance_of.get(int(c), none)) for c in there] if len(there) > 1 else []
-    if len(np.union1d(classes, there)) == 2:
+    if len(there) <= 2:
         f1 = f1_score(truth == positive, told == positive, zero_division=0)
     else:
         f1 = f1_score(truth, told, labels=there, average="macro", zero_division=0)

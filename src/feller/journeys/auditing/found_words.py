@@ -6,6 +6,7 @@ from typing import Any
 from feller.evaluate.attacks.explained import PLANTED, WAYS
 from feller.journeys.auditing.inverted_words import ALARM
 from feller.privacy.ledger import Ledger
+from feller.report.wording import capital
 
 SUSPECT = 0.55
 """Area under ROC from which members are told apart."""
@@ -37,7 +38,10 @@ def said(ledger: Ledger | None, numbers: Mapping[str, Any]) -> str:
             f"Epsilon {epsilon:.3g} at delta {ledger.delta:.3g} bounds next to nothing: a value that is guessed right"
             f" once in ten without the model may be guessed right in {guess:.3g} with it; {_tried(numbers)}."
         )
-    return f"Epsilon {epsilon:.3g} at delta {ledger.delta:.3g} holds against all that was tried; {_tried(numbers)}."
+    return (
+        f"{capital(_tried(numbers))}. Epsilon {epsilon:.3g} at delta {ledger.delta:.3g} holds against all that was"
+        " tried."
+    )
 
 
 def _without(numbers: Mapping[str, Any]) -> str:
@@ -58,13 +62,14 @@ def _without(numbers: Mapping[str, Any]) -> str:
     if _worst(numbers) > SUSPECT:
         return f"Trained without privacy, and members are told from others: {_tried(numbers)}."
     return (
-        f"Trained without privacy, so that nothing bounds what it tells of single rows; {_tried(numbers)}, little"
-        " better than guessing, which proves nothing."
+        f"Trained without privacy, so that nothing bounds what it tells of single rows; {_tried(numbers)}: little"
+        " better, which proves nothing."
     )
 
 
 def _tried(numbers: Mapping[str, Any]) -> str:
-    return f"the best attack tells members from others with an area under ROC of {_worst(numbers):.3f}"
+    area = f"{_worst(numbers):.3f}, where 0.5 is guessing"
+    return f"the best attack tells members from others with an area under ROC of {area}"
 
 
 def _worst(numbers: Mapping[str, Any]) -> float:

@@ -29,6 +29,8 @@ WITHOUT = (
     "This model was trained WITHOUT privacy: nothing bounds what it tells of single rows. What follows was measured,"
     " and proves nothing where it finds nothing."
 )
+CERTAIN = 0.995
+"""Share of cells guessed right from which a bound promises nothing."""
 SEEN = "What somebody could guess"
 EXPOSED = "Of the rows that were watched, the most exposed above and the least exposed below: least error without bias"
 SEEDED = "The noise was drawn from a seed that is written down: NOTHING is protected from who knows it. Beside that: "
@@ -139,5 +141,10 @@ def _columns(found: Attacked) -> Grid:
         "Without a model the commonest value is named. With it, people that it never saw are guessed better, too: that"
         " is knowledge of people in general. What it knows of its own rows beyond that is bounded in the last column.",
         ("column", "commonest value", "unseen rows", "learned rows", "learned rows at most"),
-        [(one.name, one.before, one.others, one.members, one.bound) for one in found.guesses],
+        [(one.name, one.before, one.others, one.members, _bound(one.bound)) for one in found.guesses],
     )
+
+
+def _bound(share: float | None) -> float | str | None:
+    """Return a bound, or that it is none: every cell may be guessed right."""
+    return "1.00, which promises nothing" if share is not None and share >= CERTAIN else share

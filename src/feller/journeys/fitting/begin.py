@@ -10,8 +10,11 @@ import torch
 from feller.at_once import AtOnce
 from feller.code import fingerprint as file_hash
 from feller.data.aim import aimed
+from feller.data.crystals.files import holds_crystals
+from feller.data.crystals.modality import Crystals
 from feller.data.find import table_cells
 from feller.data.found import FoundTable
+from feller.data.images.labelled import Labelled
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset, Modality
 from feller.data.read import read
@@ -21,15 +24,17 @@ from feller.data.table.lint import lint
 from feller.data.table.mixed import as_table
 from feller.data.table.modality import Table, left_out
 from feller.data.table.schema import Schema
+from feller.data.table.written import is_draft
 from feller.errors import UsageError
 from feller.journeys.asked import Asked, asked_of, parts, print_of
 from feller.journeys.fitting.tokenised import written_by
 from feller.journeys.fitting.varied import check_varied
 from feller.journeys.private.allow import allow, check_at_once
 from feller.journeys.private.ancestors import check_public, seen_by
+from feller.journeys.private.betrayed import beware
 from feller.journeys.private.columns import Charged, find_columns
 from feller.journeys.private.exposed import check_rows
-from feller.journeys.private.guard import guard
+from feller.journeys.private.guard import NOT_PUBLIC, guard
 from feller.journeys.private.keyed import OPEN
 from feller.journeys.private.plan import apart, check_plan, check_private, plan
 from feller.journeys.private.stand_in import check_own, stand_in
@@ -37,6 +42,7 @@ from feller.journeys.private.untold import hidden_line, merged_line
 from feller.journeys.private.warned import warned
 from feller.journeys.private.white import with_white
 from feller.journeys.private.wish import Wish
+from feller.journeys.tell import SILENT, Tell
 from feller.marginals.model import MarginalModel
 from feller.model import Model, load_model
 from feller.paths import Codes, Estimates
@@ -79,6 +85,7 @@ def begin(
     wish: Wish | None,
     change: Callable[[Recipe], Recipe],
     paid: Callable[[Ledger], None] = lambda ledger: None,
+    tell: Tell = SILENT,
 ) -> Begun:
     """Read data, choose a recipe, and, where that is asked, see to it that nothing else is known of the rows.
 
@@ -87,6 +94,7 @@ def begin(
         wish: Privacy of each row; None without.
         change: Last word on the recipe.
         paid: Hears what was spent before there is a run to keep it.
+        tell: Hears what should be looked at before anything is spent.
 
     Raises:
         InputError: If the data are not what they must be.
@@ -95,6 +103,12 @@ def begin(
     start = open_run(asked.start_from) if asked.start_from else None
     older = load_model(start) if start else None
     dataset, charged = _read(asked, wish, older.description.modality if older else None, change, paid)
+    if wish is not None and asked.schema is not None:
+        asked = replace(asked, draft=is_draft(pathlib.Path(asked.schema)))
+        for line in beware(asked, dataset):
+            tell.say(line)
+    if wish is not None and not isinstance(as_table(dataset).modality, Table | Images | Labelled):
+        raise UsageError(NOT_PUBLIC.format(dataset.modality.called))
     if asked.target:
         dataset.check_whole("--target")
         dataset = aimed(dataset, asked.target)
@@ -184,6 +198,8 @@ def _read(
             raise UsageError(f"the recipe {FLOWS} needs to know its numbers: describe the columns, and give --schema")
         if any(how.values()):
             raise UsageError("a private table has no size, space or vocabulary; leave them out")
+        if holds_crystals(path):  # by its header, or the first row: a schema says that it is a table all the same
+            raise UsageError(NOT_PUBLIC.format(Crystals.called))
         found = table_cells(path)
         _check_unpaid(asked, wish, found, change)
         schema, charged = find_columns(wish, found, asked.data, paid)

@@ -28,8 +28,8 @@ from feller.privacy.simplex import on_simplex
 CLASSES = 0.02
 """Share of the budget, in rho, that counting classes takes, where these are all that is counted."""
 NOT_PUBLIC = (
-    "these data are {}, whose model holds statistics of the rows that no noise covers; private training takes tables"
-    " with a schema (--schema), and pictures"
+    "private training takes tables, best with a schema (--schema), and pictures, and these data are {}, whose model"
+    " holds statistics of the rows that no noise covers"
 )
 
 

@@ -1,6 +1,5 @@
 """What a private run promises, in numbers and in words."""
 
-import math
 from typing import Any
 
 from feller.data.modality import Modality
@@ -8,6 +7,7 @@ from feller.data.table.modality import Table
 from feller.data.table.schema import ROW
 from feller.journeys.asked import Asked, example_of
 from feller.privacy.ledger import Ledger
+from feller.privacy.strength import factor, rounded_up, strength
 
 OWNER = (
     "This page and its numbers were measured on the rows themselves, and are not covered by the guarantee: they are"
@@ -22,8 +22,6 @@ EXPLAIN = {
     "rows_protected": "Rows that were learned from.",
 }
 """What the numbers mean, for people."""
-MOST = 700.0
-"""Epsilon beyond which e^epsilon is no number any more."""
 
 
 def promised(ledger: Ledger) -> dict[str, Any]:
@@ -49,7 +47,8 @@ def timing(counters: dict[str, Any], ledger: Ledger | None) -> dict[str, Any]:
 def sentence(ledger: Ledger, asked: Asked, kind: Modality) -> str:
     """Say what is guaranteed, so that it can be quoted."""
     epsilon = ledger.epsilon()
-    factor = math.exp(min(epsilon, MOST))
+    stated, worth = rounded_up(epsilon).replace(",", ""), strength(epsilon)
+    little = f" So large an epsilon {worth}." if worth else ""
     seeded = (
         " The noise was drawn from a seed that is written down, so that NOTHING is protected from who knows it."
         if asked.private is not None and asked.private.unsafe_seed is not None
@@ -60,11 +59,11 @@ def sentence(ledger: Ledger, asked: Asked, kind: Modality) -> str:
     whose, many, one = ("one row", "rows", "row") if unit == ROW else (f"all rows of one {unit}", f"{unit}s", unit)
     start = f" The model {asked.start_from} that it began with is taken for public, too." if asked.start_from else ""
     return (
-        f"The model and everything drawn from it satisfy ({_up(epsilon)}, {ledger.delta:.3g})-differential privacy"
+        f"The model and everything drawn from it satisfy ({stated}, {ledger.delta:.3g})-differential privacy"
         f" with respect to adding or removing {whose} of the {ledger.n:,} {many} of {asked.data} that were learned"
-        f" from: whatever anybody learns from them is at most {_up(factor)} times as likely as it would be without any"
-        f" one {one}, but for a chance of {ledger.delta:.3g}. {_public(asked, kind)} are taken for public{several}."
-        f"{start}{seeded}"
+        f" from: whatever anybody learns from them is at most {factor(epsilon)} times as likely as it would be without"
+        f" any one {one}, but for a chance of {ledger.delta:.3g}.{little} {_public(asked, kind)} are taken for"
+        f" public{several}.{start}{seeded}"
     )
 
 
@@ -75,9 +74,3 @@ def _public(asked: Asked, kind: Modality) -> str:
     if asked.schema or asked.start_from or example_of(asked):
         return f"{rows} and the description of the columns"
     return f"{rows}, and the names and the order of the columns"
-
-
-def _up(value: float) -> str:
-    """Write a number with three digits, rounded up."""
-    digits = 2 - math.floor(math.log10(value)) if value > 0 else 2
-    return f"{math.ceil(value * 10**digits - 1e-9) / 10**digits:.{max(digits, 0)}f}"

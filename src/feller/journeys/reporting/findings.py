@@ -24,7 +24,7 @@ from feller.evaluate.tables import as_written, cells
 from feller.journeys.asked import asked_of
 from feller.journeys.exchange.brought import bringing, brought_of
 from feller.journeys.fitting.at_once import is_found
-from feller.journeys.onward import again, evaluating, fitting, onward, tuning
+from feller.journeys.onward import again, auditing, evaluating, fitting, onward, tuning
 from feller.journeys.private import promise
 from feller.journeys.private.purse import ledger_of
 from feller.journeys.reporting.beside import tables_beside
@@ -38,6 +38,11 @@ from feller.train.metrics import read_metrics
 from feller.train.optimiser import Training
 
 INSIDE = "Share of the samples that lie where the data can be; 1 is best. Only for sets that know where that is."
+UNPROTECTED = (
+    "Nothing is guaranteed about single rows: no --epsilon was asked for, so that samples and model may show rows of"
+    " the table."
+)
+"""What is said first of tables, in which people may stand."""
 MOST_SHOWN = {False: 100, True: 5000}
 """Pictures, and points."""
 
@@ -55,6 +60,7 @@ def findings(
     asked, recipe = asked_of(run), run.read_record(run.recipe)["recipe"]
     training, counters = from_data(Training, recipe["train"]), read_counters(run)
     own = judged.samples is None
+    is_table = isinstance(judged.generated.modality, Table)
     tuned, ledger = tuned_of(run), ledger_of(run)
     said = brought_of(run)
     kind = f"fitted with the recipe {asked.recipe}" if tuned is None else f"tuned to {' and '.join(tuned.rewards)}"
@@ -78,7 +84,8 @@ def findings(
         made=datetime.datetime.now(datetime.UTC).date().isoformat(),
         unfinished="" if is_done or not own else unfinished,
         sketch=sketch if is_done else "",
-        judged=judged.sentence,
+        judged=judged.sentence if ledger or not is_table else f"{judged.sentence} {UNPROTECTED}",
+        described=asked.schema is not None,
         numbers=shown,
         explanations={
             **change.EXPLAIN,
@@ -97,6 +104,7 @@ def findings(
         pictures=tables_beside(judged, numbers) if isinstance(judged.generated.modality, Table) else _pictures(judged),
         next_steps=[
             *(onward(run, asked, about, judged.train) if own else ()),
+            *(auditing(run, asked) if own else ()),
             (evaluating(run, asked, named), "measure again"),
             *([again(run, asked, tuned)] if own and not at_once and (not is_done or asked.private is None) else ()),
         ],

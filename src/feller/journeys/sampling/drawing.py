@@ -3,7 +3,7 @@
 import pathlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from feller.data import overview
 from feller.data.modality import Dataset
@@ -122,6 +122,8 @@ def ready(
             raise UsageError("this model's network draws part after part, and not in calls to compile; leave it out")
         compile_network(model.network)
     default = model.description.sampling
+    model.check_guidance(guidance)
+    _check_says(model, known=known, calls=calls, jump=jump)
     if calls is not None and (solver or default.solver) == "dopri5":
         raise UsageError("dopri5 chooses its own number of calls; leave out --calls")
     sampling = replace(
@@ -153,14 +155,22 @@ def ready(
     )
 
 
-def _known(model: Model, text: str, n: int) -> Known:
-    """Return what a text says, for each sample.
+def _check_says(model: Model, *, known: str | None, calls: int | None, jump: float | None) -> None:
+    """Refuse what says nothing to a model of this kind, instead of taking no notice of it.
 
     Raises:
-        UsageError: If the model's data are no text.
+        UsageError: If anything does.
     """
-    modality = model.description.modality
-    if not isinstance(modality, Text):
-        raise UsageError(f"--known fills in text, and this model's data are {type(modality).__name__}; leave it out")
+    about = model.description
+    if known is not None and not isinstance(about.modality, Text):
+        raise UsageError(f"--known fills in text, and this model's data are {about.modality.called}; leave it out")
+    if isinstance(about.path, Autoregressive | Graphical) and (calls is not None or jump is not None):
+        flag = "--calls" if jump is None else "--superpose"
+        raise UsageError(f"{flag} is of a process in time, and this model draws part after part; leave it out")
+
+
+def _known(model: Model, text: str, n: int) -> Known:
+    """Return what a text says, for each sample."""
+    modality = cast(Text, model.description.modality)
     values, kept = modality.known(text)
     return Known(values.expand(n, -1), kept.expand(n, -1))
