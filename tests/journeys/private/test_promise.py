@@ -10,7 +10,7 @@ from feller.data.table.modality import Table
 from feller.data.table.schema import Schema
 from feller.data.table.unmodelled import Identifier
 from feller.journeys.asked import Asked
-from feller.journeys.private.promise import sentence
+from feller.journeys.private.promise import beware, sentence
 from feller.privacy.expense import Gaussian
 from feller.privacy.ledger import Ledger
 
@@ -39,6 +39,10 @@ def test_an_epsilon_that_protects_nobody_says_so() -> None:
     assert large.epsilon() > 15
     assert "So large an epsilon promises next to nothing." in sentence(large, ASKED, Table(Schema(COLUMNS)))
     assert "So large" not in sentence(LEDGER, ASKED, Table(Schema(COLUMNS)))
+    assert "keep them as you keep the rows" in beware(large)
+    assert "may be given away" not in beware(large)
+    assert "may be given away are samples, and the model" in beware(LEDGER)
+    assert beware(None) == ""
 
 
 def test_the_last_line_of_a_fit_sells_no_epsilon_for_another(capsys: pytest.CaptureFixture[str]) -> None:

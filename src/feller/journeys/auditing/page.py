@@ -66,7 +66,7 @@ def findings(
         explanations={**EXPLAIN, **promise.EXPLAIN, **calculate.EXPLAIN, **rebuilt.EXPLAIN, **noise_held.EXPLAIN},
         promise=WITHOUT if ledger is None else promise.sentence(ledger, asked, kind),
         spent=ledger.lines() if ledger else (),
-        beware=promise.OWNER if ledger else "",
+        beware=promise.beware(ledger),
         notes=found.notes,
         curve=None,
         pictures=pictures,

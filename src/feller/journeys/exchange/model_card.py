@@ -7,6 +7,7 @@ from feller.description import Description
 from feller.journeys.asked import Asked, example_of
 from feller.journeys.private.purse import ledger_of
 from feller.journeys.tuned import tuned_of
+from feller.privacy.strength import strength
 from feller.run import Run
 
 PLAIN = ("steps", "seconds", "report", "format", "version", "run")
@@ -75,7 +76,6 @@ def _promise(run: Run) -> str:
     ledger = ledger_of(run)
     if ledger is None:
         return "Private; what was spent is not known."
-    spent = "; ".join(ledger.lines())
-    return (
-        f"Private: model and samples may be given away. {spent}. Figures that compare samples with rows are not told."
-    )
+    spent, worth = "; ".join(ledger.lines()), strength(ledger.epsilon())
+    said = f"by an epsilon that {worth}" if worth else "model and samples may be given away"
+    return f"Private: {said}. {spent}. Figures that compare samples with rows are not told."

@@ -7,14 +7,17 @@ from feller.data.table.modality import Table
 from feller.data.table.schema import ROW
 from feller.journeys.asked import Asked, example_of
 from feller.privacy.ledger import Ledger
-from feller.privacy.strength import factor, rounded_up, strength
+from feller.privacy.strength import NOTHING, factor, rounded_up, strength
 
 OWNER = (
     "This page and its numbers were measured on the rows themselves, and are not covered by the guarantee: they are"
-    " for the owner of the rows, and so are judge.safetensors and exposure.safetensors, where they are. What may be"
-    " given away are samples, and the model: model.json, average.safetensors, weights.safetensors, state.safetensors,"
-    " ledger.json, recipe.json."
+    " for the owner of the rows, and so are judge.safetensors and exposure.safetensors, where they are."
 )
+AWAY = (
+    " What may be given away are samples, and the model: model.json, average.safetensors, weights.safetensors,"
+    " state.safetensors, ledger.json, recipe.json."
+)
+KEPT = " So are, with so large an epsilon, samples and model: keep them as you keep the rows."
 EXPLAIN = {
     "epsilon": "What was spent: one row changes how likely anything is that is told by a factor of e^epsilon at most.",
     "delta": "The chance that this does not cover.",
@@ -32,6 +35,13 @@ def promised(ledger: Ledger) -> dict[str, Any]:
         "epsilon_rdp": ledger.epsilon("rdp"),
         "rows_protected": ledger.n,
     }
+
+
+def beware(ledger: Ledger | None) -> str:
+    """Say what is for the owner of the rows alone, and what may be given away; nothing where nothing is promised."""
+    if ledger is None:
+        return ""
+    return OWNER + (KEPT if ledger.epsilon() >= NOTHING else AWAY)
 
 
 def timing(counters: dict[str, Any], ledger: Ledger | None) -> dict[str, Any]:

@@ -137,7 +137,7 @@ def report(it: Examined, told: Told, tell: Tell) -> dict[str, Any]:
             explanations={**promise.EXPLAIN, **told.explanations},
             promise=promise.sentence(ledger, asked, it.model.description.modality) if ledger else "",
             spent=(*ledger.lines(), *earlier) if ledger else (),
-            beware=promise.OWNER if ledger else "",
+            beware=promise.beware(ledger),
             notes=asked.notes,
             settings=recipe,
             curve=None if at_once else read_metrics(run.metrics),

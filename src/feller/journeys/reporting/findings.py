@@ -97,7 +97,7 @@ def findings(
         },
         promise=promise.sentence(ledger, asked, about.modality) if ledger else "",
         spent=(*ledger.lines(), *earlier) if ledger else (),
-        beware=promise.OWNER if ledger else "",
+        beware=promise.beware(ledger),
         notes=(*(asked.notes if own else ()), *notes, *cells.told_lost(numbers)),
         settings=recipe if own else {},
         curve=read_metrics(run.metrics) if own and not at_once else None,
