@@ -1,9 +1,11 @@
 """feller data."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
-from feller.commands.arguments import changed
+import tyro
+
+from feller.commands.arguments import changed, flags_of
 from feller.commands.kinds import Counted, DataOrWord, FilePlace, RunText, Text, Whole, named, short
 from feller.commands.marks import Offers
 from feller.errors import UsageError
@@ -12,8 +14,6 @@ from feller.shipped import EXAMPLE, SHIPPED, part_of
 
 PAIRS = 8000
 """Pairs of a picture and a text that are written, where nothing else is asked for."""
-READS = ("schema", "space", "longest", "vocabulary", "project")
-"""Flags that say how data are read."""
 TAKES = {
     "schema": ("file", "out"),
     "memory": ("file", "out", "of"),
@@ -24,32 +24,9 @@ TAKES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Data:
-    """List the examples inside the package, or say what is in DATA.
+class ReadingFlags:
+    """How the data are read."""
 
-    `feller data schema FILE` describes a table; `feller data memory DOCUMENTS --run RUN` builds what `feller sample RUN
-    --memory` looks up; `feller data spoken-words --out FOLDER` copies the folder that this example is
-    made of; `feller data scenes` and `feller data emoji FOLDER` write pictures with texts.
-    """
-
-    deep: ClassVar[str] = ""
-
-    name: Annotated[DataOrWord, Offers(tables=("feller.commands.data:TAKES",))] = None
-    """An example's name, or a file or folder to look into; or schema, to write down what the columns of a table are; or
-    memory, to build of documents what a model looks up; or scenes, to draw pictures with texts: shapes and creatures,
-    instructions about them, and a memory; or emoji, to write those of npm packages with their names."""
-    file: FilePlace = None
-    """Behind schema the table to describe: .csv, .tsv, .parquet, or example:adult; behind memory a file or folder of
-    documents; behind emoji the folder node_modules with emoji-datasource-twitter and, for tags, emojibase-data."""
-    of: Annotated[RunText, named("--run")] = None
-    """Behind memory: the run of the model that will look them up; the newest by default."""
-    out: Text = None
-    """Where to write; by default schema.json, memory.npz, or the folder scenes or emoji. Of
-    spoken-words a new folder, for what it is made of."""
-    n: Annotated[Whole, short("-n")] = None
-    """Of scenes: pairs of a picture and a text to train on, by default 8000."""
-    seed: Whole = None
-    """Of scenes and emoji: of all randomness, by default 0."""
     schema: Text = None
     """What the columns of a table are: a file that `feller data schema` wrote."""
     space: Annotated[Text, Offers(tables=("feller.data.rows.places:NAMES",))] = None
@@ -61,8 +38,52 @@ class Data:
     """Symbols of a text, as for `feller fit`: characters, bytes, subwords or subwords:NUMBER."""
     project: bool = False
     """Move points beside --space to the nearest on it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WritingFlags:
+    """What is written."""
+
+    of: Annotated[RunText, named("--run")] = None
+    """Behind memory: the run of the model that will look them up; the newest by default."""
+    out: Text = None
+    """Where to write; by default schema.json, memory.npz, or the folder scenes or emoji. Of
+    spoken-words a new folder, for what it is made of."""
+    n: Annotated[Whole, short("-n")] = None
+    """Of scenes: pairs of a picture and a text to train on, by default 8000."""
+    seed: Whole = None
+    """Of scenes and emoji: of all randomness, by default 0."""
+
+
+READS = tuple(flags_of(ReadingFlags))
+"""Flags that say how data are read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """List the examples inside the package, or say what is in DATA.
+
+    - `feller data schema FILE` describes a table.
+    - `feller data memory DOCUMENTS` builds what `feller sample` looks up.
+    - `feller data spoken-words --out FOLDER` copies the folder that it is made of.
+    - `feller data scenes`, `feller data emoji FOLDER` write pictures with texts.
+    """
+
+    deep: ClassVar[str] = ""
+
+    name: Annotated[DataOrWord, Offers(tables=("feller.commands.data:TAKES",))] = None
+    """An example's name, or a file or folder to look into; or schema, to write down what the columns of a table are; or
+    memory, to build of documents what a model looks up; or scenes, to draw pictures with texts: shapes and creatures,
+    instructions about them, and a memory; or emoji, to write those of npm packages with their names."""
+    file: FilePlace = None
+    """Behind schema the table to describe: .csv, .tsv, .parquet, or example:adult; behind memory a file or folder of
+    documents; behind emoji the folder node_modules with emoji-datasource-twitter and, for tags, emojibase-data."""
     json: bool = False
     """Print a JSON object, last on standard output."""
+    reading: Annotated[ReadingFlags, tyro.conf.OmitArgPrefixes] = field(default_factory=ReadingFlags)
+    """How the data are read, as for `feller fit`; by default as they themselves say."""
+    writing: Annotated[WritingFlags, tyro.conf.OmitArgPrefixes] = field(default_factory=WritingFlags)
+    """What is written, behind schema, memory, scenes, emoji and spoken-words."""
 
     def run(self, words: list[str]) -> dict[str, Any]:
         """Do it."""
@@ -73,7 +94,7 @@ class Data:
             listing = {f"{EXAMPLE}{name}": shipped.summary for name, shipped in SHIPPED.items()}
             show(dict(listing), tell)
             return {"examples": listing}
-        if self.out is not None and self.name not in TAKES and self._folder():
+        if self.writing.out is not None and self.name not in TAKES and self._folder():
             return self._copy(tell)
         self._check(TAKES.get(str(self.name), READS))
         does = {"schema": self._describe, "memory": self._remember, "scenes": self._draw, "emoji": self._draw}
@@ -103,11 +124,11 @@ class Data:
         with tell.waiting(f"reading {name}"):
             data = read(
                 name,
-                size=self.longest,
-                space=self.space,
-                project=self.project,
-                vocabulary=self.vocabulary,
-                schema=self.schema,
+                size=self.reading.longest,
+                space=self.reading.space,
+                project=self.reading.project,
+                vocabulary=self.reading.vocabulary,
+                schema=self.reading.schema,
             )
         about: dict[str, Any] = {
             "data": name,
@@ -141,7 +162,7 @@ class Data:
         from feller.data.examples.copied import copy_example
 
         self._check(("out",))
-        name, out = str(self._folder()), pathlib.Path(str(self.out))
+        name, out = str(self._folder()), pathlib.Path(str(self.writing.out))
         count = copy_example(name, out)
         tell.say(f"{count} files: {out}; look into it with: feller data {out}")
         return {"data": f"example:{name}", "folder": str(out), "files": count}
@@ -154,10 +175,10 @@ class Data:
         from feller.reproduce.cm3leon.demonstration import write_demonstration
         from feller.reproduce.cm3leon.emoji import write_emoji
 
-        out, seed = pathlib.Path(self.out or str(self.name)), self.seed or 0
-        side = {} if self.longest is None else {"side": self.longest}
+        out, seed = pathlib.Path(self.writing.out or str(self.name)), self.writing.seed or 0
+        side = {} if self.reading.longest is None else {"side": self.reading.longest}
         if self.name == "scenes":
-            about = write_demonstration(out, PAIRS if self.n is None else self.n, seed, **side)
+            about = write_demonstration(out, PAIRS if self.writing.n is None else self.writing.n, seed, **side)
         else:
             about = write_emoji(pathlib.Path(self._needed("node_modules")), out, seed, **side)
         show(about, tell)
@@ -168,7 +189,7 @@ class Data:
         from feller.commands.terminal import show
         from feller.journeys.describe import describe
 
-        about = describe(self._needed("FILE --out schema.json"), self.out or "schema.json")
+        about = describe(self._needed("FILE --out schema.json"), self.writing.out or "schema.json")
         show({key: value for key, value in about.items() if key not in ("warnings", "columns", "note")}, tell)
         show(dict(about["columns"]), tell)
         for warning in about["warnings"]:
@@ -182,8 +203,8 @@ class Data:
         from feller.commands.terminal import heard
         from feller.journeys.documents.remembered import keep
 
-        source, place = self._needed("DOCUMENTS --run RUN --out memory.npz"), self.out or "memory.npz"
-        run = find(self.of, None, tell)
+        source, place = self._needed("DOCUMENTS --run RUN --out memory.npz"), self.writing.out or "memory.npz"
+        run = find(self.writing.of, None, tell)
         with heard(tell):
             count = keep(run, source, place)
         tell.say(f"{count:,} documents: {place}; look them up with: feller sample {run.path} --memory {place}")
