@@ -181,13 +181,12 @@ def read_json(path: pathlib.Path) -> Any:
         InputError: If it is missing, truncated, no JSON or no file, such as a device that has no end.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # before it is opened: a pipe would wait for its writer
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode):  # before it is opened: a pipe would wait for its writer
             raise InputError(f"expected a file {path}, found a folder, a pipe or a device; copy the whole run again")
-        with path.open("rb") as file:
-            content = file.read(MOST_JSON + 1)
-        if len(content) > MOST_JSON:
+        if about.st_size > MOST_JSON:
             raise InputError(f"{path} is larger than {MOST_JSON // 2**20} MiB, as no file of ours is; it was damaged")
-        return json.loads(content.decode("utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(
             f"expected a file {path}, found none; if a run is not whole, copy all of it, or fit anew"

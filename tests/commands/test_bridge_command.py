@@ -384,7 +384,7 @@ def test_rounds_are_measured_at_every_step(here: pathlib.Path, capsys: pytest.Ca
     ("cost", "said"),
     [
         ("late", "the cost is nan at x = ("),
-        ("boom", "'boom' fails: wrong.py line 7, in boom: ValueError: no"),
+        ("boom", "the cost boom (wrong.py) fails: wrong.py line 7, in boom: ValueError: no"),
         ("writes", "writes into the states"),
     ],
 )

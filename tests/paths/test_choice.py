@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feller.errors import UsageError
+from feller.errors import InputError, UsageError
 from feller.paths import Choice
 from tests.oracle import F64, f64
 
@@ -76,7 +76,7 @@ def test_wrong_use_is_refused(make, message: str) -> None:
 
 
 def test_damaged_logits_are_told() -> None:
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(InputError, match="samples became infinite"):
         Choice()(torch.full((1, 3), math.nan), f64(0.5))
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from feller.errors import InputError
@@ -22,7 +22,7 @@ def rewarded(reward: Reward, x: State, given: Given) -> Float[Tensor, " b"]:
     return checked(reward(x, given), length(x))
 
 
-def shaped(values: object, n: int, which: str = "the reward") -> Float[Tensor, " b"]:
+def shaped(values: object, n: int, which: str = "the reward") -> Shaped[Tensor, " b"]:
     """Return rewards of n samples, if there is one for each.
 
     Raises:

@@ -57,8 +57,8 @@ def check_columns(found: FoundTable, schema: Schema, *, partial: bool = False) -
         InputError: Then.
     """
     strange = [name for name in found.columns if name not in schema.names]
-    there = sum(name in found.columns for name in schema.names)
-    if strange and 2 * there < len(schema.names) and not partial:
+    there = len(found.columns) - len(strange)
+    if strange and 2 * there <= len(found.columns) and 2 * there < len(schema.names) and not partial:
         raise InputError(
             f"the schema is of another table: {there} of its {len(schema.names)} columns are there; describe this one"
             " (feller data schema)"
