@@ -15,6 +15,9 @@ from PIL import Image
 
 from feller.cli import main
 from feller.data import read
+from feller.description import load_description
+from feller.paths import Autoregressive, Graphical
+from feller.run import open_run
 from tests.data.shards.written import pictures
 from tests.data.speech.written import pairs
 
@@ -161,9 +164,15 @@ def shorten(words: list[str]) -> list[str]:
         words[words.index("-n") + 1] = "1"
     if words[0] == "sample" and "-n" in words:
         words[words.index("-n") + 1] = "5"
-    if words[0] == "sample" and not {"dopri5", "--from", "--backward", *DOCUMENTS} & {*words}:
+    if words[0] == "sample" and not {"dopri5", "--from", "--backward", *DOCUMENTS} & {*words} and in_time(words):
         words += ["--calls", "4"]
     return words
+
+
+def in_time(words: list[str]) -> bool:
+    """Tell whether what is drawn is a process in time, which takes calls; the run is named first, or is the newest."""
+    run = open_run(words[1] if len(words) > 1 and not words[1].startswith("-") else None)
+    return not isinstance(load_description(run).path, Autoregressive | Graphical)
 
 
 @pytest.mark.slow

@@ -390,7 +390,7 @@ def test_walls_that_a_bridge_goes_around_are_drawn(
     found = ask(tab_of(walled, "Push through"))
     wall = np.array([0x8B, 0x91, 0x99])
     drawn = [(abs(frame(one) - wall).max(-1) <= 8).mean() for one in (ask(tab_of(open_one, "Push through")), found)]
-    assert drawn[0] < 0.005 < 0.02 < drawn[1]
+    assert drawn[0] < 0.005 < 0.015 < drawn[1]  # the paths hide a part of it
     assert "Dark is wall; hatched is outside" in found.said
     assert "What code says that places cost is not drawn" in found.said
 
