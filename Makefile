@@ -29,7 +29,8 @@ test-all: $(READY)
 # What no shorter test shows: the page in a browser, examples of the pages, commands from words to files, runs that are killed.
 test-journeys: $(READY)
 	scripts/browser.sh
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m slow tests/studio tests/test_docs.py tests/commands tests/journeys/test_processes.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m slow tests/studio tests/test_docs.py tests/commands tests/journeys/test_processes.py \
+		tests/train/test_shared_training.py
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -141,6 +141,7 @@ def test_what_fits_nothing_is_refused_in_words(capsys, changes: dict[str, str], 
     assert "Traceback" not in told
 
 
+@pytest.mark.slow
 def test_a_target_of_another_shape_is_refused() -> None:
     """In a process of its own: here shapes are checked in all functions."""
     path = write("narrow.py", **{"TARGET": "(x_1 - x_0)[:, :1]", ", Cubic())": ")"})

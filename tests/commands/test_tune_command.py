@@ -273,6 +273,7 @@ def test_data_that_cannot_be_tuned(
     assert "memoryless" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_harm_to_classes_is_seen_beside_the_base(
     digits: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -78,6 +78,7 @@ def test_each_process_holds_a_half(two: pathlib.Path) -> None:
     assert max(held) < 0.6 * whole
 
 
+@pytest.mark.slow
 def test_state_goes_on_however_it_was_spread(two: pathlib.Path, tmp_path: pathlib.Path) -> None:
     """Half of a sharded training goes on sharded, replicated, or in one process."""
     whole = one(tmp_path, "mlp", SHARDED)
@@ -86,6 +87,7 @@ def test_state_goes_on_however_it_was_spread(two: pathlib.Path, tmp_path: pathli
     alike(one(tmp_path, "mlp", SHARDED, Run(two / "half")), whole)
 
 
+@pytest.mark.slow
 def test_private_training_is_that_of_one_process(two: pathlib.Path, tmp_path: pathlib.Path) -> None:
     """The same coins, and the noise of the first process once: after the sums of all, on its grid of 1e-11."""
     ours, expected = kept(Run(two / "private")), one(tmp_path, "mlp", TRAINING, private=True)
@@ -94,11 +96,13 @@ def test_private_training_is_that_of_one_process(two: pathlib.Path, tmp_path: pa
     assert all(not torch.allclose(ours[name], plain[name]) for name in ours if name.endswith(".bias"))
 
 
+@pytest.mark.slow
 def test_other_data_are_found_out_in_all_processes(two: pathlib.Path) -> None:
     assert all("same data" in (two / f"other-{rank}").read_text() for rank in range(2))
     engine().check_alike("data", "whatever one process has")
 
 
+@pytest.mark.slow
 def test_a_key_is_shared(two: pathlib.Path) -> None:
     keys = [(two / f"key-{rank}").read_bytes() for rank in range(2)]
     assert keys[0] == keys[1]
