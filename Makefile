@@ -30,7 +30,7 @@ test-all: $(READY)
 test-journeys: $(READY)
 	scripts/browser.sh
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m slow tests/studio tests/test_docs.py tests/commands tests/journeys/test_processes.py \
-		tests/train/test_shared_training.py
+		tests/train/test_shared_training.py tests/couplings/test_ranks.py
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -14,7 +14,8 @@ from feller.tree import concatenate, leaves
 from tests.couplings.pairs import COUPLINGS, SIZE, couple
 
 
-@pytest.mark.parametrize("ranks", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [2, 3])
 def test_pairs_do_not_depend_on_the_number_of_processes(tmp_path: pathlib.Path, ranks: int) -> None:
     """A batch of 7, so that parts are uneven; every coupling moves somebody, and across the border of the parts."""
     launcher = ("-m", "torch.distributed.run", "--nproc-per-node", str(ranks), "--master-port", "0", "--standalone")

@@ -17,7 +17,8 @@ from feller.privacy.concentrated import rho_of
 from feller.run import Run
 
 
-@pytest.mark.parametrize("data", ["drawn.npz", pytest.param("example:digits", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("data", ["drawn.npz", "example:digits"])
 def test_private_pictures(data: str, blind: None, capsys: pytest.CaptureFixture[str]) -> None:
     """Shares of the classes are noisy, in a resumed run too."""
     chance = np.random.default_rng(0)
