@@ -126,14 +126,18 @@ class Draws:
         return Draws(address(self.seed, *name), self.first, self.total)
 
 
+INFINITE = "samples became infinite: the model is damaged or was trained too little"
+"""What is said of samples that are no numbers."""
+
+
 def check_finite(numbers: Tensor) -> None:
     """Refuse to draw by numbers that are none.
 
     Raises:
         InputError: If some are not finite, as the answers of a damaged network are.
     """
-    if not math.isfinite(numbers.double().sum()):
-        raise InputError("samples became infinite: the model is damaged or was trained too little")
+    if not math.isfinite(numbers.sum(dtype=torch.float64)):
+        raise InputError(INFINITE)
 
 
 def categorical(weights: Tensor, uniform: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Int64, Shaped
 from torch import Tensor
 
 from feller.code import called, is_own
-from feller.draws import Draws
+from feller.draws import INFINITE, Draws
 from feller.errors import InputError, UsageError
 from feller.guidance import cfg
 from feller.marginals.network import MarginalNetwork
@@ -155,8 +155,7 @@ class Generation:
         if not all(torch.isfinite(leaf).all() for leaf in leaves(x) if leaf.is_floating_point()):
             own = [called(part) for part in parts(self.path) if is_own(part)]
             raise Infinite(
-                "samples became infinite: the model is damaged or was trained too little"
-                + (f", or the process of {' or '.join(own)}, which is code of yours, runs away" if own else "")
+                INFINITE + (f", or the process of {' or '.join(own)}, which is code of yours, runs away" if own else "")
             )
         return x_0, x
 

@@ -6,6 +6,7 @@ import functools
 import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -155,21 +156,30 @@ def _try(objective: Objective, network: nn.Module, batch: Batch, draws: Draws, a
             check_pieces(objective, network, batch, draws)
         example = objective.draw(network, batch, draws)
         found = objective.loss(network, example)
-    n = length(example)
-    if asked.code and not isinstance(found, Tensor):
+    if asked.code:
+        _check_loss(found, length(example), network, asked)
+
+
+def _check_loss(found: Any, n: int, network: nn.Module, asked: Asked) -> None:
+    """Refuse a loss of the user's that is not one number for each of n examples, or has no gradient.
+
+    Raises:
+        InputError: If it cannot be gone back through.
+        UsageError: If there is not one loss for each example.
+    """
+    if not isinstance(found, Tensor):
         raise UsageError(
             f"the loss of {n} examples must be a tensor of one number for each, got {type(found).__name__}"
         )
-    if asked.code and found.shape != (n,):
+    if found.shape != (n,):
         raise UsageError(f"the loss of {n} examples must be one number for each, [{n}], got {list(found.shape)}")
-    if asked.code and not found.requires_grad:
+    if not found.requires_grad:
         raise InputError(
             f"the loss of {asked.recipe} has no gradient in the weights: something detaches, rounds or leaves torch"
         )
-    if asked.code:
-        with _trial(asked, n):
-            found.mean().backward()
-            network.zero_grad(set_to_none=True)
+    with _trial(asked, n):
+        found.mean().backward()
+        network.zero_grad(set_to_none=True)
 
 
 def _try_drawing(model: Model, n: int, draws: Draws, asked: Asked) -> None:

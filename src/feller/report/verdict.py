@@ -4,25 +4,21 @@ from collections.abc import Iterator
 
 from feller.evaluate.comparison import TRAINED
 from feller.report.measures import MEASURES, Measure, Numbers, copies, joins, leading, measure, real, tells
-from feller.report.word import POOR, SKETCH, word, worse_than_baseline
+from feller.report.word import DISTANCES, POOR, SHARES, SKETCH, TABLES, word, worse_than_baseline
 from feller.report.wording import Number, is_number, number, percent
 
-SHARES = {
+COUNTED = {
     "ramachandran_favoured": ("residues", "have usual torsions", "real chains"),
     "crystal_valid": ("crystals", "are possible, in structure and formula", "real ones"),
     "atom_stability": ("atoms", "have the bonds that their element has", "those of real molecules"),
     "bonds_sane": ("molecules", "are valid", "real ones"),
 }
-"""What a share counts, what it says, and of whom the floor is: the first that there is says how good samples are."""
-TABLE = ("tv2", "tv1")
-"""Distances of tables, the most telling first; beside few unseen rows, all are far, and only chance is seen."""
+"""What a share counts, what it says, and of whom the floor is."""
 HARDLY = 0.9
 """Share of the distance of unrelated columns from which columns of the samples hardly tell of each other."""
 SAME = 1.05
 """Up to this multiple of the floor, samples count as close as real data."""
 
-DESCRIBED = "described"
-"""Stands among the numbers of a table that has a schema."""
 MUCH = 0.1
 """Share of cells of a table from which what was lost of them stands in the verdict."""
 MET = 0.05
@@ -53,11 +49,8 @@ def verdict(numbers: Numbers, sketch: str = "", *, described: bool = False) -> s
     residual, noise = numbers.get("residual"), numbers.get("noise")
     if is_number(residual) and is_number(noise):
         return _of_observation(residual, noise, numbers.get("residual_before"))
-    if described:
-        numbers = {**numbers, DESCRIBED: 1}
-    told, judged = _of_table(_of_samples(numbers), numbers), SKETCH if sketch else word(numbers)
-    if _is_empty(numbers) and not sketch:
-        judged = POOR
+    told = _of_table(_of_samples(numbers, described=described), numbers)
+    judged = SKETCH if sketch else POOR if _is_empty(numbers) else word(numbers)
     return f"{judged}: {told}{_of_likelihood(numbers)}" if judged else told
 
 
@@ -172,7 +165,7 @@ def _between(numbers: Numbers) -> Iterator[str]:
             yield f"; at time {when}, {number(value)}, {MEASURES['w2'].real} {number(floor)}"
 
 
-def _of_samples(numbers: Numbers) -> str:
+def _of_samples(numbers: Numbers, *, described: bool = False) -> str:
     """Say how good the samples are, by the first number there is."""
     accuracy, judged = numbers.get("accuracy"), numbers.get("judge_accuracy")
     share = MEASURES["accuracy"].text
@@ -182,20 +175,21 @@ def _of_samples(numbers: Numbers) -> str:
         of_base = f"; before tuning, {share(before)} were" if is_number(before) else ""
         asked = f"{share(accuracy)} of the samples are read as the class that was asked for{of_base}{of_real}."
         return f"{asked}{_of_variety(numbers)}"
-    for name, (what, are, whose) in SHARES.items():
+    for name in SHARES:
+        what, are, whose = COUNTED[name]
         value, floor = numbers.get(name), numbers.get(MEASURES[name].floor)
         if is_number(value):
             seen = real(MEASURES[name], numbers).removeprefix(MEASURES[name].real)
             of_real = f"; of {whose}{seen}, {share(floor)}" if is_number(floor) else ""
             return f"{share(value)} of the {what} {are}{of_real}."
-    for name in ("fd_cnn", "sliced_w", "energy", "energy_geodesic", "trigram_distance"):
+    for name in DISTANCES:
         value, kind = numbers.get(name), MEASURES[name]
         if is_number(value):
             return _distance(kind, value, numbers)
-    for name in TABLE:
+    for name in TABLES:
         value = numbers.get(name)
         if is_number(value):
-            return _of_rows(name, value, numbers)
+            return _of_rows(name, value, numbers, described=described)
     for name in ("nll", "bits_per_token"):
         value, kind = numbers.get(name), MEASURES[name]
         if is_number(value):
@@ -206,7 +200,7 @@ def _of_samples(numbers: Numbers) -> str:
     return "How good the samples are was not measured."
 
 
-def _of_rows(name: str, value: Number, numbers: Numbers) -> str:
+def _of_rows(name: str, value: Number, numbers: Numbers, *, described: bool) -> str:
     """Say how far a table is off, between chance alone and a table whose columns tell nothing of each other."""
     kind, unrelated, floor = MEASURES[name], numbers.get(f"{name}_independent"), numbers.get(f"{name}_floor")
     parts = _distance(kind, value, numbers).removesuffix("."), *_beside_unseen(name, numbers)
@@ -215,10 +209,9 @@ def _of_rows(name: str, value: Number, numbers: Numbers) -> str:
     where = f", were columns unrelated {kind.text(unrelated)}"
     if value <= SAME * floor or value < HARDLY * unrelated:
         return f"{parts[0]}{where}{''.join(parts[1:])}."
-    shown = f"{kind.label} {kind.text(value)}{where}; {kind.real} {kind.text(floor)}"
-    return (
-        f"Columns of the samples hardly tell of each other: {shown}{''.join(parts[1:])}. {_what_helps(numbers)}".strip()
-    )
+    shown = f"{kind.label} {kind.text(value)}{where}; {kind.real} {kind.text(floor)}{''.join(parts[1:])}"
+    helps = _what_helps(numbers, described=described)
+    return f"Columns of the samples hardly tell of each other: {shown}. {helps}".strip()
 
 
 def _beside_unseen(name: str, numbers: Numbers) -> Iterator[str]:
@@ -229,10 +222,10 @@ def _beside_unseen(name: str, numbers: Numbers) -> Iterator[str]:
         yield f"; beside unseen rows {kind.text(value)}, {kind.real} {kind.text(floor)}"
 
 
-def _what_helps(numbers: Numbers) -> str:
+def _what_helps(numbers: Numbers, *, described: bool) -> str:
     """Say what makes a table better, with privacy or without."""
     if is_number(numbers.get("epsilon")):
-        if DESCRIBED in numbers:
+        if described:
             return "More rows, fewer values and edges in the schema, or a larger --epsilon help."
         return "A schema that describes the columns (--schema), more rows, or a larger --epsilon help."
     steps = numbers.get("steps")

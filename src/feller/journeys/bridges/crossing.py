@@ -111,7 +111,7 @@ def _findings(
     """Put together what the page shows."""
     push = shlex.join(["feller", "sample", str(run.path), "--from", bridged.populations[0], "--out", "pushed.npz"])
     longer = shlex.join(["feller", "bridge", "--resume", "--out", str(run.path), *bridged.costs_again, "--rounds"])
-    rounds = len(read_metrics(run.metrics))
+    rounds = int(numbers["rounds"])
     between = bridged.times[1:-1]
     explained = {name: text for time in between for name, text in explain_between(time).items()}
     return Findings(

@@ -16,19 +16,18 @@ def outdated(run: Run) -> Iterator[str]:
 
     Files that were exported to other places are not known here; each says of which weights it is, under `weights`.
     """
-    if not run.average.is_file():
+    exports, copied = sorted(run.path.glob("export.*.json")), run.path / HUGGING_FACE / "model.safetensors"
+    if not run.average.is_file() or not (exports or copied.is_file()):
         return
     now = fingerprint(run.average)
-    for said in sorted(run.path.glob("export.*.json")):
+    for said in exports:
         place = said.with_suffix("")
         record = _record(said)
         before, form = record.get("weights"), record.get("form")
         if place.is_file() and isinstance(before, str) and isinstance(form, str) and before != now:
             yield _told(run, place, form, record.get("guidance"))
-    folder = run.path / HUGGING_FACE
-    copied = folder / "model.safetensors"
     if copied.is_file() and fingerprint(copied) != now:
-        yield _told(run, folder, HUGGING_FACE, None)
+        yield _told(run, copied.parent, HUGGING_FACE, None)
 
 
 def _record(said: pathlib.Path) -> dict[str, object]:

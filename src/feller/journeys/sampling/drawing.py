@@ -116,14 +116,14 @@ def ready(
 ) -> Drawing:
     """Read a model and look at what is asked of its samples; arguments and errors as for `sample`."""
     model = load_model(run, file=weights)
+    model.check_guidance(guidance)
+    _check_says(model, known=known, calls=calls, jump=jump)
     model.network.to(engine().device)
     if compiled:
         if isinstance(model.description.path, Autoregressive | Graphical):
             raise UsageError("this model's network draws part after part, and not in calls to compile; leave it out")
         compile_network(model.network)
     default = model.description.sampling
-    model.check_guidance(guidance)
-    _check_says(model, known=known, calls=calls, jump=jump)
     if calls is not None and (solver or default.solver) == "dopri5":
         raise UsageError("dopri5 chooses its own number of calls; leave out --calls")
     sampling = replace(
