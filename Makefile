@@ -3,6 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
+# Hundreds of processes start; each would compile all of feller anew where the environment says that no bytecode is kept.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-all test-journeys check bench docs audit-deps release-check clean
 
 $(READY): pyproject.toml constraints.txt

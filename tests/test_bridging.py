@@ -7,7 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from feller.bridging import BridgeProblem, Bridging, rounds, solve_bridge, start
+from feller.bridging.found import solve_bridge
+from feller.bridging.problem import BridgeProblem
+from feller.bridging.progress import start
+from feller.bridging.rounds import rounds
+from feller.bridging.settings import Bridging
 from feller.control.bridges.matching import Implicit
 from feller.control.bridges.pinned import PinnedControl
 from feller.couplings import Independent, MinibatchTransport, assign

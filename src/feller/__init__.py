@@ -6,7 +6,9 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "bridging": ("BridgeProblem", "Bridging", "FoundBridge", "solve_bridge"),
+    "bridging.found": ("FoundBridge", "solve_bridge"),
+    "bridging.problem": ("BridgeProblem",),
+    "bridging.settings": ("Bridging",),
     "couplings": (
         *(
             "AcrossRanks",

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from feller.bridging import BridgeProblem, Bridging
+from feller.bridging.problem import BridgeProblem
+from feller.bridging.settings import Bridging
 from feller.couplings.transport import assign
 from feller.draws import Draws
 from feller.reproduce.claims import FAILS, HOLDS, UNTESTABLE

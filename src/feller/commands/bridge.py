@@ -71,7 +71,7 @@ class Bridge:
         if self.resume and wrong:
             raise UsageError(f"a resumed bridge keeps what it began with: leave out --{wrong[0].replace('_', '-')}")
         check_names(words, Bridge, "feller.bridging:Bridging")
-        from feller.bridging import Bridging
+        from feller.bridging.settings import Bridging
         from feller.commands.terminal import heard, show, speaker
         from feller.journeys.bridge import bridge
         from feller.journeys.bridges.wanted import Wanted

@@ -8,7 +8,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from feller.bridging import BridgeProblem, Bridging, FoundBridge, Progress
+from feller.bridging.found import FoundBridge
+from feller.bridging.problem import BridgeProblem
+from feller.bridging.progress import Progress
+from feller.bridging.settings import Bridging
 from feller.control.bridges.crowd import Crowd
 from feller.control.bridges.growth import growth
 from feller.control.costs import Cost

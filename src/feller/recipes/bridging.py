@@ -1,6 +1,6 @@
 """How populations of a kind are bridged."""
 
-from feller.bridging import Bridging
+from feller.bridging.settings import Bridging
 from feller.data.images.modality import Images
 from feller.data.rows.points import Points
 from feller.networks.mlp import MLP

@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 
-from feller.bridging import Bridging
+from feller.bridging.settings import Bridging
 from feller.control.bridges.path_integral import PathIntegral
 from feller.journeys.bridges.advised import advice, bridge_sketch
 from feller.journeys.bridges.bridged import Bridged

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from feller.bridging import BridgeProblem, Bridging
+from feller.bridging.problem import BridgeProblem
+from feller.bridging.settings import Bridging
 from feller.control.bridges.pinned import PinnedControl
 from feller.draws import Draws
 from feller.errors import InputError

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from feller.bridging import Bridging
+from feller.bridging.settings import Bridging
 from feller.journeys.bridges.bridged import Bridged
 from feller.journeys.first_sketch import SKETCH
 from feller.report.wording import number, percent

@@ -3,7 +3,10 @@
 import time
 from typing import Any
 
-from feller.bridging import BridgeProblem, Bridging, Progress, Round, rounds
+from feller.bridging.problem import BridgeProblem
+from feller.bridging.progress import Progress
+from feller.bridging.rounds import Round, rounds
+from feller.bridging.settings import Bridging
 from feller.draws import Draws
 from feller.evaluate.bridge import along, arrival
 from feller.journeys.bridges.bridged import save_progress

@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from feller.bridging import Bridging, Progress, start
+from feller.bridging.progress import Progress, start
+from feller.bridging.settings import Bridging
 from feller.data.modality import Modality
 from feller.description import Description
 from feller.draws import Draws

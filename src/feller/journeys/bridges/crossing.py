@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from feller import __version__
-from feller.bridging import SMALL, FoundBridge
+from feller.bridging.found import FoundBridge
+from feller.bridging.rounds import SMALL
 from feller.control.bridges.crowd import Crowd
 from feller.control.bridges.walk import Walk
 from feller.draws import Draws

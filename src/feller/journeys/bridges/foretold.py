@@ -6,7 +6,10 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from feller.bridging import BridgeProblem, Bridging, Progress, rounds
+from feller.bridging.problem import BridgeProblem
+from feller.bridging.progress import Progress
+from feller.bridging.rounds import rounds
+from feller.bridging.settings import Bridging
 from feller.draws import Draws
 from feller.errors import InputError
 from feller.journeys.tell import in_words

@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from feller.bridging import BridgeProblem, FoundBridge
+from feller.bridging.found import FoundBridge
+from feller.bridging.problem import BridgeProblem
 from feller.control.bridges.crowd import Crowd
 from feller.control.bridges.gaussian import GaussianPaths
 from feller.control.bridges.in_leg import InLeg

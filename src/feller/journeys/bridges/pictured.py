@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from feller.bridging import BridgeProblem, FoundBridge
+from feller.bridging.found import FoundBridge
+from feller.bridging.problem import BridgeProblem
 from feller.control.bridges.crowd import Crowd
 from feller.control.bridges.walk import Walk
 from feller.control.costs import Sum, Zero

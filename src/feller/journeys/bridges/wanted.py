@@ -5,7 +5,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from feller.bridging import BridgeProblem, Bridging
+from feller.bridging.problem import BridgeProblem
+from feller.bridging.settings import Bridging
 from feller.control.bridges.path_integral import PathIntegral
 from feller.control.bridges.pinned import PinnedControl
 from feller.errors import UsageError

@@ -15,7 +15,7 @@ from feller.data.images.modality import Images
 from feller.data.modality import Modality
 from feller.data.molecules.modality import Molecules
 from feller.draws import Draws
-from feller.errors import UsageError
+from feller.errors import InputError, UsageError
 from feller.evaluate.estimates import Oracle
 from feller.evaluate.judge import Judge, load_judge
 from feller.model import Model, load_model
@@ -68,11 +68,19 @@ def without_gradient(model: Model, wanted: Total, texts: Sequence[str]) -> list[
     pairs = model.pairs(2, Draws(0).named("trial"))
     x = tree_map(lambda leaf: leaf.requires_grad_() if leaf.is_floating_point() else leaf, pairs["x_1"])
     modality = model.description.modality
-    return [
-        text
+    found = [
+        _tried(text, OfStates(term, modality), x, pairs["given"])
         for text, term in zip(texts, wanted.terms, strict=True)
-        if not rewarded(OfStates(term, modality), x, pairs["given"]).requires_grad
     ]
+    return [text for text, values in zip(texts, found, strict=True) if not values.requires_grad]
+
+
+def _tried(text: str, reward: OfStates, x: State, given: Given) -> Tensor:
+    """Return one of the rewards, and say which it is where it fails."""
+    try:
+        return rewarded(reward, x, given)
+    except InputError as error:
+        raise InputError(f"{text}: {error}") from error
 
 
 @dataclass(frozen=True, eq=False)

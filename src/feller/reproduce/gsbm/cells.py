@@ -11,7 +11,10 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from feller.bridging import BridgeProblem, Bridging, Progress, averaged, rounds, start
+from feller.bridging.problem import BridgeProblem
+from feller.bridging.progress import Progress, averaged, start
+from feller.bridging.rounds import rounds
+from feller.bridging.settings import Bridging
 from feller.control.bridges.crowd import Crowd
 from feller.control.bridges.walk import grid, walk
 from feller.control.costs.density import NearData

@@ -13,7 +13,10 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from feller.bridging import BridgeProblem, Bridging, averaged, rounds, start
+from feller.bridging.problem import BridgeProblem
+from feller.bridging.progress import averaged, start
+from feller.bridging.rounds import rounds
+from feller.bridging.settings import Bridging
 from feller.control.bridges.gaussian import GaussianPaths
 from feller.control.bridges.matching import Implicit, Leg
 from feller.control.bridges.walk import Walk, grid, walk

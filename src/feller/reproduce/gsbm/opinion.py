@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.bridging import Bridging, solve_bridge
+from feller.bridging.found import solve_bridge
+from feller.bridging.settings import Bridging
 from feller.control.bridges.pinned import PinnedControl
 from feller.control.bridges.walk import grid, walk
 from feller.draws import Draws

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from feller.bridging import BridgeProblem
+from feller.bridging.problem import BridgeProblem
 from feller.control.bridges.matching import Base, Leg
 from feller.control.costs import (
     Boundary,

@@ -3,7 +3,7 @@
 import pathlib
 from dataclasses import dataclass, field, replace
 
-from feller.bridging import Bridging
+from feller.bridging.settings import Bridging
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from feller.bridging import Bridging, solve_bridge
+from feller.bridging.found import solve_bridge
+from feller.bridging.settings import Bridging
 from feller.control.bridges.gaussian import GaussianPaths
 from feller.control.bridges.pinned import PinnedControl
 from feller.control.bridges.walk import Walk

@@ -10,7 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.bridging import BridgeProblem, Bridging, solve_bridge
+from feller.bridging.found import solve_bridge
+from feller.bridging.problem import BridgeProblem
+from feller.bridging.settings import Bridging
 from feller.control.bridges.gaussian import GaussianPaths
 from feller.control.bridges.pinned import PinnedControl
 from feller.control.costs import NearSurface, Surface

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 import torch
 from scipy.integrate import simpson
 
-from feller.bridging import BridgeProblem, Bridging, solve_bridge
+from feller.bridging.found import solve_bridge
+from feller.bridging.problem import BridgeProblem
+from feller.bridging.settings import Bridging
 from feller.control.bridges.exact import Barrier, GaussianBridge, Quadratic, barrier
 from feller.control.bridges.gaussian import GaussianPaths
 from feller.control.bridges.path_integral import PathIntegral

@@ -1,0 +1,104 @@
+"""What is to be bridged."""
+
+import itertools
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from feller.control.bridges.crowd import Crowd
+from feller.control.bridges.matching import Base, Leg
+from feller.control.costs import Cost, Function, Zero
+from feller.data.read import read
+from feller.draws import Draws
+from feller.errors import UsageError
+
+Members = Callable[[int, Draws], Tensor]
+"""(number, draws) -> members of a population, [number, *d]."""
+
+
+@dataclass(frozen=True, eq=False)
+class BridgeProblem:
+    """What is to be bridged: populations of one kind at two times or more, noise, and what being somewhere costs.
+
+    Wanted is the drift u that minimises E int 1/2 |u|^2 + V dt among all that carry each population to the next in
+    noise of this strength.
+    """
+
+    crowds: tuple[tuple[Members, Members], ...]
+    """Of each leg: the population where it begins, and that where it ends."""
+    noise: float
+    """Deviation of a free walk after the whole journey, in the data's units; 0 for none."""
+    cost: Cost = field(default_factory=Zero)
+    """V, in units of length squared, for a journey of time 1."""
+    times: tuple[float, ...] = (0.0, 1.0)
+    """Of the populations, increasing from 0 to 1."""
+    base: Base | None = None
+    """Drift that acts by itself, which costs nothing."""
+    refresh: Callable[[Base, Sequence[Leg]], Base] | None = None
+    """How a base drift that depends on the crowd follows new paths."""
+
+    @classmethod
+    def between(
+        cls,
+        populations: Sequence[Any],
+        noise: float,
+        cost: Cost | Callable[..., Any] | None = None,
+        times: Sequence[float] | None = None,
+    ) -> "BridgeProblem":
+        """Return the problem of populations that are known by some members.
+
+        Args:
+            populations: Arrays or tensors [n, *d], or files of such rows or pictures, two or more, in the order of
+                time.
+            noise: Deviation of a free walk after the whole journey, in their units.
+            cost: A function of (x, t) or (x, t, population), see `feller.control.costs.Function`, or a `Cost`.
+            times: When each was seen; by default equally far apart.
+
+        Raises:
+            UsageError: If there are fewer than two populations, they are of different kinds, or there are as many times
+                as there are not populations.
+            InputError: If a file cannot be read.
+        """
+        if isinstance(populations, str | os.PathLike):
+            raise UsageError(f"expected two populations or more, in a list, got {populations!r} alone")
+        if len(populations) < 2 or (times is not None and len(times) != len(populations)):
+            raise UsageError(
+                f"expected two populations or more, and as many times, got {len(populations)} and"
+                f" {'none' if times is None else len(times)}"
+            )
+        known = [Crowd(_members(one, number)) for number, one in enumerate(populations, 1)]
+        first = list(known[0].members.shape[1:])
+        for number, crowd in enumerate(known, 1):
+            if list(crowd.members.shape[1:]) != first:
+                raise UsageError(
+                    f"expected populations of one kind: a member of the first is {first}, of number {number}"
+                    f" {list(crowd.members.shape[1:])}"
+                )
+        when = [*range(len(known))] if times is None else times
+        shares = tuple((time - when[0]) / (when[-1] - when[0]) for time in when)
+        priced = cost if isinstance(cost, Cost) else Zero() if cost is None else Function(cost)
+        return cls(tuple(itertools.pairwise(known)), noise, priced, shares)
+
+
+def _members(population: Any, number: int) -> Tensor:
+    """Return the members of a population, of a file in its own units.
+
+    Raises:
+        UsageError: If they are no numbers [n, *d].
+    """
+    if isinstance(population, str | os.PathLike):
+        population = read(str(population)).numpy()
+    try:
+        members = torch.as_tensor(population, dtype=torch.get_default_dtype())
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UsageError(
+            f"population {number} must be an array or tensor [n, *d] of numbers, or a file of them, got a"
+            f" {type(population).__name__}"
+        ) from error
+    if members.ndim < 2 or not len(members):
+        raise UsageError(f"population {number} must be [n, *d], with members, got {list(members.shape)}")
+    return members
