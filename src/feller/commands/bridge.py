@@ -70,7 +70,7 @@ class Bridge:
         wrong = [name for name in changed(self) if name in _BEGUN]
         if self.resume and wrong:
             raise UsageError(f"a resumed bridge keeps what it began with: leave out --{wrong[0].replace('_', '-')}")
-        check_names(words, Bridge, "feller.bridging:Bridging")
+        check_names(words, Bridge, "feller.bridging.settings:Bridging")
         from feller.bridging.settings import Bridging
         from feller.commands.terminal import heard, show, speaker
         from feller.journeys.bridge import bridge
