@@ -233,9 +233,14 @@ def copy(run_folder: pathlib.Path, name: str) -> pathlib.Path:
 
 
 @pytest.mark.parametrize(
-    "file", ["model.json", "average.safetensors", "recipe.json", "judge.safetensors", "state.json"]
+    ("file", "damage"),
+    [
+        (file, damage)
+        for file in ("model.json", "average.safetensors", "recipe.json", "judge.safetensors", "state.json")
+        for damage in ("cut", "noise", "gone")
+        if (file, damage) != ("judge.safetensors", "gone")
+    ],
 )
-@pytest.mark.parametrize("damage", ["cut", "noise", "gone"])
 def test_damaged_run_is_said_in_one_line(digits, capsys, file, damage):
     folder = copy(digits, "damaged")
     content = (folder / file).read_bytes()
@@ -246,12 +251,17 @@ def test_damaged_run_is_said_in_one_line(digits, capsys, file, damage):
     else:
         (folder / file).unlink()
     status, _, err = run(capsys, "evaluate", folder)
-    if file == "judge.safetensors" and damage == "gone":
-        assert status == 0
-    else:
-        assert status == 1, err
-        assert "Traceback" not in err
-        assert "damaged" in err
+    assert status == 1, err
+    assert "Traceback" not in err
+    assert "damaged" in err
+
+
+@pytest.mark.slow
+def test_a_judge_that_is_gone_is_trained_anew(digits, capsys):
+    folder = copy(digits, "damaged")
+    (folder / "judge.safetensors").unlink()
+    assert run(capsys, "evaluate", folder)[0] == 0
+    assert (folder / "judge.safetensors").is_file()
 
 
 def test_run_of_a_newer_version(digits, capsys):

@@ -128,7 +128,12 @@ def test_resumed_run_keeps_its_path():
 
 
 @pytest.mark.parametrize(
-    "words", [("--longest", "9"), ("--size", "base"), ("--recipe", "images"), ("--space", "torus")]
+    "words",
+    [
+        ("--longest", "9"),
+        ("--size", "base"),
+        *(pytest.param(words, marks=pytest.mark.slow) for words in (("--recipe", "images"), ("--space", "torus"))),
+    ],
 )
 def test_what_a_resumed_run_was_asked_for_stays(words, capsys):
     assert main([*FIT, "--out", "r"]) == 0

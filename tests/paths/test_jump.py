@@ -36,6 +36,7 @@ from feller.times import linear_grid
 from tests.oracle import F64, close, f64
 
 N = 10_000
+SLOW = pytest.mark.slow
 TWO = Jump(ends=Lattice(-1.0, 1.0, 2))
 PRIOR = f64(0.3, 0.7).log()
 
@@ -115,8 +116,8 @@ def test_hazard_mixes_the_chances_of_all_ends() -> None:
 @pytest.mark.parametrize(
     ("survival", "most"),
     [
-        (AtStart(Coin()), {(0.8, 50): 0.0154, (0.95, 50): 0.0717, (0.95, 200): 0.0154}),
-        (AtStart(Frozen()), {(0.8, 50): 0.0214, (0.95, 50): 0.1046, (0.95, 200): 0.0315}),
+        pytest.param(AtStart(Coin()), {(0.8, 50): 0.0154, (0.95, 50): 0.0717, (0.95, 200): 0.0154}, marks=SLOW),
+        pytest.param(AtStart(Frozen()), {(0.8, 50): 0.0214, (0.95, 50): 0.1046, (0.95, 200): 0.0315}, marks=SLOW),
         (Explicit(), {(0.8, 50): 0.0104, (0.95, 50): 0.0366, (0.95, 200): 0.0093}),
         (Overlap(), {(0.8, 50): 0.0, (0.95, 50): 0.0, (0.95, 200): 0.0}),
     ],
@@ -145,9 +146,9 @@ DENSITY = (
     ("kind", "table"),
     [
         ({"share": 0.0}, (0.0204, 0.0095)),
-        ({"share": 1.0, "survival": AtStart(Explicit())}, (0.1077, 0.0735)),
+        pytest.param({"share": 1.0, "survival": AtStart(Explicit())}, (0.1077, 0.0735), marks=SLOW),
         ({"share": 1.0}, (0.0649, 0.0475)),
-        ({"share": 0.5, "survival": AtStart(Explicit())}, (0.0419, 0.0255)),
+        pytest.param({"share": 0.5, "survival": AtStart(Explicit())}, (0.0419, 0.0255), marks=SLOW),
         ({"share": 0.5}, (0.0095, 0.0075)),
     ],
     ids=repr,
@@ -165,7 +166,10 @@ def test_overlap_is_the_better_way_for_jumps_alone() -> None:
     assert ks(run(path, constant(DENSITY.float()), normal_source().float(), 20), mixed) < 0.025
 
 
-@pytest.mark.parametrize(("share", "corrector"), [(0.25, 0.0), (0.75, 0.0), (0.5, 0.5), (1.0, 1.0), (0.3, 2.0)])
+@pytest.mark.parametrize(
+    ("share", "corrector"),
+    [pytest.param(0.25, 0.0, marks=SLOW), (0.75, 0.0), pytest.param(0.5, 0.5, marks=SLOW), (1.0, 1.0), (0.3, 2.0)],
+)
 def test_every_share_and_corrector_keep_the_marginals(share: float, corrector: float) -> None:
     """KS at t = .5 and, by 200 steps, .8: below 1.95 / sqrt(n) + .003 for the steps; false alarm 1e-3."""
     path = Jump(ends=FINE, share=share, corrector=corrector, survival=Overlap() if share == 1 else None)
@@ -278,7 +282,7 @@ def around(y: Tensor, z: float) -> Tensor:
 
 
 @pytest.mark.parametrize("share", [0.5, 1.0])
-@pytest.mark.parametrize("stop", [0.4, 0.8, 0.95])
+@pytest.mark.parametrize("stop", [0.4, pytest.param(0.8, marks=SLOW), 0.95])
 def test_jumps_on_the_circle(share: float, stop: float) -> None:
     """Section 12.5: one atom, 10,000 angles, 100 steps; KS at most .0136, from an even source."""
     law, space = VonMisesLaw(), Torus((1,))
@@ -305,7 +309,7 @@ def test_angles_in_bins_have_their_shares() -> None:
     assert ks(inside, stats.uniform.cdf) < 1.95 / math.sqrt(6000)  # ends are spread over their bins
 
 
-@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("share", [pytest.param(0.0, marks=SLOW), 0.5, 1.0])
 def test_rotations_gather_around_the_answer(share: float) -> None:
     """The law of the angle from the end at t = .25 after 60 steps: KS of 3,000 below 1.95 / sqrt(n) + .02 for them."""
     n, law, stop = 3000, RotationLaw(), 0.25
@@ -377,7 +381,7 @@ def test_examples_do_not_look_at_each_other() -> None:
     close(torch.cat(parts), whole, 1e-9)
 
 
-@pytest.mark.parametrize("schedule", [Cosine(), Polynomial(2.0)], ids=repr)
+@pytest.mark.parametrize("schedule", [Cosine(), pytest.param(Polynomial(2.0), marks=SLOW)], ids=repr)
 def test_superpositions_on_other_schedules_are_as_near_as_the_flow(schedule) -> None:
     """40 steps: by an overlap beside the flow the KS is .049 and .026, by the usual way .022 and .015."""
     path = Jump(law=GaussianLaw(schedule), ends=FINE, share=0.5)

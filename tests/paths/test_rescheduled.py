@@ -136,7 +136,7 @@ def test_limit_of_a_field_that_vanishes_nowhere() -> None:
     close(path.process(network, {})(column(1.0), f64(1.0)).velocity, -torch.pi, 1e-12)
 
 
-@pytest.mark.parametrize("kind", [Velocity(), Score()], ids=repr)
+@pytest.mark.parametrize("kind", [Velocity(), pytest.param(Score(), marks=pytest.mark.slow)], ids=repr)
 @pytest.mark.parametrize(("before", "after"), CHANGES, ids=repr)
 def test_the_end_is_the_same(before: Schedule, after: Schedule, kind: Prediction) -> None:
     """Through Dormand-Prince from r = 0 to 1, to its tolerance and to what VP and VE leave out at their ends.
