@@ -31,6 +31,8 @@ BESIDE = ("lock", "spent", "data.csv", "data.npz", "data.jsonl")
 """What may lie in a folder that holds no run: nobody has to replace it."""
 MOST_NAMED = 20
 """Runs that a message names."""
+POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
+"""A report may load nothing and run nothing, whatever a class or a file is called."""
 
 
 @dataclass(frozen=True)
@@ -128,11 +130,12 @@ class Run:
         return self.path / "samples"
 
     def _repr_html_(self) -> str:
-        """Show the report in a notebook: a page of its own, which can neither run nor reach anything there."""
+        """Show the report in a notebook: a page of its own, which runs nothing there and loads nothing."""
         name, page = html.escape(str(self.path)), self.path / "report.html"
-        if not page.is_file():
+        if not page.is_file() or page.is_symlink():
             return f"<p>run <code>{name}</code>, without a report yet</p>"
-        inside = html.escape(page.read_text(encoding="utf-8"), quote=True)
+        policy = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'  # the page may be a stranger's
+        inside = html.escape(policy + page.read_text(encoding="utf-8", errors="replace"), quote=True)
         frame = (
             f'<iframe sandbox srcdoc="{inside}" style="width: 100%; height: 40em; border: 1px solid #8888"></iframe>'
         )

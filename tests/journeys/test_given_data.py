@@ -105,7 +105,12 @@ def test_a_run_shows_its_report_which_can_do_nothing_there(here):
     assert "<script" not in shown
     assert "iframe sandbox srcdoc" in shown
     inside = shown.split('srcdoc="')[1].split('"')[0]
-    assert html.unescape(inside) == page
+    policy, _, rest = html.unescape(inside).partition(">")
+    assert policy.startswith('<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; ')
+    assert rest == page
+    (folder / "report.html").rename(folder / "other.html")
+    (folder / "report.html").symlink_to("other.html")
+    assert "without a report" in Run(folder)._repr_html_()
 
 
 def test_what_cannot_be_used_leaves_nothing_behind_and_is_told_of_what_was_given(here):

@@ -22,6 +22,7 @@ from feller.draws import Draws
 from feller.evaluate.judge import Judge, _network, load_judge, save_judge
 from feller.journeys.asked import asked_of
 from feller.journeys.private.purse import ledger_of
+from feller.journeys.reporting.reported import reported_of
 from feller.model import load_model
 from feller.recipes import Recipe, find_recipe
 from feller.record import from_data
@@ -43,6 +44,12 @@ LEDGER = {
     "n": 1000,
     "reserved": 0.0,
     "table": "",
+}
+REPORT = {
+    "verdict": "Poor: far.",
+    "sketch": "",
+    "numbers": {"energy": 0.5, "compared_with": "held-out data", "steps": 4, "nll": None},
+    "explanations": {"energy": "A distance."},
 }
 
 
@@ -156,6 +163,7 @@ FILES = {
         "recipe.json", lambda run: (asked_of(run), from_data(Recipe, run.read_record(run.recipe)["recipe"]))
     ),
     "state.json": _kept("state.json", read_counters),
+    "report.json": RunFile("report.json", json.dumps(REPORT).encode, reported_of),
     "state.safetensors": _kept("state.safetensors", lambda run: load_tensors(run.state)),
     "metrics.jsonl": _kept("metrics.jsonl", lambda run: MetricsWriter(run.metrics, 4).close()),
     "ledger.json": RunFile(

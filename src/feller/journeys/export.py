@@ -10,11 +10,11 @@ from feller.exchange.about import about
 from feller.exchange.answer import Answer, Guided
 from feller.exchange.programs import WRITERS
 from feller.journeys.exchange.hugging_face import HUGGING_FACE, write_folder
+from feller.journeys.exchange.settled import settled
 from feller.journeys.tell import SILENT, Tell
 from feller.model import load_model
 from feller.record import nearest, write_json
 from feller.run import Run, as_run
-from feller.train.checkpoint import read_counters
 
 FORMS = (*WRITERS, HUGGING_FACE)
 INPUT = "input"
@@ -52,13 +52,12 @@ def export(
     place = pathlib.Path(out) if out else run.path / f"export{ending}"
     if place.suffix.lower() != ending:
         raise UsageError(f"{to} writes a file that ends with {ending}, got {place}")
-    model = load_model(run)
+    model, of = settled(run, lambda: load_model(run))
     answer = Answer(model, Guided(_guidance(guidance)))
     tell.task(f"writing {place.name}")
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         write(answer, place)
-        of = {"weights": fingerprint(run.average), "step": read_counters(run)["step"]}
         record = {"file": place.name, "form": to, "sha256": fingerprint(place), **of, **about(model, answer)}
         write_json(said_of(place), record)
     except OSError as error:

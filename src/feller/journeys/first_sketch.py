@@ -8,10 +8,10 @@ from typing import Any
 from feller.data.modality import Dataset
 from feller.errors import InputError, UsageError
 from feller.journeys.asked import Asked
+from feller.journeys.reporting.reported import reported_of
 from feller.journeys.tuned import Tuned, needs_again
 from feller.recipes import SECOND_STAGES, find_recipe
 from feller.recipes.tuning import TRAINING
-from feller.record import read_json
 from feller.report.wording import is_number, percent
 from feller.run import Run
 from feller.train.optimiser import Training
@@ -83,5 +83,4 @@ def tuning_sketch(run: Run, tuned: Tuned, step: int, numbers: Mapping[str, Any])
 
 def sketch_of(run: Run) -> str:
     """Return the line that the report of a run has; empty where it has none, or there is no report."""
-    record = run.path / "report.json"
-    return read_json(record).get("sketch", "") if record.is_file() else ""
+    return reported_of(run).sketch

@@ -20,9 +20,7 @@ from feller.report.measures import Numbers, facts
 from feller.report.pictures import Picture
 from feller.report.verdict import verdict
 from feller.report.wording import date
-
-POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
-"""The page may load nothing and run nothing, whatever a class or a file is called."""
+from feller.run import POLICY
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,8 +1,7 @@
 """A run as a folder in the layout of the Hugging Face hub, which nothing here ever asks."""
 
-import json
+import os
 import pathlib
-import shutil
 from typing import Any
 
 from feller import __version__
@@ -11,12 +10,17 @@ from feller.errors import InputError, UsageError, cannot_write
 from feller.journeys.asked import asked_of
 from feller.journeys.cite import cite
 from feller.journeys.exchange.model_card import card
+from feller.journeys.exchange.settled import settled
+from feller.journeys.exchange.staged import content, staged
+from feller.journeys.reporting.reported import reported_of
 from feller.journeys.tell import Tell
 from feller.record import read_json, replace_file, write_json
 from feller.run import PARTS, Run
+from feller.tensors import load_tensors
 
 HUGGING_FACE = "huggingface"
 LIBRARY = "feller"
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
 PATHS = ("data", "schema", "start_from", "tokenizer", "recipe")
 """What a record names by a path, of which others need the last part alone."""
 
@@ -25,9 +29,10 @@ def write_folder(run: Run, folder: pathlib.Path, tell: Tell) -> tuple[pathlib.Pa
     """Write config.json, model.safetensors and README.md, and what `feller sample FOLDER` needs beside them.
 
     What was learned from is in there by name alone, and of a private run no number that compares rows with samples.
+    The files of an earlier export are replaced when all new ones are whole.
 
     Args:
-        run: Holds the model.
+        run: Holds the model; it may be a stranger's.
         folder: A new folder, or one that was written so before.
         tell: Hears how it goes.
 
@@ -35,7 +40,8 @@ def write_folder(run: Run, folder: pathlib.Path, tell: Tell) -> tuple[pathlib.Pa
         The folder, and its config.
 
     Raises:
-        InputError: If the folder holds other things, the run is damaged, or the disk refuses.
+        InputError: If the folder is a link or holds other things, the run is damaged or has links in the place of
+            files, or the disk refuses.
         UsageError: If the run's model is code of the user's.
     """
     about, asked = load_description(run), asked_of(run)
@@ -43,7 +49,9 @@ def write_folder(run: Run, folder: pathlib.Path, tell: Tell) -> tuple[pathlib.Pa
         raise UsageError(
             f"the model of {run.path} is made of code of yours, which the folder would lack; use torch-export"
         )
-    if folder.is_dir() and any(folder.iterdir()) and not _is_ours(folder):
+    if folder.is_symlink():
+        raise InputError(f"{folder} is a link, which may lead anywhere; name with --out the folder itself")
+    if content(folder) and not _is_ours(folder):
         raise InputError(f"{folder} is not empty and was not written by feller; name a new folder")
     config = {
         "library_name": LIBRARY,
@@ -55,16 +63,16 @@ def write_folder(run: Run, folder: pathlib.Path, tell: Tell) -> tuple[pathlib.Pa
     }
     tell.task(f"writing {folder}")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        there = Run(folder)
-        shutil.copyfile(run.average, folder / "model.safetensors")
-        for file in (run.model, run.counters, run.ledger, *map(run.part, PARTS)):
-            if file.is_file():
-                shutil.copyfile(file, folder / file.name)
-        record = run.read_record(run.recipe)
-        there.write_record(there.recipe, {**record, "asked": _without_places(record["asked"])})
-        replace_file(folder / "README.md", card(run, about, asked, _report(run), cite(run)))
-        write_json(folder / "config.json", config)
+        with staged(folder, CONFIG) as aside:
+            there = Run(aside)
+            settled(run, lambda: _copy_model(run, aside))
+            record = run.read_record(_own(run.recipe))
+            there.write_record(there.recipe, {**record, "asked": _without_places(record["asked"])})
+            replace_file(aside / "README.md", card(run, about, asked, reported_of(run), cite(run)))
+            write_json(aside / CONFIG, config)
+            gone = [file.name for file in _beside(run) if not (aside / file.name).exists()]
+        for name in gone:  # of a model that was here before
+            (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise cannot_write(folder, error) from error
     tell.done()
@@ -74,9 +82,51 @@ def write_folder(run: Run, folder: pathlib.Path, tell: Tell) -> tuple[pathlib.Pa
 def _is_ours(folder: pathlib.Path) -> bool:
     """Tell whether a folder was written so before."""
     try:
-        return json.loads((folder / "config.json").read_text()).get("library_name") == LIBRARY
-    except (OSError, ValueError, AttributeError):
+        found = read_json(folder / CONFIG)
+    except (OSError, InputError):
         return False
+    return isinstance(found, dict) and found.get("library_name") == LIBRARY
+
+
+def _own(file: pathlib.Path) -> pathlib.Path:
+    """Return a file of a run's own.
+
+    Raises:
+        InputError: If it is a link, by which a stranger could have something else of ours copied, or no file.
+    """
+    if file.is_symlink():
+        raise InputError(
+            f"{file} is a link, which may lead anywhere; copy the run with what its links lead to (cp -rL)"
+        )
+    if os.path.lexists(file) and not file.is_file():
+        raise InputError(f"expected a file {file}, found a folder, a pipe or a device; copy the whole run again")
+    return file
+
+
+def _beside(run: Run) -> tuple[pathlib.Path, ...]:
+    """Return the files that stay as they are, of which a run need not have all."""
+    return run.model, run.counters, run.ledger, *map(run.part, PARTS)
+
+
+def _copy_model(run: Run, folder: pathlib.Path) -> None:
+    """Copy weights, and what is beside them."""
+    _copy(run.average, folder / WEIGHTS)
+    for file in _beside(run):
+        if os.path.lexists(file):
+            _copy(file, folder / file.name)
+
+
+def _copy(file: pathlib.Path, to: pathlib.Path) -> None:
+    """Copy a file of a run, if it is what its name says.
+
+    Raises:
+        InputError: If it is not.
+    """
+    if _own(file).suffix == ".safetensors":
+        load_tensors(file)
+    else:
+        read_json(file)
+    replace_file(to, file.read_bytes())
 
 
 def _without_places(asked: dict[str, Any]) -> dict[str, Any]:
@@ -88,10 +138,3 @@ def _without_places(asked: dict[str, Any]) -> dict[str, Any]:
     named = {name: last(asked[name]) for name in PATHS if name in asked}
     ancestors = [{**each, "data": last(each.get("data"))} for each in asked.get("ancestors", ())]
     return {**asked, **named, "ancestors": ancestors}
-
-
-def _report(run: Run) -> dict[str, Any]:
-    """Return the run's report; nothing where there is none."""
-    file = run.path / "report.json"
-    found = read_json(file) if file.is_file() else {}
-    return found if isinstance(found, dict) else {}

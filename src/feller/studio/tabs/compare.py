@@ -3,11 +3,11 @@
 import pathlib
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 from feller.data.modality import Modality
+from feller.journeys.reporting.reported import reported_of
 from feller.journeys.tell import Tell
-from feller.record import read_json
 from feller.run import Run
 from feller.studio.controls import Choice
 from feller.studio.drawing import drawn_of
@@ -118,13 +118,14 @@ def reported(first: Opened, second: Opened) -> Rows | None:
     Raises:
         InputError: If a report is damaged.
     """
-    sides = [_numbers(one) for one in (first, second)]
+    found = [reported_of(one.run) for one in (first, second)]
+    sides = [one.numbers for one in found]
     if first is second or not any(sides):
         return None
     from feller.report.measures import leading, measure, real  # takes long to load
 
     known = {**sides[1], **sides[0]}
-    rows, told_of = [], {**_explained(second), **_explained(first)}
+    rows, told_of = [], {**found[1].explanations, **found[0].explanations}
     for name in (*leading(known), *(one for one in FACTS if one in known)):
         how = measure(name, known)
         beside = known.get(how.floor) if how.level is None else how.level
@@ -143,21 +144,6 @@ def meaning(name: str, told_of: Mapping[str, str]) -> str:
     """
     said, better = OWN.get(name) or told_of.get(name, ""), BETTER.get(name, "")
     return " ".join(filter(None, (said, f"{better[:1].upper()}{better[1:]}." if better else "")))
-
-
-def _numbers(one: Opened) -> dict[str, Any]:
-    """Return the numbers of the report of a run, by name; none where it has no report."""
-    return dict(_report(one).get("numbers", {}))
-
-
-def _explained(one: Opened) -> dict[str, str]:
-    """Return what the report of a run says of its numbers."""
-    return dict(_report(one).get("explanations", {}))
-
-
-def _report(one: Opened) -> dict[str, Any]:
-    file = one.run.path / "report.json"
-    return read_json(file) if file.is_file() and not file.is_symlink() else {}
 
 
 COMPARE = Ability(name="Compare", has=lambda one, place: one.is_plain, tab=_tab)
