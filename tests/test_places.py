@@ -1,11 +1,12 @@
-"""A name at which nothing is: what may have been meant."""
+"""A name at which nothing is, and what may have been meant; one at which a file is, which stays."""
 
 import pathlib
 
 import pytest
 
-from feller.errors import InputError
-from feller.places import check_data, check_there
+from feller.cli import main
+from feller.errors import InputError, UsageError
+from feller.places import RUN, check_data, check_free, check_there
 
 
 def test_the_nearest_name_beside_it_is_told(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -19,3 +20,47 @@ def test_the_nearest_name_beside_it_is_told(tmp_path: pathlib.Path, monkeypatch:
     for name in ("nowhere", "deep/nowhere"):
         with pytest.raises(InputError, match=f"at {name}, found none$"):
             check_data(name)
+
+
+def test_a_file_that_is_there_is_not_replaced_unasked(tmp_path: pathlib.Path) -> None:
+    file = tmp_path / "people.csv"
+    check_free(str(file), overwrite=False)
+    check_free(None, overwrite=False)
+    check_free(str(tmp_path), overwrite=False)  # a folder is known by what is in it
+    file.write_text("real rows")
+    with pytest.raises(UsageError, match=r"people\.csv exists: replace it with --overwrite, or name another file"):
+        check_free(str(file), overwrite=False)
+    check_free(str(file), overwrite=True)
+
+
+def empty_run(folder: pathlib.Path) -> None:
+    (folder / "r").mkdir()
+    for name in RUN:
+        (folder / "r" / name).write_text("{}")
+
+
+@pytest.mark.parametrize(
+    "words", ["sample", "steer --reward ink", "export --to onnx", "steer --observe x.npy --operator blur=1"]
+)
+def test_commands_leave_a_file_alone(
+    words: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before the run is read, which holds nothing."""
+    monkeypatch.chdir(tmp_path)
+    empty_run(tmp_path)
+    place = tmp_path / "mine.onnx"
+    place.write_text("mine")
+    name, *rest = words.split()
+    assert main([name, "r", *rest, "--out", "mine.onnx"]) == 2
+    assert "mine.onnx exists: replace it with --overwrite" in capsys.readouterr().err
+    assert place.read_text() == "mine"
+
+
+def test_export_leaves_what_is_said_beside_its_file_alone(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    empty_run(tmp_path)
+    (tmp_path / "net.onnx.json").write_text("mine")
+    assert main(["export", "r", "--to", "onnx", "--out", "net.onnx"]) == 2
+    assert "net.onnx.json exists" in capsys.readouterr().err

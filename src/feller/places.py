@@ -1,10 +1,10 @@
-"""Whether there is anything behind a name of data: cheap, so that it can be told before what reads them is loaded."""
+"""Whether there is anything behind a name: cheap, so that it can be told before what reads or writes it is loaded."""
 
 import glob
 import os
 import pathlib
 
-from feller.errors import InputError
+from feller.errors import InputError, UsageError
 from feller.record import closest, nearest
 from feller.shipped import EXAMPLE, SHIPPED, part_of
 
@@ -44,6 +44,22 @@ def check_there(place: pathlib.Path, what: str = "a file or a folder") -> None:
     """
     if not os.path.exists(place):
         raise InputError(f"expected {what} at {place}, found none{_alike(place)}")
+
+
+def check_free(out: str | None, *, overwrite: bool) -> None:
+    """Refuse a file that is there already: who wrote it, and whether anybody needs it, cannot be seen.
+
+    A folder is known by what lies in it, see `feller.data.overview`; a pipe or a device keeps nothing.
+
+    Args:
+        out: Where something is to be written; None for a place of feller's own.
+        overwrite: Whether to replace it.
+
+    Raises:
+        UsageError: If a file is there, and may not be replaced.
+    """
+    if out is not None and os.path.isfile(out) and not overwrite:
+        raise UsageError(f"{out} exists: replace it with --overwrite, or name another file")
 
 
 def _alike(place: pathlib.Path) -> str:

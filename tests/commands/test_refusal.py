@@ -17,6 +17,10 @@ from feller.cli import main
         ("sample --cals 3", "no flag is called --cals: did you mean --calls? (see feller sample --help)"),
         ("evaluate a b", "no place is left for b (see feller evaluate --help)"),
         (
+            "evaluate a counts.csv",
+            "no place is left for counts.csv; a name with a space needs quotes (see feller evaluate --help)",
+        ),
+        (
             "fit example:moons --train.lrr 3 --steps 2",
             "no flag is called --train.lrr: did you mean --train.lr? (see feller fit DATA --help)",
         ),

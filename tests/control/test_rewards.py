@@ -101,3 +101,9 @@ def test_shapes_are_checked() -> None:
         reward_of(lambda values, given: values.sum(), DIGITS)
     with pytest.raises(InputError, match="the reward is nan for 5 of 5 samples"):
         reward_of(lambda values, given: values.flatten(1).mean(1) * torch.nan, DIGITS)
+
+
+@pytest.mark.parametrize("name", ["ink", "compressibility"])
+def test_rewards_of_pictures_say_so_to_other_data(name: str) -> None:
+    with pytest.raises(UsageError, match=f"the reward '{name}' is of pictures, and these data are none"):
+        wish_of([name], {}, lambda text: None)

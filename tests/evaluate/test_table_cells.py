@@ -28,6 +28,7 @@ def test_words_that_the_schema_does_not_know_are_not_empty_in_the_real_table() -
         "empty_real": 1 / 8,
         "clipped": 4 / 8,
         "merged": 0.0,
+        "cells_real": 8,
         "left_out": "hidden",
     }
 
@@ -57,3 +58,8 @@ def test_words_that_are_merged_are_counted_and_told() -> None:
         "25.0% of the real cells hold words that the schema does not list: read as the word for all others",
     )
     assert told_lost({"clipped": 0.0, "merged": 0.0}) == ()
+
+
+def test_few_cells_are_counted_in_full() -> None:
+    (told,) = told_lost({"clipped": 1 / 18_000, "merged": 0.0, "cells_real": 18_000})
+    assert told.startswith("1 of 18,000 of the real cells lie beyond")

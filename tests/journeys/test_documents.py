@@ -301,7 +301,8 @@ def test_words_are_drawn_sharper_than_pictures(
 def test_pictures_that_lose_their_sides_are_told(documents: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     for size, told in (((40, 30), True), ((40, 40), False)):
         Image.new("RGB", size).save("picture.png")
-        assert main(["sample", str(documents), "--prompt", "<image:picture.png> <infill>", "--out", "new.jsonl"]) == 0
+        words = ["--prompt", "<image:picture.png> <infill>", "--out", "new.jsonl", "--overwrite"]
+        assert main(["sample", str(documents), *words]) == 0
         assert ("1 of 1 pictures cut to the middle" in capsys.readouterr().err) is told
 
 

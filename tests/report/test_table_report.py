@@ -1,5 +1,7 @@
 """Pictures and words of a synthetic table."""
 
+import warnings
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,7 +12,7 @@ from feller.report.cards import key_numbers
 from feller.report.html import render
 from feller.report.measures import MEASURES, leading, measure, why_missing
 from feller.report.pictures import LONGEST
-from feller.report.table_columns import MADE, Labelled, columns_beside
+from feller.report.table_columns import MADE, Labelled, columns_beside, ends_of
 from feller.report.table_marks import audit_picture, worth_picture
 from feller.report.table_measures import ASIDE
 from feller.report.table_pairs import pairs_map
@@ -64,6 +66,19 @@ def test_rare_values_share_a_bar_and_odd_words_do_no_harm() -> None:
     for ordered in (False, True):
         (picture,) = columns_beside(codes, codes, [Labelled("", words, ordered)])
         assert picture.mode == "RGB"
+
+
+def test_letters_that_no_font_has_are_no_news() -> None:
+    codes = np.zeros((3, 1), dtype=np.int64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert columns_beside(codes, codes, [Labelled("\u6771\u4eac", ("\u6771", "\u4eac"))])
+        assert pairs_map(np.zeros((2, 2)), ["\u6771\u4eac", "\u0378"]).mode == "RGB"
+
+
+def test_bins_are_called_by_where_they_begin_and_the_last_by_its_end() -> None:
+    assert ends_of(["0,0 to 9999,99", "10000,0 to 99999,99", "100000,0 to 750000,0"]) == ["0,0", "10000,0", "750000,0"]
+    assert ends_of(["1", "2 to 3", "(empty)"]) == ["1", "2", "(empty)"]
 
 
 @pytest.mark.parametrize("k", [1, 2, 14, 40])

@@ -92,7 +92,7 @@ def test_samples_on_a_full_disk(
     before = out.read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr("feller.record.os.fsync", full)
-        assert main([*words, "--seed", "1"]) == 1
+        assert main([*words, "--overwrite", "--seed", "1"]) == 1
     assert "cannot write" in capsys.readouterr().err
     assert out.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []

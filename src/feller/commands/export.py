@@ -1,5 +1,6 @@
 """feller export."""
 
+import pathlib
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -21,6 +22,8 @@ class Export:
     in, what comes out and how to sample; or huggingface, a folder that `feller sample` opens again."""
     out: Text = None
     """The file or folder; by default export.pt2, export.onnx or huggingface in the run."""
+    overwrite: bool = False
+    """Replace the file of --out, and the .json beside it."""
     guidance: Annotated[str, Offers(("input",))] = "1"
     """A number that is built in; 1 is the plain conditional. Or input: whoever calls the network chooses."""
     code: CodeText = None
@@ -34,8 +37,12 @@ class Export:
             raise UsageError("expected --to torch-export, onnx or huggingface")
         from feller.commands.folder import find
         from feller.commands.terminal import speaker
-        from feller.journeys.export import export, said_of
+        from feller.journeys.export import HUGGING_FACE, export, said_of
+        from feller.places import check_free
 
+        check_free(self.out, overwrite=self.overwrite)
+        if self.out is not None and self.to != HUGGING_FACE:
+            check_free(str(said_of(pathlib.Path(self.out))), overwrite=self.overwrite)
         tell = speaker()
         run = find(self.folder, self.code, tell)
         place, record = export(run, self.to, out=self.out, guidance=self.guidance, tell=tell)

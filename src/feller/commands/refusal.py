@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import pathlib
 import re
 from collections.abc import Callable
 from typing import TypeVar
@@ -42,6 +43,8 @@ def in_a_line(box: str) -> str:
     if unknown := re.match(r"Unrecognized options: (\S+?)(?:,|$|\s)", said):
         near = re.search(r"Perhaps you meant: (\S+)", whole)
         kind = "flag is called" if unknown[1].startswith("-") else "place is left for"
+        if not unknown[1].startswith("-") and pathlib.PurePath(unknown[1]).suffix:
+            see = f"; a name with a space needs quotes{see}"
         return f"no {kind} {unknown[1]}{f': did you mean {near[1]}?' if near else ''}{see}"
     if missing := re.match(r"Missing value for argument '([^'/]+)", said):
         return f"{missing[1]} needs a value{see}"

@@ -24,7 +24,10 @@ class Sample(SampleFlags):
         from feller.data.speech.modality import Speech
         from feller.description import load_description
         from feller.journeys.bridges.bridged import bridged_of
+        from feller.places import check_free
 
+        if self.shards.shard is None:  # a folder of shards knows its own files
+            check_free(self.out, overwrite=self.overwrite)
         tell = speaker()
         run = find(self.folder, self.code, tell)
         bridged = bridged_of(run) is not None
@@ -85,9 +88,12 @@ OF_DOCUMENTS = ("edit", *flags_of(DocumentFlags))
 """Flags that are of documents; `edit` is of speech, too."""
 OF_SPEECH = ("edit", *flags_of(SpeechFlags))
 """Flags that are of speech."""
-WRITTEN = (*("folder", "n", "out", "guidance", "temperature", "top_k", "top_p", "seed", "code", "json"), *OF_DOCUMENTS)
+WRITTEN = (
+    *("folder", "n", "out", "overwrite", "guidance", "temperature", "top_k", "top_p", "seed", "code", "json"),
+    *OF_DOCUMENTS,
+)
 """Flags that documents take."""
-SAID = (*("folder", "n", "out", "calls", "solver", "guidance", "seed", "code", "json"), *OF_SPEECH)
+SAID = (*("folder", "n", "out", "overwrite", "calls", "solver", "guidance", "seed", "code", "json"), *OF_SPEECH)
 """Flags that speech takes."""
-PUSHED = (*("folder", "out", "seed", "code", "json"), *flags_of(BridgeFlags))
+PUSHED = (*("folder", "out", "overwrite", "seed", "code", "json"), *flags_of(BridgeFlags))
 """Flags that a bridge takes."""

@@ -17,8 +17,6 @@ class ShardFlags:
     """Write shards of so many samples, and a manifest of them: FOLDER/samples-00000.npz and so on for --out FOLDER,
     FOLDER/NAME-00000.csv for --out FOLDER/NAME.csv, or with {shard} where the number goes, without an ending for
     folders; by default shards/ in the run. The same command goes on with what was killed."""
-    overwrite: bool = False
-    """Replace shards that were asked for otherwise."""
     compile: bool = False
     """Compile the network first, which pays for many samples only; needs a C++ compiler."""
 
@@ -125,6 +123,8 @@ class SampleFlags:
     out: Text = None
     """Where they go; the ending decides the form: .npz for all data, and by their kind .csv, .tsv, .parquet, .npy,
     or .txt, .jsonl, .cif, .xyz, .sdf, .pdb; without an ending a folder. By default samples/ in the run."""
+    overwrite: bool = False
+    """Replace the file of --out, or shards that were asked for otherwise."""
     given: Words = ()
     """Conditions or parts of the data, KEY=VALUE; those not given are drawn: conditions as often as in the training
     data, parts beside the others."""

@@ -20,8 +20,12 @@ def draw(asked: SampleFlags, run: Any, tell: Any) -> dict[str, Any]:
 
     if asked.shards.shard is not None:
         return _write_shards(asked, run, tell)
-    if asked.shards.overwrite or "{shard}" in (asked.out or ""):
-        raise UsageError("say with --shard how many samples a file holds; files of their own are replaced as it is")
+    if asked.overwrite and asked.out is None:
+        raise UsageError(
+            "--overwrite is of a file at --out or of shards: name it, or say with --shard how many samples a file holds"
+        )
+    if "{shard}" in (asked.out or ""):
+        raise UsageError("say with --shard how many samples a file holds, or leave {shard} out of the name")
     if asked.complete is not None and (asked.n is not None or asked.known is not None):
         flag = "-n" if asked.n is not None else "--known"
         raise UsageError(f"--complete fills the rows of its table, each once; leave {flag} out")
@@ -61,7 +65,7 @@ def _write_shards(asked: SampleFlags, run: Any, tell: Any) -> dict[str, Any]:
     with heard(tell):
         drawing, n = ready(run, tell=tell, **_wishes(asked)), N if asked.n is None else asked.n
         found = sample_shards(
-            run, drawing, n, asked.shards.shard or 0, out=asked.out, overwrite=asked.shards.overwrite, tell=tell
+            run, drawing, n, asked.shards.shard or 0, out=asked.out, overwrite=asked.overwrite, tell=tell
         )
     tell.say(f"{n:,} sample{'s' * (n != 1)} in {len(found):,} shard{'s' * (len(found) != 1)}: {found.folder}")
     return {"run": str(run.path), "samples": str(found.folder), "n": n, "shards": len(found)}

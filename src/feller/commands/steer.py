@@ -31,6 +31,8 @@ class Steer:
     default."""
     out: Text = None
     """Where they go, as for `sample`."""
+    overwrite: bool = False
+    """Replace the file of --out."""
     observe: Text = None
     """What was measured: a picture, or numbers in an .npy or .npz, of one example or several."""
     operator: Annotated[Text, Offers(tables=("feller.journeys.steering.observed:NAMED",))] = None
@@ -71,6 +73,7 @@ class Steer:
         from feller.commands.folder import find
         from feller.commands.terminal import heard, show, speaker
         from feller.journeys.reporting.steered import page_of_observation, page_of_wish
+        from feller.places import check_free
 
         if self.reward and self.observe is not None:
             raise UsageError("--reward and --observe exclude each other; choose one")
@@ -81,6 +84,7 @@ class Steer:
             raise UsageError("--observe needs --operator: how the measurements came about")
         if self.steps is not None and (self.steps < 1 or (self.observe is not None and self.method != "source")):
             raise UsageError("--steps are of a search, 1 or more; guidance has none: leave it out")
+        check_free(self.out, overwrite=self.overwrite)
         tell = speaker()
         run = find(self.folder, self.code, tell)
         with heard(tell):

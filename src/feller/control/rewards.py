@@ -186,6 +186,10 @@ def _atom(name: str, named: Mapping[str, Named], other: Other) -> Wish:
     if found is None:
         if _SIDE.search(name):
             raise UsageError(f"cannot read the bound in {name!r}: write NAME >= NUMBER, <= NUMBER or == NUMBER")
+        if word in OF_PICTURES:
+            raise UsageError(
+                f"the reward {word!r} is of pictures, and these data are none; write one: file.py:function"
+            )
         there = f"{nearest(word, list(named))}, or " if named else "there are "
         raise UsageError(f"no reward is called {word!r}: {there}file.py:function, or the run of a regressor")
     return found
@@ -242,6 +246,10 @@ def reward_of(wish: Wish, data: Dataset) -> Float[Tensor, " n"]:
     with torch.no_grad():
         found = wish(values if not isinstance(data.values, dict) else data.values, data.given)
     return checked(found, len(data)).double()
+
+
+OF_PICTURES = ("ink", "compressibility")
+"""Rewards that pictures have by themselves."""
 
 
 def image_wishes(modality: Modality) -> dict[str, Named]:

@@ -6,12 +6,12 @@ import gzip
 import importlib.util
 import io
 import pathlib
-import re
 import zlib
 from collections import Counter
 from collections.abc import Generator, Iterator
 from typing import Any
 
+from feller.data.dialect import MARK, Dialect, separator_in
 from feller.data.unpacked import check_letters, check_unpacked, open_letters
 from feller.errors import InputError, UsageError
 
@@ -50,9 +50,16 @@ def _open(path: pathlib.Path) -> io.TextIOWrapper:
     return io.TextIOWrapper(raw, newline="", encoding="utf-8-sig")
 
 
+def dialect_of(path: pathlib.Path) -> Dialect:
+    """Return how a readable .csv, .tsv or .txt is written, also packed as .gz."""
+    raw = open_letters(path) if path.suffix.lower() == ".gz" else path.open("rb")
+    with io.TextIOWrapper(raw, newline="", encoding="utf-8") as file:
+        first = file.readline()
+    return Dialect(separator_in(first), first.startswith(MARK))
+
+
 def _rows(file: io.TextIOWrapper) -> Iterator[Row]:
-    first = re.sub(r'"[^"]*("|$)', "", file.readline())  # what is quoted separates nothing
-    delimiter = "\t" if "\t" in first else ";" if ";" in first else ","
+    delimiter = separator_in(file.readline())
     file.seek(0)
     reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True, strict=True)
     begun = 1
@@ -142,8 +149,3 @@ def check_width(cells: list[str], width: int, line: int, where: str) -> None:
 def cells_of(count: int) -> str:
     """Say how many cells there are."""
     return "1 cell" if count == 1 else f"{count} cells"
-
-
-def quoted(word: str) -> str:
-    """Quote a word that would otherwise be cut, or not be read as it is."""
-    return '"' + word.replace('"', '""') + '"' if re.search(r'[,;\t"\r\n]', word) else word

@@ -1,12 +1,13 @@
 """What pictures of rows share: panels, colours of classes, a legend."""
 
 import io
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from feller.data.letters import save
 
 MOST = 20_000
 """Rows that are drawn, at most; the first ones."""
@@ -53,7 +54,5 @@ def finish(figure: Any, labels: np.ndarray | None, classes: tuple[str, ...]) -> 
         for text in figure.legend(marks, classes, loc="outside right upper").get_texts():
             text.set_parse_math(False)
     file = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # letters that the font lacks
-        figure.savefig(file, format="png")
+    save(figure, file)
     return Image.open(file).convert("RGB")

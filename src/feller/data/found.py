@@ -8,6 +8,7 @@ from typing import ClassVar, TypeVar
 
 import numpy as np
 
+from feller.data.dialect import Dialect
 from feller.errors import InputError
 
 
@@ -66,6 +67,8 @@ class FoundTable(Found):
     name = "a table"
     columns: tuple[str, ...] = field(kw_only=True)
     """Names of the columns."""
+    dialect: Dialect = Dialect()  # noqa: RUF009 - frozen
+    """How its file was written, where that was text."""
     dtypes: tuple[str, ...] = ()
     """Types of the columns where the table was a data frame, as pandas writes them."""
 

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from feller.data import overview
+from feller.data.delimited import dialect_of
 from feller.data.found import Found
 from feller.data.stream import Stream
 from feller.data.target import Target
@@ -293,7 +294,7 @@ class Dataset:
         with tempfile.TemporaryDirectory() as folder:
             file = pathlib.Path(folder) / "examples.csv"
             self.modality.write(self.values, self.given, file)
-            return pd.read_csv(file)
+            return pd.read_csv(file, sep=dialect_of(file).separator)
 
     def _repr_png_(self) -> bytes:
         """Show some in a notebook, as a picture of their kind."""

@@ -120,7 +120,8 @@ def evaluate(
     found = quality(generated, training_data, held_out, draws, engine().alone(), judge=_judge(run))
     trained = read_counters(run)
     measured = found.numbers if changed is None else _beside_base(found, changed)
-    numbers: dict[str, Any] = {**(changed.numbers if changed else {}), **measured, **of_cells(judged, asked.data)}
+    written, grids = of_cells(judged, asked.data)
+    numbers: dict[str, Any] = {**(changed.numbers if changed else {}), **measured, **written}
     notes = (*(changed.notes if changed else ()), *found.notes)
     if data is not None and numbers["compared_with"] == HELD_OUT:
         numbers["compared_with"] = data
@@ -147,7 +148,7 @@ def evaluate(
         else:
             sketch = tuning_sketch(run, tuned, trained["step"], numbers)
         seen = (*notes, *for_owner(asked, whole))
-        page = findings(run, model.description, judged, numbers, seen, earlier, sketch)
+        page = findings(run, model.description, judged, numbers, seen, earlier, sketch, grids)
         write_report(run.path, page, judged.name)
         tell.done()
     return {**numbers, "report": f"{run.path / judged.name}.html"}

@@ -251,7 +251,10 @@ def _before(base: Model, tuned: Tuned, rule: Tuning, reward: OfStates, tell: Tel
         state = base.description.modality.encode(drawn.values)
         found = rewarded(reward, state, drawn.given).double()
     mean, (tilted, share) = found.mean().item(), tilt(found, rule.strength, classes(drawn))
-    told = f"reward of the base {mean:.4g}; of the law aimed at about {tilted:.4g}, like {share:.1%} of its samples"
+    told = (
+        f"estimated from {FIRST} samples: reward of the base about {mean:.4g}; of the law aimed at about {tilted:.4g},"
+        f" like {share:.1%} of its samples"
+    )
     return mean, (told, *([too_strong(rule.strength, share)] if share < FEW else []))
 
 

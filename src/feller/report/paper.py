@@ -5,6 +5,8 @@ from typing import Any
 
 from PIL import Image
 
+from feller.data.letters import save
+
 DENSITY = 150
 """Pixels an inch: half as many again as the page shows."""
 
@@ -22,5 +24,5 @@ def paper(wide: float, high: float) -> Any:
 def painted(figure: Any) -> Image.Image:
     """Return a figure as a picture."""
     file = io.BytesIO()
-    figure.savefig(file, format="png")
+    save(figure, file)
     return Image.open(file).convert("RGB")

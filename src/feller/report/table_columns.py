@@ -22,8 +22,10 @@ TICKS = 4
 """Values of a column with an order that are named, at most."""
 NAME, WORD = 20, 16
 """Letters of a column's name and of a value, at most."""
-UNDER, BIN = 24, 10
+UNDER, BIN = 24, 12
 """Letters of all values below an outline, and of one of them, at most."""
+BETWEEN = " to "
+"""Between the bounds of a bin, in what it is called."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def _outline(axes: Any, made: np.ndarray, true: np.ndarray, words: Sequence[str]
     edges = np.arange(len(words) + 1) - 0.5
     axes.stairs(true, edges, fill=True, color=REAL)
     axes.stairs(made, edges, color=MADE, linewidth=1.4)
-    cut = [shortened(word, BIN) for word in words]
+    cut = [shortened(word, BIN) for word in ends_of(words)]
     ticks = min(TICKS, len(words), max(2, UNDER // (max(map(len, cut)) + 2)))
     named = np.unique(np.linspace(0, len(words) - 1, ticks).round().astype(int))
     axes.set_xticks(named, labels=[cut[i] for i in named], parse_math=False)
@@ -100,6 +102,12 @@ def _outline(axes: Any, made: np.ndarray, true: np.ndarray, words: Sequence[str]
     axes.set_xlim(edges[0], edges[-1])
     axes.set_ylim(bottom=0)
     _in_percent(axes.yaxis)
+
+
+def ends_of(words: Sequence[str]) -> list[str]:
+    """Return where each bin begins, and where the last one ends; other words as they are."""
+    begins = [word.partition(BETWEEN)[0] for word in words]
+    return [*begins[:-1], words[-1].rpartition(BETWEEN)[2]]
 
 
 def _bars(axes: Any, made: np.ndarray, true: np.ndarray, words: Sequence[str]) -> None:

@@ -38,7 +38,9 @@ def _measures() -> dict[str, Measure]:
         "empty": Measure("empty cells", "empty_real", "the real table", is_share=True),
         "clipped": Measure("real cells beyond the schema", is_share=True),
         "merged": Measure("real words read as the one for all others", is_share=True),
+        "cells_real": Measure("cells of the real table"),
         "left_out": Measure("columns left out"),
+        "numbers_off": Measure("columns of numbers that are far off"),
         "accuracy_majority": Measure("told right by the commonest value", is_share=True),
         "mae_mean": Measure("mean absolute error of the mean"),
         "told_column": Measure("told from the others"),
@@ -60,7 +62,7 @@ MEASURES = _measures()
 ASIDE = (
     *("tv1_max", "tv2_max", "tv3_max", "tv1_independent", "tv3_independent"),
     *("tv1_test", "tv3_test", "k_marginal", "correlation_difference", "accuracy_majority", "mae_mean"),
-    *("dcr_share_copied", "membership_auc_copied", "nll_baseline", "merged"),
+    *("dcr_share_copied", "membership_auc_copied", "nll_baseline", "merged", "cells_real"),
 )
 """References and second looks, which stand among all numbers and not on the page's first ones."""
 ONE_VALUE = "the target has one value only in the table that was learned from, or there is no other column"

@@ -91,6 +91,8 @@ def _of_table(told: str, numbers: Numbers) -> str:
     worst, most = numbers.get("tv2_worst"), numbers.get("tv2_max")
     if isinstance(worst, str) and is_number(most):
         told = f"{told} The worst pair of columns is {worst}, with {percent(most)} of the rows off."
+    if off := numbers.get("numbers_off"):
+        told = f"{told} But means or quantiles of {off} are far off, which bins do not see: see the table of them."
     if is_number(clipped) and clipped > MUCH:
         told = f"{told} But {percent(clipped)} of the real cells lie beyond what the schema knows and were clipped."
     return " ".join([*parts, told])

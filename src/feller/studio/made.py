@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from PIL import Image
 
+from feller.data.delimited import dialect_of
 from feller.data.modality import Dataset, Modality
 from feller.data.text.modality import Text
 from feller.studio.opened import Opened
@@ -89,7 +90,7 @@ def as_words(texts: Sequence[str]) -> str:
 
 def rows_in(file: pathlib.Path) -> Rows:
     """Read the first rows of a table that was written."""
-    with file.open(encoding="utf-8", newline="") as lines:
-        reader = csv.reader(lines)
+    with file.open(encoding="utf-8-sig", newline="") as lines:
+        reader = csv.reader(lines, delimiter=dialect_of(file).separator)
         names = tuple(next(reader))
         return Rows(names, tuple(tuple(row) for row, _ in zip(reader, range(MOST_ROWS), strict=False)))

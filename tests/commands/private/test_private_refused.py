@@ -57,7 +57,8 @@ def test_wishes_that_cannot_be_kept_are_refused_before_anything_is_written(
     assert "regressor" in refused(capsys, "example:digits", *wish, "--target", "label")
     np.savez("table.npz", samples=np.array([["a", "b"], ["c", "d"]] * 40), columns=np.array(["one", "two"]))
     assert "described by its cells, which is not private" in refused(capsys, "table.npz", *wish)
-    assert "has no size, space or vocabulary" in refused(capsys, "people.csv", *wish, "--longest", 8)
+    assert "--longest: not of a private table; leave it out" in refused(capsys, "people.csv", *wish, "--longest", 8)
+    assert "--space: not of a private table" in refused(capsys, "people.csv", *wish, "--space", "sphere")
     assert not pathlib.Path("r").exists()
 
 

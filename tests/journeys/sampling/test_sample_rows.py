@@ -1,8 +1,16 @@
 """What is said of given cells that no row that is learned has."""
 
+from dataclasses import replace
+
+import pytest
+
 from feller.data.table.categorical import Boolean, Categorical
+from feller.data.table.dates import Datetime
+from feller.data.table.modality import Table
 from feller.data.table.numerical import Numerical
 from feller.data.table.schema import Schema
+from feller.data.table.unmodelled import FreeText, Identifier
+from feller.errors import UsageError
 from feller.journeys.sampling.rows import outside
 
 PEOPLE = Schema(
@@ -36,3 +44,52 @@ def test_a_word_that_is_not_listed_is_told_with_what_it_counts_for() -> None:
 def test_a_number_beyond_its_bounds_is_told() -> None:
     (told,) = outside(PEOPLE, {"age": ["17", "30"], "job": ["clerk", ""]})
     assert told.startswith("age '17': not in the schema, so the rest of the row goes with the nearest that is allowed;")
+
+
+def test_a_word_that_counts_as_missing_is_told_as_that() -> None:
+    member = replace(PEOPLE.modelled[2], missing="N/A")
+    (told,) = outside(replace(PEOPLE, columns=(member,)), {"member": ["maybe"]})
+    assert "so the rest of the row goes with a missing one;" in told
+
+
+def table(outside: str = "clip") -> Table:
+    columns = (
+        *PEOPLE.columns,
+        Datetime("hired", "2015-01-01", "2024-12-31", bins=10, missing=""),
+        Identifier("id"),
+        FreeText("E-Mail"),
+    )
+    return Table(replace(PEOPLE, columns=columns, outside=outside))
+
+
+@pytest.mark.parametrize(("leaf", "beyond", "bound"), [("age", "17", "18"), ("hired", "2031-05-01", "2024-12-31")])
+def test_what_is_beyond_its_bounds_counts_as_the_nearest_where_the_schema_clips(
+    leaf: str, beyond: str, bound: str
+) -> None:
+    assert table().asked(leaf, beyond) == table().asked(leaf, bound)
+    (told,) = outside(table().schema, {leaf: [beyond]})
+    assert "goes with the nearest that is allowed" in told
+    with pytest.raises(UsageError, match=f"{leaf} cannot be '{beyond}': expected a "):
+        table("refuse").asked(leaf, beyond)
+
+
+def test_the_rows_have_what_was_given() -> None:
+    kind = table()
+    codes, _ = kind.asked_rows({"age": "17"}, 2)
+    assert kind.with_given(codes, {"age": "17"}).column("age") == ["17", "17"]
+
+
+@pytest.mark.parametrize("how", ["clip", "refuse"])
+def test_a_word_near_nothing_and_a_day_that_is_none_are_refused(how: str) -> None:
+    with pytest.raises(UsageError, match="member cannot be 'maybe'"):
+        table(how).asked("member", "maybe")
+    with pytest.raises(UsageError, match=r"hired cannot be '2020-02-30': there is no such day; expected a time from"):
+        table(how).asked("hired", "2020-02-30")
+    with pytest.raises(UsageError, match=r"hired cannot be 'soon': expected a time from"):
+        table(how).asked("hired", "soon")
+
+
+@pytest.mark.parametrize("leaf", ["id", "E-Mail"])
+def test_a_column_that_was_never_learned_is_told_as_that(leaf: str) -> None:
+    with pytest.raises(UsageError, match=f"{leaf} was never learned, since it .*, so it cannot be given"):
+        table().asked(leaf, "5")

@@ -243,7 +243,7 @@ def test_flags_reach_the_shards(moons: Run, tmp_path: pathlib.Path, capsys: pyte
         (("-n", "ten"), "takes a whole number, got 'ten'"),
         (("-n", "10", "--shard", "0"), "at least 1"),
         (("-n", "10", "--out", "{shard}.npz"), "say with --shard"),
-        (("-n", "10", "--overwrite"), "say with --shard"),
+        (("-n", "10", "--overwrite"), "or say with --shard"),
         (("--shard", "10", "--out", "many/{shrad}.csv"), "is written {shard}, got {shrad}.csv"),
         (("--shard", "10", "--complete", "people.csv"), "leave out --shard"),
     ],

@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from feller.data.delimited import Row, check_header, check_width, need_pyarrow, open_rows, quoted
+from feller.data.delimited import Row, check_header, check_width, need_pyarrow, open_rows
+from feller.data.dialect import quoted
 from feller.data.found import FoundRows
 from feller.data.labels import LABEL_NAMES, classify
 from feller.data.numbers import all_numbers, number

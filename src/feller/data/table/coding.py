@@ -102,7 +102,7 @@ def _refuse(column: Modelled, found: FoundTable, row: int, *, clip: bool) -> Non
         hint = 'fill it, or say in the schema what "missing" means'
     else:
         hint = 'mend it, widen the schema, or let it say "outside": "clip"'
-    raise InputError(f"{found.called(row)}, column {column.name!r} holds {cell[:40]!r}, {column.told}; {hint}")
+    raise InputError(f"{found.called(row)}, column {column.name!r} holds {cell[:40]!r}, {column.told_of(cell)}; {hint}")
 
 
 def _check_rules(codes: np.ndarray, found: FoundTable, schema: Schema) -> None:
@@ -135,7 +135,7 @@ def _check_derived(found: FoundTable, schema: Schema) -> None:
 def _follows(column: Derived, source: Modelled, cell: str) -> str:
     """Return what follows from a cell, which may be written in another way than we would, such as 9.0 for 9."""
     if cell not in column.mapping:
-        cell = source.cells(np.array([source.asked(cell)]), np.zeros(1))[0]
+        cell = source.cells(np.array([source.asked(cell, clip=True)]), np.zeros(1))[0]
     return column.mapping[cell]
 
 

@@ -109,16 +109,22 @@ class Modelled(Column):
             raise InputError(f"{self.name!r} is never {text!r}: {nearest(text, list(self.names[:50]))}")
         return np.arange(self.count) == code
 
-    def asked(self, text: str) -> int:
-        """Return the code of what a person gives.
+    def asked(self, text: str, *, clip: bool = False) -> int:
+        """Return the code of what a person gives, or, where a schema clips, that of the bound that it is beyond.
 
         Raises:
             UsageError: If the column cannot be that.
         """
         code = self.code(text)
+        if code is None and clip:
+            code = self.nearest_code(text)
         if code is None:
-            raise UsageError(f"{self.name} cannot be {text!r}: {self.told}")
+            raise UsageError(f"{self.name} cannot be {text!r}: {self.told_of(text)}")
         return code
+
+    def told_of(self, cell: str) -> str:
+        """Say what it can be, instead of a cell that it cannot be."""
+        return self.told
 
     @property
     def told(self) -> str:

@@ -119,6 +119,10 @@ class Datetime(Modelled):
         missing = "" if self.missing is None else f", or {self.missing or WITHOUT_NAME}"
         return f"expected a time from {self.first} to {self.last}{missing}"
 
+    def told_of(self, cell: str) -> str:
+        """Say what it can be; of a day that no calendar has, that."""
+        return f"there is no such day; {self.told}" if is_no_day(cell, self.format) else self.told
+
     def own_code(self, cell: str) -> int | None:
         """Return the bin of a time within the bounds."""
         units = self._read(cell)
@@ -161,6 +165,17 @@ def time_in(cell: str, form: str) -> datetime.datetime | None:
         except ValueError:
             return None
     return when.replace(tzinfo=None)
+
+
+def is_no_day(cell: str, form: str) -> bool:
+    """Tell whether a cell is written as a time in a format, and names a day that does not exist, as 30 February."""
+    if time_in(cell, form) is not None:
+        return False
+    try:
+        in_format(cell, form)
+    except ValueError as error:  # what is written otherwise fails to match, or leaves something over
+        return not any(words in str(error) for words in ("does not match", "unconverted data"))
+    return False
 
 
 def shortest_time(cell: str) -> str:

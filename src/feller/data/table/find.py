@@ -5,11 +5,12 @@ import itertools
 import pathlib
 from array import array
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from feller.data.delimited import Row, check_header, check_width, open_rows, read_parquet
+from feller.data.delimited import Row, check_header, check_width, dialect_of, open_rows, read_parquet
 from feller.data.found import FoundTable
 from feller.data.labels import LABEL_NAMES
 from feller.data.numbers import all_numbers, number
@@ -34,7 +35,8 @@ def find_cells(path: pathlib.Path) -> FoundTable:
     if path.suffix.lower() == ".parquet":
         return from_frame(_whole(read_parquet(path), path), str(path))
     with open_rows(path) as rows:
-        return _cells(rows, str(path))
+        found = _cells(rows, str(path))
+    return replace(found, dialect=dialect_of(path))
 
 
 def _cells(rows: Any, where: str) -> FoundTable:

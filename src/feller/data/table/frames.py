@@ -2,11 +2,13 @@
 
 import io
 import pathlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from feller.data.delimited import need_pyarrow, quoted
+from feller.data.delimited import need_pyarrow
+from feller.data.dialect import Dialect
 from feller.data.found import FoundTable
 from feller.data.table.categorical import Boolean, Categorical
 from feller.data.table.column import Column, Modelled
@@ -20,21 +22,17 @@ _WIDE = {"int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64
 """Types that have no word for a missing number; those with a capital letter have."""
 
 
-def write_cells(table: FoundTable, schema: Schema, path: pathlib.Path) -> None:
-    """Write a table in the form that the ending names: .parquet, or text with commas, in .tsv and .txt with tabs."""
+def write_cells(table: FoundTable, schema: Schema, path: pathlib.Path, dialect: Dialect = Dialect()) -> None:  # noqa: B008
+    """Write a table in the form that the ending names: .parquet, or text in a dialect, in .tsv and .txt with tabs."""
     if path.suffix.lower() == ".parquet":
         need_pyarrow("writing")
         packed = io.BytesIO()
         to_frame(table, schema).to_parquet(packed, index=False)
         replace_file(path, packed.getvalue())
         return
-    between = "\t" if path.suffix.lower() in (".tsv", ".txt") else ","
-    lines = [
-        [quoted(name) for name in table.columns],
-        *([quoted(cell) for cell in row] for row in table.values.tolist()),
-    ]
-    alone = len(table.columns) == 1  # an empty cell alone would be an empty line, which is no row
-    replace_file(path, "".join((between.join(line) or '""' * alone) + "\n" for line in lines))
+    between = "\t" if path.suffix.lower() in (".tsv", ".txt") else "," if dialect.separator == "\t" else ""
+    written = replace(dialect, separator=between) if between else dialect
+    replace_file(path, written.text([list(table.columns), *table.values.tolist()]))
 
 
 def to_frame(table: FoundTable, schema: Schema) -> Any:

@@ -14,9 +14,11 @@ from torch import Tensor
 
 from feller.data import overview
 from feller.data.arrays import write_arrays
+from feller.data.dialect import Dialect
 from feller.data.found import Found, FoundTable, expect
 from feller.data.modality import Dataset, Modality, Write
 from feller.data.table.coding import completed, decode, encode, partly_known
+from feller.data.table.column import Column
 from feller.data.table.crosstab import Crosstab, weights_within
 from feller.data.table.dates import Datetime
 from feller.data.table.detect import detect
@@ -28,7 +30,7 @@ from feller.data.table.rake import raked
 from feller.data.table.rules import broken
 from feller.data.table.schema import Schema
 from feller.data.table.units import first_of_each
-from feller.data.table.unmodelled import Derived, FreeText, Identifier
+from feller.data.table.unmodelled import Derived, FreeText, Identifier, Untold
 from feller.draws import Draws
 from feller.errors import InputError, UsageError
 from feller.record import nearest
@@ -37,6 +39,13 @@ from feller.tree import Given
 
 GUESSED = "columns were described by their cells, which is not private; `feller data schema` writes it down to edit"
 """What people are told where nobody described a table."""
+
+NEVER: dict[type[Column], str] = {
+    Identifier: "it tells people apart and is made anew",
+    FreeText: "it is free text",
+    Untold: "noise hid what it holds",
+}
+"""Why a model never sees a column of that kind."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,8 @@ class Table(Modality):
     """Noisy counts of levels of few columns together, to which rows that are drawn are fitted; empty where none are."""
     rows: int = 0
     """That were counted for these."""
+    dialect: Dialect = Dialect()  # noqa: RUF009 - frozen
+    """How the table that was learned from is written as text, and rows that are made are; nothing of its rows."""
 
     def __post_init__(self) -> None:
         right = [len(column.coarse_names) for column in self.schema.modelled]
@@ -176,6 +187,11 @@ class Table(Modality):
         Raises:
             UsageError: If there is no such column, or it cannot be that.
         """
+        never = next((kind for kind in self.schema.columns if kind.name == leaf and type(kind) in NEVER), None)
+        if never is not None:
+            raise UsageError(
+                f"{leaf} was never learned, since {NEVER[type(never)]}, so it cannot be given; leave it out"
+            )
         if leaf not in self.leaves:
             raise UsageError(f"no column {leaf!r} can be given: {nearest(leaf, list(self.leaves))}")
         column = next(column for column in self.schema.columns if column.name == leaf)
@@ -191,7 +207,7 @@ class Table(Modality):
                 )
             leaf, text = column.source, sources[0]
         place = self.schema.place(leaf)
-        return place, self.schema.modelled[place].asked(text)
+        return place, self.schema.modelled[place].asked(text, clip=self.schema.outside == "clip")
 
     def known(self, found: Found) -> tuple[Int64[Tensor, "n k"], Bool[Tensor, "n k"]]:
         """Return codes and which of them are given, of a table of which the rest is to be filled; see `partly_known`.
@@ -314,7 +330,7 @@ class Table(Modality):
 
     def write_cells(self, cells: FoundTable, out: pathlib.Path) -> None:
         """Write cells of all columns: .csv, .tsv or .parquet."""
-        write_cells(cells, self.schema, out)
+        write_cells(cells, self.schema, out, self.dialect)
 
     def _write_folder(self, values: Tensor, given: Given, out: pathlib.Path) -> None:
         overview.prepare(out)
@@ -330,7 +346,7 @@ def tables(found: FoundTable, schema: Schema | None = None) -> Dataset:
     """
     guessed = () if schema else (GUESSED,)
     schema = schema or detect(found)
-    modality = Table(schema)
+    modality = Table(schema, dialect=found.dialect)
     codes, given = modality.accept(found)
     fewer = (f"one row of each {schema.unit} is learned, {len(codes):,} of {len(found.values):,}",)
     notes = (*found.notes, *guessed, *left_out(schema), *(fewer if len(codes) < len(found.values) else ()))

@@ -43,22 +43,25 @@ def _pointing(schema: Schema, codes: Int64[Tensor, "n k"]) -> Iterator[str]:
 def _of(column: Column) -> str:
     """Say what is known of one column; nothing of columns that are made up or left empty."""
     if isinstance(column, Categorical):
-        many = "1 word" if len(column.values) == 1 else f"{len(column.values)} words"
-        return f"{many}, {_listed([repr(word) for word in column.values])}"
+        return f"{_count(len(column.values), 'word')}, {_listed([repr(word) for word in column.values])}"
     if isinstance(column, Boolean):
         return f"{column.true!r} or {column.false!r}"
     if isinstance(column, Numerical):
-        heavy = f", {len(column.heavy)} frequent numbers" if column.heavy else ""
+        heavy = f", {_count(len(column.heavy), 'frequent number')}" if column.heavy else ""
         return f"from {column.low:.12g} to {column.high:.12g}{_edges(column)}{heavy}"
     if isinstance(column, Datetime):
         return f"from {column.first} to {column.last}{_edges(column)}"
     if isinstance(column, Derived):
-        return f"follows from {column.source} by {len(column.mapping)} pairs"
+        return f"follows from {column.source} by {_count(len(column.mapping), 'pair')}"
     return ""
 
 
 def _edges(column: Numerical | Datetime) -> str:
-    return f", {len(column.edges)} edges between" if column.edges else ""
+    return f", {_count(len(column.edges), 'edge')} between" if column.edges else ""
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def _listed(words: list[str]) -> str:

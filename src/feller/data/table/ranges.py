@@ -11,6 +11,10 @@ SINGLE = 64
 """Numbers between the bounds, at most, for each to have a bin of its own."""
 PARTS = 20
 """Bins of about equal shares, otherwise."""
+ROOMY = 50
+"""Rows for each of more numbers than PARTS, at least, for them to have bins of their own."""
+FAR = 2
+"""Times as far from zero as the last edge: a bound beyond has round edges before it, so that no bin is that wide."""
 HEAVY = 0.05
 """Share from which a value has a code of its own."""
 
@@ -44,12 +48,14 @@ def numerical(
     unit = Decimal(1).scaleb(-form.decimals)
     n = sum(counts.values())
     low, high = bounds_around(min(counts), max(counts), unit)
-    if (high - low) / unit < SINGLE:
-        edges, heavy, bins = (), (), int((high - low) / unit) + 1
+    room = int((high - low) / unit) + 1
+    if room <= PARTS or (room <= SINGLE and n >= ROOMY * room):
+        edges, heavy, bins = (), (), room
     else:
         often = [value for value, count in counts.items() if count >= HEAVY * n and _is_whole(value, form)]
         rest = {value: count for value, count in counts.items() if value not in often}
         edges, heavy, bins = even_edges(rest, low, high, unit), tuple(map(float, sorted(often))), None
+        edges = (*_tail(low, edges[0]), *edges, *_tail(high, edges[-1])) if edges else ()
     settled = bins if not edges else None
     return Numerical(name, float(low), float(high), edges, settled, heavy, False, form, missing, also_missing, dtype)
 
@@ -71,6 +77,21 @@ def even_edges(counts: Mapping[Decimal, float | int], low: Decimal, high: Decima
     ends = [low, *cuts, high]
     edges = {_near(ends, i, unit, finest(high - low)) for i in range(1, len(ends) - 1)}
     return tuple(float(edge) for edge in sorted(edges) if low < edge <= high)
+
+
+def _tail(bound: Decimal, edge: float) -> tuple[float, ...]:
+    """Return 1, 2 or 5 times powers of ten between the outermost edge and a far bound on the same side of zero.
+
+    They follow from the two alone, and tell nothing more of the few rows out there.
+    """
+    outer, sign = Decimal(repr(edge)), -1 if bound < 0 else 1
+    if outer * sign <= 0 or bound / outer < FAR:
+        return ()
+    found, step = [], round_step(abs(outer) * 3 / 2, up=True)
+    while step * 5 / 4 < abs(bound):
+        found.append(float(step * sign))
+        step = round_step(step * 3 / 2, up=True)
+    return tuple(sorted(found))
 
 
 def _near(ends: Sequence[Decimal], i: int, unit: Decimal, fine: Decimal) -> Decimal:

@@ -24,14 +24,18 @@ EXPLAIN = {
     " nearest that it knows, or as empty; all comparisons are with what was read.",
     "merged": "Share of the cells of the real table whose words the schema does not list, and that were read as the"
     " word for all others.",
+    "cells_real": "How many cells of the real table the shares of those that were clipped and merged are of.",
     "left_out": "Columns of which noise hid what they hold: they are neither in the samples nor in any other number.",
 }
 """One plain sentence for each number."""
 
+FEW = 0.001
+"""Share of the cells below which they are counted."""
+
 
 def cells_lost(
     synthetic: Int64[Tensor, "n k"], real: FoundTable | None, schema: Schema
-) -> dict[str, float | str | None]:
+) -> dict[str, float | int | str | None]:
     """Measure empty cells, clipped ones, and columns that are left out, of a schema that clips; {} of others.
 
     Args:
@@ -39,7 +43,7 @@ def cells_lost(
         real: The cells of the real table; None where they are not at hand.
         schema: What the table was read by.
     """
-    hidden: dict[str, float | str | None] = {"left_out": ", ".join(schema.untold)} if schema.untold else {}
+    hidden: dict[str, float | int | str | None] = {"left_out": ", ".join(schema.untold)} if schema.untold else {}
     if real is None or not len(real.values) or not len(synthetic) or schema.outside != "clip":
         return hidden
     columns = schema.modelled
@@ -55,7 +59,7 @@ def cells_lost(
     clipped = encode(real, schema).outside.sum().item() / there.size
     merged = _merged(real, schema) / there.size
     lost = {"empty": float(made.mean()), "empty_real": float(there.mean()), "clipped": clipped, "merged": merged}
-    return {**lost, **hidden}
+    return {**lost, "cells_real": there.size, **hidden}
 
 
 def _merged(real: FoundTable, schema: Schema) -> int:
@@ -75,4 +79,11 @@ def told_lost(numbers: Mapping[str, object]) -> tuple[str, ...]:
         "merged": "of the real cells hold words that the schema does not list: read as the word for all others",
     }
     shares = {name: share for name in what if isinstance(share := numbers.get(name), float) and share > 0}
-    return tuple(f"{share:.1%} {what[name]}" for name, share in shares.items())
+    return tuple(f"{_share(share, numbers.get('cells_real'))} {what[name]}" for name, share in shares.items())
+
+
+def _share(share: float, total: object) -> str:
+    """Write a share of the cells, of which few are counted."""
+    if share < FEW and isinstance(total, int):
+        return f"{round(share * total):,} of {total:,}"
+    return f"{share:.1%}"

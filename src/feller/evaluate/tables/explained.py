@@ -16,7 +16,12 @@ def _marginals() -> dict[str, str]:
             f"{name}_floor": "The same of a table of real rows, drawn from the training table with replacement: rows"
             " drawn at random come no nearer.",
             f"{name}_independent": "The same of the training table with every column shuffled on its own, so that no"
-            " column tells of another: a synthetic table should be well below.",
+            " column tells of another: "
+            + (
+                "always 0, since each column stays as it is."
+                if size == 1
+                else "a synthetic table should be well below."
+            ),
             f"{name}_test": f"The same as {name}, but beside real rows that the model has not seen, which is the honest"
             f" comparison: {name}_test_floor is as good as real.",
             f"{name}_test_floor": "The same between the training table and those unseen rows.",

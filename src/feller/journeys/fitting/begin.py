@@ -197,7 +197,9 @@ def _read(
         if asked.recipe == FLOWS:
             raise UsageError(f"the recipe {FLOWS} needs to know its numbers: describe the columns, and give --schema")
         if any(how.values()):
-            raise UsageError("a private table has no size, space or vocabulary; leave them out")
+            flags = ("longest", "space", "project", "vocabulary")
+            given = [f"--{flag}" for flag in flags if getattr(asked, flag)] or [f"--recipe {asked.recipe}"]
+            raise UsageError(f"{', '.join(given)}: not of a private table; leave it out, or --epsilon")
         if holds_crystals(path):  # by its header, or the first row: a schema says that it is a table all the same
             raise UsageError(NOT_PUBLIC.format(Crystals.called))
         found = table_cells(path)

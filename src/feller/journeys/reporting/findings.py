@@ -20,7 +20,7 @@ from feller.data.table.modality import Table
 from feller.description import Description
 from feller.evaluate import change
 from feller.evaluate.quality import EXPLAIN
-from feller.evaluate.tables import as_written, cells
+from feller.evaluate.tables import as_written, cells, spread
 from feller.journeys.asked import asked_of
 from feller.journeys.exchange.brought import bringing, brought_of
 from feller.journeys.fitting.at_once import is_found
@@ -31,6 +31,7 @@ from feller.journeys.reporting.beside import tables_beside
 from feller.journeys.reporting.judged import Judged
 from feller.journeys.tuned import recipe_of, rule_of, tuned_of
 from feller.record import from_data
+from feller.report.grid import Grid
 from feller.report.page import Findings
 from feller.run import Run
 from feller.train.checkpoint import read_counters
@@ -55,6 +56,7 @@ def findings(
     notes: tuple[str, ...],
     earlier: tuple[str, ...] = (),
     sketch: str = "",
+    grids: tuple[Grid, ...] = (),
 ) -> Findings:
     """Put together what the page shows; samples that no run drew here have neither training nor settings."""
     asked, recipe = asked_of(run), run.read_record(run.recipe)["recipe"]
@@ -92,6 +94,7 @@ def findings(
             **EXPLAIN,
             **cells.EXPLAIN,
             **as_written.EXPLAIN,
+            **spread.EXPLAIN,
             **promise.EXPLAIN,
             "inside": INSIDE,
         },
@@ -102,6 +105,7 @@ def findings(
         settings=recipe if own else {},
         curve=read_metrics(run.metrics) if own and not at_once else None,
         pictures=tables_beside(judged, numbers) if isinstance(judged.generated.modality, Table) else _pictures(judged),
+        grids=grids,
         next_steps=[
             *(onward(run, asked, about, judged.train) if own else ()),
             *(auditing(run, asked) if own else ()),

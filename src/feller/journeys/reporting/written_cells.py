@@ -8,29 +8,40 @@ from feller.data.table.modality import Table
 from feller.evaluate.tables.as_written import written_share
 from feller.evaluate.tables.cells import cells_lost
 from feller.evaluate.tables.quality import Numbers
+from feller.evaluate.tables.spread import numbers_beside
 from feller.journeys.fitting.begin import TABLES
 from feller.journeys.reporting.judged import Judged
+from feller.report.grid import Grid
+from feller.report.table_numbers import numbers_grid
 
 
-def of_cells(judged: Judged, data: str) -> Numbers:
-    """Measure rows that stand in the table as they are written, and what reading lost; nothing of other data.
+def of_cells(judged: Judged, data: str) -> tuple[Numbers, tuple[Grid, ...]]:
+    """Measure rows that stand in the table as they are written, what reading lost, and where numbers lie.
+
+    Nothing is measured of other data.
 
     The numbers are of real rows, without noise: like the rest of a report they are for whoever owns the rows.
 
     Args:
         judged: What is compared.
         data: What the run was fitted to.
+
+    Returns:
+        Numbers by their names, and means and quantiles of the columns of numbers, if there are any.
     """
     kind = judged.generated.modality
     if not isinstance(kind, Table):
-        return {}
+        return {}, ()
     learned = _cells(data)
     real = _cells(judged.data) if judged.data else learned
     lost = cells_lost(judged.generated.values, real, kind.schema) if kind.schema.outside == "clip" else {}
     made = _cells(judged.samples) if judged.samples else kind.cells(judged.generated.values)
     if learned is None or made is None:
-        return lost
-    return {"copies_written": written_share(made, learned, kind.schema), **lost}
+        return lost, ()
+    columns = numbers_beside(made, learned, kind.schema)
+    off = ", ".join(column.name for column in columns if column.is_far_off)
+    numbers = {"copies_written": written_share(made, learned, kind.schema), **lost}
+    return numbers | ({"numbers_off": off} if off else {}), (numbers_grid(columns),) if columns else ()
 
 
 def _cells(place: str) -> FoundTable | None:

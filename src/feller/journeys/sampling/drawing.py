@@ -141,6 +141,8 @@ def ready(
         if used < calls:
             tell.say(f"{sampling.solver} takes {method.calls} calls a step, so that {used} of {calls} are used")
     if isinstance(about.modality, Table):
+        if given:
+            about.modality.asked_rows(given, 1)  # what is refused counts for nothing
         for warning in outside(about.modality.schema, {name: [text] for name, text in (given or {}).items()}):
             tell.say(warning)
     return Drawing(

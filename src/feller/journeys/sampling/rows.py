@@ -76,9 +76,15 @@ def outside(schema: Schema, cells: Mapping[str, Sequence[str]]) -> Iterator[str]
         else:
             counts = "the nearest that is allowed"
             strange = [cell for cell in there if column.code(cell) is None]
+            if strange and column.nearest_code(strange[0]) is None:
+                counts = "a missing one"
         if strange:
             more = f" and {len(strange) - 1} more" if len(strange) > 1 else ""
-            hint = nearest(strange[0], list(column.own_names)) if isinstance(column, Categorical) else column.told
+            hint = (
+                nearest(strange[0], list(column.own_names))
+                if isinstance(column, Categorical)
+                else column.told_of(strange[0])
+            )
             said = f"{column.name} {strange[0][:40]!r}{more}: not in the schema"
             yield f"{said}, so the rest of the row goes with {counts}; {hint}"
 

@@ -1,0 +1,70 @@
+"""Rows that are made are written as the table was that they were learned from."""
+
+import csv
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+from feller.data import read
+from feller.data.delimited import dialect_of, open_rows
+from feller.data.dialect import Dialect
+from feller.data.found import FoundTable
+from feller.data.table.modality import Table
+from feller.errors import InputError
+from feller.record import from_data, to_data
+
+ROWS = [["town; and land", "pay"], ["Zürich", "66410,1"], ["Łódź", "5,0"], ["Łódź", "7,25"], ["", "8,5"]]
+
+
+def written(path: pathlib.Path, separator: str, mark: str) -> pathlib.Path:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        file.write(mark)
+        csv.writer(file, delimiter=separator, quoting=csv.QUOTE_ALL).writerows(ROWS)
+    return path
+
+
+@pytest.mark.parametrize(("separator", "mark"), [(",", ""), (";", "\ufeff"), (";", ""), (",", "\ufeff")])
+def test_a_table_is_written_as_it_was(separator: str, mark: str, tmp_path: pathlib.Path) -> None:
+    file, out = written(tmp_path / "people.csv", separator, mark), tmp_path / "out.csv"
+    kind = read(str(file)).modality
+    assert isinstance(kind, Table)
+    again = from_data(Table, json.loads(json.dumps(to_data(kind))))
+    again.write_cells(FoundTable(np.array(ROWS[1:], dtype=object), columns=tuple(ROWS[0])), out)
+    text = out.read_text(encoding="utf-8")
+    assert text.startswith("\ufeff") == bool(mark)
+    assert dialect_of(out) == Dialect(separator, bool(mark))
+    assert ('"66410,1"' in text) == (separator == ",")
+    with open_rows(out) as rows:
+        assert [row for _, row in rows] == ROWS
+
+
+def test_other_endings_have_separators_of_their_own(tmp_path: pathlib.Path) -> None:
+    kind = read(str(written(tmp_path / "people.csv", ";", ""))).modality
+    assert isinstance(kind, Table)
+    kind.write_cells(FoundTable(np.array(ROWS[1:], dtype=object), columns=tuple(ROWS[0])), tmp_path / "out.tsv")
+    assert dialect_of(tmp_path / "out.tsv").separator == "\t"
+
+
+def test_a_run_that_says_nothing_of_it_writes_commas(tmp_path: pathlib.Path) -> None:
+    kind = read(str(written(tmp_path / "people.csv", ";", "\ufeff"))).modality
+    plain = to_data(kind)
+    del plain["dialect"]
+    assert from_data(Table, plain).dialect == Dialect(",", marked=False)
+    with pytest.raises(InputError, match="expected a comma, a semicolon or a tab"):
+        Dialect("ab")
+
+
+def test_a_frame_is_read_from_what_is_written(tmp_path: pathlib.Path) -> None:
+    data = read(str(written(tmp_path / "people.csv", ";", "\ufeff")))
+    frame = data.frame()
+    assert list(frame.columns) == ROWS[0]
+    assert len(frame) == 4
+
+
+def test_one_column_is_read_as_one(tmp_path: pathlib.Path) -> None:
+    text = Dialect(";").text([["pay"], ["66410,1"]])
+    (tmp_path / "one.csv").write_text(text)
+    with open_rows(tmp_path / "one.csv") as rows:
+        assert [row for _, row in rows] == [["pay"], ["66410,1"]]

@@ -1,0 +1,47 @@
+"""Pictures of a table say what its numbers say: all are beside the rows that were learned from."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from feller.data.modality import Dataset
+from feller.data.table.categorical import Categorical
+from feller.data.table.modality import Table
+from feller.data.table.schema import Schema
+from feller.draws import Draws
+from feller.evaluate.tables.samples import samples_quality
+from feller.journeys.reporting import beside
+from feller.journeys.reporting.judged import Judged
+
+KIND = Table(Schema(tuple(Categorical(name, ("x", "y", "z")) for name in ("a", "b", "c"))))
+
+
+def rows(seed: int, n: int, most: int) -> Dataset:
+    """Return rows of three columns, of which the last knows fewer words."""
+    codes = (torch.rand(n, 3, generator=torch.Generator().manual_seed(seed)) * torch.tensor([3.0, 3.0, most])).long()
+    return Dataset(codes, {}, KIND)
+
+
+def test_pictures_are_beside_the_rows_of_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, train, held_out = rows(0, 500, 3), rows(1, 500, 2), rows(2, 60, 1)
+    judged = Judged(generated=made, train=train, held_out=held_out, samples=None, data=None)
+    numbers = samples_quality(made, train, held_out, Draws(0))
+    seen: dict[str, np.ndarray] = {}
+
+    def pairs(errors: np.ndarray, names: list[str]) -> Image.Image:
+        seen["errors"] = errors
+        return Image.new("RGB", (8, 8))
+
+    monkeypatch.setattr(beside, "pairs_map", pairs)
+    captions = [caption for caption, _ in beside.tables_beside(judged, dict(numbers))]
+    errors = seen["errors"]
+    worst = max((errors[i, j], i, j) for i in range(3) for j in range(i))
+    assert worst[0] == pytest.approx(numbers["tv2_max"])
+    assert np.diag(errors).mean() == pytest.approx(numbers["tv1"])
+    assert np.diag(errors).max() == pytest.approx(numbers["tv1_max"])
+    floors = [f"{100 * float(numbers[name] or 0):.1f}" for name in ("tv1_floor", "tv2_floor")]
+    told = [caption.replace("\u202f", " ") for caption in captions[:2]]
+    assert told[0] == f"Columns, beside the 500 training rows; real rows drawn again are {floors[0]} % off on average"
+    assert told[1].startswith("How far each pair of columns is off, beside the 500 training rows; real rows drawn")
+    assert f"{floors[1]} %" in told[1]
