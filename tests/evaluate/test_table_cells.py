@@ -27,6 +27,8 @@ def test_words_that_the_schema_does_not_know_are_not_empty_in_the_real_table() -
         "empty": 3 / 8,
         "empty_real": 1 / 8,
         "clipped": 4 / 8,
+        "clipped_max": 2 / 4,
+        "clipped_worst": "word",
         "merged": 0.0,
         "cells_real": 8,
         "left_out": "hidden",

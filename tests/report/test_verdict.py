@@ -63,6 +63,17 @@ def plain(text: str) -> str:
             " clipped.",
         ),
         (
+            {"tv2": 0.02, "tv2_floor": 0.02, "clipped": 0.03, "clipped_max": 0.28, "clipped_worst": "wealth"},
+            "Good: The samples are as close to real data as real data are to each other: rows off in two columns 2.0 %,"
+            " real rows drawn again 2.0 %. But 28.0 % of the real cells of wealth lie beyond what the schema knows and"
+            " were clipped.",
+        ),
+        (
+            {"tv2": 0.02, "tv2_floor": 0.02, "clipped": 0.05, "clipped_max": 0.1, "clipped_worst": "wealth"},
+            "Good: The samples are as close to real data as real data are to each other: rows off in two columns 2.0 %,"
+            " real rows drawn again 2.0 %.",
+        ),
+        (
             {"tv2": 0.02, "tv2_floor": 0.02, "empty": 0.5, "empty_real": 0.5, "clipped": 0.0},
             "Good: The samples are as close to real data as real data are to each other: rows off in two columns 2.0 %,"
             " real rows drawn again 2.0 %.",

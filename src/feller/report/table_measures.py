@@ -37,6 +37,8 @@ def _measures() -> dict[str, Measure]:
     return named | {
         "empty": Measure("empty cells", "empty_real", "the real table", is_share=True),
         "clipped": Measure("real cells beyond the schema", is_share=True),
+        "clipped_max": Measure("real cells beyond the schema, of one column", is_share=True),
+        "clipped_worst": Measure("real cells beyond the schema: the worst"),
         "merged": Measure("real words read as the one for all others", is_share=True),
         "cells_real": Measure("cells of the real table"),
         "left_out": Measure("columns left out"),
@@ -62,7 +64,7 @@ MEASURES = _measures()
 ASIDE = (
     *("tv1_max", "tv2_max", "tv3_max", "tv1_independent", "tv3_independent"),
     *("tv1_test", "tv3_test", "k_marginal", "correlation_difference", "accuracy_majority", "mae_mean"),
-    *("dcr_share_copied", "membership_auc_copied", "nll_baseline", "merged", "cells_real"),
+    *("dcr_share_copied", "membership_auc_copied", "nll_baseline", "merged", "clipped_max", "cells_real"),
 )
 """References and second looks, which stand among all numbers and not on the page's first ones."""
 ONE_VALUE = "the target has one value only in the table that was learned from, or there is no other column"
@@ -74,7 +76,9 @@ WHY_MISSING = {
     **dict.fromkeys(("dcr_share_copied", "membership_auc_copied", "copies_held_out"), HELD_OUT),
     **{f"{score}_{kind}": ONE_VALUE for score in SCORES for kind in LEARNERS},
     **{f"{score}_{kind}_real": HELD_OUT for score in SCORES for kind in LEARNERS},
-    **dict.fromkeys(("empty", "empty_real", "clipped", "merged"), "the file of the table is not at hand"),
+    **dict.fromkeys(
+        ("empty", "empty_real", "clipped", "clipped_max", "merged"), "the file of the table is not at hand"
+    ),
     "correlation_difference": "fewer than two columns have an order",
 }
 """Why a number of a table is not there."""

@@ -20,7 +20,7 @@ SAME = 1.05
 """Up to this multiple of the floor, samples count as close as real data."""
 
 MUCH = 0.1
-"""Share of cells of a table from which what was lost of them stands in the verdict."""
+"""Share of cells of a table, or of one column, from which what was lost of them stands in the verdict."""
 MET = 0.05
 """Share of the paths of a bridge that may meet an obstacle before the verdict begins with them."""
 STRAY = 1.5
@@ -83,7 +83,7 @@ def _of_table(told: str, numbers: Numbers) -> str:
 
     Rows that are empty where real ones are not are no such rows, however near what was read of the real ones.
     """
-    hidden, empty, real_ones, clipped = (numbers.get(name) for name in ("left_out", "empty", "empty_real", "clipped"))
+    hidden, empty, real_ones = (numbers.get(name) for name in ("left_out", "empty", "empty_real"))
     parts = [f"Left out of the samples and of these numbers, for noise hid what they hold: {hidden}."] if hidden else []
     if is_number(empty) and is_number(real_ones) and _is_empty(numbers):
         what = f"{percent(empty)} of the cells of the samples are empty, of the real table {percent(real_ones)}"
@@ -93,9 +93,18 @@ def _of_table(told: str, numbers: Numbers) -> str:
         told = f"{told} The worst pair of columns is {worst}, with {percent(most)} of the rows off."
     if off := numbers.get("numbers_off"):
         told = f"{told} But means or quantiles of {off} are far off, which bins do not see: see the table of them."
-    if is_number(clipped) and clipped > MUCH:
-        told = f"{told} But {percent(clipped)} of the real cells lie beyond what the schema knows and were clipped."
-    return " ".join([*parts, told])
+    return " ".join([*parts, told, *_of_clipped(numbers)])
+
+
+def _of_clipped(numbers: Numbers) -> Iterator[str]:
+    """Say so where many cells of the table, or of one of its columns, were clipped: numbers do not see these."""
+    clipped, most, column = (numbers.get(name) for name in ("clipped", "clipped_max", "clipped_worst"))
+    if isinstance(column, str) and is_number(most) and most > MUCH:
+        more = f", and {percent(clipped)} of all," if is_number(clipped) and clipped > MUCH else ""
+        which = f"{percent(most)} of the real cells of {column}{more}"
+        yield f"But {which} lie beyond what the schema knows and were clipped."
+    elif is_number(clipped) and clipped > MUCH:
+        yield f"But {percent(clipped)} of the real cells lie beyond what the schema knows and were clipped."
 
 
 def _of_answers(numbers: Numbers) -> str:

@@ -62,10 +62,10 @@ def extended(found: FoundTable, row: list[str]) -> FoundTable:
 
 
 def test_kinds_and_domains() -> None:
-    schema, charges, _ = find_domain(people(), 5.0, 1e-6, Seeded(0))
+    schema, charges, *_ = find_domain(people(), 5.0, 1e-6, Seeded(0))
     age, gain, flag, colour, born, note, gap = schema.columns
     assert isinstance(age, Numerical)
-    assert age.low <= 18 <= 79 <= age.high <= 140
+    assert age.low <= 18 <= 79 <= age.high <= 260  # an octave more than it needs, at most
     assert isinstance(gain, Numerical)
     assert gain.heavy == (0.0,)
     assert gain.form == NumberForm(2)
@@ -74,7 +74,8 @@ def test_kinds_and_domains() -> None:
     assert isinstance(colour, Categorical)
     assert colour.values == ("blue", "green", "red")
     assert isinstance(born, Datetime)
-    assert (born.first, born.last) == ("1980-01-01", "2009-12-31")
+    assert "1977-01-01" <= born.first <= "1980-01-01"
+    assert "2009-12-31" <= born.last <= "2012-12-31"
     assert note == FreeText("note")
     assert isinstance(gap, Categorical)
     assert gap.values == ("x",)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from feller.cli import main
+from feller.data.table.beyond import Beyond
 from feller.data.table.categorical import Boolean
 from feller.data.table.kept import Kept
 from feller.data.table.noisy import Charge
@@ -19,7 +20,7 @@ from feller.journeys.asked import Asked
 from feller.journeys.fitting.begin import begin
 from feller.journeys.private import columns
 from feller.journeys.private.promise import timing
-from feller.journeys.private.untold import hidden_line, merged_line, refusal
+from feller.journeys.private.untold import beyond_line, hidden_line, merged_line, refusal
 from feller.journeys.private.wish import Wish
 from feller.privacy.expense import Gaussian
 from feller.privacy.ledger import Ledger
@@ -109,7 +110,7 @@ def test_what_is_told_follows_from_what_was_found_whatever_the_rows(monkeypatch:
     """Two tables that have nothing in common but names and number of rows, and one noisy schema for both."""
     hidden = Schema((Boolean("smokes", "yes", "no"), Untold("age"), Untold("ward"), Boolean("home", "a", "b")), "clip")
     found = tuple(replace(column, missing="") if isinstance(column, Boolean) else column for column in hidden.columns)
-    domain = (replace(hidden, columns=found), (Charge("kinds of the columns", 20.0),), ())
+    domain = (replace(hidden, columns=found), (Charge("kinds of the columns", 20.0),), (), ())
     monkeypatch.setattr(columns, "find_domain", lambda *given: domain)
     wish, wanted = (
         Wish(epsilon=2.0, unsafe_seed=0),
@@ -130,3 +131,13 @@ def test_merged_words_are_told_the_largest_share_first() -> None:
         " sex: 2 words kept, noise hides how many cells hold others",
     )
     assert merged_line([]) == ()
+
+
+def test_bounds_that_leave_much_out_are_told_with_a_way_out() -> None:
+    (told,) = beyond_line([Beyond("age", "0", "64", 0.04), Beyond("wealth", "0", "2", 0.283)], "my people.csv")
+    assert told.startswith(
+        "bounds that were found leave much out, which is read as the nearest bound or as empty: wealth: 0 to 2, about"
+        " 28% beyond; age: 0 to 64, about 4% beyond. Describe the columns"
+    )
+    assert "feller data schema 'my people.csv' --out schema.json" in told
+    assert beyond_line([], "x.csv") == ()

@@ -358,7 +358,10 @@ def left_out(schema: Schema) -> tuple[str, ...]:
     notes = []
     told: list[tuple[type[Any], str]] = [
         (Identifier, "no model sees {}, whose cells are made anew"),
-        (FreeText, "no model sees {}, which is free text and will be empty"),
+        (
+            FreeText,
+            "no model sees {}, which is free text and will be empty; if it is not, describe it (feller data schema)",
+        ),
         (Derived, "no model sees {}, whose cells follow from others"),
     ]
     for kind, sentence in told:

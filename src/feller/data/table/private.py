@@ -9,34 +9,27 @@ import datetime
 import math
 import re
 from collections.abc import Sequence
-from decimal import Decimal
 from typing import NamedTuple
 
 from feller.data.found import FoundTable
+from feller.data.table.beyond import Beyond, beyond
 from feller.data.table.categorical import Boolean, Categorical
-from feller.data.table.cell_kinds import PLAIN, Looks, decimals, looks, majority
+from feller.data.table.cell_kinds import Looks, looks, majority, whole_of
 from feller.data.table.column import Column, Modelled
 from feller.data.table.dates import Datetime, time_in, write_time
 from feller.data.table.detect import MISSING, OTHER, TWO
-from feller.data.table.form import NumberForm
 from feller.data.table.kept import Kept, kept
 from feller.data.table.noisy import Charge, Coins, Noisy
-from feller.data.table.numerical import Numerical
-from feller.data.table.ranges import bounds_around, even_edges
+from feller.data.table.octaves import find_numbers
+from feller.data.table.reach import islands
 from feller.data.table.schema import Schema
 from feller.data.table.unmodelled import FreeText, Untold
 from feller.errors import InputError, UsageError
 
-POWERS = range(-20, 51)
-"""Powers of two between which numbers are looked for; public."""
-YEARS = range(1900, 2101)
+YEARS = range(1800, 2201)
 """Years in which dates are looked for; public."""
-TEN = 10
-"""Years of a decade."""
-CELLS = 512
-"""Cells of equal width in which numbers are counted for their edges."""
-ZERO = 0.05
-"""Noisy share of zeros from which they have a code of their own."""
+SHORE = 0.25
+"""Deviations of the noise that a year must hold to widen what dates are learned."""
 SHARED = 0.1
 """Share of the rows of a word that must stand out of the noise for a column without such words to be called text."""
 
@@ -64,6 +57,8 @@ class Domain(NamedTuple):
     """What was spent: add the deltas to that of the whole."""
     kept: tuple[Kept, ...]
     """Of each column of words, what becomes of rare ones; from the same noisy counts."""
+    beyond: tuple[Beyond, ...] = ()
+    """Of each column of which many cells lie beyond the bounds that were found, which share; so, too."""
 
 
 def find_domain(found: FoundTable, sigma: float, delta: float, noise: Coins) -> Domain:
@@ -79,7 +74,7 @@ def find_domain(found: FoundTable, sigma: float, delta: float, noise: Coins) -> 
         noise: Where noise comes from.
 
     Returns:
-        The schema, what was spent, and what becomes of rare words.
+        The schema, what was spent, what becomes of rare words, and what lies beyond bounds.
 
     Raises:
         UsageError: If sigma or delta is out of range.
@@ -99,11 +94,14 @@ def find_domain(found: FoundTable, sigma: float, delta: float, noise: Coins) -> 
     dtypes = dict(zip(found.columns, map(_sturdy, found.dtypes), strict=True)) if found.dtypes else {}
     columns: dict[str, Column] = {}
     merged: list[Kept] = []
+    outside: list[Beyond | None] = []
     for name in numbers:
-        columns[name] = _numbers(name, cells[name], looked[name], noisy, dtypes.get(name))
+        columns[name], far = find_numbers(name, cells[name], looked[name], noisy, dtypes.get(name))
+        outside.append(far)
     for name in dates:
         form = kinds[name].partition(":")[2]
-        columns[name] = _dates(name, cells[name], form, noisy, dtypes.get(name))
+        columns[name], far = _dates(name, cells[name], form, looked[name], noisy, dtypes.get(name))
+        outside.append(far)
     for name in words:
         columns[name], told = _values(name, cells[name], looked[name], delta / len(words), noisy, dtypes.get(name))
         merged += [told] if told else []
@@ -119,7 +117,7 @@ def find_domain(found: FoundTable, sigma: float, delta: float, noise: Coins) -> 
     untold = [column.name for column in whole if isinstance(column, Untold)]
     _check_told(untold, sum(isinstance(column, Modelled) for column in whole), charges)
     try:
-        return Domain(Schema(whole, "clip"), tuple(charges), tuple(merged))
+        return Domain(Schema(whole, "clip"), tuple(charges), tuple(merged), tuple(filter(None, outside)))
     except InputError as error:
         raise Drowned(f"of what noise let through, {error}", untold, tuple(charges)) from error
 
@@ -149,70 +147,25 @@ def _charge(what: str, sigma: float, columns: int) -> Charge:
     return Charge(what, sigma / math.sqrt(columns))
 
 
-def _numbers(name: str, cells: list[str], look: Looks, noisy: Noisy, dtype: str | None) -> Column:
-    """Bound numbers by powers of two and put edges where noisy counts are even; without bounds nothing is told."""
-    form = NumberForm(decimals(look))
-    values = [value for cell in cells if cell not in MISSING and (value := _read(cell)) is not None]
-    buckets = [0, *(sign * (power + 100) for sign in (-1, 1) for power in POWERS)]
-    magnitude = noisy.counts((_bucket(value) for value in values), buckets)
-    filled = noisy.filled(magnitude)
-    low = min((_edge_of(int(key), lower=True) for key in filled), default=Decimal(0))
-    high = max((_edge_of(int(key), lower=False) for key in filled), default=Decimal(0))
-    unit = Decimal(1).scaleb(-form.decimals)
-    low, high = bounds_around(low, max(high, low + unit), unit)
-    width = (high - low) / CELLS
-    inside = (int((value - low) / width) for value in values if low <= value < high)
-    levels = noisy.counts(inside, range(CELLS))
-    shares = {
-        low + width * (int(i) + Decimal("0.5")): count if count > noisy.sigma else 0.0 for i, count in levels.items()
-    }
-    edges = even_edges(shares, low, high, unit) if sum(shares.values()) > 0 and (high - low) / unit >= 64 else ()
-    bins = None if edges else min(int((high - low) / unit) + 1, 64)
-    if not filled:
-        return Untold(name)  # after both counts, which are charged for all columns of numbers alike
-    total = sum(max(count, 0.0) for count in magnitude.values())
-    heavy = (0.0,) if magnitude[0] > ZERO * total and low <= 0 <= high and bins is None else ()
-    return Numerical(name, float(low), float(high), edges, bins, heavy, False, form, "", MISSING[1:], dtype)
-
-
-def _read(cell: str) -> Decimal | None:
-    return PLAIN.read(cell)
-
-
-def _bucket(value: Decimal) -> int:
-    """Return 0 for zero, else the sign times 100 more than the power of two below the magnitude, within bounds."""
-    if not value:
-        return 0
-    power = min(max(math.frexp(float(abs(value)))[1] - 1, POWERS[0]), POWERS[-1])
-    return (power + 100) * (1 if value > 0 else -1)
-
-
-def _edge_of(bucket: int, *, lower: bool) -> Decimal:
-    if bucket == 0:
-        return Decimal(0)
-    power = abs(bucket) - 100
-    outer = lower == (bucket < 0)
-    return Decimal(2) ** (power + outer) * (1 if bucket > 0 else -1)
-
-
-def _dates(name: str, cells: list[str], form: str, noisy: Noisy, dtype: str | None) -> Column:
-    """Bound dates by years, or where no year stands out of the noise, by decades; without either nothing is told."""
+def _dates(
+    name: str, cells: list[str], form: str, look: Looks, noisy: Noisy, dtype: str | None
+) -> tuple[Column, Beyond | None]:
+    """Bound dates by years that stand out of the noise, alone or with their neighbours; without any nothing is told."""
     times = (time_in(cell, form) for cell in cells if cell not in MISSING)
     counts = noisy.counts((when.year for when in times if when is not None), YEARS)
-    filled = [int(year) for year in noisy.filled(counts)] or _decades(counts, noisy)
-    if not filled:
-        return Untold(name)
-    first, last = datetime.datetime(min(filled), 1, 1), datetime.datetime(max(filled), 12, 31, 23, 59, 59)
-    return Datetime(name, write_time(first, form), write_time(last, form), form, (), None, "", MISSING[1:], dtype)
-
-
-def _decades(counts: dict[str | int, float], noisy: Noisy) -> list[int]:
-    """Return the years of decades that stand out of the noise; sums of noisy counts cost nothing."""
-    sums: dict[str | int, float] = {}
-    for year in YEARS:
-        sums[year // TEN] = sums.get(year // TEN, 0.0) + counts[year]
-    filled = {*noisy.filled(sums, TEN)}
-    return [year for year in YEARS if year // TEN in filled]
+    line = [counts[year] for year in YEARS]
+    found = islands(line, noisy.sigma, SHORE, whole_of(look, ("date",)))
+    if not found:
+        return Untold(name), None
+    first, last = found[0][0], found[-1][1]
+    bounds = (
+        write_time(datetime.datetime(YEARS[first], 1, 1), form),
+        write_time(datetime.datetime(YEARS[last], 12, 31, 23, 59, 59), form),
+    )
+    terms = sum(b - a + 1 for a, b in found)
+    inside = sum(sum(line[a : b + 1]) for a, b in found)
+    told = beyond(name, bounds, inside, terms, look, n=len(cells), sigma=noisy.sigma)
+    return Datetime(name, *bounds, form, (), None, "", MISSING[1:], dtype), told
 
 
 def _values(

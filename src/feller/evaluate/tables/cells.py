@@ -22,6 +22,8 @@ EXPLAIN = {
     "empty_real": "The same share of the real table, as it is written.",
     "clipped": "Share of the cells of the real table that lie beyond what the schema knows, and were read as the"
     " nearest that it knows, or as empty; all comparisons are with what was read.",
+    "clipped_max": "The same share of the column of which most is lost.",
+    "clipped_worst": "That column; its shape is judged by what was read of it, so its real one is another.",
     "merged": "Share of the cells of the real table whose words the schema does not list, and that were read as the"
     " word for all others.",
     "cells_real": "How many cells of the real table the shares of those that were clipped and merged are of.",
@@ -56,10 +58,14 @@ def cells_lost(
             for column in columns
         ]
     )
-    clipped = encode(real, schema).outside.sum().item() / there.size
+    outside = encode(real, schema).outside / len(real.values)
+    clipped = outside.mean().item()
+    worst = (
+        {"clipped_max": outside.max().item(), "clipped_worst": columns[int(outside.argmax())].name} if clipped else {}
+    )
     merged = _merged(real, schema) / there.size
     lost = {"empty": float(made.mean()), "empty_real": float(there.mean()), "clipped": clipped, "merged": merged}
-    return {**lost, "cells_real": there.size, **hidden}
+    return {**lost, **worst, "cells_real": there.size, **hidden}
 
 
 def _merged(real: FoundTable, schema: Schema) -> int:

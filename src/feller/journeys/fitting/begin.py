@@ -38,7 +38,7 @@ from feller.journeys.private.guard import NOT_PUBLIC, guard
 from feller.journeys.private.keyed import OPEN
 from feller.journeys.private.plan import apart, check_plan, check_private, plan
 from feller.journeys.private.stand_in import check_own, stand_in
-from feller.journeys.private.untold import hidden_line, merged_line
+from feller.journeys.private.untold import beyond_line, hidden_line, merged_line
 from feller.journeys.private.warned import warned
 from feller.journeys.private.white import with_white
 from feller.journeys.private.wish import Wish
@@ -286,7 +286,12 @@ def _told(asked: Asked, dataset: Dataset, wish: Wish, charged: Charged) -> tuple
     if not charged.expenses:
         return ()
     spent = Ledger(charged.expenses, wish.chance(n), n, charged.delta).epsilon()
-    return (*hidden_line(kind.schema, asked.data, n, spent), *merged_line(charged.kept), *left_out(kind.schema))
+    return (
+        *hidden_line(kind.schema, asked.data, n, spent),
+        *beyond_line(charged.beyond, asked.data),
+        *merged_line(charged.kept),
+        *left_out(kind.schema),
+    )
 
 
 def _few(dataset: Dataset) -> list[str]:

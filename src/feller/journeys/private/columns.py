@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from feller.data.found import FoundTable
+from feller.data.table.beyond import Beyond
 from feller.data.table.kept import Kept
 from feller.data.table.private import Charge, Drowned, find_domain
 from feller.data.table.schema import Schema
@@ -30,6 +31,8 @@ class Charged:
     """Chance that a word of one row alone was told."""
     kept: tuple[Kept, ...] = ()
     """What becomes of rare words, by the counts that were paid for."""
+    beyond: tuple[Beyond, ...] = ()
+    """What lies beyond bounds, by the same counts."""
 
 
 def find_columns(
@@ -60,8 +63,8 @@ def find_columns(
         return charged
 
     try:
-        schema, charges, kept = find_domain(found, sigma, COLUMNS * delta, wish.source("columns"))
+        schema, charges, kept, far = find_domain(found, sigma, COLUMNS * delta, wish.source("columns"))
     except Drowned as drowned:
         pay(drowned.charges)
         raise InputError(refusal(drowned.untold, k, n, sigma, data)) from drowned
-    return schema, replace(pay(charges), kept=kept)
+    return schema, replace(pay(charges), kept=kept, beyond=far)

@@ -8,6 +8,7 @@ be said, written into the run, and given away with the model; which columns are 
 import shlex
 from collections.abc import Sequence
 
+from feller.data.table.beyond import Beyond
 from feller.data.table.kept import Kept
 from feller.data.table.schema import Schema
 
@@ -55,6 +56,24 @@ def _of(one: Kept) -> str:
     if one.share is None:
         return f"{one.column}: {words} kept, noise hides how many cells hold others"
     return f"{one.column}: {words} kept, all others (about {one.share:.0%} of its cells) are {one.other}"
+
+
+def beyond_line(beyond: Sequence[Beyond], data: str) -> tuple[str, ...]:
+    """Say of which columns many cells lie beyond the bounds that were found, and what to do.
+
+    Args:
+        beyond: Of each such column.
+        data: File with the table.
+    """
+    if not beyond:
+        return ()
+    order = sorted(beyond, key=lambda one: -one.share)
+    named = "; ".join(f"{one.column}: {one.first} to {one.last}, about {one.share:.0%} beyond" for one in order[:MOST])
+    more = f"; and so on in {len(order) - MOST} more columns" if len(order) > MOST else ""
+    return (
+        f"bounds that were found leave much out, which is read as the nearest bound or as empty: {named}{more}."
+        f" {advice(data)}",
+    )
 
 
 def refusal(untold: Sequence[str], columns: int, n: int, sigma: float, data: str) -> str:

@@ -14,6 +14,7 @@ from feller.errors import UsageError
 from feller.generation import Known
 from feller.journeys.sampling.rows import CELLS, outside
 from feller.journeys.tell import SILENT, Tell
+from feller.journeys.unfinished import unfinished
 from feller.model import Model, load_model, unseen, untold
 from feller.paths import Autoregressive, Choice, Graphical, Order
 from feller.ranks import ALONE, Ranks
@@ -116,6 +117,8 @@ def ready(
 ) -> Drawing:
     """Read a model and look at what is asked of its samples; arguments and errors as for `sample`."""
     model = load_model(run, file=weights)
+    if weights is None and (stopped := unfinished(run)):
+        tell.say(stopped)
     model.check_guidance(guidance)
     _check_says(model, known=known, calls=calls, jump=jump)
     model.network.to(engine().device)

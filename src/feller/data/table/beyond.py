@@ -1,0 +1,50 @@
+"""What share of a column lies beyond bounds that a private search found, told by noisy counts that are paid for."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+MUCH = 0.02
+"""Share of the rows from which what lies beyond is told of."""
+SURE = 3.0
+"""Deviations of the noise above which it is, of a count of each column."""
+
+
+@dataclass(frozen=True)
+class Beyond:
+    """A column of which many cells lie beyond its bounds, or are read as missing."""
+
+    column: str
+    first: str
+    """The bounds, as cells are written."""
+    last: str
+    share: float
+    """Of the rows, by noisy counts."""
+
+
+def beyond(
+    column: str,
+    bounds: tuple[str, str],
+    inside: float,
+    terms: int,
+    look: Mapping[str | int, float],
+    *,
+    n: int,
+    sigma: float,
+) -> Beyond | None:
+    """Compare the noisy count of the cells within bounds with that of all that are written; None where few lie beyond.
+
+    Args:
+        column: Its name.
+        bounds: The first and the last, as cells are written.
+        inside: Sum of the noisy counts within them.
+        terms: How many these are.
+        look: Noisy counts of what the cells look like.
+        n: Rows of the table.
+        sigma: Deviation of the noise of each count, in rows.
+    """
+    written = [count for kind, count in look.items() if kind != "missing"]
+    outside = sum(written) - inside
+    if outside <= max(MUCH * n, SURE * sigma * math.sqrt(terms + len(written))):
+        return None
+    return Beyond(column, *bounds, min(outside / n, 1.0))

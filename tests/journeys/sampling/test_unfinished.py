@@ -1,0 +1,28 @@
+"""Samples of a fit that was stopped say so, with the command that goes on."""
+
+import json
+import pathlib
+
+import pytest
+
+from feller.cli import main
+from feller.journeys.unfinished import unfinished
+from feller.run import Run
+
+
+def test_samples_of_a_stopped_fit_say_so(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A fit that by its counters was stopped after two of three steps."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("feller.journeys.fit.evaluate", lambda run, tell: {})
+    assert main(["fit", "example:moons", "--size", "tiny", "--steps", "3", "--out", "r"]) == 0
+    run = Run(pathlib.Path("r"))
+    assert unfinished(run) == ""
+    capsys.readouterr()
+    counters = json.loads(run.counters.read_text())
+    run.counters.write_text(json.dumps({**counters, "step": 2}))
+    said = "this run is not complete: training stopped after 2 of 3 steps; go on with: feller fit --resume --out r"
+    assert unfinished(run) == said
+    assert main(["sample", "r", "-n", "3", "--out", "made.csv"]) == 0
+    assert said in capsys.readouterr().err
