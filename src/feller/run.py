@@ -1,6 +1,7 @@
 """The run folder: the interface between commands."""
 
 import contextlib
+import contextvars
 import errno
 import fcntl
 import html
@@ -33,6 +34,8 @@ MOST_NAMED = 20
 """Runs that a message names."""
 POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
 """A report may load nothing and run nothing, whatever a class or a file is called."""
+_HELD: contextvars.ContextVar[frozenset[pathlib.Path]] = contextvars.ContextVar("held", default=frozenset())
+"""Folders that are held by what is being done."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,18 @@ class Run:
         """Where samples go that have no other place."""
         return self.path / "samples"
 
+    def place(self, out: str | None) -> pathlib.Path:
+        """Return where samples go: `out`, or `samples` here.
+
+        Raises:
+            InputError: If that is a link: a stranger's run would have them written wherever it leads.
+        """
+        if out:
+            return pathlib.Path(out)
+        if self.samples.is_symlink():
+            raise InputError(f"{self.samples} is a link; remove it, or choose --out")
+        return self.samples
+
     def _repr_html_(self) -> str:
         """Show the report in a notebook: a page of its own, which runs nothing there and loads nothing."""
         name, page = html.escape(str(self.path)), self.path / "report.html"
@@ -158,7 +173,9 @@ class Run:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise InputError(f"another process is writing to {self.path}; wait for it, or choose --out") from error
+                raise InputError(
+                    f"another process is writing to {self.path}; wait for it, or choose another folder"
+                ) from error
             with named(self.path / "lock"):
                 file.truncate(0)
                 file.write(f"{os.getpid()}\n")
@@ -166,6 +183,20 @@ class Run:
             for name in OURS:  # what a killed process did not finish
                 for path in self.path.glob(f".{name}.????????"):
                     path.unlink(missing_ok=True)
+            before = _HELD.set(_HELD.get() | {self.path.resolve()})
+            try:
+                yield
+            finally:
+                _HELD.reset(before)
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the lock, or go on where what is being done holds it, such as a fit that evaluates at its end.
+
+        Raises:
+            InputError: If another process holds it.
+        """
+        with contextlib.nullcontext() if self.path.resolve() in _HELD.get() else self.lock():
             yield
 
     @contextlib.contextmanager

@@ -4,16 +4,27 @@ import errno
 import os
 import pathlib
 import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
 from feller.cli import main
+from feller.data.images.modality import Images
 from feller.errors import InputError
 from feller.journeys.fit import fit
 from feller.record import replace_file
 from feller.tensors import load_tensors
 from tests.safety.specimen_runs import copied
+
+HOLD = """import fcntl, sys, time
+file = open(sys.argv[1], "a")
+fcntl.flock(file, fcntl.LOCK_EX)
+print("held", flush=True)
+time.sleep(100)
+"""
 
 
 def full(*words: object) -> None:
@@ -113,6 +124,48 @@ def test_a_file_that_may_not_grow(tmp_path: pathlib.Path) -> None:
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [["evaluate"], ["export", "--to", "torch-export"], ["export", "--to", "huggingface"]])
+def test_reports_and_exports_wait_for_no_other_process(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    run = copied(tmp_path / "r")
+    before = {path.name for path in run.path.iterdir()} | {"lock"}
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(run.path / "lock")], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        assert main([words[0], str(run.path), *words[1:]]) == 1
+        other.kill()
+    assert "another process is writing to" in capsys.readouterr().err
+    assert {path.name for path in run.path.iterdir()} == before
+
+
+def test_what_holds_a_run_writes_to_it(tmp_path: pathlib.Path) -> None:
+    run = copied(tmp_path / "r")
+    with run.lock():
+        with run.writing():
+            pass
+        with pytest.raises(InputError, match="another process"), run.lock():
+            pass
+    with run.writing(), pytest.raises(InputError, match="another process"), run.lock():
+        pass
+    with run.lock():
+        pass
+
+
+def test_a_folder_of_samples_is_written_by_one_at_a_time(tmp_path: pathlib.Path) -> None:
+    first, second = 12, 8
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(2):
+            list(pool.map(lambda n: _write(n, tmp_path / "s"), (first, second, first, second)))
+            there = len(list((tmp_path / "s").glob("0*.png")))
+            assert there in (first, second)
+            assert len(list((tmp_path / "s").iterdir())) == there + 1
+
+
+def _write(n: int, folder: pathlib.Path) -> None:
+    Images(4, 4, 1).write(torch.zeros(n, 1, 4, 4, dtype=torch.uint8), {}, folder)
 
 
 def test_two_on_one_run(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:

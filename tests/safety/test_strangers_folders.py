@@ -14,6 +14,9 @@ from PIL import Image
 
 from feller.cli import main
 from feller.data import overview
+from feller.data.documents.written import write_lines
+from feller.data.found import Shown
+from feller.data.images.modality import Images
 from feller.data.read import read
 from feller.errors import InputError
 from feller.model import load_model
@@ -111,6 +114,45 @@ def test_overviews_remove_nothing_outside(tmp_path: pathlib.Path) -> None:
     overview.save(Image.new("L", (8, 8)), folder, ["../00001.png", str(victim), "x/../../00001.png", "..png/00001.png"])
     overview.prepare(folder)
     assert victim.is_file()
+
+
+def test_samples_are_not_written_through_links(tmp_path: pathlib.Path) -> None:
+    """Links in the samples of a stranger's run, beside an overview that makes the folder look like ours."""
+    folder, mine = tmp_path / "samples", tmp_path / "mine"
+    folder.mkdir()
+    mine.mkdir()
+    (mine / "a.png").write_bytes(b"mine")
+    pictures = Images(4, 4, 1, classes=("0", "1"))
+    values, given = torch.zeros(2, 1, 4, 4, dtype=torch.uint8), {"label": torch.zeros(2, dtype=torch.long)}
+    overview.save(Image.new("L", (8, 8)), folder, [])
+    os.symlink("../mine", folder / "0")
+    with pytest.raises(InputError, match="samples/0 is a link to a folder"):
+        pictures.write(values, given, folder)
+    (folder / "0").unlink()
+    (folder / "0").mkdir()
+    os.symlink("../../mine/a.png", folder / "0" / "00001.png")  # is replaced, as a link
+    pictures.write(values, given, folder)
+    assert {path.name: path.read_bytes() for path in mine.iterdir()} == {"a.png": b"mine"}
+    assert len(read(str(folder))) == 2
+
+
+def test_pictures_of_documents_are_not_written_through_links(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "mine").write_bytes(b"mine")
+    (tmp_path / "d").mkdir()
+    os.symlink("../mine", tmp_path / "d" / "00000.png")
+    pictures = torch.zeros(1, 1, 1, 4, 4, dtype=torch.uint8)
+    write_lines([[Shown(0)]], pictures, [[0]], [""], tmp_path / "d.jsonl", tmp_path / "d")
+    assert (tmp_path / "mine").read_bytes() == b"mine"
+    assert not (tmp_path / "d" / "00000.png").is_symlink()
+
+
+def test_a_run_whose_samples_are_a_link(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = copied(tmp_path / "r")
+    (tmp_path / "mine").mkdir()
+    os.symlink("../mine", run.path / "samples")
+    assert main(["sample", str(run.path), "-n", "2"]) == 1
+    assert "samples is a link; remove it, or choose --out" in capsys.readouterr().err
+    assert not any((tmp_path / "mine").iterdir())
 
 
 @pytest.mark.parametrize("label", ["../../up", "/root", "..", ".", "", "a\0b", "C:\\x", "~", "con/../.."])

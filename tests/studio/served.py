@@ -24,6 +24,8 @@ class Client:
     url: str
     cookie: str = ""
     ranks: list[int] = field(default_factory=list)
+    own: "subprocess.Popen[str] | None" = None
+    """The process that serves it."""
 
     def get(self, path: str, body: bytes | None = None, **headers: str) -> bytes:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -88,7 +90,7 @@ def served(
                     break
             else:
                 raise AssertionError("".join(told))
-            yield Client(line.split("the page is at ")[1].split(";")[0])
+            yield Client(line.split("the page is at ")[1].split(";")[0], own=own)
         finally:
             own.terminate()
             deadline = time.monotonic() + PATIENCE

@@ -31,6 +31,14 @@ def test_weak_tokens_are_refused(token: str) -> None:
         Door(token=token)
 
 
+@pytest.mark.parametrize(("token", "fits"), [(TOKEN, True), ("a+b&c%d=e/f?ghijk", True), ("a#bcdefghijklmnop", False)])
+def test_the_address_is_offered_with_the_token_where_it_can_hold_it(token: str, fits: bool) -> None:
+    heard = Heard()
+    _announce(Address("127.0.0.1", 1), Door(token=token), heard)
+    assert ("?token=..." in "".join(heard.lines)) == fits
+    assert "type" in heard.lines[1]
+
+
 def test_a_port_that_there_is_not() -> None:
     with pytest.raises(UsageError, match="got 70000"):
         Door(port=70000)

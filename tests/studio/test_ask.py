@@ -1,13 +1,17 @@
 """What visitors are told, and what they are not."""
 
+import pathlib
 from collections.abc import Callable
 
 import pytest
 
 from feller.errors import InputError
+from feller.run import Run
 from feller.studio.ask import Wrong, ask
+from feller.studio.folders import page_without_folders, without_folders
 from feller.studio.heard import Heard
 from feller.studio.limits import Limits
+from feller.studio.opened import Opened
 from feller.studio.outcome import Outcome
 from feller.studio.tab import Tab
 
@@ -33,6 +37,54 @@ def test_folders_are_left_out_of_what_is_said_and_the_rest_stays() -> None:
     heard.say("from /srv/a.csv")
     found = ask(tab(lambda: Outcome(said="read /srv/people.csv")), {}, Limits(), heard)
     assert found.said == "from a.csv\nread people.csv"
+
+
+RUNS = tuple(
+    Opened(Run(pathlib.Path(path)), pathlib.Path(path).name, None) for path in ("runs/gone", "../my runs/b", "here")
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("expected a file runs/gone/model.json, found none", "expected a file model.json, found none"),
+        ("make one with: feller evaluate 'runs/gone'", "make one with: feller evaluate 'gone'"),
+        ("'../my runs/b' and runs/gone.", "'b' and gone."),
+        ("runs/gone-2/a, other/runs/gone and 3/4", "runs/gone-2/a, other/runs/gone and 3/4"),
+        ("here/model.json is there", "here/model.json is there"),
+    ],
+)
+def test_runs_are_called_by_their_names(text: str, said: str) -> None:
+    assert without_folders(text, {str(one.run.path): one.name for one in RUNS}) == said
+
+
+def test_reports_name_no_folders_and_stay_as_they_are_otherwise() -> None:
+    words = "".join(
+        f"<span>{word}</span> " for word in ("feller", "fit", "/srv/a.csv", "--out", "runs/x", "&#x27;b/c", "d&#x27;")
+    )
+    text = "<style>a/*/b/*/c{}</style><p title='/a/b'>/srv/x/a.csv &amp; 3/4 &lt;</p>"
+    page = f'{text}<code class="command">{words}</code>'
+    told = page_without_folders(page, {})
+    assert told == page.replace("/srv/x/a.csv", "a.csv").replace("/srv/a", "a").replace("runs/x", "x").replace(
+        "b/c", "c"
+    )
+    assert page_without_folders("<p>of data/a.csv &lt;", {"data/a.csv": "a.csv"}) == "<p>of a.csv &lt;"
+
+
+def test_a_run_that_was_removed_is_said_to_be_gone(tmp_path: pathlib.Path) -> None:
+    own, other = (Opened(Run(tmp_path / name), name, None) for name in ("own", "other"))
+
+    def fails() -> Outcome:
+        raise InputError(f"expected a file {tmp_path}/other/model.json, found none")
+
+    for there, name in ((), "own"), (("own",), "other"):
+        for each in there:
+            (tmp_path / each).mkdir()
+        with pytest.raises(Wrong, match=f"^the run {name} is no longer there$"):
+            ask(tab(fails), {}, Limits(), Heard(), (own, other))
+    (tmp_path / "other").mkdir()
+    with pytest.raises(Wrong, match=r"^expected a file model.json, found none$"):
+        ask(tab(fails), {}, Limits(), Heard(), (own, other))
 
 
 def test_a_fault_of_ours_tells_nothing_of_itself(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import pytest
 
@@ -25,15 +27,17 @@ def request(
     query: str = "",
     parts: int = 1,
     limits: Limits | None = None,
+    answered: Mapping[str, str] | None = None,
     **headers: str,
 ) -> tuple[int, dict[str, str], bytes, bytes | None]:
     """Ask; returns status, headers, answer, and what the application read, None if it was not reached."""
     reached: list[bytes] = []
+    own = [(name.encode(), value.encode()) for name, value in (answered or {"referrer-policy": "unsafe-url"}).items()]
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         read = await receive() if scope["method"] == "POST" else {"body": b""}
         reached.append(read["body"])
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"referrer-policy", b"unsafe-url")]})
+        await send({"type": "http.response.start", "status": 200, "headers": own})
         await send({"type": "http.response.body", "body": b"in"})
 
     sent: list[Any] = []
@@ -105,6 +109,29 @@ def test_links_out_of_the_folder_are_not_followed(scratch: Scratch, tmp_path: An
     assert request(scratch, f"/gradio_api/file={scratch.results}/own")[0] == 200
 
 
+@pytest.mark.parametrize(
+    ("kind", "shown"),
+    [
+        *(("text/html; charset=utf-8", False), ("image/svg+xml", False), ("text/xml", False), ("text/csv", False)),
+        *(("application/octet-stream", False), ("", False), ("image/png", True), ("audio/wav", True)),
+    ],
+)
+def test_no_file_of_a_visitor_is_a_page_of_ours(scratch: Scratch, kind: str, shown: bool) -> None:
+    """What is uploaded can be asked for by others: were it a page from here, its scripts would act in their names."""
+    (scratch.uploads / "a").write_text("<script>alert(1)</script>")
+    named = {
+        "content-type": kind,
+        "content-disposition": 'inline; filename="a"',
+        "content-security-policy": "script-src *",
+    }
+    path = f"/gradio_api/file={scratch.uploads}/a"
+    _, headers, _, _ = request(scratch, path, answered=named if kind else {})
+    assert headers["content-security-policy"].startswith("sandbox; default-src 'none'")
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers.get("content-disposition", "").startswith("inline" if shown else "attachment")
+    assert headers.get("content-type", "") == kind
+
+
 def test_other_hosts_and_origins_are_refused(scratch: Scratch) -> None:
     assert request(scratch, "/", host="evil.example")[0] == 403
     assert request(scratch, JOIN, method="POST", body=b"{}", origin="http://evil.example")[0] == 403
@@ -121,6 +148,20 @@ def test_the_token_is_asked_for_on_every_route(scratch: Scratch) -> None:
         assert request(scratch, path, door=door)[0] == 401
     assert request(scratch, JOIN, method="POST", body=b"{}", door=door)[0] == 401
     assert request(scratch, "/", door=door, query="token=wrong")[0] == 401
+
+
+@pytest.mark.parametrize("token", ["a+b&c=d%41;e/f?gh+", "%%%%%%%%%%%%%%%%", "token=token=token=", TOKEN])
+def test_a_token_is_read_as_it_was_written_or_as_a_browser_writes_it(scratch: Scratch, token: str) -> None:
+    door = Door("0.0.0.0", token=token)
+    for query in (f"token={token}", f"token={quote(token, safe='')}", urlencode({"token": token})):
+        assert request(scratch, "/", door=door, query=query)[0] == 303
+    for query in (f"token={token}x", f"{token}", "token=", ""):
+        assert request(scratch, "/", door=door, query=query)[0] == 401
+
+
+def test_what_browsers_ask_for_without_cookies_tells_nothing(scratch: Scratch) -> None:
+    status, _, body, reached = request(scratch, "/manifest.json", door=Door("0.0.0.0", token=TOKEN))
+    assert (status, body, reached) == (200, b"{}", None)
 
 
 def test_the_right_token_becomes_a_cookie_and_leaves_the_address(scratch: Scratch) -> None:

@@ -5,6 +5,8 @@ import http.client
 import io
 import json
 import pathlib
+import signal
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +16,8 @@ from urllib.parse import urlsplit
 import pytest
 from PIL import Image
 from tests.studio.served import Client, served, status
+
+from feller.studio.serving import GIVE_UP
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("gradio", reason="the page needs Gradio: pip install 'feller[serve]'")
@@ -142,4 +146,25 @@ def test_a_page_that_is_stopped_leaves_nothing_behind(fitted: Callable[[str], pa
     with served([fitted("moons")], home=tmp_path) as client:
         assert len(list(tmp_path.glob("feller-page-*"))) == 1
         assert client.ask("sample", [3, *client.usual("sample")[1:]])["success"]
+    assert not list(tmp_path.glob("feller-page-*"))
+
+
+def test_a_page_that_is_stopped_while_it_works_ends_soon_and_quietly(
+    fitted: Callable[[str], pathlib.Path], tmp_path: Any
+) -> None:
+    with served([fitted("digits")], home=tmp_path) as client:
+        assert client.own is not None
+        assert client.own.stderr is not None
+        which = next(one["id"] for one in client.config()["dependencies"] if one.get("api_name") == "sample")
+        data = client.usual("sample")
+        body = {"data": [256, *data[1:3], 1000, *data[4:]], "fn_index": which, "session_hash": "only"}
+        client.get("gradio_api/queue/join", json.dumps(body).encode(), content_type="application/json")
+        asking = urllib.request.urlopen(f"{client.url}gradio_api/queue/data?session_hash=only")
+        while b"process_starts" not in asking.readline():
+            pass
+        time.sleep(2)
+        client.own.send_signal(signal.SIGINT)
+        assert client.own.wait(4 * GIVE_UP) == 0
+        said = client.own.stderr.read()
+        assert said.splitlines() == ["stopping: what is being worked on may end"]
     assert not list(tmp_path.glob("feller-page-*"))

@@ -2,9 +2,11 @@
 
 import contextlib
 import contextvars
+import fcntl
 import io
 import json
 import math
+import os
 import pathlib
 import re
 from collections.abc import Iterator
@@ -74,9 +76,27 @@ def save(image: Image.Image, folder: pathlib.Path, files: list[str]) -> None:
     """Write the overview of a folder, which holds the names of the files that belong to it."""
     info = PngImagePlugin.PngInfo()
     info.add_text(MARK, json.dumps(files), zip=True)
+    write_picture(image, folder / NAME, info)
+
+
+def write_picture(image: Image.Image, path: pathlib.Path, info: PngImagePlugin.PngInfo | None = None) -> None:
+    """Write a PNG, whole or not at all; a link that is there is replaced, and not followed."""
     file = io.BytesIO()
     image.save(file, "PNG", pnginfo=info)
-    replace_file(folder / NAME, file.getvalue())
+    replace_file(path, file.getvalue())
+
+
+@contextlib.contextmanager
+def held(folder: pathlib.Path) -> Iterator[None]:
+    """Wait until nobody else writes samples into a folder, which is made, and keep others waiting meanwhile."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):  # some file systems of a network lock no folders
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _listed(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -105,7 +125,7 @@ def check(folder: pathlib.Path) -> None:
     """Refuse a folder that samples may not go to; nothing is made or removed.
 
     Raises:
-        InputError: If it holds other things.
+        InputError: If it holds other things, or links to folders, through which samples would go elsewhere.
     """
     if not folder.is_dir() or not any(folder.iterdir()):
         return
@@ -115,6 +135,9 @@ def check(folder: pathlib.Path) -> None:
         raise InputError(f"{folder} is not empty and was not written by feller; name a new folder")
     if folder.is_symlink():
         raise InputError(f"{folder} is a link to a folder that is not empty; name a new folder")
+    for path in folder.iterdir():
+        if path.is_symlink() and path.is_dir():
+            raise InputError(f"{path} is a link to a folder; remove it, or name a new folder")
 
 
 def prepare(folder: pathlib.Path) -> None:

@@ -1,5 +1,6 @@
 """From samples to numbers, and to a page to look at."""
 
+import contextlib
 import pathlib
 from typing import Any
 
@@ -73,8 +74,16 @@ def evaluate(
         the data that it kept back, a page that is called after them for others.
 
     Raises:
-        InputError: If run, data or samples are not what they must be.
+        InputError: If run, data or samples are not what they must be, or another process writes to the run.
     """
+    with run.writing() if engine().is_first else contextlib.nullcontext():
+        return _evaluated(run, data, samples, wanted, seed, tell)
+
+
+def _evaluated(
+    run: Run, data: str | None, samples: str | None, wanted: Wish | None, seed: int, tell: Tell
+) -> dict[str, Any]:
+    """Do it, while nobody else writes to the run."""
     model = load_model(run)
     model.network.to(engine().device)
     if isinstance(model.description.path, Brownian):

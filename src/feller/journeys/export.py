@@ -1,5 +1,6 @@
 """From a run to a file that other programs open."""
 
+import contextlib
 import os
 import pathlib
 from typing import Any
@@ -39,7 +40,7 @@ def export(
 
     Raises:
         UsageError: If the form is unknown, or the network cannot be exported; says why.
-        InputError: If the run is damaged, or the disk refuses.
+        InputError: If the run is damaged, another process writes to it, or the disk refuses.
     """
     run = as_run(run)
     if to not in FORMS:
@@ -47,7 +48,9 @@ def export(
     if to == HUGGING_FACE:
         if guidance != "1":
             raise UsageError("a folder holds the model, and guidance is chosen when it samples; leave --guidance out")
-        return write_folder(run, pathlib.Path(out) if out else run.path / HUGGING_FACE, tell)
+        place = pathlib.Path(out) if out else run.path / HUGGING_FACE
+        with _held(run, place):
+            return write_folder(run, place, tell)
     ending, write = WRITERS[to]
     place = pathlib.Path(out) if out else run.path / f"export{ending}"
     if place.suffix.lower() != ending:
@@ -57,13 +60,19 @@ def export(
     tell.task(f"writing {place.name}")
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        write(answer, place)
-        record = {"file": place.name, "form": to, "sha256": fingerprint(place), **of, **about(model, answer)}
-        write_json(said_of(place), record)
+        with _held(run, place):
+            write(answer, place)
+            record = {"file": place.name, "form": to, "sha256": fingerprint(place), **of, **about(model, answer)}
+            write_json(said_of(place), record)
     except OSError as error:
         raise cannot_write(place, error) from error
     tell.done()
     return place, record
+
+
+def _held(run: Run, place: pathlib.Path) -> contextlib.AbstractContextManager[None]:
+    """Keep others from writing to the run where it is written to."""
+    return run.writing() if place.resolve().is_relative_to(run.path.resolve()) else contextlib.nullcontext()
 
 
 def said_of(place: pathlib.Path) -> pathlib.Path:

@@ -103,7 +103,7 @@ def observe(
             "observations need a model of numbers that flow straight (points, pictures), and this one's path is of kind"
             f" {type(path).__name__}; for others write a reward: feller steer RUN --reward"
         )
-    place = pathlib.Path(out) if out else run.samples
+    place = run.place(out)
     modality.check_place(place)
     seen = modality.soften(model.description.space.reference(1, Draws(0).at("shape")))
     if not isinstance(seen, torch.Tensor):

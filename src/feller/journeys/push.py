@@ -77,7 +77,7 @@ def push(
         raise UsageError(
             f"{run.path} has learned no way back, with one round alone; go on with: feller bridge --resume"
         )
-    place = pathlib.Path(out) if out else run.samples
+    place = run.place(out)
     modality.check_place(place)
     if begin is None:
         first = _population(bridged, seed, tell, backward=backward)

@@ -88,8 +88,8 @@ def sample(
         seed=seed,
         tell=tell,
     )
-    modality, place = drawing.model.description.modality, pathlib.Path(out) if out else run.samples
-    modality.check_form(place)
+    modality, place = drawing.model.description.modality, run.place(out)
+    modality.check_place(place)
     if complete is not None:
         _check_complete(modality, given or {})
         return complete_rows(drawing.model, complete, place, drawing.sampling, drawing.draws, tell)

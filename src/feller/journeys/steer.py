@@ -89,7 +89,7 @@ def steer(
     model, begun = load_model(run), time.monotonic()
     model.network.to(engine().device)
     modality = model.description.modality
-    place = pathlib.Path(out) if out else run.samples
+    place = run.place(out)
     modality.check_place(place)
     wanted, draws = wish(run, modality, rewards), Draws(seed).named("sample")
     reward = OfStates(wanted, modality)

@@ -39,6 +39,11 @@ class Door:
                 f" {len(self.token)}; such as --token {secrets.token_urlsafe(18)}"
             )
 
+    @property
+    def fits_address(self) -> bool:
+        """Whether a browser sends the token as it stands in an address: what follows a # stays with the browser."""
+        return self.token is None or (self.token.isprintable() and not set(self.token) & set('# "<>'))
+
     def knows_host(self, host: str) -> bool:
         """Tell whether a request names this machine: a stranger's name that points here is not let in without token."""
         try:

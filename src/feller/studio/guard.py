@@ -4,16 +4,17 @@ import json
 import pathlib
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, unquote
 
 from feller.studio.access import COOKIE, Door
 from feller.studio.front import App, Message, Receive, Send
 from feller.studio.limits import Limits
 from feller.studio.scratch import LEAST, Scratch
-from feller.studio.wire import MOST_JSON, Refused, again, answer, body_of, with_headers
+from feller.studio.wire import MOST_JSON, Refused, again, answer, body_of, of_file, usual, with_headers
 
-OPEN = ("/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt")
-BELOW = ("/assets/", "/static/", "/svelte/", "/gradio_api/file=", "/gradio_api/heartbeat/", "/gradio_api/info")
+FILE, MANIFEST = "/gradio_api/file=", "/manifest.json"
+OPEN = ("/", "/config", "/theme.css", "/favicon.ico", MANIFEST, "/robots.txt")
+BELOW = ("/assets/", "/static/", "/svelte/", FILE, "/gradio_api/heartbeat/", "/gradio_api/info")
 CALLS = (
     *("/gradio_api/queue/join", "/gradio_api/queue/data", "/gradio_api/upload", "/gradio_api/upload_progress"),
     *("/gradio_api/cancel", "/gradio_api/reset", "/gradio_api/startup-events", "/gradio_api/app_id"),
@@ -48,8 +49,9 @@ class Guarded:
                 await answer(send, refused.status, f"{refused.why}\n", "text/plain; charset=utf-8")
                 return
             if passed is not None:
+                ours = with_headers(send, of_file if scope["path"].startswith(FILE) else usual)
                 with self.scratch.coming(scope.get(COMING, 0)):
-                    await self.app(scope, passed, with_headers(send))
+                    await self.app(scope, passed, ours)
         else:
             await send({"type": "websocket.close", "code": 1008})
 
@@ -72,8 +74,8 @@ class Guarded:
             raise Refused(404, "there is nothing here")
         if ".." in path.split("/"):
             raise Refused(403, "paths may not lead up")
-        if path.startswith("/gradio_api/file="):
-            self._check_file(path.removeprefix("/gradio_api/file="))
+        if path.startswith(FILE):
+            self._check_file(path.removeprefix(FILE))
         if scope["method"] not in ("GET", "HEAD", "POST"):
             raise Refused(405, "this page is read and asked, nothing else")
         if scope["method"] != "POST":
@@ -92,12 +94,14 @@ class Guarded:
 
     async def _ask(self, scope: Message, send: Send) -> None:
         """Let in who brings the token; ask others for it."""
-        query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
-        if scope["path"] == "/" and self.door.is_token(query.get("token", [""])[0]):
+        query = scope.get("query_string", b"").decode("latin-1")
+        if scope["path"] == "/" and any(map(self.door.is_token, _tokens(query))):
             cookie = f"{COOKIE}={self.door.cookie}; HttpOnly; SameSite=Lax; Path=/"
             await answer(send, 303, "", "text/plain", {"location": "/", "set-cookie": cookie})
         elif scope["path"] == "/" and scope["method"] == "GET":
             await answer(send, 401, ASK, "text/html; charset=utf-8")
+        elif scope["path"] == MANIFEST:  # browsers ask for it without cookies
+            await answer(send, 200, "{}", "application/manifest+json")
         else:
             raise Refused(401, "this page needs its token")
 
@@ -119,6 +123,12 @@ class Guarded:
         for path in _paths(asked):
             if not self.scratch.holds_upload(path):
                 raise Refused(403, "a request names a file that was not uploaded here")
+
+
+def _tokens(query: str) -> tuple[str, ...]:
+    """Return the tokens that an address may mean: as a form sends it, or as a person wrote it behind `?token=`."""
+    _, _, written = query.partition("token=")
+    return (*parse_qs(query).get("token", [])[:1], unquote(written), written)
 
 
 def _paths(value: Any) -> Iterator[str]:

@@ -30,6 +30,11 @@ class Opened:
     """None of a bridge, which is no model of data alone."""
 
     @property
+    def is_there(self) -> bool:
+        """Whether its folder is; it may be removed while the page shows it."""
+        return self.run.path.is_dir()
+
+    @property
     def modality(self) -> Modality | None:
         """What its data are."""
         return None if self.about is None else self.about.modality
@@ -48,7 +53,7 @@ class Opened:
     def asked(self) -> str:
         """What it was fitted to, in words; where files lie is nothing for visitors."""
         if self.is_bridge:
-            return f"a bridge from {' to '.join(map(last_part, _bridged(self.run).populations))}"
+            return f"a bridge from {' to '.join(map(last_part, self.sources))}"
         asked, tuned = asked_of(self.run), self.run.read_record(self.run.recipe).get("tuned") or {}
         parts = [last_part(asked.data), f"fitted with the recipe {last_part(asked.recipe)}"]
         if asked.private is not None:
@@ -56,6 +61,11 @@ class Opened:
         if tuned.get("rewards"):
             parts.append(f"tuned to {' and '.join(map(last_part, tuned['rewards']))}")
         return ", ".join(parts)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Where its data are, as they were named."""
+        return _bridged(self.run).populations if self.is_bridge else (asked_of(self.run).data,)
 
     @property
     def is_bridge(self) -> bool:

@@ -60,12 +60,12 @@ def _run(gr: Any, one: Opened, place: Place, prefix: str) -> None:
         for ability in abilities_of(one, place):
             with gr.Tab(ability.name) as shown:
                 name = f"{prefix}{ability.name.lower().replace(' ', '_')}"
-                act = _tab(gr, ability.tab(one, place), place, name)
+                act = _tab(gr, ability.tab(one, place), place, name, one)
                 if act is not None:
                     shown.select(**act, show_progress="hidden", api_name=False)
 
 
-def _tab(gr: Any, tab: Tab, place: Place, name: str) -> dict[str, Any] | None:
+def _tab(gr: Any, tab: Tab, place: Place, name: str, of: Opened) -> dict[str, Any] | None:
     """Add one tab, what is set beside what comes out; return what is done when somebody opens it."""
     gr.HTML(f'<p class="about">{html.escape(tab.about)}</p>')
     with gr.Row(equal_height=False):
@@ -83,7 +83,7 @@ def _tab(gr: Any, tab: Tab, place: Place, name: str) -> dict[str, Any] | None:
     made = [said, *(output for kind in tab.shows for output in {**beside, **below}[kind])]
     timer = None if tab.every is None else gr.Timer(tab.every)
     made += [] if timer is None else [button, timer]
-    act, inputs = _acting(gr, tab, place), [shown for shown, _ in there.values()]
+    act, inputs = _acting(gr, tab, place, of), [shown for shown, _ in there.values()]
     for key, control in tab.controls.items():
         shown, start = there[key]
         if isinstance(control, Drawing) and control.first is not None:
@@ -109,14 +109,15 @@ def _tab(gr: Any, tab: Tab, place: Place, name: str) -> dict[str, Any] | None:
     return does
 
 
-def _acting(gr: Any, tab: Tab, place: Place) -> Callable[..., list[Any]]:
+def _acting(gr: Any, tab: Tab, place: Place, of: Opened) -> Callable[..., list[Any]]:
     """Return what the button does."""
+    runs = (of, *(one for one in place.runs if one is not of))
 
     def act(*sent: Any, progress: Any = gr.Progress()) -> list[Any]:  # noqa: B008 - how Gradio hands it over
         heard = Heard(lambda share, text: progress(share, desc=text))
         try:
             with passing(heard):
-                found = ask(tab, dict(zip(tab.controls, sent, strict=True)), place.limits, heard)
+                found = ask(tab, dict(zip(tab.controls, sent, strict=True)), place.limits, heard, runs)
         except Wrong as wrong:
             return [_said(str(wrong), wrong=True), *filled(gr, tab, Outcome()), *_goes_on(gr, tab, Outcome())]
         return [_said(found.said), *filled(gr, tab, found), *_goes_on(gr, tab, found)]

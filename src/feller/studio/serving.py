@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import logging
 import socket
 import threading
 import time
@@ -170,6 +171,7 @@ def _running(server: Any, listening: socket.socket) -> Iterator[Callable[[], boo
     try:
         yield thread.is_alive
     finally:
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # what is cut off now is no error
         server.should_exit = True
         thread.join(GIVE_UP + 1)
 
@@ -178,6 +180,9 @@ def _announce(address: Address, door: Door, tell: Tell) -> None:
     """Say where the page is."""
     tell.say(f"the page is at {address.url}; stop it with Ctrl-C")
     if door.token is not None:
-        tell.say(f"visitors open {address.url}?token=..., with the text of --token, or type it there")
+        written = "?token=..., with the text of --token, or type it there"
+        tell.say(
+            f"visitors open {address.url}{written if door.fits_address else ', and type the text of --token there'}"
+        )
     if not is_loopback(door.host):
         tell.say("it speaks plain HTTP: whoever sees the traffic sees the token; put it behind TLS, or use ssh -L")

@@ -1,10 +1,17 @@
 """Requests and answers as messages: read whole, given once more, refused in words."""
 
+from collections.abc import Callable, Sequence
+
 from feller.studio.front import Message, Receive, Send
 from feller.studio.offline import HEADERS
 
 MOST_JSON = 4 * 2**20
 """Bytes of a request that is no upload."""
+SHOWN = ("image/png", "image/jpeg", "image/webp", "image/gif", "audio/wav", "audio/x-wav", "audio/mpeg", "video/mp4")
+"""Kinds of files that a browser shows by themselves, and can run nothing in."""
+ALONE = "sandbox; default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'"
+"""What a browser may do with a file that is opened as a page: show it, as nobody's."""
+Headers = Sequence[tuple[bytes, bytes]]
 
 
 class Refused(Exception):
@@ -44,12 +51,27 @@ def again(body: bytes, receive: Receive) -> Receive:
     return once_more
 
 
-def with_headers(send: Send) -> Send:
+def usual(headers: Headers) -> dict[str, str]:
+    """Return the headers that each answer has, in the place of those of the application."""
+    return HEADERS
+
+
+def of_file(headers: Headers) -> dict[str, str]:
+    """Return those of a file, which may be a visitor's: it is shown as a picture, sound or film, never as a page."""
+    there = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in headers}
+    ours = {**HEADERS, "content-security-policy": ALONE}
+    if there.get("content-type", "").partition(";")[0].strip().lower() in SHOWN:
+        return ours
+    _, _, called = there.get("content-disposition", "").partition(";")
+    return {**ours, "content-disposition": f"attachment;{called}" if called else "attachment"}
+
+
+def with_headers(send: Send, chosen: Callable[[Headers], dict[str, str]] = usual) -> Send:
     """Add our headers to each answer."""
 
     async def sent(message: Message) -> None:
         if message["type"] == "http.response.start":
-            ours = {name.encode(): value.encode() for name, value in HEADERS.items()}
+            ours = {name.encode(): value.encode("latin-1") for name, value in chosen(message["headers"]).items()}
             kept = [(name, value) for name, value in message["headers"] if name.lower() not in ours]
             message = {**message, "headers": [*kept, *ours.items()]}
         await send(message)

@@ -48,7 +48,7 @@ def write_lines(
         files = [f"{name}.png" for name in names[first : first + counts[i]]]
         first += counts[i]
         for file, pixels in zip(files, pictures[i], strict=False):
-            picture(pixels.permute(1, 2, 0).numpy()).save(folder / file)
+            overview.write_picture(picture(pixels.permute(1, 2, 0).numpy()), folder / file)
         entry = {DOCUMENT: plain(items, [f"{prefix}{file}" for file in files]), "tokens": list(tokens[i])}
         entry |= {TASK: tasks[i]} if tasks[i] else {}
         lines.append(f"{json.dumps(entry, ensure_ascii=False)}\n")

@@ -142,7 +142,7 @@ class Images(Modality):
         overview.save(self.show(values[:SHOWN], given), out, files)
         for file, pixels in zip(files, self._seen(values), strict=True):
             (out / file).parent.mkdir(exist_ok=True)
-            picture(pixels).save(out / file)
+            overview.write_picture(picture(pixels), out / file)
 
 
 def _rescale(values: np.ndarray, levels: int, to: int) -> np.ndarray:

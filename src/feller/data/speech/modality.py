@@ -1,6 +1,5 @@
 """Speech: log mels of sounds, with the phone of each frame."""
 
-import io
 import pathlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -29,7 +28,6 @@ from feller.data.speech.sound import write_sound
 from feller.data.speech.vocode import GriffinLim, Vocoder
 from feller.draws import Draws
 from feller.errors import InputError, UsageError
-from feller.record import replace_file
 from feller.spaces import Euclidean
 from feller.tree import Given, State
 
@@ -244,9 +242,7 @@ class Speech(Modality):
             if len(sounds) != 1:
                 raise UsageError(f"{out.name} holds one sound, got {len(sounds)}; name a folder, or .npz")
             write_sound(sounds[0], out)
-            picture = io.BytesIO()
-            self.show(values, given).save(picture, "PNG")
-            replace_file(out.with_suffix(".png"), picture.getvalue())
+            overview.write_picture(self.show(values, given), out.with_suffix(".png"))
             return
         overview.prepare(out)
         numbers, placed = overview.numbers(len(sounds)), layouts(values, given, self.inventory.names)

@@ -50,11 +50,20 @@ def audit(
         The numbers that the page shows, and where it is under `report`.
 
     Raises:
-        InputError: If the ledger is not that of the run, or the data are not those that it learned from.
+        InputError: If the ledger is not that of the run, or the data are not those that it learned from, or
+            another process writes to the run.
         UsageError: If the run is of a kind that no audit knows, or cannot be trained again.
     """
+    with run.writing():
+        return _audited(run, data, shown, seed, (shadows, canaries), tell)
+
+
+def _audited(
+    run: Run, data: str | None, shown: int, seed: int, again: tuple[int | None, int | None], tell: Tell
+) -> dict[str, Any]:
+    """Do it, while nobody else writes to the run."""
     it = opened(run, data)
-    retraining = Retraining.of(it, shadows, canaries)
+    retraining = Retraining.of(it, *again)
     draws, ledger = Draws(seed).named("audit"), it.ledger
     numbers: dict[str, Any] = {}
     if ledger is None:

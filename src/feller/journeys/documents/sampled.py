@@ -58,7 +58,7 @@ def documents(
         raise UsageError("a --memory is looked up for what is asked, and nothing is; give a --prompt, or leave it out")
     model = load_model(run)
     model.network.to(engine().device)
-    kind, place = kind_of(model), pathlib.Path(out) if out else run.samples
+    kind, place = kind_of(model), run.place(out)
     kind.check_place(place)
     wanted = wanted or anything(reader(model).context)
     if (edit or ask) and not kind.tasks:

@@ -79,7 +79,8 @@ def _write(
         pictures=pictures,
         versions={"feller": __version__, "torch": torch.__version__, "python": platform.python_version()},
     )
-    write_report(run.path, findings, NAME)
+    with run.writing():
+        write_report(run.path, findings, NAME)
     return f"{run.path / NAME}.html"
 
 

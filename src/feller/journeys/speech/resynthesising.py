@@ -104,9 +104,11 @@ def _write(run: Run, real: Sequence[Sound], ours: Copied, theirs: Copied) -> Non
     """Write the first sounds and their copies, to listen to.
 
     Raises:
-        InputError: If the disk refuses.
+        InputError: If the disk refuses, or a link leads elsewhere.
     """
     folder = run.path / FOLDER
+    if folder.is_symlink():
+        raise InputError(f"{folder} is a link; remove it")
     try:
         folder.mkdir(exist_ok=True)
         for i in range(min(SHOWN, len(real))):

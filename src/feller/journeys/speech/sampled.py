@@ -1,5 +1,6 @@
 """From a run of speech and what a person asks to sounds on disk."""
 
+import contextlib
 import pathlib
 import time
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+from feller.data import overview
 from feller.data.found import Sound
 from feller.data.modality import Dataset
 from feller.data.speech.joining import crossfaded, laid_over
@@ -92,7 +94,7 @@ def utter(
     if speed != 1 and (asked.text is None or asked.durations is not None):
         raise UsageError("--speed is of a --text without --durations: what is said again lasts as it did; leave it out")
     model = load_model(run)
-    kind, place = kind_of(model), pathlib.Path(out) if out else run.samples
+    kind, place = kind_of(model), run.place(out)
     kind.check_place(place)
     if n > 1 and place.suffix.lower() == ".wav":
         raise UsageError(f"{place.name} holds one sound, and -n is {n:,}; name a folder, or .npz")
@@ -229,11 +231,13 @@ def _origins(origin: int | None, length: int) -> Sequence[int]:
 def _write(uttered: Uttered, place: pathlib.Path) -> None:
     """Write sounds in the form that the ending of the place names, a picture beside a single one."""
     kind, data = uttered.kind, uttered.data
-    if kind.check_form(place) == ".npz":
+    ending = kind.check_form(place)
+    if ending == ".npz":
         kind.write(data.values, data.given, place)
         return
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        kind.write_sounds(uttered.sounds, data.values, data.given, place)
+        with contextlib.nullcontext() if ending else overview.held(place):
+            kind.write_sounds(uttered.sounds, data.values, data.given, place)
     except OSError as error:
         raise cannot_write(place, error) from error

@@ -7,7 +7,8 @@ import re
 from feller.errors import InputError
 from feller.journeys.tell import Tell
 from feller.studio.controls import Choice
-from feller.studio.opened import Opened
+from feller.studio.folders import page_without_folders
+from feller.studio.opened import Opened, last_part
 from feller.studio.outcome import Outcome
 from feller.studio.promised import promise_of
 from feller.studio.tab import Ability, Answers, Kind, Place, Tab
@@ -39,11 +40,11 @@ def _tab(one: Opened, place: Place) -> Tab:
         name = named.get(answers["report"]) or next(iter(reports(one)), NONE)
         path = one.run.path / f"{name}.html"
         if not _is_own(path):
-            raise InputError(f"there is no report yet; make one with: feller evaluate {one.run.path}")
+            raise InputError(f"there is no report yet; make one with: feller evaluate {one.name}")
         if path.stat().st_size > MOST:
-            raise InputError(f"{path.name} is too large to be shown here; open it in {one.run.path}")
+            raise InputError(f"{path.name} is too large to be shown here; open it in the run")
         page = path.read_text(encoding="utf-8", errors="replace")
-        return Outcome(said=_promised(one, page), page=page)
+        return Outcome(said=_promised(one, page), page=page_without_folders(page, _places(one)))
 
     return Tab(
         about="What evaluations and audits of this run have found. A report on a private run is for its owner alone.",
@@ -53,6 +54,11 @@ def _tab(one: Opened, place: Place) -> Tab:
         button="Show",
         looks=True,
     )
+
+
+def _places(one: Opened) -> dict[str, str]:
+    """Return what a report may name of this machine -> what it is called on the page."""
+    return {**{place: last_part(place) for place in one.sources}, str(one.run.path): one.name}
 
 
 def _called(name: str) -> str:
