@@ -162,8 +162,14 @@ def test_symbols_cannot_be_steered(
 @pytest.mark.parametrize(
     ("wish", "told"),
     [
-        ("{}:left", "no bound: the search goes as far as it can; {}:left >= NUMBER stops where it suffices"),
-        ("-2 * {}:left", "no bound: the search goes as far as it can; {}:left <= NUMBER stops where it suffices"),
+        (
+            "{}:left",
+            'no bound: the search goes as far as it can; `--reward "{}:left >= NUMBER"` stops where it suffices',
+        ),
+        (
+            "-2 * {}:left",
+            'no bound: the search goes as far as it can; `--reward "{}:left <= NUMBER"` stops where it suffices',
+        ),
         ("{}:left >= 0.4", None),
         ("ink", None),
     ],

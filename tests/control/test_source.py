@@ -295,3 +295,12 @@ def test_lengths_are_kept_leaf_by_leaf_and_beside_padding() -> None:
     close(found["b"][:, :3].norm(dim=1), x_0["b"][:, :3].norm(dim=1).tolist(), 1e-9)
     assert torch.equal(found["b"][:, 3:], x_0["b"][:, 3:])
     assert (found["a"][:, 0] > 0.99 * x_0["a"].norm(dim=1)).all()
+
+
+def test_a_search_tells_its_steps() -> None:
+    """A wish without an end is told of, too: none is over before its steps are."""
+    for minimiser in (Adam(steps=4), LBFGS(steps=4)):
+        told: list[float] = []
+        find_sources(flow_of(2), lambda x, rows: -x[:, 0], X_0, Euclidean((3,)), minimiser=minimiser, tell=told.append)
+        assert told == sorted(told)
+        assert told[:3] == [0.0, 0.25, 0.5]

@@ -48,6 +48,13 @@ def changed(**fields: object) -> Node:
     return read(page(dataclasses.replace(FULL, **fields)))
 
 
+def test_tiles_call_other_numbers_as_tiles_do() -> None:
+    root = changed(explanations={"accuracy": "More than judge_accuracy is no merit.", "fd_cnn": "Beside fd_cnn_floor."})
+    tiles = [tile.text for tile in root.of("meaning")]
+    assert tiles == ['More than "real data" is no merit.', 'Beside "real against real".']
+    assert "More than judge_accuracy is no merit." in root.text  # where numbers have the names that files have
+
+
 def rows(root: Node) -> dict[str, str]:
     return {row.all("th")[0].text: row.all("td")[0].text for row in root.all("tr") if row.all("td")}
 

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from feller.code import fingerprint
+from feller.data.rows import points
 from feller.errors import InputError, UsageError
 from feller.evaluate import change
 from feller.evaluate.quality import EXPLAIN
@@ -259,12 +260,26 @@ def test_the_first_wish_of_pictures_ends_at_a_value(on_page: OnPage, monkeypatch
             ask(tab, **more)
     assert wished == [("ink == 0.4",), ("ink == 0.25",), ("ink",), ("-1 * ink",)]
     assert "blots" in tab.controls["reward"].hint
+    assert tab.controls["ink"].only == ("reward", "ink as set below")
 
 
-def test_points_are_steered_too(on_page: OnPage, tmp_path: pathlib.Path) -> None:
+def test_points_are_steered_too(on_page: OnPage, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own = tmp_path / "r.py"
     own.write_text("def right(values, given):\n    return values[:, 0]\n")
-    found = ask(tab_of(on_page("moons", rewards=(f"{own}:right",)), "Steer"), n=3, steps=2)
+    rewards = (f"{own}:right", f"{own}:right <= 0.1")
+    tab = tab_of(on_page("moons", rewards=rewards), "Steer")
+    assert "can offer" not in ask(tab, reward="r.py:right <= 0.1").said
+    framed: list[tuple[int, int]] = []
+    scatter = points.scatter
+
+    def seen(values: np.ndarray, *words: Any, beside: np.ndarray, behind: np.ndarray) -> Image.Image:
+        framed.append((len(beside), len(behind)))
+        return scatter(values, *words, beside=beside, behind=behind)
+
+    monkeypatch.setattr(points, "scatter", seen)
+    found = ask(tab, n=3, steps=2)
+    assert framed == [(3, 1000), (3, 1000)]  # each has room for the other, and for what both are seen before
+    assert "can offer such a wish" in found.said
     before, after = (np.array(Image.open(shown.path)) for shown in found.pictures)
     assert before.shape == after.shape
     assert (before != after).any()

@@ -307,7 +307,7 @@ def test_a_page_says_when_its_server_is_gone_or_another(
             assert page.run(said) == ""
 
 
-def test_a_broken_picture_is_refused_in_words_and_old_results_go(page: Chromium, tmp_path: pathlib.Path) -> None:
+def test_a_broken_picture_is_refused_in_words_and_what_was_made_stays(page: Chromium, tmp_path: pathlib.Path) -> None:
     broken, told = tmp_path / "broken.png", "broken.png: this is no picture that can be read"
     broken.write_bytes(b"no picture")
     refused = SEEN.format(what="p.wrong", more=f"e.innerText.includes({json.dumps(told)})")
@@ -318,7 +318,7 @@ def test_a_broken_picture_is_refused_in_words_and_old_results_go(page: Chromium,
     page.rest(2000)
     page.press("Spoil and restore", "button.primary")
     page.wait(refused)
-    assert not page.run(PICTURE)
+    assert page.run(PICTURE)
     to(page, "documents", "Ask about a picture")
     page.upload(broken)
     page.rest(2000)
@@ -348,6 +348,33 @@ def test_a_number_that_is_emptied_comes_back(page: Chromium) -> None:
     page.run(f"{calls}.blur()")
     page.rest(500)
     assert page.run(f"{calls}.value") == before
+
+
+def test_what_was_taken_is_said_of_a_number_beyond_its_slider(page: Chromium) -> None:
+    to(page, "moons", "Sample")
+    many = VISIBLE.format(what="input[type=number]") + ".find(e => e.ariaLabel?.includes('How many'))"
+    said = VISIBLE.format(what="p.taken") + ".map(e => e.innerText).join()"
+    before = page.run(f"{many}.value")
+    for typed, told in (("1000000000", "5000 was taken instead of 1000000000"), (before, "")):
+        page.run(f"{many}.focus(); {many}.select()")
+        page.call("Input.insertText", of_page=True, text=typed)
+        page.run(f"{many}.blur()")
+        page.rest(500)
+        assert told in page.run(said)
+        assert bool(told) == bool(page.run(said))
+
+
+def test_ink_is_set_where_it_is_wished_for(page: Chromium) -> None:
+    to(page, "digits", "Steer")
+    ink = SEEN.format(what="input[type=number]", more="e.ariaLabel?.includes('Ink')")
+    assert not page.run(ink)  # the first wish is that of the command line
+    for wish, seen in (("ink as set below", True), ("compressibility", False)):
+        chosen = VISIBLE.format(what="input[role=combobox]") + ".find(e => e.ariaLabel === 'Wish')"
+        page.run(f"{chosen}.focus()")
+        page.wait(SEEN.format(what="[role=option]", more=f"e.innerText.trim().endsWith({json.dumps(wish)})"))
+        options = VISIBLE.format(what="[role=option]") + f".find(e => e.innerText.trim().endsWith({json.dumps(wish)}))"
+        page.run(f"{options}.dispatchEvent(new MouseEvent('mousedown', {{bubbles: true}}))")
+        page.wait(ink if seen else f"!{ink}")
 
 
 def test_numbers_of_reports_are_seen_whole_at_any_width(page: Chromium) -> None:

@@ -31,6 +31,22 @@ def test_numbers_are_written_as_people_do() -> None:
         Number(label="Speed", value=1, least=0.5, most=2.0, whole=False).read(2.25, LIMITS)
 
 
+def test_a_seed_is_read_as_it_was_typed() -> None:
+    seed = seeded()
+    assert [seed.read(sent, LIMITS) for sent in ("7", " 12 ", 3, 4.0)] == [7, 12, 3, 4]
+    for sent, told in (
+        ("9" * 23, r"here, got 99,999,999,999,999,999,999,999$"),
+        ("abc", r"^Seed takes a whole number, got 'abc'$"),
+        ("2.7", r"^Seed takes a whole number, got '2\.7'$"),
+        ("9" * 5000, r"^Seed takes a whole number, got '9{40}'$"),
+        ("-1", r"here, got -1$"),
+        ("", r"^Seed is empty"),
+        (10**400, r"^Seed goes from 0"),
+    ):
+        with pytest.raises(UsageError, match=told):
+            seed.read(sent, LIMITS)
+
+
 def test_a_picture_is_one_that_can_be_read_whole(tmp_path: pathlib.Path) -> None:
     control, limits = Picture(label="Picture"), Limits()
     whole = io.BytesIO()

@@ -5,7 +5,8 @@ import time
 import pytest
 
 from feller.studio import heard
-from feller.studio.heard import Heard, passing
+from feller.studio.heard import Heard, Stopped, passing
+from feller.studio.stops import Stops
 
 
 def test_a_share_is_told_where_it_is_known() -> None:
@@ -32,3 +33,25 @@ def test_seconds_are_told_where_it_is_not(monkeypatch: pytest.MonkeyPatch) -> No
     number = len(told)
     time.sleep(0.1)
     assert len(told) == number  # it ends with the block
+
+
+def test_what_is_stopped_says_no_more() -> None:
+    """A page stops what it has asked for on a tab: while it is worked on, and while it waits; nobody else's."""
+    stops, one = Stops(), Heard()
+    with stops.working("me", "steer", one):
+        for who, tab in (("you", "steer"), ("me", "sample")):
+            stops.stop(who, tab)
+        one.progress(0.5)
+        stops.stop("me", "steer")
+        for says in (lambda: one.progress(0.6), lambda: one.task("more"), lambda: one.say("more")):
+            with pytest.raises(Stopped):
+                says()
+    stops.stop("me", "steer")
+    for stopped in (True, False):  # the one that waited, and the next
+        next_one = Heard()
+        with stops.working("me", "steer", next_one):
+            if stopped:
+                with pytest.raises(Stopped):
+                    next_one.check()
+            else:
+                next_one.check()

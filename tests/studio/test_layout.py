@@ -51,6 +51,15 @@ def test_tools_lie_beside_what_is_drawn_on(page: Chromium, width: int) -> None:
     assert box(page, ".canvas .toolbar-wrap")[2] <= (left + right - shown) / 2 + 1
 
 
+def test_buttons_stand_in_one_low_row_on_a_telephone(page: Chromium) -> None:
+    page.resize(400, 800)
+    page.press("Fill in", "button[role=tab]")
+    page.rest(500)
+    _, top, _, bottom = box(page, ".buttons")
+    assert bottom - top < 64
+    assert page.run(VISIBLE.format(what=".buttons button") + ".every(e => e.scrollWidth <= e.clientWidth + 1)")
+
+
 def test_tabs_and_ends_of_sliders_are_seen_on_a_telephone(page: Chromium) -> None:
     page.resize(420, 900)
     page.press("Sample", "button[role=tab]")

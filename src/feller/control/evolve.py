@@ -28,7 +28,7 @@ class Evolution(Minimiser):
 
     gradients: ClassVar[bool] = False
 
-    steps: int = 100
+    steps: int = 100  # pyrefly: ignore
     population: int = 16
     """Proposals of a round, for each example."""
     share: float = 0.3

@@ -20,7 +20,7 @@ class LBFGS(Minimiser):
     2013, "Nonsmooth optimization via quasi-Newton methods".
     """
 
-    steps: int = 100
+    steps: int = 100  # pyrefly: ignore
     history: int = 20
     searched: int = 20
     """Evaluations of one line search, at most."""

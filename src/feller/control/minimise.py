@@ -35,6 +35,8 @@ class Minimiser(abc.ABC):
 
     gradients: ClassVar[bool] = True
     """Whether it asks the function for them."""
+    steps: int
+    """At most."""
 
     @abc.abstractmethod
     def run(self, function: Function, x: Float[Tensor, "b d"]) -> Iterator[Iterate]:
@@ -79,7 +81,7 @@ class Adam(Minimiser):
 
     lr: float = 0.05
     """Length of a step in each number."""
-    steps: int = 100
+    steps: int = 100  # pyrefly: ignore
     betas: tuple[float, float] = (0.9, 0.99)
 
     def __post_init__(self) -> None:

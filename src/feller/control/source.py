@@ -141,7 +141,7 @@ def find_sources(
         enough: Loss of an end at which its search is over.
         real: Marks of the entries that mean something, for all leaves or under their names, as `given["valid"]`; the
             others stay as they are. None for all.
-        tell: Hears the share of the searches that are over.
+        tell: Hears the share of the searches that are over, or of their steps, whichever is larger.
 
     Raises:
         InputError: If the loss of a start is no number, has another shape, or has no gradient where the minimiser asks
@@ -149,7 +149,7 @@ def find_sources(
     """
     search = _Search(flow, wish, x_0, space, prior, minimiser.gradients, real)
     rows, before, now = torch.arange(length(x_0), device=search.start.device), None, None
-    for iterate in minimiser.run(search.value, search.start):
+    for step, iterate in enumerate(minimiser.run(search.value, search.start)):
         now = iterate
         with torch.no_grad():
             losses = now.value - search.cost(search.sources(now.x, rows), rows)
@@ -157,7 +157,7 @@ def find_sources(
             before = losses
             search.check(before, now.gradient)
         now.going.logical_and_(losses > enough)
-        tell(1 - now.going.double().mean().item())
+        tell(max(1 - now.going.double().mean().item(), step / minimiser.steps))
     if before is None or now is None:
         raise InputError("expected one source or more, got none")
     with torch.no_grad():

@@ -42,7 +42,7 @@ def groups(n: int, labels: np.ndarray | None, classes: tuple[str, ...]) -> Itera
 
 def dot(n: int) -> float:
     """Return the size of a point among n, in square points."""
-    return float(np.clip(4000 / max(n, 1), 0.5, 12))
+    return float(np.clip(4000 / max(n, 1), 0.5, 36))
 
 
 def finish(figure: Any, labels: np.ndarray | None, classes: tuple[str, ...]) -> Image.Image:

@@ -168,7 +168,7 @@ def _numbers(wanted: Total, before: Dataset, after: Dataset, found: list[Found],
 def _unbounded(text: str, factor: float) -> str:
     """Say that a wish of one's own never has enough, and how it would."""
     name, side = text.rpartition("*")[2].strip(), "<=" if factor < 0 else ">="
-    return f"no bound: the search goes as far as it can; {name} {side} NUMBER stops where it suffices"
+    return f'no bound: the search goes as far as it can; `--reward "{name} {side} NUMBER"` stops where it suffices'
 
 
 def _size(source: State) -> Tensor:

@@ -19,6 +19,7 @@ from feller.report.measures import (
     tells,
     why_missing,
 )
+from feller.report.spoken import spoken
 from feller.report.wording import MISSING, Number, capital, is_number, sentence
 
 GREY = "Grey is what real data reach when they are measured in the same way, which is as good as one can hope for."
@@ -92,7 +93,7 @@ def _card(name: str, numbers: Numbers, explanations: Mapping[str, str], missing:
     elif kind.floor or kind.level is not None:
         parts += _beside(kind, value, numbers, missing)
     if name in explanations:
-        parts.append(element("dd", {"class": "meaning"}, *prose(explanations[name])))
+        parts.append(element("dd", {"class": "meaning"}, *prose(spoken(name, numbers, explanations))))
     return element("div", None, *parts)
 
 

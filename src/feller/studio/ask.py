@@ -9,7 +9,7 @@ from typing import Any
 from feller.code import blamed
 from feller.errors import FULL, InputError, UsageError
 from feller.studio.folders import without_folders
-from feller.studio.heard import Heard
+from feller.studio.heard import Heard, Stopped
 from feller.studio.labels import with_labels
 from feller.studio.limits import Limits
 from feller.studio.opened import Opened
@@ -38,7 +38,10 @@ def ask(tab: Tab, sent: Mapping[str, Any], limits: Limits, heard: Heard, runs: S
     if runs and not runs[0].is_there:
         raise Wrong(gone(runs[0]))
     try:
+        heard.check()
         found = tab.do(sent, limits, heard)
+    except Stopped as stopped:
+        raise Wrong("stopped, as you asked") from stopped
     except (InputError, UsageError) as error:
         lost = [one for one in runs if not one.is_there and str(one.run.path) in str(error)]
         said = gone(lost[0]) if lost else with_labels(_plain(str(error), places), tab.controls)

@@ -6,6 +6,7 @@ Each reads what the client sends, which may be anything, and refuses what is out
 import abc
 import math
 import pathlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,11 @@ MARKS = ((255, 47, 208), (57, 255, 20))
 """Colours to draw over pictures with: where one is hard to see, the other is not."""
 
 
+DIGITS = re.compile(r"[+-]?[0-9]+")
+LONGEST = 40
+"""Letters of a number that is typed."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Control(abc.ABC):
     """One thing to set."""
@@ -29,6 +35,8 @@ class Control(abc.ABC):
     """One sentence below the label."""
     flags: tuple[str, ...] = ()
     """What messages of journeys call it, such as --text."""
+    only: tuple[str, str] | None = None
+    """Name of a choice, and what must be chosen there for this to be seen."""
 
     @abc.abstractmethod
     def read(self, sent: Any, limits: Limits) -> Any:
@@ -55,7 +63,7 @@ class Number(Control):
         """Return it."""
         if sent is None:
             raise UsageError(f"{self.label} is empty; type a number from {typed(self.least)} to {typed(self.most)}")
-        if isinstance(sent, bool) or not isinstance(sent, int | float) or not math.isfinite(sent):
+        if isinstance(sent, bool) or not (isinstance(sent, int) or (isinstance(sent, float) and math.isfinite(sent))):
             raise UsageError(f"{self.label} takes a number, got {str(sent)[:40]!r}")
         if not self.least <= sent <= self.most:
             raise UsageError(
@@ -68,7 +76,14 @@ class Number(Control):
 
 @dataclass(frozen=True, kw_only=True)
 class Seed(Number):
-    """A number that the same is drawn with again, and another by another."""
+    """A whole number that the same is drawn with again, and another by another; a text, which loses no digit."""
+
+    def read(self, sent: Any, limits: Limits) -> float | int:
+        """Return it."""
+        text = sent.strip() if isinstance(sent, str) else None
+        if text and not (DIGITS.fullmatch(text) and len(text) <= LONGEST):
+            raise UsageError(f"{self.label} takes a whole number, got {text[:LONGEST]!r}")
+        return super().read(sent if text is None else int(text) if text else None, limits)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,6 +251,8 @@ class Drawing(Control):
 
 def typed(number: float | int) -> str:
     """Write a number as people type it, thousands apart."""
+    if isinstance(number, int):
+        return f"{number:,}"
     return f"{number:,.0f}" if number == int(number) and abs(number) < 1e15 else f"{number:g}"
 
 

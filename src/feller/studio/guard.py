@@ -26,8 +26,9 @@ COMING = "feller.coming"
 ASK = """<!doctype html><meta charset="utf-8"><title>feller</title>
 <style>body{font:1rem/1.5 system-ui,sans-serif;max-width:30rem;margin:20vh auto;padding:0 1rem}
 input,button{font:inherit;padding:.4rem .6rem}</style>
-<p>This page needs its token.</p>
-<form method="get" action="/"><input name="token" type="password" autocomplete="off" autofocus>
+<p>This page needs its token. Whoever started it knows the token: the text behind <code>--token</code>.</p>
+<form method="get" action="/"><label for="token">Token</label>
+<input id="token" name="token" type="password" autocomplete="off" required autofocus>
 <button>Enter</button></form>
 """
 

@@ -12,24 +12,48 @@ EACH = 1.0
 """Seconds between two words on a task of which no share is known."""
 
 
+class Stopped(Exception):
+    """A visitor wants no more of it."""
+
+
 class Heard(Tell):
-    """Keeps lines, and hands on which share of a task is done; None where it is not known."""
+    """Keeps lines, and hands on which share of a task is done; None where it is not known.
+
+    Once it is stopped, whatever a journey says next raises `Stopped`.
+    """
 
     def __init__(self, progress: Callable[[float | None, str], None] = lambda share, text: None) -> None:
         self.lines: list[str] = []
         self._progress, self._task, self._share, self._since = progress, "", 0.0, time.monotonic()
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """End what is told of here as soon as it tells something; from any thread."""
+        self._stopped.set()
+
+    def check(self) -> None:
+        """Go on unless it was stopped.
+
+        Raises:
+            Stopped: Then.
+        """
+        if self._stopped.is_set():
+            raise Stopped
 
     def say(self, text: str) -> None:
         """Keep one line."""
+        self.check()
         self.lines.append(text)
 
     def task(self, name: str) -> None:
         """Begin."""
+        self.check()
         self._task, self._share, self._since = name, 0.0, time.monotonic()
         self._progress(None, f"{name} ...")
 
     def progress(self, share: float, text: str = "") -> None:
         """Hand it on."""
+        self.check()
         self._share = min(share, 1.0)
         if self._share > 0:
             self._progress(self._share, f"{self._task} {text}".strip())

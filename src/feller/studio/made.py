@@ -9,6 +9,7 @@ from PIL import Image
 
 from feller.data.delimited import dialect_of
 from feller.data.modality import Dataset, Modality
+from feller.data.rows.points import Points
 from feller.data.text.modality import Text
 from feller.studio.opened import Opened
 from feller.studio.outcome import Outcome, Rows, Shown
@@ -64,8 +65,39 @@ def _left_out(one: Opened, drawn: Dataset, file: pathlib.Path) -> str:
 
 def picture(drawn: Dataset, room: pathlib.Path, caption: str) -> Shown:
     """Draw samples into a file."""
-    some = drawn.subset(torch.arange(min(len(drawn), MOST_SHOWN))) if _several(drawn) else drawn
+    some = _first(drawn)
     return saved(some.modality.show(some.values, some.given), room, caption)
+
+
+def pictures(
+    sides: tuple[Dataset, Dataset], room: pathlib.Path, captions: Sequence[str], behind: Dataset | None = None
+) -> tuple[Shown, ...]:
+    """Draw two sets of samples into files, at one scale where they have one, so that they compare.
+
+    Args:
+        sides: Of one kind.
+        room: Where the files go.
+        captions: Of both.
+        behind: Points that are seen in grey behind both.
+    """
+    from feller.journeys.reporting.findings import side_by_side  # takes long to load
+
+    first, second = map(_first, sides)
+    if not _compare(first.modality, second.modality):
+        return tuple(picture(some, room, caption) for some, caption in zip(sides, captions, strict=True))
+    return tuple(map(saved, side_by_side(first, second, behind), (room, room), captions))
+
+
+def _compare(one: Modality, other: Modality) -> bool:
+    """Tell whether samples of two kinds fit into one picture."""
+    if isinstance(one, Points) and isinstance(other, Points):
+        return one.columns == other.columns
+    return one == other
+
+
+def _first(drawn: Dataset) -> Dataset:
+    """Return those that are shown."""
+    return drawn.subset(torch.arange(min(len(drawn), MOST_SHOWN))) if _several(drawn) else drawn
 
 
 def saved(image: Image.Image, room: pathlib.Path, caption: str) -> Shown:

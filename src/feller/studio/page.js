@@ -44,6 +44,26 @@
     one.dispatchEvent(new Event("input", { bubbles: true }));
   }, true);
 
+  // what is beyond a slider is taken as its end: say so
+  document.addEventListener("blur", (event) => {
+    const one = event.target;
+    if (!slides(one) || one.value === "") return;
+    const asked = Number(one.value);
+    const taken = Math.min(Math.max(asked, Number(one.min)), Number(one.max));
+    if (asked === taken) return;
+    const told = document.createElement("p");
+    told.className = "taken";
+    told.setAttribute("role", "status");
+    told.textContent = `from ${one.min} to ${one.max} here: ${taken} was taken instead of ${one.value}`;
+    one.closest(".block").querySelector("p.taken")?.remove();
+    one.closest(".block").append(told);
+  }, true);
+
+  document.addEventListener("input", (event) => {
+    if (!(event.target instanceof Element) || !event.isTrusted) return;
+    event.target.closest(".block")?.querySelector("p.taken")?.remove();
+  }, true);
+
   function slides(one) {
     return one instanceof HTMLInputElement && one.type === "number"
       && !!one.closest(".block")?.querySelector("input[type=range]");
@@ -174,10 +194,21 @@
         }
       }
     }
+    translate();
     for (const one of document.querySelectorAll("[aria-live]")) {
       for (const part of one.childNodes) {
         const words = part.nodeType === Node.TEXT_NODE && UNTRANSLATED[part.data.trim()];
         if (words) part.data = words;
+      }
+    }
+  }
+
+  // "queue: 1/2 | 3.0/5.0s" says little
+  function translate() {
+    for (const one of document.querySelectorAll(".progress-text")) {
+      for (const part of one.childNodes) {
+        const rank = part.nodeType === Node.TEXT_NODE && /^\s*queue: (\d+)\/(\d+) \|$/.exec(part.data);
+        if (rank) part.data = `waiting for another request, ${rank[1]} of ${rank[2]} in the queue | `;
       }
     }
   }

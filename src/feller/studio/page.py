@@ -12,15 +12,16 @@ from feller.studio.heard import Heard, passing
 from feller.studio.opened import Opened
 from feller.studio.outcome import Outcome
 from feller.studio.shown import filled, outputs
+from feller.studio.stops import Stops
 from feller.studio.tab import WIDE, Place, Tab
-from feller.studio.widgets import beginning, starting, waving, widget
+from feller.studio.widgets import beginning, showing, starting, waving, widget
 
 WORK, LOOK = "work", "look"
 """Two queues: what computes goes one after the other, and what only looks does not wait for it."""
 LOOKING = {"concurrency_id": LOOK, "concurrency_limit": 4}
 TITLE = "feller"
 SEEDS = 1_000_000
-ANOTHER = f"() => Math.floor(Math.random() * {SEEDS})"
+ANOTHER = f"() => String(Math.floor(Math.random() * {SEEDS}))"
 """Another seed, which the page draws by itself, shows, and so can repeat."""
 FORGET = """said => said.includes('class="wrong"') ? "" : said"""
 """A complaint is gone as soon as something else is set."""
@@ -68,13 +69,18 @@ def _run(gr: Any, one: Opened, place: Place, prefix: str) -> None:
 def _tab(gr: Any, tab: Tab, place: Place, name: str, of: Opened) -> dict[str, Any] | None:
     """Add one tab, what is set beside what comes out; return what is done when somebody opens it."""
     gr.HTML(f'<p class="about">{html.escape(tab.about)}</p>')
-    with gr.Row(equal_height=False):
+    with gr.Row(equal_height=False, elem_classes="tab" if tab.controls else "tab plain"):
         with gr.Column(scale=2, min_width=280):
             there = {name: (widget(gr, control), beginning(gr, control)) for name, control in tab.controls.items()}
+            for key, control in tab.controls.items():
+                if control.only is not None:
+                    other, chosen = control.only
+                    there[key][0].visible = there[other][0].value == chosen
             with gr.Row(elem_classes="buttons"):
-                button = gr.Button(tab.button, variant="primary")
+                button = gr.Button(tab.button, variant="primary", min_width=80)
                 seeds = [there[key][0] for key, control in tab.controls.items() if isinstance(control, Seed)]
-                again = gr.Button("Another seed") if seeds else None
+                again = gr.Button("Another seed", min_width=80) if seeds else None
+                stop = None if tab.looks else gr.Button("Stop", min_width=60, elem_classes="stop")
         with gr.Column(scale=3, min_width=320, elem_classes="made"):
             said = gr.HTML(_said(OPENING) if tab.looks else "", elem_classes="said")
             beside = {kind: outputs(gr, kind, tab) for kind in tab.shows if kind not in WIDE}
@@ -83,7 +89,8 @@ def _tab(gr: Any, tab: Tab, place: Place, name: str, of: Opened) -> dict[str, An
     made = [said, *(output for kind in tab.shows for output in {**beside, **below}[kind])]
     timer = None if tab.every is None else gr.Timer(tab.every)
     made += [] if timer is None else [button, timer]
-    act, inputs = _acting(gr, tab, place, of), [shown for shown, _ in there.values()]
+    stops, inputs = Stops(), [shown for shown, _ in there.values()]
+    act = _acting(gr, tab, place, of, stops, name)
     for key, control in tab.controls.items():
         shown, start = there[key]
         if isinstance(control, Drawing) and control.first is not None:
@@ -92,8 +99,14 @@ def _tab(gr: Any, tab: Tab, place: Place, name: str, of: Opened) -> dict[str, An
         if isinstance(control, Wave):
             drawn = waving(control, tab.controls[control.of], place)
             there[control.of][0].change(drawn, there[control.of][0], shown, api_name=f"{name}_{key}", **LOOKING)
+        if control.only is not None:
+            other, chosen = control.only
+            seen = {"show_progress": "hidden", "api_name": False, **LOOKING}
+            there[other][0].change(showing(gr, chosen), there[other][0], shown, **seen)
     does = {"fn": act, "inputs": inputs, "outputs": made, **(LOOKING if tab.looks else {"concurrency_id": WORK})}
     button.click(**does, api_name=name, show_progress_on=said)
+    if stop is not None:
+        stop.click(_stopping(gr, stops, name), None, None, show_progress="hidden", api_name=False, **LOOKING)
     if again is not None:
         sown = again.click(None, None, seeds, js=ANOTHER, api_name=False)
         sown.then(**does, show_progress_on=said, api_name=False)
@@ -109,20 +122,37 @@ def _tab(gr: Any, tab: Tab, place: Place, name: str, of: Opened) -> dict[str, An
     return does
 
 
-def _acting(gr: Any, tab: Tab, place: Place, of: Opened) -> Callable[..., list[Any]]:
-    """Return what the button does."""
+def _acting(gr: Any, tab: Tab, place: Place, of: Opened, stops: Stops, name: str) -> Callable[..., list[Any]]:
+    """Return what the button does; what is refused leaves what was made before, which nobody can look up again."""
     runs = (of, *(one for one in place.runs if one is not of))
+    nothing = filled(gr, tab, Outcome())
+    before = nothing if tab.looks else [gr.skip() for _ in nothing]
 
-    def act(*sent: Any, progress: Any = gr.Progress()) -> list[Any]:  # noqa: B008 - how Gradio hands it over
+    def act(asked: Any, *sent: Any, progress: Any = gr.Progress()) -> list[Any]:  # noqa: B008 - how Gradio hands it over
         heard = Heard(lambda share, text: progress(share, desc=text))
         try:
-            with passing(heard):
+            with passing(heard), stops.working(asked.session_hash or "", name, heard):
                 found = ask(tab, dict(zip(tab.controls, sent, strict=True)), place.limits, heard, runs)
         except Wrong as wrong:
-            return [_said(str(wrong), wrong=True), *filled(gr, tab, Outcome()), *_goes_on(gr, tab, Outcome())]
+            return [_said(str(wrong), wrong=True), *before, *_goes_on(gr, tab, Outcome())]
         return [_said(found.said), *filled(gr, tab, found), *_goes_on(gr, tab, found)]
 
-    return act
+    return _asked(gr, act)
+
+
+def _stopping(gr: Any, stops: Stops, name: str) -> Callable[..., None]:
+    """Return what ends what a page has asked for on a tab."""
+
+    def stop(asked: Any) -> None:
+        stops.stop(asked.session_hash or "", name)
+
+    return _asked(gr, stop)
+
+
+def _asked(gr: Any, does: Callable[..., Any]) -> Callable[..., Any]:
+    """Have Gradio hand over whose request it is, which it does by annotations."""
+    does.__annotations__["asked"] = gr.Request
+    return does
 
 
 def _goes_on(gr: Any, tab: Tab, found: Outcome) -> list[Any]:

@@ -14,6 +14,7 @@ from feller.studio.controls import (
     Drawing,
     Number,
     Picture,
+    Seed,
     Sound,
     Unreadable,
     Upload,
@@ -26,6 +27,9 @@ from feller.studio.tab import Place
 def widget(gr: Any, control: Control) -> Any:
     """Return what a control looks like."""
     label = {"label": control.label}
+    if isinstance(control, Seed):
+        shown = gr.Textbox(value=str(control.value), max_lines=1, info=control.hint or None, **label)
+        return _as_sent(shown)
     if isinstance(control, Number):
         return _as_sent(_number(gr, control))
     if isinstance(control, Choice):
@@ -82,6 +86,11 @@ def waving(control: Wave, of: Control, place: Place) -> Callable[[Any], Any]:
             return None
 
     return draw
+
+
+def showing(gr: Any, chosen: str) -> Callable[[Any], Any]:
+    """Return what shows a control as long as something is chosen elsewhere, and hides it otherwise."""
+    return lambda sent: gr.update(visible=sent == chosen)
 
 
 def _canvas(picture: Image.Image) -> dict[str, Any]:

@@ -63,11 +63,12 @@ class Points(Rows):
         """Draw one panel for each two neighbouring columns."""
         return scatter(samples, self.columns, labels, self.classes, across)
 
-    def show_beside(self, data: Dataset, other: Dataset) -> Image.Image:
-        """Draw points on axes that have room for others, too."""
+    def show_beside(self, data: Dataset, other: Dataset, behind: Dataset | None = None) -> Image.Image:
+        """Draw points on axes that have room for others, too, and for some in grey behind them."""
         arrays = self.arrays(data.values, data.given)
-        frame = other.values.detach().cpu().double().numpy()
-        return scatter(arrays["samples"], self.columns, arrays.get("labels"), self.classes, beside=frame)
+        frame, grey = (None if one is None else self.arrays(one.values, {})["samples"] for one in (other, behind))
+        drawn = {"beside": frame, "behind": grey}
+        return scatter(arrays["samples"], self.columns, arrays.get("labels"), self.classes, **drawn)
 
 
 def points(found: FoundRows) -> Dataset:

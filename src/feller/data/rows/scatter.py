@@ -5,6 +5,9 @@ from PIL import Image
 
 from feller.data.drawing import MOST, PANELS, dot, finish, groups, panels
 
+GREY = "0.82"
+"""Of points behind others."""
+
 
 def scatter(
     values: np.ndarray,
@@ -13,6 +16,7 @@ def scatter(
     classes: tuple[str, ...],
     across: int | None = None,
     beside: np.ndarray | None = None,
+    behind: np.ndarray | None = None,
 ) -> Image.Image:
     """Draw points [n, d], coloured by their labels [n] if given.
 
@@ -23,12 +27,17 @@ def scatter(
         classes: Names of the classes.
         across: Panels in a row.
         beside: Other points, which the axes have room for, so that two pictures compare.
+        behind: Points that are drawn in grey below all others, and which the axes have room for.
     """
     values = values[:MOST]
-    room = None if beside is None else np.concatenate([values, beside[:MOST]])
+    others = [some[:MOST] for some in (beside, behind) if some is not None]
+    room = np.concatenate([values, *others]) if others else None
     count = min(max(1, values.shape[1] - 1), PANELS)
     figure, drawn = panels(count, across, width=4.2, height=4.0)
     for i, axes in enumerate(drawn):
+        if behind is not None and values.shape[1] > 1:
+            below = {"s": dot(len(behind[:MOST])), "color": GREY, "linewidths": 0, "zorder": 0}
+            axes.scatter(behind[:MOST, i], behind[:MOST, i + 1], **below)
         for colour, rows in groups(len(values), labels, classes):
             if values.shape[1] == 1:
                 axes.hist(values[rows, 0], bins=50, color=colour, alpha=0.6)

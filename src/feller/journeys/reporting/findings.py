@@ -142,8 +142,8 @@ def _spread(data: Dataset, number: int) -> Dataset:
     return some if label is None else some.subset(label.argsort(stable=True))
 
 
-def side_by_side(first: Dataset, second: Dataset) -> tuple[Image.Image, Image.Image]:
-    """Draw two sets of one kind, at one scale where what is drawn has lengths."""
+def side_by_side(first: Dataset, second: Dataset, behind: Dataset | None = None) -> tuple[Image.Image, Image.Image]:
+    """Draw two sets of one kind, at one scale where what is drawn has lengths; points have others in grey behind."""
     kind = first.modality
     if isinstance(kind, Proteins):
         return side_by_side(structures(first), structures(second))
@@ -154,5 +154,5 @@ def side_by_side(first: Dataset, second: Dataset) -> tuple[Image.Image, Image.Im
         one, other = (kind.molecules(some.values, some.given) for some in (first, second))
         return balls(one, beside=other), balls(other, beside=one)
     if isinstance(kind, Points):
-        return kind.show_beside(first, second), kind.show_beside(second, first)
+        return kind.show_beside(first, second, behind), kind.show_beside(second, first, behind)
     return kind.show(first.values, first.given), second.modality.show(second.values, second.given)

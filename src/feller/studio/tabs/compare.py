@@ -5,16 +5,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import cast
 
-from feller.data.modality import Modality
+from feller.data.modality import Dataset, Modality
 from feller.journeys.reporting.reported import reported_of
 from feller.journeys.tell import Tell
 from feller.run import Run
 from feller.studio.controls import Choice
 from feller.studio.drawing import drawn_of
 from feller.studio.guide import given_of, guidance_of, guides
-from feller.studio.made import kinds_of, outcome
+from feller.studio.made import kinds_of, outcome, pictures
 from feller.studio.opened import Opened
-from feller.studio.outcome import Outcome, Rows
+from feller.studio.outcome import Outcome, Rows, Shown
 from feller.studio.tab import Ability, Answers, Kind, Place, Tab
 from feller.studio.tabs.sample import many, seeded
 
@@ -65,22 +65,27 @@ def _tab(one: Opened, place: Place) -> Tab:
     names = tuple(there)
     other = next((name for name in names if there[name][0] is not one), names[1])
 
-    def drawn(name: str, answers: Answers, tell: Tell) -> Outcome:
+    def drawn(name: str, answers: Answers, tell: Tell) -> tuple[Dataset, Outcome]:
         which, file = there[name]
         modality = cast(Modality, which.modality)
         given = {key: value for key, value in given_of(answers, modality).items() if _knows(which, key)}
         guidance = guidance_of(answers) if which.about is not None and which.about.drop else 1.0
         found, written = drawn_of(which, place, answers, tell, given=given, guidance=guidance, weights=file)
-        return outcome(which, found, written, caption=name)
+        return found, outcome(which, found, written, caption=name)
 
     def does(answers: Answers, tell: Tell) -> Outcome:
-        sides = [(answers[side], drawn(answers[side], answers, tell)) for side in ("first", "second")]
-        pictures = tuple(picture for _, side in sides for picture in side.pictures)
+        asked = answers["first"], answers["second"]
+        found = [drawn(name, answers, tell) for name in asked]
+        sides = [(name, side) for name, (_, side) in zip(asked, found, strict=True)]
+        seen: tuple[Shown, ...] = ()
+        if any(side.pictures for _, side in sides):
+            (first, _), (second, _) = found
+            seen = pictures((first, second), place.scratch.room(), asked)
         tables = tuple(replace(side.table, title=name) for name, side in sides if side.table is not None)
         said = next((side.said.partition(";")[0] for _, side in sides), "")  # what is compared is not kept
         words = "\n\n".join(f"=== {name}\n\n{side.words}" for name, side in sides if side.words)
         runs = tuple(there[answers[side]][0] for side in ("first", "second"))
-        return Outcome(said=said, pictures=pictures, sides=tables, words=words, numbers=reported(*runs))
+        return Outcome(said=said, pictures=seen, sides=tables, words=words, numbers=reported(*runs))
 
     return Tab(
         about="The same seed drawn by two runs, or by two checkpoints of one, side by side; of two runs that have been"
@@ -123,9 +128,11 @@ def reported(first: Opened, second: Opened) -> Rows | None:
     if first is second or not any(sides):
         return None
     from feller.report.measures import leading, measure, real  # takes long to load
+    from feller.report.spoken import spoken
 
     known = {**sides[1], **sides[0]}
-    rows, told_of = [], {**found[1].explanations, **found[0].explanations}
+    rows, explained = [], {**found[1].explanations, **found[0].explanations}
+    told_of = {name: spoken(name, known, explained) for name in explained}
     for name in (*leading(known), *(one for one in FACTS if one in known)):
         how = measure(name, known)
         beside = known.get(how.floor) if how.level is None else how.level

@@ -38,7 +38,7 @@ def many(one: Opened, limits: Limits) -> Number:
 def seeded() -> Seed:
     """Return the seed as a control."""
     hint = "The same seed draws the same again."
-    return Seed(label="Seed", hint=hint, value=0, least=0, most=MOST_SEED, slides=False, flags=("--seed",))
+    return Seed(label="Seed", hint=hint, value=0, least=0, most=MOST_SEED, flags=("--seed",))
 
 
 def effort(one: Opened) -> dict[str, Control]:

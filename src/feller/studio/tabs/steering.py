@@ -5,16 +5,18 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from feller.control.chemistry import MEASURED
-from feller.control.rewards import image_wishes
+from feller.control.rewards import CODE, SIDES, image_wishes
 from feller.data.crystals.modality import Crystals
 from feller.data.images.modality import Images
 from feller.data.modality import Modality
 from feller.data.molecules.modality import Molecules
+from feller.data.rows.points import Points
 from feller.journeys.tell import Tell
 from feller.paths import TokenPath
 from feller.studio.controls import Choice, Control, Number
+from feller.studio.drawing import drawn_of
 from feller.studio.guide import given_of, guidance_of, guides
-from feller.studio.made import picture, place_in, rows_in
+from feller.studio.made import pictures, place_in, rows_in
 from feller.studio.opened import Opened, last_part
 from feller.studio.outcome import Outcome, Rows
 from feller.studio.tab import Ability, Answers, Kind, Place, Tab
@@ -26,7 +28,13 @@ STEPS, MOST_STEPS = 20, 50
 INK, NEAR = "ink", "ink as set below"
 USUAL_INK = 0.4
 """Mean level that is wished for at first, of 0 to 1: bold digits, whose own mean is 0.31."""
-ENDLESS = "Without a value to end at, wishes such as plain ink go on until pictures are blots."
+BEHIND = 1000
+"""Points that are seen behind those that were steered."""
+ENDLESS = (
+    "Without a value to end at, wishes such as plain ink go on until pictures are blots. Compressibility is minus the"
+    " kilobytes of a picture as PNG: more of it makes pictures plainer, less of it busier."
+)
+OFFER = "Whoever starts this page with `feller serve` can offer such a wish, which is then in the list."
 
 
 def _rewards(one: Opened, place: Place) -> dict[str, str]:
@@ -57,23 +65,30 @@ def _tab(one: Opened, place: Place) -> Tab:
     def does(answers: Answers, tell: Tell) -> Outcome:
         from feller.journeys.steer import steer  # takes long to load
 
-        room = place.scratch.room()
+        room, given, guidance = place.scratch.room(), given_of(answers, modality), guidance_of(answers)
+        words = _wish(rewards, answers)
+        behind = None
+        if isinstance(modality, Points):
+            asked = {"seed": answers["seed"], "n": BEHIND}
+            behind, _ = drawn_of(one, place, asked, tell, given=given, guidance=guidance)
         found = steer(
             one.run,
-            (_wish(rewards, answers),),
+            (words,),
             answers["n"],
             out=str(place_in(room, modality)),
-            given=given_of(answers, modality),
-            guidance=guidance_of(answers),
+            given=given,
+            guidance=guidance,
             steps=answers["steps"],
             seed=answers["seed"],
             tell=tell,
         )
-        told = _told(found.numbers)
+        told, offer = _told(found.numbers), OFFER if _goes_on(words) else ""
         if one.is_rows:
-            return Outcome(table=rows_in(found.place), numbers=told, files=(found.place,))
-        shown = (picture(found.before, room, "Before"), picture(found.after, room, "Steered"))
-        return Outcome(pictures=shown, numbers=told, files=(found.place,))
+            return Outcome(said=offer, table=rows_in(found.place), numbers=told, files=(found.place,))
+        grey = "" if behind is None else ", and any samples in grey"
+        captions = tuple(f"{caption}{grey}" for caption in ("Before", "Steered"))
+        shown = pictures((found.before, found.after), room, captions, behind)
+        return Outcome(said=offer, pictures=shown, numbers=told, files=(found.place,))
 
     return Tab(
         about="Look for samples that are more as wished. Each is searched for by itself; the model stays as it is.",
@@ -109,8 +124,9 @@ def _bounds(rewards: Mapping[str, str]) -> dict[str, Control]:
     """Return where the ink of pictures is to end."""
     if NEAR not in rewards:
         return {}
-    hint = f'Mean level, from 0, black, to 1, white, that "{NEAR}" comes near; other wishes do not look at it.'
-    return {INK: Number(label="Ink", hint=hint, value=USUAL_INK, least=0.0, most=1.0, whole=False)}
+    hint = "Mean level, from 0, black, to 1, white, that pictures are to come near."
+    ends = {"least": 0.0, "most": 1.0, "whole": False, "only": ("reward", NEAR)}
+    return {INK: Number(label="Ink", hint=hint, value=USUAL_INK, **ends)}
 
 
 def _wish(rewards: Mapping[str, str], answers: Answers) -> str:
@@ -119,13 +135,19 @@ def _wish(rewards: Mapping[str, str], answers: Answers) -> str:
     return words.format(**{INK: answers[INK]}) if answers["reward"] == NEAR else words
 
 
+def _goes_on(words: str) -> bool:
+    """Tell whether a wish of one's own has nothing that it ends at."""
+    return CODE in words and not any(side in words for side in SIDES)
+
+
 def _told(numbers: Mapping[str, Any]) -> Rows:
     """Return the numbers of a search as a report calls them, and what they mean."""
     from feller.journeys.reporting.steered import EXPLAIN  # takes long to load
     from feller.report.measures import FACTS, measure
+    from feller.report.spoken import spoken
 
     named = {name: measure(name, numbers) for name in numbers if name not in FACTS}
-    told = tuple((how.label, how.text(numbers[name]), EXPLAIN.get(name, "")) for name, how in named.items())
+    told = tuple((how.label, how.text(numbers[name]), spoken(name, numbers, EXPLAIN)) for name, how in named.items())
     return Rows(("number", "value", "meaning"), told)
 
 
