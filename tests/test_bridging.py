@@ -4,6 +4,7 @@ import itertools
 import math
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 import torch
 
@@ -16,7 +17,7 @@ from feller.control.bridges.matching import Implicit
 from feller.control.bridges.pinned import PinnedControl
 from feller.couplings import Independent, MinibatchTransport, assign
 from feller.draws import Draws
-from feller.errors import UsageError
+from feller.errors import InputError, UsageError
 from feller.networks.drift import BothWays, Potential
 from feller.networks.mlp import MLP
 from feller.record import from_data, to_data
@@ -143,3 +144,26 @@ def test_populations_are_read_from_files_in_their_own_units(tmp_path) -> None:
     problem = BridgeProblem.between([str(path), members], 1.0)
     seen = problem.crowds[0][0](3, Draws(0))
     assert torch.allclose(seen.sort(0).values, members.sort(0).values, atol=1e-3)
+
+
+def test_members_that_are_no_numbers_are_refused() -> None:
+    a = torch.zeros(4, 2)
+    for wrong in (math.nan, math.inf):
+        bad = a.clone()
+        bad[2, 1] = wrong
+        with pytest.raises(InputError, match=r"population 2: 1 of 4 members hold .* the first of them members\[2\]"):
+            BridgeProblem.between([a, bad], noise=0.5)
+
+
+def test_data_frames_are_matched_by_their_columns() -> None:
+    a, b = pd.DataFrame({"x": [1.0, 2.0], "y": [3.0, 4.0]}), pd.DataFrame({"y": [7.0, 8.0], "x": [5.0, 6.0]})
+    problem = BridgeProblem.between([a, b], noise=0.5)
+    ends = problem.crowds[0][1].members
+    torch.testing.assert_close(ends, torch.tensor([[5.0, 7.0], [6.0, 8.0]]))
+
+
+def test_a_problem_and_what_was_found_print_in_a_line() -> None:
+    problem = BridgeProblem.between([normal(50, -1, 0), normal(50, 1, 1)], 1.0)
+    assert repr(problem) == "<BridgeProblem at times 0, 1, noise 1, cost Zero>"
+    how = replace(SMALL, rounds=1, train=replace(SMALL.train, steps=2), control=PinnedControl(steps=1))
+    assert repr(solve_bridge(problem, how)) == f"<FoundBridge of 1 rounds, 256 pairs each: {problem!r}>"

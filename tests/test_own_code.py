@@ -124,7 +124,8 @@ def test_the_calls_are_shown_on_demand(capsys, monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"ARGUMENTS": ""}, "is called with (data, size), and it is written to take ()"),
+        ({"ARGUMENTS": ""}, "is called with (data, size), and it is written to take () (b.py line "),
+        ({"RECIPE": "return 3"}, ") must return a Recipe, it returned int"),
         ({"TARGET": "'a'"}, "Straight.target (b.py line 16) must return what the network should answer"),
         (
             {"velocity=prediction": "velocity=prediction, diffusion=torch.ones(7)"},

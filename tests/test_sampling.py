@@ -2,6 +2,7 @@
 
 import pytest
 
+import feller
 from feller.errors import UsageError
 from feller.paths import Affine, Geodesic, Interval, Jump, MeanEnd, Mixture, Product
 from feller.sampling import Sampling
@@ -47,3 +48,15 @@ def test_superposing_needs_a_flow_and_jumps() -> None:
     path, _, _ = Sampling("euler", 8, jump=0.25).choose(Product({"a": JUMP, "b": Affine()}), PLACES)
     assert isinstance(path, Product)
     assert path.parts["a"].share == 0.25
+
+
+def test_a_solver_of_a_model_is_may_be_a_name_as_on_the_command_line() -> None:
+    model = feller.wrap(lambda x, t: -x, (2,))
+    by_name = model.sample(3, solver="heun", sampling=Sampling(calls=8)).numpy()
+    assert (by_name == model.sample(3, sampling=Sampling("heun", 8)).numpy()).all()
+    with pytest.raises(UsageError, match="no solver is called 'heum': did you mean 'heun'"):
+        model.sample(3, solver="heum")
+
+
+def test_samples_print_in_a_line() -> None:
+    assert repr(feller.wrap(lambda x, t: -x, (2,)).sample(500)) == "<Dataset of 500 examples, rows of numbers>"

@@ -143,6 +143,12 @@ def called(thing: Any, method: str = "") -> str:
     return f"{name} ({_shown(pathlib.Path(file))}{line})"
 
 
+def line_of(function: Callable[..., Any]) -> str:
+    """Say where a function of the user's begins, as `mine.py line 3`; nothing of what has no line."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return "" if code is None else f"{_shown(pathlib.Path(code.co_filename))} line {code.co_firstlineno}"
+
+
 def _shown(path: pathlib.Path) -> str:
     """Return a path as people would write it from where they are."""
     path = path.resolve()
@@ -190,7 +196,8 @@ def _check_takes(function: Callable[..., Any], names: tuple[str, ...], place: st
         signature.bind(*names)
     except TypeError as error:
         raise InputError(
-            f"{place} is called with ({', '.join(names)}), and it is written to take {signature}: {error}"
+            f"{place} is called with ({', '.join(names)}), and it is written to take {signature}"
+            f"{f' ({line})' if (line := line_of(function)) else ''}: {error}"
         ) from error
 
 

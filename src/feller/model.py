@@ -115,7 +115,7 @@ class Model:
         given: Given | dict[str, str] | None = None,
         guidance: float = 1.0,
         sampling: Sampling | None = None,
-        solver: Solver | None = None,
+        solver: Solver | str | None = None,
         known: Known | None = None,
         fixed: dict[str, State] | None = None,
         draws: Draws = Draws(0),  # noqa: B008 - frozen
@@ -132,7 +132,7 @@ class Model:
                 others are drawn as often as in the training data.
             guidance: 1 is the plain conditional, 0 the unconditional, more sharpens.
             sampling: Solver and number of calls; by default the model's own.
-            solver: One of your own, in place of that named there; the number of calls stays.
+            solver: A name, or one of your own, in place of that named there; the number of calls stays.
             known: What is given of each sample and kept, where the data are symbols.
             fixed: Leaves of the state that are given, [n, ...] each; the others are drawn beside them.
             draws: Source of all randomness; its `first` is the number of the first sample.
@@ -142,10 +142,15 @@ class Model:
             seen: Hears time and states of a batch on its way, where there is one.
 
         Raises:
-            UsageError: If n is below 1, a condition is unknown, or guidance is asked of a model without conditions.
+            UsageError: If n is below 1, a condition or a solver is unknown, or guidance is asked of a model without
+                conditions.
         """
         if not isinstance(n, Integral) or n < 1:
             raise UsageError(f"the number of samples must be at least 1, a whole number, got {n!r}")
+        if isinstance(solver, str):
+            sampling, solver = replace(sampling or self.description.sampling, solver=solver), None
+        if solver is not None and not isinstance(solver, Solver):
+            raise UsageError(f"a solver is a name, such as midpoint, or an object, feller.Midpoint(), got {solver!r}")
         modality = self.description.modality
         numbers, leaves_given = self._meant(n, given, draws)
         given, fixed = modality.complete(numbers), {**leaves_given, **(fixed or {})}

@@ -10,9 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
+from feller.bridging.settings import Bridging
 from feller.cli import main
+from feller.commands.arguments import change_fields
 from feller.control.bridges.growth import growth
+from feller.journeys.bridge import bridge
 from feller.journeys.bridges.bridged import bridged_of, bridging_of, command_of
+from feller.journeys.bridges.wanted import Wanted
+from feller.journeys.tell import Tell
 from feller.run import Run
 
 SHORT = ["--pairs", "64", "--train.steps", "5", "--train.batch", "64", "--control.steps", "5", "--calls", "28"]
@@ -158,8 +163,10 @@ def test_a_room_without_a_way_through_is_told(here: pathlib.Path, capsys: pytest
     assert (
         report["verdict"]
         .split(" of the paths go through an obstacle. The paths end ")[0]
+        .removeprefix("Not yet trained: ")
         .startswith((">9", "9", "100"))
     )
+    assert len([step for step, _ in report["next_steps"] if " bridge " in step and step in report["sketch"]]) == 1
     assert report["sketch"] == said[said.index("After 1 round") :].strip()
     assert "Warning: from a.csv to b.csv there is no way but through walls" in report["judged"]
     assert "there is no way" not in json.loads(pathlib.Path("run/report.json").read_text())["judged"]
@@ -266,6 +273,7 @@ def test_no_noise(here: pathlib.Path) -> None:
         (["a.csv", "b.csv", "--rounds", "0"], 2, "--rounds must be at least 1"),
         (["a.csv", "b.csv", "--minutes", "-1"], 2, "above 0"),
         (["a.csv", "b.csv", "--cost", "mine.py:wall", "--noise", "0"], 2, "needs noise"),
+        (["a.csv", "b.csv", "--resample", "1"], 2, "weighs trajectories by the cost, and there is none"),
         (["a.csv", "b.csv", "--growth", "0"], 2, "above 0"),
         (["a.csv", "b.csv", "--max-memory", "1e-9"], 2, "--max-memory must hold"),
         (["a.csv", "b.csv", "--rounds", "1", "--minutes", "1"], 2, "exclude each other"),
@@ -291,6 +299,7 @@ def test_wrong_use(here: pathlib.Path, words: list[str], status: int, said: str,
     [
         (["--out", "run", "--noise", "3"], 2, "leave out --noise"),
         (["--out", "run", "--seed", "3"], 2, "leave out --seed"),
+        (["--out", "run", "--cost", "congestion"], 2, "only where a cost is code of yours"),
         (["--out", "nothing"], 1, "nothing"),
     ],
 )
@@ -319,7 +328,8 @@ def test_walls_that_changed_are_noticed(here: pathlib.Path, capsys: pytest.Captu
 def test_no_way_back_after_one_round(here: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bridge", "a.csv", "b.csv", "--rounds", "1", "--out", "once", *SHORT]) == 0
     assert main(["sample", "once", "--backward", "--out", "b.npz"]) == 2
-    assert "no way back" in capsys.readouterr().err
+    said = " ".join(capsys.readouterr().err.split())
+    assert "no way back, with one round alone; go on with: feller bridge --resume --out once --rounds 3" in said
     assert main(["sample", "once", "-n", "5", "--out", "b.npz"]) == 2
     assert "takes every member of its first population once" in " ".join(capsys.readouterr().err.split())
     assert main(["sample", "once", "--backward", "-n", "5", "--out", "b.npz"]) == 2
@@ -439,3 +449,36 @@ def test_a_strangers_bridge_runs_no_code(here: pathlib.Path, capsys: pytest.Capt
     assert "code of yours" in capsys.readouterr().err
     main(["evaluate", "strange"])
     assert not pathlib.Path("ran").exists()
+
+
+def test_interrupted_before_its_first_round_it_says_how_to_go_on(
+    here: pathlib.Path, without_page: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To the letter: the command that is said makes the bridge."""
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("feller.journeys.bridge.foretold_bridge", stopped)
+        assert main(["bridge", "a.csv", "b.csv", "--rounds", "1", "--out", "stopped", *SHORT]) == 130
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.endswith("interrupted; all is saved. Go on with: feller bridge --resume --out stopped")
+    assert main(["bridge", "--resume", "--out", "stopped"]) == 0
+    assert json.loads(pathlib.Path("stopped/state.json").read_text())["rounds"] == 1
+
+
+def test_a_round_that_goes_on_when_its_time_is_up_says_so(here: pathlib.Path, without_page: None) -> None:
+    heard: list[tuple[float, str]] = []
+
+    class Heard(Tell):
+        def progress(self, share: float, text: str = "") -> None:
+            heard.append((share, text))
+
+    def short(settings: Bridging) -> Bridging:
+        return change_fields(settings, SHORT[2:], "bridge")
+
+    wanted = Wanted(populations=("a.csv", "b.csv"), pairs=64, minutes=1e-6)
+    bridge(wanted, out="late", change=short, tell=Heard())
+    assert {share for share, _ in heard} == {0.99}
+    assert heard[0][1] == "round 1, which is still ended though its time is up, pinned paths"

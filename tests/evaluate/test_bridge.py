@@ -6,11 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from feller.control.bridges.crowd import Crowd
 from feller.control.costs import Cost, Function, Zero
 from feller.control.costs.crowd import Congestion, Entropy
 from feller.control.costs.shapes import Disc, Indicator
 from feller.draws import Draws
-from feller.evaluate.bridge import EXPLAIN, Along, along, feasibility
+from feller.evaluate.bridge import EXPLAIN, Along, along, arrival, feasibility
+from feller.evaluate.wasserstein import wasserstein
 
 F64 = torch.float64
 TIMES = [k / 140 for k in range(141)]
@@ -100,6 +102,15 @@ def test_ends_beside_their_floor(shift: float) -> None:
     assert found["sinkhorn"] == pytest.approx(shift**2 / 2 + found["sinkhorn_floor"], rel=0.2)
     assert 0 < found["sinkhorn_floor"] < 0.1
     assert set(found) <= set(EXPLAIN)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_all_ends_are_no_farther_from_all_members_than_is_told(seed: int) -> None:
+    """Whatever is drawn: a coupling of each half is one of the whole, and the whole is what lies in the files."""
+    reached, real = (Draws(0).at(name).normal((120, 2), F64) * torch.tensor([4.0, 8.0]) for name in "ab")
+    reached = 0.5 * reached + torch.tensor([2.0, 0.0])
+    told, whole = arrival(reached, Crowd(real), Draws(seed))["w2"], wasserstein(reached, real)
+    assert whole <= told <= 1.2 * whole
 
 
 def test_the_blur_follows_the_unit() -> None:

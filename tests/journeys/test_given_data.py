@@ -196,3 +196,11 @@ def test_all_that_take_a_run_take_its_folder(here, monkeypatch):
         assert feller.export(of, "huggingface", out="folder")[0].is_dir()
     again, _ = feller.fit(here / "one" / "data.npz", size="tiny", steps=2, start_from=run, out="again")
     assert again.read_record(again.recipe)["asked"]["start_from"] == "one"
+
+
+def test_one_row_is_warned_of_where_nobody_hears_notes(monkeypatch):
+    quietly(monkeypatch)
+    with pytest.warns(UserWarning, match="examples to learn from: 1, fewer than 10"):
+        feller.fit(pd.DataFrame({"x": [1.0], "y": [2.0]}), size="tiny", steps=1)
+    with pytest.raises(UsageError, match="in Python, a DataFrame"):
+        feller.fit(None)

@@ -210,3 +210,8 @@ def test_ends_stand_beside_their_floor() -> None:
     assert leading(numbers) == ["w2", "objective", "inside_time"]
     assert real(measure("w2", numbers), numbers) == "real members"
     assert why_missing("inside_time", numbers, {}) == "no cost has obstacles"
+
+
+def test_a_first_sketch_of_a_bridge_is_called_so_first() -> None:
+    numbers = {"objective": 440.0, "w2": 0.3, "w2_floor": 0.1}
+    assert verdict(numbers, "After 1 round this is a first sketch").startswith("Not yet trained: The paths end 3.00")

@@ -17,7 +17,7 @@ from feller.networks.drift import BothWays
 from feller.train.engine import engine
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class FoundBridge:
     """A bridge that was found."""
 
@@ -25,6 +25,10 @@ class FoundBridge:
     how: Bridging
     progress: Progress
     rounds: tuple[Round, ...]
+
+    def __repr__(self) -> str:
+        """Say in a line what it is, without its members and weights."""
+        return f"<FoundBridge of {self.progress.done} rounds, {self.how.pairs:,} pairs each: {self.problem}>"
 
     def walk(self, begin: Any, seed: int = 0, *, backward: bool = False, every: int | None = None) -> Walk:
         """Push states of the first population through, or, backward, states of the last.

@@ -6,21 +6,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor
 
 from feller.control.bridges.crowd import Crowd
 from feller.control.bridges.matching import Base, Leg
 from feller.control.costs import Cost, Function, Zero
+from feller.data.modality import Modality
 from feller.data.read import read
 from feller.draws import Draws
-from feller.errors import UsageError
+from feller.errors import InputError, UsageError
 
 Members = Callable[[int, Draws], Tensor]
 """(number, draws) -> members of a population, [number, *d]."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class BridgeProblem:
     """What is to be bridged: populations of one kind at two times or more, noise, and what being somewhere costs.
 
@@ -41,6 +43,11 @@ class BridgeProblem:
     refresh: Callable[[Base, Sequence[Leg]], Base] | None = None
     """How a base drift that depends on the crowd follows new paths."""
 
+    def __repr__(self) -> str:
+        """Say in a line what it is, without its members."""
+        times = ", ".join(f"{time:.4g}" for time in self.times)
+        return f"<BridgeProblem at times {times}, noise {self.noise:.4g}, cost {type(self.cost).__name__}>"
+
     @classmethod
     def between(
         cls,
@@ -52,8 +59,8 @@ class BridgeProblem:
         """Return the problem of populations that are known by some members.
 
         Args:
-            populations: Arrays or tensors [n, *d], or files of such rows or pictures, two or more, in the order of
-                time.
+            populations: Arrays or tensors [n, *d], DataFrames, or files of such rows or pictures, two or more, in the
+                order of time. Columns that have names are those of the first that has some.
             noise: Deviation of a free walk after the whole journey, in their units.
             cost: A function of (x, t) or (x, t, population), see `feller.control.costs.Function`, or a `Cost`.
             times: When each was seen; by default equally far apart.
@@ -61,7 +68,7 @@ class BridgeProblem:
         Raises:
             UsageError: If there are fewer than two populations, they are of different kinds, or there are as many times
                 as there are not populations.
-            InputError: If a file cannot be read.
+            InputError: If a file cannot be read, or a number is missing or infinite.
         """
         if isinstance(populations, str | os.PathLike):
             raise UsageError(f"expected two populations or more, in a list, got {populations!r} alone")
@@ -70,7 +77,10 @@ class BridgeProblem:
                 f"expected two populations or more, and as many times, got {len(populations)} and"
                 f" {'none' if times is None else len(times)}"
             )
-        known = [Crowd(_members(one, number)) for number, one in enumerate(populations, 1)]
+        known, like = [], None
+        for number, population in enumerate(populations, 1):
+            members, like = _members(population, number, like)
+            known.append(Crowd(members))
         first = list(known[0].members.shape[1:])
         for number, crowd in enumerate(known, 1):
             if list(crowd.members.shape[1:]) != first:
@@ -84,21 +94,29 @@ class BridgeProblem:
         return cls(tuple(itertools.pairwise(known)), noise, priced, shares)
 
 
-def _members(population: Any, number: int) -> Tensor:
-    """Return the members of a population, of a file in its own units.
+def _members(population: Any, number: int, like: Modality | None) -> tuple[Tensor, Modality | None]:
+    """Return the members of a population, of a file or DataFrame in its own units, and what the next are read like.
 
     Raises:
         UsageError: If they are no numbers [n, *d].
+        InputError: If one is missing or infinite.
     """
-    if isinstance(population, str | os.PathLike):
-        population = read(str(population)).numpy()
+    if isinstance(population, str | os.PathLike | pd.DataFrame):
+        data = read(population, like=like)
+        population, like = data.numpy(), like or data.modality
     try:
         members = torch.as_tensor(population, dtype=torch.get_default_dtype())
     except (TypeError, ValueError, RuntimeError) as error:
         raise UsageError(
-            f"population {number} must be an array or tensor [n, *d] of numbers, or a file of them, got a"
+            f"population {number} must be an array or tensor [n, *d] of numbers, a DataFrame, or a file of them, got a"
             f" {type(population).__name__}"
         ) from error
     if members.ndim < 2 or not len(members):
         raise UsageError(f"population {number} must be [n, *d], with members, got {list(members.shape)}")
-    return members
+    bad = (~members.flatten(1).isfinite()).any(1).nonzero()[:, 0].tolist()
+    if bad:
+        raise InputError(
+            f"population {number}: {len(bad)} of {len(members)} members hold what is no finite number, the first of"
+            f" them members[{bad[0]}]; drop or fill them"
+        )
+    return members, like

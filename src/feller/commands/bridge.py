@@ -13,8 +13,8 @@ from feller.errors import UsageError
 class Bridge:
     """Join populations A, B, ... by paths that cost least: control, and what you say being somewhere costs.
 
-    Fields of the settings follow by their own names, such as --train.steps 3000 or --control.mean-knots 30; `feller
-    bridge A B --cost TEXT --help` shows them all.
+    Fields of the settings follow by their own names, such as --train.steps 3000, or --calls 420 for more steps of
+    each path than 210; `feller bridge A B --cost TEXT --help` shows them all.
     """
 
     deep: ClassVar[str] = "--cost"
@@ -66,7 +66,10 @@ class Bridge:
         if self.rounds is not None and self.minutes is not None:
             raise UsageError("--rounds and --minutes exclude each other; choose one")
         if self.resume and (self.data or (self.cost and not any(".py:" in text for text in self.cost))):
-            raise UsageError("a resumed bridge knows its populations and costs: name its run alone, with --out")
+            raise UsageError(
+                "a resumed bridge knows its populations and costs: name its run alone, with --out; only where a cost is"
+                " code of yours (--cost file.py:FUNCTION) all are named again, for no run makes code run"
+            )
         wrong = [name for name in changed(self) if name in _BEGUN]
         if self.resume and wrong:
             raise UsageError(f"a resumed bridge keeps what it began with: leave out --{wrong[0].replace('_', '-')}")

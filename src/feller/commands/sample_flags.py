@@ -119,7 +119,8 @@ class SampleFlags:
     folder: RunPlace = None
     """The run folder."""
     n: Annotated[Count, short("-n")] = None
-    """Number of samples, also as 1e6; by default 64, or 9 of documents, or 1 where something is filled in or said."""
+    """Number of samples, also as 1e6; by default 64, or 9 of documents, or 1 where something is filled in or said. A
+    bridge takes none: it pushes each member once."""
     out: Text = None
     """Where they go; the ending decides the form: .npz for all data, and by their kind .csv, .tsv, .parquet, .npy,
     or .txt, .jsonl, .cif, .xyz, .sdf, .pdb; without an ending a folder. By default samples/ in the run."""

@@ -225,7 +225,7 @@ class Modality(abc.ABC):
         return classes.index(text)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """Examples in the units of their files."""
 
@@ -243,6 +243,10 @@ class Dataset:
     """Which of the properties a network is to tell of other examples, where that is asked."""
     stream: Stream | None = None
     """All examples, where memory holds a sample of them alone: values and conditions are those of the sample."""
+
+    def __repr__(self) -> str:
+        """Say in a line what they are; `numpy()` and `frame()` give the examples."""
+        return f"<Dataset of {self.total:,} examples, {self.modality.called}>"
 
     def __len__(self) -> int:
         return length(self.values)

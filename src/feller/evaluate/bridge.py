@@ -25,11 +25,12 @@ AT_ONCE = 2**22
 """Numbers of states whose cost is asked for at once."""
 EXPLAIN = {
     "w2": "How far reached ends must be moved, on average, to become as many real members (exact Wasserstein distance"
-    " of order 2, in the data's units): w2_floor is what real members are from each other. If it is well above, train"
-    " longer (--train.steps) or go on for more rounds.",
-    "w2_floor": "The same distance between two sets of as many real members.",
+    " of order 2, in the data's units). Each half of the members is met by as many ends, and the mean square of both"
+    " distances counts, so that the members as a whole are no farther. w2_floor is what the halves are from each other."
+    " If w2 is well above, train longer (--train.steps) or go on for more rounds.",
+    "w2_floor": "The same distance between the two halves of the real members.",
     "sinkhorn": "The same as half a square, blurred (Sinkhorn divergence): near sinkhorn_floor the end is met.",
-    "sinkhorn_floor": "The same divergence between two sets of as many real members.",
+    "sinkhorn_floor": "The same divergence between the two halves of the real members.",
     "objective": "What a bridge makes least: control_cost and state_cost together, the mean over its paths.",
     "control_cost": "Half the squared control, over the journey, in squared units of the data.",
     "state_cost": "What the states on the way cost by --cost, over the journey.",
@@ -61,7 +62,7 @@ def feasibility(
 ) -> dict[str, float | None]:
     """Compare the ends that paths reached with the population that they were to reach.
 
-    All four sets have one size, half the members at most: distances between sets of other sizes do not compare. Where
+    All sets have one size, half the members at most: distances between sets of other sizes do not compare. Where
     the bridge learned from the same members, it may come nearer than the floor.
 
     Args:
@@ -75,36 +76,61 @@ def feasibility(
         `sinkhorn` and `sinkhorn_floor` in squared units of the data, `w2` and `w2_floor` in its units; None where there
         are too few.
     """
-    size = min(len(reached), len(real) // 2, most)
-    if size < FEWEST:
-        return dict.fromkeys(("w2", "w2_floor", "sinkhorn", "sinkhorn_floor"))
-    ends = reached[_some(len(reached), size, draws.named("reached"))].double()
-    one, other = real[_some(len(real), 2 * size, draws.named("real"))].double().split(size)
-    if blur is None:
-        deviation = (real.double() - real.double().mean(0)).square().sum(1).mean().sqrt().item()
-        blur = BLUR * deviation or 1.0  # members that are all alike have no unit
-    return {
-        "w2": wasserstein(ends, one),
-        "w2_floor": wasserstein(other, one),
-        "sinkhorn": sinkhorn_divergence(ends, one, blur=blur),
-        "sinkhorn_floor": sinkhorn_divergence(other, one, blur=blur),
-    }
+    halves = _halves(reached, real, draws, most)
+    return _compared(halves, halves[:1], _blur(real) if blur is None else blur)
 
 
 def arrival(
     reached: Float[Tensor, "n d"], population: Crowd, draws: Draws, most: int = MOST
 ) -> dict[str, float | None]:
-    """Compare ends with a population, as `feasibility`; where members count unlike, there is no floor."""
+    """Compare ends with a population as `feasibility` does, but each half of its members, by as many of the ends.
+
+    The mean square of both distances counts: that of all that are compared, taken together, is no larger, however the
+    halves are chosen. Where members count unlike, there is no floor.
+    """
     real = population.members.flatten(1)
     if population.weights is None:
-        return feasibility(reached, real, draws, most=most)
+        halves = _halves(reached, real, draws, most)
+        return _compared(halves, halves, _blur(real))
     size = min(len(reached), len(real), most)
-    found = feasibility(reached, real[population.choose(2 * size, draws.named("weighted"))], draws, most=size)
+    real = real[population.choose(2 * size, draws.named("weighted"))]
+    halves = _halves(reached, real, draws, size)
+    found = _compared(halves, halves, _blur(real))
     return {name: None if name.endswith("_floor") else value for name, value in found.items()}
 
 
-def _some(n: int, size: int, draws: Draws) -> Tensor:
-    return torch.randperm(n, generator=draws.at("some").shared())[:size]
+def _halves(reached: Tensor, real: Tensor, draws: Draws, most: int) -> list[tuple[Tensor, Tensor]]:
+    """Return both halves of the members, each beside as many ends; none where there are too few."""
+    size = min(len(reached), len(real) // 2, most)
+    if size < FEWEST:
+        return []
+    ends = reached[_some(len(reached), draws.named("reached"))].double()
+    one, other = real[_some(len(real), draws.named("real"))[: 2 * size]].double().split(size)
+    return [(ends[:size], one), (ends[-size:], other)]
+
+
+def _compared(
+    halves: Sequence[tuple[Tensor, Tensor]], met: Sequence[tuple[Tensor, Tensor]], blur: float
+) -> dict[str, float | None]:
+    """Return the distances of ends from their halves of the members, over those in `met`, and of the halves."""
+    if not halves:
+        return dict.fromkeys(("w2", "w2_floor", "sinkhorn", "sinkhorn_floor"))
+    (_, one), (_, other) = halves
+    return {
+        "w2": (sum(wasserstein(ends, half) ** 2 for ends, half in met) / len(met)) ** 0.5,
+        "w2_floor": wasserstein(other, one),
+        "sinkhorn": sum(sinkhorn_divergence(ends, half, blur=blur) for ends, half in met) / len(met),
+        "sinkhorn_floor": sinkhorn_divergence(other, one, blur=blur),
+    }
+
+
+def _blur(real: Tensor) -> float:
+    deviation = (real.double() - real.double().mean(0)).square().sum(1).mean().sqrt().item()
+    return BLUR * deviation or 1.0  # members that are all alike have no unit
+
+
+def _some(n: int, draws: Draws) -> Tensor:
+    return torch.randperm(n, generator=draws.at("some").shared())
 
 
 @dataclass(frozen=True, eq=False)

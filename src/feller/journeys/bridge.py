@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import pathlib
-import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -26,8 +25,10 @@ from feller.journeys.bridges.bridged import (
     bridging_of,
     describe,
     fresh,
+    going_on,
     load_progress,
     read_again,
+    save_progress,
 )
 from feller.journeys.bridges.cost_words import files_of
 from feller.journeys.bridges.crossing import report_bridge
@@ -37,6 +38,7 @@ from feller.journeys.bridges.populations import Populations, read_populations
 from feller.journeys.bridges.priced import price
 from feller.journeys.bridges.trial import tried
 from feller.journeys.bridges.wanted import Wanted, fitted, frame_of, times_of
+from feller.journeys.fitting.learn import Interrupted
 from feller.journeys.tell import SILENT, Tell
 from feller.networks.architecture import parameters
 from feller.recipes.bridging import bridging
@@ -103,18 +105,23 @@ def bridge(
         if here.is_first:
             save_description(run, description)
             run.write_record(run.recipe, _record(bridged, settings))
+            if not resume:
+                save_progress(run, progress)
         tell.say(_summary(run, bridged, crowd, settings, progress))
+        limit = None if wanted.minutes is None else 60 * wanted.minutes
+        again = going_on(run, bridged, *(() if limit is None else ("--minutes", f"{limit / 60:g}")))
         begin = functools.partial(fresh, description, seed=bridged.seed, here=here)
         trial = Draws(bridged.seed).named("foretold")
-        expected = foretold_bridge(problem, settings, progress.done, begin, trial, here)
-        if expected:
-            tell.say(expected)
-        limit = None if wanted.minutes is None else 60 * wanted.minutes
-        again = _again(run, bridged, limit)
-        alternate(run, problem, settings, progress, bridged.seed, limit, again, here, tell)
-        here.wait()
-        found = FoundBridge(problem, settings, progress, ())
-        return run, report_bridge(run, bridged, crowd, found, priced.notes, tell)
+        try:
+            expected = foretold_bridge(problem, settings, progress.done, begin, trial, here)
+            if expected:
+                tell.say(expected)
+            alternate(run, problem, settings, progress, bridged.seed, limit, again, here, tell)
+            here.wait()
+            found = FoundBridge(problem, settings, progress, ())
+            return run, report_bridge(run, bridged, crowd, found, priced.notes, tell)
+        except KeyboardInterrupt as stopped:  # also where nothing listens for it, in the trial and in the report
+            raise Interrupted(again) from stopped
 
 
 def measure_again(run: Run, tell: Tell = SILENT) -> dict[str, Any]:
@@ -179,7 +186,7 @@ def _continue(
     if bridged is None:
         raise UsageError(f"{run.path} is no bridge; go on with: feller fit --resume --out {run.path}")
     if bridged.costs_again and not wanted.cost:
-        raise UsageError(f"the cost of this bridge is code of yours, which no run makes run: {_again(run, bridged)}")
+        raise UsageError(f"the cost of this bridge is code of yours, which no run makes run: {going_on(run, bridged)}")
     if (wanted.cost and tuple(wanted.cost) != bridged.costs) or files_of(bridged.costs) != bridged.code:
         raise InputError("the cost is not what it was when this bridge began; bring it back, or make a new one")
     return bridged, read_again(bridged), change(bridging_of(run))
@@ -206,12 +213,6 @@ def _summary(run: Run, bridged: Bridged, crowd: Populations, settings: Bridging,
     many = "1 round" if settings.rounds == 1 else f"{settings.rounds} rounds"
     long = many if settings.rounds else "as many rounds as fit"
     return (
-        f"{' to '.join(bridged.populations)}: {sizes} members, noise {bridged.noise:.3g}{cost}; {long} of"
+        f"{' to '.join(bridged.populations)}: {sizes} members, noise {bridged.noise:.4g}{cost}; {long} of"
         f" {settings.pairs:,} pairs, {parameters(progress.network):,} weights; writing to {run.path}"
     )
-
-
-def _again(run: Run, bridged: Bridged, limit: float | None = None) -> str:
-    """Return the command that goes on with a bridge."""
-    minutes = () if limit is None else ("--minutes", f"{limit / 60:g}")
-    return shlex.join(["feller", "bridge", "--resume", "--out", str(run.path), *bridged.costs_again, *minutes])

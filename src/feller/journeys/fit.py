@@ -150,7 +150,10 @@ def fit(
             _check_divides(adaptive=begun.asked.private.adaptive, here=here)
     else:
         if not data:
-            raise UsageError("expected DATA: a file, a folder, or example:NAME; `feller data` lists the examples")
+            raise UsageError(
+                "expected data: a file, a folder, or example:NAME, which the command `feller data` lists, or, in Python"
+                ", a DataFrame, an array or texts"
+            )
         wanted = Asked(
             data=data,
             recipe=recipe or "auto",

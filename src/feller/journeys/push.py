@@ -18,7 +18,7 @@ from feller.data.rows.points import Points
 from feller.draws import Draws
 from feller.errors import InputError, UsageError
 from feller.generation import batch_size, pieces
-from feller.journeys.bridges.bridged import Bridged, bridged_of, bridging_of, read_again
+from feller.journeys.bridges.bridged import Bridged, bridged_of, bridging_of, going_on, read_again
 from feller.journeys.bridges.cost_words import changed, walls_of
 from feller.journeys.bridges.trajectories import values_of
 from feller.journeys.bridges.ways_through import WARNING
@@ -74,9 +74,8 @@ def push(
     if not isinstance(modality, Points | Images):
         raise UsageError(f"a bridge joins rows of numbers or pictures, and this run has {modality.called}")
     if backward and not read_counters(run).get("back"):
-        raise UsageError(
-            f"{run.path} has learned no way back, with one round alone; go on with: feller bridge --resume"
-        )
+        more = going_on(run, bridged, "--rounds", 3)
+        raise UsageError(f"{run.path} has learned no way back, with one round alone; go on with: {more}")
     place = run.place(out)
     modality.check_place(place)
     if begin is None:

@@ -4,7 +4,7 @@ import ast
 import pathlib
 from collections.abc import Callable
 
-from feller.code import load_function
+from feller.code import line_of, load_function
 from feller.data.crystals.modality import Crystals
 from feller.data.documents.modality import Documents
 from feller.data.found import Found, FoundSounds
@@ -114,16 +114,20 @@ def find_recipe(name: str, data: Dataset, size: str, older: Model | None = None)
 
     Raises:
         UsageError: If the name or the size is unknown, or the recipe needs an older model and there is none.
-        InputError: If a file of the user's own cannot be read.
+        InputError: If a file of the user's own cannot be read, or its function is no recipe.
     """
     if size not in SIZES:
         raise UsageError(f"no size is called {size!r}: {nearest(size, list(SIZES))}")
     if name.endswith(".py"):
         raise UsageError(f"which function of {name}? say {name}:FUNCTION; {_functions(name)}")
     if ":" in name:
-        recipe = load_function(name, ("data", "size"))(data, size)
+        function = load_function(name, ("data", "size"))
+        recipe = function(data, size)
         if not isinstance(recipe, Recipe):
-            raise UsageError(f"{name} must return a Recipe, it returned {type(recipe).__name__}")
+            line = line_of(function)
+            raise InputError(
+                f"{name}{f' ({line})' if line else ''} must return a Recipe, it returned {type(recipe).__name__}"
+            )
         return name, recipe
     usual = "regressor" if data.target is not None else _SUITS.get(type(data.modality), "")
     if not usual and name in ("auto", *SECOND_STAGES):

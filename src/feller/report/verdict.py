@@ -40,7 +40,7 @@ def verdict(numbers: Numbers, sketch: str = "", *, described: bool = False) -> s
     if copies(numbers):
         return _of_copies(numbers)
     if joins(numbers):
-        return _of_bridge(numbers)
+        return f"{SKETCH}: {_of_bridge(numbers)}" if sketch else _of_bridge(numbers)
     reward, before, aim = (numbers.get(name) for name in ("reward", "reward_before", "reward_tilted"))
     if is_number(reward) and is_number(before):
         aimed = f", {number(aim)} aimed at" if is_number(aim) else ""

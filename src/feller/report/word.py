@@ -9,7 +9,7 @@ GOOD, FAIR, POOR, GUESSING = "Good", "Fair", "Poor", "Reads like guessing"
 USABLE = "Usable"
 """What is fair of a table."""
 SKETCH = "Not yet trained"
-"""Of a run that is a first sketch, whatever its numbers are."""
+"""Of a run that is a first sketch, whatever its numbers are, a bridge too."""
 NEAR, FAR = 1.1, 1.5
 """Multiples of what real data reach up to which a distance is good, and fair."""
 MOST, HALF = 0.9, 0.5

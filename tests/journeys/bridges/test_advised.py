@@ -7,7 +7,7 @@ import pytest
 
 from feller.bridging.settings import Bridging
 from feller.control.bridges.path_integral import PathIntegral
-from feller.journeys.bridges.advised import advice, bridge_sketch
+from feller.journeys.bridges.advised import advice, bridge_sketch, falls_short, onward
 from feller.journeys.bridges.bridged import Bridged
 from feller.run import Run
 
@@ -64,6 +64,26 @@ def test_one_round_is_a_first_sketch_and_so_are_rounds_of_few_steps() -> None:
     short = Bridging(train=HOW.train.__class__(steps=100))
     said = bridge_sketch(run, TWO, short, HOW, 3)
     assert said == f"After 3 rounds of 100 steps this is a first sketch; {go_on} --train.steps 1500"
+    assert advice({**GOOD, "w2": 2.0}, [], TWO, short, said) == ()  # the sketch says how to go on
+    assert onward(run, TWO, short, HOW, 3, sketch=True)[0] in said
     own = Bridged(populations=("a", "b"), prints=("", ""), times=(0.0, 1.0), noise=1.0, costs=("mine.py:hill",))
     assert "--cost mine.py:hill" in shlex.join(shlex.split(bridge_sketch(run, own, HOW, HOW, 1)))
     assert bridge_sketch(run, TWO, HOW, HOW, 0) == ""
+
+
+def test_a_bridge_of_few_pairs_is_made_anew_for_what_goes_on_keeps_them() -> None:
+    run = Run(pathlib.Path("runs/a"))
+    eight = Bridging(pairs=8, train=HOW.train.__class__(steps=2))
+    said = bridge_sketch(run, TWO, eight, HOW, 1)
+    assert said.startswith("After 1 round of 2 steps and 8 pairs this is a first sketch; what goes on keeps its pairs")
+    assert said.endswith("feller bridge a b --rounds 7 --noise 1.0 --pairs 1024 --train.steps 1500 --seed 0")
+    assert "of 8 pairs this" in bridge_sketch(run, TWO, Bridging(pairs=8), HOW, 7)
+
+
+def test_there_is_one_next_step() -> None:
+    run = Run(pathlib.Path("runs/a"))
+    assert onward(run, TWO, HOW, HOW, 7)[0] == "feller bridge --resume --out runs/a --rounds 11"
+    (said,) = advice({**GOOD, "w2": 2.0}, [], TWO, HOW)
+    assert onward(run, TWO, HOW, HOW, 7, longer="--train.steps" in said)[0].endswith("--rounds 11 --train.steps 3000")
+    assert falls_short({**GOOD, "w2": 2.0}, TWO) == ["at the end paths are 2.00 times"]
+    assert falls_short(GOOD, TWO) == []

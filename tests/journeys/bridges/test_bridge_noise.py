@@ -21,8 +21,10 @@ def test_half_the_deviation_is_chosen_or_what_the_narrowest_bears() -> None:
     narrow = crowd(1.0, 0.01)
     assert usual_noise(narrow, 100) == pytest.approx(0.05)
     check_noise(usual_noise(narrow, 100), narrow, 100)
-    with pytest.raises(UsageError, match=r"blur a population whose deviation is 0.01; take 0.05 or less"):
+    with pytest.raises(UsageError, match=r"blur a population whose deviation is 0.01; take 0.049 or less"):
         check_noise(0.06, narrow, 100)
+    with pytest.raises(UsageError, match="take 970 or less"):  # what is advised is not refused
+        check_noise(1e9, crowd(194.1), 100)
 
 
 def test_noise_that_drowns_is_refused() -> None:

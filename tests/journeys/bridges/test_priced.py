@@ -132,3 +132,10 @@ def test_a_name_with_a_space_is_one_cost() -> None:
     drawn("congestion room.png", doors=slice(3, 4))
     for text in ("my room.png", "3 * my room.png", "congestion room.png"):
         assert price([text], populations(LEFT, RIGHT)).cost.obstacles
+
+
+def test_a_cost_that_pays_is_said() -> None:
+    crowd = populations(LEFT, RIGHT)
+    said = "-3 * congestion pays for what congestion is to cost, by its factor below 0: paths seek it"
+    assert price(["-3 * congestion"], crowd).notes == (said,)
+    assert price(["3 * congestion"], crowd).notes == ()

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from feller.data.found import Found, FoundRows
+from feller.data.found import Found, FoundRows, FoundTable
 from feller.data.labels import LABEL_NAMES
+from feller.data.numbers import number
 from feller.errors import InputError
 
 
@@ -58,6 +59,15 @@ def arrange(found: Found, columns: tuple[str, ...]) -> np.ndarray:
     Raises:
         InputError: If there are others, or none.
     """
+    if isinstance(found, FoundTable):
+        for name in found.columns:
+            told = next((cell for cell in found.column(name) if number(cell) is None), None)
+            if told is not None:
+                comma = told.count(",") == 1 and number(told.replace(",", ".")) is not None
+                helps = f"; numbers are written with a point, {told.replace(',', '.')}" if comma else ""
+                raise InputError(
+                    f"expected numbers in columns {', '.join(columns)}, got {told[:40]!r} in column {name!r}{helps}"
+                )
     if not isinstance(found, FoundRows):
         raise InputError(f"expected points with columns {', '.join(columns)}, got {found.told}")
     values, names = found.values, found.columns or columns

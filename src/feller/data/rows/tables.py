@@ -76,9 +76,9 @@ def rows_found(rows: Iterator[Row], where: str, choose: Choose) -> FoundRows:
             value = number(cells[i])
             if value is None:
                 raise InputError(
-                    f"{where}: expected a number in column {repr(first[i]) if has_header else i + 1}, row {line}, got"
-                    f" {cells[i][:40]!r}; drop the column, or call it {LABEL_NAMES[0]} if it names a class, or text if"
-                    " it holds the texts"
+                    f"{where}: expected a number in column {repr(first[i]) if has_header else i + 1}, row {line}"
+                    f"{', the header counted' if has_header else ''}, got {cells[i][:40]!r}; mend it, or drop the"
+                    f" column; one of classes is to be called {LABEL_NAMES[0]}, and one of texts text"
                 )
             values.append(value)
     found = FoundRows(

@@ -1,11 +1,11 @@
 """What would help a bridge that is not good yet, and the command that goes on with one that has hardly begun."""
 
-import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from feller.bridging.settings import Bridging
-from feller.journeys.bridges.bridged import Bridged
+from feller.journeys.bridges.bridged import Bridged, command_of, going_on
 from feller.journeys.first_sketch import SKETCH
 from feller.report.wording import number, percent
 from feller.run import Run
@@ -19,7 +19,7 @@ RISEN = 1.1
 
 
 def advice(
-    numbers: dict[str, Any], rows: Sequence[Mapping[str, Any]], bridged: Bridged, how: Bridging
+    numbers: dict[str, Any], rows: Sequence[Mapping[str, Any]], bridged: Bridged, how: Bridging, sketch: str = ""
 ) -> tuple[str, ...]:
     """Return what would help, one line for each thing that is not good yet.
 
@@ -28,8 +28,21 @@ def advice(
         rows: What each round reached.
         bridged: What was asked.
         how: Settings.
+        sketch: Not empty of a first sketch, which says itself how to go on: then nothing is said of longer rounds.
     """
-    return tuple(filter(None, (_counted(numbers, how), _far(numbers, bridged, how), _risen(rows, how))))
+    short = () if sketch else (_far(numbers, bridged, how), _risen(rows, how))
+    return tuple(filter(None, (_counted(numbers, how), *short)))
+
+
+def falls_short(numbers: Mapping[str, Any], bridged: Bridged) -> list[str]:
+    """Return where paths are far from a population that they should have become, and how far."""
+    places = [(f"at time {time:g}", f"w2_{time:g}") for time in bridged.times[1:-1]] + [("at the end", "w2")]
+    far = []
+    for where, name in places:
+        reached, floor = numbers.get(name), numbers.get(f"{name}_floor")
+        if reached is not None and floor and reached > FAR * floor:
+            far.append(f"{where} paths are {number(reached / floor)} times")
+    return far
 
 
 def _counted(numbers: dict[str, Any], how: Bridging) -> str:
@@ -46,16 +59,8 @@ def _counted(numbers: dict[str, Any], how: Bridging) -> str:
 
 def _far(numbers: dict[str, Any], bridged: Bridged, how: Bridging) -> str:
     """Say where paths are far from a population that they should have become."""
-    places = [(f"at time {time:g}", f"w2_{time:g}") for time in bridged.times[1:-1]] + [("at the end", "w2")]
-    far = []
-    for where, name in places:
-        reached, floor = numbers.get(name), numbers.get(f"{name}_floor")
-        if reached is not None and floor and reached > FAR * floor:
-            far.append(f"{where} paths are {number(reached / floor)} times")
-    if not far:
-        return ""
-    where = " and ".join(far)
-    return f"{where} as far from real members as these are from each other: {_longer(how)} help"
+    far = " and ".join(falls_short(numbers, bridged))
+    return f"{far} as far from real members as these are from each other: {_longer(how)} help" if far else ""
 
 
 def _risen(rows: Sequence[Mapping[str, Any]], how: Bridging) -> str:
@@ -78,11 +83,11 @@ def _risen(rows: Sequence[Mapping[str, Any]], how: Bridging) -> str:
 
 def _longer(how: Bridging) -> str:
     """Name what trains longer."""
-    return f"longer rounds (--train.steps {2 * (how.train.steps or 1)}), and then more of them (--rounds),"
+    return f"longer rounds (--train.steps {2 * (how.train.steps or 1)}) and more of them (--rounds)"
 
 
 def bridge_sketch(run: Run, bridged: Bridged, how: Bridging, planned: Bridging, rounds: int) -> str:
-    """Return one line where a bridge has one round alone, or far less training than is usual; empty where it has more.
+    """Return one line where a bridge has one round alone, or far less training or pairs than is usual; else nothing.
 
     Args:
         run: Where it is kept.
@@ -92,10 +97,53 @@ def bridge_sketch(run: Run, bridged: Bridged, how: Bridging, planned: Bridging, 
         rounds: Those that are done.
     """
     steps, usual, many = how.train.steps or 1, planned.train.steps or 1, planned.rounds or 1
-    if not rounds or (rounds > 1 and rounds * steps >= SKETCH * usual * many):
+    few = _few(how, planned)
+    if not rounds or (rounds > 1 and rounds * steps >= SKETCH * usual * many and not few):
         return ""
-    longer = ("--train.steps", usual) if steps < usual else ()
-    more = ("--rounds", max(many, rounds + 2))
-    words = ("feller", "bridge", "--resume", "--out", run.path, *bridged.costs_again, *more, *longer)
-    done = "1 round" if rounds == 1 else f"{rounds} rounds of {steps:,} steps"
-    return f"After {done} this is a first sketch; go on with: {shlex.join(map(str, words))}"
+    short = steps < SKETCH * usual
+    parts = [f"{steps:,} steps"] * short + [f"{how.pairs:,} pairs"] * few
+    if rounds > 1 and not parts:
+        parts = [f"{steps:,} steps"]
+    done = "1 round" if rounds == 1 else f"{rounds} rounds"
+    of = f" of {' and '.join(parts)}" if parts else ""
+    command, _ = onward(run, bridged, how, planned, rounds, sketch=True)
+    how_on = "what goes on keeps its pairs, so make a new one" if few else "go on with"
+    return f"After {done}{of} this is a first sketch; {how_on}: {command}"
+
+
+def onward(
+    run: Run,
+    bridged: Bridged,
+    how: Bridging,
+    planned: Bridging,
+    rounds: int,
+    *,
+    sketch: bool = False,
+    longer: bool = False,
+) -> tuple[str, str]:
+    """Return the one command that makes a bridge better, and what it does.
+
+    Args:
+        run: Where it is kept.
+        bridged: What was asked.
+        how: Its settings.
+        planned: The usual ones for such data.
+        rounds: Those that are done.
+        sketch: It is a first sketch, which becomes a usual bridge; one of few pairs is made anew, for it keeps these.
+        longer: Longer rounds would help.
+    """
+    steps, usual, many = how.train.steps or 1, planned.train.steps or 1, planned.rounds or 1
+    if not sketch:
+        twice = ("--train.steps", 2 * steps) if longer else ()
+        what = "go on for four more rounds" + (", each twice as long" if longer else "")
+        return going_on(run, bridged, "--rounds", rounds + 4, *twice), what
+    more = ("--train.steps", str(usual)) if steps < usual else ()
+    if not _few(how, planned):
+        return going_on(run, bridged, "--rounds", max(many, rounds + 2), *more), "go on from this first sketch"
+    anew = replace(bridged, fields=(*bridged.fields, *more))
+    whole = replace(how, rounds=many, pairs=planned.pairs)
+    return command_of(anew, whole, None), f"make a new one of {planned.pairs:,} pairs"
+
+
+def _few(how: Bridging, planned: Bridging) -> bool:
+    return how.pairs < SKETCH * planned.pairs

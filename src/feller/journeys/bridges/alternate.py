@@ -21,6 +21,9 @@ from feller.train.metrics import MetricsWriter
 SEEN = 500
 """Ends that are compared after each round, at most."""
 
+ENDING = 0.99
+"""Share that is shown of a round that is still ended though its time is up."""
+
 
 def alternate(
     run: Run,
@@ -39,8 +42,6 @@ def alternate(
         Interrupted: After Ctrl-C; the last round is saved.
     """
     metrics = MetricsWriter(run.metrics, progress.done) if here.is_first else None
-    if here.is_first and not progress.done:
-        save_progress(run, progress)
     begun = time.monotonic() - progress.seconds
     with interrupts() as interrupted:
 
@@ -49,7 +50,8 @@ def alternate(
                 raise Interrupted(again)
             whole = (progress.done + share) / (settings.rounds or 1)
             spent = whole if limit is None else (time.monotonic() - begun) / limit
-            tell.progress(min(spent, 1.0), f"round {progress.done + 1}, {text}")
+            late = "" if limit is None or spent < 1 else ", which is still ended though its time is up"
+            tell.progress(min(spent, ENDING if late else 1.0), f"round {progress.done + 1}{late}, {text}")
 
         tell.task("bridging")
         going = rounds(problem, settings, progress, Draws(seed), here, tell=hear)

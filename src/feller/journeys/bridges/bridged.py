@@ -76,8 +76,8 @@ class Bridged:
         return ("--cost", *self.costs) if any(".py:" in text for text in self.costs) else ()
 
 
-def command_of(bridged: Bridged, how: Bridging, run: Run) -> str:
-    """Return the command that makes such a bridge."""
+def command_of(bridged: Bridged, how: Bridging, run: Run | None) -> str:
+    """Return the command that makes such a bridge, in a run or, without one, in a new one."""
     words: list[object] = ["feller", "bridge", *bridged.populations]
     words += ["--times", *(f"{time:g}" for time in bridged.times)] if len(bridged.times) > 2 else []
     words += ["--cost", *bridged.costs] if bridged.costs else []
@@ -90,7 +90,14 @@ def command_of(bridged: Bridged, how: Bridging, run: Run) -> str:
     words += ["--rounds", how.rounds] if how.rounds else []
     words += ["--minutes", f"{bridged.minutes:g}"] if bridged.minutes is not None and not how.rounds else []
     words += ["--noise", repr(bridged.noise), "--pairs", how.pairs, *bridged.fields]
-    return shlex.join(map(str, [*words, "--seed", bridged.seed, "--out", run.path]))
+    words += ["--seed", bridged.seed, *(() if run is None else ("--out", run.path))]
+    return shlex.join(map(str, words))
+
+
+def going_on(run: Run, bridged: Bridged, *more: object) -> str:
+    """Return the command that goes on with a bridge, with more words behind it."""
+    words = ("feller", "bridge", "--resume", "--out", run.path, *bridged.costs_again, *more)
+    return shlex.join(map(str, words))
 
 
 def bridged_of(run: Run) -> Bridged | None:

@@ -4,7 +4,6 @@ import datetime
 import platform
 import shlex
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from feller.control.bridges.crowd import Crowd
 from feller.control.bridges.walk import Walk
 from feller.draws import Draws
 from feller.evaluate.bridge import EXPLAIN, Along, along, explain_between
-from feller.journeys.bridges.advised import advice, bridge_sketch
+from feller.journeys.bridges.advised import advice, bridge_sketch, falls_short, onward
 from feller.journeys.bridges.bridged import Bridged, command_of
 from feller.journeys.bridges.measured import arrivals, ess, rounds_taken, straight
 from feller.journeys.bridges.pictured import pictures
@@ -57,12 +56,12 @@ def report_bridge(
     numbers |= {"ess": ess(found, walked, draws), **rounds_taken(run), "sigma": bridged.noise, "n": len(walked.states)}
     numbers = {name: value for name, value in numbers.items() if value is not None}
     notes = (*notes, *_met(numbers, notes))
-    helps = tuple(map(sentence, advice(numbers, read_metrics(run.metrics), bridged, found.how)))
+    sketch = bridge_sketch(run, bridged, found.how, bridging(crowd.modality), int(numbers["rounds"]))
+    helps = tuple(map(sentence, advice(numbers, read_metrics(run.metrics), bridged, found.how, sketch)))
     if engine().is_first:
         write_paths(run, bridged, crowd.modality, walked, which, crowd.states)
         tell.task("drawing")
-        findings = _findings(run, bridged, crowd, found, whole, seen, numbers, notes)
-        write_report(run.path, replace(findings, judged=" ".join([findings.judged, *helps])))
+        write_report(run.path, _findings(run, bridged, crowd, found, whole, seen, numbers, notes, sketch, helps))
     tell.done()
     for line in (*_warnings(notes), *helps):
         tell.say(line)
@@ -108,19 +107,22 @@ def _findings(
     seen: Along,
     numbers: dict[str, Any],
     notes: tuple[str, ...],
+    sketch: str,
+    helps: tuple[str, ...],
 ) -> Findings:
     """Put together what the page shows."""
     push = shlex.join(["feller", "sample", str(run.path), "--from", bridged.populations[0], "--out", "pushed.npz"])
-    longer = shlex.join(["feller", "bridge", "--resume", "--out", str(run.path), *bridged.costs_again, "--rounds"])
-    rounds = int(numbers["rounds"])
+    rounds, planned = int(numbers["rounds"]), bridging(crowd.modality)
+    longer = any("--train.steps" in help for help in helps)
     between = bridged.times[1:-1]
     explained = {name: text for time in between for name, text in explain_between(time).items()}
+    explained["objective"] = OWN["objective"] + (NOT_ARRIVED if falls_short(numbers, bridged) else "")
     return Findings(
         title=f"A bridge from {' to '.join(bridged.populations)}",
         command=command_of(bridged, found.how, run),
         made=datetime.datetime.now(datetime.UTC).date().isoformat(),
-        sketch=bridge_sketch(run, bridged, found.how, bridging(crowd.modality), rounds),
-        judged=" ".join([_followed(bridged, len(walked.states)), *_warnings(notes)]),
+        sketch=sketch,
+        judged=" ".join([_followed(bridged, len(walked.states)), *_warnings(notes), *helps]),
         numbers=numbers,
         explanations={**EXPLAIN, **OWN, **explained},
         missing=_unknown(bridged),
@@ -131,7 +133,7 @@ def _findings(
         pictures=pictures(run, bridged, crowd, found, walked, seen, numbers),
         next_steps=[
             (push, "push others through"),
-            (f"{longer} {rounds + 4}", "go on for four more rounds"),
+            onward(run, bridged, found.how, planned, rounds, sketch=bool(sketch), longer=longer),
         ],
         versions={"feller": __version__, "torch": torch.__version__, "python": platform.python_version()},
     )
@@ -162,6 +164,11 @@ def _unknown(bridged: Bridged) -> dict[str, str]:
     return {f"{name}{when}_floor": why for name in ("w2", "sinkhorn") for when in whens}
 
 
+NOT_ARRIVED = (
+    " These paths do not arrive, and those of plain bridges do: part of what they cost less is the way that they have"
+    " not gone."
+)
+"""What is said of the objective where ends are far from their population."""
 OWN = {
     "objective_straight": "The objective of plain Brownian bridges between members paired at the least distance, which"
     " do not mind the cost.",

@@ -23,7 +23,7 @@ def check_noise(noise: float, crowd: Populations, calls: int) -> None:
     if noise > most:
         raise UsageError(
             f"--noise {noise:g} is so large that no end can be met: the last of {calls} steps would blur a population"
-            f" whose deviation is {_least(crowd):.3g}; take {most:.2g} or less, or more steps (--calls)"
+            f" whose deviation is {_least(crowd):.3g}; take {_below(most)} or less, or more steps (--calls)"
         )
     if 0 < noise < 1e-4 * crowd.spread:
         raise UsageError(
@@ -35,6 +35,12 @@ def check_noise(noise: float, crowd: Populations, calls: int) -> None:
 def _most(crowd: Populations, calls: int) -> float:
     """Return the noise whose last step of a walk is half the least deviation."""
     return 0.5 * _least(crowd) * calls**0.5
+
+
+def _below(value: float) -> str:
+    """Write a number by two digits that are no more than it."""
+    unit = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return f"{math.floor(value / unit) * unit:.10g}"
 
 
 def _least(crowd: Populations) -> float:

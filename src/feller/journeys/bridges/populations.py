@@ -13,6 +13,8 @@ from feller.data.read import read
 from feller.data.rows.modality import Rows
 from feller.data.rows.places import FLAT
 from feller.data.rows.points import Points
+from feller.data.table.mixed import Mixed
+from feller.data.table.modality import Table
 from feller.errors import InputError, UsageError
 from feller.journeys.asked import fingerprint
 
@@ -60,7 +62,8 @@ def read_populations(names: Sequence[str], longest: int | None = None) -> Popula
     first = _read(names[0], longest, None)
     kind = first.modality
     if not isinstance(kind, Points | Images):
-        raise UsageError(f"a bridge joins rows of numbers or pictures, and {names[0]} holds {kind.called}")
+        point = "; are numbers written with a point, as 1.5?" if isinstance(kind, Table | Mixed) else ""
+        raise UsageError(f"a bridge joins rows of numbers or pictures, and {names[0]} holds {kind.called}{point}")
     sets = [first, *(_read(name, longest, first) for name in names[1:])]
     for name, data in zip(names, sets, strict=True):
         if len(data) < 2:

@@ -66,6 +66,8 @@ def price(texts: Sequence[str], crowd: Populations, frame: tuple[float, ...] = (
         factor, name = split(text)
         one, told = _one(name, factor, crowd, frame)
         notes += told
+        if factor is not None and factor < 0:
+            notes.append(f"{text} pays for what {name} is to cost, by its factor below 0: paths seek it")
         cost = one if isinstance(cost, Zero) else cost + one
     return Priced(cost, (*notes, *closed(texts, cost, crowd, frame, _values(crowd.modality))))
 

@@ -94,6 +94,8 @@ def fitted(settings: Bridging, wanted: Wanted, problem: BridgeProblem, crowd: Po
     draws = wanted.resample
     if draws is not None and draws < 0:
         raise UsageError(f"--resample must be 0 or more, got {draws}")
+    if draws and not wanted.cost:
+        raise UsageError("--resample weighs trajectories by the cost, and there is none: name one with --cost")
     if not problem.noise and (draws or not problem.cost.differentiable):
         raise UsageError("weighing trajectories needs noise, without which each pair has one: give --noise")
     if draws is None and settings.resampling is None and not problem.cost.differentiable:

@@ -1,6 +1,7 @@
 """From what is asked of a new fit to its data and its recipe."""
 
 import pathlib
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -119,6 +120,9 @@ def begin(
         dataset = dataset.seen_as(dataset.modality.with_shares_of(dataset.values))
     if wish is None:
         check_varied(dataset)
+        if tell is SILENT:  # people hear it as a note of the run, and who calls from Python hears no notes
+            for line in _few(dataset):
+                warnings.warn(line, stacklevel=3)
     size = asked.size or "small"
     name, recipe = find_recipe(asked.recipe, _shown(asked.recipe, dataset, wish), size, older)
     recipe = change(recipe)
