@@ -1,7 +1,8 @@
 """python -m benchmarks.page: writes the tables of docs/benchmarks.md from docs/benchmarks.json.
 
 A table stands between `<!-- bench:GROUP -->` and `<!-- end:GROUP -->`; the words around it are written by hand. A group
-that the file does not hold keeps what stands there.
+that the file does not hold keeps what stands there. What does not pass is listed at `<!-- bench:verdicts -->`, where
+the page has that.
 """
 
 import pathlib
@@ -12,6 +13,7 @@ from typing import Any
 from benchmarks.results import FILE, read
 
 PAGE = FILE.parent / "benchmarks.md"
+VERDICTS = "verdicts"
 
 
 def table(found: dict[str, Any]) -> str:
@@ -30,11 +32,30 @@ def table(found: dict[str, Any]) -> str:
     lines = [cells(head), cells(["---"] * len(head))]
     for row in rows:
         ratios = [f"{row['ratios'][name]:.2f}" if name in row["ratios"] else "" for name in others]
-        line = [row["name"], f"{next(iter(row['milliseconds'].values())):.3g}", *ratios]
+        line = [row["name"], span(next(iter(row["milliseconds"].values()))), *ratios]
         line += [limit(row)] if limited else []
         line += [row["note"]] if noted else []
         lines.append(cells([*line, "yes" if row["passed"] else "no"]))
     return "\n".join([*lines, "", where(found)])
+
+
+def span(milliseconds: float) -> str:
+    """Write a time to three digits, or to the millisecond where it has more."""
+    return f"{milliseconds:.3g}" if milliseconds < 999.5 else f"{milliseconds:,.0f}"
+
+
+def verdicts(results: dict[str, Any]) -> str:
+    """Say how many rows do not pass, and which."""
+    rows = [row for found in results.values() for row in found["rows"]]
+    failed = [f"- {row['name']}: {missed(row)}" for row in rows if not row["passed"]]
+    said = f"{len(failed)} of the {len(rows)} rows below say no" if failed else f"All {len(rows)} rows below say yes"
+    return "\n".join([f"{said}{'; why, stands beside their tables:' if failed else '.'}", "", *failed]).rstrip()
+
+
+def missed(row: dict[str, Any]) -> str:
+    """Say what a row reached, and what it was allowed."""
+    others = ", ".join(f"{ratio:.3f} {over(name)}" for name, ratio in row["ratios"].items())
+    return f"{others}, {limit(row) or '1.05 of a peer'} allowed"
 
 
 def cells(words: list[str]) -> str:
@@ -48,8 +69,8 @@ def over(name: str) -> str:
 
 
 def limit(row: dict[str, Any]) -> str:
-    """Return what is allowed beyond the usual: as fast as a peer, to 5 % of noise."""
-    parts = [f"{row['within']:g} of the bare loop"] if row["within"] else []
+    """Return what is allowed beyond the usual: as fast as a peer, to 5 % of noise; these are exact."""
+    parts = [f"{row['within']:.3g} of the bare loop"] if row["within"] else []
     parts += [f"{row['asked']:g} of a peer"] if row["asked"] < 1 else []
     parts += [f"{row['most']:g} ms"] if row["most"] else []
     return ", ".join(parts)
@@ -71,13 +92,16 @@ def filled(text: str, results: dict[str, Any]) -> str:
     Raises:
         ValueError: If a group has no place in the page.
     """
-    for group, found in results.items():
+    told = {group: table(found) for group, found in results.items()}
+    if f"<!-- bench:{VERDICTS} -->" in text:
+        told[VERDICTS] = verdicts(results)
+    for group, words in told.items():
         place = re.compile(rf"(<!-- bench:{group} -->\n).*?(\n<!-- end:{group} -->)", re.DOTALL)
         if not place.search(text):
             raise ValueError(
                 f"the page has no place for {group!r}: write <!-- bench:{group} --> and <!-- end:{group} -->"
             )
-        text = place.sub(lambda match, found=found: f"{match[1]}\n{table(found)}\n{match[2]}", text)
+        text = place.sub(lambda match, words=words: f"{match[1]}\n{words}\n{match[2]}", text)
     return text
 
 

@@ -51,7 +51,7 @@ class Row:
 
     @property
     def passed(self) -> bool:
-        """Whether all peers are slower by what was asked, to 5 % of noise, and floor and limit are kept."""
+        """Whether all peers are slower by what was asked, to 5 % of noise; floors and limits are exact."""
         peers = all(ratio <= 1.05 * self.asked for name, ratio in self.ratios.items() if not name.startswith("floor"))
         floors = [ratio for name, ratio in self.ratios.items() if name.startswith("floor")]
         near = self.within is None or all(ratio <= self.within for ratio in floors)

@@ -71,3 +71,25 @@ def test_a_case_is_measured_with_its_number_of_rounds():
     found = measure(Case("nothing", {"feller": lambda: None, "floor": lambda: None}, repeat=3))
     assert found.repeats == 3
     assert set(found.ratios) == {"floor"}
+
+
+def test_floors_are_exact_and_peers_have_five_per_cent():
+    assert row(ratios={"peer": 1.05, "floor": 1.3}).passed
+    assert not row(ratios={"peer": 1.051}).passed
+    assert not row(ratios={"floor": 1.301}).passed
+
+
+def test_the_page_lists_what_does_not_pass():
+    rows = [results.told(row(name=name, ratios={"floor": ratio})) for name, ratio in (("quick", 1.2), ("slow", 1.4567))]
+    said = page.verdicts({"one": {**WHERE, "rows": rows}})
+    assert said.splitlines()[0].startswith("1 of the 2 rows below say no")
+    assert said.splitlines()[2:] == ["- slow: 1.457 / bare loop, 1.3 of the bare loop allowed"]
+    assert page.verdicts({"one": {**WHERE, "rows": rows[:1]}}) == "All 1 rows below say yes."
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "said"),
+    [(0.00898, "0.00898"), (12.34, "12.3"), (999.4, "999"), (999.6, "1,000"), (1193.2, "1,193")],
+)
+def test_times_have_three_digits_or_whole_milliseconds(milliseconds, said):
+    assert page.span(milliseconds) == said

@@ -208,3 +208,16 @@ def test_guidance_by_a_classifier_keeps_what_stands_for_not_given() -> None:
     network.nulls = NULLS
     assert cfg(token_classifier_guidance(network, lambda x, t: 0 * t, 1.0), 2.0).nulls == NULLS
     assert cfg(classifier_guidance(network, lambda x, t: 0 * t, 1.0, Linear()), 2.0).nulls == NULLS
+
+
+@pytest.mark.parametrize("w", [torch.ones(4), torch.ones(9, 1)])
+def test_weights_of_another_shape_than_the_examples_are_refused(w: Tensor) -> None:
+    network = two_laws(Velocity(), Linear())
+    with pytest.raises(ValueError, match=r"one for each of the 9 examples, \[9\], got \["):
+        cfg(network, w, nulls=NULLS)(X, T, LABEL)
+    each = torch.linspace(0, 3, 9, dtype=F64)
+    close(
+        cfg(network, each, nulls=NULLS)(X, T, LABEL)[2],
+        cfg(network, each[2].item(), nulls=NULLS)(X, T, LABEL)[2],
+        1e-14,
+    )

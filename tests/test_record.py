@@ -12,7 +12,9 @@ from feller.couplings import Coupling
 from feller.errors import InputError
 from feller.paths import Path
 from feller.record import FUNCTIONS, from_data, nearest, read_json, replace_file, to_data, write_json
+from feller.run import Run
 from feller.schedules import Formula, Linear, Polynomial, Schedule
+from feller.sharding import shards
 from feller.simulate import DormandPrince, Solver
 from feller.spaces import Space, Tokens
 from feller.times import LogitNormal, Shifted, TimeLaw, Until
@@ -176,3 +178,12 @@ def test_a_field_of_one_kind_comes_back() -> None:
 )
 def test_wrong_names_are_answered_by_right_ones(name: str, names: list[str], told: str) -> None:
     assert nearest(name, names) == told
+
+
+def test_only_who_reads_a_file_of_a_run_speaks_of_runs(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(InputError, match=r"none\.json, found none$"):
+        read_json(tmp_path / "none.json")
+    with pytest.raises(InputError, match="found none; if a run is not whole, copy all of it"):
+        Run(tmp_path).read_record(tmp_path / "recipe.json")
+    with pytest.raises(InputError, match="found none; name the folder that `feller sample --shard` wrote"):
+        shards(tmp_path)

@@ -3,12 +3,15 @@
 import importlib.util
 import json
 import pathlib
+import re
 import subprocess
 import sys
 from types import ModuleType
 
 import matplotlib
 import pytest
+
+import feller
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -152,3 +155,19 @@ def test_the_site_builds_and_loads_nothing_from_elsewhere(tmp_path):
     assert not list(check.broken_site(tmp_path))
     assert "<math" in (tmp_path / "likelihood.html").read_text()
     assert (tmp_path / "searchindex.js").is_file()
+
+
+def test_every_public_name_has_its_place_in_the_table_of_the_api():
+    """Where it is documented, by the page of its module."""
+    index = (ROOT / "docs/api/index.md").read_text()
+    shown = dict(re.findall(r"\{py:obj\}`(\w+) <([\w.]+)>`", index))
+    modules = re.findall(r"automodule:: (\S+)", "".join(page.read_text() for page in (ROOT / "docs/api").glob("*.md")))
+    assert set(shown) == {*feller.__all__} - {"__version__"}
+    for name, place in shown.items():
+        module, _, own = place.rpartition(".")
+        assert module in modules, name
+        assert own == name
+        assert module.startswith(f"feller.{feller._WHERE[name]}")
+        code = (ROOT / "src" / pathlib.Path(*module.split("."))).with_suffix(".py")
+        code = code if code.is_file() else code.with_suffix("") / "__init__.py"
+        assert re.search(rf"^(class|def) {name}\b|^{name} = ", code.read_text(), re.MULTILINE), name

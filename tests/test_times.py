@@ -1,5 +1,6 @@
 """Time laws and grids: the vectors of the flow matching reference, sections 3 and 17."""
 
+import inspect
 import math
 
 import pytest
@@ -137,3 +138,14 @@ def test_a_leaf_that_is_given_must_be_there() -> None:
         _leaf_times(LeafTimes(given=0.5, which=("lattice",)))
     with pytest.raises(UsageError, match="beside others"):
         LeafTimes(given=0.5)({"a": torch.rand(3)}, Uniform(), Draws(0))
+
+
+def test_grids_have_one_time_more_than_steps_and_end_with_floats() -> None:
+    """An end that is written as a whole number is a time like the others."""
+    plain = inspect.unwrap(linear_grid)(4, 1, 0)
+    assert plain == [1.0, 0.75, 0.5, 0.25, 0.0]
+    assert {type(t) for t in plain} == {float}
+    for grid in (linear_grid, edm_grid, LogitNormal().grid):
+        assert len(grid(1)) == 2
+        with pytest.raises(ValueError, match="a grid needs at least one step, got 0"):
+            grid(0)

@@ -54,6 +54,7 @@ def cfg(
 
     Raises:
         KeyError: If the network cannot do without one of them.
+        ValueError: While sampling, if w is neither one number nor one per example.
     """
     if not isinstance(w, Tensor) and w == 1.0:
         return network
@@ -64,13 +65,16 @@ def cfg(
 
     def guided(x_t: State, t: State, given: Given) -> State:
         earliest = functools.reduce(torch.minimum, leaves(t))  # a leaf that is given is at t = 1 all along
+        n = earliest.shape[0]
+        if isinstance(w, Tensor) and w.shape not in ((), (n,)):
+            raise ValueError(f"w is one number, or one for each of the {n} examples, [{n}], got {list(w.shape)}")
         inside = (earliest >= interval[0]) & (earliest <= interval[1])
         if not everywhere and not inside.any():
             return network(x_t, t, given)
         both = network(
             concatenate(x_t, x_t), concatenate(t, t), concatenate(given, absent_given(given, nothing, absent))
         )
-        n, weight = earliest.shape[0], w if everywhere else torch.where(inside, w, torch.ones_like(earliest))
+        weight = w if everywhere else torch.where(inside, w, torch.ones_like(earliest))
         return tree_map(lambda branches: blend(branches[:n], branches[n:], weight), both)
 
     guided.nulls = nothing  # pyrefly: ignore[missing-attribute] - a function may carry it

@@ -173,7 +173,10 @@ def _both(a: Any, b: Any) -> Any:
 
 
 Process = Callable[[State, State], State]
-"""(x_t, t) -> all parts, from one network call; a dict of characteristics for a state with named leaves."""
+"""A Markov process: (x_t, t) -> all parts of its generator, `Characteristics`, from one network call.
+
+For a state with named leaves, a dict of them. `Path.process` makes one of a network; any such function may be one.
+"""
 
 
 def superpose(*terms: tuple[Weight, Process]) -> Process:

@@ -174,23 +174,26 @@ def from_data(cls: type[T], data: Any) -> T:
         raise InputError("; ".join(_placed(line, cls.__name__) for line in said)) from error
 
 
-def read_json(path: pathlib.Path) -> Any:
+def read_json(path: pathlib.Path, advice: str = "") -> Any:
     """Read a JSON file.
+
+    Args:
+        path: Of the file.
+        advice: What to do where there is none, for people.
 
     Raises:
         InputError: If it is missing, truncated, no JSON or no file, such as a device that has no end.
     """
+    told = f"; {advice}" if advice else ""
     try:
         about = path.stat()
         if not stat.S_ISREG(about.st_mode):  # before it is opened: a pipe would wait for its writer
-            raise InputError(f"expected a file {path}, found a folder, a pipe or a device; copy the whole run again")
+            raise InputError(f"expected a file {path}, found a folder, a pipe or a device{told}")
         if about.st_size > MOST_JSON:
             raise InputError(f"{path} is larger than {MOST_JSON // 2**20} MiB, as no file of ours is; it was damaged")
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise InputError(
-            f"expected a file {path}, found none; if a run is not whole, copy all of it, or fit anew"
-        ) from error
+        raise InputError(f"expected a file {path}, found none{told}") from error
     except InputError:
         raise
     except (ValueError, RecursionError) as error:  # also bytes that are no UTF-8, and numbers of endless digits

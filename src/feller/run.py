@@ -30,6 +30,8 @@ OURS = (
 
 BESIDE = ("lock", "spent", "data.csv", "data.npz", "data.jsonl")
 """What may lie in a folder that holds no run: nobody has to replace it."""
+WHOLE = "if a run is not whole, copy all of it, or fit anew"
+"""What to do where a file of a run is missing, for people."""
 MOST_NAMED = 20
 """Runs that a message names."""
 POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
@@ -245,7 +247,7 @@ class Run:
         Raises:
             InputError: If it is missing, damaged, or was written by a newer version.
         """
-        content = read_json(path)
+        content = read_json(path, WHOLE)
         if not isinstance(content, dict):
             raise InputError(f"{path} is not a file of a run: expected an object with a number `format`")
         try:

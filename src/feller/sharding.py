@@ -124,7 +124,7 @@ def shards(folder: str | pathlib.Path) -> SampleShards:
         InputError: If there is no manifest, or it is damaged.
     """
     path = pathlib.Path(folder) / MANIFEST
-    content = read_json(path)
+    content = read_json(path, "name the folder that `feller sample --shard` wrote")
     if not isinstance(content, dict):
         raise InputError(f"{path} is no manifest of shards: expected an object with a number `format`")
     try:

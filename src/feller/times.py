@@ -24,7 +24,12 @@ class TimeLaw(abc.ABC):
         return self.quantile(draw.uniform((n,), device=device))
 
     def grid(self, steps: int) -> list[float]:
-        """Return steps + 1 increasing times from 0 to 1, dense where the law is; the ends are exact."""
+        """Return steps + 1 increasing times from 0 to 1, dense where the law is; the ends are exact.
+
+        Raises:
+            ValueError: If there is no step.
+        """
+        _check_steps(steps)
         inside = self.quantile(torch.linspace(0, 1, steps + 1, dtype=torch.float64)[1:-1])
         return [0.0, *inside.tolist(), 1.0]
 
@@ -155,18 +160,30 @@ def _some(u: Tensor, most: int) -> Tensor:
     return u[:, 1:].argsort(1).argsort(1) < size
 
 
+def _check_steps(steps: int) -> None:
+    if steps < 1:
+        raise ValueError(f"a grid needs at least one step, got {steps}")
+
+
 def edm_grid(steps: int, *, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> list[float]:
     """Return the times of Karras et al. 2022 for the linear schedule: t = 1 / (1 + sigma).
 
     The first of the steps + 1 times is 1 / (1 + sigma_max), 1/81 by default, not 0.
+
+    Raises:
+        ValueError: If there is no step.
     """
+    _check_steps(steps)
     low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
     sigmas = [(high + i / max(steps - 1, 1) * (low - high)) ** rho for i in range(steps)]
     return [1 / (1 + sigma) for sigma in sigmas] + [1.0]
 
 
 def linear_grid(steps: int, start: float = 0.0, stop: float = 1.0) -> list[float]:
-    """Return steps + 1 equally spaced times; decreasing if stop lies before start."""
-    if steps < 1:
-        raise ValueError(f"a grid needs at least one step, got {steps}")
-    return [start + (stop - start) * i / steps for i in range(steps)] + [stop]
+    """Return steps + 1 equally spaced times; decreasing if stop lies before start.
+
+    Raises:
+        ValueError: If there is no step.
+    """
+    _check_steps(steps)
+    return [start + (stop - start) * i / steps for i in range(steps)] + [float(stop)]

@@ -10,6 +10,7 @@ from PIL import Image
 
 from feller.cli import main
 from feller.journeys.private.exposed import exposed
+from feller.report.measures import leading, measure
 from feller.run import Run
 from feller.tensors import load_tensors
 
@@ -46,8 +47,9 @@ def test_a_plan(capsys, rate, noise, steps, delta, epsilon, rdp, added, replaced
     status, found, err = calculator(capsys, "--noise", noise, "--rate", rate, "--steps", steps, "--delta", delta)
     assert status == 0, err
     assert epsilon - 1e-6 <= found["epsilon"] <= epsilon + 1e-3
-    assert found["epsilon_2_added"] == pytest.approx(added, rel=1e-8)
-    assert found["epsilon_2"] == pytest.approx(replaced, abs=1e-5)
+    assert found["epsilon_pld"] == found["epsilon"]
+    assert found["epsilon_order2_added"] == pytest.approx(added, rel=1e-8)
+    assert found["epsilon_order2"] == pytest.approx(replaced, abs=1e-5)
     assert found["mse_bound"] == pytest.approx(error, rel=1e-4)
     if rate < 1:
         assert found["epsilon_rdp"] == pytest.approx(rdp, rel=1e-3)
@@ -244,3 +246,17 @@ def test_a_regressor_is_asked_by_its_losses_alone(capsys) -> None:
     assert found["loss_auc"] == pytest.approx(0.5, abs=BY_CHANCE)
     assert "copies" not in found
     assert "nothing is copied" in err
+
+
+def test_numbers_of_a_plan_are_on_the_page_of_commands(capsys) -> None:
+    _, found, _ = calculator(capsys, "--noise", 1.1, "--rate", 0.01, "--steps", 10)
+    text = (pathlib.Path(__file__).parents[2] / "docs/commands.md").read_text()
+    assert [name for name in found if f"`{name}`" not in text] == []
+
+
+def test_reports_with_the_older_names_are_labelled_alike() -> None:
+    for name in ("epsilon_2", "epsilon_2_added"):
+        newer = name.replace("_2", "_order2")
+        numbers = {name: 0.3, newer: 0.3, "mse_bound": 0.5}
+        assert measure(name, numbers) == measure(newer, numbers)
+        assert leading(numbers) == ["mse_bound"]

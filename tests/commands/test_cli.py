@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from feller.cli import main
+from feller.cli import COMMANDS, main
 
 TINY = ("--size", "tiny", "--steps", "3", "--sampling.calls", "4")
 
@@ -369,3 +369,10 @@ def test_full_disk_loses_nothing(moons, capsys, monkeypatch):
     assert status == 1
     assert "disk is full" in err
     assert {path.name: path.read_bytes() for path in folder.glob("*.safetensors")} == before
+
+
+@pytest.mark.parametrize("command", list(COMMANDS))
+def test_help_has_no_two_blank_lines(capsys, command):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    assert "\n\n\n" not in capsys.readouterr().out.strip()

@@ -105,7 +105,7 @@ def test_large_pictures_are_resized_within_their_levels(tmp_path: pathlib.Path) 
     assert data.modality == Images(40, 64, 1, 10)
     assert data.values.max() == 10
     assert data.notes == ("3 of 3 pictures were resized to 64x40 (3 of 160x100)",)
-    assert read(str(tmp_path / "a.npz"), size=8).modality == Images(5, 8, 1, 10)
+    assert read(str(tmp_path / "a.npz"), longest=8).modality == Images(5, 8, 1, 10)
 
 
 @pytest.mark.parametrize(

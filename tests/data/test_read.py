@@ -41,11 +41,11 @@ def test_examples_are_named() -> None:
 
 
 def test_size_applies_to_pictures_only() -> None:
-    assert read(f"{EXAMPLE}digits/test", size=4).modality == Images(4, 4, 1, 16, tuple("0123456789"))
+    assert read(f"{EXAMPLE}digits/test", longest=4).modality == Images(4, 4, 1, 16, tuple("0123456789"))
     with pytest.raises(UsageError, match="holds points, which have no size"):
-        read(f"{EXAMPLE}moons", size=4)
-    with pytest.raises(UsageError, match="at least 1, got 0"):
-        read(f"{EXAMPLE}digits", size=0)
+        read(f"{EXAMPLE}moons", longest=4)
+    with pytest.raises(UsageError, match="longest must be 1 or more, got 0"):
+        read(f"{EXAMPLE}digits", longest=0)
 
 
 def test_an_example_like_a_model_is_itself() -> None:
@@ -141,7 +141,7 @@ def test_other_structures_than_those_of_a_model_are_told(tmp_path: pathlib.Path,
     folders = structures(tmp_path)
     modality = read(str(folders[one])).modality
     if one == other:
-        assert len(read(str(folders[one]), like=modality, size=2 if one != "pdb" else None)) == 2
+        assert len(read(str(folders[one]), like=modality, longest=2 if one != "pdb" else None)) == 2
         return
     (folders["xyz"] / "0.xyz").write_text("3\n\nC 0 0 0\nO 0 0 1\nO 0 1 0\n" * 2)
     for source in (f"{folders[other]}/", f"{folders[other]}/0.{other}"):
@@ -207,3 +207,11 @@ def test_names_are_not_told_twice(tmp_path: pathlib.Path, monkeypatch: pytest.Mo
     ):
         with pytest.raises(InputError, match=f"^{told}$"):
             read(source)
+
+
+def test_the_older_name_of_longest_works_and_says_so() -> None:
+    with pytest.warns(DeprecationWarning, match="say longest"):
+        older = read(f"{EXAMPLE}digits/test", size=4)
+    assert older.modality == read(f"{EXAMPLE}digits/test", longest=4).modality
+    with pytest.raises(UsageError, match="leave size out"):
+        read(f"{EXAMPLE}digits/test", size=4, longest=4)

@@ -46,7 +46,7 @@ def test_labelled_documents_from_file_to_file(capsys) -> None:
 def test_the_real_windows_that_a_report_shows_do_not_overlap(tmp_path: pathlib.Path, monkeypatch) -> None:
     file = tmp_path / "a.txt"
     file.write_text("".join(chr(97 + i * i % 23) + chr(97 + i % 25) for i in range(2000)))
-    data = feller.read(str(file), size=16)
+    data = feller.read(str(file), longest=16)
     texts = data.modality.texts(_spread(data, 24).values)
     assert len(texts) == 24
     assert all(a[8:] not in b for a, b in itertools.pairwise(texts))

@@ -17,7 +17,7 @@ PLAN = ("noise", "rate", "steps", "delta")
 class Audit:
     """Say what could be learned about single rows from RUN, the newest by default, and what bounds it.
 
-    `feller audit calculator --noise 1.1 --rate 0.01 --steps 10000 --delta 1e-6` needs no run.
+    Without a run, for a plan: `feller audit calculator --noise 1.1 --rate 0.01 --steps 10000 --delta 1e-6`.
     """
 
     deep: ClassVar[str] = ""

@@ -63,6 +63,7 @@ READS = tuple(flags_of(ReadingFlags))
 class Data:
     """List the examples inside the package, or say what is in DATA.
 
+    Words that are no data:
     - `feller data schema FILE` describes a table.
     - `feller data memory DOCUMENTS` builds what `feller sample` looks up.
     - `feller data spoken-words --out FOLDER` copies the folder that it is made of.

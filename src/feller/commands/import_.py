@@ -11,7 +11,7 @@ from feller.commands.marks import Offers
 class Import:
     """Make a run of a network of your own, file.py:FUNCTION, which returns it: network(x, t) -> velocity.
 
-    `sample`, `steer`, `tune`, `evaluate` and `export` work with the run; name the file again with --code.
+    Then `sample`, `steer`, `tune`, `evaluate` and `export` work with the run; name the file again with --code.
     """
 
     deep: ClassVar[str] = ""

@@ -48,9 +48,25 @@ class Sample(SampleFlags):
         if isinstance(modality, Documents):
             self._take(WRITTEN, "says nothing to a model of documents; leave it out")
             return write(self, run, tell)
+        self._check_holes(modality)
         self._take(others(OF_DOCUMENTS), "is of documents, and this model's data are others; leave it out")
         self._take(others(OF_SPEECH), "is of speech, and this model's data are others; leave it out")
         return draw(self, run, tell)
+
+    def _check_holes(self, modality: Any) -> None:
+        """Say what fills holes of pictures, where what fills those of texts and documents was asked to.
+
+        Raises:
+            UsageError: Then.
+        """
+        from feller.data.images.modality import Images
+
+        flag = "--known" if self.known is not None else "--mask" if self.documents.mask is not None else ""
+        if flag and isinstance(modality, Images):
+            raise UsageError(
+                f"{flag} does not fill in pictures; say `feller steer RUN --observe PICTURE --operator inpaint --mask"
+                " MASK`"
+            )
 
     def _take(self, names: tuple[str, ...], why: str) -> None:
         """Refuse flags beside those that are taken.

@@ -66,7 +66,7 @@ def read_aimed(source: str, modality: Modality, target: Target, size: int | None
         InputError: If they are missing, damaged, unlike the modality, or do not tell it.
         UsageError: If there is no such example.
     """
-    data = read(source, size=size, like=_whole(modality, target))
+    data = read(source, longest=size, like=_whole(modality, target))
     told = _told(data)
     gone = [name for name in target.names if name not in told]
     if gone:

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -58,23 +59,24 @@ from feller.shipped import EXAMPLE, part_of
 def read(
     source: str | pathlib.Path | Given,
     *,
-    size: int | None = None,
+    longest: int | None = None,
     like: Modality | None = None,
     kind: type[Found] | None = None,
     space: str | None = None,
     project: bool = False,
     vocabulary: str | None = None,
     schema: Schema | str | None = None,
+    size: int | None = None,
 ) -> Dataset:
     """Read a file, a folder, or `example:NAME`, whose held-out part is `example:NAME/test`; some have other parts, too.
 
     Args:
         source: What to read; also a DataFrame, an array or tensor, a list of texts, or a dict of them, as `feller.fit`
             takes them.
-        size: Longer side of pictures, in pixels; without it they keep theirs up to 64. Of backbones, the residues
-            beyond which one is left out; without it 128. Of molecules and crystals, the atoms; without it 64. Of
-            texts, the symbols of an example. Of speech, the seconds beyond which a sound is left out; without it 30. Of
-            sounds alone, the seconds of the pieces that they are cut into; without it 4.
+        longest: As `feller.fit` takes it: the longer side of pictures, in pixels; without it they keep theirs up to 64.
+            Of backbones, the residues beyond which one is left out; without it 128. Of molecules and crystals, the
+            atoms; without it 64. Of texts, the symbols of an example. Of speech, the seconds beyond which a sound is
+            left out; without it 30. Of sounds alone, the seconds of the pieces that they are cut into; without it 4.
         like: Modality of a model to test on the data, which then take its columns, classes, levels, size and space
             instead of their own.
         kind: What files are to be taken for that may be several things, such as sounds whose texts are of no use.
@@ -85,16 +87,22 @@ def read(
             there are more than 256 different ones.
         schema: Description of a table's columns, or the file that holds it; without it, tables with columns of words
             are described by their cells, and other tables are rows of numbers.
+        size: What `longest` was called; it will go.
 
     Raises:
         InputError: If the data are missing, damaged, unlike the modality, or beside the space.
         UsageError: If there is no such example or space, or if an argument does not apply.
     """
+    if size is not None:
+        if longest is not None:
+            raise UsageError("longest and size are the same; leave size out")
+        warnings.warn("size is now called longest, as in feller.fit; say longest", DeprecationWarning, stacklevel=2)
+        longest = size
     if is_given(source):
         with for_now(source) as file:
             return read(
                 file,
-                size=size,
+                longest=longest,
                 like=like,
                 kind=kind,
                 space=space,
@@ -105,43 +113,45 @@ def read(
     if not isinstance(source, str | os.PathLike):
         raise UsageError(f"expected a file, a folder, example:NAME or data in memory, got {type(source).__name__}")
     source = str(source)
-    if size is not None and size < 1:
-        raise UsageError(f"expected a size of at least 1, got {size}")
+    if longest is not None and longest < 1:
+        raise UsageError(f"longest must be 1 or more, got {longest}")
     if project and space is None:
         raise UsageError("moving points onto a space needs its name; give --space with --project")
     if space is not None:
         check_space(space)
-    if schema is not None and any(asked is not None for asked in (size, like, space, vocabulary)):
-        raise UsageError("a schema describes all of a table; leave out size, space, vocabulary and a model to follow")
+    if schema is not None and any(asked is not None for asked in (longest, like, space, vocabulary)):
+        raise UsageError(
+            "a schema describes all of a table; leave out longest, space, vocabulary and a model to follow"
+        )
     described = read_schema(pathlib.Path(schema)) if isinstance(schema, str) else schema
     if isinstance(like, Images | Documents):
-        size = max(like.height, like.width)
+        longest = max(like.height, like.width)
     if isinstance(like, Crystals | Molecules):
-        size = like.longest
+        longest = like.longest
     if isinstance(like, Speech | Sounds):
-        size = -(-like.longest // FRAMES)
+        longest = -(-like.longest // FRAMES)
 
     def made(found: Found) -> Dataset:
         """Give what was found a meaning."""
         if described is not None and not isinstance(found, FoundTable):
             raise UsageError(f"a schema describes a table, and {source} holds {found.told}; leave --schema out")
         if isinstance(found, FoundTexts) and space is None and (like is None or isinstance(like, Text)):
-            return texts(found, size, vocabulary, like)
+            return texts(found, longest, vocabulary, like)
         if isinstance(found, FoundDocuments) and space is None and (like is None or isinstance(like, Documents)):
             return documents(found, vocabulary, like)
         if vocabulary is not None:
             raise UsageError(f"{source} holds no text, and only text has a vocabulary; leave it out")
         if isinstance(found, FoundSounds):
-            return like.pieces(found) if isinstance(like, Sounds) else sounds(found, size)
+            return like.pieces(found) if isinstance(like, Sounds) else sounds(found, longest)
         if like is not None:
             return Dataset(*like.accept(found), like, found.notes, properties=told(found))
         if isinstance(found, FoundTable):
-            if size is not None or space is not None:
+            if longest is not None or space is not None:
                 raise UsageError(f"{source} holds a table with words, which has neither size nor space; leave them out")
             return tables(found, described)
         if isinstance(found, FoundRows):
-            if size is not None:
-                raise UsageError(f"{source} holds points, which have no size; leave it out")
+            if longest is not None:
+                raise UsageError(f"{source} holds points, which have no size; leave longest out")
             return _rows(found, space, project=project)
         if space is not None:
             raise UsageError(f"{source} holds no rows of numbers, so it lies in no other space; leave --space out")
@@ -151,23 +161,23 @@ def read(
         if source.startswith(EXAMPLE):
             about_it, part = part_of(source)
             example = EXAMPLES[about_it.name]
-            if all(asked is None for asked in (size, like, space, vocabulary, schema)):
+            if all(asked is None for asked in (longest, like, space, vocabulary, schema)):
                 return example.load(part)
-            found = _found(example, part, source, size)
+            found = _found(example, part, source, longest)
         else:
             path = pathlib.Path(source)
             kind = FoundTable if described else kind or Found if like is None else like.holds
             if is_sharded(source):
                 return _in_shards(
-                    source, Asked(size, choose=_choose(like, space), kind=kind), made, vocabulary, project
+                    source, Asked(longest, choose=_choose(like, space), kind=kind), made, vocabulary, project
                 )
             check_data(source)
             if isinstance(like, Text):
                 found = find_texts(path)
             elif vocabulary is not None:
-                found = find_texts(path, Asked(size))
+                found = find_texts(path, Asked(longest))
             else:
-                found = find(path, Asked(size, choose=_choose(like, space), kind=kind))
+                found = find(path, Asked(longest, choose=_choose(like, space), kind=kind))
         return made(found)
 
 
@@ -227,9 +237,9 @@ def _by_names(found: FoundRows) -> Dataset:
     return points(found)
 
 
-def _found(example: Example, part: str, source: str, size: int | None) -> Found:
+def _found(example: Example, part: str, source: str, longest: int | None) -> Found:
     """Return what a file with an example would hold."""
     if example.found is not None:
         return example.found(part)
     data = example.load(part)
-    return interpret(data.modality.arrays(data.values, data.given), source, Asked(size, limit=None))
+    return interpret(data.modality.arrays(data.values, data.given), source, Asked(longest, limit=None))

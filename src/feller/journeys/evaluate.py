@@ -107,7 +107,7 @@ def _evaluated(
     training_data, held_out = parts(asked, whole.seen_as(modality))
     training_data = training_data.sampled()
     if data is not None:
-        held_out = read(data, size=asked.longest, like=modality)
+        held_out = read(data, longest=asked.longest, like=modality)
     draws, tuned = Draws(seed).named("evaluate"), tuned_of(run)
     if samples is not None:
         values, given = read_back(pathlib.Path(samples), modality)

@@ -12,9 +12,15 @@ WAYS = {
     "planted": "finding planted rows by losses",
     "overheard": "finding planted rows by noisy gradients",
 }
+ORDER_2 = {
+    "epsilon_order2": Measure("divergence of order 2, one row replaced"),
+    "epsilon_order2_added": Measure("divergence of order 2, one row more"),
+}
+OLD = dict(zip(("epsilon_2", "epsilon_2_added"), ORDER_2.values(), strict=True))
+"""The same under the names that older reports carry."""
 MEASURES = {
-    "epsilon_2": Measure("divergence of order 2, one row replaced"),
-    "epsilon_2_added": Measure("divergence of order 2, one row more"),
+    **ORDER_2,
+    **OLD,
     "mse_bound": Measure("least error of reconstruction, for all rows", "blind", "a blind guess of 0 to 1"),
     "blind": Measure("error of a blind guess of 0 to 1"),
     "guess_0.1": Measure(
@@ -48,7 +54,7 @@ MEASURES = {
     "candidates_blind": Measure("naming any of ten candidates", is_share=True),
 }
 ASIDE = (
-    *("epsilon_2", "epsilon_2_added", "blind", "spread", "fisher_rows", "guess_0.00391", "guess_0.02", "guess_0.5"),
+    *(*ORDER_2, *OLD, "blind", "spread", "fisher_rows", "guess_0.00391", "guess_0.02", "guess_0.5"),
     *(f"{way}_{what}" for way in WAYS for what in ("caught", "epsilon")),
     *("copies_held_out", "passages_held_out", "label_least"),
     *(f"rebuilt_{what}" for what in ("rows", "steady", "below", "error_known")),

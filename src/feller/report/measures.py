@@ -10,7 +10,7 @@ from feller.report.wording import Number, duration, is_number, number
 
 Numbers = Mapping[str, Number | str | None]
 CODES = ("codes", "codes_per_picture")
-GUARANTEE = ("epsilon", "delta", "epsilon_rdp", "rows_protected")
+GUARANTEE = ("epsilon", "delta", "epsilon_pld", "epsilon_rdp", "rows_protected")
 FACTS = (
     "steps",
     "seconds",

@@ -55,6 +55,7 @@ def _measures() -> dict[str, Measure]:
         "dcr_share_copied": Measure("rows nearer to training rows, of a table of copies", is_share=True),
         "membership_auc": Measure("telling who was in the table (AUC)", real="guessing", level=0.5),
         "membership_auc_copied": Measure("telling who was in a table of copies (AUC)"),
+        "epsilon_pld": Measure("epsilon by privacy loss distributions"),
         "epsilon_rdp": Measure("epsilon by Rényi divergences"),
         "rows_protected": Measure("rows that are protected"),
     }

@@ -32,12 +32,13 @@ def simulate(
         times: Where to stop, in [0, 1]; decreasing for a pure velocity only.
         solver: Makes each step.
         draws: Source of the noise.
-        recompute: Keep one state per step and run the network again in the backward
-            pass: memory no longer grows with the network, time grows by about a third.
+        recompute: Keep one state per step and run the network again in the backward pass: memory no longer grows with
+            the network. Time grows to 1.4 to 1.6 of it where only the state has a gradient (a call beside one and
+            its backward pass), to 1.2 to 1.3 of it where the weights have one, too.
 
     Raises:
-        ValueError: If fewer than two times are given, one lies outside [0, 1], or they change direction; or if in the
-            first step the process returns no characteristics, or a velocity of another shape than the state.
+        ValueError: If fewer than two times are given, one is no finite number in [0, 1], or they change direction; or
+            if in the first step the process returns no characteristics, or a velocity of another shape than the state.
     """
     check_times(times)
     if not isinstance(solver, Solver):
@@ -105,13 +106,20 @@ def check_now(now: State, x: State, whose: str = "") -> None:
 
 
 def check_times(times: Sequence[float]) -> None:
-    """Refuse a grid that no solver could follow."""
+    """Refuse a grid that no solver could follow.
+
+    Raises:
+        ValueError: Then.
+    """
     if not isinstance(times, Sequence):
         got = f"a {type(times).__name__}" if hasattr(times, "shape") else repr(times)
         raise ValueError(f"times must be a list of floats, such as linear_grid(20) or grid.tolist(), got {got}")
     if len(times) < 2:
         raise ValueError(f"times must hold a start and an end, got {len(times)} of them")
-    if not all(map(math.isfinite, times)) or not 0 <= min(times) <= max(times) <= 1:
+    strange = next((i for i, t in enumerate(times) if not math.isfinite(t)), None)
+    if strange is not None:
+        raise ValueError(f"times must be finite numbers, got {times[strange]:g} at place {strange}")
+    if not 0 <= min(times) <= max(times) <= 1:
         raise ValueError(
             f"times must lie in [0, 1], got [{min(times):g}, {max(times):g}]; divide steps by their number"
         )

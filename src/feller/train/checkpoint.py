@@ -6,7 +6,7 @@ from torch import Tensor
 
 from feller.errors import InputError
 from feller.record import read_json, write_json
-from feller.run import Run
+from feller.run import WHOLE, Run
 from feller.tensors import load_tensors, save_tensors
 from feller.train.loop import Learner, whole
 from feller.train.optimiser import optimiser_tensors, restore_optimiser
@@ -36,7 +36,7 @@ def read_counters(run: Run) -> dict[str, Any]:
     Raises:
         InputError: If the file is missing or damaged.
     """
-    counters = read_json(run.counters)
+    counters = read_json(run.counters, WHOLE)
     if not isinstance(counters, dict) or not all(isinstance(counters.get(name), (int, float)) for name in _COUNTERS):
         raise InputError(f"{run.counters} is damaged: expected the numbers {', '.join(_COUNTERS)}; resume the run")
     return counters

@@ -98,9 +98,9 @@ def test_large_and_partial_crystals_are_left_out_and_told(tmp_path: pathlib.Path
     assert partial.startswith(f"crystals left out for partial occupancy: 1, the first is row 4 {place}")
     assert large.startswith(f"crystals left out for over 64 atoms: 1, the first is row 3 {place}")
     assert len(find_crystals(tmp_path / "a.csv", longest=None).atoms) == 3
-    assert len(read(str(tmp_path / "a.csv"), size=4)) == 1
+    assert len(read(str(tmp_path / "a.csv"), longest=4)) == 1
     with pytest.raises(InputError, match=r"no crystal is left .*partial occupancy: 1"):
-        read(str(tmp_path / "a.csv"), size=1)
+        read(str(tmp_path / "a.csv"), longest=1)
 
 
 def test_isotopes_are_told(tmp_path: pathlib.Path) -> None:

@@ -182,7 +182,7 @@ def test_arrays_of_documents_are_read_as_documents(tmp_path: pathlib.Path) -> No
         pictures = torch.from_numpy(arrays()["pictures"]).permute(0, 1, 4, 2, 3)
         assert torch.equal(data.values["pictures"][0], pictures[0].flip(0))
         assert torch.equal(data.values["pictures"][1, 0], pictures[1, 0])
-    assert read(str(file), size=8).values["pictures"].shape[-2:] == (8, 8)
+    assert read(str(file), longest=8).values["pictures"].shape[-2:] == (8, 8)
     assert torch.equal(read(str(file), like=data.modality).values["rows"], data.values["rows"])
 
 
@@ -233,7 +233,7 @@ def test_large_pictures_become_small(tmp_path: pathlib.Path) -> None:
     assert read(str(pairs(tmp_path, 3, side=100))).values["pictures"].shape[-2:] == (32, 32)
     for words in ({}, {"vocabulary": "characters"}):
         assert read(str(tmp_path), **words).values["pictures"].shape[-2:] == (32, 32)
-        assert read(str(tmp_path), size=48, **words).values["pictures"].shape[-2:] == (48, 48)
+        assert read(str(tmp_path), longest=48, **words).values["pictures"].shape[-2:] == (48, 48)
 
 
 def test_other_documents_take_the_model_s_size_and_symbols(tmp_path: pathlib.Path) -> None:

@@ -111,7 +111,7 @@ def test_mixed_sizes_are_cropped_to_the_most_common(tmp_path: pathlib.Path) -> N
 @pytest.mark.parametrize(("size", "to"), [(None, (64, 48)), (32, (32, 24)), (100, (100, 75)), (4, (4, 3))])
 def test_large_pictures_keep_their_aspect(tmp_path: pathlib.Path, size: int | None, to: tuple[int, int]) -> None:
     save(tmp_path / "a.png", size=(80, 60))
-    data = read(str(tmp_path), size=size)
+    data = read(str(tmp_path), longest=size)
     assert data.modality == Images(to[1], to[0], 1)
     assert data.notes == (f"1 of 1 pictures were resized to {to[0]}x{to[1]} (1 of 80x60)",)
     assert (data.values == 100).all()

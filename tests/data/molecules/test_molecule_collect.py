@@ -128,11 +128,11 @@ def test_read_makes_a_data_set(tmp_path: pathlib.Path) -> None:
     assert isinstance(data.modality, Molecules)
     assert len(data) == 2
     assert data.notes[0].startswith("molecules left out for over 64 atoms: 1")
-    assert len(read(str(path), size=70)) == 3
+    assert len(read(str(path), longest=70)) == 3
     again = read(str(path), like=data.modality)
     assert again.modality is data.modality
     assert torch.equal(again.values["place"], data.values["place"])
-    long = read(str(path), size=70).modality
+    long = read(str(path), longest=70).modality
     assert len(read(str(path), like=long)) == 3  # as long as the model's own, not as the default
     with pytest.raises(UsageError, match="no rows of numbers"):
         read(str(path), space="sphere")

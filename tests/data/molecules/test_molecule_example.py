@@ -32,7 +32,7 @@ def test_example_is_the_same_on_every_way() -> None:
     again = read("example:molecules/test", like=train.modality)
     for own, other in zip(leaves(test.values), leaves(again.values), strict=True):
         torch.testing.assert_close(own, other, atol=1e-12, rtol=0)
-    few = read("example:molecules", size=12)
+    few = read("example:molecules", longest=12)
     sizes = train.given["valid"]["place"].sum(1)
     assert len(few) == (sizes <= 12).sum() > 0
     assert few.notes[0].startswith(f"molecules left out for over 12 atoms: {(sizes > 12).sum()}")

@@ -57,7 +57,7 @@ def test_a_schema_makes_any_table_one(tmp_path: pathlib.Path) -> None:
         assert data.notes == ()
         assert torch.equal(read(path, like=data.modality).values, data.values)
     with pytest.raises(UsageError, match="a schema describes all of a table"):
-        read(path, schema=schema, size=3)
+        read(path, schema=schema, longest=3)
     with pytest.raises(UsageError, match="leave --schema out"):
         read("example:digits", schema=schema)
     with pytest.raises(InputError, match=r"s\.json"):

@@ -209,4 +209,4 @@ def test_shakespeare_has_two_parts_of_one_kind() -> None:
     again = read("example:shakespeare/test", like=train.modality)
     assert torch.equal(again.values, test.values)
     assert torch.equal(again.groups, test.groups)
-    assert read("example:shakespeare", size=32, vocabulary="bytes").modality == Text(Bytes(), 32, documents=False)
+    assert read("example:shakespeare", longest=32, vocabulary="bytes").modality == Text(Bytes(), 32, documents=False)

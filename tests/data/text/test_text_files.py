@@ -48,7 +48,7 @@ def test_prose_is_cut_into_windows(tmp_path: pathlib.Path, name: str) -> None:
 def test_windows_with_gaps_are_told(tmp_path: pathlib.Path, monkeypatch) -> None:
     text = PROSE * 20  # blocks of 640
     monkeypatch.setattr(windows, "MOST", len(text) // 2)
-    data = read(written(tmp_path, "a.txt", text), size=20)
+    data = read(written(tmp_path, "a.txt", text), longest=20)
     used = len(data) / (len(text) / 20)
     assert used == pytest.approx(0.5, abs=0.05)  # each block begins with a window
     assert f"windows of 20 characters, which leave out {1 - used:.0%} of it" in data.notes[0]
@@ -130,10 +130,10 @@ def test_a_damaged_table_is_not_taken_for_text(tmp_path: pathlib.Path) -> None:
 def test_vocabularies_are_asked_for(tmp_path: pathlib.Path) -> None:
     prose, names = written(tmp_path, "a.txt", PROSE), written(tmp_path, "b.txt", "\n".join(NAMES))
     assert read(prose, vocabulary="bytes").modality == Text(Bytes(), 128, documents=False)
-    sub = read(prose, vocabulary="subwords:260", size=16).modality
+    sub = read(prose, vocabulary="subwords:260", longest=16).modality
     assert isinstance(sub.vocabulary, Subwords)
     assert (sub.symbols, sub.length) == (260, 16)
-    assert read(prose, vocabulary="subwords:300", size=32).modality.length == 32
+    assert read(prose, vocabulary="subwords:300", longest=32).modality.length == 32
     assert read(names, vocabulary="bytes").modality == Text(Bytes(), 7, documents=True)
     many = "".join(map(chr, range(0x4E00, 0x4E00 + 300)))
     assert read(written(tmp_path, "c.txt", many * 3)).modality.vocabulary == Bytes()
@@ -159,25 +159,25 @@ def test_numbers_are_text_if_a_vocabulary_is_asked_for(tmp_path: pathlib.Path) -
 
 def test_sizes(tmp_path: pathlib.Path) -> None:
     prose, names = written(tmp_path, "a.txt", PROSE), written(tmp_path, "b.txt", "\n".join(NAMES))
-    assert read(prose, size=40).values.shape[1] == 40
-    short = read(names, size=4)
+    assert read(prose, longest=40).values.shape[1] == 40
+    short = read(names, longest=4)
     assert short.modality.length == 4
     assert texts(short)[:4] == ["emma", "oliv", "ava", "zoë"]
     assert "cut 10 of 30 texts, which are longer than 4 characters" in short.notes
-    assert read(names, size=100).modality.length == 7
+    assert read(names, longest=100).modality.length == 7
     long = read(written(tmp_path, "c.jsonl", f'"{"ab" * 3000}"\n"a"\n'))
     assert long.values.shape == (2, 4096)
     assert "cut 1 of 2 texts, which are longer than 4096 characters" in long.notes
     for wrong in (1, 5000):
         with pytest.raises(UsageError, match=f"expected texts of 2 to 4096 symbols, got {wrong}"):
-            read(prose, size=wrong)
+            read(prose, longest=wrong)
 
 
 def test_a_model_says_how_files_are_read(tmp_path: pathlib.Path) -> None:
     prose, names = written(tmp_path, "a.txt", PROSE), written(tmp_path, "b.txt", "\n".join(NAMES))
-    stream, documents = read(prose, size=20).modality, read(names).modality
+    stream, documents = read(prose, longest=20).modality, read(names).modality
     part = PROSE[:58]
-    held_out = read(written(tmp_path, "c.txt", part), like=stream, size=99)
+    held_out = read(written(tmp_path, "c.txt", part), like=stream, longest=99)
     assert held_out.modality is stream
     assert texts(held_out)[0] == part[:20]
     assert held_out.groups is not None

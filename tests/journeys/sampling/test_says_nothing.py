@@ -47,3 +47,13 @@ def test_points_know_no_words(tmp_path: pathlib.Path) -> None:
     run = as_run(tmp_path / "run", *untrained("example:moons", "points"), "example:moons")
     with pytest.raises(UsageError, match="this model's data are rows of numbers"):
         sample(run, 3, known="abc")
+
+
+@pytest.mark.parametrize("words", [("--known", "picture.png", "--mask", "m.png"), ("--mask", "m.png")])
+def test_holes_of_pictures_are_filled_by_another_command(
+    tmp_path: pathlib.Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = as_run(tmp_path / "run", *untrained("example:digits", "images"), "example:digits")
+    assert main(["sample", str(run.path), *words]) == 2
+    said = capsys.readouterr().err
+    assert f"{words[0]} does not fill in pictures; say `feller steer RUN --observe PICTURE" in said

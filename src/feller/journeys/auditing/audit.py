@@ -75,7 +75,7 @@ def _audited(
     if isinstance(it.objective, Perturbation):
         rows = _rebuilt(it, it.objective, numbers, draws.named("rebuilt"), tell)
     else:
-        rows = None if ledger is None else watched_rows(run, it.train, numbers["epsilon_2"])
+        rows = None if ledger is None else watched_rows(run, it.train, numbers["epsilon_order2"])
     numbers |= {} if rows is None else rows.numbers
     found = attack_told(it, draws, tell) if it.tells else attack(it, draws, tell)
     found = retraining.beside(found, it, draws, tell)
@@ -105,4 +105,4 @@ def _rebuilt(it: Opened, objective: Perturbation, numbers: dict[str, Any], draws
     if math.isinf(rho):
         return None
     numbers |= check_held(it.run, it.model.network, found.minimum.theta, objective.scale(len(train), rho)).numbers
-    return all_rows(found, train, numbers["epsilon_2"])
+    return all_rows(found, train, numbers["epsilon_order2"])

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from feller.errors import UsageError
+from feller.journeys.private.promise import PLD
 from feller.privacy.accountant import epsilon
 from feller.privacy.expense import Expense, Subsampled
 from feller.privacy.reconstruct import eps2_added, eps2_replaced, mse_bound
@@ -19,9 +20,10 @@ LEAST = 1e-3
 """Noise of a plan, in clip norms, below which counting it says nothing."""
 EXPLAIN = {
     "epsilon": "By a factor of e^epsilon, at most, one row changes how likely anything is that is told.",
+    "epsilon_pld": PLD,
     "epsilon_rdp": "The same by Rényi divergences, an older and looser count.",
-    "epsilon_2": "Rényi divergence of order 2 if one row is replaced by another; what bounds reconstruction.",
-    "epsilon_2_added": "The same if a row is added or removed.",
+    "epsilon_order2": "Rényi divergence of order 2 if one row is replaced by another; what bounds reconstruction.",
+    "epsilon_order2_added": "The same if a row is added or removed.",
     "mse_bound": "Least mean squared error per number, in numbers from 0 to 1, of whoever reconstructs a row from the"
     " model and all other rows, without bias; above that of a blind guess it says that none is better.",
     "blind": "Mean squared error of answering one half, for numbers that lie evenly from 0 to 1.",
@@ -63,9 +65,11 @@ def plan(noise: float | None, rate: float | None, steps: int | None) -> Subsampl
 
 def bounds(expenses: Sequence[Expense], delta: float) -> dict[str, Any]:
     """Return the numbers of `EXPLAIN`, and what `reconstruction` does."""
+    spent = epsilon(expenses, delta)
     return {
-        "epsilon": epsilon(expenses, delta),
+        "epsilon": spent,
         "delta": delta,
+        "epsilon_pld": spent,
         "epsilon_rdp": epsilon(expenses, delta, method="rdp"),
         **reconstruction(expenses),
     }
@@ -75,8 +79,8 @@ def reconstruction(expenses: Sequence[Expense]) -> dict[str, Any]:
     """Return what bounds it, and `guess_KAPPA`, the chance to guess right what was guessed with KAPPA."""
     order2 = eps2_replaced(expenses)
     return {
-        "epsilon_2": order2,
-        "epsilon_2_added": eps2_added(expenses),
+        "epsilon_order2": order2,
+        "epsilon_order2_added": eps2_added(expenses),
         "mse_bound": mse_bound(order2),
         "blind": BLIND,
         **{f"guess_{kappa:.3g}": rero(kappa, expenses) for kappa in PRIORS},
@@ -86,7 +90,7 @@ def reconstruction(expenses: Sequence[Expense]) -> dict[str, Any]:
 def words(found: dict[str, Any]) -> list[str]:
     """Say what bounds mean, for people."""
     if not found["mse_bound"]:
-        error = "nothing bounds the error of reconstruction from this side: e^epsilon_2 is beyond all numbers"
+        error = "nothing bounds the error of reconstruction from this side: e^epsilon_order2 is beyond all numbers"
     elif found["mse_bound"] > BLIND:
         error = "reconstructing a row is no better than a blind guess, for whoever guesses without bias"
     else:

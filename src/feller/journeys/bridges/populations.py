@@ -97,7 +97,7 @@ def _read(name: str, longest: int | None, first: Dataset | None) -> Dataset:
         data = read(name, like=replace(kind, classes=()) if isinstance(kind, Points) else kind)
         data.check_whole("a bridge")
         return replace(data, given={})
-    data = read(name, size=longest)
+    data = read(name, longest=longest)
     data.check_whole("a bridge")
     if isinstance(data.modality, Rows) and not isinstance(data.modality, Points):
         data = read(name, space=FLAT)

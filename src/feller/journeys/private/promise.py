@@ -18,9 +18,12 @@ AWAY = (
     " state.safetensors, ledger.json, recipe.json."
 )
 KEPT = " So are, with so large an epsilon, samples and model: keep them as you keep the rows."
+PLD = "The same by privacy loss distributions, or by what holds and is less: what epsilon is."
+"""What `epsilon_pld` means, for people."""
 EXPLAIN = {
     "epsilon": "What was spent: one row changes how likely anything is that is told by a factor of e^epsilon at most.",
     "delta": "The chance that this does not cover.",
+    "epsilon_pld": PLD,
     "epsilon_rdp": "The same by Rényi divergences, an older and looser count.",
     "rows_protected": "Rows that were learned from.",
 }
@@ -29,9 +32,11 @@ EXPLAIN = {
 
 def promised(ledger: Ledger) -> dict[str, Any]:
     """Return the numbers of a guarantee: `epsilon` is the least that is known to hold."""
+    spent = ledger.epsilon()
     return {
-        "epsilon": ledger.epsilon(),
+        "epsilon": spent,
         "delta": ledger.delta,
+        "epsilon_pld": spent,
         "epsilon_rdp": ledger.epsilon("rdp"),
         "rows_protected": ledger.n,
     }

@@ -38,7 +38,7 @@ def copy(run: Run, model: Model, *, data: str | None, samples: str | None, tell:
         model,
         data=data,
         samples=samples,
-        read_other=lambda source, asked: read(source, size=asked.longest, like=modality),
+        read_other=lambda source, asked: read(source, longest=asked.longest, like=modality),
     )
     tell.task("writing and reading pictures")
     made = copies(model, it.real)

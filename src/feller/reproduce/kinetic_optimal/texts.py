@@ -47,8 +47,8 @@ def corpus(folder: pathlib.Path | None, size: int | None = WINDOW) -> Corpus:
     train, test = (file_of(folder, "text", "text8_style", f"{part}.txt") for part in ("train", "test"))
     if train is None or test is None:
         whole = shakespeare_text("test").values[0]
-        return _cut("tiny Shakespeare", read("example:shakespeare", size=size), whole, standard=False)
-    return _cut("text8_style, which is not text8", read(str(train), size=size), test.read_text(), standard=True)
+        return _cut("tiny Shakespeare", read("example:shakespeare", longest=size), whole, standard=False)
+    return _cut("text8_style, which is not text8", read(str(train), longest=size), test.read_text(), standard=True)
 
 
 def _cut(name: str, train: Dataset, test: str, *, standard: bool) -> Corpus:
