@@ -32,3 +32,10 @@ def test_summary_counts_and_warns_of_quick_runs() -> None:
     claims = list(told.tested((true, false), 3, "", BEYOND))
     assert summary(claims, quick=False) == "3 claims: 1 holds, 1 does not hold, 1 not testable here"
     assert "full run" in summary(claims, quick=True)
+
+
+def test_seeds_and_numbers_are_told_in_words() -> None:
+    assert told.seeds_of((0,)) == told.spread_of([2.5]) == "1 seed"
+    assert told.seeds_of((0, 1, 2)) == "3 seeds"
+    assert told.spread_of([1.0, 3.0]) == "2 seeds, 1 to 3"
+    assert told.numbers_of((4, 0.5, 1.0)) == "4, 0.5, 1"

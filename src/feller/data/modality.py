@@ -163,6 +163,19 @@ class Modality(abc.ABC):
             InputError: If it is of another kind, shape or naming.
         """
 
+    @property
+    def read_size(self) -> int | None:
+        """Size that files are read with to be data of this modality, see `feller.data.read`; None for any."""
+        return None
+
+    def read(self, found: Found) -> "Dataset":
+        """Return what a file holds as data of this modality.
+
+        Raises:
+            InputError: If it is of another kind, shape or naming.
+        """
+        return Dataset(*self.accept(found), self, found.notes, properties=told(found))
+
     @abc.abstractmethod
     def arrays(self, values: Any, given: Given) -> dict[str, np.ndarray]:
         """Return what an .npz holds: `samples`, and `labels` with the names in `classes` where there are any."""

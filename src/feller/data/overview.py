@@ -9,7 +9,7 @@ import math
 import os
 import pathlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
@@ -157,6 +157,17 @@ def prepare(folder: pathlib.Path) -> None:
     for path in {path.parent for path in listed} - {folder}:
         if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
             path.rmdir()
+
+
+def save_table(image: Image.Image, folder: pathlib.Path, write: Callable[[pathlib.Path], None]) -> None:
+    """Make a folder, or use it again, with a picture of examples and the one table of them, which `write` writes.
+
+    Raises:
+        InputError: If it holds other things.
+    """
+    prepare(folder)
+    save(image, folder, [TABLE])
+    write(folder / TABLE)
 
 
 @contextlib.contextmanager

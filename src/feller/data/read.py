@@ -4,13 +4,13 @@ import os
 import pathlib
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from feller.data.asked import Asked
-from feller.data.crystals.modality import Crystals, crystals
+from feller.data.crystals.modality import crystals
 from feller.data.documents.dataset import documents
 from feller.data.documents.modality import Documents
-from feller.data.examples import EXAMPLES, Example
+from feller.data.examples import EXAMPLES
 from feller.data.find import find, find_texts
 from feller.data.found import (
     Found,
@@ -27,10 +27,10 @@ from feller.data.found import (
     about,
 )
 from feller.data.given import Given, for_now, is_given
-from feller.data.images.modality import Images, images
+from feller.data.images.modality import images
 from feller.data.interpret import interpret
-from feller.data.modality import Dataset, Modality, told
-from feller.data.molecules.modality import Molecules, molecules
+from feller.data.modality import Dataset, Modality
+from feller.data.molecules.modality import molecules
 from feller.data.proteins.backbones import backbones
 from feller.data.proteins.modality import proteins
 from feller.data.rows.earth import earth
@@ -43,9 +43,7 @@ from feller.data.rows.torsions import torsions
 from feller.data.shards.dataset import sharded
 from feller.data.shards.names import is_sharded
 from feller.data.speech.dataset import speech
-from feller.data.speech.mel import FRAMES
-from feller.data.speech.modality import Speech
-from feller.data.speech.sounds import Sounds, sounds
+from feller.data.speech.sounds import sounds
 from feller.data.table.modality import tables
 from feller.data.table.schema import Schema
 from feller.data.table.written import read_schema
@@ -100,127 +98,159 @@ def read(
         longest = size
     if is_given(source):
         with for_now(source) as file:
-            return read(
-                file,
-                longest=longest,
-                like=like,
-                kind=kind,
-                space=space,
-                project=project,
-                vocabulary=vocabulary,
-                schema=schema,
-            )
+            return _read(_Wanted(str(file), longest, like, kind, space, project, vocabulary, schema))
     if not isinstance(source, str | os.PathLike):
         raise UsageError(f"expected a file, a folder, example:NAME or data in memory, got {type(source).__name__}")
-    source = str(source)
-    if longest is not None and longest < 1:
-        raise UsageError(f"longest must be 1 or more, got {longest}")
-    if project and space is None:
-        raise UsageError("moving points onto a space needs its name; give --space with --project")
-    if space is not None:
-        check_space(space)
-    if schema is not None and any(asked is not None for asked in (longest, like, space, vocabulary)):
-        raise UsageError(
-            "a schema describes all of a table; leave out longest, space, vocabulary and a model to follow"
-        )
-    described = read_schema(pathlib.Path(schema)) if isinstance(schema, str) else schema
-    if isinstance(like, Images | Documents):
-        longest = max(like.height, like.width)
-    if isinstance(like, Crystals | Molecules):
-        longest = like.longest
-    if isinstance(like, Speech | Sounds):
-        longest = -(-like.longest // FRAMES)
+    return _read(_Wanted(str(source), longest, like, kind, space, project, vocabulary, schema))
 
-    def made(found: Found) -> Dataset:
-        """Give what was found a meaning."""
-        if described is not None and not isinstance(found, FoundTable):
-            raise UsageError(f"a schema describes a table, and {source} holds {found.told}; leave --schema out")
-        if isinstance(found, FoundTexts) and space is None and (like is None or isinstance(like, Text)):
-            return texts(found, longest, vocabulary, like)
-        if isinstance(found, FoundDocuments) and space is None and (like is None or isinstance(like, Documents)):
-            return documents(found, vocabulary, like)
-        if vocabulary is not None:
-            raise UsageError(f"{source} holds no text, and only text has a vocabulary; leave it out")
-        if isinstance(found, FoundSounds):
-            return like.pieces(found) if isinstance(like, Sounds) else sounds(found, longest)
-        if like is not None:
-            return Dataset(*like.accept(found), like, found.notes, properties=told(found))
-        if isinstance(found, FoundTable):
-            if longest is not None or space is not None:
-                raise UsageError(f"{source} holds a table with words, which has neither size nor space; leave them out")
-            return tables(found, described)
-        if isinstance(found, FoundRows):
-            if longest is not None:
-                raise UsageError(f"{source} holds points, which have no size; leave longest out")
-            return _rows(found, space, project=project)
-        if space is not None:
-            raise UsageError(f"{source} holds no rows of numbers, so it lies in no other space; leave --space out")
-        return _MAKERS[type(found)](found)
 
+@dataclass(frozen=True)
+class _Wanted:
+    """What is read, and as what: the arguments of `read`."""
+
+    source: str
+    longest: int | None
+    like: Modality | None
+    kind: type[Found] | None
+    space: str | None
+    project: bool
+    vocabulary: str | None
+    schema: Schema | str | None
+
+    def check(self) -> None:
+        """Refuse what does not go together, before a file is opened.
+
+        Raises:
+            UsageError: Then.
+        """
+        if self.longest is not None and self.longest < 1:
+            raise UsageError(f"longest must be 1 or more, got {self.longest}")
+        if self.project and self.space is None:
+            raise UsageError("moving points onto a space needs its name; give --space with --project")
+        if self.space is not None:
+            check_space(self.space)
+        if self.schema is not None and any(
+            asked is not None for asked in (self.longest, self.like, self.space, self.vocabulary)
+        ):
+            raise UsageError(
+                "a schema describes all of a table; leave out longest, space, vocabulary and a model to follow"
+            )
+
+    @property
+    def described(self) -> Schema | None:
+        """The schema, read from its file."""
+        return read_schema(pathlib.Path(self.schema)) if isinstance(self.schema, str) else self.schema
+
+    @property
+    def fits(self) -> int | None:
+        """As asked, or that of the model to follow."""
+        own = None if self.like is None else self.like.read_size
+        return self.longest if own is None else own
+
+    @property
+    def holds(self) -> type[Found]:
+        """What must be there."""
+        if self.schema is not None:
+            return FoundTable
+        return self.kind or Found if self.like is None else self.like.holds
+
+    @property
+    def choose(self) -> Choose:
+        """Which columns of a table may be the only ones that count."""
+        if self.like is not None:
+            return self.like.choose
+        return torsions_among if self.space in (None, ANGLES) else all_columns
+
+    @property
+    def asked(self) -> Asked:
+        """What finding must know of it."""
+        return Asked(self.longest, choose=self.choose, kind=self.holds)
+
+
+def _read(wanted: _Wanted) -> Dataset:
+    wanted.check()
+    wanted = replace(wanted, schema=wanted.described, longest=wanted.fits)
+    source = wanted.source
     with about(source):
         if source.startswith(EXAMPLE):
-            about_it, part = part_of(source)
-            example = EXAMPLES[about_it.name]
-            if all(asked is None for asked in (longest, like, space, vocabulary, schema)):
-                return example.load(part)
-            found = _found(example, part, source, longest)
-        else:
-            path = pathlib.Path(source)
-            kind = FoundTable if described else kind or Found if like is None else like.holds
-            if is_sharded(source):
-                return _in_shards(
-                    source, Asked(longest, choose=_choose(like, space), kind=kind), made, vocabulary, project
-                )
-            check_data(source)
-            if isinstance(like, Text):
-                found = find_texts(path)
-            elif vocabulary is not None:
-                found = find_texts(path, Asked(longest))
-            else:
-                found = find(path, Asked(longest, choose=_choose(like, space), kind=kind))
-        return made(found)
+            return _example(wanted)
+        if is_sharded(source):
+            return _in_shards(wanted)
+        check_data(source)
+        return _made(_found(wanted), wanted)
 
 
-def _in_shards(
-    source: str, asked: Asked, made: Callable[[Found], Dataset], vocabulary: str | None, project: bool
-) -> Dataset:
+def _example(wanted: _Wanted) -> Dataset:
+    """Read an example: as it is, or what a file with it would hold as something else."""
+    about_it, part = part_of(wanted.source)
+    example = EXAMPLES[about_it.name]
+    if all(asked is None for asked in (wanted.longest, wanted.like, wanted.space, wanted.vocabulary, wanted.schema)):
+        return example.load(part)
+    if example.found is not None:
+        return _made(example.found(part), wanted)
+    data = example.load(part)
+    arrays = data.modality.arrays(data.values, data.given)
+    return _made(interpret(arrays, wanted.source, Asked(wanted.longest, limit=None)), wanted)
+
+
+def _in_shards(wanted: _Wanted) -> Dataset:
     """Read the index and a sample of shards."""
-    if project:
+    if wanted.project:
         raise UsageError("--project moves points of a file that is read as a whole; project them before, or give one")
-    return sharded(source, replace(asked, kind=FoundTexts) if vocabulary is not None else asked, made)
+    asked = wanted.asked if wanted.vocabulary is None else replace(wanted.asked, kind=FoundTexts)
+    return sharded(wanted.source, asked, lambda found: _made(found, wanted))
 
 
-def _chains(found: FoundChains) -> Dataset:
-    """Make a data set of chains, with their sequences where any is known."""
-    return backbones(found) if found.residues is None else proteins(found)
+def _found(wanted: _Wanted) -> Found:
+    """Find what a file or folder holds."""
+    path = pathlib.Path(wanted.source)
+    if isinstance(wanted.like, Text):
+        return find_texts(path)
+    return find(path, wanted.asked) if wanted.vocabulary is None else find_texts(path, Asked(wanted.longest))
 
 
-_MAKERS: dict[type[Found], Callable[..., Dataset]] = {
-    FoundChains: _chains,
-    FoundCrystals: crystals,
-    FoundMolecules: molecules,
-    FoundPictures: images,
-    FoundSpeech: speech,
-}
-"""What makes a data set of each kind that needs nothing to be said; texts and rows have choices."""
+def _made(found: Found, wanted: _Wanted) -> Dataset:
+    """Give what was found a meaning: that of the model to follow, or its own."""
+    source, like, make = wanted.source, wanted.like, _MAKERS[type(found)]
+    if wanted.schema is not None and not isinstance(found, FoundTable):
+        raise UsageError(f"a schema describes a table, and {source} holds {found.told}; leave --schema out")
+    worded = _WORDED.get(type(found))
+    if worded and wanted.space is None and (like is None or isinstance(like, worded)):
+        return make(found, wanted)
+    if wanted.vocabulary is not None:
+        raise UsageError(f"{source} holds no text, and only text has a vocabulary; leave it out")
+    return make(found, wanted) if like is None else like.read(found)
 
 
-def _choose(like: Modality | None, space: str | None) -> Choose:
-    """Say which columns of a table may be the only ones that count."""
-    if like is not None:
-        return like.choose
-    return torsions_among if space in (None, ANGLES) else all_columns
+def _texts(found: FoundTexts, wanted: _Wanted) -> Dataset:
+    _refuse_space(wanted)
+    return texts(found, wanted.longest, wanted.vocabulary, wanted.like if isinstance(wanted.like, Text) else None)
 
 
-def _rows(found: FoundRows, space: str | None, *, project: bool) -> Dataset:
+def _documents(found: FoundDocuments, wanted: _Wanted) -> Dataset:
+    _refuse_space(wanted)
+    return documents(found, wanted.vocabulary, wanted.like if isinstance(wanted.like, Documents) else None)
+
+
+def _table(found: FoundTable, wanted: _Wanted) -> Dataset:
+    """Make a data set of a table by the schema."""
+    if wanted.longest is not None or wanted.space is not None:
+        raise UsageError(f"{wanted.source} holds a table with words, which has neither size nor space; leave them out")
+    return tables(found, wanted.described)
+
+
+def _rows(found: FoundRows, wanted: _Wanted) -> Dataset:
     """Give rows of numbers the space that is asked for, or that of their names."""
+    space = wanted.space
+    if wanted.longest is not None:
+        raise UsageError(f"{wanted.source} holds points, which have no size; leave longest out")
     if space is None:
         return _by_names(found)
     if space == "sphere" and found.values.shape[1] == 2:
         return earth(found)
     if space in (FLAT, ANGLES):
         return {FLAT: points, ANGLES: torsions}[space](found)
-    return geometric(found, place_of(space, found), project=project)
+    return geometric(found, place_of(space, found), project=wanted.project)
 
 
 def _by_names(found: FoundRows) -> Dataset:
@@ -237,9 +267,38 @@ def _by_names(found: FoundRows) -> Dataset:
     return points(found)
 
 
-def _found(example: Example, part: str, source: str, longest: int | None) -> Found:
-    """Return what a file with an example would hold."""
-    if example.found is not None:
-        return example.found(part)
-    data = example.load(part)
-    return interpret(data.modality.arrays(data.values, data.given), source, Asked(longest, limit=None))
+def _chains(found: FoundChains) -> Dataset:
+    """Make a data set of chains, with their sequences where any is known."""
+    return backbones(found) if found.residues is None else proteins(found)
+
+
+def _as_it_is(make: Callable[..., Dataset]) -> Callable[..., Dataset]:
+    """Return what makes a data set of a kind that needs nothing to be said."""
+
+    def made(found: Found, wanted: _Wanted) -> Dataset:
+        _refuse_space(wanted)
+        return make(found)
+
+    return made
+
+
+def _refuse_space(wanted: _Wanted) -> None:
+    if wanted.space is not None:
+        raise UsageError(f"{wanted.source} holds no rows of numbers, so it lies in no other space; leave --space out")
+
+
+_MAKERS: dict[type[Found], Callable[..., Dataset]] = {
+    FoundChains: _as_it_is(_chains),
+    FoundCrystals: _as_it_is(crystals),
+    FoundDocuments: _documents,
+    FoundMolecules: _as_it_is(molecules),
+    FoundPictures: _as_it_is(images),
+    FoundRows: _rows,
+    FoundSounds: lambda found, wanted: sounds(found, wanted.longest),
+    FoundSpeech: _as_it_is(speech),
+    FoundTable: _table,
+    FoundTexts: _texts,
+}
+"""What makes a data set of each kind, from what was found and what is wanted."""
+_WORDED: dict[type[Found], type[Modality]] = {FoundDocuments: Documents, FoundTexts: Text}
+"""Kinds with a vocabulary, which is asked for or that of a model to follow."""

@@ -2,7 +2,7 @@
 
 import abc
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -14,8 +14,6 @@ from feller.objective import Batch, Example, Objective
 
 SHIFT = 12
 """Pictures are moved by up to their side divided by this, and by a pixel at least, while training."""
-SMOOTH = 0.1
-"""Share of an answer that is spread over all classes, so that pictures it was trained on stand out less from others."""
 
 
 def window(
@@ -48,13 +46,17 @@ def turn(x: Shaped[Tensor, "b c s s"], quarters: Int[Tensor, " b"]) -> Shaped[Te
 class Classify(Objective):
     """Tell which class a picture is of; kinds differ in where the classes come from."""
 
+    smooth: ClassVar[float] = 0.1
+    """Share of an answer that is spread over all classes, so that pictures it was trained on stand out less."""
+
     @abc.abstractmethod
     def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
         """Return pictures `x` and the number of the class of each, `answer`."""
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
-        """Return -log of the probability of the right class, or of any class with a chance of `SMOOTH`."""
-        return F.cross_entropy(network(example["x"]), example["answer"], reduction="none", label_smoothing=SMOOTH)
+        """Return -log of the probability of the right class, or of any class with a chance of `smooth`."""
+        logits = network(example["x"])
+        return F.cross_entropy(logits, example["answer"], reduction="none", label_smoothing=self.smooth)
 
 
 @dataclass(frozen=True)

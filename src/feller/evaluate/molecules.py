@@ -1,14 +1,15 @@
 """How molecule-like molecules are, beside real ones: valencies, bonds, novelty, elements, sizes."""
 
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from scipy.sparse.csgraph import connected_components
 from scipy.stats import wasserstein_distance
 
-from feller.data import Dataset, Molecules
+from feller.data import Dataset
 from feller.data.molecules.chemistry import rdkit, sanitised, with_bonds, with_orders
+from feller.data.molecules.modality import molecules_of
 from feller.data.molecules.molecule import Molecule
 from feller.draws import Draws
 from feller.errors import UsageError
@@ -61,9 +62,9 @@ def molecules_quality(
     Distances are between samples and held-out data, their floors between training and held-out data at equal sizes,
     and None where too few are held out, as is that of what training has not seen.
     """
-    made = _molecules(pick(samples, MOST, draws.named("made")))
-    unseen = _molecules(pick(real_data(train, held_out), MOST, draws.named("unseen")))
-    trained = _molecules(train)
+    made = molecules_of(pick(samples, MOST, draws.named("made")))
+    unseen = molecules_of(pick(real_data(train, held_out), MOST, draws.named("unseen")))
+    trained = molecules_of(train)
     tabled = known(np.concatenate([molecule.atoms for molecule in (*made, *unseen, *trained)]))
     shares, floors = (_shapes(group, tabled=tabled) for group in (made, unseen))
     for name, (share, floor) in _graphs(made, unseen, trained, tabled=tabled).items():
@@ -71,17 +72,13 @@ def molecules_quality(
     if not enough(held_out):
         floors["novel_smiles"] = None
     sets = compare(samples, train, held_out, draws)
-    real = _molecules(sets.real)
-    shares |= _distances(_molecules(sets.samples), real)
-    floors |= dict.fromkeys(DISTANCES) if sets.floor is None else _distances(_molecules(sets.floor), real)
+    real = molecules_of(sets.real)
+    shares |= _distances(molecules_of(sets.samples), real)
+    floors |= dict.fromkeys(DISTANCES) if sets.floor is None else _distances(molecules_of(sets.floor), real)
     numbers: dict[str, float | str | None] = {}
     for name, value in shares.items():
         numbers[name], numbers[f"{name}_floor"] = value, floors[name]
     return numbers
-
-
-def _molecules(data: Dataset) -> list[Molecule]:
-    return cast(Molecules, data.modality).molecules(data.values, data.given)
 
 
 def _shapes(molecules: list[Molecule], *, tabled: bool) -> dict[str, float | None]:

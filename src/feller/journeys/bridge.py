@@ -116,7 +116,9 @@ def bridge(
             expected = foretold_bridge(problem, settings, progress.done, begin, trial, here)
             if expected:
                 tell.say(expected)
-            alternate(run, problem, settings, progress, bridged.seed, limit, again, here, tell)
+            alternate(
+                run, problem, settings, progress, seed=bridged.seed, limit=limit, again=again, here=here, tell=tell
+            )
             here.wait()
             found = FoundBridge(problem, settings, progress, ())
             return run, report_bridge(run, bridged, crowd, found, priced.notes, tell)

@@ -115,8 +115,10 @@ def observe(
     measured = read_measured(pathlib.Path(file), how, modality, shape)
     if isinstance(how, Inpaint):
         measured = how(measured)  # a file may hold anything where nothing was seen
-    conditions = _conditions(model, n * len(measured), given or {}, Draws(seed).named("observe"))
-    found = _restored(model, way, how, measured.repeat_interleave(n, 0), noise, conditions, guidance, seed, tell)
+    draws = Draws(seed).named("observe")
+    conditions = _conditions(model, n * len(measured), given or {}, draws)
+    task = _Task(model, how, measured.repeat_interleave(n, 0), noise, conditions, draws)
+    found = _restored(task, way, guidance, tell)
     state = torch.cat([one.state for one in found])
     samples = Dataset(modality.decode(state), conditions, modality)
     middle = state.unflatten(0, (-1, n)).mean(1)
@@ -128,7 +130,7 @@ def observe(
         "n": len(samples),
         "observations": len(measured),
         "residual": residual * _unit(how, modality),
-        "residual_before": _any(model, how, measured.repeat_interleave(n, 0), conditions, seed) * _unit(how, modality),
+        "residual_before": _any(task) * _unit(how, modality),
         "noise": noise,
         "calls": torch.cat([one.calls for one in found]).double().mean().item(),
         **_unknown(found),
@@ -174,44 +176,45 @@ def _conditions(model: Model, n: int, wanted: dict[str, str], draws: Draws) -> G
     return model.description.modality.complete(given)
 
 
-def _restored(
-    model: Model,
-    way: Restoration,
-    how: Operator,
-    measured: Tensor,
-    noise: float,
-    conditions: Given,
-    guidance: float,
-    seed: int,
-    tell: Tell,
-) -> list[Restored]:
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """What is to be explained, with one entry for each sample."""
+
+    model: Model
+    how: Operator
+    measured: Tensor
+    noise: float
+    """Standard deviation of the measurements, in the units of the data."""
+    conditions: Given
+    draws: Draws
+
+
+def _restored(task: _Task, way: Restoration, guidance: float, tell: Tell) -> list[Restored]:
     """Restore some examples at a time."""
-    about, device = model.description, next(model.network.parameters()).device
+    about, device = task.model.description, next(task.model.network.parameters()).device
     path = about.path
     if not isinstance(path, Affine):
         raise TypeError("checked before")
-    size, n = max(1, batch_size(about.space, device) // FEWER), len(measured)
-    draws, found = Draws(seed).named("observe"), []
+    size, found = max(1, batch_size(about.space, device) // FEWER), []
     tell.task("explaining")
-    for rows, told in pieces(n, size, tell.progress):
-        here = replace(draws, first=rows.start)
-        given = tree_map(lambda leaf, rows=rows: leaf[rows].to(device), conditions)
-        learned = Learned(process_of(model, given, {}, guidance), path, about.space)
+    for rows, told in pieces(len(task.measured), size, tell.progress):
+        here = replace(task.draws, first=rows.start)
+        given = tree_map(lambda leaf, rows=rows: leaf[rows].to(device), task.conditions)
+        learned = Learned(process_of(task.model, given, {}, guidance), path, about.space)
         x_0 = about.space.reference(rows.stop - rows.start, here.at("source"), device)
-        problem = _observation(how, measured[rows].to(device), noise, about.modality, x_0)
+        problem = _observation(task.how, task.measured[rows].to(device), task.noise, about.modality, x_0)
         found.append(way.restore(learned, problem, x_0, here, tell=told))
     tell.done()
     return found
 
 
-def _any(model: Model, how: Operator, measured: Tensor, conditions: Given, seed: int) -> float:
+def _any(task: _Task) -> float:
     """Return by how much any samples of the model differ from what was measured: the root mean square."""
-    some = slice(None, ANY)
-    given, modality = tree_map(lambda leaf: leaf[some], conditions), model.description.modality
-    seen, draws = measured[some], Draws(seed).named("observe").named("any")
-    drawn = model.sample(len(seen), given=given, draws=draws)
+    some, modality = slice(None, ANY), task.model.description.modality
+    given, seen = tree_map(lambda leaf: leaf[some], task.conditions), task.measured[some]
+    drawn = task.model.sample(len(seen), given=given, draws=task.draws.named("any"))
     state = modality.encode(drawn.values)
-    problem = _observation(how, seen, 0.0, modality, state)
+    problem = _observation(task.how, seen, 0.0, modality, state)
     return problem.misfit(state).double().mean().sqrt().item()
 
 

@@ -117,7 +117,16 @@ def prepare(run: Run, begun: Begun, here: Engine) -> Prepared:
         raise InputError(
             f"{run.ledger} is missing, so nobody knows what this run has spent; bring it back, or start a new run"
         )
-    ready = privately(run, ready, asked.private, begun.ledger, training_data, here, asked.watched, asked.seed)
+    ready = privately(
+        run,
+        ready,
+        asked.private,
+        begun.ledger,
+        training_data,
+        here=here,
+        watched=asked.watched,
+        seed=asked.seed,
+    )
     law, kind = begun.law, training_data.modality
     if law is None or not isinstance(kind, Table):
         return ready

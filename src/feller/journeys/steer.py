@@ -108,7 +108,7 @@ def steer(
         count, here = rows.stop - rows.start, replace(draws, first=rows.start)
         some, held = (tree_map(lambda leaf, rows=rows: leaf[rows].to(device), tree) for tree in (conditions, fixed))
         x_0 = model.description.space.reference(count, here.at("source"), device)
-        problem = searched(model, x_0, some, held, guidance, sampling, over, here)
+        problem = searched(model, x_0, some, held, guidance=guidance, sampling=sampling, over=over, draws=here)
         with torch.no_grad():
             befores.append(problem.flow(problem.start, torch.arange(count, device=device)))
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -44,83 +45,97 @@ def evenly(uniform: Float[Tensor, " n"], group: Int[Tensor, " n"]) -> Float[Tens
     return spread.clamp_(max=1 - 2**-53)
 
 
-def fill(
-    counts: Sequence[int],
-    cliques: Sequence[Clique],
-    potentials: Sequence[Tensor],
-    codes: Int[Tensor, "n k"],
-    kept: Bool[Tensor, "n k"],
-    draws: Draws,
-    spread: Spread = apart,
-    never: Sequence[int] | None = None,
-) -> Int[Tensor, "n k"]:
-    """Draw the cells that are not kept, each row from the exact conditional given those that are.
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """A graphical model: the law of rows is in proportion to the product of the tables' entries."""
 
-    Rows that keep the same columns are worked on together, and those that keep the same values share their tables.
-    Where a code of each column is `never` to be drawn (-1 for none), rows that cannot do without are drawn with it.
+    counts: Sequence[int]
+    """Levels of each column."""
+    cliques: Sequence[Clique]
+    """Columns of each table."""
+    potentials: Sequence[Tensor]
+    """Logarithms of the entries of each."""
 
-    Raises:
-        InputError: If the model holds what a row keeps for impossible.
-    """
-    codes = codes.clone()
-    for clique, potential in zip(cliques, potentials, strict=True):
-        columns = list(clique)
-        if torch.isinf(potential).any():
-            barred = kept[:, columns].all(1) & torch.isinf(potential[codes[:, columns].unbind(1)])
-            _check_possible(torch.arange(len(codes)), barred)
-    uniform = torch.stack([draws.at("marginals", j).uniform((len(codes),), torch.float64) for j in range(len(counts))])
-    patterns, which = torch.unique(kept, dim=0, return_inverse=True)
-    by_pattern = torch.argsort(which, stable=True).split(torch.bincount(which, minlength=len(patterns)).tolist())
-    for pattern, rows in zip(patterns.tolist(), by_pattern, strict=True):
-        if not all(pattern):
-            _fill_alike(counts, cliques, potentials, codes, rows, pattern, uniform, spread, never)
-    return codes
+    def fill(
+        self,
+        codes: Int[Tensor, "n k"],
+        kept: Bool[Tensor, "n k"],
+        draws: Draws,
+        spread: Spread = apart,
+        never: Sequence[int] | None = None,
+    ) -> Int[Tensor, "n k"]:
+        """Draw the cells that are not kept, each row from the exact conditional given those that are.
+
+        Rows that keep the same columns are worked on together, and those that keep the same values share their tables.
+        Where a code of each column is `never` to be drawn (-1 for none), rows that cannot do without are drawn with it.
+
+        Raises:
+            InputError: If the model holds what a row keeps for impossible.
+        """
+        codes = codes.clone()
+        for clique, potential in zip(self.cliques, self.potentials, strict=True):
+            columns = list(clique)
+            if torch.isinf(potential).any():
+                barred = kept[:, columns].all(1) & torch.isinf(potential[codes[:, columns].unbind(1)])
+                _check_possible(torch.arange(len(codes)), barred)
+        shape = (len(codes),)
+        uniform = [draws.at("marginals", j).uniform(shape, torch.float64) for j in range(len(self.counts))]
+        filling = _Filling(self, codes, torch.stack(uniform), spread)
+        patterns, which = torch.unique(kept, dim=0, return_inverse=True)
+        by_pattern = torch.argsort(which, stable=True).split(torch.bincount(which, minlength=len(patterns)).tolist())
+        for pattern, rows in zip(patterns.tolist(), by_pattern, strict=True):
+            if not all(pattern):
+                filling.alike(rows, pattern, never)
+        return codes
 
 
-def _fill_alike(
-    counts: Sequence[int],
-    cliques: Sequence[Clique],
-    potentials: Sequence[Tensor],
-    codes: Int[Tensor, "n k"],
-    rows: Int[Tensor, " r"],
-    pattern: Sequence[bool],
-    uniform: Float[Tensor, "k n"],
-    spread: Spread,
-    never: Sequence[int] | None,
-) -> None:
-    """Fill rows of `codes` in place that keep the same columns."""
-    touched = [i for i, clique in enumerate(cliques) if not all(pattern[column] for column in clique)]
-    missing = [j for j, known in enumerate(pattern) if not known]
-    known = sorted({column for i in touched for column in cliques[i] if pattern[column]})
-    open_cliques = [tuple(column for column in cliques[i] if not pattern[column]) for i in touched]
-    elimination = eliminate(counts, open_cliques, missing)
-    passes = Passes(counts, open_cliques, elimination)
-    cases, case = codes.new_zeros(1, 0), torch.zeros_like(rows)
-    if known:
-        cases, case = torch.unique(codes[rows][:, known], dim=0, return_inverse=True)
-    together = max(1, ROOM // elimination.cells)
-    for first in range(0, len(cases), together):
-        some = cases[first : first + together]
-        allowed = [_without(cliques[i], potentials[i], pattern, never) for i in touched]
-        tables = [_given(cliques[i], table, pattern, known, some) for i, table in zip(touched, allowed, strict=True)]
-        conditionals, log_z = passes.up(tables)
-        inside = (case >= first) & (case < first + together)
-        here, own = rows[inside], case[inside] - first
-        impossible = torch.isinf(log_z.expand(len(some)))[own]
-        if never is None:
-            _check_possible(here, impossible)
-        elif impossible.any():
-            again = here[impossible]
-            _fill_alike(counts, cliques, potentials, codes, again, pattern, uniform, spread, None)
-            here, own = here[~impossible], own[~impossible]
-        for bucket, conditional in zip(reversed(elimination.buckets), reversed(conditionals), strict=True):
-            at = own if len(conditional) > 1 else torch.zeros_like(own)
-            for parent in bucket.parents:
-                at = at * counts[parent] + codes[here, parent]
-            odds = conditional.reshape(-1, counts[bucket.column])
-            numbers = spread(uniform[bucket.column, here], at)
-            drawn = [categorical(odds[a], u) for a, u in zip(at.split(ROWS), numbers.split(ROWS), strict=True)]
-            codes[here, bucket.column] = torch.cat(drawn) if drawn else at
+@dataclass(frozen=True, eq=False)
+class _Filling:
+    """Rows that are filled in place."""
+
+    tables: Tables
+    codes: Int[Tensor, "n k"]
+    uniform: Float[Tensor, "k n"]
+    spread: Spread
+
+    def alike(self, rows: Int[Tensor, " r"], pattern: Sequence[bool], never: Sequence[int] | None) -> None:
+        """Fill rows that keep the same columns."""
+        counts, cliques, potentials = self.tables.counts, self.tables.cliques, self.tables.potentials
+        codes = self.codes
+        touched = [i for i, clique in enumerate(cliques) if not all(pattern[column] for column in clique)]
+        missing = [j for j, known in enumerate(pattern) if not known]
+        known = sorted({column for i in touched for column in cliques[i] if pattern[column]})
+        open_cliques = [tuple(column for column in cliques[i] if not pattern[column]) for i in touched]
+        elimination = eliminate(counts, open_cliques, missing)
+        passes = Passes(counts, open_cliques, elimination)
+        cases, case = codes.new_zeros(1, 0), torch.zeros_like(rows)
+        if known:
+            cases, case = torch.unique(codes[rows][:, known], dim=0, return_inverse=True)
+        together = max(1, ROOM // elimination.cells)
+        for first in range(0, len(cases), together):
+            some = cases[first : first + together]
+            allowed = [_without(cliques[i], potentials[i], pattern, never) for i in touched]
+            tables = [
+                _given(cliques[i], table, pattern, known, some) for i, table in zip(touched, allowed, strict=True)
+            ]
+            conditionals, log_z = passes.up(tables)
+            inside = (case >= first) & (case < first + together)
+            here, own = rows[inside], case[inside] - first
+            impossible = torch.isinf(log_z.expand(len(some)))[own]
+            if never is None:
+                _check_possible(here, impossible)
+            elif impossible.any():
+                again = here[impossible]
+                self.alike(again, pattern, None)
+                here, own = here[~impossible], own[~impossible]
+            for bucket, conditional in zip(reversed(elimination.buckets), reversed(conditionals), strict=True):
+                at = own if len(conditional) > 1 else torch.zeros_like(own)
+                for parent in bucket.parents:
+                    at = at * counts[parent] + codes[here, parent]
+                odds = conditional.reshape(-1, counts[bucket.column])
+                numbers = self.spread(self.uniform[bucket.column, here], at)
+                drawn = [categorical(odds[a], u) for a, u in zip(at.split(ROWS), numbers.split(ROWS), strict=True)]
+                codes[here, bucket.column] = torch.cat(drawn) if drawn else at
 
 
 def _without(clique: Clique, potential: Tensor, pattern: Sequence[bool], never: Sequence[int] | None) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from feller.draws import Draws
 from feller.errors import InputError, UsageError
-from feller.marginals.draw import Spread, apart, fill
+from feller.marginals.draw import Spread, Tables, apart
 from feller.marginals.elimination import Clique, eliminate
 from feller.marginals.passes import Passes
 
@@ -56,6 +56,11 @@ class MarginalModel:
     def factors(self) -> tuple[Tensor, ...]:
         """Logarithms of all that is multiplied: potentials, then rules."""
         return (*self.potentials, *(allowed.double().log() for _, allowed in self.rules))
+
+    @property
+    def tables(self) -> Tables:
+        """All factors as one thing, from which rows are drawn."""
+        return Tables(self.counts, self.scopes, self.factors)
 
     def _check(self, columns: Sequence[int]) -> None:
         if not columns or len({*columns}) < len(columns) or not {*columns} <= {*range(len(self.counts))}:
@@ -140,7 +145,7 @@ class MarginalModel:
             if not 0 <= code < self.counts[column]:
                 raise UsageError(f"expected a code of 0 to {self.counts[column] - 1} in column {column}, got {code}")
             codes[:, column], kept[:, column] = code, True
-        return fill(self.counts, self.scopes, self.factors, codes, kept, draws, spread)
+        return self.tables.fill(codes, kept, draws, spread)
 
     def complete(
         self,
@@ -159,7 +164,7 @@ class MarginalModel:
         """
         codes = codes.masked_fill(~kept, 0)
         check_codes(codes, self.counts)
-        return fill(self.counts, self.scopes, self.factors, codes, kept, draws, spread, never)
+        return self.tables.fill(codes, kept, draws, spread, never)
 
 
 def check_codes(codes: Int[Tensor, "n k"], counts: Sequence[int]) -> None:

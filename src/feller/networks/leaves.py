@@ -81,13 +81,28 @@ class Symbols(Leaf):
         return answer.unflatten(2, (*x.shape[2:], self.count))
 
 
+class Continuous(Leaf):
+    """A kind whose answers are velocities, or logits of candidate ends, [b, n, ..., ends]."""
+
+    ends: int
+    """Candidates; 0 for a velocity."""
+
+    def answers(self, shape: tuple[int, ...]) -> int:
+        """Return one for each entry or candidate."""
+        return math.prod(shape) * max(self.ends, 1)
+
+    def say(self, answer: Float[Tensor, "b n answers"], x: Float[Tensor, "b n *d"]) -> Tensor:
+        """Return a number for each entry, or its logits."""
+        return answer.unflatten(2, (*x.shape[2:], self.ends)) if self.ends else answer.reshape(x.shape)
+
+
 @dataclass(frozen=True)
-class Numbers(Leaf):
+class Numbers(Continuous):
     """Real numbers; answers are velocities, or logits of candidate ends, [b, n, ..., ends]."""
 
     octaves: int = 3
     """Frequencies of each entry, from 1/4 cycle per unit up."""
-    ends: int = 0
+    ends: int = 0  # pyrefly: ignore
     """Candidates; 0 for a velocity."""
 
     @property
@@ -99,43 +114,27 @@ class Numbers(Leaf):
         """Return the entries as they are, in their frequencies, and over the time that is left."""
         return math.prod(shape) * (2 + 2 * self.octaves)
 
-    def answers(self, shape: tuple[int, ...]) -> int:
-        """Return one for each entry or candidate."""
-        return math.prod(shape) * max(self.ends, 1)
-
     def see(self, x: Float[Tensor, "b n *d"], t: Float[Tensor, " b"]) -> Float[Tensor, "b n features"]:
         """Return the features."""
         return _numbers(rows(x), t, self.octaves)
 
-    def say(self, answer: Float[Tensor, "b n answers"], x: Float[Tensor, "b n *d"]) -> Tensor:
-        """Return a number for each entry, or its logits."""
-        return answer.unflatten(2, (*x.shape[2:], self.ends)) if self.ends else answer.reshape(x.shape)
-
 
 @dataclass(frozen=True)
-class Angles(Leaf):
+class Angles(Continuous):
     """Angles in radians, seen through their waves alone; answers as for `Numbers`."""
 
     octaves: int = 4
     """Waves of each angle: its 1, 2, 4, ...-fold."""
-    ends: int = 0
+    ends: int = 0  # pyrefly: ignore
     """Candidates; 0 for a velocity."""
 
     def features(self, shape: tuple[int, ...]) -> int:
         """Return two for each wave."""
         return math.prod(shape) * 2 * self.octaves
 
-    def answers(self, shape: tuple[int, ...]) -> int:
-        """Return one for each angle or candidate."""
-        return math.prod(shape) * max(self.ends, 1)
-
     def see(self, x: Float[Tensor, "b n *d"], t: Float[Tensor, " b"]) -> Float[Tensor, "b n features"]:
         """Return sines and cosines."""
         return fourier(rows(x) * (4 / TURN), self.octaves).flatten(2)  # whose slowest wave takes 4
-
-    def say(self, answer: Float[Tensor, "b n answers"], x: Float[Tensor, "b n *d"]) -> Tensor:
-        """Return a number for each angle, or its logits."""
-        return answer.unflatten(2, (*x.shape[2:], self.ends)) if self.ends else answer.reshape(x.shape)
 
 
 @dataclass(frozen=True)

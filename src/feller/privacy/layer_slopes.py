@@ -19,10 +19,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from feller.gradient import LossFunction
 from feller.privacy.row_slopes import AT_ONCE, RowSlopes, Way, dot, refilled
 from feller.privacy.self_check import SHIFT
-from feller.privacy.weights import NotHereError, losses_of, trained
+from feller.privacy.weights import NotHereError, WithLoss, losses_of, trained
 from feller.tree import length
 
 WORTH = 2**21
@@ -47,12 +46,8 @@ class Seen:
     change: tuple[list[Tensor], list[Tensor], list[Tensor]]
 
 
-class _All(nn.Module):
-    """The loss of all rows together, as the answer of a network."""
-
-    def __init__(self, loss: LossFunction, network: nn.Module) -> None:
-        super().__init__()
-        self.loss, self.network = loss, network
+class _All(WithLoss):
+    """The loss of all rows together."""
 
     def forward(self, example: dict[str, Any], b: int) -> Tensor:
         return losses_of(self.loss(self.network, example), b).sum()

@@ -12,19 +12,15 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from feller.errors import UsageError
 from feller.gradient import LossFunction
-from feller.privacy.weights import Clipped, factors, length_of, losses_of, trained
+from feller.privacy.weights import Clipped, WithLoss, factors, length_of, losses_of, trained
 from feller.tree import length, tree_map
 
 AT_ONCE = 2**26
 """Numbers of gradients that are laid out beside each other."""
 
 
-class _Loss(nn.Module):
-    """The loss as the answer of a network, so that the weights inside can be exchanged."""
-
-    def __init__(self, loss: LossFunction, network: nn.Module) -> None:
-        super().__init__()
-        self.loss, self.network = loss, network
+class _Loss(WithLoss):
+    """The loss of one example."""
 
     def forward(self, example: dict[str, Any]) -> Tensor:
         return losses_of(self.loss(self.network, tree_map(lambda leaf: leaf[None], example)), 1)[0]

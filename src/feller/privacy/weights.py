@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from feller.gradient import LossFunction
+
 
 class NotHereError(Exception):
     """A way to get gradients does not serve a network or loss; another may."""
@@ -38,6 +40,14 @@ def factors(norms: Float[Tensor, " b"], clip: float) -> Float[Tensor, " b"]:
 def length_of(gradients: Iterable[Tensor]) -> Tensor:
     """Return the length of several tensors as one vector."""
     return torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt()
+
+
+class WithLoss(nn.Module):
+    """A network with its loss, which is what it answers, so that the weights inside can be exchanged."""
+
+    def __init__(self, loss: LossFunction, network: nn.Module) -> None:
+        super().__init__()
+        self.loss, self.network = loss, network
 
 
 def losses_of(value: Any, b: int) -> Float[Tensor, " b"]:

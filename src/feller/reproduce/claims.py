@@ -2,7 +2,7 @@
 
 import itertools
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -40,11 +40,21 @@ def mean_of(values: Sequence[float], digits: int = 4) -> str:
     return f"{statistics.fmean(values):.{digits}g}"
 
 
+def numbers_of(values: Iterable[int | float]) -> str:
+    """Return numbers for people, such as those of calls."""
+    return ", ".join(f"{value:g}" for value in values)
+
+
+def seeds_of(each: Sized) -> str:
+    """Return over how many seeds something was measured, from one thing for each of them."""
+    return "1 seed" if len(each) == 1 else f"{len(each)} seeds"
+
+
 def spread_of(values: Sequence[float]) -> str:
     """Return number of seeds and range."""
     if len(values) == 1:
-        return "1 seed"
-    return f"{len(values)} seeds, {min(values):.4g} to {max(values):.4g}"
+        return seeds_of(values)
+    return f"{seeds_of(values)}, {min(values):.4g} to {max(values):.4g}"
 
 
 def summary(claims: Sequence[Claim], *, quick: bool) -> str:

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from feller.data.batches import shuffled
 from feller.data.modality import Dataset
 from feller.draws import Draws
+from feller.evaluate.classifier import Classify
 from feller.evaluate.image import fd_cnn
 from feller.networks.architecture import weights_from
-from feller.objective import Batch, Example, Objective
+from feller.objective import Batch, Example
 from feller.train.engine import engine
 from feller.train.loop import make_learner, train
 from feller.train.optimiser import Training
@@ -46,17 +47,15 @@ class Classifier(nn.Module):
 
 
 @dataclass(frozen=True)
-class Jittered(Objective):
+class Jittered(Classify):
     """Tell the class of pictures whose levels are moved by up to half a level."""
+
+    smooth = 0.0
 
     def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
         """Draw the noise."""
         x = batch["x_1"]
         return {"x": (x + draws.at("noise").uniform(x.shape) - 0.5) / LEVELS, "answer": batch["given"]["label"]}
-
-    def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
-        """Return -log of the probability of the right class."""
-        return nn.functional.cross_entropy(network(example["x"]), example["answer"], reduction="none")
 
 
 @dataclass(frozen=True, eq=False)

@@ -99,11 +99,15 @@ class Implicit(Matching):
         return ImplicitMatching(legs, shape, backward=backward)
 
 
-class ExplicitMatching(Objective):
-    """The objective of `Explicit`; the loss is in units of the network's scaled states."""
+class OnLegs(Objective):
+    """What is trained on the legs of a journey of states of a shape: ahead, or back in time."""
 
     def __init__(self, legs: Sequence[Leg], shape: tuple[int, ...], *, backward: bool) -> None:
         self.legs, self.shape, self.backward = legs, shape, backward
+
+
+class ExplicitMatching(OnLegs):
+    """The objective of `Explicit`; the loss is in units of the network's scaled states."""
 
     def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
         """Draw states of the pairs' paths."""
@@ -152,15 +156,12 @@ class ExplicitMatching(Objective):
         return whole[:, 0], x, target
 
 
-class ImplicitMatching(Objective):
+class ImplicitMatching(OnLegs):
     """The objective of `Implicit`, whose loss may be below zero; in units of the network's scaled states.
 
     With s the potential and u* the gradient drift of the marginals, its mean is
     1/2 int E|grad s - u*|^2 dt - 1/2 int E|u*|^2 dt, which no drift has a part in but through s.
     """
-
-    def __init__(self, legs: Sequence[Leg], shape: tuple[int, ...], *, backward: bool) -> None:
-        self.legs, self.shape, self.backward = legs, shape, backward
 
     def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
         """Draw for each pair of a leg both ends, a state between, and a probe of the Laplacian."""

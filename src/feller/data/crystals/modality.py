@@ -10,8 +10,9 @@ from PIL import Image
 from torch import Tensor
 
 from feller.data.arrays import write_arrays
-from feller.data.atoms.elements import NUMBERS, SYMBOLS, numbers_among
+from feller.data.atoms.elements import NUMBERS, SYMBOLS
 from feller.data.atoms.formula import places_among, symbols_of
+from feller.data.atoms.modality import Atoms
 from feller.data.crystals.arrays import padded
 from feller.data.crystals.crystal import Crystal
 from feller.data.crystals.lattice import LONGEST, MARGIN, SHORTEST, bounded, lattice_of, unbounded
@@ -19,7 +20,7 @@ from feller.data.crystals.picture import picture
 from feller.data.crystals.written import blocks_of, table_of, write_folder
 from feller.data.found import Found, FoundCrystals, expect
 from feller.data.labels import label_arrays, label_names, relabel
-from feller.data.modality import Dataset, Modality, Write, check_finite_state, told
+from feller.data.modality import Dataset, Write, check_finite_state, told
 from feller.errors import InputError, UsageError
 from feller.record import replace_file
 from feller.spaces import Euclidean, Product, Tokens, Torus
@@ -34,7 +35,7 @@ THIN = 1e-3
 
 
 @dataclass(frozen=True)
-class Crystals(Modality):
+class Crystals(Atoms):
     """Cells with up to so many atoms.
 
     Values are `element`, positions in `elements` [n, longest]; `place`, fractional coordinates [n, longest, 3]; and
@@ -46,11 +47,11 @@ class Crystals(Modality):
     called = "crystals"
     holds = FoundCrystals
 
-    longest: int
+    longest: int  # pyrefly: ignore
     """Atoms of a state; smaller cells are padded."""
-    elements: tuple[str, ...]
+    elements: tuple[str, ...]  # pyrefly: ignore
     """Symbols that occur, by atomic number."""
-    sizes: tuple[str, ...]
+    sizes: tuple[str, ...]  # pyrefly: ignore
     """Numbers of atoms that occur, smallest first: the classes of the condition `atoms`."""
     mean: tuple[float, ...]
     """Of the six numbers: log Å, and log tan of half an angle."""
@@ -85,11 +86,6 @@ class Crystals(Modality):
             "": lambda values, given, out: write_folder(self.crystals(values, given), out),
         }
 
-    @property
-    def log_scale(self) -> None:
-        """None: elements have no density."""
-        return None
-
     def counted(self, values: State) -> Int64[Tensor, " n"]:
         """Return how many atoms a state has room for."""
         return torch.full((len(values["element"]),), self.longest)
@@ -121,11 +117,6 @@ class Crystals(Modality):
         place, lattice = (state["place"].double() / TURN).remainder(1), self._cell(state["lattice"])
         return {"element": state["element"], "place": torch.where(place < 1, place, 0), "lattice": lattice}
 
-    def complete(self, given: Given) -> Given:
-        """Add `valid`, which marks the atoms that there are, [n, longest] for elements and for places."""
-        sizes = torch.tensor([*map(int, self.sizes), self.longest], device=given["atoms"].device)
-        return {**given, "valid": self._marks(sizes[given["atoms"]])}
-
     def accept(self, found: Found) -> tuple[State, Given]:
         """Pad crystals to our size; a number of atoms that we do not know counts as not given."""
         found = expect(found, FoundCrystals)
@@ -136,20 +127,10 @@ class Crystals(Modality):
                 f"{found.called(i)}: expected cells of up to {self.longest} atoms, got one of {lengths[i]}; leave it"
                 " out"
             )
-        n, most = found.atoms.shape
-        element, place = np.zeros((n, self.longest), dtype=np.int64), np.zeros((n, self.longest, 3))
-        kept = min(most, self.longest)
-        element[:, :kept], place[:, :kept] = numbers_among(self.elements, found)[:, :kept], found.values[:, :kept]
-        leaves = {"element": element, "place": place, "lattice": found.lattice}
-        number = {int(name): i for i, name in enumerate(self.sizes)}
-        classes = torch.tensor([number.get(length, len(number)) for length in lengths.tolist()])
-        given = {"atoms": classes, **relabel(found, self.classes), "valid": self._marks(torch.from_numpy(lengths))}
-        return {name: torch.from_numpy(leaf) for name, leaf in leaves.items()}, given
-
-    def _marks(self, sizes: Tensor) -> dict[str, Tensor]:
-        """Mark the first places of each example; the cell has no padding."""
-        marks = torch.arange(self.longest, device=sizes.device) < sizes[:, None]
-        return {"element": marks, "place": marks}
+        element, place = self.padded(found)
+        sizes = torch.from_numpy(lengths)
+        given = {"atoms": self.class_of(sizes), **relabel(found, self.classes), "valid": self.marks(sizes)}
+        return {"element": element, "place": place, "lattice": torch.from_numpy(found.lattice)}, given
 
     def give(self, leaf: str, text: str) -> tuple[Tensor, dict[str, int]]:
         """Return a leaf as one state, [1, ...], from what a person writes, and the conditions that follow from it.

@@ -95,6 +95,11 @@ class Documents(Modality):
         return replace(self, codes=codes, context=-(-(IN_FRONT + 1) * longest // BLOCK) * BLOCK)
 
     @property
+    def read_size(self) -> int:
+        """The longer side of pictures."""
+        return max(self.height, self.width)
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """Channels, height and width of a picture."""
         return self.channels, self.height, self.width

@@ -63,6 +63,11 @@ class Images(Modality):
         }
 
     @property
+    def read_size(self) -> int:
+        """The longer side of pictures."""
+        return max(self.height, self.width)
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """Channels, height and width."""
         return self.channels, self.height, self.width

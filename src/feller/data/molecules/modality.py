@@ -4,19 +4,20 @@ import math
 import pathlib
 import warnings
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
 from PIL import Image
 from torch import Tensor
 
 from feller.data import overview
 from feller.data.arrays import write_arrays
-from feller.data.atoms.elements import NUMBERS, SYMBOLS, numbers_among
+from feller.data.atoms.elements import NUMBERS, SYMBOLS
 from feller.data.atoms.formula import places_among, symbols_of
+from feller.data.atoms.modality import Atoms
 from feller.data.found import Found, FoundMolecules, expect
-from feller.data.modality import Dataset, Modality, Write, check_finite_state, told
+from feller.data.modality import Dataset, Write, check_finite_state, told
 from feller.data.molecules.balls import balls
 from feller.data.molecules.molecule import Molecule
 from feller.data.molecules.sdf import sdf_text
@@ -29,7 +30,7 @@ from feller.tree import Given, State
 
 
 @dataclass(frozen=True)
-class Molecules(Modality):
+class Molecules(Atoms):
     """Atoms in space. There are no bonds: they follow from the distances.
 
     Values and states hold under `element` the number of each atom's element among ours, int64 [n, longest], and under
@@ -41,11 +42,11 @@ class Molecules(Modality):
     called = "molecules"
     holds = FoundMolecules
 
-    longest: int
+    longest: int  # pyrefly: ignore
     """Atoms of a state; smaller molecules are padded."""
-    sizes: tuple[str, ...]
+    sizes: tuple[str, ...]  # pyrefly: ignore
     """Numbers of atoms that occur, smallest first: the classes of the condition `atoms`."""
-    elements: tuple[str, ...]
+    elements: tuple[str, ...]  # pyrefly: ignore
     """Symbols that occur, by atomic number."""
     scale: float
     """Deviation of the coordinates, in Å."""
@@ -73,11 +74,6 @@ class Molecules(Modality):
             ".sdf": self._write_sdf,
             "": self._write_folder,
         }
-
-    @property
-    def log_scale(self) -> None:
-        """None: elements have no density."""
-        return None
 
     @property
     def leaves(self) -> tuple[str, ...]:
@@ -120,11 +116,6 @@ class Molecules(Modality):
             )
         return {"element": element, "place": state["place"].double() * self.scale}
 
-    def complete(self, given: Given) -> Given:
-        """Add `valid`, which marks the atoms that there are, [n, longest] for each leaf, from their number."""
-        sizes = torch.tensor([*map(int, self.sizes), self.longest], device=given["atoms"].device)
-        return {**given, "valid": self._marks(sizes[given["atoms"]])}
-
     def accept(self, found: Found) -> tuple[State, Given]:
         """Centre molecules and pad them to our length; a number of atoms that we do not know counts as not given."""
         found = expect(found, FoundMolecules)
@@ -136,20 +127,12 @@ class Molecules(Modality):
                 f"{found.called(i)}: expected molecules of at most {self.longest} atoms, got one of {size}; leave it"
                 " out"
             )
-        marks = self._marks(torch.from_numpy(lengths))
-        element = torch.zeros(len(lengths), self.longest, dtype=torch.long)
-        element[:, :size] = torch.from_numpy(numbers_among(self.elements, found))
-        place = torch.zeros(len(lengths), self.longest, 3, dtype=torch.float64)
-        place[:, :size] = torch.from_numpy(found.values)
-        centre = place.sum(1, keepdim=True) / torch.from_numpy(lengths)[:, None, None]
+        sizes = torch.from_numpy(lengths)
+        marks = self.marks(sizes)
+        element, place = self.padded(found)
+        centre = place.sum(1, keepdim=True) / sizes[:, None, None]
         place = torch.where(marks["place"][:, :, None], place - centre, 0)
-        number = {int(name): i for i, name in enumerate(self.sizes)}
-        atoms = torch.tensor([number.get(length, len(number)) for length in lengths.tolist()])
-        return {"element": element, "place": place}, {"atoms": atoms, "valid": marks}
-
-    def _marks(self, sizes: Int[Tensor, " n"]) -> dict[str, Bool[Tensor, "n l"]]:
-        mask = torch.arange(self.longest, device=sizes.device) < sizes[:, None]
-        return {"element": mask, "place": mask}
+        return {"element": element, "place": place}, {"atoms": self.class_of(sizes), "valid": marks}
 
     def molecules(self, values: State, given: Given) -> list[Molecule]:
         """Return each molecule without its padding, the mean of its atoms at the origin."""
@@ -202,3 +185,8 @@ def molecules(found: FoundMolecules) -> Dataset:
     elements = tuple(SYMBOLS[number] for number in np.unique(found.atoms[real]).tolist())
     modality = Molecules(found.atoms.shape[1], names, elements, scale)
     return Dataset(*modality.accept(found), modality, found.notes, properties=told(found))
+
+
+def molecules_of(data: Dataset) -> list[Molecule]:
+    """Return the molecules of a data set of them, without padding."""
+    return cast(Molecules, data.modality).molecules(data.values, data.given)

@@ -56,6 +56,4 @@ class Rows(Modality):
         write_table(self.columns, self.arrays(values, {})["samples"], label_names(given, self.classes), out)
 
     def _write_folder(self, values: Tensor, given: Given, out: pathlib.Path) -> None:
-        overview.prepare(out)
-        overview.save(self.show(values, given), out, [overview.TABLE])
-        self._write_table(values, given, out / overview.TABLE)
+        overview.save_table(self.show(values, given), out, lambda table: self._write_table(values, given, table))

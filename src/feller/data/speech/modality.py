@@ -71,6 +71,11 @@ class Speech(Modality):
             raise InputError(f"expected sounds of at least 1 frame, got {self.longest}")
 
     @property
+    def read_size(self) -> int:
+        """The most seconds, begun ones counted."""
+        return -(-self.longest // FRAMES)
+
+    @property
     def room(self) -> int:
         """Frames that a model can hear and say at once."""
         return self.longest if self.at_once is None else min(self.at_once, self.longest)

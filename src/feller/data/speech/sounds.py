@@ -48,6 +48,11 @@ class Sounds(Modality):
             raise InputError(f"expected pieces of at least 1 frame, got {self.longest}")
 
     @property
+    def read_size(self) -> int:
+        """The most seconds, begun ones counted."""
+        return -(-self.longest // FRAMES)
+
+    @property
     def conditions(self) -> dict[str, tuple[str, ...]]:
         """None."""
         return {}
@@ -82,8 +87,12 @@ class Sounds(Modality):
 
     def accept(self, found: Found) -> tuple[State, Given]:
         """Return pieces of sounds, brought to our rate; those without two frames are left out."""
-        data = self.pieces(expect(found, FoundSounds))
+        data = self.read(found)
         return data.values, data.given
+
+    def read(self, found: Found) -> Dataset:
+        """Return pieces of sounds; those of one sound are a group."""
+        return self.pieces(expect(found, FoundSounds))
 
     def pieces(self, found: FoundSounds) -> Dataset:
         """Return pieces of sounds; those of one sound are a group.

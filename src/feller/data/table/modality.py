@@ -333,9 +333,7 @@ class Table(Modality):
         write_cells(cells, self.schema, out, self.dialect)
 
     def _write_folder(self, values: Tensor, given: Given, out: pathlib.Path) -> None:
-        overview.prepare(out)
-        overview.save(self.show(values, given), out, [overview.TABLE])
-        self._write_table(values, given, out / overview.TABLE)
+        overview.save_table(self.show(values, given), out, lambda table: self._write_table(values, given, table))
 
 
 def tables(found: FoundTable, schema: Schema | None = None) -> Dataset:

@@ -30,6 +30,7 @@ def alternate(
     problem: BridgeProblem,
     settings: Bridging,
     progress: Progress,
+    *,
     seed: int,
     limit: float | None,
     again: str,
@@ -37,6 +38,17 @@ def alternate(
     tell: Tell,
 ) -> None:
     """Alternate until the rounds are done, or the seconds spent, saving after each.
+
+    Args:
+        run: Where rounds are saved.
+        problem: What is to be bridged.
+        settings: How.
+        progress: How far it is, changed in place.
+        seed: Of all randomness.
+        limit: Seconds; None for the rounds of the settings.
+        again: How to go on after an interruption.
+        here: Device and processes.
+        tell: Hears how it goes.
 
     Raises:
         Interrupted: After Ctrl-C; the last round is saved.

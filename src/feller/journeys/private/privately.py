@@ -32,6 +32,7 @@ def privately(
     planned: Guarantee,
     ledger: Ledger,
     rows: Dataset,
+    *,
     here: Engine,
     watched: int = 0,
     seed: int = 0,

@@ -78,6 +78,7 @@ def searched(
     x_0: State,
     given: Given,
     fixed: dict[str, State],
+    *,
     guidance: float,
     sampling: Sampling,
     over: str,

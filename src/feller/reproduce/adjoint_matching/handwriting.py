@@ -18,6 +18,7 @@ from feller.control.tuning import Tuning
 from feller.data.batches import shuffled
 from feller.data.read import read
 from feller.draws import Draws
+from feller.evaluate.classifier import Classify
 from feller.networks.architecture import weights_from
 from feller.networks.mlp import MLP
 from feller.objective import Batch, Example, Matching, Objective
@@ -86,17 +87,15 @@ def learned(
 
 
 @dataclass(frozen=True)
-class Noisy(Objective):
+class Noisy(Classify):
     """Tell the class of pictures under noise."""
+
+    smooth = 0.0
 
     def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
         """Draw the noise."""
         x = batch["x_1"]
         return {"x": x + NOISE * draws.at("noise").normal(x.shape), "answer": batch["given"]["label"]}
-
-    def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
-        """Return -log of the probability of the right class."""
-        return nn.functional.cross_entropy(network(example["x"]), example["answer"], reduction="none")
 
 
 Labels = Callable[[int, Draws], Int64[Tensor, " n"]]

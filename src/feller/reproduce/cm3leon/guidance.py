@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from feller.draws import Draws
 from feller.journeys.documents.write import PLAUSIBLE
 from feller.paths.choice import Choice
-from feller.reproduce.claims import Claim, mean_of, spread_of, verdict
+from feller.reproduce.claims import Claim, mean_of, numbers_of, seeds_of, spread_of, verdict
 from feller.reproduce.cm3leon.asking import TOP_P, pictures
 from feller.reproduce.cm3leon.differences import dips, means, rises
 from feller.reproduce.cm3leon.models import base
@@ -54,7 +54,7 @@ def swept(setting: Setting, seed: int, dial: int, among: str) -> tuple[tuple[flo
 
 def weights(setting: Setting) -> Iterator[Claim]:
     """FD-cnn and accuracy of the usual size at each weight, in each way."""
-    names = ", ".join(f"{w:g}" for w in setting.weights)
+    names = numbers_of(setting.weights)
     guided: list[list[float]] = []  # for each way and seed, the mean share above weight 1
     for among in AMONG:
         each = [swept(setting, seed, setting.dial, among) for seed in setting.seeds]
@@ -64,7 +64,7 @@ def weights(setting: Setting) -> Iterator[Claim]:
             f"guidance {among} is best at a weight that is neither least nor most",
             "FID over weights from 1 to 7 is a U, in a plot",
             f"FD-cnn of scenes at w = {names}: {', '.join(means(distances))}",
-            f"{setting.over}; {sum(map(dips, distances))} with the least inside, a tenth below both ends",
+            f"{seeds_of(setting.seeds)}; {sum(map(dips, distances))} with the least inside, a tenth below both ends",
             verdict(all(map(dips, distances))),
         )
         climbs = [rises(one) for one in shares]
@@ -72,7 +72,8 @@ def weights(setting: Setting) -> Iterator[Claim]:
             f"more guidance {among} brings pictures nearer to their text",
             "not in the paper; the reason to guide",
             f"share of ground, number, colours and shapes that are right at w = {names}: {', '.join(means(shares))}",
-            f"{setting.over}; rank correlation with the weight {mean_of(climbs, 3)}, asked {RISES:g} of each",
+            f"{seeds_of(setting.seeds)}; rank correlation with the weight {mean_of(climbs, 3)}, asked {RISES:g} of"
+            " each",
             verdict(min(climbs) >= RISES),
         )
     *others, ours = guided
@@ -97,7 +98,7 @@ def sizes(setting: Setting) -> Iterator[Claim]:
             f"the best weight of guidance {among} does not depend on the size",
             "the same for 350M, 760M and 7B",
             f"weights with the least FD-cnn: {told}",
-            f"{setting.over}; asked to be the same or neighbours of the sweep, and not all at one end of it",
+            f"{seeds_of(setting.seeds)}; asked to be the same or neighbours of the sweep, and not all at one end of it",
             verdict(max(places) - min(places) <= 1 and max(places) > 0 and min(places) < last),
         )
 

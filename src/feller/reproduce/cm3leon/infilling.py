@@ -14,7 +14,7 @@ from feller.data.documents.symbols import Symbols
 from feller.draws import Draws
 from feller.evaluate.answers import exact, token_f1
 from feller.networks.plain_decoder import PlainTransformer
-from feller.reproduce.claims import Claim, mean_of, verdict
+from feller.reproduce.claims import Claim, mean_of, seeds_of, verdict
 from feller.reproduce.cm3leon.asking import to_say, with_picture, words
 from feller.reproduce.cm3leon.differences import difference, listed
 from feller.reproduce.cm3leon.models import base
@@ -54,7 +54,8 @@ def captions(setting: Setting) -> Iterator[Claim]:
         "a caption that fills a hole before a picture tells of the picture",
         "CIDEr 61.6 on COCO after tuning; Flamingo 79.4",
         f"F1 of words with the true caption (share that is the very same): {told}",
-        f"{setting.over}; F1 above the better of the others {listed(apart)}, asked to be three standard errors",
+        f"{seeds_of(setting.seeds)}; F1 above the better of the others {listed(apart)}, asked to be three standard"
+        " errors",
         verdict(all(one.sure for one in apart)),
     )
 
@@ -90,7 +91,7 @@ def holes(setting: Setting) -> Iterator[Claim]:
             "not in the paper; what the training is for",
             f"perplexity of a symbol in the hole {mean_of([a for a, _ in costs])}, of the same symbols read from left "
             f"to right {mean_of([b for _, b in costs])}",
-            f"{setting.over}; nats a symbol saved {listed(saved)}, asked to be three standard errors",
+            f"{seeds_of(setting.seeds)}; nats a symbol saved {listed(saved)}, asked to be three standard errors",
             verdict(all(one.sure for one in saved)),
         )
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from feller.draws import Draws
-from feller.reproduce.claims import Claim, mean_of, spread_of, verdict
+from feller.reproduce.claims import Claim, mean_of, seeds_of, spread_of, verdict
 from feller.reproduce.cm3leon.asking import nats, pictures
 from feller.reproduce.cm3leon.differences import CLEAR, Difference, difference, listed, of_shares
 from feller.reproduce.cm3leon.models import DOCUMENTS, base
@@ -43,7 +43,7 @@ def perplexity(setting: Setting) -> Iterator[Claim]:
         "more retrieved documents are better: held-out views of creatures, found by their captions alone",
         "FID 10.82, 5.78 and 4.88 with 0, 1 and 2 documents; perplexities are not printed",
         f"perplexity of a code behind {told}; of scenes, of which nothing is like another, behind 0 and 2: {beside}",
-        f"{setting.over}; nats a code saved by the first {listed([a for a, _ in steps])}, by the second "
+        f"{seeds_of(setting.seeds)}; nats a code saved by the first {listed([a for a, _ in steps])}, by the second "
         f"{listed([b for _, b in steps])}, each asked to be three standard errors",
         verdict(all(a.sure and b.sure for a, b in steps)),
     )
@@ -52,7 +52,8 @@ def perplexity(setting: Setting) -> Iterator[Claim]:
         "it is what the documents say that helps: two of any, drawn by chance, are worth nothing",
         "not in the paper",
         f"perplexity of a code {mean_of(costs['two of any'])}, without any {mean_of(costs['0'])}",
-        f"{setting.over}; nats a code saved {listed(against)}, asked to be at most a tenth of what found ones save",
+        f"{seeds_of(setting.seeds)}; nats a code saved {listed(against)}, asked to be at most a tenth of what found"
+        " ones save",
         verdict(all(gain > 0 and one.mean <= LITTLE * gain for one, gain in zip(against, gains, strict=True))),
     )
 

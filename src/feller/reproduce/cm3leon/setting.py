@@ -52,11 +52,6 @@ class Setting:
         """The usual size."""
         return self.dials[1]
 
-    @property
-    def over(self) -> str:
-        """Over how many seeds it was measured, for people."""
-        return "1 seed" if len(self.seeds) == 1 else f"{len(self.seeds)} seeds"
-
 
 QUICK = Setting(seeds=(0,), lessons=4000, tuned=4000, asked=128, exams=1024, drawn=128, best_of=4, prompts=16)
 """One seed, fewer pictures, and half the tuning: within an hour of one processor core."""

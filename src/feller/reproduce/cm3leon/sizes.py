@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from feller.draws import Draws
-from feller.reproduce.claims import Claim, mean_of, verdict
+from feller.reproduce.claims import Claim, mean_of, seeds_of, verdict
 from feller.reproduce.cm3leon.asking import nats
 from feller.reproduce.cm3leon.differences import difference, listed
 from feller.reproduce.cm3leon.models import DOCUMENTS, base
@@ -35,7 +35,7 @@ def perplexity(setting: Setting) -> Iterator[Claim]:
         "larger models have lower perplexity after as many tokens: held-out pictures behind two documents",
         "350M, 760M and 7B: each lower than the one before, at every step",
         f"perplexity of a code, by weights in the blocks: {told}",
-        f"{setting.over}; nats a code saved by each step of size {listed(steps)}, each asked to be three standard "
-        "errors",
+        f"{seeds_of(setting.seeds)}; nats a code saved by each step of size {listed(steps)}, each asked to be three"
+        " standard errors",
         verdict(all(one.sure for one in steps)),
     )

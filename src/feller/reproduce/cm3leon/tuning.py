@@ -12,7 +12,7 @@ from torch import Tensor
 from feller.draws import Draws
 from feller.evaluate.answers import exact, token_f1
 from feller.networks.plain_decoder import PlainTransformer
-from feller.reproduce.claims import Claim, mean_of, verdict
+from feller.reproduce.claims import Claim, mean_of, seeds_of, verdict
 from feller.reproduce.cm3leon.asking import TOP_P, pictures, to_say, words
 from feller.reproduce.cm3leon.differences import Difference, difference, listed
 from feller.reproduce.cm3leon.guidance import attributes
@@ -131,6 +131,7 @@ def tasks(setting: Setting) -> Iterator[Claim]:
             f"tuning on instructions teaches a task: {task}",
             "examples; captions and questions in table 2",
             f"{EXAMS[task].what}: {mean_of(after, 3)}, before tuning {mean_of(before, 3)}{_told(beside[task])}",
-            f"{setting.over}; apart by {listed(apart[task])}{_beyond(above[task])}, asked to be three standard errors",
+            f"{seeds_of(setting.seeds)}; apart by {listed(apart[task])}{_beyond(above[task])}, asked to be three"
+            " standard errors",
             verdict(all(one.sure for one in (*apart[task], *above[task]))),
         )

@@ -8,7 +8,7 @@ regressor that steers, the other the one that judges.
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from feller.control.minimise import Minimiser
 from feller.control.source import Flow, Prior, Shell, find_sources, solved
 from feller.data.aim import aimed, read_aimed
 from feller.data.modality import Dataset
-from feller.data.molecules.modality import Molecules
+from feller.data.molecules.modality import Molecules, molecules_of
 from feller.data.read import read
 from feller.draws import Draws
 from feller.errors import InputError
@@ -223,7 +223,7 @@ def _by_number(train: Dataset, like: Dataset, name: str) -> Float64[Tensor, " n"
 
 def _stable(data: Dataset) -> tuple[float, float]:
     """Return the shares of stable atoms and of molecules all of whose atoms are."""
-    right = [stable(one) for one in cast(Molecules, data.modality).molecules(data.values, data.given)]
+    right = [stable(one) for one in molecules_of(data)]
     return float(np.concatenate(right).mean()), statistics.fmean(atoms.all() for atoms in right)
 
 

@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Sequence
 
-from feller.reproduce.claims import Claim, mean_of, spread_of, verdict
+from feller.reproduce.claims import Claim, mean_of, seeds_of, spread_of, verdict
 from feller.reproduce.d_flow.methods import Row, table
 from feller.reproduce.d_flow.pictures import TASKS, Task
 from feller.reproduce.d_flow.setting import Setting
@@ -58,11 +58,16 @@ def means_beat_wiener(setting: Setting) -> list[Claim]:
     return found
 
 
+def over_tasks(setting: Setting, one: str, other: str) -> tuple[list[float], str]:
+    """Return by how much one method is better than another, the mean over all tasks of each seed, and each task's."""
+    each = {task.name: gaps(setting, task, one, other) for task in TASKS}
+    means = [statistics.fmean(gap) for gap in zip(*each.values(), strict=True)]
+    return means, "; ".join(f"{name} {mean_of(gap, 3)}" for name, gap in each.items())
+
+
 def better_than_guidance(setting: Setting) -> list[Claim]:
     """One restoration against guidance as it is derived, over all tasks."""
-    each = {task.name: gaps(setting, task, ONE, "PiGDM") for task in TASKS}
-    means = [statistics.fmean(gap) for gap in zip(*each.values(), strict=True)]
-    cells = "; ".join(f"{name} {mean_of(gap, 3)}" for name, gap in each.items())
+    means, cells = over_tasks(setting, ONE, "PiGDM")
     return [
         Claim(
             "D-Flow restores better than guidance by the pseudo-inverse (scale 1), with the same network: digits",
@@ -76,9 +81,7 @@ def better_than_guidance(setting: Setting) -> list[Claim]:
 
 def tuned_guidance(setting: Setting) -> list[Claim]:
     """One restoration against guidance whose scale was chosen on other pictures, over all tasks."""
-    each = {task.name: gaps(setting, task, "DPS tuned", ONE) for task in TASKS}
-    means = [statistics.fmean(gap) for gap in zip(*each.values(), strict=True)]
-    cells = "; ".join(f"{name} {mean_of(gap, 3)}" for name, gap in each.items())
+    means, cells = over_tasks(setting, "DPS tuned", ONE)
     pairs = [(rows(setting, task, "DPS tuned"), rows(setting, task, ONE)) for task in TASKS]
     share = sum(row.seconds for guided, _ in pairs for row in guided) / sum(
         row.seconds for _, searched in pairs for row in searched
@@ -96,9 +99,7 @@ def tuned_guidance(setting: Setting) -> list[Claim]:
 
 def means_of_both(setting: Setting) -> list[Claim]:
     """Means of four against means of four with a chosen scale."""
-    each = {task.name: gaps(setting, task, MEAN, "mean of 4 PiGDM tuned") for task in TASKS}
-    means = [statistics.fmean(gap) for gap in zip(*each.values(), strict=True)]
-    cells = "; ".join(f"{name} {mean_of(gap, 3)}" for name, gap in each.items())
+    means, cells = over_tasks(setting, MEAN, "mean of 4 PiGDM tuned")
     return [
         Claim(
             "The mean of four D-Flow restorations beats that of four of PiGDM whose scale is chosen: digits",
@@ -120,7 +121,7 @@ def discrepancy(setting: Setting) -> list[Claim]:
             "A search that stops where the noise explains the rest does not fit the noise: digits, noise 0.1",
             "not in the paper; here a residual of 0.5 to 1 times the variance of the noise",
             "; ".join(f"{name} {mean_of(found, 3)}" for name, found in shares.items()),
-            f"{setting.over}, both tasks, {min(every):.3g} to {max(every):.3g}",
+            f"{seeds_of(setting.seeds)}, both tasks, {min(every):.3g} to {max(every):.3g}",
             verdict(min(every) >= 0.5 and max(every) <= 1),
         )
     ]

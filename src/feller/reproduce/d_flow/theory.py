@@ -9,7 +9,7 @@ from torch import Tensor
 from feller.control.source import Density, Wish, find_sources, solved
 from feller.draws import Draws
 from feller.processes import Characteristics
-from feller.reproduce.claims import Claim, mean_of, spread_of, verdict
+from feller.reproduce.claims import Claim, mean_of, seeds_of, spread_of, verdict
 from feller.reproduce.d_flow.setting import Setting
 from feller.simulate import Euler, Midpoint, Solver, endpoint, simulate
 from feller.spaces import Euclidean
@@ -148,7 +148,7 @@ def draws_of_the_posterior(setting: Setting) -> Iterator[Claim]:
         "not in the paper",
         f"each of {n} ends within {max(off):.1e} of the draw that its start belongs to, 1e-6 wanted; mean within"
         f" {max(means):.2g}, covariance within {max(spreads):.2g} standard errors, 4 wanted",
-        f"{setting.over}, differences {min(off):.1e} to {max(off):.1e}",
+        f"{seeds_of(setting.seeds)}, differences {min(off):.1e} to {max(off):.1e}",
         verdict(max(off) <= 1e-6 and max(*means, *spreads) <= 4),
     )
 

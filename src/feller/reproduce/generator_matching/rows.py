@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from feller.reproduce.claims import Claim, mean_of, verdict
+from feller.reproduce.claims import Claim, mean_of, numbers_of, seeds_of, verdict
 from feller.reproduce.generator_matching.setting import WAYS, Way
 
 Measure = Callable[[Way, int], list[float]]
@@ -11,16 +11,11 @@ CONTROL = "midpoint flow"
 """In every comparison."""
 
 
-def numbers(values: Sequence[int | float]) -> str:
-    """Return numbers for people."""
-    return ", ".join(f"{value:g}" for value in values)
-
-
 def table(measure: Measure, calls: Sequence[int], *names: str) -> str:
     """Return the means of ways over seeds, those of the midpoint flow last, for people."""
     shown = [*(name for name in names if name != CONTROL), CONTROL]
     rows = (f"{name} {', '.join(mean_of(measure(WAYS[name], n), 3) for n in calls)}" for name in shown)
-    return f"after {numbers(calls)} calls: {'; '.join(rows)}"
+    return f"after {numbers_of(calls)} calls: {'; '.join(rows)}"
 
 
 def ratios(a: Sequence[float], b: Sequence[float]) -> list[float]:
@@ -35,9 +30,8 @@ def all_below(found: Sequence[Sequence[float]], most: float = 1.0) -> bool:
 
 def ranges(found: Sequence[Sequence[float]]) -> str:
     """Return over how many seeds ratios are known, and their range for each number of calls."""
-    seeds = "1 seed" if len(found[0]) == 1 else f"{len(found[0])} seeds"
     each = (f"{min(row):.3g} to {max(row):.3g}" if len(row) > 1 else f"{row[0]:.3g}" for row in found)
-    return f"{seeds}, ratio {', '.join(each)}"
+    return f"{seeds_of(found[0])}, ratio {', '.join(each)}"
 
 
 def beats(claim: str, paper: str, measure: Measure, one: str, other: str, calls: Sequence[int], of: str) -> Claim:

@@ -32,11 +32,6 @@ class Setting:
     data: pathlib.Path | None = None
     """Folder with the larger data sets, of those that are not in the package."""
 
-    @property
-    def over(self) -> str:
-        """Over how many seeds figures are taken, for people."""
-        return "1 seed" if len(self.seeds) == 1 else f"{len(self.seeds)} seeds"
-
 
 @dataclass(frozen=True)
 class Way:

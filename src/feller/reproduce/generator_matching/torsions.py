@@ -17,10 +17,10 @@ from feller.losses import CrossEntropy
 from feller.networks.mlp import MLP
 from feller.objective import Matching
 from feller.paths import Circle, Jump, VonMisesLaw
-from feller.reproduce.claims import Claim, mean_of, spread_of, verdict
+from feller.reproduce.claims import Claim, mean_of, numbers_of, spread_of, verdict
 from feller.reproduce.generator_matching.fitted import Fitted, fit
 from feller.reproduce.generator_matching.lines import Lines
-from feller.reproduce.generator_matching.rows import all_below, numbers, ranges, ratios
+from feller.reproduce.generator_matching.rows import all_below, ranges, ratios
 from feller.reproduce.generator_matching.setting import BOTH, FLOW, JUMPS, MIDPOINT, Setting
 from feller.reproduce.setting import file_of
 from feller.spaces import Torus
@@ -128,7 +128,7 @@ def floor(found: Angles, seed: int) -> float:
 
 def _table(setting: Setting, calls: Sequence[int], names: Sequence[str]) -> str:
     rows = (f"{name} {', '.join(mean_of(row(setting, name, n), 3) for n in calls)}" for name in names)
-    return f"total variation after {numbers(calls)} calls: {'; '.join(rows)}"
+    return f"total variation after {numbers_of(calls)} calls: {'; '.join(rows)}"
 
 
 def quality(setting: Setting) -> list[Claim]:

@@ -26,7 +26,7 @@ from feller.draws import Draws
 from feller.evaluate.bridge import Along, along, feasibility
 from feller.networks.drift import BothWays, Potential
 from feller.objective import Objective
-from feller.reproduce.claims import Claim, mean_of, spread_of, verdict
+from feller.reproduce.claims import Claim, mean_of, seeds_of, spread_of, verdict
 from feller.reproduce.gsbm import problems
 from feller.reproduce.gsbm.setting import Effort, Setting
 from feller.train.engine import engine
@@ -257,7 +257,7 @@ def both_losses(setting: Setting) -> list[Claim]:
             f" divergence of the end {mean_of([one.sinkhorn for one in explicit], 2)} and"
             f" {mean_of([one.sinkhorn for one in implicit], 2)}; {1000 * seconds[0]:.1f} and {1000 * seconds[1]:.1f} ms"
             f" of a processor a step, {ratio:.2f} times",
-            f"{setting.over}, cost of states {row([one.state for one in explicit], 1)} and"
+            f"{seeds_of(setting.seeds)}, cost of states {row([one.state for one in explicit], 1)} and"
             f" {row([one.state for one in implicit], 1)}",
             verdict(apart <= 0.2 and ratio >= 2),
         )

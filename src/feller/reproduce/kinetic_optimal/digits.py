@@ -4,7 +4,7 @@ import statistics
 from dataclasses import replace
 
 from feller.paths import Instant, Network, TokenPath
-from feller.reproduce.claims import Claim, mean_of, spread_of, verdict
+from feller.reproduce.claims import Claim, mean_of, seeds_of, spread_of, verdict
 from feller.reproduce.kinetic_optimal.pictures import PATHS, Change, as_it_is, sampled
 from feller.reproduce.kinetic_optimal.setting import Setting
 from feller.reproduce.pictures import digits
@@ -48,7 +48,7 @@ def can_fail(setting: Setting) -> list[Claim]:
             f"FD-cnn tells a network that was trained for {few.steps} steps",
             "not in the paper; here at least 10",
             f"FD-cnn at least {min(found):.3g}, {setting.calls[2]} calls",
-            f"{setting.over}, three paths, {min(found):.3g} to {max(found):.3g}",
+            f"{seeds_of(setting.seeds)}, three paths, {min(found):.3g} to {max(found):.3g}",
             verdict(min(found) >= 10),
         )
     ]

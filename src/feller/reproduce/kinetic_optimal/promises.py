@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from feller.paths import BackAndForth, Corrector, Mixture, Network, Path, Resample
 from feller.paths.rescheduled import rescheduled
-from feller.reproduce.claims import Claim, mean_of, spread_of, verdict
+from feller.reproduce.claims import Claim, mean_of, numbers_of, seeds_of, spread_of, verdict
 from feller.reproduce.kinetic_optimal.digits import distances
 from feller.reproduce.kinetic_optimal.pictures import PATHS, Change
 from feller.reproduce.kinetic_optimal.setting import Setting
@@ -49,15 +49,11 @@ def schedule_helps(setting: Setting) -> list[Claim]:
         Claim(
             "The kinetic-optimal schedule improves samples: digits, same networks",
             "better than the linear one",
-            f"FD-cnn after {_numbers(calls)} calls, kinetic-optimal against linear: {'; '.join(rows)}",
-            f"means of {setting.over}, ratio {min(ratios):.3g} to {max(ratios):.3g} over six cells",
+            f"FD-cnn after {numbers_of(calls)} calls, kinetic-optimal against linear: {'; '.join(rows)}",
+            f"means of {seeds_of(setting.seeds)}, ratio {min(ratios):.3g} to {max(ratios):.3g} over six cells",
             verdict(max(ratios) < 1),
         )
     ]
-
-
-def _numbers(values: Sequence[int | float]) -> str:
-    return ", ".join(f"{value:g}" for value in values)
 
 
 def _means(rows: Sequence[Sequence[float]]) -> str:
@@ -84,10 +80,10 @@ def correctors_help(setting: Setting) -> list[Claim]:
         Claim(
             f"Correctors improve samples: digits, {calls} calls",
             "better with correctors and many steps",
-            f"FD-cnn with {_numbers((0.0, *setting.resamplings))} resamplings of a token: {'; '.join(rows)}; "
+            f"FD-cnn with {numbers_of((0.0, *setting.resamplings))} resamplings of a token: {'; '.join(rows)}; "
             f"metric path with forward and reverse rates {mean_of(both, 3)}; {better} of "
             f"{len(ratios)} runs with resampling are better than without",
-            f"{setting.over}, ratio {min(ratios):.3g} to {max(ratios):.3g}, mean {mean_of(ratios, 3)}",
+            f"{seeds_of(setting.seeds)}, ratio {min(ratios):.3g} to {max(ratios):.3g}, mean {mean_of(ratios, 3)}",
             verdict(statistics.fmean(ratios) < 0.9),
         )
     ]
@@ -102,9 +98,9 @@ def steps_help(setting: Setting) -> list[Claim]:
         Claim(
             "More steps improve samples: digits",
             "FID falls up to 1,024 calls",
-            f"FD-cnn after {_numbers(calls)} calls: "
+            f"FD-cnn after {numbers_of(calls)} calls: "
             + "; ".join(f"{kind} {_means(row)}" for kind, row in rows.items()),
-            f"means of {setting.over}, last over first {min(ratios):.3g} to {max(ratios):.3g}",
+            f"means of {seeds_of(setting.seeds)}, last over first {min(ratios):.3g} to {max(ratios):.3g}",
             verdict(max(ratios) < 0.9),
         )
     ]

@@ -23,8 +23,3 @@ class Setting:
     """Of a network for a set of pictures: few, some, as usual, many."""
     resamplings: tuple[float, ...] = (1.0, 4.0, 16.0)
     """Expected events per token over all times, of correctors."""
-
-    @property
-    def over(self) -> str:
-        """Over how many seeds means are taken, for people."""
-        return "1 seed" if len(self.seeds) == 1 else f"{len(self.seeds)} seeds"

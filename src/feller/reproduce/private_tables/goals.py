@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from feller.reproduce.claims import Claim, spread_of, untestable, verdict
+from feller.reproduce.claims import Claim, seeds_of, spread_of, untestable, verdict
 from feller.reproduce.private_tables.figures import nll, number, read_off, told, worth
 from feller.reproduce.private_tables.methods import AIM, COMPARED, MST, ROWS, Way
 from feller.reproduce.private_tables.setting import NONE, STRONG, WEAK, Budget, Setting
@@ -141,7 +141,7 @@ def all_methods(setting: Setting) -> Iterator[Claim]:
             f"{name}: TV2 of every method falls as its budget grows ({order})",
             "not in the paper",
             "; ".join(lines),
-            "1 seed" if len(setting.seeds) == 1 else f"{len(setting.seeds)} seeds",
+            seeds_of(setting.seeds),
             verdict(falls),
         )
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 
 from feller.data.speech.phones import frames_of
-from feller.reproduce.claims import Claim, spread_of, verdict
+from feller.reproduce.claims import Claim, numbers_of, spread_of, verdict
 from feller.reproduce.voicebox.chains import drawn_chains, joined
 from feller.reproduce.voicebox.filling import ASKED, CALLS, PROMPT, WEIGHT, Asked, asked, filled, filled_part, heard
 from feller.reproduce.voicebox.judges import alone
@@ -62,7 +62,7 @@ def measure(trained: Trained) -> tuple[Guided, ...]:
 def weights(setting: Setting) -> Iterator[Claim]:
     """Words, voices and diversity by the weight."""
     found = measured(setting, measure)
-    names = ", ".join(f"{weight:g}" for weight in setting.weights)
+    names = numbers_of(setting.weights)
 
     def table(name: str) -> str:
         return columns([getattr(one, name) for one in row] for row in found)

@@ -54,8 +54,3 @@ class Setting:
         """Where the digits are, if they are."""
         found = file_of(self.data, "speech", "fsdd", "alignments.jsonl")
         return None if found is None else found.parent
-
-    @property
-    def over(self) -> str:
-        """Over how many seeds it was measured, for people."""
-        return "1 seed" if len(self.seeds) == 1 else f"{len(self.seeds)} seeds"

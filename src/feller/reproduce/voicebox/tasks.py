@@ -10,7 +10,7 @@ from torch import Tensor
 
 from feller.data.speech.phones import frames_of
 from feller.draws import Draws
-from feller.reproduce.claims import Claim, mean_of, spread_of, verdict
+from feller.reproduce.claims import Claim, mean_of, numbers_of, spread_of, verdict
 from feller.reproduce.voicebox.chains import drawn_chains, joined
 from feller.reproduce.voicebox.digits import MEL, Clip, Digits
 from feller.reproduce.voicebox.filling import Asked, filled
@@ -110,7 +110,7 @@ def noise(setting: Setting) -> Iterator[Claim]:
         each = [columns(getattr(one, name)[k] for one in found) for k in range(len(NOISES))]
         return "; ".join(f"{kind} {row}" for kind, row in zip(NOISES, each, strict=True))
 
-    words = ", ".join(f"{ratio:g}" for ratio in RATIOS)
+    words = numbers_of(RATIOS)
     times = [
         min((1 - noisy[0]) / max(1 - made[0], 1e-3) for noisy, made in zip(one.noisy, one.filled, strict=True))
         for one in found

@@ -1,7 +1,6 @@
 """Molecules, whose atoms have no order and which may be turned: how many pairs of which elements lie how far apart."""
 
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import torch
@@ -9,7 +8,7 @@ from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from feller.data.modality import Dataset
-from feller.data.molecules.modality import Molecules
+from feller.data.molecules.modality import molecules_of
 from feller.data.molecules.molecule import Molecule
 from feller.evaluate.attacks.apart.measure import Apart
 
@@ -27,13 +26,13 @@ class Clouds(Apart):
 
     def apart(self, a: Dataset, b: Dataset) -> Float64[Tensor, "n m"]:
         """Compare counts."""
-        first, second = ([lines_of(one) for one in _molecules(data)] for data in (a, b))
+        first, second = ([lines_of(one) for one in molecules_of(data)] for data in (a, b))
         pairs = sorted({pair for lines in (*first, *second) for pair in lines})
         return torch.cdist(*(_counts(lines, pairs) for lines in (first, second)))
 
     def known(self, some: Dataset, train: Dataset, usual: float | None) -> Bool[Tensor, " n"]:
         """Look among molecules of the same formula for one with the same distances."""
-        asked, there = _by_formula(_molecules(some)), _by_formula(_molecules(train))
+        asked, there = _by_formula(molecules_of(some)), _by_formula(molecules_of(train))
         found = torch.zeros(len(some), dtype=torch.bool)
         for formula, (which, rows) in asked.items():
             if formula in there:
@@ -41,10 +40,6 @@ class Clouds(Apart):
                 size = max(1, rows.shape[1])
                 found[which] = torch.cdist(rows, known).amin(1) <= SAME * size**0.5
         return found
-
-
-def _molecules(data: Dataset) -> list[Molecule]:
-    return cast(Molecules, data.modality).molecules(data.values, data.given)
 
 
 def lines_of(molecule: Molecule) -> Lines:

@@ -1,0 +1,62 @@
+"""Kinds of data made of atoms: how many there are, and where their padding begins."""
+
+import torch
+from jaxtyping import Bool, Float64, Int, Int64
+from torch import Tensor
+
+from feller.data.atoms.elements import numbers_among
+from feller.data.found import FoundCrystals, FoundMolecules
+from feller.data.modality import Modality
+from feller.tree import Given
+
+
+class Atoms(Modality):
+    """A kind whose states have room for as many atoms as the largest example; how many are real is a condition.
+
+    Leaves are `element`, positions in `elements` [n, longest], and `place` [n, longest, 3], among others.
+    """
+
+    longest: int
+    """Atoms of a state; smaller examples are padded."""
+    elements: tuple[str, ...]
+    """Symbols that occur, by atomic number."""
+    sizes: tuple[str, ...]
+    """Numbers of atoms that occur, smallest first: the classes of the condition `atoms`."""
+
+    @property
+    def read_size(self) -> int:
+        """The most atoms."""
+        return self.longest
+
+    @property
+    def log_scale(self) -> None:
+        """None: elements have no density."""
+        return None
+
+    def complete(self, given: Given) -> Given:
+        """Add `valid`, which marks the atoms that there are, [n, longest] for elements and for places."""
+        sizes = torch.tensor([*map(int, self.sizes), self.longest], device=given["atoms"].device)
+        return {**given, "valid": self.marks(sizes[given["atoms"]])}
+
+    def marks(self, sizes: Int[Tensor, " n"]) -> dict[str, Bool[Tensor, "n l"]]:
+        """Mark the first places of each example, as many as it has atoms."""
+        marks = torch.arange(self.longest, device=sizes.device) < sizes[:, None]
+        return {"element": marks, "place": marks}
+
+    def class_of(self, sizes: Int[Tensor, " n"]) -> Int64[Tensor, " n"]:
+        """Return the classes of numbers of atoms; one that we do not know counts as not given, the class after all."""
+        number = {int(name): i for i, name in enumerate(self.sizes)}
+        return torch.tensor([number.get(size, len(number)) for size in sizes.tolist()])
+
+    def padded(self, found: FoundCrystals | FoundMolecules) -> tuple[Int64[Tensor, "n l"], Float64[Tensor, "n l 3"]]:
+        """Return elements and places of examples that have room, as the file has them, with zeros behind them.
+
+        Raises:
+            InputError: If there is an element that we do not know.
+        """
+        kept = min(found.atoms.shape[1], self.longest)
+        element = torch.zeros(len(found.atoms), self.longest, dtype=torch.long)
+        place = torch.zeros(*element.shape, 3, dtype=torch.float64)
+        element[:, :kept] = torch.from_numpy(numbers_among(self.elements, found)[:, :kept])
+        place[:, :kept] = torch.from_numpy(found.values[:, :kept])
+        return element, place
