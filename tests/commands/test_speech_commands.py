@@ -71,7 +71,7 @@ def sample(capsys: pytest.CaptureFixture[str]):
     """Return what asks `feller sample run` for something that works."""
 
     def asked(*words: object, run: str = "run") -> tuple[dict, list[str]]:
-        status = main(["sample", run, *map(str, words), *QUICK, "--json"])
+        status = main(["sample", run, *map(str, words), *QUICK, "--overwrite", "--json"])
         out, err = capsys.readouterr()
         assert status == 0, err
         return json.loads(out.splitlines()[-1]), err.splitlines()

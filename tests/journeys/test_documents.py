@@ -74,7 +74,7 @@ def unjudged(scenes: pathlib.Path, name: str, *words: str) -> pathlib.Path:
 
 def sample(run: pathlib.Path, *words: object) -> list[list[int]]:
     """Return the symbols of what is drawn."""
-    assert main(["sample", str(run), *map(str, words), "--out", "drawn.json"]) == 0
+    assert main(["sample", str(run), *map(str, words), "--out", "drawn.json", "--overwrite"]) == 0
     return json.loads(pathlib.Path("drawn.json").read_text())["tokens"]
 
 
@@ -276,7 +276,7 @@ def test_a_memory_of_documents_in_arrays(
     data.modality.write(data.values, data.given, pathlib.Path("drawn.npz"))
     for count, said in ((1, "looked up: "), (0, "looked up: nothing\n"), (9, " of 4: there is no room for more, or")):
         words = ["--prompt", "a", "--memory", "drawn.npz", "--documents", str(count), "-n", "1", "--out", "new.jsonl"]
-        assert main(["sample", str(documents), *words]) == 0
+        assert main(["sample", str(documents), *words, "--overwrite"]) == 0
         assert said in capsys.readouterr().err
 
 

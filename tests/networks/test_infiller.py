@@ -350,6 +350,7 @@ def test_the_null_label_has_an_embedding_of_its_own() -> None:
     assert not gradient[:K].any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("distance", [ALiBi(), Rotary()])
 def test_fits_what_needs_neighbours_labels_and_time(distance: Distance) -> None:
     """A map of context, label and time of which 2% of the variance may remain."""

@@ -75,6 +75,7 @@ def test_one_token_is_exact_at_any_step(inner: list[float], schedule, source: To
         close(law, marginal(path, s), 1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("corrector", [Resample(4.0), BackAndForth(2.0)], ids=repr)
 @pytest.mark.parametrize("path", [Metric(Levels(3)), Mixture(source=LawSource(P), velocity=Tempered(0.0))])
 def test_other_paths_keep_their_marginals_as_steps_shrink(path: TokenPath, corrector: Corrector) -> None:

@@ -91,6 +91,7 @@ def total_variation(path: Metric, steps: int) -> float:
     return float((law - q).abs().sum() / 2)
 
 
+@pytest.mark.slow
 def test_increments_at_mid_beta_beat_the_euler_step() -> None:
     """The table of section 6, whose target is another: each row falls, and at every number of steps it is the better.
 

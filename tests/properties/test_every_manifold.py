@@ -132,6 +132,7 @@ def test_transport_keeps_inner_products(case: ManifoldCase, dtype: torch.dtype, 
         close(m.transport(y, x, there), v, 5 * atol)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", cases(Manifold))
 def test_a_thousand_steps_stay_on_it(case: ManifoldCase) -> None:
     """Rounding does not add up; on facets, where each step begins with a projection, 100 must do."""

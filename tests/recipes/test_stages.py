@@ -42,6 +42,7 @@ def test_the_older_weights_are_the_first(older: Run, name: str, capsys: pytest.C
     assert all(torch.allclose(before[key], after[key], atol=1e-6) for key in before)
 
 
+@pytest.mark.slow
 def test_pairs_are_joined_by_the_older_flow(older: Run) -> None:
     model = load_model(older)
     pairs = model.pairs(300, Draws(0))
@@ -84,6 +85,7 @@ def test_one_distilled_step_goes_where_two_of_the_teacher_go() -> None:
         assert torch.allclose(x + 0.25 * example["target"][rows], truth, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_reading_like_the_older_run_keeps_its_scale(older: Run) -> None:
     modality = load_model(older).description.modality
     assert read("example:moons/test", like=modality).modality == modality

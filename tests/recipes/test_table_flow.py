@@ -67,6 +67,7 @@ def recipe_for(data: Dataset) -> Recipe:
     return recipe
 
 
+@pytest.mark.slow
 def test_it_learns_what_columns_tell_of_each_other() -> None:
     data = rows(2000)
     recipe = recipe_for(data)

@@ -380,6 +380,7 @@ def test_instructions_follow_the_templates() -> None:
             assert (known(last) == known(scene)) == (one.task != "edit")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("of", "asked"),
     [(ALL, ["how many", "what colour", "what shape", "where"]), (FEW, ["what colour", "what shape", "where"])],

@@ -50,6 +50,7 @@ def test_spread_of_opinions() -> None:
     assert spread.top == pytest.approx(27 / 11, abs=0.03)
 
 
+@pytest.mark.slow
 def test_two_opinions(monkeypatch) -> None:
     monkeypatch.setattr(opinion, "FOLLOWED", 400)
     (claim,) = opinion.plane(TINY)
@@ -84,11 +85,13 @@ def test_v_of_digits_is_from_their_own_ways(monkeypatch) -> None:
     close(posed.cost.for_pairs(x_0, x_1)(x, t), (400 * near(x, t)).tolist(), 1e-3)
 
 
+@pytest.mark.slow
 def test_digits() -> None:
     claims = list(pictures.latent(replace(TINY, digits=replace(FEW, pairs=8))))
     assert [claim.verdict in WORDS for claim in claims] == [True, True]
 
 
+@pytest.mark.slow
 def test_the_corridor(monkeypatch) -> None:
     monkeypatch.setattr(spider, "FOLLOWED", 64)
     (claim,) = spider.corridor(TINY)

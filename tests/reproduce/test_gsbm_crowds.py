@@ -26,6 +26,7 @@ FINE = Reached(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("crowd", "paper"), [(STUNNEL, 18_423.0), (VNECK, 237.0), (GMM, 2_708.0)])
 def test_plain_bridges_cost_what_the_reference_says(crowd: Crowd, paper: float) -> None:
     """1,000 paths: the standard error is about 1 %."""

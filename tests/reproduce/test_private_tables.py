@@ -196,6 +196,7 @@ def test_private_models_are_those_of_fit(tmp_path) -> None:
     assert ledger.epsilon() <= 10
 
 
+@pytest.mark.slow
 def test_surprise_of_independent_columns_is_the_sum_of_their_entropies() -> None:
     model = fitted(TINY, ADULT, ALONE, NONE, 0).model
     rows = table_of(TINY, ADULT).learned

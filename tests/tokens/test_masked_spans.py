@@ -143,6 +143,7 @@ def test_the_number_of_spans_is_poisson_brought_to_1_and_16() -> None:
     assert chances @ np.arange(1, 16) == pytest.approx(1 + 1 / math.e, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_the_law_by_simulation() -> None:
     """25,000 documents; each figure is let off by 5 standard errors, a false alarm in one of 1.7 million."""
     n, text, picture = 25_000, 16, 9
@@ -165,6 +166,7 @@ def test_the_law_by_simulation() -> None:
     check(np.array([a for a, _ in single])[in_text], 1 + (text - 1) / 3)
 
 
+@pytest.mark.slow
 def test_spans_that_meet_are_drawn_anew() -> None:
     """Against drawing anew itself, where it happens often; 5 standard errors for each of 31 outcomes."""
     tokens, n = document(2, 3), 12_000
@@ -187,6 +189,7 @@ def test_spans_that_meet_are_drawn_anew() -> None:
         assert abs(p - q) < 5 * math.sqrt((p * (1 - p) + q * (1 - q)) / n)
 
 
+@pytest.mark.slow
 def test_texts_are_hidden_as_wholes_at_their_own_rate() -> None:
     """Every text by one hole each, no picture; 10,000 documents, 5 standard errors."""
     tokens, n = document(5, 9, 12, 9), 10_000

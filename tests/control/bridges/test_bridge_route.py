@@ -137,6 +137,7 @@ def test_pairs_that_stand_still() -> None:
     assert ways is None or ways.isfinite().all()
 
 
+@pytest.mark.slow
 def test_a_thousand_pairs_take_seconds() -> None:
     begin = time.process_time()
     x_0, x_1 = rooms(1024)
@@ -144,6 +145,7 @@ def test_a_thousand_pairs_take_seconds() -> None:
     assert time.process_time() - begin < 5
 
 
+@pytest.mark.slow
 def test_pinned_paths_from_there_keep_to_the_door() -> None:
     """From straight lines the search for knots stays in a wall without slopes; from here it does not."""
     x_0, x_1 = rooms(32)

@@ -64,6 +64,7 @@ def test_means_are_those_of_each_time() -> None:
         close(known(members[k], t.expand(7)), drift(members[k], t.expand(7)).tolist(), 1e-5)
 
 
+@pytest.mark.slow
 def test_a_crowd_left_alone_spreads() -> None:
     """1000 questions: total variance 253.7 -> 514.2 and a first step of 2.31 in the reference."""
     drift, draws = Polarise.of(1000), Draws(0)

@@ -80,5 +80,6 @@ def test_pictures_beside_each_other_have_one_scale() -> None:
     assert beside.shape == np.array(balls([large], beside=[small])).shape
 
 
+@pytest.mark.slow
 def test_samples_that_collapsed_are_drawn() -> None:
     assert balls([Molecule("", np.full(29, 6), np.zeros((29, 3)))] * 25).width > 100

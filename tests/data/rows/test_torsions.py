@@ -110,7 +110,7 @@ def test_angles_beyond_a_turn_are_brought_into_the_range(tmp_path: pathlib.Path)
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("phi,psi\n1,a\n", "number in column 'psi', row 2, got 'a'"),
+        ("phi,psi\n1,a\n", "number in column 'psi', row 2, the header counted, got 'a'"),
         ("phi,psi\n,\n,\n", "every row misses one of phi, psi"),
         ("phi,psi\n,1\n1,\n1,2\n,5\n,6\n2,5\n", "too many rows miss phi; fill these cells"),
         ("x,phi,psi\nw,1,2\nw,3,inf\n", r"row 3, column 3 \(psi\) holds inf"),

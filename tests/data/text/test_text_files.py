@@ -123,7 +123,7 @@ def test_tables_of_numbers_stay_tables(tmp_path: pathlib.Path, content: str) -> 
 
 
 def test_a_damaged_table_is_not_taken_for_text(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(InputError, match="expected a number in column 'y', row 4, got 'z'"):
+    with pytest.raises(InputError, match="expected a number in column 'y', row 4, the header counted, got 'z'"):
         read(written(tmp_path, "a.txt", "x,y\n1,2\n3,4\n5,z\n"))
 
 

@@ -113,6 +113,7 @@ def test_clips_are_heard_without_a_network(whisper: Whisper, monkeypatch: pytest
     assert wrong.rate > 0.8
 
 
+@pytest.mark.slow
 def test_hearing_twice_gives_the_same_and_others_do_not_matter(whisper: Whisper) -> None:
     first, second = clip("LJ001-0002.flac"), clip("sense-0880.flac")
     both = whisper.texts([first, second])

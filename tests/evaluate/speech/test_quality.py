@@ -63,6 +63,7 @@ def test_real_clips_are_as_good_as_real() -> None:
     assert not any("to save time" in note for note in found.notes)
 
 
+@pytest.mark.slow
 def test_words_voices_and_spread_each_see_their_own_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of the words are wrong, prompts are another voice, and sounds are those of one speaker of two."""
     monkeypatch.setitem(sys.modules, "speechmos.dnsmos", None)

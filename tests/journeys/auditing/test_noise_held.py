@@ -53,6 +53,7 @@ def told(run: Run, capsys: pytest.CaptureFixture[str]) -> tuple[dict, str]:
     return json.loads(capsys.readouterr().out.splitlines()[-1]), (run.path / "report-audit.html").read_text()
 
 
+@pytest.mark.slow
 def test_weights_with_too_little_noise_raise_an_alarm(
     digits: Run, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -79,6 +79,7 @@ def test_a_sentence_without_an_end_is_cut_between_words(even: Model) -> None:
         cut(even, "hello " + "x" * 50)
 
 
+@pytest.mark.slow
 def test_a_text_without_an_end_is_cut_before_a_network_sees_it(even: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """At a frame for each phone, no more is asked for than the 3 s that the model says at once."""
     seen: list[int] = []
