@@ -55,6 +55,15 @@ def test_tiles_call_other_numbers_as_tiles_do() -> None:
     assert "More than judge_accuracy is no merit." in root.text  # where numbers have the names that files have
 
 
+def test_the_first_sentence_stands_out_and_no_flag_is_broken() -> None:
+    root = changed(said="Poor: 4.5 of 5. A schema (--schema) helps. See below.")
+    verdict = root.of("verdict")[0]
+    assert verdict.text == "Poor: 4.5 of 5. A schema (--schema) helps. See below."
+    assert verdict.of("further")[0].text == "A schema (--schema) helps. See below."
+    assert verdict.of("flag")[0].text == "--schema"
+    assert not changed(said="Good: all.").of("further")
+
+
 def rows(root: Node) -> dict[str, str]:
     return {row.all("th")[0].text: row.all("td")[0].text for row in root.all("tr") if row.all("td")}
 

@@ -38,9 +38,9 @@ def test_brief_drops_zeros(value: float, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("share", "text"),
-    [(0.974, "97.4"), (1.0, "100"), (1, "100"), (0.0, "0"), (0.99951, ">99.9"), (0.9994, "99.9"), (0.0004, "0.0")],
+    [(0.974, "97.4"), (1.0, "100"), (1, "100"), (0.0, "0"), (0.99951, ">99.9"), (0.9994, "99.9"), (0.0004, "<0.1")],
 )
-def test_percent_never_rounds_up_to_all(share: float, text: str) -> None:
+def test_percent_never_rounds_to_all_or_none(share: float, text: str) -> None:
     assert wording.percent(share) == f"{text}\u202f%"
 
 

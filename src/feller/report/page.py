@@ -2,6 +2,7 @@
 
 import math
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib import resources
@@ -21,6 +22,8 @@ from feller.report.pictures import Picture
 from feller.report.verdict import verdict
 from feller.report.wording import date
 from feller.run import POLICY
+
+_SENTENCE = re.compile(r"(?<=\.) (?=[A-Z])")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -164,13 +167,20 @@ def _header(findings: Findings) -> Element:
         "header",
         None,
         element("h1", None, findings.title),
-        element("p", {"class": "verdict"}, _verdict(findings)),
+        _said(_verdict(findings)),
         about if when is not None or run else None,
         element("p", {"class": "about"}, "Made by ", command),
         element("p", {"class": "about"}, *prose(findings.judged)) if findings.judged else None,
         element("p", {"class": "unfinished"}, *stop) if stop else None,
         element("p", {"class": "unfinished"}, findings.sketch) if findings.sketch else None,
     )
+
+
+def _said(told: str) -> Element:
+    """Return the verdict, its first sentence large."""
+    first, *others = _SENTENCE.split(told, maxsplit=1)
+    further = [" ", element("span", {"class": "further"}, *prose(others[0]))] if others else []
+    return element("p", {"class": "verdict"}, *prose(first), *further)
 
 
 def _plain(value: Any) -> Any:

@@ -47,9 +47,11 @@ def _power(mantissa: str, exponent: int) -> str:
 
 
 def percent(share: Number) -> str:
-    """Write a share of one; 100 % is said of all only."""
+    """Write a share of one; 0 % is said of none only, and 100 % of all."""
     if share in (0, 1):
         return f"{100 * share:.0f}{SPACE}%"
+    if 0 < share < 0.0005:
+        return f"<0.1{SPACE}%"
     return f">99.9{SPACE}%" if 0.9995 <= share < 1 else f"{100 * share:.1f}{SPACE}%"
 
 
