@@ -51,7 +51,7 @@ def elsewhere(tmp_path, monkeypatch):
 
 
 def drawn(capsys, *words) -> list[str]:
-    status, _, err = run(capsys, "sample", *words, "-n", 3, "--out", "new.npz")
+    status, _, err = run(capsys, "sample", *words, "-n", 3, "--out", "new.npz", "--overwrite")
     assert status == 0, err
     return np.load("new.npz")["samples"].tolist()
 

@@ -226,7 +226,7 @@ def test_tuning_of_one_class_is_measured_on_it(
     words = ("--reward", "ink", "--given", "label=7", "--guidance", 2, *QUICK, "--steps", 1, "--json")
     assert tune(digits, *words, "--out", tmp_path / "seven") == 0
     text = capsys.readouterr()
-    said = float(re.search(r"reward of the base ([\d.]+)", text.err)[1])
+    said = float(re.search(r"reward of the base about ([\d.]+)", text.err)[1])
     assert json.loads(text.out.splitlines()[-1])["reward_before"] == pytest.approx(said, abs=0.02)
 
 

@@ -132,7 +132,7 @@ def test_rewards_of_classes(
     run, out = str(tmp_path / "run"), tmp_path / "s.npz"
     words = ["fit", str(tmp_path / "c.csv"), "--recipe", "regressor", "--target", "label", "--steps", "200"]
     assert main([*words, "--out", run]) == 0
-    steer = ["steer", model, "-n", "4", "--steps", "6", "--calls", "8", "--out", str(out)]
+    steer = ["steer", model, "-n", "4", "--steps", "6", "--calls", "8", "--out", str(out), "--overwrite"]
     capsys.readouterr()
     assert main([*steer, "--reward", f"{run}=high", "--json"]) == 0
     numbers = last(capsys)

@@ -147,10 +147,16 @@ def test_a_key_is_thrown_away_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_normal_numbers_are_quick() -> None:
-    """200,000 in at most 10 ms of a processor; the best of 20."""
-    noise, best = Secret(), math.inf
-    for _ in range(20):
-        begun = time.process_time()
-        noise.normal((200_000,))
-        best = min(best, time.process_time() - begun)
-    assert best < 0.010
+    """200,000 take no more than twice what their bytes from the system and as many of torch take, the best of 20."""
+    noise = Secret()
+
+    def best(draw: Callable[[], object]) -> float:
+        least = math.inf
+        for _ in range(20):
+            begun = time.process_time()
+            draw()
+            least = min(least, time.process_time() - begun)
+        return least
+
+    floor = best(lambda: os.urandom(8 * 200_000)) + best(lambda: torch.randn(200_000, dtype=torch.float64))
+    assert best(lambda: noise.normal((200_000,))) < 2 * floor
