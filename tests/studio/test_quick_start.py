@@ -22,6 +22,10 @@ def test_the_page_loads_neither_statistics_nor_plots() -> None:
     assert not {"scipy.stats", "scipy.optimize", "matplotlib", "sklearn", "feller.evaluate"} & loaded_by(script)
 
 
+def test_the_page_loads_no_bridges_before_one_is_shown() -> None:
+    assert not {"scipy.ndimage", "feller.bridging.settings"} & loaded_by("import feller.studio.page")
+
+
 def test_gradio_writes_nothing_into_its_own_folder() -> None:
     """Each of its components renders its stub on import, else: a second of processor, and a folder that changes."""
     gradio = pytest.importorskip("gradio")

@@ -3,7 +3,6 @@
 import shlex
 
 from feller.journeys.asked import asked_of
-from feller.journeys.bridges.bridged import bridged_of
 from feller.journeys.exchange.brought import brought_of
 from feller.journeys.fitting.at_once import is_found
 from feller.journeys.tuned import tuned_of
@@ -15,9 +14,12 @@ from feller.train.optimiser import Training
 
 def unfinished(run: Run) -> str:
     """Return one line where a fit was stopped before its end; empty where it was not, or the run is of another kind."""
-    if not run.counters.is_file() or tuned_of(run) or bridged_of(run) or brought_of(run):
+    if not run.counters.is_file():
         return ""
-    training = from_data(Training, run.read_record(run.recipe)["recipe"]["train"])
+    record = run.read_record(run.recipe)
+    if tuned_of(run) or "bridged" in record or brought_of(run):
+        return ""
+    training = from_data(Training, record["recipe"]["train"])
     counters = read_counters(run)
     if is_found(counters) or training.share(counters["step"], counters["seconds"]) >= 1:
         return ""
