@@ -23,14 +23,14 @@ class Sample(SampleFlags):
         from feller.data.documents.modality import Documents
         from feller.data.speech.modality import Speech
         from feller.description import load_description
-        from feller.journeys.bridges.bridged import bridged_of
+        from feller.journeys.bridges.kind import is_bridge
         from feller.places import check_free
 
         if self.shards.shard is None:  # a folder of shards knows its own files
             check_free(self.out, overwrite=self.overwrite)
         tell = speaker()
         run = find(self.folder, self.code, tell)
-        bridged = bridged_of(run) is not None
+        bridged = is_bridge(run)
         modality = None if bridged else load_description(run).modality
         _check_alone(modality, bridged or self.bridge.begin is not None)
         if isinstance(modality, Speech):

@@ -33,6 +33,7 @@ from feller.journeys.bridges.bridged import (
 from feller.journeys.bridges.cost_words import files_of
 from feller.journeys.bridges.crossing import report_bridge
 from feller.journeys.bridges.foretold import foretold_bridge
+from feller.journeys.bridges.kind import KEY
 from feller.journeys.bridges.noise import check_noise, usual_noise
 from feller.journeys.bridges.populations import Populations, read_populations
 from feller.journeys.bridges.priced import price
@@ -205,7 +206,7 @@ def pose(bridged: Bridged, crowd: Populations, cost: Cost) -> BridgeProblem:
 def _record(bridged: Bridged, settings: Bridging) -> dict[str, Any]:
     """Return what recipe.json holds."""
     asked = Asked(data=bridged.populations[0], recipe="bridge", size="", seed=bridged.seed, held_out=0.0)
-    return {"asked": to_data(asked), "bridged": to_data(bridged), "recipe": to_data(settings)}
+    return {"asked": to_data(asked), KEY: to_data(bridged), "recipe": to_data(settings)}
 
 
 def _summary(run: Run, bridged: Bridged, crowd: Populations, settings: Bridging, progress: Progress) -> str:

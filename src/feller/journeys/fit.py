@@ -16,7 +16,7 @@ from feller.data.table.modality import Table
 from feller.description import load_description
 from feller.errors import InputError, UsageError
 from feller.journeys.asked import Asked, asked_of, read_again
-from feller.journeys.bridges.bridged import bridged_of
+from feller.journeys.bridges.kind import is_bridge
 from feller.journeys.evaluate import evaluate
 from feller.journeys.exchange.outdated import outdated
 from feller.journeys.fitting.at_once import check_found, finding
@@ -254,7 +254,7 @@ def _continue(run: Run, fixed: dict[str, Any], recipe: str | None, change: Calla
     asked = asked_of(run)
     if tuned_of(run) is not None:
         raise UsageError(f"{run.path} was tuned; go on with: feller tune --resume --out {run.path}")
-    if bridged_of(run) is not None:
+    if is_bridge(run):
         raise UsageError(f"{run.path} is a bridge; go on with: feller bridge --resume --out {run.path}")
     if recipe not in (None, "auto") and not asked.code:
         fixed = {**fixed, "recipe": recipe}

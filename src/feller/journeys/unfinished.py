@@ -3,6 +3,7 @@
 import shlex
 
 from feller.journeys.asked import asked_of
+from feller.journeys.bridges.kind import is_bridge
 from feller.journeys.exchange.brought import brought_of
 from feller.journeys.fitting.at_once import is_found
 from feller.journeys.tuned import tuned_of
@@ -16,10 +17,9 @@ def unfinished(run: Run) -> str:
     """Return one line where a fit was stopped before its end; empty where it was not, or the run is of another kind."""
     if not run.counters.is_file():
         return ""
-    record = run.read_record(run.recipe)
-    if tuned_of(run) or "bridged" in record or brought_of(run):
+    if tuned_of(run) or is_bridge(run) or brought_of(run):
         return ""
-    training = from_data(Training, record["recipe"]["train"])
+    training = from_data(Training, run.read_record(run.recipe)["recipe"]["train"])
     counters = read_counters(run)
     if is_found(counters) or training.share(counters["step"], counters["seconds"]) >= 1:
         return ""

@@ -14,6 +14,7 @@ from feller.data.table.modality import Table
 from feller.data.text.modality import Text
 from feller.description import Description, load_description
 from feller.journeys.asked import asked_of
+from feller.journeys.bridges.kind import is_bridge
 from feller.run import Run
 
 EXAMPLE = "example:"
@@ -70,7 +71,7 @@ class Opened:
     @property
     def is_bridge(self) -> bool:
         """Whether it joins populations."""
-        return _is_bridge(self.run)
+        return is_bridge(self.run)
 
     @property
     def is_pictures(self) -> bool:
@@ -107,11 +108,7 @@ def opened(runs: list[Run]) -> tuple[Opened, ...]:
 
 
 def _about(run: Run) -> Description | None:
-    return None if _is_bridge(run) else load_description(run)
-
-
-def _is_bridge(run: Run) -> bool:
-    return run.read_record(run.recipe).get("bridged") is not None
+    return None if is_bridge(run) else load_description(run)
 
 
 def _bridged(run: Run) -> Any:

@@ -14,6 +14,7 @@ from feller.data.modality import Modality
 from feller.description import Description
 from feller.draws import Draws
 from feller.errors import InputError
+from feller.journeys.bridges.kind import KEY
 from feller.journeys.bridges.populations import Populations, read_populations
 from feller.networks.architecture import Architecture
 from feller.networks.drift import BothWays, TwoDrifts
@@ -102,7 +103,7 @@ def going_on(run: Run, bridged: Bridged, *more: object) -> str:
 
 def bridged_of(run: Run) -> Bridged | None:
     """Read what was asked of a bridge; None if the run is none."""
-    content = run.read_record(run.recipe).get("bridged")
+    content = run.read_record(run.recipe).get(KEY)
     return None if content is None else from_data(Bridged, content)
 
 
