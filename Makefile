@@ -14,7 +14,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $(READY)
 
-# Class-conditional handwritten digits: about four minutes on two cores.
+# Class-conditional handwritten digits: about five minutes on two cores.
 demo: $(READY)
 	$(BIN)/feller fit example:digits --minutes 2.5 --out runs/demo --overwrite
 	$(BIN)/feller sample runs/demo -n 100 --out runs/demo/samples
