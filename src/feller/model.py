@@ -3,7 +3,7 @@
 import functools
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any
@@ -13,18 +13,17 @@ from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
 from feller.code import load_file
-from feller.data.back import give
+from feller.conditions import asked, draw_conditions, meant
 from feller.data.batches import Batch
 from feller.data.modality import Dataset
 from feller.data.read import read
 from feller.description import Description, load_description, load_part
-from feller.draws import Draws, categorical
+from feller.draws import Draws
 from feller.errors import InputError, UsageError
 from feller.generation import Generation, Known, batch_size
 from feller.networks.within import within
 from feller.paths import Autoregressive, Graphical, TokenPath
 from feller.ranks import ALONE, Ranks, own
-from feller.record import closest, nearest
 from feller.run import Run, as_run
 from feller.sampling import Sampling
 from feller.simulate import Divergence, DormandPrince, Exact, Hutchinson, Solver, log_density
@@ -67,46 +66,15 @@ class Model:
         Raises:
             UsageError: If a condition or its value is unknown.
         """
-        known = self.description.frequencies
-        for name in wanted:
-            if name not in known:
-                may = [*known, *(self.description.modality.leaves if self.description.fixable else ())]
-                there = nearest(name, may) if may else "this model has none"
-                raise UsageError(f"nothing that can be given is called {name!r}: {there}")
-        given = {}
-        for name, shares in known.items():
-            if name in wanted:
-                given[name] = torch.full((n,), self.description.modality.condition(name, wanted[name]))
-            else:
-                u = draws.at(f"condition {name}").uniform((n,), torch.float64)
-                given[name] = categorical(torch.tensor(shares, dtype=torch.float64), u)
-        return given
+        return draw_conditions(self.description, n, wanted, draws)
 
     def asked(self, n: int, wanted: dict[str, str], draws: Draws) -> tuple[Given, dict[str, State]]:
         """Return the conditions of n samples, and the leaves of their states that are given, by what is wanted.
 
-        A leaf may say more than itself: the elements of a crystal say how many atoms it has. A name may stand for
-        several leaves: the structure of a protein is two.
-
         Raises:
             UsageError: If a condition, a leaf or its value is unknown, or two say different things.
         """
-        modality, fixed = self.description.modality, {}
-        conditions = {name: text for name, text in wanted.items() if name not in modality.leaves}
-        for leaf in sorted(wanted.keys() - conditions.keys()):
-            value, follows = give(modality, leaf, wanted[leaf])
-            given = value if isinstance(value, dict) else {leaf: value}
-            if not given.keys() <= {*self.description.fixable}:
-                known = ", ".join(self.description.fixable) or "none"
-                raise UsageError(f"this model has not learned to take {leaf} as given, only: {known}; leave it out")
-            for name, number in follows.items():
-                text = modality.conditions[name][number]
-                if conditions.setdefault(name, text) != text:
-                    raise UsageError(
-                        f"{leaf} says that {name} is {text}, not {conditions[name]}; leave one of them out"
-                    )
-            fixed |= {name: part.expand(n, *part.shape[1:]) for name, part in given.items()}
-        return self.conditions(n, conditions, draws), fixed
+        return asked(self.description, n, wanted, draws)
 
     def sample(
         self,
@@ -152,7 +120,7 @@ class Model:
         if solver is not None and not isinstance(solver, Solver):
             raise UsageError(f"a solver is a name, such as midpoint, or an object, feller.Midpoint(), got {solver!r}")
         modality = self.description.modality
-        numbers, leaves_given = self._meant(n, given, draws)
+        numbers, leaves_given = meant(self.description, n, given, draws)
         given, fixed = modality.complete(numbers), {**leaves_given, **(fixed or {})}
         chosen = known is None and (sampling or self.description.sampling).rake
         many = chosen or 1
@@ -173,33 +141,6 @@ class Model:
             raking = draws.named("rake", *([draws.first] if draws.first else []))  # each part has its own shuffle
             values = modality.taken(values, n, raking)
         return Dataset(values, given, modality, ())
-
-    def _meant(self, n: int, given: Mapping[str, Any] | None, draws: Draws) -> tuple[Given, dict[str, State]]:
-        """Return conditions as numbers, and leaves that are given, for names of classes and what is left out.
-
-        Raises:
-            UsageError: If a condition is unknown, or given as anything else.
-        """
-        named = {name: value for name, value in (given or {}).items() if isinstance(value, str)}
-        others: dict[str, Any] = {name: value for name, value in (given or {}).items() if name not in named}
-        known = [*self.description.frequencies]
-        for name, value in others.items():
-            if isinstance(value, dict):  # marks of leaves, such as which are valid
-                continue
-            if not isinstance(value, Tensor):
-                example = f'{{"{known[0] if known else name}": "7"}}'
-                raise UsageError(
-                    f"{name} is given by the name of a class, as in {example}, or a tensor [{n}] of numbers,"
-                    f" got {value!r}"
-                )
-            if len(value) != n:
-                raise UsageError(f"{name} must have one entry for each of {n} samples, got {list(value.shape)}")
-            if name not in known and (close := closest(name, [one for one in known if one not in others])):
-                raise UsageError(f"nothing that can be given is called {name!r}: did you mean {close!r}?")
-        if given is not None and not named:
-            return others, {}
-        drawn, fixed = self.asked(n, named, draws)
-        return {**drawn, **others}, fixed
 
     def pairs(self, n: int, draws: Draws, tell: Callable[[float], None] = untold) -> Batch:
         """Draw n pairs of source and end, as states, with conditions as often as in the training data."""

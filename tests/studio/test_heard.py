@@ -6,7 +6,7 @@ import pytest
 
 from feller.studio import heard
 from feller.studio.heard import Heard, Stopped, passing
-from feller.studio.stops import Stops
+from feller.studio.stops import MOST, Stops
 
 
 def test_a_share_is_told_where_it_is_known() -> None:
@@ -36,22 +36,35 @@ def test_seconds_are_told_where_it_is_not(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_what_is_stopped_says_no_more() -> None:
-    """A page stops what it has asked for on a tab: while it is worked on, and while it waits; nobody else's."""
+    """A page stops what it has asked for: while it is worked on, and while it waits; nobody else's."""
     stops, one = Stops(), Heard()
-    with stops.working("me", "steer", one):
-        for who, tab in (("you", "steer"), ("me", "sample")):
-            stops.stop(who, tab)
+    with stops.working("me", one):
+        stops.stop("you")
         one.progress(0.5)
-        stops.stop("me", "steer")
+        stops.stop("me")
         for says in (lambda: one.progress(0.6), lambda: one.task("more"), lambda: one.say("more")):
             with pytest.raises(Stopped):
                 says()
-    stops.stop("me", "steer")
-    for stopped in (True, False):  # the one that waited, and the next
-        next_one = Heard()
-        with stops.working("me", "steer", next_one):
-            if stopped:
-                with pytest.raises(Stopped):
-                    next_one.check()
-            else:
-                next_one.check()
+    stops.stop("me")
+    with pytest.raises(Stopped):  # it waited
+        _asks(stops)
+    _asks(stops)  # the next
+
+
+def test_a_stop_that_came_too_late_stops_nothing_new() -> None:
+    """Stop pressed as the work ended is of that work; and what nobody comes back for is forgotten."""
+    stops = Stops()
+    stops.stop("me")
+    stops.begin("me")
+    _asks(stops)
+    for number in range(2 * MOST):
+        stops.stop(f"visitor {number}")
+    _asks(stops, "visitor 0")
+    with pytest.raises(Stopped):
+        _asks(stops, f"visitor {2 * MOST - 1}")
+
+
+def _asks(stops: Stops, session: str = "me") -> None:
+    heard = Heard()
+    with stops.working(session, heard):
+        heard.check()

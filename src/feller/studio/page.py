@@ -90,7 +90,7 @@ def _tab(gr: Any, tab: Tab, place: Place, name: str, of: Opened) -> dict[str, An
     timer = None if tab.every is None else gr.Timer(tab.every)
     made += [] if timer is None else [button, timer]
     stops, inputs = Stops(), [shown for shown, _ in there.values()]
-    act = _acting(gr, tab, place, of, stops, name)
+    act = _acting(gr, tab, place, of, stops)
     for key, control in tab.controls.items():
         shown, start = there[key]
         if isinstance(control, Drawing) and control.first is not None:
@@ -105,10 +105,13 @@ def _tab(gr: Any, tab: Tab, place: Place, name: str, of: Opened) -> dict[str, An
             there[other][0].change(showing(gr, chosen), there[other][0], shown, **seen)
     does = {"fn": act, "inputs": inputs, "outputs": made, **(LOOKING if tab.looks else {"concurrency_id": WORK})}
     button.click(**does, api_name=name, show_progress_on=said)
+    sown = again.click(None, None, seeds, js=ANOTHER, api_name=False) if again is not None else None
     if stop is not None:
-        stop.click(_stopping(gr, stops, name), None, None, show_progress="hidden", api_name=False, **LOOKING)
-    if again is not None:
-        sown = again.click(None, None, seeds, js=ANOTHER, api_name=False)
+        quietly = {"inputs": None, "outputs": None, "show_progress": "hidden", "api_name": False, **LOOKING}
+        for pressed in (button, again) if again is not None else (button,):
+            pressed.click(_of_session(gr, stops.begin), **quietly)
+        stop.click(_of_session(gr, stops.stop), **quietly)
+    if sown is not None:
         sown.then(**does, show_progress_on=said, api_name=False)
     if timer is not None:
         timer.tick(**does, show_progress="hidden", api_name=False)
@@ -122,7 +125,7 @@ def _tab(gr: Any, tab: Tab, place: Place, name: str, of: Opened) -> dict[str, An
     return does
 
 
-def _acting(gr: Any, tab: Tab, place: Place, of: Opened, stops: Stops, name: str) -> Callable[..., list[Any]]:
+def _acting(gr: Any, tab: Tab, place: Place, of: Opened, stops: Stops) -> Callable[..., list[Any]]:
     """Return what the button does; what is refused leaves what was made before, which nobody can look up again."""
     runs = (of, *(one for one in place.runs if one is not of))
     nothing = filled(gr, tab, Outcome())
@@ -131,7 +134,7 @@ def _acting(gr: Any, tab: Tab, place: Place, of: Opened, stops: Stops, name: str
     def act(asked: Any, *sent: Any, progress: Any = gr.Progress()) -> list[Any]:  # noqa: B008 - how Gradio hands it over
         heard = Heard(lambda share, text: progress(share, desc=text))
         try:
-            with passing(heard), stops.working(asked.session_hash or "", name, heard):
+            with passing(heard), stops.working(asked.session_hash or "", heard):
                 found = ask(tab, dict(zip(tab.controls, sent, strict=True)), place.limits, heard, runs)
         except Wrong as wrong:
             return [_said(str(wrong), wrong=True), *before, *_goes_on(gr, tab, Outcome())]
@@ -140,13 +143,13 @@ def _acting(gr: Any, tab: Tab, place: Place, of: Opened, stops: Stops, name: str
     return _asked(gr, act)
 
 
-def _stopping(gr: Any, stops: Stops, name: str) -> Callable[..., None]:
-    """Return what ends what a page has asked for on a tab."""
+def _of_session(gr: Any, does: Callable[[str], None]) -> Callable[..., None]:
+    """Return what does something for the page that asks."""
 
-    def stop(asked: Any) -> None:
-        stops.stop(asked.session_hash or "", name)
+    def do(asked: Any) -> None:
+        does(asked.session_hash or "")
 
-    return _asked(gr, stop)
+    return _asked(gr, do)
 
 
 def _asked(gr: Any, does: Callable[..., Any]) -> Callable[..., Any]:
