@@ -9,35 +9,25 @@ from dataclasses import replace
 from typing import Any
 
 from feller.at_once import AtOnce
-from feller.code import blamed, load_function, place_of
-from feller.code import fingerprint as file_hash
+from feller.code import blamed, place_of
 from feller.data.given import Kept, is_given, keep, said_of
-from feller.data.table.modality import Table
-from feller.description import load_description
 from feller.errors import InputError, UsageError
-from feller.journeys.asked import Asked, asked_of, read_again
-from feller.journeys.bridges.kind import is_bridge
+from feller.journeys.asked import Asked
 from feller.journeys.evaluate import evaluate
 from feller.journeys.exchange.outdated import outdated
-from feller.journeys.fitting.at_once import check_found, finding
+from feller.journeys.fitting.at_once import finding
 from feller.journeys.fitting.begin import Begun, as_read, begin
+from feller.journeys.fitting.go_on import go_on
 from feller.journeys.fitting.learn import learn
-from feller.journeys.fitting.tokenised import taken_again
 from feller.journeys.onward import evaluating
 from feller.journeys.prepare import prepare
 from feller.journeys.private.guarantee import Guarantee
-from feller.journeys.private.plan import check_goes_on
-from feller.journeys.private.purse import own_ledger
-from feller.journeys.private.rehearse import law_of
 from feller.journeys.private.spent import Search, earlier_lines
 from feller.journeys.private.wish import Wish
 from feller.journeys.tell import SILENT, Tell
-from feller.journeys.tuned import tuned_of
-from feller.model import Model, load_model
 from feller.networks.within import PLENTY, within
 from feller.recipes import Recipe
-from feller.record import from_data
-from feller.run import Run, as_run, new_run, open_run
+from feller.run import Run, as_run, new_run
 from feller.train.engine import Engine, engine
 
 
@@ -145,7 +135,7 @@ def fit(
         if wish is not None:
             raise UsageError("a resumed run keeps its privacy; leave --epsilon, --delta and --noise out")
         with tell.waiting("reading the data"):
-            begun = _continue(run, fixed, recipe, change)
+            begun = go_on(run, fixed, recipe, change)
         if isinstance(begun.asked.private, Guarantee):
             _check_divides(adaptive=begun.asked.private.adaptive, here=here)
     else:
@@ -247,67 +237,6 @@ def _maker(run: Run, begun: Begun, here: Engine, tell: Tell, *, resume: bool) ->
     most = run.state.stat().st_size + PLENTY if resume and run.state.is_file() else sys.maxsize
     ready = within(most, lambda: prepare(run, begun, here))
     return functools.partial(learn, run, ready, resume=resume, here=here, tell=tell)
-
-
-def _continue(run: Run, fixed: dict[str, Any], recipe: str | None, change: Callable[[Recipe], Recipe]) -> Begun:
-    """Return what a run was asked for, with its data, its recipe, and the model that it started from."""
-    asked = asked_of(run)
-    if tuned_of(run) is not None:
-        raise UsageError(f"{run.path} was tuned; go on with: feller tune --resume --out {run.path}")
-    if is_bridge(run):
-        raise UsageError(f"{run.path} is a bridge; go on with: feller bridge --resume --out {run.path}")
-    if recipe not in (None, "auto") and not asked.code:
-        fixed = {**fixed, "recipe": recipe}
-    for name, value in fixed.items():
-        before = getattr(asked, name)
-        if value is not None and value != before:
-            raise UsageError(
-                f"{run.path} was fitted with {name} {before or 'as it came'}, not {value}; leave out --resume to start"
-                " a new run"
-            )
-    if asked.code:
-        _load_code(asked, recipe)  # what the run is made of may be there
-    older = _older(asked)
-    about = load_description(run)
-    like = about.modality if older is None or isinstance(about.modality, Table) else older.description.modality
-    dataset = read_again(asked, like)
-    kept = run.read_record(run.recipe)["recipe"]
-    before = within(PLENTY, lambda: from_data(Recipe, kept))
-    if isinstance(before.objective, AtOnce):
-        check_found(run)
-    after = change(before)
-    if replace(after, train=before.train, sampling=before.sampling) != before:
-        raise UsageError("a resumed run keeps its recipe, but for --train.* and --sampling.*; start a new run for more")
-    if isinstance(asked.private, Guarantee):
-        check_goes_on(asked.private, after)
-    dataset = dataset.seen_as(after.modality or dataset.modality)
-    dataset = taken_again(dataset, asked.tokenizer, run) if asked.tokenizer else dataset
-    noisy = None if asked.private is None else about.frequencies
-    ledger = own_ledger(run, asked.fingerprint)
-    begun = Begun(asked, dataset, after, older, ledger, noisy, parts=about.parts)
-    kind = dataset.modality
-    if run.state.is_file() or older is not None or not isinstance(kind, Table):
-        return begun
-    return replace(begun, law=law_of(kind))  # a new network had not learned it yet
-
-
-def _older(asked: Asked) -> Model | None:
-    """Return the model that a run started from, which must be what it was."""
-    if asked.start_from is None:
-        return None
-    start = open_run(asked.start_from)
-    if file_hash(start.average) != asked.start_hash:
-        raise InputError(f"{start.path} is not what it was when this run began; bring it back, or start a new run")
-    return load_model(start)
-
-
-def _load_code(asked: Asked, recipe: str | None) -> None:
-    """Load the user's own recipe, which must be what it was."""
-    if recipe is None:
-        raise UsageError(f"this run's recipe is code of yours: resume it with --recipe {asked.recipe}")
-    if file_hash(pathlib.Path(recipe.rpartition(":")[0])) != asked.code:
-        raise InputError(f"{recipe} is not what it was when this run began; bring it back, or start a new run")
-    load_function(recipe)
 
 
 def with_budget(recipe: Recipe, *, steps: int | None = None, minutes: float | None = None) -> Recipe:
