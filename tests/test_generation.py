@@ -1,5 +1,7 @@
 """Filling in: what is known stays, what is not is drawn."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -43,6 +45,26 @@ def test_known_tokens_stay(source) -> None:
     )
     ((_, x_1),) = about.ends(3, {}, known=known)
     assert x_1.tolist() == [[3, 2, 1, 2, 2]] * 3
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+@pytest.mark.parametrize("source", [MaskSource(), UniformSource()])
+def test_no_text_ends_before_what_is_known(source, guidance: float) -> None:
+    """Symbol 2, of which the network is sure, ends a text: what is behind a gap would be lost with it."""
+    known = Known(torch.tensor([[3, 0, 1, 0, 0]]), torch.tensor([[True, False, True, False, False]]))
+    about = Generation(
+        path=Mixture(source=source),
+        space=Tokens(4, (5,), source),
+        network=Sure(),
+        sampling=Sampling("euler", 8),
+        draws=Draws(0),
+        guidance=guidance,
+        end=2,
+    )
+    seeds = [replace(about, draws=Draws(seed)) for seed in range(30)]
+    filled = [next(one.ends(1, {}, known=known))[1][0].tolist() for one in seeds]
+    assert {(row[0], *row[2:]) for row in filled} == {(3, 1, 2, 2)}
+    assert {row[1] for row in filled} == {0, 1, 3}
 
 
 @pytest.mark.parametrize("symbol", [4, -1, 99])

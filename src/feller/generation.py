@@ -14,6 +14,7 @@ from feller.draws import INFINITE, Draws
 from feller.errors import InputError, UsageError
 from feller.guidance import cfg
 from feller.marginals.network import MarginalNetwork
+from feller.networks.words import NEVER
 from feller.paths import AnyOrder, Autoregressive, Graphical, Interleaved, Network, Path, TokenPath
 from feller.paths.choice import Choice
 from feller.paths.product import parts
@@ -67,7 +68,7 @@ class Generation:
     absent: tuple[str, ...] = ()
     """Conditions that the unconditional lacks."""
     end: int | None = None
-    """Symbol with which a text ends."""
+    """Symbol with which a text ends; not drawn before one that is kept."""
     seen: Callable[[float, State], None] = lambda t, x: None
     """Hears time and states of a batch after each step of a process in time; other laws have none."""
 
@@ -144,6 +145,8 @@ class Generation:
                     f"{int(known.values[wrong][0])} is known and no symbol of the data, which are from 0 to "
                     f"{getattr(self.space, 'count', 0) - 1}; mark it as not kept to have it drawn"
                 )
+            if self.end is not None:
+                network = _going_on(network, known.kept, self.end)
             x = torch.where(known.kept, known.values, x_0)
             process = hold(path.process(network, {**given, "known": known.kept}), known.kept)
         with torch.no_grad():
@@ -226,6 +229,18 @@ class Generation:
                 f"this model writes {how}, so that its order is fixed and there is nothing to solve; leave out order"
                 " and solver"
             )
+
+
+def _going_on(network: Network, kept: Bool[Tensor, "b n"], end: int) -> Network:
+    """Return a network that answers with logits and ends no text before a symbol of it that is kept."""
+    goes_on = kept.flip(1).cumsum(1).flip(1) > 0
+
+    def going_on(x_t: State, t: State, given: Given) -> State:
+        logits = network(x_t, t, given)
+        symbols = torch.arange(logits.shape[-1], device=logits.device)
+        return logits.masked_fill(goes_on[:, :, None] & (symbols == end), NEVER * torch.finfo(logits.dtype).min)
+
+    return going_on
 
 
 Progress = Callable[[float], None]
