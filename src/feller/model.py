@@ -157,6 +157,7 @@ class Model:
         divergence: Divergence | None = None,
         draws: Draws = Draws(0),  # noqa: B008 - frozen
         ranks: Ranks = ALONE,
+        tell: Callable[[float], None] = untold,
     ) -> Float[Tensor, " n"]:
         """Return the log density of examples, [n], in nats.
 
@@ -171,6 +172,7 @@ class Model:
             divergence: By default exact up to 32 degrees of freedom, and estimated with one probe beyond.
             draws: Source of probes and filling noise.
             ranks: Processes that share the work; all get all numbers.
+            tell: Hears which share is done.
 
         Raises:
             UsageError: If the model's process is no flow, its data have no density, or it cannot do without a condition
@@ -187,7 +189,7 @@ class Model:
         if divergence is None:
             divergence = Exact() if getattr(about.space, "dimension", 0) <= MOST_EXACT else Hutchinson()
         parts = [torch.empty(0, dtype=torch.float64, device=device)]
-        for some, given, here in self._pieces(data, device, draws, ranks):
+        for some, given, here in self._pieces(data, device, draws, ranks, tell):
             source = functools.partial(start_density, path, about.space, valid=given.get("valid"))
             x = tree_map(lambda leaf: leaf.to(device), about.modality.fill(some.values, here.at("fill")))
             process = path.process(self.network.eval(), given)
@@ -213,7 +215,7 @@ class Model:
         return data if isinstance(data, Dataset) else read(data, like=self.description.modality)
 
     def _pieces(
-        self, data: Dataset, device: torch.device, draws: Draws, ranks: Ranks
+        self, data: Dataset, device: torch.device, draws: Draws, ranks: Ranks, tell: Callable[[float], None]
     ) -> Iterator[tuple[Dataset, Given, Draws]]:
         """Yield some of our examples at a time, with their conditions on the device and the draws of their numbers."""
         size = batch_size(self.description.space, device)
@@ -222,6 +224,7 @@ class Model:
             some = data.subset(torch.arange(start, min(start + size, rows.stop)))
             given = tree_map(lambda leaf: leaf.to(device), self._with_nulls(some))
             yield some, given, replace(draws, first=draws.first + start)
+            tell((start + len(some) - rows.start) / max(rows.stop - rows.start, 1))
 
     def can_do_with(self, data: Dataset) -> bool:
         """Tell whether examples have all conditions that the model was not trained to do without."""
@@ -248,6 +251,7 @@ class Model:
         times: int = 32,
         draws: Draws = Draws(0),  # noqa: B008 - frozen
         ranks: Ranks = ALONE,
+        tell: Callable[[float], None] = untold,
     ) -> Float64[Tensor, " n"]:
         """Return how many nats examples of symbols take, [n]: minus their log probability, or a bound on it from above.
 
@@ -260,6 +264,7 @@ class Model:
             times: Network calls for each example, where it is a bound.
             draws: Source of times and noise.
             ranks: Processes that share the work; all get all numbers.
+            tell: Hears which share is done.
 
         Raises:
             UsageError: If the data are no symbols.
@@ -269,7 +274,7 @@ class Model:
             raise UsageError("only symbols have a code length; ask numbers for their log density")
         device = next(network.parameters()).device
         parts = [torch.empty(0, dtype=torch.float64, device=device)]
-        for some, given, here in self._pieces(data, device, draws, ranks):
+        for some, given, here in self._pieces(data, device, draws, ranks, tell):
             x_1 = about.modality.encode(some.values).to(device)
             if isinstance(about.path, Graphical):
                 parts.append(-network(x_1, torch.zeros(len(x_1), device=device), given))

@@ -72,7 +72,7 @@ def test_a_turn_does_not_matter(angles: tuple[Dataset, Dataset, Dataset]) -> Non
 def test_without_held_out_data_there_is_no_floor(angles: tuple[Dataset, Dataset, Dataset]) -> None:
     numbers = geometric_quality(angles[0], angles[1], angles[2].subset(torch.arange(20)), Draws(0))
     missing = {name for name, value in numbers.items() if value is None}
-    assert missing == {"energy_geodesic_floor", "nearest_ratio", "nll_baseline"}
+    assert missing == {"energy_geodesic_floor", "chance_factor", "nearest_ratio", "nll_baseline"}
 
 
 def test_copies_among_the_held_out_give_no_ratio(angles: tuple[Dataset, Dataset, Dataset]) -> None:

@@ -56,6 +56,7 @@ def test_without_held_out_data_there_is_no_floor(board: tuple[Dataset, Dataset, 
     numbers = points_quality(board[0], board[1], board[2].subset(torch.arange(n)), Draws(0))
     assert {name for name, value in numbers.items() if value is None} == {
         "sliced_w_floor",
+        "chance_factor",
         "energy_floor",
         "nearest_ratio",
     }

@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from feller.data import Dataset, read
+from feller.data.found import FoundTexts, as_objects
+from feller.data.text.dataset import texts
 from feller.draws import Draws
 from feller.errors import InputError
 from feller.evaluate import EXPLAIN, Judge, Quality, flow, judge, quality, sequences
@@ -41,7 +43,8 @@ def test_every_number_is_explained_once(digits: Dataset, unseen: Dataset, digit_
     names = set(measure(digits, digits, unseen, digit_judge).numbers) | flow.EXPLAIN.keys() | sequences.EXPLAIN.keys()
     lines = read("example:shakespeare").subset(torch.arange(100))
     molecules, crystals = (read(f"example:{name}").subset(torch.arange(40)) for name in ("molecules", "perovskites"))
-    for data in (moons, read("example:volcano"), read("example:proteins"), lines, molecules, crystals):
+    short = texts(FoundTexts(as_objects([f"name {i}" for i in range(60)]), documents=True))
+    for data in (moons, read("example:volcano"), read("example:proteins"), lines, short, molecules, crystals):
         names |= measure(data, data, data).numbers.keys()
     assert names | tables.EXPLAIN.keys() == EXPLAIN.keys()
 

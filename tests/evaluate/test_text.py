@@ -24,6 +24,18 @@ def dataset(lines: list[str], like: Dataset | None = None) -> Dataset:
     return texts(found, like=like.modality if like else None)
 
 
+def test_whole_texts_that_are_known_are_counted_where_texts_are_short() -> None:
+    """Of names, hardly one of which has 24 characters; of longer texts there is no such number."""
+    names = [f"name {i}" for i in range(60)]
+    known, unseen = dataset(names), dataset([*names[:15], *(f"other {i}" for i in range(45))])
+    made = dataset([*names[:30], *(f"new {i}" for i in range(30))])
+    numbers = text_quality(made, known, unseen, Draws(0))
+    assert (numbers["copied_whole"], numbers["copied_whole_floor"]) == (0.5, 0.25)
+    assert text_quality(made, known, dataset(names[:9]), Draws(0))["copied_whole_floor"] is None
+    longer = dataset(sentences(0))
+    assert "copied_whole" not in text_quality(longer, longer, longer, Draws(0))
+
+
 def test_triples_by_hand() -> None:
     assert trigrams(["abab", "ab", ""]) == Counter({"aba": 1, "bab": 1})
 

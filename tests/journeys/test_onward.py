@@ -43,4 +43,23 @@ def test_the_command_says_what_was_asked(asked: dict, training: Training, said: 
 
 def test_a_private_run_goes_on_within_its_plan() -> None:
     about = Asked(data="people.csv", recipe="table", size="tiny", seed=1, private=PLANNED)
-    assert again(Run(pathlib.Path("r")), about, None)[0] == "feller fit --resume --out r"
+    assert again(Run(pathlib.Path("r")), about, None, Training(steps=40))[0] == "feller fit --resume --out r"
+
+
+@pytest.mark.parametrize(
+    ("training", "sketch", "command", "what"),
+    [
+        (Training(minutes=10.0), "", "feller fit --resume --out r --minutes 20", "train longer, 20 minutes in all"),
+        (Training(steps=40), "", "feller fit --resume --out r --steps 80", "train longer, 80 steps in all"),
+        (None, "", "feller fit --resume --out r", "go on to where it was to end"),
+        (
+            Training(minutes=1.0),
+            "After 2 steps this is a first sketch; go on with: feller fit --resume --out r --minutes 19",
+            "feller fit --resume --out r --minutes 19",
+            "train longer",
+        ),
+    ],
+)
+def test_a_page_has_one_way_on(training: Training | None, sketch: str, command: str, what: str) -> None:
+    about = Asked(data="example:moons", recipe="points", size="tiny", seed=1)
+    assert again(Run(pathlib.Path("r")), about, None, training, sketch) == (command, what)

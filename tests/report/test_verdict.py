@@ -52,9 +52,9 @@ def plain(text: str) -> str:
         ),
         (
             {"tv2": 0.02, "tv2_floor": 0.02, "empty": 0.61, "empty_real": 0.02, "clipped": 0.6, "left_out": "a, b"},
-            "Poor: Left out of the samples and of these numbers, for noise hid what they hold: a, b. The samples are"
-            " not like the data: 61.0 % of the cells of the samples are empty, of the real table 2.0 %; other numbers"
-            " do not see that.",
+            "Poor: The samples are not like the data: 61.0 % of the cells of the samples are empty, of the real table"
+            " 2.0 %; other numbers do not see that. Left out of the samples and of these numbers, for noise hid what"
+            " they hold: a, b.",
         ),
         (
             {"tv2": 0.02, "tv2_floor": 0.02, "empty": 0.05, "empty_real": 0.02, "clipped": 0.3},

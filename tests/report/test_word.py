@@ -1,9 +1,13 @@
 """The word before all else follows from a rule, for every kind of data."""
 
+from dataclasses import replace
+
 import pytest
 
 from feller.report import verdict
+from feller.report.page import Findings, page, record
 from feller.report.word import word
+from tests.report.reader import read
 
 
 @pytest.mark.parametrize(
@@ -43,6 +47,36 @@ def test_a_sketch_is_called_one_whatever_its_numbers_are() -> None:
     numbers = {"sliced_w": 0.1, "sliced_w_floor": 0.1}
     assert verdict(numbers).startswith("Good: The samples")
     assert verdict(numbers, "After 16 steps this is a first sketch").startswith("Not yet trained: The samples")
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        {"accuracy": 0.5, "accuracy_constant": 0.4},
+        {"reconstruction_mse": 0.1, "reconstruction_mse_shrunk": 0.2},
+        {"reward": 1.0, "reward_before": 0.5, "solves": 3},
+        {"sliced_w": 0.1, "sliced_w_floor": 0.1},
+    ],
+)
+def test_a_sketch_of_any_kind_is_called_one(numbers: dict[str, float]) -> None:
+    assert verdict(numbers, "After 2 steps this is a first sketch").startswith("Not yet trained: ")
+    assert not verdict(numbers).startswith("Not yet")
+
+
+def test_a_sketch_with_a_sentence_of_its_own_is_called_one() -> None:
+    """Of documents and of speech."""
+    said = "At each place of other pictures it hesitates between 3 of 167 codes."
+    found = Findings(title="d", said=said, sketch="After 2 steps this is a first sketch")
+    assert record(found)["verdict"] == f"Not yet trained: {said}"
+    assert record(replace(found, sketch=""))["verdict"] == said
+
+
+def test_of_a_long_first_sentence_the_numbers_stand_beneath() -> None:
+    numbers = {"tv2": 0.0534, "tv2_floor": 0.0346, "tv2_independent": 0.0894, "tv2_test": 0.06, "tv2_test_floor": 0.04}
+    root = read(page(Findings(title="t", numbers=numbers)))
+    line, further = root.of("verdict")[0].text, root.of("further")[0].text
+    assert line.startswith("Usable: The samples are 1.54 times as far from real data as real data are from each other:")
+    assert further.startswith("rows off in two columns")
 
 
 def test_a_likelihood_below_that_of_a_simple_model_is_said() -> None:

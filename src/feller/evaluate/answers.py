@@ -5,12 +5,21 @@ from collections import Counter
 
 FEWEST = 8
 """Answers below which a share says nothing."""
+MOST = 100
+"""Different texts, the most frequent ones, among which the one is looked for that is most like the others."""
 ARTICLES = ("a", "an", "the")
 
 
 def words(text: str) -> list[str]:
     """Return the words and numbers of a text, in small letters, without articles."""
     return [word for word in re.findall(r"[^\W_]+", text.lower()) if word not in ARTICLES]
+
+
+def commonest(texts: Counter[str]) -> str:
+    """Return the text that has most words in common with all others, of the most frequent ones; in order, the first."""
+    weighed = texts.most_common(MOST)
+    scores = [sum(token_f1(one, other) * count for other, count in weighed) for one, _ in weighed]
+    return weighed[scores.index(max(scores))][0]
 
 
 def exact(answer: str, wanted: str) -> bool:

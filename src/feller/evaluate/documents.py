@@ -28,7 +28,8 @@ is all that is known before a picture is drawn."""
 EXPLAIN = {
     "perplexity": "How many symbols the model hesitates between, at each place of held-out documents; 1 is best.",
     "text_perplexity": "The same, of their texts alone.",
-    "picture_perplexity": "The same, of the codes of their pictures, with their text in front.",
+    "picture_perplexity": "The same, of the codes of their pictures, with their text in front. Words are among what it"
+    " may answer, so a number above that of the codes is worse than a blind guess of a code.",
     "picture_perplexity_1": "The same, with one document of the training set in front that is like it.",
     "picture_perplexity_2": "The same, with two.",
     "picture_perplexity_random": "The same, with two that chance chose: what is no better than none.",

@@ -7,6 +7,7 @@ from torch import Tensor
 from feller.data import Dataset
 from feller.draws import Draws
 from feller.evaluate.baseline import baseline, points_of
+from feller.evaluate.chance import Beside, factor, halves, mean_energy
 from feller.evaluate.comparison import QUERIES, compare, enough, pick
 from feller.spaces import Manifold, Product, geometry
 
@@ -14,7 +15,7 @@ EXPLAIN = {
     "energy_geodesic": "Distance between samples and real points, sensitive to every difference (energy distance, with"
     " lengths along the space): lower is better, energy_geodesic_floor is as good as real.",
     "energy_geodesic_floor": "The same distance between as many real points, from the training data, and the held-out"
-    " ones.",
+    " ones: the mean over all choices of these.",
     "nll_baseline": "Negative log-likelihood of the held-out data without a network: with kernels around the training"
     " points on the sphere, with a mixture of 50 normal laws wound around the torus, with columns that tell nothing of"
     " each other for tables. A model should be below it.",
@@ -66,13 +67,35 @@ def geometric_quality(
     space = geometry(train.modality.space())
     sets = compare(samples, train, held_out, draws)
     drawn, real = _some(sets.samples, draws, "samples"), _some(sets.real, draws, "real")
-    floor = None if sets.floor is None else _some(sets.floor, draws, "floor")
+    known = None if sets.floor is None else _some(train, draws, "floor")
+    found = energy_beside(space, drawn, real, known, draws)
     return {
-        "energy_geodesic": geodesic_energy(space, drawn, real),
-        "energy_geodesic_floor": None if floor is None else geodesic_energy(space, floor, real),
+        "energy_geodesic": found.value,
+        "energy_geodesic_floor": found.floor,
+        "chance_factor": found.factor,
         "nearest_ratio": _nearest_ratio(samples, train, held_out, draws),
         "nll_baseline": baseline(train, held_out, draws.named("baseline")),
     }
+
+
+def energy_beside(space: Manifold | Product, drawn: Tensor, real: Tensor, known: Tensor | None, draws: Draws) -> Beside:
+    """Measure points beside real ones, and as many of the known points, from all distances at once."""
+    if known is None:
+        return Beside(geodesic_energy(space, drawn, real))
+    among = distances(space, real, real)
+    own, others = ((distances(space, some, real), distances(space, some, some)) for some in (drawn, known))
+    size = min(len(drawn), len(known))
+    quotients = []
+    for rows in halves([len(drawn), len(real), len(known)], draws):
+        second = among[rows[1]][:, rows[1]]
+        half = min(len(rows[0]), len(rows[2]))
+        value, floor = (
+            mean_energy(between[first][:, rows[1]], within[first][:, first], second, half)
+            for (between, within), first in ((own, rows[0]), (others, rows[2]))
+        )
+        if floor > 0:
+            quotients.append(value / floor)
+    return Beside(mean_energy(*own, among, size), mean_energy(*others, among, size), factor(quotients))
 
 
 def _some(dataset: Dataset, draws: Draws, name: str) -> Float64[Tensor, " n *point"]:

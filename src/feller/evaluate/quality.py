@@ -28,6 +28,7 @@ from feller.draws import Draws
 from feller.errors import InputError
 from feller.evaluate import (
     backbones,
+    chance,
     comparison,
     crystals,
     flow,
@@ -72,6 +73,7 @@ EXPLAIN = {
     **text.EXPLAIN,
     **OF_TABLES,
     **comparison.EXPLAIN,
+    **chance.EXPLAIN,
     **flow.EXPLAIN,
     "compared_with": "What samples were set beside, and what floors were measured on: held-out data where there are"
     f" {LEAST} examples or, of chains, {RESIDUES} residues; else the training data.",

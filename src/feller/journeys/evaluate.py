@@ -136,7 +136,7 @@ def _evaluated(
         numbers["compared_with"] = data
     if samples is None:
         tell.task("measuring the model")
-        numbers |= flow_quality(model, held_out, draws, engine())
+        numbers |= flow_quality(model, held_out, draws, engine(), tell=tell.progress)
     tell.done()
     for line in (judged.sentence, *notes):
         tell.say(line)

@@ -13,6 +13,23 @@ SAME_SECONDS = 1.0
 
 
 @contextlib.contextmanager
+def endings() -> Iterator[None]:
+    """Let a polite request to end act as Ctrl-C does: at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def heard(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, heard)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
 def interrupts() -> Iterator[threading.Event]:
     """Turn the first Ctrl-C, or a polite request to end, into a flag; a second Ctrl-C acts at once.
 

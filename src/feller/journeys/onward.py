@@ -24,6 +24,10 @@ SIZES = {"atoms": "atoms", "length": "residues"}
 """What conditions count that are no classes."""
 MORE = 200
 """Rounds of a tuning that goes on."""
+SHORT = 5.0
+"""Minutes of a training that says none."""
+GO_ON = "go on with: "
+"""Before the command of a sketch."""
 READ = ("schema", "longest", "space", "vocabulary", "tokenizer", "start_from")
 """Flags of `fit` that say how data are read, or what the model begins with, as they are recorded."""
 LOOKED = 100
@@ -79,8 +83,20 @@ def evaluating(run: Run, asked: Asked, named: Mapping[str, str | None]) -> str:
     return _command("evaluate", run.path, *_code(asked), *flags)
 
 
-def again(run: Run, asked: Asked, tuned: Tuned | None) -> tuple[str, str]:
-    """Return the command that goes on training, and what it does."""
+def again(
+    run: Run, asked: Asked, tuned: Tuned | None, training: Training | None = None, sketch: str = ""
+) -> tuple[str, str]:
+    """Return the command that goes on training, and what it does.
+
+    Args:
+        run: Where it is kept.
+        asked: What was asked of it.
+        tuned: What a tuning was asked for.
+        training: Its budget, of which a longer training has twice; None where it was not reached.
+        sketch: What is said of a run that had little training, whose command is the same.
+    """
+    if sketch:
+        return sketch.partition(GO_ON)[2], "train longer" if tuned is None else "tune longer"
     if tuned is not None:
         reward = ("--reward", *tuned.rewards) if needs_again(tuned) else ()
         words = ("--resume", "--out", run.path, *_code(asked), *reward, "--steps", MORE)
@@ -88,7 +104,12 @@ def again(run: Run, asked: Asked, tuned: Tuned | None) -> tuple[str, str]:
     words = ("fit", "--resume", *(("--recipe", asked.recipe) if asked.code else ()), "--out", run.path)
     if asked.private is not None:
         return _command(*words), "go on, within what was planned"
-    return _command(*words, "--minutes", 10), "train longer, ten minutes in all"
+    if training is None:
+        return _command(*words), "go on to where it was to end"
+    if training.steps is not None:
+        return _command(*words, "--steps", 2 * training.steps), f"train longer, {2 * training.steps:,} steps in all"
+    minutes = f"{2 * (training.minutes or SHORT):g}"
+    return _command(*words, "--minutes", minutes), f"train longer, {minutes} minutes in all"
 
 
 def onward(run: Run, asked: Asked, about: Description, train: Dataset) -> Iterator[tuple[str, str]]:

@@ -20,7 +20,9 @@ from feller.journeys.asked import asked_of, read_again
 from feller.journeys.evaluate import evaluate
 from feller.journeys.exchange.outdated import outdated
 from feller.journeys.fitting.foretell import TRIED
-from feller.journeys.fitting.learn import learn
+from feller.journeys.fitting.learn import Interrupted, learn
+from feller.journeys.interrupts import endings
+from feller.journeys.onward import evaluating
 from feller.journeys.prepared import Prepared
 from feller.journeys.reporting.tuned_alone import tuned_alone
 from feller.journeys.steering.wishes import recorded_wish, wish, without_gradient
@@ -127,7 +129,17 @@ def tune(
         here.wait()
         learn(target, ready, resume=resume, here=here, tell=tell)
         here.wait()  # until the first process has written what all will read
-        numbers = tuned_alone(target, wanted, gone, tell) if gone else evaluate(target, wanted=wanted, tell=tell)
+        try:
+            with endings():
+                numbers = (
+                    tuned_alone(target, wanted, gone, tell) if gone else evaluate(target, wanted=wanted, tell=tell)
+                )
+        except KeyboardInterrupt as stopped:
+            if gone:
+                raise
+            raise Interrupted(
+                evaluating(target, asked_of(target), {}), "the tuning is saved. Its report is made by"
+            ) from stopped
         for line in outdated(target) if resume else ():
             tell.say(line)
     return target, numbers

@@ -13,12 +13,15 @@ MEASURES = {
     "match": Measure("likeness of words and drawn pictures", "match_real", "their own pictures"),
     "match_others": Measure("likeness of words and others' pictures"),
     "answers_exact": Measure("hidden texts filled in right", "answers_usual", "always the commonest", is_share=True),
-    "answers_f1": Measure("words in common with hidden texts"),
+    "answers_f1": Measure(
+        "words in common with hidden texts", "answers_f1_usual", "always the same text", is_share=True
+    ),
 }
 WHY_MISSING = {
     **dict.fromkeys(("perplexity", "text_perplexity", "picture_perplexity"), "no document has such symbols"),
     **dict.fromkeys(
-        ("answers_exact", "answers_f1", "answers_usual"), f"there are fewer than {FEWEST} documents to tell by"
+        ("answers_exact", "answers_f1", "answers_usual", "answers_f1_usual"),
+        f"there are fewer than {FEWEST} documents to tell by",
     ),
     "match_others": "there is one document alone",
     **dict.fromkeys(("match", "match_real"), HELD_OUT),

@@ -20,10 +20,13 @@ from feller.report.html import element, prose, render, section
 from feller.report.measures import Numbers, facts
 from feller.report.pictures import Picture
 from feller.report.verdict import verdict
+from feller.report.word import SKETCH
 from feller.report.wording import date
 from feller.run import POLICY
 
 _SENTENCE = re.compile(r"(?<=\.) (?=[A-Z])")
+LONG, WORD = 140, 40
+"""Letters from which a first sentence is cut, and those at its beginning among which a colon is that of its word."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -109,7 +112,9 @@ def record(findings: Findings) -> dict[str, Any]:
 
 
 def _verdict(findings: Findings) -> str:
-    return findings.said or verdict(findings.numbers, findings.sketch, described=findings.described)
+    if findings.said:
+        return f"{SKETCH}: {findings.said}" if findings.sketch else findings.said
+    return verdict(findings.numbers, findings.sketch, described=findings.described)
 
 
 def page(findings: Findings) -> str:
@@ -177,8 +182,12 @@ def _header(findings: Findings) -> Element:
 
 
 def _said(told: str) -> Element:
-    """Return the verdict, its first sentence large."""
+    """Return the verdict, its first sentence large; of a long one what stands before its numbers."""
     first, *others = _SENTENCE.split(told, maxsplit=1)
+    colon = first.find(": ", WORD)
+    if len(first) > LONG and colon > 0:
+        first, numbers = first[: colon + 1], first[colon + 2 :]
+        others = [" ".join([numbers, *others])]
     further = [" ", element("span", {"class": "further"}, *prose(others[0]))] if others else []
     return element("p", {"class": "verdict"}, *prose(first), *further)
 

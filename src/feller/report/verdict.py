@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from feller.evaluate.comparison import TRAINED
 from feller.report.measures import MEASURES, Measure, Numbers, copies, joins, leading, measure, real, tells
-from feller.report.word import DISTANCES, POOR, SHARES, SKETCH, TABLES, word, worse_than_baseline
+from feller.report.word import DISTANCES, POOR, SHARES, SKETCH, TABLES, multiples, torn, word, worse_than_baseline
 from feller.report.wording import Number, is_number, number, percent
 
 COUNTED = {
@@ -35,17 +35,17 @@ def verdict(numbers: Numbers, sketch: str = "", *, described: bool = False) -> s
         sketch: Not empty of a run that had little training, which is said before all else.
         described: Whether a schema was given, so that none is advised.
     """
-    if tells(numbers):
-        return _of_answers(numbers)
-    if copies(numbers):
-        return _of_copies(numbers)
+    if tells(numbers) or copies(numbers):
+        told = _of_answers(numbers) if tells(numbers) else _of_copies(numbers)
+        return f"{SKETCH}: {told}" if sketch else told
     if joins(numbers):
         return f"{SKETCH}: {_of_bridge(numbers)}" if sketch else _of_bridge(numbers)
     reward, before, aim = (numbers.get(name) for name in ("reward", "reward_before", "reward_tilted"))
     if is_number(reward) and is_number(before):
         aimed = f", {number(aim)} aimed at" if is_number(aim) else ""
         told = f"The mean reward is {number(reward)}, before it was {number(before)}{aimed}."
-        return told if "solves" in numbers else f"{told} {_of_samples(numbers)}"
+        told = told if "solves" in numbers else f"{told} {_of_samples(numbers)}"
+        return f"{SKETCH}: {told}" if sketch else told
     residual, noise = numbers.get("residual"), numbers.get("noise")
     if is_number(residual) and is_number(noise):
         return _of_observation(residual, noise, numbers.get("residual_before"))
@@ -79,7 +79,7 @@ def _of_observation(residual: Number, noise: Number, before: Number | str | None
 
 
 def _of_table(told: str, numbers: Numbers) -> str:
-    """Put before what is told of a table what comparisons of its codes cannot see; nothing of other data.
+    """Add to what is told of a table what comparisons of its codes cannot see; nothing of other data.
 
     Rows that are empty where real ones are not are no such rows, however near what was read of the real ones.
     """
@@ -87,13 +87,13 @@ def _of_table(told: str, numbers: Numbers) -> str:
     parts = [f"Left out of the samples and of these numbers, for noise hid what they hold: {hidden}."] if hidden else []
     if is_number(empty) and is_number(real_ones) and _is_empty(numbers):
         what = f"{percent(empty)} of the cells of the samples are empty, of the real table {percent(real_ones)}"
-        return " ".join([*parts, f"The samples are not like the data: {what}; other numbers do not see that."])
+        return " ".join([f"The samples are not like the data: {what}; other numbers do not see that.", *parts])
     worst, most = numbers.get("tv2_worst"), numbers.get("tv2_max")
     if isinstance(worst, str) and is_number(most):
         told = f"{told} The worst pair of columns is {worst}, with {percent(most)} of the rows off."
     if off := numbers.get("numbers_off"):
         told = f"{told} But means or quantiles of {off} are far off, which bins do not see: see the table of them."
-    return " ".join([*parts, told, *_of_clipped(numbers)])
+    return " ".join([told, *parts, *_of_clipped(numbers)])
 
 
 def _of_clipped(numbers: Numbers) -> Iterator[str]:
@@ -196,7 +196,7 @@ def _of_samples(numbers: Numbers, *, described: bool = False) -> str:
     for name in DISTANCES:
         value, kind = numbers.get(name), MEASURES[name]
         if is_number(value):
-            return _distance(kind, value, numbers)
+            return f"{_distance(kind, value, numbers)}{_of_chance(numbers)}"
     for name in TABLES:
         value = numbers.get(name)
         if is_number(value):
@@ -209,6 +209,16 @@ def _of_samples(numbers: Numbers, *, described: bool = False) -> str:
     if any(isinstance(value, float) for value in values) and not any(map(is_number, values)):
         return "The samples could not be measured: the numbers are not finite."
     return "How good the samples are was not measured."
+
+
+def _of_chance(numbers: Numbers) -> str:
+    """Say so where examples are too few to tell which word is right."""
+    words, known = torn(numbers), multiples(numbers)
+    if words is None or known is None:
+        return ""
+    between = f"{number(known[1])} to {number(known[2])} times"
+    best, worst = (one.lower() for one in words)
+    return f" With so few examples chance makes that {between}, so that {best} is not told from {worst}."
 
 
 def _of_rows(name: str, value: Number, numbers: Numbers, *, described: bool) -> str:

@@ -31,6 +31,24 @@ def word(numbers: Numbers) -> str:
     return next((one for one in order if one in known), "")
 
 
+def multiples(numbers: Numbers) -> tuple[float, float, float] | None:
+    """Return how many times as far samples are as real data, and between what chance may move that; else None."""
+    name = next((name for name in DISTANCES if is_number(numbers.get(name))), "")
+    if not name:
+        return None
+    value, floor, chance = (numbers.get(one) for one in (name, MEASURES[name].floor, "chance_factor"))
+    if not (is_number(value) and is_number(floor) and is_number(chance) and floor > 0):
+        return None
+    return value / floor, value / floor / chance, value / floor * chance
+
+
+def torn(numbers: Numbers) -> tuple[str, str] | None:
+    """Return the best and the worst word for such a multiple that chance allows; None where they are one."""
+    known = multiples(numbers)
+    best, worst = ("", "") if known is None else map(_by_multiple, known[1:])
+    return None if best == worst else (best, worst)
+
+
 def worse_than_baseline(numbers: Numbers) -> bool:
     """Tell whether unseen data are less likely than by a simple model without a network."""
     nll, without = numbers.get("nll"), numbers.get("nll_baseline")
@@ -51,7 +69,7 @@ def _of_the_best_number(numbers: Numbers) -> Iterator[str]:
         value, floor = numbers.get(name), numbers.get(MEASURES[name].floor)
         if is_number(value):
             if is_number(floor) and floor > 0:
-                yield (_by_share if name in SHARES else _by_multiple)(value / floor)
+                yield _by_share(value / floor) if name in SHARES else _by_distance(value / floor, numbers)
             return
     for name in TABLES:
         value, floor, unrelated = (numbers.get(f"{name}{of}") for of in ("", "_floor", "_independent"))
@@ -79,6 +97,11 @@ def _of_variety(numbers: Numbers) -> Iterator[str]:
 def _of_likelihood(numbers: Numbers) -> Iterator[str]:
     if worse_than_baseline(numbers):
         yield POOR
+
+
+def _by_distance(ratio: float, numbers: Numbers) -> str:
+    """Judge by a multiple; what chance could make good and could make poor is fair."""
+    return FAIR if torn(numbers) == (GOOD, POOR) else _by_multiple(ratio)
 
 
 def _by_multiple(ratio: float) -> str:

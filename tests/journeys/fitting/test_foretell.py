@@ -72,6 +72,16 @@ def test_minutes_are_told_in_steps(ready, feed):
     assert foretold(asked, feed, engine(), Ticks(3)) == "about 480 steps fit into that time on this machine"
 
 
+def test_a_report_longer_than_its_training_says_how_to_have_less_of_it(ready, feed):
+    long = replace(of(ready, minutes=2.0), report=lambda here, limit, clock: 520.0)
+    way = "Ctrl-C after the training leaves it for later: feller evaluate RUN)"
+    said = foretold(long, feed, engine(), Ticks(3))
+    assert said.endswith(f"the report takes about 8.7 minutes more ({way}")
+    asked = {**long.record, "asked": {"size": "small"}}
+    said = foretold(replace(long, record=asked), feed, engine(), Ticks(3))
+    assert said.endswith(f" more (--size tiny makes it shorter, and {way}")
+
+
 def test_the_report_counts_too_and_its_trial_has_a_share_of_the_training(ready, feed):
     limits = []
 

@@ -11,9 +11,11 @@ from tests.report.reader import read as read_page
 
 from feller.cli import main
 from feller.data import Dataset, read
+from feller.data.found import FoundTexts, as_objects
 from feller.data.images.labelled import Labelled
+from feller.data.text.dataset import texts
 from feller.journeys.onward import wishes
-from feller.journeys.reporting.findings import side_by_side
+from feller.journeys.reporting.findings import _spread, side_by_side
 from feller.journeys.reporting.judged import Judged
 from feller.recipes import find_recipe
 
@@ -137,3 +139,29 @@ def test_names_of_reports() -> None:
         ("out/", "a b.csv", "report-out-a-b-csv"),
     ):
         assert Judged(generated=data, train=data, held_out=data, samples=samples, data=other).name == name
+
+
+def test_classes_are_shown_in_turn_with_their_shares() -> None:
+    """A page of texts holds 24: of 30 and 60 in two classes, 8 and 16 of them."""
+    lines = [f"{word} number {i}" for i in range(30) for word in ("short", "long", "longer")]
+    labels = np.array([0 if line.startswith("short") else 1 for line in lines])
+    data = texts(FoundTexts(as_objects(lines), documents=True, labels=labels, classes=("a", "b")))
+    shown = _spread(data, 90)
+    assert torch.bincount(shown.given["label"]).tolist() == [8, 16]
+    few = _spread(read("example:digits"), 100).given["label"]
+    assert torch.equal(few, few.sort().values)
+    assert torch.bincount(few).min() > 5
+
+
+@pytest.mark.parametrize(
+    ("held_out", "said"),
+    [(0, "no examples are held out"), (12, "only 12 examples are held out, fewer than 50"), (60, "are copies of")],
+)
+def test_what_is_missing_says_which_of_three_reasons(held_out: int, said: str) -> None:
+    data = read("example:moons").subset(torch.arange(100))
+    unseen = data.subset(torch.arange(held_out))
+    judged = Judged(generated=data, train=data, held_out=unseen, samples=None, data=None)
+    why = judged.missing({"nearest_ratio": None, "energy": None})
+    assert list(why) == ["nearest_ratio"]
+    assert said in why["nearest_ratio"]
+    assert judged.missing({"nearest_ratio": 1.0}) == {}

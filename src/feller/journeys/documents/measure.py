@@ -51,6 +51,8 @@ OF_DRAWN = {
     " are.",
     "answers_f1": "Words that a filled-in text and the true one have in common (F1 of tokens): 1 is all.",
     "answers_usual": "Share that is right if always the most frequent answer of the training documents is given.",
+    "answers_f1_usual": "Words in common if always the same text is given: of the training documents' most"
+    " frequent ones that which has most in common with all others.",
 }
 """One plain sentence for each number."""
 
@@ -96,19 +98,26 @@ def measure(run: Run, model: Model, *, data: str | None, samples: str | None, te
         explanations={**EXPLAIN, **OF_DRAWN},
         pictures=pages,
         heading="Documents",
-        said=_said(numbers),
+        said=_said(numbers, kind.symbols.codes),
         next_steps=[*_next_steps(run, kind, it, remembers=found is not None)],
     )
     return report(it, told, tell)
 
 
-def _said(numbers: dict[str, Any]) -> str:
-    """Say in one sentence how well documents are known."""
+def _said(numbers: dict[str, Any], codes: int) -> str:
+    """Say in one sentence how well documents are known, whose pictures have so many codes to choose from.
+
+    A network answers with words as well, so before it has learned where codes stand, its perplexity is above theirs.
+    """
     alone, two = (numbers.get(name) for name in ("picture_perplexity", "picture_perplexity_2"))
     if alone is None:
         return f"At each place of other documents it hesitates between {numbers['perplexity']:.3g} symbols."
     beside = "" if two is None else f", behind two documents that are found by words between {two:.3g}"
-    return f"At each place of other pictures it hesitates between {alone:.3g} codes{beside}.{_said_of_answers(numbers)}"
+    if alone >= codes:
+        told = f"It knows other pictures no better than chance: a perplexity of {alone:.3g}, of {codes} codes alone"
+        return f"{told}.{_said_of_answers(numbers)}"
+    told = f"At each place of other pictures it hesitates between {alone:.3g} of {codes} codes"
+    return f"{told}{beside}.{_said_of_answers(numbers)}"
 
 
 def _said_of_answers(numbers: dict[str, Any]) -> str:
@@ -117,7 +126,9 @@ def _said_of_answers(numbers: dict[str, Any]) -> str:
     if right is None or common is None or usual is None:
         return ""
     if usual < FREQUENT:
-        return f" Texts that it fills in have {common:.0%} of their words in common with the hidden ones."
+        told = f" Texts that it fills in have {common:.0%} of their words in common with the hidden ones"
+        same = numbers.get("answers_f1_usual")
+        return f"{told}; always the same text, {same:.0%}." if same is not None else f"{told}."
     return f" It fills in {right:.0%} of hidden texts as they were; always the commonest would be {usual:.0%}."
 
 
@@ -168,12 +179,15 @@ def _words(
     prompts = [[one.tokens(kind) for one in wanted]]
     rows = generate(reader(model), prompts, wanted[0].plan, draws.named("words"))
     told = [words(kind, row) for row in rows]
-    usual = Counter(a.text for a in map(_answer, kind.items(train.values)) if a is not None).most_common(1)[0][0]
+    learned = Counter(a.text for a in map(_answer, kind.items(train.values)) if a is not None)
+    usual = learned.most_common(1)[0][0]
+    common = answers.commonest(learned)
     enough = len(truth) >= answers.FEWEST
     numbers = {
         "answers_exact": _mean(answers.exact, told, truth) if enough else None,
         "answers_f1": _mean(answers.token_f1, told, truth) if enough else None,
         "answers_usual": _mean(answers.exact, [usual] * len(truth), truth) if enough else None,
+        "answers_f1_usual": _mean(answers.token_f1, [common] * len(truth), truth) if enough else None,
     }
     shown = [[*strip, f"true: {a}\ntold: {b}"] for strip, a, b in zip(strips, truth, told, strict=True)]
     return numbers, [("What is said of pictures", sheet(shown[:SHOWN], 2))]

@@ -45,7 +45,20 @@ def foretold(
         return None
     number, after = rounded(seconds / each), report_after(ready, here, seconds, clock)
     fit = f"about {number:,} step{' fits' if number == 1 else 's fit'} into that time on this machine"
-    return fit if after is None else f"{fit}; the report takes about {in_words(after)} more"
+    return (
+        fit
+        if after is None
+        else f"{fit}; the report takes about {in_words(after)} more{_shorter(ready, after, seconds)}"
+    )
+
+
+def _shorter(ready: Prepared, after: float, seconds: float) -> str:
+    """Say how a report that takes longer than its training is made shorter, or made later."""
+    if after <= seconds:
+        return ""
+    size = ready.record.get("asked", {}).get("size")
+    smaller = "" if size == "tiny" else "--size tiny makes it shorter, and "
+    return f" ({smaller}Ctrl-C after the training leaves it for later: feller evaluate RUN)"
 
 
 def whole_in_words(training: float, after: float | None) -> str:

@@ -32,8 +32,8 @@ LOG_EVERY = 10
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C came; all is saved. Not an error, so nobody catches it by accident."""
 
-    def __init__(self, again: str) -> None:
-        super().__init__(f"interrupted; all is saved. Go on with: {again}")
+    def __init__(self, again: str, saved: str = "all is saved. Go on with") -> None:
+        super().__init__(f"interrupted; {saved}: {again}")
 
 
 def learn(run: Run, ready: Prepared, *, resume: bool, here: Engine, tell: Tell) -> None:

@@ -125,12 +125,13 @@ def report(it: Examined, told: Told, tell: Tell) -> dict[str, Any]:
         unfinished = f"Training stopped after {counters['step']:,} steps; go on with the command below."
         measured = evaluating(run, asked, {"--data": it.data})
         sketch = first_sketch(run, asked, it.whole, counters["step"], counters["seconds"])
+        sketch = sketch if done and not at_once else ""
         page = Findings(
             title=told.title,
             command=fitting(run, asked, training) if it.data is None else measured,
             made=datetime.datetime.now(datetime.UTC).date().isoformat(),
             unfinished="" if done else unfinished,
-            sketch=sketch if done and not at_once else "",
+            sketch=sketch,
             said=told.said,
             judged=told.judged,
             numbers=numbers,
@@ -147,7 +148,7 @@ def report(it: Examined, told: Told, tell: Tell) -> dict[str, Any]:
             next_steps=[
                 *told.next_steps,
                 (measured, "measure again"),
-                *([] if at_once else [again(run, asked, None)]),
+                *([] if at_once else [again(run, asked, None, training if done else None, sketch)]),
             ],
             versions={"feller": __version__, "torch": torch.__version__, "python": platform.python_version()},
         )

@@ -17,6 +17,8 @@ from feller.data.proteins.frames import CA
 from feller.data.proteins.modality import structures
 from feller.data.proteins.trace import traces
 from feller.data.table.modality import Table
+from feller.data.text.modality import Text
+from feller.data.text.page import MOST as MOST_TEXTS
 from feller.description import Description
 from feller.evaluate import change
 from feller.evaluate.quality import EXPLAIN
@@ -98,6 +100,7 @@ def findings(
             **promise.EXPLAIN,
             "inside": INSIDE,
         },
+        missing=judged.missing(shown),
         promise=promise.sentence(ledger, asked, about.modality) if ledger else "",
         spent=(*ledger.lines(), *earlier) if ledger else (),
         beware=promise.beware(ledger),
@@ -110,7 +113,11 @@ def findings(
             *(onward(run, asked, about, judged.train) if own else ()),
             *(auditing(run, asked) if own else ()),
             (evaluating(run, asked, named), "measure again"),
-            *([again(run, asked, tuned)] if own and not at_once and (not is_done or asked.private is None) else ()),
+            *(
+                [again(run, asked, tuned, training if is_done else None, sketch if is_done else "")]
+                if own and not at_once and (not is_done or asked.private is None)
+                else ()
+            ),
         ],
         versions={"feller": __version__, "torch": torch.__version__, "python": platform.python_version()},
     )
@@ -136,10 +143,17 @@ def _pictures(judged: Judged) -> list[tuple[str, Image.Image]]:
 
 
 def _spread(data: Dataset, number: int) -> Dataset:
-    """Return examples from all over the data, sorted by class: neighbouring windows of a text overlap."""
-    some = data.subset(torch.arange(number) * len(data) // max(number, 1))
-    label = some.values["label"] if isinstance(some.modality, Labelled) else some.given.get("label")
-    return some if label is None else some.subset(label.argsort(stable=True))
+    """Return examples from all over the data, as neighbouring windows of a text overlap, sorted by class.
+
+    Of texts, of which a page holds few, no more than it holds: sorted, others would push all but the first class out.
+    """
+    number = min(number, MOST_TEXTS) if isinstance(data.modality, Text) else number
+    label = data.values["label"] if isinstance(data.modality, Labelled) else data.given.get("label")
+    rows = torch.arange(number) * len(data) // max(number, 1)
+    if label is None:
+        return data.subset(rows)
+    by_class = label.cpu().argsort(stable=True)
+    return data.subset(by_class[rows])  # each class with its share of the data
 
 
 def side_by_side(first: Dataset, second: Dataset, behind: Dataset | None = None) -> tuple[Image.Image, Image.Image]:

@@ -1,0 +1,53 @@
+"""A fit that is stopped while its report is made says that the training is saved, and how the report is made."""
+
+import os
+import pathlib
+import signal
+import time
+
+import pytest
+
+from feller.cli import main
+from feller.journeys.asked import Asked
+from feller.journeys.fit import _reported
+from feller.journeys.fitting.begin import begin
+from feller.journeys.fitting.learn import Interrupted
+from feller.journeys.tell import SILENT
+from feller.run import Run
+
+SAVED = "interrupted; the training is saved. Its report is made by: feller evaluate r"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_training_is_saved_and_the_command_is_named(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*args: object, **named: object) -> None:
+        os.kill(os.getpid(), number)
+        time.sleep(5)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("feller.journeys.fit.evaluate", stopped)
+    asked = Asked(data="example:moons", recipe="points", size="tiny", seed=0)
+    with pytest.raises(Interrupted) as caught:
+        _reported(Run(pathlib.Path("r")), begin(asked, None, lambda recipe: recipe), SILENT)
+    assert str(caught.value) == SAVED
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.slow
+def test_the_command_makes_the_report(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(*args: object, **named: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("feller.journeys.evaluate.flow_quality", stopped)
+        words = ["fit", "example:moons", "--size", "tiny", "--steps", "2", "--sampling.calls", "2", "--out", "r"]
+        assert main(words) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == f"feller: {SAVED}"
+    assert main(["evaluate", "r"]) == 0
+    assert pathlib.Path("r/report.html").is_file()
