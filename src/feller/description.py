@@ -13,12 +13,13 @@ from feller.draws import Draws
 from feller.errors import InputError
 from feller.networks.architecture import Architecture
 from feller.networks.within import PLENTY, within
+from feller.objective import check_drop
 from feller.paths import Path
 from feller.record import from_data, to_data
 from feller.run import Run
 from feller.sampling import Sampling
 from feller.spaces import Space
-from feller.tensors import load_tensors
+from feller.tensors import load_tensors, put
 from feller.tree import State, tree_map
 
 
@@ -39,6 +40,12 @@ class Description:
     """Leaves of the state that may be given: the model has learned to draw the others beside them."""
     parts: dict[str, str] = field(default_factory=dict)
     """Hashes of the files of the networks that data need to be read and written, with which the model has learned."""
+
+    def __post_init__(self) -> None:
+        check_drop(self.drop)
+        for name, classes in self.modality.conditions.items():
+            if len(set(classes)) < len(classes):
+                raise InputError(f"expected classes of {name} that differ, got two of one name")
 
     def build(self, draws: Draws) -> nn.Module:
         """Make the network, with new weights."""
@@ -120,7 +127,7 @@ def load_part(run: Run, name: str, module: nn.Module, expected: str | None) -> s
     if expected not in (None, found):
         raise InputError(wrong)
     try:
-        module.load_state_dict(weights)
+        put(weights, module)
     except RuntimeError as error:
         raise InputError(wrong) from error
     return found

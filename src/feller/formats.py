@@ -34,6 +34,8 @@ def brought_up(name: str, content: Record) -> Record:
     written = content.get("format")
     if not isinstance(written, int) or isinstance(written, bool) or written < FIRST:
         raise InputError(f"is not a file of a run: expected an object with a number `format` from {FIRST}")
+    if not isinstance(content.get("version", ""), str):
+        raise InputError("is not a file of a run: expected text as its `version`")
     if written > present():
         by = str(content.get("version"))[:20]
         raise InputError(

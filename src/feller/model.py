@@ -31,7 +31,7 @@ from feller.simulate.bound import Bound, tightest, token_bound
 from feller.simulate.decode import log_likelihood
 from feller.simulate.likelihood import start_density
 from feller.spaces.tokens import until_end
-from feller.tensors import load_tensors
+from feller.tensors import load_tensors, put
 from feller.tree import Given, State, concatenate, tree_map
 
 MOST_GUIDANCE = 100.0
@@ -360,7 +360,7 @@ def load_model(
     except (RuntimeError, TypeError, OverflowError, MemoryError) as error:
         raise InputError(f"{run.model} asks for a network that cannot be made: {str(error).splitlines()[0]}") from error
     try:
-        network.load_state_dict(weights)
+        put(weights, network)
     except RuntimeError as error:
         raise InputError(f"{file} does not fit {run.model}: they are of two models; copy the whole run") from error
     for name, module in description.modality.modules.items():

@@ -149,6 +149,16 @@ def like(x: State, other: State) -> State:
     return tree_map(lambda a, b: a.to(b.dtype), x, other)
 
 
+def check_drop(drop: float) -> None:
+    """Refuse what is no chance.
+
+    Raises:
+        UsageError: If it is not in [0, 1].
+    """
+    if not 0 <= drop <= 1:
+        raise UsageError(f"drop is a chance, expected 0 to 1, got {drop:g}")
+
+
 def drop_conditions(given: Given, nulls: dict[str, Any], chance: float, draws: Draws) -> Given:
     """Replace all conditions of some examples by "not given", so that the model can do without."""
     if not chance or not any(name in nulls for name in given):

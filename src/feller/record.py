@@ -10,6 +10,7 @@ import inspect
 import json
 import os
 import pathlib
+import re
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
@@ -27,6 +28,8 @@ _UMASK = os.umask(0)  # can only be read by setting it
 os.umask(_UMASK)
 MOST_JSON = 2**28
 """Bytes of a file of JSON; the longest honest ones list a million shards."""
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
+"""Half of a letter, as JSON writes those beyond 65,535; alone it can stand in no file, nor be shown."""
 FUNCTIONS: dict[str, Callable[..., Any]] = {}
 """The user's functions that records may name; filled only from files that the caller gives, see `feller.code`."""
 
@@ -135,6 +138,17 @@ def _converter() -> cattrs.Converter:
     def is_kind(cls: Any) -> bool:
         return isinstance(cls, type) and any(_is_open(parent) for parent in cls.__mro__[1:])
 
+    def fields_of(cls: Any) -> Callable[[Any, Any], Any]:
+        make = make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=True)
+
+        def made(data: Any, _: Any) -> Any:
+            if not isinstance(data, dict):
+                raise InputError(f"expected the fields of {cls.__name__}, got {data!r:.40}")
+            return make(data, cls)
+
+        return made
+
+    converter.register_structure_hook_factory(lambda cls: isinstance(cls, type) and is_dataclass(cls), fields_of)
     for cls in (bool, int, float, str):
         converter.register_structure_hook(cls, _plain)
     converter.register_unstructure_hook_func(is_kind, unstructure)
@@ -165,8 +179,6 @@ def from_data(cls: type[T], data: Any) -> T:
     Raises:
         InputError: If a field is missing, unknown or of the wrong type.
     """
-    if is_dataclass(cls) and not isinstance(data, dict):
-        raise InputError(f"expected the fields of {cls.__name__}, got {data!r:.40}")
     try:
         return _CONVERTER.structure(data, cls)
     except cattrs.BaseValidationError as error:
@@ -182,7 +194,8 @@ def read_json(path: pathlib.Path, advice: str = "") -> Any:
         advice: What to do where there is none, for people.
 
     Raises:
-        InputError: If it is missing, truncated, no JSON or no file, such as a device that has no end.
+        InputError: If it is missing, truncated, no JSON, holds half a letter, or is no file, such as a device that has
+            no end.
     """
     told = f"; {advice}" if advice else ""
     try:
@@ -191,12 +204,16 @@ def read_json(path: pathlib.Path, advice: str = "") -> Any:
             raise InputError(f"expected a file {path}, found a folder, a pipe or a device{told}")
         if about.st_size > MOST_JSON:
             raise InputError(f"{path} is larger than {MOST_JSON // 2**20} MiB, as no file of ours is; it was damaged")
-        return json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text)
+        if _HALF.search(text):  # in pairs they are one letter
+            json.dumps(content, ensure_ascii=False).encode()
+        return content
     except FileNotFoundError as error:
         raise InputError(f"expected a file {path}, found none{told}") from error
     except InputError:
         raise
-    except (ValueError, RecursionError) as error:  # also bytes that are no UTF-8, and numbers of endless digits
+    except (ValueError, RecursionError) as error:  # also what is no UTF-8, and numbers of endless digits
         raise InputError(f"{path} is no valid JSON ({error}); it was damaged or cut off") from error
 
 

@@ -304,6 +304,22 @@ def as_run(of: Run | str | os.PathLike[str]) -> Run:
     return open_run(pathlib.Path(of))
 
 
+def begun_run(out: str | None) -> Run:
+    """Return the run to go on with, or the newest.
+
+    Raises:
+        InputError: If there is none.
+    """
+    if out is None:
+        return open_run(None)
+    run = Run(pathlib.Path(out))
+    if run.path.exists() and not run.path.is_dir():
+        raise InputError(f"{run.path} is a file; --out needs a folder")
+    if not run.model.is_file():
+        raise InputError(f"expected a run to resume in {run.path}, found none; leave out --resume to start one")
+    return run
+
+
 def new_run(out: str | None, data: str, *, resume: bool, overwrite: bool) -> Run:
     """Return the folder of a run that is to be made or continued; nothing is deleted here.
 
@@ -313,8 +329,8 @@ def new_run(out: str | None, data: str, *, resume: bool, overwrite: bool) -> Run
     """
     if resume and overwrite:
         raise UsageError("--resume and --overwrite exclude each other; choose one")
-    if out is None and resume:
-        return open_run(None)
+    if resume:
+        return begun_run(out)
     if out is None:
         stem = pathlib.Path(
             data.removeprefix("example:").replace("/", "-") if data.startswith("example:") else data
@@ -327,9 +343,7 @@ def new_run(out: str | None, data: str, *, resume: bool, overwrite: bool) -> Run
     run = Run(pathlib.Path(out))
     if run.path.exists() and not run.path.is_dir():
         raise InputError(f"{run.path} is a file; --out needs a folder")
-    if resume and not run.model.is_file():
-        raise InputError(f"expected a run to resume in {run.path}, found none; leave out --resume to start one")
-    if holds_more(run.path) and not resume:
+    if holds_more(run.path):
         if not overwrite:
             raise UsageError(f"{run.path} exists: continue it with --resume, or replace it with --overwrite")
         try:

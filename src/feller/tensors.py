@@ -6,7 +6,7 @@ import pathlib
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from feller.errors import InputError
 from feller.record import replace_file
@@ -27,6 +27,18 @@ def _in_order(packed: bytes) -> bytes:
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
     written = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(size)
     return len(written).to_bytes(8, "little") + written + packed[8 + size :]
+
+
+def put(tensors: dict[str, Tensor], module: nn.Module) -> None:
+    """Give a network its weights.
+
+    Raises:
+        RuntimeError: If names, shapes or kinds are others; whole numbers would become weights without a word.
+    """
+    for name, own in module.state_dict().items():
+        if name in tensors and tensors[name].is_floating_point() != own.is_floating_point():
+            raise RuntimeError(f"{name} holds {tensors[name].dtype}, expected {own.dtype}")
+    module.load_state_dict(tensors)
 
 
 def load_tensors(path: pathlib.Path, device: torch.device | str = "cpu") -> tuple[dict[str, Tensor], dict[str, str]]:

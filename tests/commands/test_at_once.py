@@ -32,6 +32,7 @@ AT_ONCE = [
     ("sample my-run --cals 3", 2, "no flag is called --cals: did you mean --calls?"),
     ("sample my-run --code nowhere.py", 1, "nowhere.py, found none"),
     ("evaluate my-run --data nowhere", 1, "expected a file or a folder at nowhere, found none"),
+    ("tune --resume --out my-ru", 1, "to resume in my-ru, found none; leave out --resume to start one"),
     ("tune nowhere --reward x", 1, "expected a run folder nowhere, found none"),
     ("tune my-run --reward x --rankk 3", 2, "tune has no flag --rankk: did you mean '--rank'?"),
     ("bridge here.csv nowhere.csv", 1, "expected a file or a folder at nowhere.csv, found none"),

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from feller.data import unpacked
+from feller.data.delimited import open_rows, read_parquet
 from feller.data.read import read
 from feller.errors import InputError
 from tests.safety.child import ROOM, feller
@@ -123,6 +124,17 @@ def parquet(folder: pathlib.Path) -> pathlib.Path:
     return folder / "a.parquet"
 
 
+def parquet_of_one_text(folder: pathlib.Path) -> pathlib.Path:
+    """Its rows are few enough, and what they say is long."""
+    import pyarrow as pa
+    from pyarrow import parquet as pq
+
+    rows = 3_000_000
+    constant = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int8)), pa.array(["x" * 2000]))
+    pq.write_table(pa.table({"text": constant}), folder / "a.parquet", compression="zstd")
+    return folder / "a.parquet"
+
+
 def laz(folder: pathlib.Path) -> pathlib.Path:
     from tests.safety.specimens import DATA
 
@@ -134,7 +146,7 @@ def laz(folder: pathlib.Path) -> pathlib.Path:
 
 QUICK = (npz_that_claims, npy_that_claims, png, laz)
 LETTERS = (csv_of_one_cell, csv_of_rows, csv_of_small_cells, csv_of_short_words, lines_of_a_letter, text, endless_line)
-SLOW = (idx, npz, parquet)
+SLOW = (idx, npz, parquet, parquet_of_one_text)
 
 
 def refused_with_little_memory(
@@ -195,6 +207,27 @@ def test_limits_are_kept_at_any_size(tmp_path: pathlib.Path, monkeypatch: pytest
         pd.DataFrame({"a": np.zeros(2**19), "b": np.zeros(2**19)}).to_parquet(path)
     with pytest.raises(InputError, match="as in no honest file; unpack it by hand"):
         read(str(path))
+
+
+def test_texts_of_a_dictionary_count_in_each_row(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pandas as pd
+
+    monkeypatch.setattr(unpacked, "PLENTY", 4_000_000)
+    for rows in (1_000, 6_000):
+        words = pd.Categorical.from_codes(np.arange(rows) % 2, ["x" * 1000, "y" * 1000])
+        pd.DataFrame({"a": words, "b": np.arange(rows)}).to_parquet(tmp_path / f"{rows}.parquet")
+    assert len(read_parquet(tmp_path / "1000.parquet")) == 1_000
+    with pytest.raises(InputError, match="as in no honest file; unpack it by hand"):
+        read_parquet(tmp_path / "6000.parquet")
+
+
+def test_packed_letters_are_counted_before_cells_are_made(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unpacked, "LETTERS", 100_000)
+    packed_zeros(tmp_path / "a.csv.gz", b"a,b\n", 2**20, b"1,2\n")
+    with pytest.raises(InputError, match="as in no honest file"), open_rows(tmp_path / "a.csv.gz"):
+        pytest.fail("rows were read")
 
 
 def test_packed_tables_that_are_packed_as_honest_ones_are_read(

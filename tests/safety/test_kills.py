@@ -2,6 +2,7 @@
 
 import pathlib
 
+import numpy as np
 import pytest
 import torch
 
@@ -73,6 +74,43 @@ def test_a_kill_of_a_fit_from_shards(tmp_path: pathlib.Path) -> None:
 def test_ten_kills_of_a_fit_from_shards(tmp_path: pathlib.Path) -> None:
     pictures(tmp_path / "shards")
     ends_alike(tmp_path, steps=120, kills=10, longest=4.0, fit=SHARDS)
+
+
+BRIDGE = ("bridge", "a.csv", "b.csv", "--pairs", "64", "--train.steps", "20", "--train.batch", "64", "--calls", "28")
+
+
+@pytest.mark.slow
+def test_kills_of_a_bridge(tmp_path: pathlib.Path) -> None:
+    """Each comes somewhere in the round after the one that was saved."""
+    draws = np.random.default_rng(0)
+    for name, middle in (("a.csv", 0.0), ("b.csv", 4.0)):
+        np.savetxt(tmp_path / name, draws.normal(middle, 1, (60, 2)), delimiter=",", header="x,y", comments="")
+    asked = (*BRIDGE, "--rounds", "3")
+    whole = feller(*asked, "--out", "whole", cwd=tmp_path)
+    assert whole.status == 0, whole.err
+    run = tmp_path / "killed"
+    seen: set[bytes] = set()
+
+    def saved() -> bool:
+        now = (run / "state.json").read_bytes() if (run / "state.json").is_file() else b""
+        new = b'"rounds": 0' not in now and now not in {b"", *seen}
+        seen.update({now} if new else ())
+        return new
+
+    done = killed(
+        (*asked, "--out", "killed"),
+        lambda: ("bridge", "--resume", "--out", "killed") if (run / "state.safetensors").is_file() else None,
+        tmp_path,
+        kills=2,
+        seed=3,
+        ready=saved,
+        longest=0.3,
+    )
+    assert done.kills == 2
+    for name in ("weights", "average"):
+        a, b = (load_tensors(tmp_path / folder / f"{name}.safetensors")[0] for folder in ("whole", "killed"))
+        assert a.keys() == b.keys()
+        assert all(torch.equal(a[key], b[key]) for key in a)
 
 
 SLOWLY = """import time

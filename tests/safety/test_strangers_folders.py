@@ -18,9 +18,14 @@ from feller.data.documents.written import write_lines
 from feller.data.found import Shown
 from feller.data.images.modality import Images
 from feller.data.read import read
-from feller.errors import InputError
+from feller.errors import InputError, UsageError
+from feller.journeys.asked import asked_of
 from feller.model import load_model
+from feller.recipes import Recipe
+from feller.record import from_data
 from feller.report.html import element, render
+from feller.run import Run
+from feller.tensors import load_tensors, save_tensors
 from tests.safety.specimen_runs import copied
 
 ATTACK = "<script>alert(1)</script><img src=x onerror=alert(1)>"
@@ -69,6 +74,59 @@ def test_records_name_no_code(tmp_path: pathlib.Path) -> None:
         run.model.write_text(json.dumps(content))
         with pytest.raises(InputError, match="no Architecture is called"):
             load_model(run)
+
+
+@pytest.mark.parametrize(
+    ("file", "keys", "value", "said"),
+    [
+        ("model", ("modality", "columns"), ["\ud800", "y"], "surrogates not allowed"),
+        ("model", ("modality", "classes"), ["a", "a"], "expected classes of label that differ"),
+        ("model", ("drop",), 5, "drop is a chance, expected 0 to 1, got 5"),
+        ("model", ("drop",), float("nan"), "drop is a chance, expected 0 to 1, got nan"),
+        ("model", ("version",), ["x"], "expected text as its `version`"),
+        ("recipe", ("asked", "held_out"), -1, "expected a share from 0 to below 1"),
+        ("recipe", ("asked", "ancestors"), ["x"], r"ancestors\[0\]: expected the fields of Seen, got 'x'"),
+        ("recipe", ("recipe", "held_out"), 1e9, "expected a share from 0 to below 1"),
+        ("recipe", ("recipe", "objective", "drop"), 5, "drop is a chance"),
+        ("recipe", ("recipe", "train", "batch"), 10**12, "at least 1 and at most 100,000,000"),
+    ],
+)
+def test_values_that_mean_nothing(
+    tmp_path: pathlib.Path, file: str, keys: tuple[str, ...], value: object, said: str
+) -> None:
+    run = copied(tmp_path / "r")
+    path = getattr(run, file)
+    content = inner = json.loads(path.read_text())
+    for key in keys[:-1]:
+        inner = inner[key]
+    inner[keys[-1]] = value
+    path.write_text(json.dumps(content))
+    with pytest.raises((InputError, UsageError), match=said):
+        _all_read(run)
+
+
+def _all_read(run: Run) -> None:
+    """Read what a resumed fit reads of its records."""
+    load_model(run)
+    asked_of(run)
+    from_data(Recipe, run.read_record(run.recipe)["recipe"])
+
+
+def test_letters_beyond_65535_may_be_written_as_two_halves(tmp_path: pathlib.Path) -> None:
+    run = copied(tmp_path / "r")
+    content = json.loads(run.model.read_text())
+    content["modality"]["columns"] = ["\U0001f600", "y"]
+    run.model.write_text(json.dumps(content, ensure_ascii=True))
+    assert load_model(run).description.modality.columns[0] == "\U0001f600"
+
+
+def test_whole_numbers_are_no_weights(tmp_path: pathlib.Path) -> None:
+    run = copied(tmp_path / "r")
+    for file in (run.average, run.weights):
+        tensors, _ = load_tensors(file)
+        save_tensors(file, {name: value.view(torch.int32) for name, value in tensors.items()})
+        with pytest.raises(InputError, match="does not fit"):
+            load_model(run, file=file)
 
 
 def test_code_that_a_run_names_is_not_loaded(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from feller.commands.given import pairs
 from feller.commands.kinds import BasePlace, CodeText, Counted, Positive, Text, Wishes, Words
 from feller.commands.marks import Offers
 from feller.errors import UsageError
+from feller.run import begun_run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +61,8 @@ class Tune:
             raise UsageError("--steps and --minutes exclude each other; choose one")
         if self.resume and self.folder is not None:
             raise UsageError("a resumed run knows its base: leave out RUN, and name the tuned run with --out")
+        if self.resume:
+            begun_run(self.out)  # what is not there is told before what takes long is loaded
         check_names(words, Tune, "feller.recipes.recipe:Recipe")
         from feller.commands.folder import find
         from feller.commands.terminal import heard, show, speaker

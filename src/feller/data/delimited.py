@@ -12,7 +12,7 @@ from collections.abc import Generator, Iterator
 from typing import Any
 
 from feller.data.dialect import MARK, Dialect, separator_in
-from feller.data.unpacked import check_letters, check_unpacked, open_letters
+from feller.data.unpacked import check_letters, check_packed_letters, check_unpacked, open_letters
 from feller.errors import InputError, UsageError
 
 Row = tuple[int, list[str]]
@@ -46,7 +46,10 @@ def open_rows(path: pathlib.Path) -> Generator[Iterator[Row], None, None]:
 
 def _open(path: pathlib.Path) -> io.TextIOWrapper:
     check_letters(path)
-    raw = open_letters(path) if path.suffix.lower() == ".gz" else path.open("rb")  # closed with its wrapper
+    packed = path.suffix.lower() == ".gz"
+    if packed:
+        check_packed_letters(path)
+    raw = open_letters(path) if packed else path.open("rb")  # closed with its wrapper
     return io.TextIOWrapper(raw, newline="", encoding="utf-8-sig")
 
 
@@ -99,7 +102,7 @@ def read_parquet(path: pathlib.Path) -> Any:
             groups = [about.row_group(i).total_byte_size for i in range(about.num_row_groups)]
             check_unpacked(path, max(sum(groups), LEAST_OF_CELL * about.num_rows * about.num_columns))
             for part in file.iter_batches(BATCH):  # a file may hold more than it says
-                size += part.nbytes
+                size += part.nbytes + sum(map(spread, part.columns))
                 check_unpacked(path, size)
                 parts.append(part)
             return pyarrow.Table.from_batches(parts, file.schema_arrow).to_pandas()
@@ -107,6 +110,25 @@ def read_parquet(path: pathlib.Path) -> Any:
         raise
     except Exception as error:  # pyarrow raises many kinds on damaged files
         raise InputError(f"{path}: cannot be read as parquet ({' '.join(str(error).split())})") from error
+
+
+def spread(column: Any) -> int:
+    """Return the bytes that texts take when each stands in its row, where a column packs them; 0 of other columns."""
+    import pyarrow
+    import pyarrow.compute as compute
+    from pyarrow import types
+
+    kind = column.type
+    if not types.is_dictionary(kind) or not (
+        types.is_string(kind.value_type) or types.is_large_string(kind.value_type)
+    ):
+        return 0
+    sizes = (
+        compute.call_function("binary_length", [chunk.dictionary]).take(chunk.indices)
+        for chunk in (column.chunks if isinstance(column, pyarrow.ChunkedArray) else [column])
+        if len(chunk.dictionary)
+    )
+    return sum(compute.call_function("sum", [some]).as_py() or 0 for some in sizes)
 
 
 def need_pyarrow(purpose: str) -> None:

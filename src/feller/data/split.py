@@ -26,8 +26,7 @@ def split(dataset: Dataset, share: float = 0.1, draws: Draws = FIXED, *, alike: 
     Raises:
         UsageError: If the share is not in [0, 1).
     """
-    if not 0 <= share < 1:
-        raise UsageError(f"expected a share from 0 to below 1 to set aside, got {share:g}")
+    check_share(share)
     n, groups = dataset.total, dataset.groups
     wanted = 0 if n < FEWEST or share == 0 else min(max(1, round(share * n)), n - 1)
     if dataset.stream is not None:
@@ -47,6 +46,16 @@ def split(dataset: Dataset, share: float = 0.1, draws: Draws = FIXED, *, alike: 
         back = aside.nonzero()[:, 0]
         return replace(held, stream=train), dataset.numbered(back) if len(back) else dataset.subset(back)
     return dataset.subset((~aside).nonzero()[:, 0]), dataset.subset(aside.nonzero()[:, 0])
+
+
+def check_share(share: float) -> None:
+    """Refuse a share of data to set aside that is none.
+
+    Raises:
+        UsageError: If it is not in [0, 1).
+    """
+    if not 0 <= share < 1:
+        raise UsageError(f"expected a share from 0 to below 1 to set aside, got {share:g}")
 
 
 def _some_groups(groups: Tensor, wanted: int, draws: Draws) -> Tensor:

@@ -17,7 +17,7 @@ from feller.evaluate.classifier import ClassifyLabel, ClassifyRotation, turn, wi
 from feller.networks.classifier import Classifier
 from feller.networks.within import within
 from feller.record import from_data, to_data
-from feller.tensors import load_tensors, save_tensors
+from feller.tensors import load_tensors, put, save_tensors
 from feller.train.engine import Engine
 from feller.train.loop import check_finite, make_learner, train
 from feller.train.optimiser import Training
@@ -144,7 +144,7 @@ def load_judge(path: pathlib.Path) -> Judge:
         if not isinstance(modality, Images):
             raise TypeError(f"{type(modality).__name__} are no pictures")
         network = within(path.stat().st_size, lambda: _network(modality, about["target"], Draws(0)))
-        network.load_state_dict(tensors)
+        put(tensors, network)
     except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
         raise InputError(f"{path} holds no judge ({error}); delete it, and another is trained") from error
     network = network.eval().requires_grad_(False)

@@ -9,7 +9,7 @@ from feller.data.aim import aimed, read_aimed
 from feller.data.examples import EXAMPLES, Example
 from feller.data.modality import Dataset, Modality
 from feller.data.read import read
-from feller.data.split import split
+from feller.data.split import check_share, split
 from feller.data.table.mixed import Mixed
 from feller.data.table.modality import Table
 from feller.draws import Draws
@@ -85,6 +85,9 @@ class Asked:
     """Words that set fields of the recipe, such as `--train.lr 1e-4`."""
     notes: tuple[str, ...] = ()
     """What was converted while reading."""
+
+    def __post_init__(self) -> None:
+        check_share(self.held_out)
 
 
 def fingerprint(data: Dataset) -> str:

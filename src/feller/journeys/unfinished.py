@@ -1,16 +1,43 @@
 """A run whose training was stopped has a model like any other: what is said of it where samples are drawn."""
 
 import shlex
+from typing import Any
 
-from feller.journeys.asked import asked_of
+from feller.journeys.asked import Asked, asked_of
 from feller.journeys.bridges.kind import is_bridge
 from feller.journeys.exchange.brought import brought_of
 from feller.journeys.fitting.at_once import is_found
+from feller.journeys.private.guarantee import Guarantee
+from feller.journeys.private.purse import ledger_of, steps_in
 from feller.journeys.tuned import tuned_of
 from feller.record import from_data
 from feller.run import Run
 from feller.train.checkpoint import read_counters
 from feller.train.optimiser import Training
+
+
+def is_spent(run: Run, asked: Asked) -> bool:
+    """Tell whether all steps that were planned of a private fit are paid for: it can train no more."""
+    if not isinstance(asked.private, Guarantee) or tuned_of(run):
+        return False
+    ledger = ledger_of(run)
+    return ledger is not None and steps_in(ledger) >= asked.private.steps
+
+
+def stopped(run: Run, asked: Asked, training: Training, counters: dict[str, Any]) -> str:
+    """Say for a report that a training has fewer steps than were planned; empty where it has all."""
+    step = counters["step"]
+    if is_found(counters) or training.share(step, counters["seconds"]) >= 1:
+        return ""
+    if not is_spent(run, asked):
+        return f"Training stopped after {step:,} steps; go on with the command below."
+    planned = asked.private.steps if isinstance(asked.private, Guarantee) else 0
+    if step >= planned:
+        return ""
+    return (
+        f"Training ended after {step:,} of {planned:,} steps: all are paid for, and those that were lost when it was"
+        " killed cannot be taken again; only a new fit, which spends anew, learns more."
+    )
 
 
 def unfinished(run: Run) -> str:
@@ -21,10 +48,11 @@ def unfinished(run: Run) -> str:
         return ""
     training = from_data(Training, run.read_record(run.recipe)["recipe"]["train"])
     counters = read_counters(run)
-    if is_found(counters) or training.share(counters["step"], counters["seconds"]) >= 1:
-        return ""
-    whole = f" of {training.steps:,}" if training.steps else ""
     asked = asked_of(run)
+    said = stopped(run, asked, training, counters)
+    if not said or is_spent(run, asked):
+        return said[:1].lower() + said[1:].removesuffix(".")
+    whole = f" of {training.steps:,}" if training.steps else ""
     code = ("--recipe", asked.recipe) if asked.code else ()
     command = shlex.join(map(str, ("feller", "fit", "--resume", *code, "--out", run.path)))
     return f"this run is not complete: training stopped after {counters['step']:,}{whole} steps; go on with: {command}"

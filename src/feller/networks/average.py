@@ -66,7 +66,11 @@ class Average:
             InputError: If the state is that of another network.
         """
         own = self.state_dict()
-        wrong = sorted(own.keys() ^ state.keys()) or [name for name in own if own[name].shape != state[name].shape]
+        wrong = sorted(own.keys() ^ state.keys()) or [
+            name
+            for name in own
+            if own[name].shape != state[name].shape or own[name].is_floating_point() != state[name].is_floating_point()
+        ]
         if wrong:
             raise InputError(
                 f"expected the average of this network, {len(own)} tensors, got another: {len(wrong)} differ, "

@@ -4,11 +4,12 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from feller.data import Dataset, Modality
+from feller.data.split import check_share
 from feller.description import Description, frequencies, shapes
 from feller.distillation import Distillation
 from feller.errors import UsageError
 from feller.networks.architecture import Architecture
-from feller.objective import Objective
+from feller.objective import Objective, check_drop
 from feller.recipes.parts import Parts
 from feller.sampling import Sampling
 from feller.spaces import Space
@@ -60,6 +61,10 @@ class Recipe:
     """Share of the data kept back to judge the samples; none is kept of a set that has its own test part."""
     train: Training = field(default_factory=Training)
     sampling: Sampling = field(default_factory=Sampling)
+
+    def __post_init__(self) -> None:
+        check_drop(self.objective.drop)
+        check_share(self.held_out)
 
     def drawn(self) -> Sampling:
         """Return how the model samples by itself: a distilled one takes the steps that it was taught."""

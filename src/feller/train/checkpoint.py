@@ -7,7 +7,7 @@ from torch import Tensor
 from feller.errors import InputError
 from feller.record import read_json, write_json
 from feller.run import WHOLE, Run
-from feller.tensors import load_tensors, save_tensors
+from feller.tensors import load_tensors, put, save_tensors
 from feller.train.loop import Learner, whole
 from feller.train.optimiser import optimiser_tensors, restore_optimiser
 
@@ -80,7 +80,7 @@ def restore_learner(learner: Learner, tensors: dict[str, Tensor], *, begun: bool
     for name, value in tensors.items():
         part, name = name.split("/", 1)
         parts[part][name] = value
-    learner.network.load_state_dict(parts["network"])
+    put(parts["network"], learner.network)
     learner.average.load_state_dict(parts["average"])
     if begun:
         restore_optimiser(learner.optimiser, parts["optimiser"])

@@ -7,6 +7,9 @@ from torch import Tensor, nn
 
 from feller.errors import InputError, UsageError
 
+MOST_TOGETHER = 10**8
+"""Examples of a step, at most: the numbers of more would fill any memory."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
@@ -41,7 +44,7 @@ class Training:
 
     def __post_init__(self) -> None:
         checks = {
-            "batch": (self.batch >= 1, "at least 1"),
+            "batch": (1 <= self.batch <= MOST_TOGETHER, f"at least 1 and at most {MOST_TOGETHER:,}"),
             "micro_batch": (self.micro_batch is None or self.micro_batch >= 1, "at least 1"),
             "steps": (self.steps is None or self.steps >= 1, "at least 1"),
             "minutes": (self.minutes is None or self.minutes > 0, "above 0"),

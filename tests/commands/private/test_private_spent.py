@@ -9,6 +9,7 @@ import sys
 
 import pytest
 from tests.commands.private.private_fits import (
+    ALONE,
     PAID,
     SEEDED,
     TINY,
@@ -116,6 +117,42 @@ def test_what_a_killed_run_spent_stays_spent(blind: None, capsys: pytest.Capture
     fit(capsys, "r", "--resume")
     assert steps_in(folder) == 30
     assert held(folder / "state.json")["step"] <= 8
+
+
+def test_a_run_whose_steps_a_kill_lost_comes_to_its_end(
+    blind: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All 8 steps are paid for at once, and the weights after the first are what was saved."""
+    asked = ("people.csv", "--schema", "schema.json", *TINY, *ALONE, "--epsilon", 4, "--out", "r")
+    for step in (0, 3):  # before and after the first save
+        with monkeypatch.context() as patch:
+            at_step(patch, step, killed)
+            with pytest.raises(Killed):
+                run(capsys, "fit", *asked, *(["--overwrite"] if step else []))
+        folder = pathlib.Path("r")
+        assert steps_in(folder) == 8
+        if step == 0:
+            told = refused(capsys, "--resume", "--out", "r")
+            assert "none was saved before it was killed; begin anew with --overwrite" in told
+    assert held(folder / "state.json")["step"] == 1
+    weights = (folder / "weights.safetensors").read_bytes()
+    status, _, err = run(capsys, "fit", "--resume", "--out", "r")
+    assert status == 0, err
+    assert "nothing is left to train: all steps are paid for, and the weights took 1 of them" in err
+    assert (folder / "weights.safetensors").read_bytes() == weights
+    assert steps_in(folder) == 8
+    status, _, err = run(capsys, "sample", "r", "-n", 3, "--out", "made.csv")
+    assert status == 0, err
+    assert "training ended after 1 of 8 steps: all are paid for" in err
+    assert "--resume" not in err
+
+
+class Killed(BaseException):
+    """Nobody catches it."""
+
+
+def killed() -> None:
+    raise Killed
 
 
 @pytest.mark.slow

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from feller.data.delimited import check_header, need_pyarrow
-from feller.data.shards.kinds import is_text, plain
+from feller.data.delimited import check_header, need_pyarrow, spread
+from feller.data.shards.kinds import plain
 from feller.data.shards.names import Shard, check_same
 from feller.data.unpacked import check_unpacked
 from feller.errors import InputError
@@ -82,7 +82,7 @@ class Groups:
             table = read_safely(shard, lambda: _valid(file, int(self.place[number]), columns))
         if len(table) != self.starts[number + 1] - self.starts[number]:
             raise InputError(f"{shard.path}: row group {self.place[number]} has {len(table):,} rows, it said others")
-        check_unpacked(shard.path, table.nbytes + read_safely(shard, lambda: sum(map(_packed, table.columns))))
+        check_unpacked(shard.path, table.nbytes + read_safely(shard, lambda: sum(map(spread, table.columns))))
         return table
 
     def each(self, column: str) -> Iterator[Any]:
@@ -122,21 +122,6 @@ def _valid(file: Any, place: int, columns: Sequence[str]) -> Any:
     table = file.read_row_group(place, columns=list(columns)).replace_schema_metadata(None)
     table.validate(full=True)
     return table
-
-
-def _packed(column: Any) -> int:
-    """Return the bytes that the texts of a dictionary take when each stands in its row."""
-    import pyarrow.compute as compute
-    from pyarrow import types
-
-    if not types.is_dictionary(column.type) or not is_text(column.type):
-        return 0
-    sizes = (
-        compute.call_function("binary_length", [chunk.dictionary]).take(chunk.indices)
-        for chunk in column.chunks
-        if len(chunk.dictionary)
-    )
-    return sum(compute.call_function("sum", [some]).as_py() or 0 for some in sizes)
 
 
 def opened(shard: Shard) -> Any:

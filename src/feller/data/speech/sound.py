@@ -63,15 +63,15 @@ def read_sound(path: pathlib.Path) -> Read:
     if not np.isfinite(samples).all():
         raise InputError(f"{path}: some samples are not finite; write the sound again")
     clips = _clips(samples)
-    mixed = samples.mean(1, dtype=np.float32)
-    if not np.abs(mixed).max() > 0:
+    mixed = samples.mean(1, dtype=np.float32) if samples.shape[1] > 1 else samples[:, 0]
+    if not mixed.any():
         raise InputError(f"{path}: the sound is nothing but silence; remove it, or record it again")
     return Read(Sound(np.ascontiguousarray(mixed), int(rate)), samples.shape[1], clips)
 
 
 def _clips(samples: np.ndarray) -> bool:
     """Tell whether the largest values stand several times in a row, in [n, channels]."""
-    top = np.abs(samples) >= 0.999
+    top = (samples >= 0.999) | (samples <= -0.999)  # less memory than their sizes
     runs = np.lib.stride_tricks.sliding_window_view(top, CLIPPED, axis=0) if len(top) >= CLIPPED else top[:0, :, None]
     return bool(runs.all(-1).any())
 

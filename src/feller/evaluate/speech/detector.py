@@ -16,7 +16,7 @@ from feller.errors import InputError, UsageError
 from feller.evaluate.speech.told import Apart
 from feller.networks.detector import WIDTHS, WINDOW, DetectorNetwork, check_mels, windows
 from feller.objective import Batch, Example, Objective
-from feller.tensors import load_tensors, save_tensors
+from feller.tensors import load_tensors, put, save_tensors
 from feller.train.engine import Engine, engine
 from feller.train.loop import check_finite, make_learner, train
 from feller.train.optimiser import Training
@@ -161,7 +161,7 @@ def load_detector(path: pathlib.Path) -> Detector:
         if (seen, features) != (about["bands"], about["size"] * WIDTHS[-1]):  # before memory is asked for
             raise ValueError(f"weights of {seen} bands and {features} features, which are not what it says")
         network = DetectorNetwork(about["bands"], about["size"], Draws(0))
-        network.load_state_dict(tensors)
+        put(tensors, network)
         data = str(about["data"])
     except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
         raise InputError(f"{path} holds no detector ({error}); delete it, and another is trained") from error

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from feller.description import Description, save_description
 from feller.draws import Draws
+from feller.errors import InputError
 from feller.journeys.fitting.foretell import foretold
 from feller.journeys.interrupts import interrupts
 from feller.journeys.prepared import Prepared
@@ -47,13 +48,19 @@ def learn(run: Run, ready: Prepared, *, resume: bool, here: Engine, tell: Tell) 
         tell: Hears how it goes.
 
     Raises:
-        InputError: If the loss or the run is damaged.
+        InputError: If the loss or the run is damaged, or all is paid for and nothing was saved.
         Interrupted: After Ctrl-C, with all saved.
     """
     learner, training = ready.learner, ready.training
-    if resume and (run.state.is_file() or run.weights.is_file()):
+    spent, saved = ready.spent(), run.state.is_file() or run.weights.is_file()
+    if resume and saved:
         load_checkpoint(run, learner)
-        tell.say(_going_on(learner, training))
+        tell.say(_going_on(learner, training, spent=spent))
+    elif spent:
+        raise InputError(
+            f"all steps of {run.path} are paid for, and none was saved before it was killed; begin anew with"
+            " --overwrite, which spends anew and says what this one spent"
+        )
     here.wait()  # until all have read what the first will write
     ready.open()
     if here.is_first:
@@ -72,12 +79,12 @@ def learn(run: Run, ready: Prepared, *, resume: bool, here: Engine, tell: Tell) 
         if expected:
             tell.say(expected)
         dress(learner, training, here)
+        draws = Draws(ready.seed)
+        steps = train(learner, ready.objective, feed, training, draws=draws, engine=here, gradient=ready.gradient)
         _follow(
             run,
             ready,
-            train(
-                learner, ready.objective, feed, training, draws=Draws(ready.seed), engine=here, gradient=ready.gradient
-            ),
+            iter(()) if spent else steps,
             interrupted=interrupted.is_set,
             here=here,
             tell=tell,
@@ -87,13 +94,15 @@ def learn(run: Run, ready: Prepared, *, resume: bool, here: Engine, tell: Tell) 
         raise Interrupted(ready.again)
 
 
-def _going_on(learner: Learner, training: Training) -> str:
+def _going_on(learner: Learner, training: Training, *, spent: bool) -> str:
     """Say where a resumed training stands."""
+    if spent:
+        return f"nothing is left to train: all steps are paid for, and the weights took {learner.step:,} of them"
     if learner.share(training) < 1:
         return f"going on after step {learner.step:,}"
-    spent = f"{learner.step:,} steps in {learner.seconds / 60:.3g} minutes"
+    done = f"{learner.step:,} steps in {learner.seconds / 60:.3g} minutes"
     return (
-        f"nothing is left to train: {budget(training)} count from the start, and this run has done {spent}; ask for"
+        f"nothing is left to train: {budget(training)} count from the start, and this run has done {done}; ask for"
         " more in all"
     )
 

@@ -28,7 +28,7 @@ class Purse:
     @property
     def steps(self) -> int:
         """Steps that the ledger counts."""
-        return sum(one.steps for one in self.ledger.expenses if isinstance(one, Subsampled))
+        return steps_in(self.ledger)
 
     @property
     def empty(self) -> bool:
@@ -49,7 +49,7 @@ class Purse:
     def _pay(self) -> None:
         more = min(AHEAD, self._guarantee.steps - self.steps)
         if more < 1:
-            raise InputError(f"epsilon {self._guarantee.epsilon:g} is spent; this run can only be sampled from")
+            raise InputError(f"epsilon {self._guarantee.epsilon:g} is spent; this run learns no more")
         self.ledger = self.ledger.with_(replace(self._guarantee.step, steps=more))
         self._paid = more
         self.write()
@@ -82,6 +82,11 @@ class Purse:
         """Write the ledger."""
         if self._writes:
             self._run.write_record(self._run.ledger, to_data(self.ledger))
+
+
+def steps_in(ledger: Ledger) -> int:
+    """Return the steps of training that a ledger counts."""
+    return sum(one.steps for one in ledger.expenses if isinstance(one, Subsampled))
 
 
 def own_ledger(run: Run, table: str) -> Ledger | None:

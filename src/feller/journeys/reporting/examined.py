@@ -23,6 +23,7 @@ from feller.journeys.private.purse import ledger_of
 from feller.journeys.private.spent import earlier_lines
 from feller.journeys.reporting.judged import stem
 from feller.journeys.tell import Tell
+from feller.journeys.unfinished import is_spent, stopped
 from feller.model import Model
 from feller.record import from_data
 from feller.report.page import Findings, write_report
@@ -121,8 +122,8 @@ def report(it: Examined, told: Told, tell: Tell) -> dict[str, Any]:
     if engine().is_first:
         recipe = run.read_record(run.recipe)["recipe"]
         training, at_once = from_data(Training, recipe["train"]), is_found(counters)
-        done = at_once or training.share(counters["step"], counters["seconds"]) >= 1
-        unfinished = f"Training stopped after {counters['step']:,} steps; go on with the command below."
+        spent = is_spent(run, asked)
+        done = at_once or spent or training.share(counters["step"], counters["seconds"]) >= 1
         measured = evaluating(run, asked, {"--data": it.data})
         sketch = first_sketch(run, asked, it.whole, counters["step"], counters["seconds"])
         sketch = sketch if done and not at_once else ""
@@ -130,7 +131,7 @@ def report(it: Examined, told: Told, tell: Tell) -> dict[str, Any]:
             title=told.title,
             command=fitting(run, asked, training) if it.data is None else measured,
             made=datetime.datetime.now(datetime.UTC).date().isoformat(),
-            unfinished="" if done else unfinished,
+            unfinished=stopped(run, asked, training, counters),
             sketch=sketch,
             said=told.said,
             judged=told.judged,
@@ -148,7 +149,7 @@ def report(it: Examined, told: Told, tell: Tell) -> dict[str, Any]:
             next_steps=[
                 *told.next_steps,
                 (measured, "measure again"),
-                *([] if at_once else [again(run, asked, None, training if done else None, sketch)]),
+                *([] if at_once or spent else [again(run, asked, None, training if done else None, sketch)]),
             ],
             versions={"feller": __version__, "torch": torch.__version__, "python": platform.python_version()},
         )

@@ -32,6 +32,7 @@ from feller.journeys.private.purse import ledger_of
 from feller.journeys.reporting.beside import tables_beside
 from feller.journeys.reporting.judged import Judged
 from feller.journeys.tuned import recipe_of, rule_of, tuned_of
+from feller.journeys.unfinished import is_spent, stopped
 from feller.record import from_data
 from feller.report.grid import Grid
 from feller.report.page import Findings
@@ -71,8 +72,7 @@ def findings(
     kind = kind if said is None else f"beside samples of the network of {asked.recipe}"
     title = f"{asked.data}, {kind}" if own else f"Samples in {judged.samples}"
     at_once = is_found(counters)
-    is_done = at_once or training.share(counters["step"], counters["seconds"]) >= 1
-    unfinished = f"Training stopped after {counters['step']:,} steps; go on with the command below."
+    is_done = at_once or training.share(counters["step"], counters["seconds"]) >= 1 or is_spent(run, asked)
     named = {"--samples": judged.samples, "--data": judged.data}
     if said is not None:
         whole = bringing(run, asked, said)
@@ -86,7 +86,7 @@ def findings(
         title=title if judged.data is None else f"{title}, beside {judged.data}",
         command=made,
         made=datetime.datetime.now(datetime.UTC).date().isoformat(),
-        unfinished="" if is_done or not own else unfinished,
+        unfinished=stopped(run, asked, training, counters) if own else "",
         sketch=sketch if is_done else "",
         judged=judged.sentence if ledger or not is_table else f"{judged.sentence} {UNPROTECTED}",
         described=asked.schema is not None,
