@@ -7,6 +7,7 @@ import fcntl
 import html
 import os
 import pathlib
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +37,8 @@ MOST_NAMED = 20
 """Runs that a message names."""
 POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
 """A report may load nothing and run nothing, whatever a class or a file is called."""
+LOOKS, LOOK = 3, 0.02
+"""Times that a lock is tried, and seconds between."""
 _HELD: contextvars.ContextVar[frozenset[pathlib.Path]] = contextvars.ContextVar("held", default=frozenset())
 """Folders that are held by what is being done."""
 
@@ -173,7 +176,7 @@ class Run:
             raise InputError(f"{self.path / 'lock'} cannot be locked ({error.strerror}); {advice}") from error
         with os.fdopen(handle, "r+") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _hold(file.fileno())
             except BlockingIOError as error:
                 raise InputError(
                     f"another process is writing to {self.path}; wait for it, or choose another folder"
@@ -190,6 +193,20 @@ class Run:
                 yield
             finally:
                 _HELD.reset(before)
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether a process is writing here; nothing is written to find that out."""
+        try:
+            handle = os.open(self.path / "lock", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            return False
+        with os.fdopen(handle) as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return True
+        return False
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
@@ -254,6 +271,17 @@ class Run:
             return brought_up(path.name, content)
         except InputError as error:
             raise InputError(f"{path} {error}") from error
+
+
+def _hold(handle: int) -> None:
+    """Take a lock, in spite of those who look for a moment whether it is held."""
+    for left in reversed(range(LOOKS)):
+        try:
+            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not left:
+                raise
+            time.sleep(LOOK)
 
 
 def holds_more(folder: pathlib.Path) -> bool:

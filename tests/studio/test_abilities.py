@@ -1,8 +1,8 @@
 """What runs of each kind of data can do, and that each tab does it, asked as a client asks; no page is needed."""
 
 import csv
+import io
 import json
-import os
 import pathlib
 import re
 import shutil
@@ -16,22 +16,28 @@ import pytest
 from PIL import Image
 
 from feller.code import fingerprint
+from feller.data.images.modality import Images
 from feller.data.rows import points
 from feller.errors import InputError, UsageError
 from feller.evaluate import change
 from feller.evaluate.quality import EXPLAIN
 from feller.journeys.bridges.bridged import bridged_of
+from feller.journeys.tell import SILENT
+from feller.run import Run
 from feller.studio.abilities import ABILITIES, abilities_of
-from feller.studio.controls import Cells, Drawing
+from feller.studio.controls import Cells, Choice, Drawing
 from feller.studio.ground import ground_of
 from feller.studio.guide import ANY
+from feller.studio.heard import Heard
 from feller.studio.limits import Limits
 from feller.studio.opened import Opened
 from feller.studio.outcome import Outcome
 from feller.studio.tab import Place, Tab
+from feller.studio.tabs.bridging import drawn_paths
 from feller.studio.tabs.compare import meaning
 from feller.studio.tabs.forming import timed
 from feller.tensors import load_tensors, save_tensors
+from feller.train.metrics import read_metrics
 
 OnPage = Callable[..., tuple[Opened, Place]]
 ALWAYS = ("Compare", "Reports", "Follow")
@@ -531,9 +537,10 @@ def test_a_running_fit_is_followed_from_before_its_first_step(on_page: OnPage, f
     record = json.loads((run / "recipe.json").read_text())
     record["recipe"]["train"]["steps"] = 140
     (run / "recipe.json").write_text(json.dumps(record))
-    assert "step 20 of 140, 14 %, about 2 minutes of fitting left, and then its report, loss 0.05;" in ask(follow).said
-    os.utime(run / "metrics.jsonl", (0, 0))
-    assert "step 20 of 140, 14 %, loss 0.05;" in ask(follow).said  # it may have stopped
+    told = "step 20 of 140, 14 %, about 2 minutes of fitting left, and then its report, loss 0.05;"
+    with Run(run).lock():
+        assert told in ask(follow).said
+    assert "step 20 of 140, 14 %, loss 0.05; weights are not saved yet; nobody works on it now" in ask(follow).said
     assert "<svg" in found.drawing
     Image.new("RGB", (4, 4)).save(run / "preview.png")
     shutil.copy(fitted("digits") / "average.safetensors", run)
@@ -543,12 +550,56 @@ def test_a_running_fit_is_followed_from_before_its_first_step(on_page: OnPage, f
     assert ask(tab_of(page, "Sample")).pictures
     assert not found.over
     (run / "state.json").write_text(json.dumps({"step": 140, "seconds": 140.0}))
-    found = ask(follow)
+    with Run(run).lock():
+        found = ask(follow)
     assert "all 140 steps are done; its report is being made" in found.said
+    assert "looks again" in found.said
     assert not found.over
+    assert "its report is missing; make it with: feller evaluate" in ask(follow).said  # Ctrl-C came before it
     (run / "report.html").write_text("<p>how good it is")
     found = ask(follow)
     assert "finished after 140 steps; its report is under Reports" in found.said
+    assert "looks again" not in found.said
     assert found.over
     (run / "state.json").write_text(json.dumps({"step": 100, "seconds": 100.0}))  # fitted anew, or for longer
     assert not ask(follow).over
+
+
+def test_reports_that_are_made_while_the_page_is_open_are_there(
+    on_page: OnPage, fitted: Any, tmp_path: pathlib.Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(fitted("moons"), run)
+    tab = tab_of(on_page(run), "Reports")
+    choice = tab.controls["report"]
+    assert isinstance(choice, Choice)
+    (run / "report.html").write_text("<p>how good it is")
+    assert ask(tab).page == "<p>how good it is"
+    assert choice.anew(choice.value) == (("evaluation",), "evaluation")
+    (run / "report-audit.html").write_text("<p>what leaks")
+    assert choice.anew("evaluation") == (("evaluation", "audit"), "evaluation")
+    assert ask(tab, report="audit").page == "<p>what leaks"
+
+
+def test_the_last_loss_is_there(fitted: Any) -> None:
+    assert [row["step"] for row in read_metrics(Run(fitted("moons")).metrics)] == [1, 3]
+
+
+def test_a_push_says_what_was_pushed_and_can_be_stopped_on_its_way(on_page: OnPage, bridged: pathlib.Path) -> None:
+    told: list[float | None] = []
+    tab = tab_of(on_page(bridged), "Push through")
+    sent = {"begin": None, "way": tab.controls["way"].value, "seed": "0"}  # type: ignore[attr-defined]
+    found = tab.do(sent, Limits(), Heard(lambda share, text: told.append(share)))
+    assert "What was pushed: a.csv, the first population, as no file was uploaded." in found.said
+    assert len([share for share in told if share]) > 40  # at steps of the simulation, and at frames of the film
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_paths_of_pictures_are_drawn_as_pictures(channels: int) -> None:
+    """Gray ones have no channel in their file; there is one row of pictures for each path."""
+    levels = np.random.default_rng(0).integers(0, 17, (5, 4, 8, 8, channels)).astype(np.uint8)
+    found = {"paths": levels if channels == 3 else levels[..., 0], "times": np.linspace(0, 1, 4)}
+    drawn, ground = drawn_paths(Images(8, 8, channels, levels=16), found, None, ("first", "last"), SILENT)
+    shown = Image.open(io.BytesIO(drawn))
+    assert (shown.format, ground) == ("PNG", "")
+    assert min(shown.size) >= 32

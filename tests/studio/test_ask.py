@@ -1,5 +1,6 @@
 """What visitors are told, and what they are not."""
 
+import json
 import pathlib
 from collections.abc import Callable
 
@@ -95,3 +96,32 @@ def test_a_fault_of_ours_tells_nothing_of_itself(capsys: pytest.CaptureFixture[s
         ask(tab(fails), {}, Limits(), Heard())
     assert "secret" not in str(wrong.value)
     assert "secret" in capsys.readouterr().err
+
+
+def test_runs_are_named_as_they_were_and_files_without_folders(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is typed where the page was started works; folders elsewhere are not told."""
+    monkeypatch.chdir(tmp_path)
+    for path, told in (
+        ("runs/one", "runs/one"),
+        (str(tmp_path / "runs/one"), "runs/one"),
+        ("../one", "one"),
+        ("/srv/one", "one"),
+    ):
+        one = Opened(Run(pathlib.Path(path)), "one", None)
+        assert one.folder == told
+        assert without_folders(f"feller evaluate {path}", one.places) == f"feller evaluate {told}"
+        page = f'<code class="command"><span>feller</span> <span>{path}</span> <span>d/one</span></code>'
+        assert page_without_folders(page, one.places) == page.replace(path, told).replace("d/one", "one")
+
+
+def test_files_of_a_bridge_are_named_without_their_folders(
+    bridged: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = json.loads((bridged / "recipe.json").read_text())
+    record["bridged"] |= {"populations": ["d/a.csv", "d/b.csv"], "costs": ["2 * d/room.png", "e/own.py:walls"]}
+    monkeypatch.setattr(Run, "read_record", lambda *_: record)
+    one = Opened(Run(bridged), "run", None)
+    said = without_folders("u.csv lies far from d/a.csv; d/room.png, e/own.py:walls and 3/4", one.places)
+    assert said == "u.csv lies far from a.csv; room.png, own.py:walls and 3/4"

@@ -145,7 +145,7 @@ def test_a_span_that_is_marked_on_the_wave_is_said_again(page: Chromium) -> None
     marks(page, (0.4, 0.5), (0.6, 0.5), "Say it again")
     page.wait(SOUND)
     said = page.run(f"{VISIBLE.format(what='.made p.note')}.map(e => e.innerText).join()")
-    begin, end = (float(said.split("said again from ")[1].split(" ")[place]) for place in (0, 2))
+    begin, end = (float(said.split("marked: ")[1].split(" ")[place]) for place in (0, 2))
     assert 0.4 < begin < end < 1.5  # not the span that is typed, 0.5 to 1, unless by chance
     assert (begin, end) != (0.5, 1.0)
 

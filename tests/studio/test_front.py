@@ -52,6 +52,7 @@ def test_it_answers_at_once_and_gives_way_to_the_page() -> None:
         status, body = await asked(front, "/")
         assert (status, b'http-equiv="refresh"' in body) == (200, True)
         assert (await asked(front, "/config"))[0] == 503
+        assert await asked(front, "/favicon.ico") == (204, b"")
         await asyncio.to_thread(front.show, page, 10.0)
         assert await asked(front, "/") == (200, b"the page")
         await told.put({"type": "lifespan.shutdown"})

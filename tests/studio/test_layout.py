@@ -93,3 +93,42 @@ def test_crooked_requests_are_answered_in_words(fitted: Callable[[str], pathlib.
             found = client.ask("sample", [typed, *client.usual("sample")[1:]])
             assert found["success"]
             assert "How many" in found["output"]["data"][0]
+
+
+def test_what_is_stopped_ends_soon_and_the_next_press_works(bridged: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    said = VISIBLE.format(what=".made p") + ".map(e => e.innerText).join()"
+    stop = VISIBLE.format(what="button.stop") + ".map(e => e.innerText).join()"
+    with served([bridged]) as client, chromium(tmp_path) as page:
+        page.open(client.url)
+        for _ in range(2):
+            page.press("Push through", "button.primary")
+            page.wait(f"{stop} === 'Stop'")
+            page.press("Stop", "button.stop")
+            assert page.run(stop) in ("stopping ...", "")
+            page.wait(f"{stop} === ''")
+            assert page.run(said) == "stopped, as you asked"
+        page.press("Push through", "button.primary")
+        page.wait(f"{said}.includes('What was pushed')")
+        page.press("Push through", "button.primary")
+        page.wait(f"{stop} === 'Stop'")
+        page.run("location.reload()")
+        page.rest(2000)
+        assert page.errors == []
+
+
+def test_what_comes_is_in_sight_on_a_telephone(page: Chromium) -> None:
+    page.resize(400, 800)
+    page.press("Sample", "button[role=tab]")
+    page.run("scrollTo(0, 0)")
+    page.press("Draw", "button.primary")
+    page.wait(VISIBLE.format(what=".made img") + ".some(e => e.naturalWidth > 8)")
+    page.rest(1500)
+    assert 0 <= box(page, ".made img")[1] < 400
+
+
+def test_the_page_stands_in_the_middle(page: Chromium) -> None:
+    page.resize(1300, 900)
+    page.rest(500)
+    left, _, right, _ = box(page, ".gradio-container")
+    assert abs(left - (page.run("document.documentElement.clientWidth") - right)) <= 1
+    assert right - left > 1100

@@ -1,6 +1,8 @@
 """From the run of a bridge and a file to where its drift takes what the file holds."""
 
+import itertools
 import pathlib
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -17,7 +19,7 @@ from feller.data.read import read
 from feller.data.rows.points import Points
 from feller.draws import Draws
 from feller.errors import InputError, UsageError
-from feller.generation import batch_size, pieces
+from feller.generation import Progress, batch_size, pieces
 from feller.journeys.bridges.bridged import Bridged, bridged_of, bridging_of, going_on, read_again
 from feller.journeys.bridges.cost_words import changed, walls_of
 from feller.journeys.bridges.trajectories import values_of
@@ -92,9 +94,14 @@ def push(
     tell.task("following the drift")
     for rows, share in pieces(len(first), batch_size(about.space, device), tell.progress):
         here = first[rows].to(device)
-        draws = Draws(seed, rows.start).named("push")
+        draws, calls = Draws(seed, rows.start).named("push"), itertools.count(1)
+
+        def way(x: Tensor, t: Tensor, share: Progress = share, calls: Iterator[int] = calls) -> Tensor:
+            share(min(next(calls) / len(times), 1.0))
+            return drift(x, t, {})
+
         found = walk(
-            lambda x, t: drift(x, t, {}), lambda fresh, here=here: here, path.noise, times, every, draws,
+            way, lambda fresh, here=here: here, path.noise, times, every, draws,
             backward=backward,
         )  # fmt: skip
         seen = found.states.cpu()

@@ -1,7 +1,8 @@
 """Pictures that move, in one file that a browser plays without a script."""
 
 import io
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from PIL import Image
@@ -25,13 +26,19 @@ class Animation:
     """What people see who print the page, or want nothing to move."""
 
 
-def animated(frames: Sequence[Image.Image], milliseconds: Sequence[int], still: Image.Image) -> Animation:
+def animated(
+    frames: Sequence[Image.Image],
+    milliseconds: Sequence[int],
+    still: Image.Image,
+    tries: Callable[[int], None] = lambda number: None,
+) -> Animation:
     """Put pictures of one size one after the other, as sharp as the bound on the file allows.
 
     Args:
         frames: Two or more.
         milliseconds: How long each is shown.
         still: The same in one picture.
+        tries: Hears how often they were packed before, each time that they are packed again.
 
     Raises:
         UsageError: If there are fewer frames, or others than times.
@@ -39,8 +46,10 @@ def animated(frames: Sequence[Image.Image], milliseconds: Sequence[int], still: 
     if len(frames) < 2 or len(frames) != len(milliseconds):
         raise UsageError(f"expected two frames or more and a time for each, got {len(frames)} and {len(milliseconds)}")
     frames = [frame.convert("RGB") for frame in frames]
+    tried = itertools.count()
     while True:
         for quality in QUALITIES:
+            tries(next(tried))
             file = io.BytesIO()
             frames[0].save(
                 file,

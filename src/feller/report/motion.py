@@ -1,6 +1,6 @@
 """Paths between populations, drawn: as they move, and all at once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,8 @@ WHOLE, PACE, BEGIN, END = 1200, 75, 700, 1600
 """Milliseconds of the whole paths, of a frame, of the first that moves and of the last."""
 WALKERS, LINES, MEMBERS = 240, 200, 400
 """Paths that move, paths that are drawn whole, and members of each population, at most."""
+DRAWN = 0.25
+"""Share of the time after which the frames are drawn, about, and not packed yet."""
 WIDE = 5.6
 """Inches of a picture."""
 NAME, ROW, SPACE = 20, 64, 5
@@ -30,10 +32,14 @@ COLOURED = 48
 """Pieces of a whole path that have a colour each, at most."""
 
 
-def motion(scene: Scene) -> Animation:
+def motion(scene: Scene, tell: Callable[[float], None] = lambda share: None) -> Animation:
     """Draw points that move from the first population to the last, with a trail, before cost and walls.
 
     It begins with whole paths, which paper keeps, and whoever stops it.
+
+    Args:
+        scene: What is drawn.
+        tell: Hears which share is done, after each frame.
     """
     view = look(scene)
     figure, axes = _stage(scene, view)
@@ -61,8 +67,10 @@ def motion(scene: Scene) -> Animation:
         for artist in (trails, walkers, clock):
             axes.draw_artist(artist)
         frames.append(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
+        tell(DRAWN * (k + 1) / FRAMES)
     whole = trajectories(scene)
-    return animated([whole, *frames], [WHOLE, BEGIN, *[PACE] * (FRAMES - 2), END], whole)
+    durations = [WHOLE, BEGIN, *[PACE] * (FRAMES - 2), END]
+    return animated([whole, *frames], durations, whole, lambda tried: tell(1 - (1 - DRAWN) / 2**tried))
 
 
 def trajectories(scene: Scene) -> Image.Image:

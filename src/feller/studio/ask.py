@@ -4,6 +4,7 @@ import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from feller.code import blamed
@@ -21,7 +22,15 @@ class Wrong(Exception):
     """What a visitor is told, in one line."""
 
 
-def ask(tab: Tab, sent: Mapping[str, Any], limits: Limits, heard: Heard, runs: Sequence[Opened] = ()) -> Outcome:
+def ask(
+    tab: Tab,
+    sent: Mapping[str, Any],
+    limits: Limits,
+    heard: Heard,
+    runs: Sequence[Opened] = (),
+    *,
+    places: Mapping[str, str] = MappingProxyType({}),
+) -> Outcome:
     """Do what a visitor asks for, with what was said on the way in front.
 
     Args:
@@ -30,11 +39,11 @@ def ask(tab: Tab, sent: Mapping[str, Any], limits: Limits, heard: Heard, runs: S
         limits: How much one visitor may ask for.
         heard: Hears how it goes.
         runs: Those on the page, that of the tab first.
+        places: What messages may name of this machine -> what it is called on the page.
 
     Raises:
         Wrong: If that fails; a fault of ours goes to standard error, too.
     """
-    places = {str(one.run.path): one.name for one in runs}
     if runs and not runs[0].is_there:
         raise Wrong(gone(runs[0]))
     try:

@@ -92,12 +92,20 @@ class Choice(Control):
 
     options: tuple[str, ...]
     value: str
+    now: Callable[[], tuple[str, ...]] | None = None
+    """Looks the options up anew, where they change while the page is open."""
 
     def read(self, sent: Any, limits: Limits) -> str:
-        """Return its name."""
-        if sent not in self.options:
+        """Return its name; the first by now where it was there at the start."""
+        options, chosen = self.anew(sent)
+        if sent not in (*options, *self.options):
             raise UsageError(f"{self.label} cannot be {str(sent)[:40]!r}; choose one of the list")
-        return sent
+        return chosen
+
+    def anew(self, sent: Any) -> tuple[tuple[str, ...], str]:
+        """Return the options that there are by now, and which is chosen."""
+        options = self.options if self.now is None else self.now()
+        return options, sent if sent in options else options[0]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,9 @@ FOLDERS = re.compile(r"(?<![\w./:])(?:/[^\s/'\"]+)+/(?=[^\s/])")
 TAG = re.compile(r"(<style\b.*?</style>|<[^>]*>)", re.DOTALL)
 """What is no text of a page."""
 COMMAND = re.compile(r'(<code class="command">.*?</code>)', re.DOTALL)
-WORD = re.compile(r"(?<=>)(&#x27;|'?)[^<>\s]*/(?=[^<>\s/])")
-"""The folders in a word of a command, which is an element of its own."""
+WORD = re.compile(r"(?<=>)(?P<begin>&#x27;|'?)(?P<word>[^<>\s]*?/[^<>\s]*?)(?P<end>&#x27;|'?)(?=<)")
+"""A word of a command that has folders; it is an element of its own."""
+LEADING = re.compile(r".*/(?=[^/])")
 
 
 def without_folders(text: str, places: Mapping[str, str]) -> str:
@@ -28,9 +29,21 @@ def without_folders(text: str, places: Mapping[str, str]) -> str:
 
 
 def page_without_folders(page: str, places: Mapping[str, str]) -> str:
-    """Return a report without folders, neither in its words nor in its commands."""
+    """Return a report without folders, neither in its words nor in its commands, but for those of the runs.
+
+    Args:
+        page: HTML.
+        places: Runs and files as it may name them -> what they are called on the page.
+    """
+    kept = {word for name in places.values() for word in name.split(" ")}  # each is an element of its own
+
+    def told(match: re.Match[str]) -> str:
+        word = html.unescape(match["word"])
+        word = places.get(word) or (word if word in kept else LEADING.sub("", word))
+        return f"{match['begin']}{html.escape(word, quote=False)}{match['end']}"
+
     parts = COMMAND.split(page)
-    parts[1::2] = [WORD.sub(r"\1", part) for part in parts[1::2]]
+    parts[1::2] = [WORD.sub(told, part) for part in parts[1::2]]
     words = TAG.split("".join(parts))
     words[::2] = [_word(word, places) for word in words[::2]]
     return "".join(words)

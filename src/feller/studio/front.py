@@ -9,6 +9,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
+ICON = "/favicon.ico"
 WAIT = """<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="1"><title>feller</title>
 <style>:root{color-scheme:light dark}body{font:1rem/1.5 system-ui,sans-serif;max-width:30rem;margin:20vh auto;
 padding:0 1rem}</style><p>The page is being made, which takes some seconds. It shows itself.</p>
@@ -77,6 +78,10 @@ async def _living(app: App, scope: Message, receive: Receive, send: Send) -> Non
 
 async def _wait(send: Send, path: str) -> None:
     """Ask to come again."""
+    if path == ICON:  # browsers ask for it at each look, and complain of what else is answered
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+        return
     status, text = (200, WAIT) if path == "/" else (503, "the page is being made\n")
     kind = "text/html; charset=utf-8" if path == "/" else "text/plain; charset=utf-8"
     pairs = {"content-type": kind, "cache-control": "no-store", "retry-after": "1"}

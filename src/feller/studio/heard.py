@@ -31,13 +31,18 @@ class Heard(Tell):
         """End what is told of here as soon as it tells something; from any thread."""
         self._stopped.set()
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether somebody wants no more of it."""
+        return self._stopped.is_set()
+
     def check(self) -> None:
         """Go on unless it was stopped.
 
         Raises:
             Stopped: Then.
         """
-        if self._stopped.is_set():
+        if self.is_stopped:
             raise Stopped
 
     def say(self, text: str) -> None:

@@ -1,6 +1,8 @@
 """A run on the page."""
 
+import contextlib
 import pathlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +15,7 @@ from feller.data.table.mixed import Mixed
 from feller.data.table.modality import Table
 from feller.data.text.modality import Text
 from feller.description import Description, load_description
+from feller.errors import InputError
 from feller.journeys.asked import asked_of
 from feller.journeys.bridges.kind import is_bridge
 from feller.run import Run
@@ -34,6 +37,35 @@ class Opened:
     def is_there(self) -> bool:
         """Whether its folder is; it may be removed while the page shows it."""
         return self.run.path.is_dir()
+
+    @property
+    def folder(self) -> str:
+        """Its folder as people type it where the page was started; its name alone where it lies elsewhere."""
+        here = pathlib.Path.cwd()
+        place = here / self.run.path
+        inside = place.is_relative_to(here) and ".." not in self.run.path.parts
+        return str(place.relative_to(here)) if inside else self.name
+
+    @property
+    def places(self) -> dict[str, str]:
+        """Return what may be named of this machine -> what it is called on the page: files by their names."""
+        found: tuple[str, ...] = ()
+        with contextlib.suppress(InputError):  # it may be removed while the page shows it
+            found = (*self.sources, *self._others)
+        own = dict.fromkeys((str(self.run.path), str(self.run.path.resolve())), self.folder)
+        return {**{place: last_part(place) for place in found}, **own}
+
+    @property
+    def _others(self) -> tuple[str, ...]:
+        """Files beside its data that messages and reports may name."""
+        if self.is_bridge:
+            from feller.journeys.bridges.cost_words import named_in  # takes long to load
+
+            return named_in(_bridged(self.run).costs)
+        asked, tuned = asked_of(self.run), self.run.read_record(self.run.recipe).get("tuned") or {}
+        wishes = wished_files(tuned.get("rewards", ()))
+        files = (asked.recipe.rpartition(":")[0], asked.schema, asked.tokenizer, asked.start_from, *wishes)
+        return tuple(filter(None, files))
 
     @property
     def modality(self) -> Modality | None:
@@ -87,6 +119,15 @@ class Opened:
     def is_text(self) -> bool:
         """Whether samples are texts."""
         return isinstance(self.modality, Text)
+
+
+def wished_files(wishes: Sequence[str]) -> tuple[str, ...]:
+    """Return the files that wishes name."""
+    if not wishes:
+        return ()
+    from feller.control.rewards import named_file  # takes long to load
+
+    return tuple(str(file) for file in map(named_file, wishes) if file is not None)
 
 
 def last_part(place: str) -> str:

@@ -7,6 +7,12 @@
   const LOST = "feller-lost";
   const TO_DRAW = "select the draw tool to start";
   const NO_WAVE = "first put a recording above";
+  const NO_SOUND = /Only audio\/\S+ allowed/;
+  const SOUNDS = "Only wav, flac, ogg, opus, mp3 allowed";
+  const STOP = "Stop";
+  const STOPPING = "stopping ...";
+  const NARROW = "(max-width: 44rem)";
+  const STILL = "(prefers-reduced-motion: reduce)";
   const UNTRANSLATED = { "common.complete": "done", "common.error": "error" };
 
   document.addEventListener("load", (event) => {
@@ -87,6 +93,57 @@
 
   function complain(place, aloud) {
     for (const one of place.closest("[role=tabpanel]")?.querySelectorAll(".said p.wrong") ?? []) one.hidden = !aloud;
+  }
+
+  // whoever presses Stop sees at once that it was heard
+  document.addEventListener("click", (event) => {
+    const one = event.target instanceof Element && event.target.closest("button.stop");
+    if (!one) return;
+    one.dataset.stopping = "";
+    name(one, STOP, STOPPING);
+  }, true);
+
+  function name(button, before, after) {
+    for (const part of button.childNodes) {
+      if (part.nodeType === Node.TEXT_NODE && part.data.trim() === before) part.data = after;
+    }
+  }
+
+  function works(tab) {
+    return !!tab?.querySelector(".said .progress-text");
+  }
+
+  function stopped() {
+    for (const one of document.querySelectorAll("button.stop[data-stopping]")) {
+      if (works(one.closest(".tab"))) continue;
+      delete one.dataset.stopping;
+      name(one, STOPPING, STOP);
+    }
+  }
+
+  // on a telephone answers lie below all that is set: what comes is brought into sight
+  let asked = null;
+  let began = false;
+  document.addEventListener("click", (event) => {
+    const one = event.target;
+    if (!(one instanceof Element) || !one.closest(".buttons button:not(.stop)")) return;
+    asked = matchMedia(NARROW).matches ? one.closest(".tab") : null;
+    began = false;
+  }, true);
+
+  function follow() {
+    if (!asked || works(asked) === began) return;
+    began = !began;
+    const said = asked.querySelector(".said");
+    if (began) return show(said, "nearest");
+    const made = said.closest(".made");
+    const top = made.getBoundingClientRect().top;
+    if (top < 0 || top > window.innerHeight / 2) show(made, "start");
+    asked = null;
+  }
+
+  function show(one, block) {
+    if (one.offsetParent !== null) one.scrollIntoView({ block, behavior: matchMedia(STILL).matches ? "auto" : "smooth" });
   }
 
   async function check(place, files) {
@@ -186,6 +243,11 @@
       missed = Math.max(missed, 1);
       silent();
     }
+    for (const one of document.querySelectorAll(".toast-body *")) {
+      for (const part of one.childNodes) {
+        if (part.nodeType === Node.TEXT_NODE && NO_SOUND.test(part.data)) part.data = part.data.replace(NO_SOUND, SOUNDS);
+      }
+    }
     for (const wave of document.querySelectorAll(".wave")) {
       if (!wave.textContent.includes(TO_DRAW)) continue;
       for (const one of wave.querySelectorAll("div, span")) {
@@ -195,6 +257,8 @@
       }
     }
     translate();
+    stopped();
+    follow();
     for (const one of document.querySelectorAll("[aria-live]")) {
       for (const part of one.childNodes) {
         const words = part.nodeType === Node.TEXT_NODE && UNTRANSLATED[part.data.trim()];

@@ -7,12 +7,12 @@ from typing import Any
 from feller.data.speech.extra import need
 from feller.studio.abilities import abilities_of
 from feller.studio.ask import Wrong, ask
-from feller.studio.controls import Drawing, Seed, Wave
+from feller.studio.controls import Choice, Control, Drawing, Seed, Wave
 from feller.studio.heard import Heard, passing
 from feller.studio.opened import Opened
 from feller.studio.outcome import Outcome
 from feller.studio.shown import filled, outputs
-from feller.studio.stops import Stops
+from feller.studio.stops import BEGINS, Stops
 from feller.studio.tab import WIDE, Place, Tab
 from feller.studio.widgets import beginning, showing, starting, waving, widget
 
@@ -26,6 +26,7 @@ ANOTHER = f"() => String(Math.floor(Math.random() * {SEEDS}))"
 FORGET = """said => said.includes('class="wrong"') ? "" : said"""
 """A complaint is gone as soon as something else is set."""
 OPENING = "opening ..."
+LATE = "It was finished before it could be stopped."
 
 
 def build(place: Place) -> Any:
@@ -89,6 +90,7 @@ def _tab(gr: Any, tab: Tab, place: Place, name: str, of: Opened) -> dict[str, An
     made = [said, *(output for kind in tab.shows for output in {**beside, **below}[kind])]
     timer = None if tab.every is None else gr.Timer(tab.every)
     made += [] if timer is None else [button, timer]
+    made += [there[key][0] for key, control in tab.controls.items() if _changes(control)]
     stops, inputs = Stops(), [shown for shown, _ in there.values()]
     act = _acting(gr, tab, place, of, stops)
     for key, control in tab.controls.items():
@@ -108,8 +110,6 @@ def _tab(gr: Any, tab: Tab, place: Place, name: str, of: Opened) -> dict[str, An
     sown = again.click(None, None, seeds, js=ANOTHER, api_name=False) if again is not None else None
     if stop is not None:
         quietly = {"inputs": None, "outputs": None, "show_progress": "hidden", "api_name": False, **LOOKING}
-        for pressed in (button, again) if again is not None else (button,):
-            pressed.click(_of_session(gr, stops.begin), **quietly)
         stop.click(_of_session(gr, stops.stop), **quietly)
     if sown is not None:
         sown.then(**does, show_progress_on=said, api_name=False)
@@ -121,7 +121,7 @@ def _tab(gr: Any, tab: Tab, place: Place, name: str, of: Opened) -> dict[str, An
                 there[key][0].change(None, said, said, js=FORGET, api_name=False)
         return None
     for shown in inputs:
-        shown.change(**does, show_progress="minimal", show_progress_on=said, api_name=False)
+        shown.input(**does, show_progress="minimal", show_progress_on=said, api_name=False)
     return does
 
 
@@ -135,11 +135,15 @@ def _acting(gr: Any, tab: Tab, place: Place, of: Opened, stops: Stops) -> Callab
         heard = Heard(lambda share, text: progress(share, desc=text))
         try:
             with passing(heard), stops.working(asked.session_hash or "", heard):
-                found = ask(tab, dict(zip(tab.controls, sent, strict=True)), place.limits, heard, runs)
+                found = ask(
+                    tab, dict(zip(tab.controls, sent, strict=True)), place.limits, heard, runs, places=place.places
+                )
         except Wrong as wrong:
-            return [_said(str(wrong), wrong=True), *before, *_goes_on(gr, tab, Outcome())]
-        return [_said(found.said), *filled(gr, tab, found), *_goes_on(gr, tab, found)]
+            return [_said(str(wrong), wrong=True), *before, *_goes_on(gr, tab, Outcome()), *_anew(gr, tab, sent)]
+        said = "\n".join(filter(None, (found.said, LATE if heard.is_stopped else "")))
+        return [_said(said), *filled(gr, tab, found), *_goes_on(gr, tab, found), *_anew(gr, tab, sent)]
 
+    setattr(act, BEGINS, stops.begin)
     return _asked(gr, act)
 
 
@@ -163,6 +167,17 @@ def _goes_on(gr: Any, tab: Tab, found: Outcome) -> list[Any]:
     if tab.every is None:
         return []
     return [gr.update(visible=not found.over), gr.Timer(active=not found.over)]
+
+
+def _anew(gr: Any, tab: Tab, sent: Sequence[Any]) -> list[Any]:
+    """Show the options that there are by now, of lists that change."""
+    pairs = zip(tab.controls.values(), sent, strict=True)
+    found = [control.anew(value) for control, value in pairs if isinstance(control, Choice) and control.now]
+    return [gr.update(choices=list(options), value=chosen) for options, chosen in found]
+
+
+def _changes(control: Control) -> bool:
+    return isinstance(control, Choice) and control.now is not None
 
 
 def _said(text: str, *, wrong: bool = False) -> str:

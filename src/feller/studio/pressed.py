@@ -5,11 +5,12 @@ Gradio finds such requests out while it works on them, and then fills the log wi
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs
 
 from feller.studio.front import App, Message, Receive, Send
+from feller.studio.stops import BEGINS
 from feller.studio.wire import MOST_JSON, Refused, again, answer, body_of
 
 JOIN, DATA = "/gradio_api/queue/join", "/gradio_api/queue/data"
@@ -32,6 +33,8 @@ class Pressed:
     """What each button takes, by its number."""
     waits: Callable[[str], bool]
     """Tells whether a session waits for an answer."""
+    begins: Mapping[int, Callable[[str], None]] = field(default_factory=dict)
+    """Hear whose page presses a button, by its number; a request of its own could come too late."""
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -59,6 +62,8 @@ class Pressed:
         except (ValueError, RecursionError):
             raise Refused(400, "this is no JSON") from None
         self.check(asked)
+        if asked["fn_index"] in self.begins:
+            self.begins[asked["fn_index"]](asked["session_hash"])
         return again(body, receive)
 
     def check(self, asked: Any) -> None:
@@ -94,8 +99,9 @@ def pressed(app: App, blocks: Any) -> Pressed:
     buttons = {
         number: tuple(_form(one) for one in does.inputs) for number, does in blocks.fns.items() if does.fn is not None
     }
+    begins = {number: getattr(does.fn, BEGINS) for number, does in blocks.fns.items() if hasattr(does.fn, BEGINS)}
     waiting = blocks._queue.pending_messages_per_session
-    return Pressed(app, buttons, lambda session: session in waiting)
+    return Pressed(app, buttons, lambda session: session in waiting, begins)
 
 
 def _form(shown: Any) -> Fits:

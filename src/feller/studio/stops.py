@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 from feller.studio.heard import Heard
 
+BEGINS = "begins"
+"""Attribute of what a button does: hears the session of whoever asks for it, before it waits for its turn."""
 MOST = 1000
 """Sessions whose wish to stop is remembered until the turn of their request comes; the oldest are forgotten."""
 

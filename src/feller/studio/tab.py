@@ -9,7 +9,7 @@ from feller.errors import UsageError
 from feller.journeys.tell import SILENT, Tell
 from feller.studio.controls import Control
 from feller.studio.limits import Limits
-from feller.studio.opened import Opened
+from feller.studio.opened import Opened, last_part, wished_files
 from feller.studio.outcome import Outcome
 from feller.studio.scratch import Scratch
 
@@ -76,6 +76,13 @@ class Place:
     """In words, as they were named where the page was started; the client can name none."""
     memory: str | None = None
     """Documents that models of documents may look up, named there, too."""
+
+    @property
+    def places(self) -> dict[str, str]:
+        """Return what messages may name of this machine -> what it is called on the page."""
+        named = (*wished_files(self.rewards), *filter(None, (self.memory,)))
+        found = {place: last_part(place) for place in named}
+        return found | {place: name for one in self.runs for place, name in one.places.items()}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -127,24 +127,28 @@ def _follow(
 
     metrics = MetricsWriter(run.metrics, learner.step) if writes else None
     saved = seen = time.monotonic()
-    last = None
+    last, logged = None, False
+
+    def log(report: Report) -> None:
+        loss = ready.check(report)
+        notes = {name: value.item() for name, value in report.notes.items()} if ready.tells_loss else {}
+        if metrics:
+            metrics.add(
+                step=report.step,
+                **({"loss": loss} if ready.tells_loss else {}),
+                lr=report.lr,
+                gradient=report.gradient.item(),
+                **({"seconds": round(report.seconds, 3)} if ready.tells_loss else {}),
+                **notes,
+            )
+        known = {"loss": loss, **notes} if ready.tells_loss else notes
+        told = "".join(f", {name} {value:.4g}" for name, value in known.items())
+        tell.progress(report.share, f"step {report.step:,}{told}")
+
     for report in reports:
         logged = report.step == 1 or report.step % LOG_EVERY == 0
         if logged:
-            loss = ready.check(report)
-            notes = {name: value.item() for name, value in report.notes.items()} if ready.tells_loss else {}
-            if metrics:
-                metrics.add(
-                    step=report.step,
-                    **({"loss": loss} if ready.tells_loss else {}),
-                    lr=report.lr,
-                    gradient=report.gradient.item(),
-                    **({"seconds": round(report.seconds, 3)} if ready.tells_loss else {}),
-                    **notes,
-                )
-            known = {"loss": loss, **notes} if ready.tells_loss else notes
-            told = "".join(f", {name} {value:.4g}" for name, value in known.items())
-            tell.progress(report.share, f"step {report.step:,}{told}")
+            log(report)
         due = time.monotonic() - saved > CHECKPOINT_SECONDS or (ready.careful and logged)
         if saves and all_agree(report.step == 1 or due):
             ready.check(report)  # a broken state must not replace a good one
@@ -158,8 +162,8 @@ def _follow(
         last = report
         if here.agree(float(interrupted())) or ready.spent():
             break
-    if last is not None:
-        ready.check(last)
+    if last is not None and not logged:
+        log(last)
     if saves:  # also where nothing was left to train: a file may have been lost
         _save(run, ready, writes=writes)
     if metrics:

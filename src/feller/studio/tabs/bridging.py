@@ -1,7 +1,8 @@
 """Push data through a bridge, and see the paths that they take."""
 
+import io
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,10 +40,15 @@ def _tab(one: Opened, place: Place) -> Tab:
         ends, file = push(one.run, begin, out=str(room / f"{NAME}.npz"), backward=back, seed=answers["seed"], tell=tell)
         found = load(file)
         names = _names(bridged, answers["begin"], back=back)
-        film, ground = _film(modality, found["paths"], found["times"], bridged, names)
-        path = room / "paths.webp"
-        path.write_bytes(film.data)
-        said = f"{len(ends):,} paths, each from where it begins to where the drift of the bridge takes it.\n{ground}"
+        tell.task("drawing the paths")
+        film, ground = drawn_paths(modality, found, bridged, names, tell)
+        path = room / f"paths{'.png' if isinstance(modality, Images) else '.webp'}"
+        path.write_bytes(film)
+        said = f"{len(ends):,} paths, each from where it begins to where the drift of the bridge takes it."
+        said += f"\nWhat was pushed: {names[-1 if back else 0]}"
+        if begin is None:
+            said += f", the {'last' if back else 'first'} population, as no file was uploaded"
+        said = "\n".join(filter(None, (f"{said}.", ground)))
         return Outcome(said=said, pictures=(Shown("Paths", path),), files=(path, file))
 
     return Tab(
@@ -81,18 +87,21 @@ def _names(bridged: Any, sent: pathlib.Path | None, *, back: bool) -> tuple[str,
     return (ENDS, sent.name) if back else (sent.name, ENDS)
 
 
-def _film(
-    modality: Modality, paths: np.ndarray, times: np.ndarray, bridged: Any, names: Sequence[str]
-) -> tuple[Any, str]:
-    """Draw paths as they move, and say what they are drawn on."""
+def drawn_paths(
+    modality: Modality, found: Mapping[str, np.ndarray], bridged: Any, names: Sequence[str], tell: Tell
+) -> tuple[bytes, str]:
+    """Draw paths as they move, pictures on theirs as PNG, and say what they are drawn on."""
     from feller.report.film import film  # takes long to load
     from feller.report.motion import motion
     from feller.report.view import Scene, look
 
+    paths, times = found["paths"], found["times"]
     if isinstance(modality, Images):
         whole = paths if paths.ndim == 5 else paths[..., None]
         levels = torch.from_numpy(whole.astype(np.float64)).movedim(-1, -3)
-        return film(modality.as_bytes(levels), [f"{time:.3g}" for time in times]), ""
+        file = io.BytesIO()
+        film(modality.as_bytes(levels), [f"{time:.3g}" for time in times]).save(file, "PNG")
+        return file.getvalue(), ""
     scene = Scene(
         times=times,
         paths=paths,
@@ -104,7 +113,7 @@ def _film(
     unseen = (
         "What code says that places cost is not drawn here." if any(".py:" in cost for cost in bridged.costs) else ""
     )
-    return motion(scene), "\n".join(filter(None, (look(scene).said, unseen)))
+    return motion(scene, tell.progress).data, "\n".join(filter(None, (look(scene).said, unseen)))
 
 
 PUSH = Ability(name="Push through", has=lambda one, place: one.is_bridge, tab=_tab)

@@ -1,6 +1,7 @@
 """Follow a running fit: how far it is, its loss, and a preview."""
 
 import pathlib
+import shlex
 import shutil
 import time
 from typing import Any
@@ -15,6 +16,7 @@ from feller.train.metrics import read_metrics
 
 EVERY = 3.0
 """Seconds."""
+AGAIN = "This tab looks again every few seconds."
 RECENT, STILL = 10, 60.0
 """Rows of metrics that tell the pace; seconds without one after which a fit may have stopped."""
 
@@ -30,10 +32,11 @@ def _tab(one: Opened, place: Place) -> Tab:
         curve = [row for row in rows if "loss" in row]
         drawing = render(sections.loss_curve(curve, "")).partition("\n")[2] if len(curve) > 1 else ""
         said, over = _told(one, rows), finished(one)
+        said += "" if over else f"\n{AGAIN}"
         return Outcome(said=said, drawing=drawing, pictures=_preview(one, room), over=over)
 
     return Tab(
-        about="How the fit goes; this tab looks again every few seconds.",
+        about="How the fit goes.",
         controls={},
         does=does,
         shows=(Kind.DRAWING, Kind.PICTURES),
@@ -65,12 +68,17 @@ def _told(one: Opened, rows: list[dict[str, Any]]) -> str:
         return f"{what}: no step has been saved yet"
     if finished(one):
         return f"{what}: finished after {step:,} steps; its report is under Reports"
+    is_worked_on = one.run.is_locked
     if _share(one, *_saved(one)) >= 1:
-        return f"{what}: all {step:,} steps are done; its report is being made, or: feller evaluate {one.name}"
-    progress = _progress(one, step, [row for row in rows if "seconds" in row])
+        how = (
+            "is being made" if is_worked_on else f"is missing; make it with: feller evaluate {shlex.quote(one.folder)}"
+        )
+        return f"{what}: all {step:,} steps are done; its report {how}"
+    progress = _progress(one, step, [row for row in rows if "seconds" in row] if is_worked_on else [])
     loss = f", loss {last['loss']:.4g}" if "loss" in last else ""
     weights = "" if one.run.average.is_file() else "; weights are not saved yet"
-    return f"{what}: step {step:,}{progress}{loss}{weights}"
+    still = "" if is_worked_on else "; nobody works on it now"
+    return f"{what}: step {step:,}{progress}{loss}{weights}{still}"
 
 
 def _saved(one: Opened) -> tuple[float, float]:

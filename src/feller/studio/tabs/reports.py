@@ -3,12 +3,13 @@
 import html
 import pathlib
 import re
+import shlex
 
 from feller.errors import InputError
 from feller.journeys.tell import Tell
 from feller.studio.controls import Choice
 from feller.studio.folders import page_without_folders
-from feller.studio.opened import Opened, last_part
+from feller.studio.opened import Opened
 from feller.studio.outcome import Outcome
 from feller.studio.promised import promise_of
 from feller.studio.tab import Ability, Answers, Kind, Place, Tab
@@ -24,7 +25,11 @@ NONE = "no report yet"
 
 def reports(one: Opened) -> tuple[str, ...]:
     """Return the names of the reports in the folder of a run, the evaluation first; links are not followed."""
-    there = [path for path in one.run.path.iterdir() if REPORT.fullmatch(path.name) and _is_own(path)]
+    there = [
+        path
+        for path in (one.run.path.iterdir() if one.is_there else ())
+        if REPORT.fullmatch(path.name) and _is_own(path)
+    ]
     return tuple(sorted((path.stem for path in there), key=lambda name: (name != FIRST, name)))
 
 
@@ -33,32 +38,27 @@ def _is_own(path: pathlib.Path) -> bool:
 
 
 def _tab(one: Opened, place: Place) -> Tab:
-    named = {_called(name): name for name in reports(one)}
-    names = tuple(named) or (NONE,)
+    def names() -> tuple[str, ...]:
+        return tuple(map(_called, reports(one))) or (NONE,)
 
     def does(answers: Answers, tell: Tell) -> Outcome:
-        name = named.get(answers["report"]) or next(iter(reports(one)), NONE)
+        name = next((name for name in reports(one) if _called(name) == answers["report"]), NONE)
         path = one.run.path / f"{name}.html"
         if not _is_own(path):
-            raise InputError(f"there is no report yet; make one with: feller evaluate {one.name}")
+            raise InputError(f"there is no report yet; make one with: feller evaluate {shlex.quote(one.folder)}")
         if path.stat().st_size > MOST:
             raise InputError(f"{path.name} is too large to be shown here; open it in the run")
         page = path.read_text(encoding="utf-8", errors="replace")
-        return Outcome(said=_promised(one, page), page=page_without_folders(page, _places(one)))
+        return Outcome(said=_promised(one, page), page=page_without_folders(page, one.places))
 
     return Tab(
         about="What evaluations and audits of this run have found. A report on a private run is for its owner alone.",
-        controls={"report": Choice(label="Report", options=names, value=names[0])},
+        controls={"report": Choice(label="Report", options=names(), value=names()[0], now=names)},
         does=does,
         shows=(Kind.PAGE,),
         button="Show",
         looks=True,
     )
-
-
-def _places(one: Opened) -> dict[str, str]:
-    """Return what a report may name of this machine -> what it is called on the page."""
-    return {**{place: last_part(place) for place in one.sources}, str(one.run.path): one.name}
 
 
 def _called(name: str) -> str:

@@ -137,7 +137,7 @@ def _denoise(one: Opened, place: Place) -> Tab:
         recording = _recording(answers["recording"], answers["said"], OLD, OLD_SAID)
         begin, end = _span(answers, recording[0])
         found = _made(one, place, Asked(denoise=recording, span=f"{begin:g}:{end:g}"), answers, tell)
-        return replace(found, said=f"said again from {begin:g} to {end:g} seconds")
+        return replace(found, said=f"marked: {begin:.2f} to {end:.2f} s")
 
     seconds = {"least": 0.0, "most": LONGEST, "whole": False, "slides": False}
     return Tab(
