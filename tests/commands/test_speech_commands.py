@@ -103,6 +103,7 @@ def samples(path: str) -> np.ndarray:
     return found
 
 
+EDIT = ("--edit", NEVER, NEVER_SAYS)
 TASKS = {
     "text": ("--text", "Hello world"),
     "voice": ("--text", "Hello world", "--voice", PRIDE, PRIDE_SAYS),
@@ -122,8 +123,21 @@ def test_a_task_writes_a_sound_with_its_picture(sample, task: str) -> None:
     assert found["seconds"] == pytest.approx(len(heard) / RATE, abs=1e-3)
     assert found["network_seconds"] >= 0
     assert Image.open(f"{task}.png").width > 100
-    if task in ("denoise", "content", "style"):
+    if task in ("content", "style"):
         assert len(heard) == len(clip(NEVER).samples) // HOP * HOP
+
+
+@pytest.mark.slow
+def test_a_recording_is_kept_to_its_last_sample(sample) -> None:
+    """Behind the last whole frame there is a part of one; where nothing is to change, that is said."""
+    real = clip(NEVER).samples
+    assert len(real) % HOP
+    for words, changes in ((TASKS["denoise"], True), (TASKS["edit"], True), (("--text", NEVER_SAYS, *EDIT), False)):
+        _, lines = sample(*words, "--out", "whole.wav")
+        heard = samples("whole.wav")
+        assert np.abs(heard[-1000:] - real[-1000:]).max() < 2 / 32_767
+        assert any(line.startswith("nothing is to change") for line in lines) is not changes
+    assert np.abs(heard - real).max() < 2 / 32_767
 
 
 def test_what_is_kept_is_heard_as_it_was(sample) -> None:
@@ -147,7 +161,8 @@ def test_a_folder_holds_several_with_their_durations(sample, task: str) -> None:
         rows = list(csv.reader(pathlib.Path(f"{task}-3/0000{i}.csv").read_text().splitlines()))
         assert rows[0] == ["phone", "frames"]
         heard = samples(f"{task}-3/0000{i}.wav")
-        assert len(heard) == HOP * sum(int(row[1]) for row in rows[1:])
+        tail = len(clip(NEVER).samples) % HOP if task == "edit" else 0  # behind the last whole frame
+        assert len(heard) == HOP * sum(int(row[1]) for row in rows[1:]) + tail
         seconds += len(heard) / RATE
     assert found["seconds"] == pytest.approx(seconds, abs=1e-3)
     first, second = (samples(f"{task}-3/0000{i}.wav") for i in range(2))
@@ -188,7 +203,8 @@ def test_durations_of_an_edit_keep_what_is_kept(sample, refused) -> None:
     longer = [(phone, 30 if i == new else frames) for i, (phone, frames) in enumerate(rows)]
     before = sum(int(frames) for _, frames in rows)
     found, _ = sample(*TASKS["edit"], "--durations", table("longer.csv", longer), "--out", "edited.wav")
-    assert found["seconds"] == pytest.approx((before + 30 - int(rows[new][1])) / 100)
+    tail = len(clip(NEVER).samples) % HOP / RATE  # behind the last whole frame
+    assert found["seconds"] == pytest.approx((before + 30 - int(rows[new][1])) / 100 + tail, abs=1e-3)
     changed = [(phone, 30 if phone == "HH_B" else frames) for phone, frames in rows]
     said = refused(1, "sample", "run", *TASKS["edit"], "--durations", table("changed.csv", changed))
     assert "HH_B is kept from the recording, where it lasts 2, not 30" in said

@@ -38,7 +38,7 @@ def test_errors_by_hand() -> None:
     real = picture([[0, 4, 0, 0], [4, 4, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
     made = real.clone()
     made[0, 0, 3, 3] = 4
-    found = copy_errors(real, Copies(torch.tensor([[0, 1, 1, 3]]), made), NETWORK, 16)
+    found = copy_errors(real, Copies(torch.tensor([[0, 1, 1, 3]]), made), count=4, grid=(2, 2), white=16)
     assert found["reconstruction_mse"] == pytest.approx(1 / 256)
     assert found["reconstruction_mse_shrunk"] == pytest.approx((9 + 3) / 256 / 16)
     assert found["psnr"] == pytest.approx(10 * math.log10(256))
@@ -51,7 +51,7 @@ def test_errors_by_hand() -> None:
 
 def test_exact_copies_have_no_ratio() -> None:
     flat = torch.full((3, 1, 4, 4), 7, dtype=torch.uint8)
-    found = copy_errors(flat, Copies(torch.zeros(3, 4, dtype=torch.long), flat), NETWORK, 16)
+    found = copy_errors(flat, Copies(torch.zeros(3, 4, dtype=torch.long), flat), count=4, grid=(2, 2), white=16)
     assert (found["reconstruction_mse"], found["reconstruction_mse_shrunk"]) == (0, 0)
     assert found["psnr"] is found["psnr_shrunk"] is None
     assert found["codebook_perplexity"] == pytest.approx(1)

@@ -208,6 +208,15 @@ def test_white_parts_alone_are_drawn_anew(palette: pathlib.Path, hole: list[str]
     assert (drawn[:, ~kept] != real[~kept]).any()
 
 
+def test_what_is_kept_of_a_picture_is_its_own_pixels(documents: pathlib.Path, hole: list[str]) -> None:
+    """Not what a tokeniser keeps of them, which here has learned nothing; each of its codes fills 2 x 2 pixels."""
+    assert main(["sample", str(documents), *hole, "-n", "2", "--out", "new.npz"]) == 0
+    drawn, real = np.load("new.npz")["pictures"][:, 0].astype(int), np.asarray(Image.open("real.png").convert("RGB"))
+    kept = np.asarray(Image.open("hole.png"))[::2, ::2] == 0
+    assert (drawn[:, kept] == real[kept]).all()
+    assert (drawn[:, ~kept] != real[~kept]).all(-1).any()
+
+
 @pytest.mark.slow
 def test_guidance_and_contrast(documents: pathlib.Path) -> None:
     """At 0 words say nothing, at 1 all; both ways beside each other take turns."""
@@ -274,7 +283,7 @@ def test_a_memory_of_documents_in_arrays(
     """As `sample --out` writes them; what is looked up is told, and why it is less than was asked for."""
     data = read(str(scenes / "memory"), like=kind(documents))
     data.modality.write(data.values, data.given, pathlib.Path("drawn.npz"))
-    for count, said in ((1, "looked up: "), (0, "looked up: nothing\n"), (9, " of 4: there is no room for more, or")):
+    for count, said in ((1, "looked up: "), (0, "looked up: nothing\n"), (9, " of 4: there is no room for more)")):
         words = ["--prompt", "a", "--memory", "drawn.npz", "--documents", str(count), "-n", "1", "--out", "new.jsonl"]
         assert main(["sample", str(documents), *words, "--overwrite"]) == 0
         assert said in capsys.readouterr().err
@@ -314,13 +323,24 @@ def test_evaluation(documents: pathlib.Path, scenes: pathlib.Path, capsys: pytes
     }
     assert -1 <= numbers["match_real"] <= 1
     assert numbers["match_others"] != numbers["match_real"]  # others have other codes
+    assert numbers["psnr"] < numbers["psnr_shrunk"]  # its tokeniser has learned nothing
+    told = json.loads((documents / "report.json").read_text())
+    assert "fit anew with more --tokenizer.steps, as --resume leaves it as it is" in told["judged"]
+    anew = next(command for command, what in told["next_steps"] if what.startswith("fit anew"))
+    assert anew.count("--tokenizer.steps") == 1
+    assert "--tokenizer.steps 20 " in anew
+    assert f"--out {documents}-anew" in anew
     assert numbers["bits_per_token"] == pytest.approx(np.log2(numbers["perplexity"]))
     held_out = scenes / "instructions-held-out" / "documents.jsonl"
     assert main(["evaluate", str(documents), "--data", str(held_out), "--json"]) == 0
     asked = last(capsys)
     assert asked["compared_with"] == str(held_out)
     page = (documents / "report-documents-jsonl.html").read_text()
-    for words in ("What was asked, the real picture", "Documents of which nothing was said"):
+    for words in (
+        "What was asked, the real picture",
+        "each row above what is left of them as codes",
+        "Documents of which nothing was said",
+    ):
         assert words in page
     assert json.loads((documents / "report.json").read_text())["numbers"] == numbers
 
@@ -469,8 +489,20 @@ def test_pictures_of_documents_are_pictures(other: pathlib.Path, palette: pathli
 )
 def test_texts_are_told_as_wholes_where_some_are_frequent(usual: float, words: str) -> None:
     numbers = {"picture_perplexity": 1.04, "answers_exact": 0.5, "answers_f1": 0.64, "answers_usual": usual}
-    assert words in measure._said(numbers)
-    assert "hidden" not in measure._said({"picture_perplexity": 1.04})
+    assert words in measure._said(numbers, 8)
+    assert "hidden" not in measure._said({"picture_perplexity": 1.04}, 8)
+
+
+def test_lines_of_several_holes_say_which_they_fill() -> None:
+    assert write._beside_holes("red\nblue", 2) == "<mask> 1: red\n<mask> 2: blue"
+    assert write._beside_holes("red", 1) == "red"
+    assert write._beside_holes("red\nor\nblue", 2) == "red\nor\nblue"  # a text has lines of its own
+
+
+def test_why_less_is_looked_up_is_told() -> None:
+    assert write._told(("a", "b"), 4, fits=True) == "looked up: 'a'; 'b' (2 of 4: all others are too like these)"
+    assert write._told(("a",), 4, fits=False).endswith("(1 of 4: there is no room for more)")
+    assert write._told(("a",), 1, fits=True) == "looked up: 'a'"
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,15 @@ def test_rate_rises_stays_and_falls_to_zero():
     assert rate(training, 5000, 1.2) == 0
 
 
+def test_a_short_run_has_its_highest_rate_after_a_fifth():
+    """Whether steps or minutes count; in a long one the steps of the warm-up do, and the first step is as slow."""
+    training = Training(lr=2.0, warmup=100, steps=20, decay=0.5)
+    rates = [rate(training, step, step / 20) for step in range(20)]
+    assert rates[:5] == pytest.approx([0.02, 0.5, 1.0, 1.5, 2.0])
+    assert rates[4:11] == [2.0] * 7
+    assert rate(training, 9, 9 / 10_000) == pytest.approx(0.2)
+
+
 def test_minutes_end_the_run_and_the_rate_falls(monkeypatch):
     clock = iter(range(10_000))
     monkeypatch.setattr("feller.train.loop.time.monotonic", lambda: float(next(clock)))
@@ -183,6 +192,6 @@ def test_examples_serve_several_steps():
 
 def test_replay_of_one_changes_nothing():
     """Losses of five steps as they were before examples could serve several."""
-    training = replace(TRAINING, steps=5)
+    training = replace(TRAINING, steps=5, warmup=1)
     losses = [report.loss.item() for report in follow(fresh(training), training)]
-    assert losses == pytest.approx([2.1908243, 1.7306266, 1.7340913, 1.7416626, 2.1921854], rel=1e-5)
+    assert losses == pytest.approx([2.1908243, 1.7236949, 1.7207187, 1.7042106, 2.1895673], rel=1e-5)

@@ -32,8 +32,8 @@ def write(asked: SampleFlags, run: Any, tell: Any) -> dict[str, Any]:
             tell=tell,
         )
     tell.say(drawn.pace)
-    for i, words in enumerate(drawn.said[:MOST_LINES], 1):
-        tell.say(f"--- {i}\n{words}" if len(drawn.said) > 1 else words)
+    for i in range(min(len(drawn.said), MOST_LINES)):
+        tell.say(f"--- {i + 1}\n{drawn.lines(i)}" if len(drawn.said) > 1 else drawn.lines(i))
     tell.say(f"{len(drawn.data):,} document{'s' * (len(drawn.data) != 1)}: {place}")
     told = {"said": list(drawn.said)} if drawn.said else {}
     told |= {"looked_up": list(drawn.front)} if wanted.memory is not None else {}

@@ -71,21 +71,21 @@ def copies(model: Model, data: Dataset) -> Copies:
 
 
 def copy_errors(
-    real: UInt8[Tensor, "n c h w"], made: Copies, network: TokenizerNetwork, white: int
+    real: UInt8[Tensor, "n c h w"], made: Copies, *, count: int, grid: tuple[int, int], white: int
 ) -> dict[str, float | None]:
     """Return how far copies are off, beside pictures that are shrunk to the grid, and how the codes are used.
 
     Args:
         real: The pictures, with levels from 0 to `white`.
         made: What became of them.
-        network: What wrote them.
+        count: Different codes.
+        grid: Rows and columns of the codes of a picture.
         white: Level of white.
 
     Returns:
         Numbers under the names of `EXPLAIN`; a ratio to an error of zero is None.
     """
-    count = network.settings.quantiser.count
-    error, small = (_error(real, other, white) for other in (made.values, shrunk(real, network.grid)))
+    error, small = (_error(real, other, white) for other in (made.values, shrunk(real, grid)))
     shares = code_shares(made.codes, count)
     return {
         "reconstruction_mse": error,

@@ -25,7 +25,10 @@ from feller.report.wording import MISSING, Number, capital, is_number, sentence
 GREY = "Grey is what real data reach when they are measured in the same way, which is as good as one can hope for."
 AUDITED = "Grey is what stands beside it: guessing, an answer without the model, or the bound."
 CONSTANT = "Grey is what one answer for all examples reaches."
-CONTINUED = "Grey is what stands beside it: the pictures that belong to the words, or always the same answer."
+CONTINUED = (
+    "Grey is what stands beside it: the pictures that belong to the words, always the same answer, or, of copies,"
+    " pictures whose cells of pixels, each with its code, become their mean colours."
+)
 OWN = {"before", "those that the model knows", "any samples"}
 WITHOUT_DATA = (
     "Grey is what stands beside it: samples before, sources that the model knows, or any samples of the model."

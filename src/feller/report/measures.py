@@ -228,7 +228,7 @@ def tells(numbers: Numbers) -> bool:
 
 def copies(numbers: Numbers) -> bool:
     """Tell whether the numbers are of a network that writes data as codes, instead of drawing some."""
-    return "reconstruction_mse" in numbers
+    return "reconstruction_mse" in numbers and not continues(numbers)
 
 
 def resynthesises(numbers: Numbers) -> bool:

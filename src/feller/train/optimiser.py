@@ -9,6 +9,8 @@ from feller.errors import InputError, UsageError
 
 MOST_TOGETHER = 10**8
 """Examples of a step, at most: the numbers of more would fill any memory."""
+RISE = 0.2
+"""Share of a run after which the rate is highest at the latest: else a short one would end while it still rises."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +30,7 @@ class Training:
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.0
     warmup: int = 100
-    """Steps until the highest rate."""
+    """Steps until the highest rate, or a fifth of the run where that is less."""
     decay: float = 0.3
     """Last share of the run, over which the rate falls to zero."""
     clip: float = 1.0
@@ -79,12 +81,14 @@ def make_optimiser(network: nn.Module, training: Training) -> torch.optim.Optimi
 def rate(training: Training, step: int, share: float) -> float:
     """Return the learning rate of a step: warm-up, constant, then straight down to zero over the last share of the run.
 
+    Warm-up ends after its steps or after a fifth of the run, whatever comes first.
+
     Args:
         training: Highest rate, warm-up and decay.
         step: Steps done before.
         share: Of the budget that is spent before, in [0, 1]; by steps or by the clock.
     """
-    rise = min(1.0, (step + 1) / max(training.warmup, 1))
+    rise = min(1.0, max((step + 1) / max(training.warmup, 1), share / RISE))
     fall = min(1.0, max(1 - share, 0.0) / training.decay) if training.decay else 1.0
     return training.lr * rise * fall
 

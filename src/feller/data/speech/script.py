@@ -4,12 +4,13 @@ Source of the tasks: Le et al. 2023, "Voicebox", arXiv 2306.15687, section 3 and
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher
 from functools import cached_property
 from itertools import accumulate
 
-from jaxtyping import Float
+import numpy as np
+from jaxtyping import Float, Float32
 from torch import Tensor
 
 from feller.data.found import Sound
@@ -30,6 +31,8 @@ class Clip:
     """From the first frame to the last, silences among them."""
     sound: Sound
     name: str = ""
+    tail: Float32[np.ndarray, " _"] = field(default_factory=lambda: np.zeros(0, dtype=np.float32))
+    """Samples behind the last whole frame, which belong to the recording and to no frame."""
 
     @property
     def said(self) -> tuple[Word, ...]:
@@ -81,6 +84,11 @@ class Script:
         if any(part.length is None for part in self.parts):
             raise UsageError("some phones do not know yet how long they last")
         return tuple(part.length or 0 for part in self.parts)
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether all of it is taken from the recording."""
+        return all(part.kept for part in self.parts)
 
     @property
     def shortest(self) -> int:

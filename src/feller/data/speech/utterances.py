@@ -141,7 +141,11 @@ def _beside(folder: pathlib.Path, sounds: list[pathlib.Path]) -> list[str]:
     texts = [path for path in texts if path.with_suffix("") in stems or not path.name.lower().startswith(ABOUT)]
     without = [path.name for path in sounds if not path.with_suffix(TEXT).is_file()]
     _refuse(
-        folder, without, len(sounds), "sounds have no text", f"write it into a file {TEXT} beside, or remove the sound"
+        folder,
+        without,
+        len(sounds),
+        "sounds have no text",
+        f"write it into a file {TEXT} beside, or all texts into {TABLE}, a line id|text each, or remove the sound",
     )
     lonely = [path.name for path in texts if path.with_suffix("") not in stems]
     _refuse(folder, lonely, len(texts), "texts have no sound", "add it, or remove the text")

@@ -18,7 +18,7 @@ from feller.networks.detector import WIDTHS, WINDOW, DetectorNetwork, check_mels
 from feller.objective import Batch, Example, Objective
 from feller.tensors import load_tensors, put, save_tensors
 from feller.train.engine import Engine, engine
-from feller.train.loop import check_finite, make_learner, train
+from feller.train.loop import Report, check_finite, make_learner, train
 from feller.train.optimiser import Training
 
 HOP = 5
@@ -83,6 +83,7 @@ def fit_detector(
     size: int = SIZE,
     training: Training = TRAINING,
     device: Engine | None = None,
+    follow: Callable[[Report], None] = lambda report: None,
 ) -> Detector:
     """Train a detector on the log mels of sounds; the same one for the same seed.
 
@@ -96,6 +97,7 @@ def fit_detector(
         size: Channels in units of 8 in the first block to 64 in the last; the paper's is 8.
         training: How long and how fast.
         device: Where to train; by default what there is.
+        follow: Hears of each step.
 
     Raises:
         UsageError: If one kind is missing, or log mels are not of one form.
@@ -109,6 +111,7 @@ def fit_detector(
     network.to(device.device)
     learner, give = make_learner(network, training), _batches(real, made, training.batch, draws.named("windows"))
     for report in train(learner, ToldApart(), give, training, draws=draws, engine=device):
+        follow(report)
         if report.step == training.steps:
             check_finite(report)
     seconds = [sum(map(len, mels)) / 100 for mels in (real, made)]

@@ -12,7 +12,7 @@ from feller.data.speech.extra import NotInstalledError
 from feller.draws import Draws
 from feller.errors import InputError
 from feller.evaluate.speech.heard import Listener, Whisper, word_error_rate
-from feller.evaluate.speech.opinion import SHORTEST, opinion
+from feller.evaluate.speech.opinion import SHORTEST, Opinion, opinion
 from feller.evaluate.speech.spread import LEAST, frechet_features
 from feller.evaluate.speech.voices import TRUSTED, Voices, similarity
 
@@ -23,8 +23,9 @@ EXPLAIN = {
     "word_error_rate_low": "The lower end of where 95 % of such rates lie, for other sentences of the same kind.",
     "word_error_rate_high": "The upper end of that.",
     "word_error_rate_floor": REAL,
-    "speaker_similarity": "How like its prompt a sound is in its voice (cosine of Resemblyzer vectors, mean): of real"
-    " sounds, about 0.9 for one speaker and 0.55 for two. Not the SIM of papers, which is WavLM's.",
+    "speaker_similarity": "How like its prompt a sound is in its voice (cosine of Resemblyzer vectors, mean): 1 is the"
+    " same, and speaker_similarity_floor, that of real sounds and their prompts, is as good as real; shorter sounds are"
+    " less like. Not the SIM of papers, which is WavLM's.",
     "speaker_similarity_floor": REAL,
     "frechet_speech": "How far all sounds together lie from real ones (Fréchet distance of Resemblyzer vectors, in"
     " percent of their variance): lower is better, frechet_speech_floor is as good as real. It rises with missing"
@@ -80,6 +81,8 @@ class Judges:
 
     listener: Listener = field(default_factory=Whisper)
     voices: Voices = field(default_factory=Voices)
+    rate: Callable[[Sound], Opinion] = opinion
+    """Says how people would rate a sound."""
     heard: int = 50
     """Sounds that are written down, at most."""
     compared: int = 500
@@ -168,7 +171,7 @@ def _opinions(made: Utterances, real: Utterances, draws: Draws, judges: Judges) 
     numbers = Numbers()
     for part, name, behind in ((made, "made", ""), (real, "real", "_floor")):
         sounds = [sound for sound in part.some(judges.rated, draws.named(name)).sounds if sound.seconds >= SHORTEST]
-        found = [opinion(sound) for sound in sounds]
+        found = [judges.rate(sound) for sound in sounds]
         means = torch.tensor([(one.overall, one.speech, one.background) for one in found]).mean(0).tolist()
         names = (f"opinion{which}{behind}" for which in ("", "_speech", "_background"))
         numbers |= dict(zip(names, means if found else [None] * 3, strict=True))

@@ -19,10 +19,11 @@ from feller.data.modality import Dataset
 from feller.data.read import read
 from feller.draws import Draws
 from feller.errors import UsageError
-from feller.evaluate import answers
+from feller.evaluate import answers, copies
 from feller.evaluate.documents import EXPLAIN, MOST, documents_quality
 from feller.journeys.asked import parts
 from feller.journeys.documents.kind import kind_of, reader
+from feller.journeys.documents.rewritten import rewritten
 from feller.journeys.documents.wanted import MOST_WORDS, Wanted, anything
 from feller.journeys.documents.write import decoded, fitting, words
 from feller.journeys.onward import asking
@@ -82,24 +83,27 @@ def measure(run: Run, model: Model, *, data: str | None, samples: str | None, te
     finder = kind.vectors
     found = None if finder is None else Library(remember(kind.encode(train.values), finder, kind.symbols), finder)
     numbers: dict[str, Any] = dict(documents_quality(model.network, kind, it.real, found, draws))
+    lost = rewritten(run, kind, it, it.real.values)
+    numbers |= lost.numbers
     tell.task("continuing documents")
     pages = []
-    for part in (_pictures, _words):
+    for i, part in enumerate((_pictures, _words)):
         told, page = part(model, kind, it, train, draws)
+        tell.progress((i + 1) / 3)
         numbers |= told
         pages += page
-    pages.append(("Documents of which nothing was said", _alone(model, kind, draws)))
+    pages += [*lost.pages, ("Documents of which nothing was said", _alone(model, kind, draws))]
     tell.done()
     title = f"{it.asked.data}, by the recipe {it.asked.recipe}"
     told = Told(
         title=title if data is None else f"{title}, asked about {data}",
-        judged=f"Judged: what the model says of {len(it.real):,} documents {it.which}",
+        judged=f"Judged: what the model says of {len(it.real):,} documents {it.which}{lost.said}",
         numbers=numbers,
-        explanations={**EXPLAIN, **OF_DRAWN},
+        explanations={**EXPLAIN, **copies.EXPLAIN, **OF_DRAWN},
         pictures=pages,
         heading="Documents",
         said=_said(numbers, kind.symbols.codes),
-        next_steps=[*_next_steps(run, kind, it, remembers=found is not None)],
+        next_steps=[*lost.next_steps, *_next_steps(run, kind, it, remembers=found is not None)],
     )
     return report(it, told, tell)
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Bool, Int64, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
 from feller.data.documents.layout import Hole, Infill, as_array, laid, to_tokens
-from feller.data.documents.modality import Documents
+from feller.data.documents.modality import Documents, Values
 from feller.data.documents.prompt import Prompt, parse, picture_of
 from feller.data.documents.templates import ask, edit
 from feller.data.found import Item, Said, Shown
@@ -62,6 +62,20 @@ class Wanted:
             return self.plan
         _, sizes = _with_holes(_tokens(self.prompt.items, self.prompt, kind), self.mask, kind)
         return Fill(MOST_WORDS, codes=sizes)
+
+    def keeping(self, kind: Documents, values: Values) -> Values:
+        """Return what was drawn with the pixels of the person's picture where its codes are kept, not what they keep.
+
+        Raises:
+            UsageError: If the mask has no white part.
+        """
+        if self.mask is None:
+            return values
+        own, drawn = kind.bring(self.prompt.pictures[0][None]), values["pictures"]
+        rows, columns = kind.tokenizer.grid
+        cells = _cells(self.mask, kind).unflatten(0, (rows, columns))
+        white = cells.repeat_interleave(kind.height // rows, 0).repeat_interleave(kind.width // columns, 1)
+        return {**values, "pictures": torch.cat([torch.where(white, drawn[:, :1], own[:, None]), drawn[:, 1:]], 1)}
 
     def without_text(self, kind: Documents) -> Int64[Tensor, " l"]:
         """Return the symbols of the prompt with one hole in the place of each text: what is drawn without it."""
@@ -128,14 +142,24 @@ def _worded(text: str, flag: str) -> str:
     return text.strip()
 
 
-def _with_holes(
-    tokens: Int64[Tensor, " l"], mask: UInt8[np.ndarray, "h w c"], kind: Documents
-) -> tuple[Int64[Tensor, " m"], tuple[int, ...]]:
-    """Put a hole in the place of each run of codes whose cells are white somewhere; tell how many each hole hides."""
+def _cells(mask: UInt8[np.ndarray, "h w c"], kind: Documents) -> Bool[Tensor, " codes"]:
+    """Tell which codes of a picture have white in them.
+
+    Raises:
+        UsageError: If none has.
+    """
     white = kind.bring(mask[None]).amax((0, 1)) >= WHITE
     cells = F.adaptive_max_pool2d(white[None].float(), kind.tokenizer.grid).flatten() > 0
     if not cells.any():
         raise UsageError("the mask has no white part, so there is nothing to draw; white is drawn, black is kept")
+    return cells
+
+
+def _with_holes(
+    tokens: Int64[Tensor, " l"], mask: UInt8[np.ndarray, "h w c"], kind: Documents
+) -> tuple[Int64[Tensor, " m"], tuple[int, ...]]:
+    """Put a hole in the place of each run of codes whose cells are white somewhere; tell how many each hole hides."""
+    cells = _cells(mask, kind)
     hidden = torch.zeros(len(tokens), dtype=torch.bool)
     hidden[kind.symbols.is_code(tokens)] = cells
     begins = hidden & ~F.pad(hidden, (1, 0))[:-1]

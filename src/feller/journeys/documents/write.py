@@ -1,6 +1,7 @@
 """From what a person asks of a model of documents to documents."""
 
 import itertools
+import sys
 import time
 from dataclasses import dataclass, replace
 
@@ -8,6 +9,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from feller.data.documents.layout import Hole
 from feller.data.documents.modality import Documents, Values
 from feller.data.modality import Dataset
 from feller.draws import Draws
@@ -90,6 +92,12 @@ class Written:
     """What the documents say that were looked up, the most like last."""
     pace: str = ""
     """How fast they were drawn."""
+    holes: int = 0
+    """Texts that were filled in, in each."""
+
+    def lines(self, which: int) -> str:
+        """Return what was said in one of them, for people: where several texts were filled in, each beside its hole."""
+        return _beside_holes(self.said[which], self.holes)
 
 
 def write(
@@ -123,11 +131,13 @@ def write(
         raise UsageError("this model was fitted without what compares texts and pictures; leave --best-of out")
     found = None if memory is None else library(kind, memory)
     streams = _streams(wanted, kind, guides)
-    front = _front(found, streams[0], manner.documents, model, draws)
+    room = reader(model).context - len(streams[0]) - kind.symbols.picture - 2  # behind it a picture must fit
+    front = _front(found, streams[0], manner.documents, room, draws)
     looked_up = tuple(words(kind, part) for part in _apart(front, kind))
     _notice(wanted, kind, tell)
     if found is not None:
-        tell.say(_told(looked_up, min(manner.documents, len(found.memory))))
+        more = _front(found, streams[0], manner.documents, sys.maxsize, draws)
+        tell.say(_told(looked_up, min(manner.documents, len(found.memory)), fits=len(more) == len(front)))
     _check_room(streams, reader(model).context)
     prompts = [[torch.cat([front, stream])] * (n * manner.best_of) for stream in streams]
     tell.task("drawing")
@@ -140,12 +150,13 @@ def write(
     speed = symbols / max(seconds, 1e-9)
     pace = f"{len(drawn):,} drawn, {symbols:,} symbols in {seconds:.3g} s, {speed:,.0f} a second"
     rows = [torch.cat([streams[0], part.cpu()]) for part in drawn]
-    data, fills = Dataset(decoded(kind, rows), {}, kind), wanted.prompt.has_holes
+    data, fills = Dataset(wanted.keeping(kind, decoded(kind, rows)), {}, kind), wanted.prompt.has_holes
     said = [words(kind, part) for part in drawn] if fills else []
     if manner.best_of > 1:
         kept = _best(kind, data.values, n, manner.best_of)
         data, said = data.subset(kept), [said[i] for i in kept.tolist()] if fills else []
-    return Written(data, tuple(said), looked_up, pace)
+    holes = sum(isinstance(item, Hole) for item in wanted.prompt.items)
+    return Written(data, tuple(said), looked_up, pace, holes)
 
 
 def decoded(kind: Documents, rows: list[Int64[Tensor, " _"]]) -> Values:
@@ -167,6 +178,14 @@ def words(kind: Documents, drawn: Int64[Tensor, " m"]) -> str:
     return "\n".join(kind.vocabulary.decode(part).strip() for part in parts if part)
 
 
+def _beside_holes(said: str, holes: int) -> str:
+    """Put the hole that it fills in front of each line, where there are several."""
+    lines = said.split("\n")
+    if holes < 2 or len(lines) != holes:  # a text may have lines of its own
+        return said
+    return "\n".join(f"<mask> {i}: {line}" for i, line in enumerate(lines, 1))
+
+
 def _notice(wanted: Wanted, kind: Documents, tell: Tell) -> None:
     """Say where pictures lose their sides."""
     cut = sum(shown.shape[0] * kind.width != shown.shape[1] * kind.height for shown in wanted.prompt.pictures)
@@ -174,9 +193,10 @@ def _notice(wanted: Wanted, kind: Documents, tell: Tell) -> None:
         tell.say(f"{cut} of {len(wanted.prompt.pictures)} pictures cut to the middle, {kind.width}x{kind.height}")
 
 
-def _told(looked_up: tuple[str, ...], most: int) -> str:
+def _told(looked_up: tuple[str, ...], most: int, *, fits: bool) -> str:
     """Say what was looked up, and why it is less than was asked for."""
-    less = f" ({len(looked_up)} of {most}: there is no room for more, or no other is like it)"
+    why = "all others are too like these" if fits else "there is no room for more"
+    less = f" ({len(looked_up)} of {most}: {why})"
     return f"looked up: {'; '.join(map(repr, looked_up)) or 'nothing'}{less if len(looked_up) < most else ''}"
 
 
@@ -199,13 +219,11 @@ def _streams(wanted: Wanted, kind: Documents, guides: tuple[Guide, ...]) -> list
 
 
 def _front(
-    found: Library | None, prompt: Int64[Tensor, " l"], count: int, model: Model, draws: Draws
+    found: Library | None, prompt: Int64[Tensor, " l"], count: int, room: int, draws: Draws
 ) -> Int64[Tensor, " m"]:
-    """Return what stands in front of a prompt; there must be room left for what is drawn."""
+    """Return what stands in front of a prompt, where there is room for so many symbols."""
     if found is None or not count:
         return prompt[:0]
-    symbols = found.memory.symbols
-    room = reader(model).context - len(prompt) - symbols.picture - 2
     how = replace(ASKING, by_text=count, by_picture=count)  # no more than are wanted: the most like
     (front,) = fronts(found, prompt[None], count, [room], draws.named("memory"), how)
     return front

@@ -43,8 +43,8 @@ def copy(run: Run, model: Model, *, data: str | None, samples: str | None, tell:
     tell.task("writing and reading pictures")
     made = copies(model, it.real)
     tell.done()
-    numbers = copy_errors(it.real.values, made, network, modality.levels)
     many, count = made.codes.shape[1], network.settings.quantiser.count
+    numbers = copy_errors(it.real.values, made, count=count, grid=network.grid, white=modality.levels)
     title = f"{it.asked.data} as codes, by the recipe {it.asked.recipe}"
     whose = "Pictures" if it.data is not None or it.seen else "Held-out pictures"
     shown = slice(COLUMNS * ROWS)

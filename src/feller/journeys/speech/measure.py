@@ -1,7 +1,7 @@
 """From a run of speech to how well it speaks, and to a page to look at and listen to."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from feller.data.found import Sound
 from feller.data.modality import Dataset
 from feller.data.read import read
 from feller.data.speech.mel import FRAMES
@@ -20,13 +21,14 @@ from feller.errors import UsageError
 from feller.evaluate.speech import quality
 from feller.evaluate.speech.detector import fit_detector, save_detector
 from feller.evaluate.speech.lengths import DRAWN, Durations, durations_quality
-from feller.evaluate.speech.quality import Utterances, speech_quality
+from feller.evaluate.speech.quality import Judges, Utterances, speech_quality
 from feller.evaluate.speech.traces import vocoded
 from feller.infilling.durations import MASKS
 from feller.infilling.segments import units
 from feller.journeys.asked import parts
 from feller.journeys.onward import speaking
 from feller.journeys.reporting.examined import Told, examined, report
+from feller.journeys.speech.attentive import Attentive
 from feller.journeys.speech.continued import Continued, continued
 from feller.journeys.speech.kind import kind_of
 from feller.journeys.speech.say import Manner, say, timed
@@ -35,6 +37,7 @@ from feller.journeys.tell import Tell
 from feller.model import Model
 from feller.run import Run
 from feller.train.engine import engine
+from feller.train.loop import Report
 
 MOST = 24
 """Utterances that are gone on with, at most."""
@@ -54,7 +57,7 @@ EXPLAIN = {
     "duration_correlation_drawn": "As duration_correlation, of the same.",
     "phone_fdd_drawn": "As phone_fdd, of durations that are drawn.",
     "detected": "How often a detector that has learned what this model's sounds are like tells them from recordings:"
-    " 0.5 is chance. It lies in the run, and `feller evaluate --samples SOUNDS` asks it about others.",
+    " 50 % is chance. It lies in the run, and `feller evaluate --samples SOUNDS` asks it about others.",
     "detected_low": "Where this share lies with 95 % confidence: from here",
     "detected_high": "to here.",
     "detected_resynthesised": "The same, from recordings that went through the same vocoder.",
@@ -90,14 +93,17 @@ def measure(run: Run, model: Model, *, data: str | None, samples: str | None, te
     real = kind.for_learning(it.real, draws.named("real"))
     cuts = continued(kind, real.subset(torch.arange(min(len(real), MOST))))
     numbers: dict[str, Any] = {}
-    said = None
+    said, sounds = None, list[tuple[str, bytes]]()
     if cuts:
         said = _said(model, cuts, draws, tell)
         tell.task("listening")
-        found = speech_quality(said.made, said.again, draws.named("judges"))
+        ears = Attentive(2 * len(cuts), tell)
+        judges = Judges(listener=ears, rate=ears.rate)
+        found = speech_quality(said.made, said.again, draws.named("judges"), judges)
         tell.task("looking for traces")
-        numbers |= {**found.numbers, **_traces(run, model, train, said, draws), "synthesis": said.pace}
+        numbers |= {**found.numbers, **_traces(run, model, train, said, draws, tell), "synthesis": said.pace}
         tell.done()
+        sounds = _heard(said, ears.heard)
         for note in found.notes:
             tell.say(note)
     else:
@@ -114,7 +120,7 @@ def measure(run: Run, model: Model, *, data: str | None, samples: str | None, te
         numbers=numbers,
         explanations=EXPLAIN,
         pictures=[("Each real half, and the one that was said anew", _picture(kind, said))] if said else [],
-        sounds=_heard(said) if said else [],
+        sounds=sounds,
         heading="Speech",
         said=_sentence(numbers),
         next_steps=[*speaking(run, next(iter(kind.texts(it.real.values)), ""))],
@@ -178,7 +184,7 @@ def _durations(kind: Speech, real: Dataset, train: Dataset, draws: Draws) -> dic
     return {name: value for name, value in numbers.items() if name in EXPLAIN}
 
 
-def _traces(run: Run, model: Model, train: Dataset, said: _Said, draws: Draws) -> dict[str, Any]:
+def _traces(run: Run, model: Model, train: Dataset, said: _Said, draws: Draws, tell: Tell) -> dict[str, Any]:
     """Train what tells the model's sounds from real ones, keep it in the run, and try it on what was said anew."""
     kind = kind_of(model)
     learned = continued(kind, train.subset(torch.arange(min(len(train), TRACED))))
@@ -186,7 +192,13 @@ def _traces(run: Run, model: Model, train: Dataset, said: _Said, draws: Draws) -
         return {}
     made = vocoded(_spoken(model, learned, draws.named("traces")), kind.mel, kind.vocoder)
     real = [cut.real for cut in learned]
-    detector = fit_detector([*real, *vocoded(real, kind.mel, kind.vocoder)], made, draws.named("detector"))
+    real_ones = [*real, *vocoded(real, kind.mel, kind.vocoder)]
+    tell.progress(0.0, "training the detector")
+
+    def follow(at: Report) -> None:
+        tell.progress(at.share, f"step {at.step:,} of the detector")
+
+    detector = fit_detector(real_ones, made, draws.named("detector"), follow=follow)
     if engine().is_first:
         save_detector(run.detector, detector)
     unseen, again = (
@@ -205,18 +217,24 @@ def _picture(kind: Speech, said: _Said) -> Any:
     return spectrograms([Drawn(mel.numpy()) for cut, new in pairs for mel in (cut.real, new)], kind.mel.top, 2)
 
 
-def _heard(said: _Said) -> list[tuple[str, bytes]]:
-    """Return the first sounds to listen to."""
+def _heard(said: _Said, heard: Mapping[Sound, str]) -> list[tuple[str, bytes]]:
+    """Return the first sounds to listen to: what was asked, and what a machine heard of it, where it listened."""
     rows = [*zip(said.cuts, said.made.prompts or (), said.again.sounds, said.made.sounds, strict=True)][:SHOWN]
     return [
-        (caption, wav(sound))
+        (words, wav(sound))
         for cut, first, real, new in rows
-        for caption, sound in (
+        for words, sound in (
             ("what was heard", first),
-            (f"really: {cut.text}".removesuffix(": "), real),
-            (f"said anew: {cut.text}".removesuffix(": "), new),
+            (_caption(f"really: {cut.text}", heard.get(real)), real),
+            (_caption(f"to be said anew: {cut.text}", heard.get(new)), new),
         )
     ]
+
+
+def _caption(asked: str, heard: str | None) -> str:
+    """Put what a machine heard behind what was asked, where it listened."""
+    asked = asked.removesuffix(": ")
+    return asked if heard is None else f"{asked} (Whisper hears: {heard.strip() or 'nothing'})"
 
 
 def _sentence(numbers: dict[str, Any]) -> str:

@@ -46,7 +46,8 @@ def recorded(kind: Speech, named: tuple[str, ...], flag: str, listen: Listen, te
     for note in notes:
         tell.say(note)
     mel = kind.mel.log_mel(torch.from_numpy(sound.samples))
-    return Clip(mel, words, replace(sound, samples=sound.samples[: len(mel) * kind.mel.hop]), path.name)
+    end = len(mel) * kind.mel.hop
+    return Clip(mel, words, replace(sound, samples=sound.samples[:end]), path.name, sound.samples[end:])
 
 
 def _text(path: pathlib.Path, flag: str, listen: Listen, tell: Tell) -> str:

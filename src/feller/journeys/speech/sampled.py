@@ -213,14 +213,16 @@ def _uttered(kind: Speech, rows: Sequence[Sequence[Spoken]], seconds: float) -> 
 
 
 def _sound(kind: Speech, spoken: Spoken) -> Sound:
-    """Return the sound of what is wanted, in which what is kept is the recording itself."""
+    """Return the sound of what is wanted, in which what is kept is the recording itself, to its last sample."""
     script, first = spoken.script, spoken.first
     made, kept = kind.sound(spoken.mel[first:]), spoken.kept[first:].numpy()
     if script.clip is None or not kept.any():
         return made
     timed_parts = zip(script.parts, script.lengths, strict=True)
     origin = np.array([frame for part, length in timed_parts for frame in _origins(part.origin, length)])
-    return laid_over(made, script.clip.sound, kept, origin[first:], kind.mel.hop)
+    sound = laid_over(made, script.clip.sound, kept, origin[first:], kind.mel.hop)
+    ends = origin[-1] == len(script.clip.mel) - 1
+    return replace(sound, samples=np.concatenate([sound.samples, script.clip.tail])) if ends else sound
 
 
 def _origins(origin: int | None, length: int) -> Sequence[int]:

@@ -107,7 +107,10 @@ def wanted(asked: Asked, kind: Speech, listen: Listen, tell: Tell) -> Wanted:
     text = asked.text or ""
     if asked.edit:
         words = pronounced(kind, text, spelled=asked.spelled, language=asked.language)
-        return _one(_lasting(edited_script(_within(kind, clip("edit")), text, words), asked.durations))
+        script = _lasting(edited_script(_within(kind, clip("edit")), text, words), asked.durations)
+        if script.unchanged:
+            tell.say("nothing is to change: the recording says this text already, and is written as it is")
+        return _one(script)
     pronounced(kind, text, spelled=asked.spelled, language=asked.language)  # all of it, before pieces are
     voice = shortened(clip("voice"), kind.room // 2, tell) if asked.voice else None
 

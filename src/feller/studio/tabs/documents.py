@@ -91,7 +91,9 @@ def _ask(one: Opened, place: Place) -> Tab:
         )
         shown = picture(written.data, room, "Documents")
         return Outcome(
-            words=as_words(written.said) if written.said else "", pictures=(shown,), files=(_packed(file, room),)
+            words=as_words([written.lines(i) for i in range(len(written.said))]) if written.said else "",
+            pictures=(shown,),
+            files=(_packed(file, room),),
         )
 
     return Tab(
