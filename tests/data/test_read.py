@@ -188,7 +188,9 @@ def test_our_own_overview_beside_structures_is_not_told(tmp_path: pathlib.Path) 
 def test_folder_of_tables_says_to_name_one(tmp_path: pathlib.Path) -> None:
     for name in ("b.csv", "a.csv"):
         (tmp_path / name).write_text("x,y\n1,2\n")
-    with pytest.raises(InputError, match=rf"expected pictures or structures; name one file, such as {tmp_path}/a\.csv"):
+    with pytest.raises(
+        InputError, match=rf"expected pictures, texts or structures; name one file, such as {tmp_path}/a\.csv"
+    ):
         read(str(tmp_path))
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from feller.data import overview
 from feller.data.asked import Asked
+from feller.data.commas import rows_with_commas
 from feller.data.crystals import files
 from feller.data.crystals import find as crystals
 from feller.data.documents import files as documents
@@ -36,7 +37,9 @@ from feller.data.speech import files as speech
 from feller.data.speech.sound import ENDINGS as SOUNDS
 from feller.data.speech.utterances import holds_sounds
 from feller.data.table.find import find_cells, holds_words, names_of
+from feller.data.tally import first_of
 from feller.data.text.files import LINES, WHOLE, find_column, find_json_lines, find_text
+from feller.data.text.folders import are_texts, find_texts_in
 from feller.data.text.sniff import holds_texts
 from feller.errors import InputError
 from feller.places import check_there
@@ -91,9 +94,14 @@ def _table(path: pathlib.Path, asked: Asked) -> Found:
     """Read a table of cells if that is wanted, or if it has columns of words and no others that count alone."""
     if asked.kind is FoundTable:
         return find_cells(path)
-    if issubclass(FoundTable, asked.kind) and not asked.choose(names_of(path)) and holds_words(path):
+    chosen = asked.choose(names_of(path))
+    if issubclass(FoundTable, asked.kind) and not chosen and holds_words(path):
         return find_cells(path)
     asked.check(FoundRows)
+    if chosen and holds_words(path, chosen):
+        rows = rows_with_commas(find_cells(path), str(path), asked.choose)
+        if rows is not None:
+            return rows
     return find_table(path, asked.choose)
 
 
@@ -121,7 +129,7 @@ def find(path: pathlib.Path, asked: Asked) -> Found:
     """
     try:
         if asked.kind is FoundSounds and path.exists():  # whatever else is told of them
-            return speech.find_sounds(path)
+            return speech.find_sounds(path) if asked.as_they_are else speech.find_audible(path)
         return _find_in_folder(path, asked) if path.is_dir() else _find_in_file(path, asked)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
@@ -187,7 +195,7 @@ def _find_in_file(path: pathlib.Path, asked: Asked) -> Found:
 
 
 def _find_in_folder(folder: pathlib.Path, asked: Asked) -> Found:
-    """Read a folder of ours, of sounds, of structures, or else of pictures."""
+    """Read a folder of ours, of sounds, documents, structures or texts, or else of pictures."""
     if not any(folder.iterdir()):
         raise InputError(f"{folder}: the folder is empty")
     chosen = idx.choose(folder)
@@ -206,7 +214,16 @@ def _find_in_folder(folder: pathlib.Path, asked: Asked) -> Found:
         asked.check(FoundSpeech)
         return _speech(folder, asked)
     inside = sorted(folder.iterdir())
+    written = [path for path in inside if path.is_file() and _holds_documents(path)]
+    if asked.kind in (Found, FoundDocuments) and len(written) > 1:
+        raise InputError(
+            f"{folder}: expected one file of documents, got {len(written)}; name one, such as {written[0]}"
+        )
+    if asked.kind in (Found, FoundDocuments) and written:
+        return _documents(written[0], asked)
+    texts = {path for path in inside if ".jsonl" in path.suffixes and path.is_file() and holds_texts(path)}
     held = {kind: [path for path in inside if _ending(path) in kind.endings] for kind in FORMATS}
+    held = {kind: [path for path in paths if not (kind.folders and path in texts)] for kind, paths in held.items()}
     sets = [kind for kind in FORMATS if kind.folders and held[kind]]
     if len(sets) > 1:
         counts = " and ".join(f"{len(held[kind])} of {kind.kind.name}" for kind in sets)
@@ -215,12 +232,24 @@ def _find_in_folder(folder: pathlib.Path, asked: Asked) -> Found:
         asked.check(kind.kind)
         found = kind.read(folder, asked)
         return replace(found, notes=(*_skipped(inside, held[kind], kind), *found.notes))
+    if are_texts(_data_in(folder)):
+        asked.check(FoundTexts)
+        return find_texts_in(folder)
     tables = [path for kind in FORMATS if kind.kind is not FoundPictures for path in held[kind]]
     if tables and not any(path.is_dir() or _ending(path) in PICTURES for path in inside):
-        raise InputError(f"{folder}: expected pictures or structures; name one file, such as {min(tables)}")
+        filled = min((path for path in tables if path.stat().st_size), default=min(tables))
+        raise InputError(f"{folder}: expected pictures, texts or structures; name one file, such as {filled}")
     if asked.kind in (Found, FoundDocuments):
         _refuse_captions(folder, inside)
     return find_pictures(folder, asked.size, asked.limit)
+
+
+def _data_in(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Return the files of a folder and of its sub-folders that could be data by their endings."""
+    known = {ending for kind in FORMATS for ending in kind.endings}
+    places = [folder, *(path for path in sorted(folder.iterdir()) if path.is_dir())]
+    inside = (path for place in places if not place.name.startswith(".") or place == folder for path in place.iterdir())
+    return [path for path in inside if path.is_file() and not path.name.startswith(".") and _ending(path) in known]
 
 
 def _refuse_captions(folder: pathlib.Path, inside: list[pathlib.Path]) -> None:
@@ -242,6 +271,6 @@ def _skipped(inside: list[pathlib.Path], read: list[pathlib.Path], kind: Format)
         others = [path for path in others if path.name != overview.NAME and not overview.OWN.fullmatch(path.name)]
     if not others:
         return ()
-    names = ", ".join(path.name for path in others[:NAMED]) + (", ..." if len(others) > NAMED else "")
+    names = first_of([path.name for path in others], NAMED)
     what = "file that is" if len(others) == 1 else "files that are"
     return (f"skipped {len(others)} {what} no {kind.kind.name}: {names}",)

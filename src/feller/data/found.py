@@ -227,6 +227,8 @@ class FoundSounds(Found):
     """Sounds alone, whatever is said in them: for each a `Sound`, all of one rate, object [n]."""
 
     name = "sounds"
+    lost: tuple[str, ...] = ()
+    """Names of those that are silent and were left out."""
 
 
 def as_objects(values: Sequence[object]) -> np.ndarray:

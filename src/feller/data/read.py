@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from feller.data.asked import Asked
+from feller.data.commas import rows_with_commas
 from feller.data.crystals.modality import crystals
 from feller.data.documents.dataset import documents
 from feller.data.documents.modality import Documents
@@ -29,17 +30,18 @@ from feller.data.found import (
 from feller.data.given import Given, for_now, is_given
 from feller.data.images.modality import images
 from feller.data.interpret import interpret
+from feller.data.labels import LABEL_NAMES
 from feller.data.modality import Dataset, Modality
 from feller.data.molecules.modality import molecules
 from feller.data.proteins.backbones import backbones
 from feller.data.proteins.modality import proteins
-from feller.data.rows.earth import earth
-from feller.data.rows.geometric import geometric
+from feller.data.rows.earth import Earth, earth
+from feller.data.rows.geometric import Geometric, geometric
 from feller.data.rows.names import all_columns, places_among, torsions_among
 from feller.data.rows.places import ANGLES, FLAT, check_space, place_of
 from feller.data.rows.points import points
 from feller.data.rows.tables import Choose
-from feller.data.rows.torsions import torsions
+from feller.data.rows.torsions import Torsions, torsions
 from feller.data.shards.dataset import sharded
 from feller.data.shards.names import is_sharded
 from feller.data.speech.dataset import speech
@@ -219,7 +221,10 @@ def _made(found: Found, wanted: _Wanted) -> Dataset:
         return make(found, wanted)
     if wanted.vocabulary is not None:
         raise UsageError(f"{source} holds no text, and only text has a vocabulary; leave it out")
-    return make(found, wanted) if like is None else like.read(found)
+    if like is None:
+        return make(found, wanted)
+    rows = _with_commas(found, wanted) if isinstance(found, FoundTable) else None
+    return like.read(rows or found)
 
 
 def _texts(found: FoundTexts, wanted: _Wanted) -> Dataset:
@@ -233,10 +238,26 @@ def _documents(found: FoundDocuments, wanted: _Wanted) -> Dataset:
 
 
 def _table(found: FoundTable, wanted: _Wanted) -> Dataset:
-    """Make a data set of a table by the schema."""
+    """Make a data set of a table by the schema, or of rows of numbers where they are written with decimal commas."""
+    rows = _with_commas(found, wanted)
+    if rows is not None:
+        return _rows(rows, wanted)
+    places = places_among(found.columns)
     if wanted.longest is not None or wanted.space is not None:
-        raise UsageError(f"{wanted.source} holds a table with words, which has neither size nor space; leave them out")
-    return tables(found, wanted.described)
+        raise UsageError(
+            f"{wanted.source} holds a table with words, which has neither size nor space; leave them out"
+            f"{f', or keep {places[0]} and {places[1]} alone' if wanted.space and places else ''}"
+        )
+    data = tables(found, wanted.described)
+    return replace(data, notes=(*data.notes, _beside(places))) if places else data
+
+
+def _with_commas(found: FoundTable, wanted: _Wanted) -> FoundRows | None:
+    """Return rows of numbers with decimal commas, where the names of their columns, or what is asked, want such."""
+    columns = [name for name in found.columns if name.lower() not in LABEL_NAMES]
+    places = len(columns) == 2 and places_among(columns)
+    known = isinstance(wanted.like, Earth | Geometric | Torsions) if wanted.like else wanted.space or places
+    return rows_with_commas(found, wanted.source, wanted.choose) if known and wanted.schema is None else None
 
 
 def _rows(found: FoundRows, wanted: _Wanted) -> Dataset:
@@ -260,11 +281,16 @@ def _by_names(found: FoundRows) -> Dataset:
     if torsions_among(found.columns):
         return torsions(found)
     if places:
-        told = (
-            f"{places[0]} and {places[1]} were taken as plain numbers; a table of these two alone is one of the earth"
-        )
-        found = replace(found, notes=(*found.notes, told))
+        found = replace(found, notes=(*found.notes, _beside(places)))
     return points(found)
+
+
+def _beside(places: tuple[str, ...]) -> str:
+    """Say what becomes of a latitude and a longitude beside other columns."""
+    return (
+        f"{places[0]} and {places[1]} were taken as plain numbers; a table of these two columns alone makes a model of"
+        " places on the sphere"
+    )
 
 
 def _chains(found: FoundChains) -> Dataset:

@@ -245,3 +245,37 @@ def test_other_documents_take_the_model_s_size_and_symbols(tmp_path: pathlib.Pat
     (tmp_path / "b" / "000.txt").write_text("a red ∆")
     with pytest.raises(InputError, match=r"000\.png.*characters that the model knows"):
         read(str(tmp_path / "b"), like=data.modality)
+
+
+def test_pairs_in_folders_inside_are_read_too(tmp_path: pathlib.Path) -> None:
+    pairs(tmp_path, n=5)
+    pairs(tmp_path / "more", n=3)
+    (tmp_path / "small").mkdir()
+    square(tmp_path / "small", "x.png", 1)
+    data = read(str(tmp_path))
+    assert len(data) == 8
+    assert "folders inside that have no captions (1): small" in data.notes[0]
+    (tmp_path / "more" / "001.txt").unlink()
+    with pytest.raises(InputError, match=r"1 of 8 pictures have no caption, first more/001\.png"):
+        read(str(tmp_path))
+
+
+def test_a_folder_with_a_file_of_documents(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    for i in range(3):
+        square(tmp_path / "pictures", f"{i}.png", i)
+    file = lines(tmp_path, [{"document": ["a square", {"image": f"pictures/{i}.png"}]} for i in range(3)])
+    inside, named = read(str(tmp_path)), read(str(file))
+    assert inside.notes == named.notes
+    assert all(torch.equal(inside.values[leaf], named.values[leaf]) for leaf in named.values)
+    lines(tmp_path, [{"image": "pictures/0.png", "text": "a square"}], "other.jsonl")
+    with pytest.raises(
+        InputError, match=r"expected one file of documents, got 2; name one, such as .*documents\.jsonl"
+    ):
+        read(str(tmp_path))
+
+
+def test_texts_in_a_folder_are_no_proteins(tmp_path: pathlib.Path) -> None:
+    lines(tmp_path, [{"text": "a"}], "texts.jsonl")
+    with pytest.raises(InputError, match=r"name one file, such as .*texts\.jsonl"):
+        read(str(tmp_path))

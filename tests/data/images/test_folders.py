@@ -157,17 +157,17 @@ def test_nothing_to_read_is_refused(tmp_path: pathlib.Path) -> None:
         read(str(tmp_path))
 
 
-def test_damaged_pictures_are_counted_and_the_first_named(tmp_path: pathlib.Path) -> None:
+def test_damaged_pictures_are_counted_and_ten_are_named(tmp_path: pathlib.Path) -> None:
     generator = np.random.default_rng(0)
     for name in "abcd":
         Image.fromarray(generator.integers(0, 256, (9, 9), dtype=np.uint8)).save(tmp_path / f"{name}.png")
     whole = (tmp_path / "b.png").read_bytes()
     (tmp_path / "b.png").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "d.png").write_text("no picture")
-    with pytest.raises(InputError, match=r"2 of 4 pictures cannot be read, first .*b\.png"):
+    with pytest.raises(InputError, match=r"2 of 4 pictures cannot be read: .*b\.png \(.*d\.png \(.*\); replace"):
         read(str(tmp_path))
     (tmp_path / "b.png").write_bytes(b"")
-    with pytest.raises(InputError, match=r"2 of 4 pictures cannot be read, first .*b\.png"):
+    with pytest.raises(InputError, match=r"2 of 4 pictures cannot be read: .*b\.png \(.*d\.png \(.*\); replace"):
         read(str(tmp_path))
 
 
@@ -200,3 +200,11 @@ def test_names_that_are_no_text_are_refused(tmp_path: pathlib.Path) -> None:
         pytest.skip("this disk refuses such names itself")
     with pytest.raises(InputError, match="no UTF-8; rename it"):
         read(str(tmp_path))
+
+
+def test_of_many_damaged_pictures_ten_are_named(tmp_path: pathlib.Path) -> None:
+    for i in range(12):
+        (tmp_path / f"{i:02}.png").write_text("no picture")
+    with pytest.raises(InputError, match=r"12 of 12 pictures cannot be read: .*09\.png.*, \.\.\.; replace") as caught:
+        read(str(tmp_path))
+    assert "10.png" not in str(caught.value)

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from feller.data import Earth, Modality, Points, read
+from feller.data import Earth, Modality, Points, Table, Torsions, read
 from feller.data.back import read_back
 from feller.data.found import FoundRows
 from feller.data.rows.earth import earth
-from feller.errors import InputError
+from feller.errors import InputError, UsageError
 from feller.record import from_data, to_data
 
 F64 = torch.float64
@@ -133,3 +133,64 @@ def test_the_globe_shows_each_side_in_its_place() -> None:
         middle = np.argwhere(quarter)
         place = middle[abs(middle / quarter.shape - 0.5).max(1) < 0.3].mean(0) / quarter.shape
         assert abs(place - [0.53, 0.5]).max() < 0.02  # the title takes some of the height
+
+
+SHEET = "lat;lon\n-30,2;-178,47\n12,125;20\n60,5;3,25\n"
+QUOTED = "".join('"{}","{}"\n'.format(*line.split(";")) for line in SHEET.splitlines())
+TRUTH = torch.tensor([[-30.2, -178.47], [12.125, 20.0], [60.5, 3.25]], dtype=F64)
+
+
+@pytest.mark.parametrize("text", [f"\ufeff{SHEET}", SHEET.replace(";", "\t"), QUOTED])
+@pytest.mark.parametrize("space", [None, "sphere"])
+def test_decimal_commas_are_read(tmp_path: pathlib.Path, text: str, space: str | None) -> None:
+    data = read(table(tmp_path, text), space=space)
+    assert data.modality == Earth(("lat", "lon"))
+    assert torch.equal(data.values, TRUTH)
+    assert "numbers have decimal commas" in data.notes[0]
+    again = read(table(tmp_path, text), like=Earth(("lon", "lat"), latitude=1))
+    assert torch.equal(again.values, TRUTH.flip(1))
+
+
+def test_three_digits_behind_a_comma_are_no_thousands(tmp_path: pathlib.Path) -> None:
+    data = read(table(tmp_path, "lat;lon;label\n48,137;11,575;a\n52,520;13,405;b\n"))
+    assert torch.equal(data.values, torch.tensor([[48.137, 11.575], [52.52, 13.405]], dtype=F64))
+    assert data.given["label"].tolist() == [0, 1]
+
+
+def test_words_among_decimal_commas_are_told_with_their_row(tmp_path: pathlib.Path) -> None:
+    path = table(tmp_path, f"{SHEET}north;2,5\n")
+    with pytest.raises(InputError, match=r"expected a number in column 'lat', row 5, .* got 'north'"):
+        read(path)
+    with pytest.raises(InputError, match=r"row 5, column 1 \(lat\) is empty"):
+        read(table(tmp_path, f"{SHEET};2,5\n"))
+
+
+def test_tables_of_decimal_commas_stay_tables(tmp_path: pathlib.Path) -> None:
+    assert isinstance(read(table(tmp_path, SHEET.replace("lat", "height"))).modality, Table)
+
+
+def test_a_space_reads_decimal_commas(tmp_path: pathlib.Path) -> None:
+    data = read(table(tmp_path, "x;y;z\n0,6;0,8;0,0\n0,0;-1,0;0,0\n"), space="sphere")
+    assert torch.equal(data.values[0], torch.tensor([0.6, 0.8, 0.0], dtype=F64))
+    angles = read(table(tmp_path, "phi;psi;pdb\n-60,5;-45,25;abc\n-120,5;130,0;xyz\n"))
+    assert isinstance(angles.modality, Torsions)
+    assert angles.values[0].tolist() == [-60.5, -45.25]
+
+
+def test_columns_are_matched_by_what_they_mean(tmp_path: pathlib.Path) -> None:
+    modality = Earth(("Longitude", "Latitude"), latitude=1)
+    for header in ("LATITUDE,LONGITUDE", "lat,lng"):
+        values, _ = modality.accept(FoundRows(np.array([[1.0, 2.0]]), columns=tuple(header.split(","))))
+        assert values.tolist() == [[2.0, 1.0]]
+    data = read(table(tmp_path, "lat,LON\n95,2\n1,2\n"), like=Points(("lat", "LON"), (0.0, 0.0), (1.0, 1.0)))
+    assert data.values[0].tolist() == [95.0, 2.0]
+    with pytest.raises(InputError, match="expected the columns Longitude, Latitude, got lat, depth"):
+        modality.accept(FoundRows(np.array([[1.0, 2.0]]), columns=("lat", "depth")))
+
+
+def test_a_table_with_places_among_others_says_what_makes_places(tmp_path: pathlib.Path) -> None:
+    rows = "".join(f"2020-01-0{i},{i},{2 * i},off {i}\n" for i in range(1, 9))
+    path = table(tmp_path, f"time,Lat,Lon,place\n{rows}")
+    assert "Lat and Lon were taken as plain numbers; a table of these two columns alone makes" in read(path).notes[-1]
+    with pytest.raises(UsageError, match="or keep Lat and Lon alone"):
+        read(path, space="sphere")

@@ -60,7 +60,7 @@ def test_labels_are_sorted_as_numbers_where_they_are(tmp_path: pathlib.Path, nam
         ("x,y\n1,2\n\n3,4,5\n", "row 4 has 3 cells, expected 2"),
         ("x,y\n1,2\n3,nan\n", r"row 3, column 2 \(y\) holds nan"),
         ("1,2\n-inf,3\n", "row 2, column 1 holds -inf"),
-        ("x,y\n1,\n", r"row 2, column 2 \(y\) holds nan"),
+        ("x,y\n1,2\n3,\n", r"row 3, column 2 \(y\) is empty, expected a finite number; 1 such in all"),
         ("x,y\n1,1e999\n", r"row 2, column 2 \(y\) holds inf"),
         ("x,y\n1,2\n3,Oslo\n", "number in column 'y', row 3, the header counted, got 'Oslo'"),
         ("x,y\n1,1_000\n", "number in column 'y', row 2, the header counted, got '1_000'"),

@@ -12,8 +12,8 @@ from tests.data.speech.written import noise, pairs
 
 from feller.data import find as finding
 from feller.data.asked import Asked
-from feller.data.found import FoundPictures, FoundSpeech, Sound
-from feller.data.speech.files import find_speech, read_recording
+from feller.data.found import FoundPictures, FoundSounds, FoundSpeech, Sound
+from feller.data.speech.files import find_sounds, find_speech, read_recording
 from feller.errors import InputError
 
 READY = {"file": "a.wav", "phones": [["SIL", 0, 10], ["HH", 10, 20], ["AY", 30, 40], ["SIL", 70, 30]]}
@@ -173,7 +173,9 @@ def test_damaged_sounds_are_counted(tmp_path: pathlib.Path) -> None:
     for name in ("bad", "worse"):
         (pairs(tmp_path) / f"{name}.wav").write_text("no sound")
         (tmp_path / f"{name}.txt").write_text("a word")
-    with pytest.raises(InputError, match=r"2 of 5 sounds are damaged: .*bad\.wav: expected a sound"):
+    with pytest.raises(
+        InputError, match=r"2 of 5 sounds are damaged: .*bad\.wav: expected a sound.*; .*worse\.wav: expected a sound"
+    ):
         find_speech(tmp_path)
 
 
@@ -345,3 +347,28 @@ def test_pictures_with_a_sound_beside_stay_pictures(tmp_path: pathlib.Path) -> N
 def test_other_kinds_are_told_at_once(tmp_path: pathlib.Path) -> None:
     with pytest.raises(InputError, match="expected pictures, got speech"):
         finding.find(pairs(tmp_path), Asked(kind=FoundPictures))
+
+
+def test_silent_sounds_are_left_out_and_counted(tmp_path: pathlib.Path) -> None:
+    soundfile = pytest.importorskip("soundfile")
+    soundfile.write(ready(tmp_path) / "silent.wav", np.zeros(8000), 16_000)
+    (tmp_path / "silent.txt").write_text("a word")
+    with (tmp_path / "alignments.jsonl").open("a") as file:
+        file.write(f"\n{json.dumps({**READY, 'file': 'silent.wav'})}")
+    found = find_speech(tmp_path)
+    assert found.names == ("a.wav",)
+    assert found.lost == ("silent.wav (it is nothing but silence)",)
+    assert "1 of 2 sounds left out: silent.wav (it is nothing but silence)" in found.notes
+    bare = finding.find(tmp_path, Asked(kind=FoundSounds))
+    assert bare.names == ("a.wav",)
+    assert bare.notes[-1] == "left out 1 of 2 sounds, which are nothing but silence: silent.wav"
+    with pytest.raises(InputError, match=r"silent\.wav: the sound is nothing but silence"):
+        find_sounds(tmp_path)  # what is judged is judged as a whole
+
+
+def test_silence_alone_is_refused(tmp_path: pathlib.Path) -> None:
+    soundfile = pytest.importorskip("soundfile")
+    soundfile.write(tmp_path / "silent.wav", np.zeros(8000), 16_000)
+    (tmp_path / "silent.txt").write_text("a word")
+    with pytest.raises(InputError, match=r"silent\.wav: the sound is nothing but silence"):
+        find_speech(tmp_path)

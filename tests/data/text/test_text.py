@@ -187,7 +187,7 @@ def test_gaps_beyond_the_model_and_strangers() -> None:
 def test_pictures_of_any_text() -> None:
     odd = ["To be, or not\nto be", "世界 \U0001f600 مرحبا", "\x00\x1b[31m\u202e", "", "x" * 5000, "\n" * 99]
     modality = Text(Characters("".join(sorted(set("".join(odd))))), 5000, documents=True, classes=("a", "b"))
-    values = modality.pad(modality.rows(odd, lambda i: i)[0])
+    values = modality.pad(modality.rows(odd, str)[0])
     plain = modality.show(values, {})
     labelled = modality.show(values, {"label": torch.tensor([0, 1, 0, 1, 0, 1])})
     single = modality.show(values, {}, columns=1)

@@ -32,7 +32,7 @@ def test_it_is_what_was_written(tmp_path: pathlib.Path) -> None:
     assert reported_of(run) == Reported()
     numbers = {"energy": 0.5, "steps": 3, "compared_with": "held-out data", "nll": float("nan"), "tv1": None}
     write_report(tmp_path, Findings(title="a", numbers=numbers, explanations={"energy": "Less."}, said="b", sketch="c"))
-    assert reported_of(run) == Reported({**numbers, "nll": None}, {"energy": "Less."}, "b", "c")
+    assert reported_of(run) == Reported({**numbers, "nll": None}, {"energy": "Less."}, "Not yet trained: b", "c")
     (tmp_path / "report.json").rename(tmp_path / "other.json")
     (tmp_path / "report.json").symlink_to("other.json")
     assert reported_of(run) == Reported()

@@ -2,7 +2,7 @@
 
 import json
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,10 @@ import numpy as np
 from feller.data import overview
 from feller.data.found import Cut, FoundDocuments, Item, Said, Shown, about, as_objects
 from feller.data.images.pictures import ENDINGS, read_pictures
+from feller.data.inside import inside
 from feller.data.links import leads_out
 from feller.data.plain_text import beginning_of, read_unicode
+from feller.data.tally import first_of
 from feller.data.text.vocabulary import check_whole
 from feller.errors import InputError
 
@@ -36,18 +38,21 @@ def holds_symbols(path: pathlib.Path) -> bool:
 
 def holds_pairs(folder: pathlib.Path) -> bool:
     """Tell whether a folder holds pictures, and a text with the name of one of them."""
-    pictures, captions = _inside(folder)
+    pictures, captions = _inside(folder.iterdir())
     return bool({path.stem for path in pictures} & {path.stem for path in captions})
 
 
 def find_pairs(folder: pathlib.Path, size: int | None, limit: int | None) -> FoundDocuments:
     """Read pictures, each with the text of the same name beside it: the caption comes first.
 
+    Those of folders inside are read, too, but for folders without captions, which are told.
+
     Raises:
         InputError: If a picture has no caption, a caption no picture, two of either have one name, or a file cannot be
             read, or is a link to outside.
     """
-    pictures, captions = (_by_name(files, folder) for files in _inside(folder))
+    files, bare = _captioned(folder)
+    pictures, captions = (_by_name(some, folder) for some in _inside(files))
     for what, found in (("picture", pictures), ("caption", captions)):
         for file in found.values():
             if file.is_symlink() and leads_out(file, folder):
@@ -58,9 +63,8 @@ def find_pairs(folder: pathlib.Path, size: int | None, limit: int | None) -> Fou
     ):
         alone = sorted(some.keys() - others.keys())
         if alone:
-            raise InputError(
-                f"{folder}: {len(alone)} of {len(some)} {what}, first {some[alone[0]].name}; {lack}, or remove it"
-            )
+            first = some[alone[0]].relative_to(folder)
+            raise InputError(f"{folder}: {len(alone)} of {len(some)} {what}, first {first}; {lack}, or remove it")
     names = sorted(pictures)
     documents, lines = [], []
     for i, name in enumerate(names):
@@ -69,8 +73,10 @@ def find_pairs(folder: pathlib.Path, size: int | None, limit: int | None) -> Fou
             if not text:
                 raise InputError("the caption is empty; write one, or remove it with its picture")
         documents.append((Said(text), Shown(i)))
-        lines.append(pictures[name].name)
+        lines.append(pictures[name].relative_to(folder).as_posix())
     values, notes = read_pictures([pictures[name] for name in names], size, limit and min(limit, LONGEST))
+    left = (f"left out the pictures of folders inside that have no captions ({len(bare):,}): {first_of(bare)}",)
+    notes = (*(left if bare else ()), *notes)
     return FoundDocuments(as_objects(documents), notes=notes, names=tuple(lines), pictures=values)
 
 
@@ -110,19 +116,28 @@ def find_json_documents(path: pathlib.Path, size: int | None, limit: int | None)
     )
 
 
-def _inside(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
-    """Return the pictures and the texts of a folder."""
-    inside = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
-    inside = [path for path in inside if not overview.is_ours(path)]
-    pictures = [path for path in inside if path.suffix.lower() in ENDINGS]
-    return pictures, [path for path in inside if path.suffix.lower() == CAPTION]
+def _captioned(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[str]]:
+    """Return the files of a folder and of those inside with captions, and the names of those without."""
+    places = dict.fromkeys(path.parent for path in inside(folder) if path.parent != folder)
+    with_captions = [place for place in places if holds_pairs(place)]
+    bare = [place for place in places if place not in with_captions and _inside(place.iterdir())[0]]
+    files = [path for place in (folder, *with_captions) for path in place.iterdir()]
+    return files, [place.relative_to(folder).as_posix() for place in bare]
+
+
+def _inside(files: Iterable[pathlib.Path]) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
+    """Return the pictures and the texts among files."""
+    there = [path for path in sorted(files) if path.is_file() and not path.name.startswith(".")]
+    there = [path for path in there if not overview.is_ours(path)]
+    pictures = [path for path in there if path.suffix.lower() in ENDINGS]
+    return pictures, [path for path in there if path.suffix.lower() == CAPTION]
 
 
 def _by_name(files: list[pathlib.Path], folder: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Return files by their names without ending."""
+    """Return files by their names in a folder, without ending."""
     named: dict[str, pathlib.Path] = {}
     for file in files:
-        other = named.setdefault(file.stem, file)
+        other = named.setdefault(file.relative_to(folder).with_suffix("").as_posix(), file)
         if other is not file:
             raise InputError(f"{folder}: {other.name} and {file.name} have one name; rename or remove one of them")
     return named

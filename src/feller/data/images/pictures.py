@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 
 from feller.data.found import FoundPictures
 from feller.data.images.sizes import Size, fit, most_common, pixels, target, told
+from feller.data.tally import first_of
 from feller.errors import InputError
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
@@ -92,7 +93,7 @@ def read_alike(files: Sequence[Source], to: Size, mode: str) -> np.ndarray:
     """Read pictures into one size and mode, uint8 [n, h, w, c].
 
     Raises:
-        InputError: If any cannot be read; names the first and counts them.
+        InputError: If any cannot be read; counts them and names up to ten.
     """
     bad: dict[Source, str] = {}
     values = _each(files, lambda image: _load(image, mode, to), bad)
@@ -110,7 +111,7 @@ def read_pictures(files: Sequence[Source], size: int | None, limit: int | None) 
         limit: Longest side that is kept; None for no limit.
 
     Raises:
-        InputError: If any cannot be read; names the first and counts them.
+        InputError: If any cannot be read; counts them and names up to ten.
     """
     bad: dict[Source, str] = {}
     looks = _each(files, look_at, bad)
@@ -129,10 +130,8 @@ def read_pictures(files: Sequence[Source], size: int | None, limit: int | None) 
 
 
 def _refused(files: Sequence[Source], bad: dict[Source, str]) -> InputError:
-    first = next(path for path in files if path in bad)
-    return InputError(
-        f"{len(bad)} of {len(files)} pictures cannot be read, first {first} ({bad[first]}); replace or remove them"
-    )
+    named = first_of([f"{path} ({bad[path]})" for path in files if path in bad])
+    return InputError(f"{len(bad)} of {len(files)} pictures cannot be read: {named}; replace or remove them")
 
 
 def find_picture(path: pathlib.Path, size: int | None, limit: int | None) -> FoundPictures:

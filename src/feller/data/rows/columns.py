@@ -1,6 +1,6 @@
 """Columns of numbers: their names, their order."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -16,6 +16,7 @@ def check_finite(
     columns: tuple[str, ...],
     lines: Sequence[int] | np.ndarray | None = None,
     places: Sequence[int] | None = None,
+    empty: Collection[int] = (),
 ) -> np.ndarray:
     """Return numbers [n, d] if all are finite.
 
@@ -25,6 +26,7 @@ def check_finite(
         columns: Names of the columns, or none.
         lines: Line of each row in the file, from 1, where it is not that of the array.
         places: Place of each column in the file, from 0, where it is not that of the array.
+        empty: Places of cells in the array, counted row by row, where nothing stands in the file.
 
     Raises:
         InputError: If one is missing or infinite; says which.
@@ -34,9 +36,10 @@ def check_finite(
         row, column = bad[0]
         name = f" ({columns[column]})" if columns else ""
         line = row + 1 if lines is None else lines[row]
+        holds = "is empty" if row * values.shape[1] + column in empty else f"holds {values[row, column]}"
         raise InputError(
-            f"{where}: row {line}, column {(places[column] if places else column) + 1}{name}"
-            f" holds {values[row, column]}, expected a finite number; {len(bad)} such in all: drop or fill those rows"
+            f"{where}: row {line}, column {(places[column] if places else column) + 1}{name} {holds}, expected a finite"
+            f" number; {len(bad)} such in all: drop or fill those rows"
         )
     return values
 

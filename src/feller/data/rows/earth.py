@@ -15,7 +15,7 @@ from feller.data.modality import Dataset, check_finite_state
 from feller.data.rows.columns import arrange, check_names
 from feller.data.rows.globe import globe
 from feller.data.rows.modality import Rows
-from feller.data.rows.names import latitude_among, unit
+from feller.data.rows.names import latitude_among, places_among, unit
 from feller.errors import InputError
 from feller.spaces import Sphere
 from feller.tree import Given
@@ -67,10 +67,17 @@ class Earth(Rows):
         return values.flip(1) if self.latitude else values
 
     def accept(self, found: Found) -> tuple[Tensor, Given]:
-        """Put columns into our order, by name if the file has names, and number labels by our classes."""
-        values = arrange(found, self.columns)
+        """Put columns into our order, by what their names mean if they are others, and number labels by our classes."""
+        values = arrange(self._called_ours(found), self.columns)
         self._check_range(replace(found, values=values))
         return torch.from_numpy(values), relabel(found, self.classes)
+
+    def _called_ours(self, found: Found) -> Found:
+        """Give a latitude and a longitude alone the names that ours have."""
+        if not isinstance(found, FoundRows) or not len(places_among(found.columns)) == len(found.columns) == 2:
+            return found
+        ours = self.columns if latitude_among(found.columns) == self.latitude else self.columns[::-1]
+        return found if {*found.columns} == {*self.columns} else replace(found, columns=ours)
 
     def draw(self, samples: np.ndarray, labels: np.ndarray | None, across: int | None) -> Image.Image:
         """Draw the globe from several sides."""

@@ -67,6 +67,7 @@ def rows_found(rows: Iterator[Row], where: str, choose: Choose) -> FoundRows:
     columns = tuple(first[i] for i in places) if has_header else ()
     values, lines = array("d"), array("q")  # a list takes four times that
     labels: list[str] = []
+    empty: set[int] = set()
     for line, cells in itertools.chain(start[has_header:], rows):
         check_width(cells, len(first), line, where)
         lines.append(line)
@@ -80,6 +81,8 @@ def rows_found(rows: Iterator[Row], where: str, choose: Choose) -> FoundRows:
                     f"{', the header counted' if has_header else ''}, got {cells[i][:40]!r}; mend it, or drop the"
                     f" column; one of classes is to be called {LABEL_NAMES[0]}, and one of texts text"
                 )
+            if not cells[i]:
+                empty.add(len(values))
             values.append(value)
     found = FoundRows(
         np.array(values).reshape(len(lines), -1),
@@ -94,8 +97,8 @@ def rows_found(rows: Iterator[Row], where: str, choose: Choose) -> FoundRows:
             lost = ", ".join(name for name in columns if name not in found.columns)
             raise InputError(f"{where}: too many rows miss {lost}; fill these cells, or drop the column or these rows")
         labels = [labels[i] for i in kept] if labels else labels
-        places = [first.index(name) for name in found.columns]
-    check_finite(found.values, where, found.columns, found.lines, places)
+        places, empty = [first.index(name) for name in found.columns], set()  # rows with one are left out
+    check_finite(found.values, where, found.columns, found.lines, places, empty)
     if "" in labels:
         raise InputError(f"{where}: row {found.row(labels.index(''))} has no {first[label or 0]}; fill it, or drop it")
     positions, classes = (None, ()) if label is None else classify(labels, f"{where} ({first[label]})")

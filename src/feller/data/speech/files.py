@@ -13,7 +13,7 @@ from feller.data.speech.alignments import read_alignments
 from feller.data.speech.lexicon import NAME as LEXICON
 from feller.data.speech.lexicon import Lexicon, Words, cmu_entries, own_words
 from feller.data.speech.phones import ARPABET, SIL, Word, laid_out
-from feller.data.speech.sound import ENDINGS, Read, read_sound, resampled, told
+from feller.data.speech.sound import ENDINGS, Read, SilenceError, read_sound, resampled, told
 from feller.data.speech.textgrid import ENDING, read_textgrid
 from feller.data.speech.timeline import fitted
 from feller.data.speech.utterances import (
@@ -25,6 +25,7 @@ from feller.data.speech.utterances import (
     text_of,
     utterances_in,
 )
+from feller.data.tally import first_of
 from feller.errors import InputError
 
 LONGEST = 30
@@ -33,8 +34,8 @@ SHORTEST = 0.05
 """Seconds that one phone needs, at least."""
 WIDE, NARROW = 16_000, 8_000
 """Samples of a second to which all are brought: the first, or the second where most sounds have fewer than that."""
-NAMED, LISTED = 5, 20
-"""Files, and words, that are named where others are counted only."""
+NAMED, NAMED_DAMAGED, LISTED = 5, 10, 20
+"""Files, those that cannot be read, and words, that are named where others are counted only."""
 NAMED_LETTERS = 40
 """Of a word that is named."""
 
@@ -116,30 +117,52 @@ def find_sounds(path: pathlib.Path) -> FoundSounds:
     """Read the sounds of a folder, or one; no texts are looked for, and none is too long.
 
     Raises:
-        InputError: If there are none, or one is damaged.
+        InputError: If there are none, or one is damaged or silent.
         UsageError: If a package is not installed.
     """
+    found = find_audible(path)
+    if found.lost:
+        raise InputError(f"{found.lost[0]}: the sound is nothing but silence; remove it, or record it again")
+    return found
+
+
+def find_audible(path: pathlib.Path) -> FoundSounds:
+    """Read the sounds of a folder as `find_sounds`, and leave out silent ones; arguments and errors as there."""
     if not path.is_dir() and not is_sound(path):
         raise InputError(f"expected a folder of sounds, or one ({', '.join(ENDINGS)}), got {path}")
     files = sounds_in(path) if path.is_dir() else [path]
     names = tuple(file.relative_to(path).as_posix() if path.is_dir() else file.name for file in files)
-    read = _read(path, files)
-    rate = _rate(read)
+    each = _read(files)
+    heard = {name: read for name, read in zip(names, each, strict=True) if read is not None}
+    silent = tuple(name for name in names if name not in heard)
+    read, rate = [*heard.values()], _rate([*heard.values()])
+    left = (f"left out {len(silent):,} of {len(names):,} sounds, which are nothing but silence: {first_of(silent)}",)
     return FoundSounds(
-        as_objects([resampled(each.sound, rate) for each in read]), names=names, notes=told(read, names, rate)
+        as_objects([resampled(one.sound, rate) for one in read]),
+        names=tuple(heard),
+        notes=(*told(read, [*heard], rate), *(left if silent else ())),
+        lost=silent,
     )
 
 
-def _read(where: pathlib.Path, files: Sequence[pathlib.Path]) -> list[Read]:
-    """Read all sounds, or name the first of those that cannot be read."""
-    read, bad = [], []
+def _read(files: Sequence[pathlib.Path]) -> list[Read | None]:
+    """Read all sounds, None for one that is silent, or name up to ten of those that cannot be read."""
+    read: list[Read | None] = []
+    bad: list[str] = []
+    silent: list[SilenceError] = []
     for file in files:
         try:
             read.append(read_sound(file))
+        except SilenceError as error:
+            read.append(None)
+            silent.append(error)
         except InputError as error:
             bad.append(str(error))
     if bad:
-        raise InputError(bad[0] if len(files) == 1 else f"{len(bad):,} of {len(files):,} sounds are damaged: {bad[0]}")
+        said = "; ".join(bad[:NAMED_DAMAGED]) + ("; ..." if len(bad) > NAMED_DAMAGED else "")
+        raise InputError(bad[0] if len(files) == 1 else f"{len(bad):,} of {len(files):,} sounds are damaged: {said}")
+    if len(silent) == len(files):
+        raise silent[0]
     return read
 
 
@@ -177,13 +200,17 @@ class _Reading:
 
     def found(self) -> Iterator[tuple[Utterance, Sound, tuple[Word, ...]]]:
         """Yield what can be used."""
-        read = _read(self.folder, [utterance.path for utterance in self.utterances])
-        rate = self.rate or _rate(read)
-        self.remarks += told(read, [utterance.name for utterance in self.utterances], rate)
+        read = _read([utterance.path for utterance in self.utterances])
+        heard = {each.name: one for each, one in zip(self.utterances, read, strict=True) if one is not None}
+        rate = self.rate or _rate([*heard.values()])
+        self.remarks += told([*heard.values()], [*heard], rate)
         given = self._given()
         aligner = self._aligner(given)
-        for utterance, each in zip(self.utterances, read, strict=True):
-            sound = resampled(each.sound, rate)
+        for utterance in self.utterances:
+            if utterance.name not in heard:
+                self.lost.append((utterance.name, "it is nothing but silence"))
+                continue
+            sound = resampled(heard[utterance.name].sound, rate)
             try:
                 self._check(sound)
                 self._check_given(utterance)
@@ -276,16 +303,12 @@ class _Reading:
         if self.doubtful:
             yield (
                 f"{len(self.doubtful):,} texts hardly fit their sounds (a score below {LEAST:g}), check them:"
-                f" {_first(self.doubtful, NAMED)}"
+                f" {first_of(self.doubtful, NAMED)}"
             )
         if self.lost:
             yield f"{len(self.lost):,} of {len(self.utterances):,} sounds left out: {'; '.join(self._grouped())}"
         if self.missing:
             yield (
-                f"{len(self.missing):,} words are missing in the dictionary: {_first([*self.missing], LISTED)}; write"
+                f"{len(self.missing):,} words are missing in the dictionary: {first_of([*self.missing], LISTED)}; write"
                 f" each with its phones on a line of {LEXICON}"
             )
-
-
-def _first(things: Sequence[str], count: int) -> str:
-    return ", ".join(things[:count]) + (", ..." if len(things) > count else "")

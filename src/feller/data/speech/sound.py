@@ -24,6 +24,10 @@ RATES = (1_000, 768_000)
 """Samples of a second that a file can have."""
 
 
+class SilenceError(InputError):
+    """A sound is nothing but silence."""
+
+
 @dataclass(frozen=True, eq=False)
 class Read:
     """A sound with what was found out about its file."""
@@ -38,7 +42,8 @@ def read_sound(path: pathlib.Path) -> Read:
     """Read a file, several channels mixed into one.
 
     Raises:
-        InputError: If it is no sound, too large, empty, not finite or silent.
+        InputError: If it is no sound, too large, empty or not finite.
+        SilenceError: If it is silent.
         UsageError: If soundfile is not installed.
     """
     soundfile = need("soundfile", f"reading {path.name}")
@@ -65,7 +70,7 @@ def read_sound(path: pathlib.Path) -> Read:
     clips = _clips(samples)
     mixed = samples.mean(1, dtype=np.float32) if samples.shape[1] > 1 else samples[:, 0]
     if not mixed.any():
-        raise InputError(f"{path}: the sound is nothing but silence; remove it, or record it again")
+        raise SilenceError(f"{path}: the sound is nothing but silence; remove it, or record it again")
     return Read(Sound(np.ascontiguousarray(mixed), int(rate)), samples.shape[1], clips)
 
 

@@ -1,12 +1,11 @@
 """Which sounds a folder holds, what is said in them, and by whom."""
 
-import os
 import pathlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from feller.data import overview
 from feller.data.found import about
+from feller.data.inside import inside
 from feller.data.links import leads_out
 from feller.data.plain_text import read_unicode, rows_in
 from feller.data.speech.lexicon import NAME as LEXICON
@@ -22,8 +21,6 @@ SPEAKERS = "speakers.csv"
 """Columns `file` or `id`, and `speaker`."""
 ABOUT = ("readme", "license", "licence", "copying", "notice")
 """Beginnings of names of texts about the data."""
-DEEP = 4
-"""Folders inside folders that are looked into."""
 
 
 @dataclass(frozen=True)
@@ -35,15 +32,6 @@ class Utterance:
     """From the folder, with slashes."""
     text: str
     speaker: str = ""
-
-
-def inside(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yield the files in a folder and in folders inside, but for hidden ones, folder by folder."""
-    for root, folders, files in os.walk(folder):
-        place = pathlib.Path(root)
-        deep = len(place.relative_to(folder).parts)
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")) and deep + 1 < DEEP)
-        yield from (place / name for name in sorted(files) if not name.startswith("."))
 
 
 def is_sound(path: pathlib.Path) -> bool:

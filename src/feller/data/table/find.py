@@ -138,8 +138,10 @@ def _head(path: pathlib.Path) -> list[list[str]]:
         return []
 
 
-def holds_words(path: pathlib.Path) -> bool:
+def holds_words(path: pathlib.Path, among: Sequence[str] = ()) -> bool:
     """Tell whether a table has a column, but for the label, whose cells are words for the most part.
+
+    Only those `among` some names count, where there are any.
 
     Misspelt numbers make no column of words; nor does a table have one if its first row has no names.
     """
@@ -154,7 +156,8 @@ def holds_words(path: pathlib.Path) -> bool:
         names, rows = (head[0], head[1:]) if head else ([], [])
     if all_numbers(names):
         return False
-    return any(_are_words([row[j] for row in rows if len(row) == len(names)]) for j in _unlabelled(names))
+    counted = [j for j in _unlabelled(names) if not among or names[j] in among]
+    return any(_are_words([row[j] for row in rows if len(row) == len(names)]) for j in counted)
 
 
 def _unlabelled(names: Sequence[str]) -> list[int]:

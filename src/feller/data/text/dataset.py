@@ -9,7 +9,7 @@ from feller.data.found import FoundTexts
 from feller.data.labels import relabel
 from feller.data.modality import Dataset
 from feller.data.text.lines import lines_of
-from feller.data.text.modality import Text
+from feller.data.text.modality import Text, called_in
 from feller.data.text.sniff import is_list
 from feller.data.text.subwords import Subwords, learn_subwords
 from feller.data.text.vocabulary import Bytes, Characters, Vocabulary
@@ -129,7 +129,7 @@ def _documents(found: FoundTexts, vocabulary: Vocabulary, size: int | None, like
         return Dataset(*like.accept(found), like, found.notes)
     limit = like.length if like else size or LONGEST
     modality = like or Text(vocabulary, limit, documents=True, classes=found.classes)
-    rows, longer = modality.rows(list(found.values), found.row)
+    rows, longer = modality.rows(list(found.values), called_in(found))
     if len(rows) < 2 and like is None:
         raise InputError("expected two texts or more, got one; give more")
     lengths = sorted(map(len, rows))

@@ -133,11 +133,11 @@ class Text(Modality):
         """
         return with_gaps(text, self.vocabulary, self.length)
 
-    def rows(self, texts: Sequence[str], name: Callable[[int], int]) -> tuple[list[list[int]], int]:
-        """Return the symbols of texts, cut at our length, and how many were cut; `name` counts them for people."""
+    def rows(self, texts: Sequence[str], called: Callable[[int], str]) -> tuple[list[list[int]], int]:
+        """Return the symbols of texts, cut at our length, and how many were cut; `called` names one for people."""
         found, longer = [], 0
         for i, text in enumerate(texts):
-            with about(f"text {name(i)}"):
+            with about(called(i)):
                 symbols = self.vocabulary.encode(text)
             longer += len(symbols) > self.length
             found.append(symbols[: self.length])
@@ -156,12 +156,13 @@ class Text(Modality):
         if found.tokens is not None and found.tokens.shape[1] == self.length:
             return self._check(torch.from_numpy(found.tokens)), relabel(found, self.classes)
         texts = list(found.values) if found.documents else lines_of(found.values[0])
-        rows, _ = self.rows(texts, found.row)
+        called = called_in(found)
+        rows, _ = self.rows(texts, called)
         short = next((i for i, row in enumerate(rows) if len(row) < self.length), None)
         if short is not None and not self.documents:
             raise InputError(
-                f"expected texts of {self.length} {self.vocabulary.unit}, got one of {len(rows[short])} (text"
-                f" {found.row(short)}); .npz and folders keep the symbols that were drawn"
+                f"expected texts of {self.length} {self.vocabulary.unit}, got one of {len(rows[short])}"
+                f" ({called(short)}); .npz and folders keep the symbols that were drawn"
             )
         return self.pad(rows), relabel(found, self.classes)
 
@@ -193,3 +194,8 @@ class Text(Modality):
         replace_file(out / LINES, to_lines(self.texts(values)))
         if not plain:
             replace_file(out / WHOLE, self._json_lines(values, given))
+
+
+def called_in(found: Found) -> Callable[[int], str]:
+    """Return what tells how people call a text: by its file, or by its number."""
+    return lambda i: found.called(i) if found.names else f"text {found.row(i)}"
