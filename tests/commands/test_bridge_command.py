@@ -189,7 +189,8 @@ def test_times_growth_and_memory(here: pathlib.Path) -> None:
     assert "time 24" in report["explanations"]["w2_24"]
     page = pathlib.Path("three/report.html").read_text()
     assert "Distance at time 24" in page
-    assert "members count unlike by --growth" in page
+    assert {"w2_floor", "w2_24_floor"} <= report["numbers"].keys()
+    assert "of the members of b.csv count twice the mean or more, as those that divide" in page
     assert "no held-out data" not in page
     pairs, place = np.load("three/pairs.npz"), found["times"].round(6).tolist().index(24)
     np.testing.assert_array_equal(pairs["x_at_24"], found["paths"][:, place])
@@ -200,10 +201,19 @@ def test_times_growth_and_memory(here: pathlib.Path) -> None:
     apart, chance = (np.square(one - pairs["x_at_24"]).sum() for one in (nearest, others))
     assert apart < chance
     with open("three/pairs.csv") as file:
-        assert file.readline() == "from_row,row_at_24,to_row,x_from,y_from,x_at_24,y_at_24,x_to,y_to\n"
+        head = "from_row,row_at_24,to_row,from_counts,to_counts,x_from,y_from,x_at_24,y_at_24,x_to,y_to\n"
+        assert file.readline() == head
     rows = np.loadtxt("three/pairs.csv", delimiter=",", skiprows=1)
     np.testing.assert_array_equal(rows[:, 1], pairs["row_at_24"])
-    np.testing.assert_allclose(rows[:, 5:7], pairs["x_at_24"])
+    np.testing.assert_allclose(rows[:, 7:9], pairs["x_at_24"])
+    counts = np.load("three/counts.npz")
+    own = counts["time"] == 0
+    assert counts["ahead"][own].mean() == pytest.approx(1)
+    assert np.isnan(counts["back"][own]).all()
+    np.testing.assert_allclose(counts["ahead"][own][pairs["from_row"] - 1], pairs["from_counts"])
+    assert pathlib.Path("three/counts.csv").read_text().startswith("time,row,ahead,back\n0.0,1,")
+    row = json.loads(pathlib.Path("three/metrics.jsonl").read_text().splitlines()[-1])
+    assert row["w2_floor"] == pytest.approx(max(report["numbers"][name] for name in ("w2_floor", "w2_24_floor")))
 
 
 @pytest.mark.slow
@@ -349,10 +359,11 @@ def test_the_command_of_a_page_makes_the_same_bridge(here: pathlib.Path, words: 
     """With the deeper settings that were given, and with how long it was to take."""
     assert main(["bridge", "a.csv", "b.csv", *words, "--out", "first", "--overwrite", *SHORT]) == 0
     run = Run(pathlib.Path("first"))
-    command = shlex.split(command_of(bridged_of(run), bridging_of(run), run))
+    command = shlex.split(command_of(bridged_of(run), bridging_of(run), run.path, 1))
     assert command[:4] == ["feller", "bridge", "a.csv", "b.csv"]
     assert " ".join(SHORT[2:]) in " ".join(command)
-    assert ("--minutes" in command) == ("--minutes" in words)
+    assert "--minutes" not in command
+    assert ("--resample" in command) == ("--resample" in words)
     command[command.index("--out") + 1] = "copied"
     assert main([*command[1:], "--overwrite"]) == 0
     assert (
@@ -360,7 +371,7 @@ def test_the_command_of_a_page_makes_the_same_bridge(here: pathlib.Path, words: 
         == pathlib.Path("copied/average.safetensors").read_bytes()
     )
     asked = [json.loads(pathlib.Path(name, "recipe.json").read_text())["recipe"] for name in ("first", "copied")]
-    assert asked[0] == asked[1]
+    assert asked[1] == {**asked[0], "rounds": 1}
 
 
 @pytest.mark.usefixtures("without_page")
@@ -371,7 +382,7 @@ def test_a_bridge_that_goes_on_keeps_its_deeper_settings(here: pathlib.Path) -> 
     run = Run(pathlib.Path("longer"))
     how = bridging_of(run)
     assert (how.train.steps, how.train.lr, how.control.steps, how.rounds) == (5, 0.002, 5, 3)
-    command = command_of(bridged_of(run), how, run)
+    command = command_of(bridged_of(run), how, run.path)
     assert "--train.steps 5" in command
     assert "--train.lr 0.002" in command
     assert "--rounds 3" in command
@@ -463,7 +474,8 @@ def test_interrupted_before_its_first_round_it_says_how_to_go_on(
         patch.setattr("feller.journeys.bridge.foretold_bridge", stopped)
         assert main(["bridge", "a.csv", "b.csv", "--rounds", "1", "--out", "stopped", *SHORT]) == 130
     said = " ".join(capsys.readouterr().err.split())
-    assert said.endswith("interrupted; all is saved. Go on with: feller bridge --resume --out stopped")
+    kept = "interrupted; no round is done, so that nothing is kept and round 1 begins anew"
+    assert said.endswith(f"{kept}. Go on with: feller bridge --resume --out stopped")
     assert main(["bridge", "--resume", "--out", "stopped"]) == 0
     assert json.loads(pathlib.Path("stopped/state.json").read_text())["rounds"] == 1
 

@@ -113,6 +113,22 @@ def test_all_ends_are_no_farther_from_all_members_than_is_told(seed: int) -> Non
     assert whole <= told <= 1.2 * whole
 
 
+def clumps() -> Tensor:
+    """Two far clumps, of which halves hold unlike shares."""
+    x = Draws(0).at("x").normal((60, 2), F64) * 0.1
+    return x + torch.tensor([10.0, 0.0], dtype=F64) * (torch.arange(60) % 2)[:, None]
+
+
+@pytest.mark.parametrize("weights", [None, torch.linspace(0.1, 2, 60)])
+def test_the_floor_is_one_number_whatever_was_reached(weights: Tensor | None) -> None:
+    """Of clumps one cut alone would swing; also where members count unlike."""
+    crowd = Crowd(clumps(), weights)
+    first, second = (arrival(crowd.members + k, crowd, Draws(k)) for k in range(2))
+    assert first["w2_floor"] == second["w2_floor"]
+    assert first["w2_floor"] is not None
+    assert 0 < first["w2_floor"] < 5
+
+
 def test_the_blur_follows_the_unit() -> None:
     reached, real = (Draws(0).at(name).normal((200, 2), F64) for name in "ab")
     metres, millimetres = (feasibility(unit * reached, unit * real, Draws(0)) for unit in (1, 1000))

@@ -8,16 +8,21 @@ import pytest
 from tests.exchange.untrained import as_run, untrained
 
 import feller
+from feller.bridging.settings import Bridging
 from feller.citing import sources_of
 from feller.citing.sources import papers
 from feller.control.adjoint_matching import AdjointMatching
 from feller.couplings import MinibatchTransport
+from feller.description import save_description
+from feller.journeys.asked import Asked
+from feller.journeys.bridges.bridged import Bridged, describe
 from feller.journeys.cite import cite
 from feller.objective import Matching
 from feller.paths import Geodesic
 from feller.privacy.expense import Concentrated, Subsampled
 from feller.privacy.ledger import Ledger
 from feller.record import to_data
+from feller.run import Run
 from feller.spaces import Sphere
 
 ROOT = pathlib.Path(feller.__file__).parent
@@ -83,3 +88,22 @@ def test_every_source_of_a_path_loss_objective_or_solver_is_known_in_full():
                     assert found or not said or "Source: the" in text, f"{file}: nothing is found in {text!r}"
                     for paper in found:
                         assert dict(paper.fields).get("title") or paper.eprint, f"{file}: {paper}"
+
+
+def test_a_bridge_cites_what_found_it_and_what_of_its_costs_and_members_has_a_source(tmp_path):
+    def cited(name, **asked):
+        run = Run(tmp_path / name)
+        run.path.mkdir()
+        about = describe(feller.read("example:moons").modality, Bridging().architecture, 1.0, 210)
+        save_description(run, about)
+        said = Bridged(populations=("a", "b"), prints=("", ""), times=(0.0, 1.0), noise=1.0, **asked)
+        record = Asked(data="a", recipe="bridge", size="", seed=0, held_out=0.0)
+        run.write_record(
+            run.recipe, {"asked": to_data(record), "bridged": to_data(said), "recipe": to_data(Bridging())}
+        )
+        return keys(cite(run))
+
+    plain = cited("plain", costs=("room.png",))
+    assert "liu2024" in plain
+    assert not plain & {"neklyudov2023", "chizat2018", "levin1998"}
+    assert cited("more", costs=("valleys=a.las",), growth=1.0) == plain | {"levin1998", "chizat2018", "schiebinger2019"}

@@ -1,6 +1,7 @@
 """The page of a bridge: what its numbers are called, those of populations on the way too."""
 
 from feller.evaluate.bridge import explain_between
+from feller.report.cards import key_numbers
 from feller.report.measures import leading, measure, why_missing
 
 NUMBERS = {"objective": 9.0, "w2_24": 0.6, "w2_24_floor": 0.5, "sinkhorn_24": 0.1, "sinkhorn_24_floor": 0.1}
@@ -28,3 +29,10 @@ def test_why_there_is_no_distance() -> None:
     assert why_missing("w2_24", {"w2_24": None}, {}) == few
     assert why_missing("w2_24_floor", {"w2_24": None}, {}) == few
     assert why_missing("w2_floor", {"w2": None}, {}) == few
+
+
+def test_what_is_grey_is_said_for_real_members_and_for_plain_bridges() -> None:
+    said = " ".join(key_numbers({**NUMBERS, "objective_straight": 8.0}, {}, {}).itertext())
+    assert "Grey is what members of the populations reach among themselves" in said
+    assert "what plain bridges cost" in said
+    assert "as good as one can hope for" not in said

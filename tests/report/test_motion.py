@@ -13,7 +13,7 @@ from feller.report.film import film
 from feller.report.ground import _heights
 from feller.report.motion import FRAMES, _blended, _stage, along, motion, trajectories, written
 from feller.report.paper import painted
-from feller.report.passage import Passed, by_round, over_time
+from feller.report.passage import AHEAD, BACK, Passed, by_round, over_time
 from feller.report.view import Scene, look, principal
 
 TIMES = np.linspace(0, 1, 15)
@@ -200,8 +200,11 @@ def test_a_film_has_a_row_for_each_path_and_a_column_for_each_time() -> None:
 def test_curves_and_rounds_are_drawn() -> None:
     curves = over_time(TIMES, {"control": TIMES, "cost $x": -TIMES})
     assert curves.size[1] > curves.size[0] / 2
-    passed = [Passed(number=k, backward=k % 2 == 0, objective=9.0 - k, w2=None if k == 1 else 0.3) for k in (1, 2, 3)]
-    tall, flat = by_round(passed, 0.1), by_round([Passed(number=1, backward=False, objective=2.0)])
+    passed = [
+        Passed(number=k, backward=k % 2 == 0, objective=9.0 - k, w2=None if k == 1 else 0.3, floor=0.1)
+        for k in (1, 2, 3)
+    ]
+    tall, flat = by_round(passed), by_round([Passed(number=1, backward=False, objective=2.0)])
     assert tall.size[1] > flat.size[1]
 
 
@@ -209,8 +212,8 @@ def test_curves_and_rounds_are_drawn() -> None:
 def test_rounds_are_counted_in_whole_numbers(numbers: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     figures = []
     monkeypatch.setattr("feller.report.passage.painted", lambda figure: figures.append(figure) or painted(figure))
-    passed = [Passed(number=k, backward=k % 2 == 0, objective=4169.0 + k, w2=3.7) for k in numbers]
-    by_round(passed, 0.1)
+    passed = [Passed(number=k, backward=k % 2 == 0, objective=4169.0 + k, w2=3.7, floor=k % 2 + 1.0) for k in numbers]
+    by_round(passed)
     (figure,) = figures
     axes = figure.axes[-1]
     low, high = axes.get_xlim()
@@ -218,3 +221,5 @@ def test_rounds_are_counted_in_whole_numbers(numbers: list[int], monkeypatch: py
     assert not any(one.yaxis.get_offset_text().get_text() for one in figure.axes)
     assert axes.get_ylim()[0] == 0
     assert axes.get_ylim()[1] > 3.8
+    dashed = {line.get_ydata()[0]: line.get_color() for line in axes.lines if line.get_linestyle() == "--"}
+    assert dashed == ({2.0: AHEAD, 1.0: BACK} if len(numbers) > 1 else {2.0: AHEAD})

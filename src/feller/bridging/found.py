@@ -30,7 +30,15 @@ class FoundBridge:
         """Say in a line what it is, without its members and weights."""
         return f"<FoundBridge of {self.progress.done} rounds, {self.how.pairs:,} pairs each: {self.problem}>"
 
-    def walk(self, begin: Any, seed: int = 0, *, backward: bool = False, every: int | None = None) -> Walk:
+    def walk(
+        self,
+        begin: Any,
+        seed: int = 0,
+        *,
+        backward: bool = False,
+        every: int | None = None,
+        tell: Callable[[float], None] = lambda share: None,
+    ) -> Walk:
         """Push states of the first population through, or, backward, states of the last.
 
         Args:
@@ -38,6 +46,7 @@ class FoundBridge:
             seed: Of the noise.
             backward: Go from the last time to the first.
             every: Steps between two logged states; by default as many as lie between two knots of a leg.
+            tell: Hears which share of the steps is done.
 
         Returns:
             The trajectories.
@@ -55,6 +64,7 @@ class FoundBridge:
             draws,
             base=base,
             backward=backward,
+            tell=tell,
         )
 
     @property

@@ -14,7 +14,10 @@ from feller.train.optimiser import Training
 
 @dataclass(frozen=True, kw_only=True)
 class Bridging:
-    """How a bridge is looked for."""
+    """How a bridge is looked for.
+
+    Source: Liu et al. 2024, "Generalized Schrödinger bridge matching", arXiv 2310.02233.
+    """
 
     architecture: Architecture = field(default_factory=lambda: MLP(width=128, depth=3))
     """Of each drift; `Potential` of another for drifts that are gradients."""

@@ -31,8 +31,8 @@ class Bridge:
     frame: Numbers = ()
     """Where the picture of walls lies: LEFT RIGHT BOTTOM TOP; by default one pixel is one unit, from (0, 0) up."""
     noise: Real = None
-    """How far a free walk strays over the whole journey, a deviation in units of the data; 0 for none. By default half
-    the deviation within the populations."""
+    """How far a free walk strays over the whole journey, a deviation in units of the data, of pictures as numbers from
+    -1, black, to 1, white; 0 for none. By default half the deviation within the populations."""
     rounds: Counted = None
     """Drifts that are learned, ahead and back in turn; the last goes ahead, so that an even number becomes one more.
     7 by default."""
@@ -73,6 +73,10 @@ class Bridge:
         wrong = [name for name in changed(self) if name in _BEGUN]
         if self.resume and wrong:
             raise UsageError(f"a resumed bridge keeps what it began with: leave out --{wrong[0].replace('_', '-')}")
+        from feller.journeys.bridges.kind import check_several
+
+        if not self.resume and "--help" not in words:
+            check_several(self.data)
         check_names(words, Bridge, "feller.bridging.settings:Bridging")
         from feller.bridging.settings import Bridging
         from feller.commands.terminal import heard, show, speaker

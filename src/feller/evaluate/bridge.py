@@ -10,7 +10,7 @@ from torch import Tensor
 from feller.control.bridges.crowd import Crowd
 from feller.control.costs import Cost, Population
 from feller.control.costs.mixture import scott
-from feller.draws import Draws
+from feller.draws import Draws, categorical
 from feller.errors import InputError
 from feller.evaluate.sinkhorn_divergence import sinkhorn_divergence
 from feller.evaluate.wasserstein import wasserstein
@@ -19,6 +19,8 @@ MOST = 1000
 """Ends that are compared with members, at most: exact transport takes their number to the third power."""
 FEWEST = 10
 """Ends and members below which no distance is told."""
+LEAST_CUTS, MOST_CUTS, CUT = 3, 8, 1600
+"""Ways to cut members into halves, over which `arrival` takes the mean: as many as cut so many members in all."""
 BLUR = 0.05
 """Of the Sinkhorn divergence, in deviations of the members."""
 AT_ONCE = 2**22
@@ -27,13 +29,14 @@ EXPLAIN = {
     "w2": "How far reached ends must be moved, on average, to become as many real members (exact Wasserstein distance"
     " of order 2, in the data's units). Each half of the members is met by as many ends, and the mean square of both"
     " distances counts, so that the members as a whole are no farther. w2_floor is what the halves are from each other."
-    " If w2 is well above, train longer (--train.steps) or go on for more rounds.",
-    "w2_floor": "The same distance between the two halves of the real members.",
+    " If the distance is well above, train longer (--train.steps) or go on for more rounds.",
+    "w2_floor": "The same distance between the two halves of the real members, both over several ways to halve them.",
     "sinkhorn": "The same as half a square, blurred (Sinkhorn divergence): near sinkhorn_floor the end is met.",
     "sinkhorn_floor": "The same divergence between the two halves of the real members.",
     "objective": "What a bridge makes least: control_cost and state_cost together, the mean over its paths.",
     "control_cost": "Half the squared control, over the journey, in squared units of the data.",
-    "state_cost": "What the states on the way cost by --cost, over the journey.",
+    "state_cost": "What the states on the way cost by --cost, over the journey; below zero where a cost pays, as"
+    " density does near members. Few paths that are far off may carry most of it.",
     "inside_paths": "Share of the paths that are inside an obstacle at some time.",
     "inside_time": "Share of the time of all paths that is spent inside obstacles.",
 }
@@ -44,8 +47,8 @@ def explain_between(time: float) -> dict[str, str]:
     """Return what the numbers of a population at a time between the first and the last mean, for people."""
     when = f"{time:g}"
     return {
-        f"w2_{when}": f"How far those on their way are at time {when} from the population seen then, as w2 is at the"
-        " end.",
+        f"w2_{when}": f"How far those on their way are at time {when} from the population seen then, measured as the"
+        " distance of the end is.",
         f"w2_{when}_floor": f"What real members seen at time {when} are from each other.",
         f"sinkhorn_{when}": f"The same at time {when}, blurred, as half a square.",
         f"sinkhorn_{when}_floor": f"The same divergence among real members seen at time {when}.",
@@ -86,17 +89,39 @@ def arrival(
     """Compare ends with a population as `feasibility` does, but each half of its members, by as many of the ends.
 
     The mean square of both distances counts: that of all that are compared, taken together, is no larger, however the
-    halves are chosen. Where members count unlike, there is no floor.
+    halves are chosen. It is the mean over several ways to cut the members into halves, which are always the same, so
+    that the floor is one number for a population and a size. Where members count unlike, those of each half are drawn
+    as often as they count.
     """
     real = population.members.flatten(1)
+    size = min(len(reached), len(real) // 2, most)
+    if size < FEWEST:
+        return _compared([], [], 1.0)
+    told: list[dict[str, float | None]] = []
+    for cut in range(max(LEAST_CUTS, min(MOST_CUTS, CUT // size))):
+        ends = reached[_some(len(reached), draws.named("reached", cut))].double()
+        one, other = (real[rows].double() for rows in _cut(population, size, Draws(0).named("cut", cut)))
+        halves = [(ends[:size], one), (ends[-size:], other)]
+        told.append(_compared(halves, halves, _blur(real)))
+    return {name: _mean([float(each[name] or 0.0) for each in told], name.startswith("w2")) for name in told[0]}
+
+
+def _cut(population: Crowd, size: int, draws: Draws) -> tuple[Tensor, Tensor]:
+    """Return the numbers of members of two halves that share none, each as often as it counts."""
+    order = _some(len(population.members), draws.named("real"))
     if population.weights is None:
-        halves = _halves(reached, real, draws, most)
-        return _compared(halves, halves, _blur(real))
-    size = min(len(reached), len(real), most)
-    real = real[population.choose(2 * size, draws.named("weighted"))]
-    halves = _halves(reached, real, draws, size)
-    found = _compared(halves, halves, _blur(real))
-    return {name: None if name.endswith("_floor") else value for name, value in found.items()}
+        return order[:size], order[size : 2 * size]
+    even = (torch.arange(size, dtype=torch.float64) + draws.at("weighted").uniform((1,), torch.float64)) / size
+    weights = population.weights.double().cpu()
+    one, other = (half[categorical(weights[half], even)] for half in order.tensor_split(2))
+    return one, other
+
+
+def _mean(values: Sequence[float], is_length: bool) -> float:
+    """Return the mean; of lengths the root of that of their squares."""
+    if is_length:
+        return (sum(value**2 for value in values) / len(values)) ** 0.5
+    return sum(values) / len(values)
 
 
 def _halves(reached: Tensor, real: Tensor, draws: Draws, most: int) -> list[tuple[Tensor, Tensor]]:

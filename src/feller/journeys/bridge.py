@@ -18,7 +18,7 @@ from feller.description import save_description
 from feller.draws import Draws
 from feller.errors import InputError, UsageError
 from feller.journeys.asked import Asked
-from feller.journeys.bridges.alternate import alternate
+from feller.journeys.bridges.alternate import alternate, saved
 from feller.journeys.bridges.bridged import (
     Bridged,
     bridged_of,
@@ -94,6 +94,11 @@ def bridge(
     settings = fitted(settings, wanted, problem, crowd)
     if wanted.rounds is not None and settings.rounds != wanted.rounds:
         tell.say(f"{settings.rounds} rounds are made, not {wanted.rounds}: the last of them learns the way ahead")
+    if wanted.max_memory is not None and (settings.control.pairs or settings.pairs) < settings.pairs:
+        tell.say(
+            f"--max-memory {wanted.max_memory:g} holds {settings.control.pairs:,} of {settings.pairs:,} pairs at once"
+            " while paths are looked for, which takes longer; all else takes what it takes"
+        )
     description = describe(crowd.modality, settings.architecture, bridged.noise, settings.calls)
     progress = fresh(description, settings, bridged.seed, here)
     here.wait()  # whoever refuses does so before anything is written
@@ -114,7 +119,8 @@ def bridge(
         begin = functools.partial(fresh, description, seed=bridged.seed, here=here)
         trial = Draws(bridged.seed).named("foretold")
         try:
-            expected = foretold_bridge(problem, settings, progress.done, begin, trial, here)
+            room = None if limit is None else max(limit - progress.seconds, 0.0)
+            expected = foretold_bridge(problem, settings, progress.done, begin, trial, here, room=room)
             if expected:
                 tell.say(expected)
             alternate(
@@ -123,8 +129,10 @@ def bridge(
             here.wait()
             found = FoundBridge(problem, settings, progress, ())
             return run, report_bridge(run, bridged, crowd, found, priced.notes, tell)
-        except KeyboardInterrupt as stopped:  # also where nothing listens for it, in the trial and in the report
-            raise Interrupted(again) from stopped
+        except Interrupted:
+            raise
+        except KeyboardInterrupt as stopped:  # where nothing listens for it, in the trial and in the report
+            raise Interrupted(again, saved(progress.done)) from stopped
 
 
 def measure_again(run: Run, tell: Tell = SILENT) -> dict[str, Any]:
@@ -163,6 +171,7 @@ def _new(wanted: Wanted, change: Callable[[Bridging], Bridging]) -> tuple[Bridge
         noise=noise,
         growth=wanted.growth,
         longest=wanted.longest,
+        resample=wanted.resample,
         seed=wanted.seed,
         notes=(*crowd.notes, *(chosen if wanted.noise is None else ())),
     )

@@ -4,11 +4,15 @@ import os
 from typing import Any
 
 from feller.citing import Reference, sources_of
+from feller.control.bridges.growth import growth
+from feller.control.costs.surface import Surface
 from feller.data.modality import Modality
 from feller.description import Description, load_description
 from feller.errors import InputError, UsageError
 from feller.guidance import cfg
 from feller.journeys.asked import Asked, asked_of
+from feller.journeys.bridges.bridged import bridged_of, bridging_of
+from feller.journeys.bridges.cost_words import SURFACES, names_of
 from feller.journeys.private.guarantee import Allowance, Guarantee
 from feller.journeys.private.purse import ledger_of
 from feller.journeys.tuned import recipe_of
@@ -58,7 +62,7 @@ def papers(run: Run) -> tuple[Reference, ...]:
         recipe = None
     rank = (content.get("tuned") or {}).get("rank")
     ledger = ledger_of(run)
-    parts = (*_model(about), *_recipe(recipe), *_private(asked, ledger), *([LowRank] if rank else []))
+    parts = (*_model(about), *_recipe(recipe), *_private(asked, ledger), *([LowRank] if rank else []), *_bridge(run))
     return sources_of(*parts)
 
 
@@ -70,6 +74,16 @@ def _model(about: Description) -> tuple[Any, ...]:
         solved = ()
     guided = (cfg,) if about.drop and about.frequencies else ()
     return about.path, about.space, about.architecture, about.sampling, *solved, *guided
+
+
+def _bridge(run: Run) -> tuple[Any, ...]:
+    """Return how a bridge was looked for, and what of its costs and its members has a source of its own."""
+    bridged = bridged_of(run)
+    if bridged is None:
+        return ()
+    on_surface = any(name.startswith(SURFACES) for name in names_of(bridged.costs))
+    grown = (growth,) if bridged.growth is not None else ()
+    return bridging_of(run), *([Surface] if on_surface else []), *grown
 
 
 def _recipe(recipe: Recipe | None) -> tuple[Any, ...]:

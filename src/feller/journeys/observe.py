@@ -18,6 +18,7 @@ from feller.data.modality import Dataset, Modality
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.generation import batch_size, pieces
+from feller.journeys.bridges.kind import refuse_bridge
 from feller.journeys.steer import FEWER
 from feller.journeys.steering.flows import process_of
 from feller.journeys.steering.observed import operator_of, read_mask, read_measured
@@ -94,6 +95,7 @@ def observe(
     if not 0 <= noise < torch.inf:
         raise UsageError(f"expected a noise of 0 or more, got {noise:g}")
     check_there(pathlib.Path(file), "a file")
+    refuse_bridge(run, "steered")
     way = _way(method, scale, steps)
     model, begun = load_model(run), time.monotonic()
     model.network.to(engine().device)

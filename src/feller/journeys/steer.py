@@ -19,6 +19,7 @@ from feller.data.modality import Dataset
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.generation import batch_size, pieces
+from feller.journeys.bridges.kind import refuse_bridge
 from feller.journeys.steering.flows import CONDITION, SOURCE, check_flow, searched
 from feller.journeys.steering.wishes import wish, without_gradient
 from feller.journeys.tell import SILENT, Tell
@@ -86,6 +87,7 @@ def steer(
     """
     if n < 1:
         raise UsageError(f"-n must be at least 1, got {n}")
+    refuse_bridge(run, "steered")
     model, begun = load_model(run), time.monotonic()
     model.network.to(engine().device)
     modality = model.description.modality

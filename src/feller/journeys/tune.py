@@ -17,6 +17,7 @@ from feller.draws import Draws
 from feller.errors import InputError, UsageError
 from feller.evaluate.change import FEW, classes, tilt, too_strong
 from feller.journeys.asked import asked_of, read_again
+from feller.journeys.bridges.kind import refuse_bridge
 from feller.journeys.evaluate import evaluate
 from feller.journeys.exchange.outdated import outdated
 from feller.journeys.fitting.foretell import TRIED
@@ -100,6 +101,7 @@ def tune(
     elif target.path.resolve() == run.path.resolve():
         raise UsageError(f"{run.path} is the run that is tuned; choose another --out")
     else:
+        refuse_bridge(run, "tuned")
         base = load_model(run)
         wanted = wish(run, base.description.modality, rewards)
         name = method or _method(base, wanted, rewards, tell)

@@ -23,6 +23,10 @@ from feller.report.spoken import spoken
 from feller.report.wording import MISSING, Number, capital, is_number, sentence
 
 GREY = "Grey is what real data reach when they are measured in the same way, which is as good as one can hope for."
+JOINED = (
+    "Grey is what members of the populations reach among themselves, measured in the same way; beside the cost of the"
+    " journey it is what plain bridges cost, which do not mind yours."
+)
 AUDITED = "Grey is what stands beside it: guessing, an answer without the model, or the bound."
 CONSTANT = "Grey is what one answer for all examples reaches."
 CONTINUED = (
@@ -66,6 +70,8 @@ def _grey(numbers: Numbers, beside: set[str]) -> str:
         return PHASES
     if continues(numbers):
         return CONTINUED
+    if joins(numbers):
+        return JOINED
     return AUDITED if audits(numbers) else GREY
 
 

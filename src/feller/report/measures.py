@@ -70,6 +70,7 @@ MEASURES = {
     "control_cost": Measure("cost of control"),
     "state_cost": Measure("cost of the states on the way"),
     "inside_time": Measure("time inside obstacles", is_share=True),
+    "outside_time": Measure("time outside of the surface", is_share=True),
     "inside_paths": Measure("paths that meet an obstacle", is_share=True),
     "residual": Measure("left unexplained", "residual_before", "any samples"),
     "noise": Measure("noise that was said"),

@@ -46,16 +46,18 @@ class Passed:
     objective: float
     w2: float | None = None
     """Distance of the end that was reached."""
+    floor: float | None = None
+    """What real members there are from each other."""
 
 
-def by_round(passed: Sequence[Passed], floor: float | None = None) -> Image.Image:
+def by_round(passed: Sequence[Passed]) -> Image.Image:
     """Draw the objective of each round and, where it is known, the distance of its end.
 
-    Rounds ahead and back are apart: what they make least differs by what the entropies of the populations differ.
+    Rounds ahead and back are apart: what they make least differs by what the entropies of the populations differ. A
+    dashed line in their colour is what the real members of the population that they are to reach are from each other.
 
     Args:
         passed: In the order of their numbers, with one or more.
-        floor: Distance that real members have from each other.
     """
     measured = any(one.w2 is not None for one in passed)
     figure = paper(WIDE, HIGH * (1 + measured) + 0.7)
@@ -73,8 +75,12 @@ def by_round(passed: Sequence[Passed], floor: float | None = None) -> Image.Imag
         if len(passed) == 1 and axes.get_ylim()[0] > 0:
             axes.set_ylim(bottom=0)
     if measured:
-        if floor is not None:
-            panels[1].axhline(floor, color=REAL, linestyle="--", linewidth=1.2, label="real members")
+        for backward, colour, called in ((False, AHEAD, "ahead"), (True, BACK, "back")):
+            floors = [one.floor for one in passed if one.backward == backward and one.floor is not None]
+            if floors:
+                panels[1].axhline(
+                    floors[-1], color=colour, linestyle="--", linewidth=1.2, label=f"real members, {called}"
+                )
         panels[1].set_ylim(0, panels[1].get_ylim()[1])
     from matplotlib.ticker import MaxNLocator
 

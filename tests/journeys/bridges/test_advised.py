@@ -2,13 +2,16 @@
 
 import pathlib
 import shlex
+from dataclasses import replace
 
 import pytest
 
 from feller.bridging.settings import Bridging
 from feller.control.bridges.path_integral import PathIntegral
+from feller.control.bridges.pinned import PinnedControl
 from feller.journeys.bridges.advised import advice, bridge_sketch, falls_short, onward
-from feller.journeys.bridges.bridged import Bridged
+from feller.journeys.bridges.alternate import saved
+from feller.journeys.bridges.bridged import Bridged, command_of
 from feller.run import Run
 
 HOW = Bridging()
@@ -76,7 +79,7 @@ def test_a_bridge_of_few_pairs_is_made_anew_for_what_goes_on_keeps_them() -> Non
     eight = Bridging(pairs=8, train=HOW.train.__class__(steps=2))
     said = bridge_sketch(run, TWO, eight, HOW, 1)
     assert said.startswith("After 1 round of 2 steps and 8 pairs this is a first sketch; what goes on keeps its pairs")
-    assert said.endswith("feller bridge a b --rounds 7 --noise 1.0 --pairs 1024 --train.steps 1500 --seed 0")
+    assert said.endswith("feller bridge a b --rounds 7 --noise 1.0 --pairs 1024 --seed 0 --out runs/a-2")
     assert "of 8 pairs this" in bridge_sketch(run, TWO, Bridging(pairs=8), HOW, 7)
 
 
@@ -87,3 +90,31 @@ def test_there_is_one_next_step() -> None:
     assert onward(run, TWO, HOW, HOW, 7, longer="--train.steps" in said)[0].endswith("--rounds 11 --train.steps 3000")
     assert falls_short({**GOOD, "w2": 2.0}, TWO) == ["at the end paths are 2.00 times"]
     assert falls_short(GOOD, TWO) == []
+
+
+def test_a_new_one_has_nothing_of_the_sketch_that_makes_it_short() -> None:
+    """Neither few steps of any kind nor a field twice; what else was set stays, and another folder is named."""
+    run = Run(pathlib.Path("runs/a"))
+    fields = ("--calls", "42", "--train.steps", "20", "--train.lr", "0.01", "--control.steps=20", "--train.lr", "0.002")
+    asked = replace(TWO, fields=fields, costs=("mine.py:hill",))
+    short = replace(HOW, pairs=8, calls=42, train=replace(HOW.train, steps=20), control=PinnedControl(steps=20))
+    command, _ = onward(run, asked, short, HOW, 1, sketch=True)
+    assert command == (
+        "feller bridge a b --cost mine.py:hill --rounds 7 --noise 1.0 --pairs 1024 --train.lr 0.002 --seed 0"
+        " --out runs/a-2"
+    )
+    command, _ = onward(run, TWO, replace(short, pairs=1024), HOW, 1, sketch=True)
+    assert command.endswith(f"--rounds 7 --train.steps 1500 --control.steps {HOW.control.steps} --calls 210")
+
+
+def test_a_bridge_of_minutes_is_made_again_by_its_rounds() -> None:
+    timed = replace(HOW, rounds=None)
+    command = command_of(replace(TWO, minutes=2.0), timed, pathlib.Path("run"), 5)
+    assert "--rounds 5" in command
+    assert "--minutes" not in command
+
+
+def test_what_is_kept_of_rounds_is_said() -> None:
+    assert saved(0, within=True) == "no round is done, so that nothing is kept and round 1 begins anew"
+    assert saved(1, within=True) == "round 1 is saved, and round 2 begins anew"
+    assert saved(3) == "3 rounds are saved"

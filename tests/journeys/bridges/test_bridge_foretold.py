@@ -70,6 +70,15 @@ def test_all_rounds_are_told_by_the_steps_of_two(machine, populations, done):
     assert machine.tried == [(3, 3), (3, 28)]
 
 
+@pytest.mark.parametrize(("done", "room", "fit"), [(0, 3.5, "3 rounds"), (0, 0.1, "1 round"), (2, 2.9, "1 round")])
+def test_how_many_rounds_fit_into_minutes_is_told(machine, done, room, fit):
+    """An odd number in all, for the last goes ahead."""
+    whole = 200 * PATH + LINEAR + 1500 * MATCH + WALK
+    how = Bridging(control=PinnedControl(steps=200), rounds=None)
+    said = foretold_bridge(problem(2), how, done, lambda how: None, Draws(0), engine(), machine, room=room * whole)
+    assert said == f"about 4.2 minutes for a round on this machine, so that {fit} fit, and the report after them"
+
+
 def test_a_trial_whose_trajectories_run_away_tells_nothing(machine, monkeypatch):
     def refuse(*args, **named):
         raise InputError("trajectories ran away")

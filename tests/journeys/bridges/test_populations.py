@@ -84,3 +84,10 @@ def test_pictures(tmp_path: pathlib.Path) -> None:
     crowd = read_populations(["example:digits", "example:digits/test"])
     assert crowd.states[0].shape[1:] == (1, 8, 8)
     assert crowd.modality.classes == ()
+
+
+def test_columns_of_words_are_named(tmp_path: pathlib.Path) -> None:
+    rows = "\n".join(f"AAC-{k},{k / 7},{k % 3}" for k in range(30))
+    (tmp_path / "cells.csv").write_text(f"cell,x,y\n{rows}\n")
+    with pytest.raises(UsageError, match="a table: cell is no column of numbers; leave out words and dates"):
+        read_populations([str(tmp_path / "cells.csv"), "example:moons"])

@@ -1,8 +1,4 @@
-"""Populations that grow and shrink: how much each member stands for, where not all can have become what is there.
-
-Source: Chizat et al. 2018, "Scaling algorithms for unbalanced optimal transport problems", arXiv 1607.05816; its use
-for cells that divide and die: Schiebinger et al. 2019, "Optimal-transport analysis of single-cell gene expression".
-"""
+"""Populations that grow and shrink: how much each member stands for, where not all can have become what is there."""
 
 from jaxtyping import Float
 from torch import Tensor
@@ -20,6 +16,10 @@ def growth(x_0: Float[Tensor, " n *d"], x_1: Float[Tensor, " m *d"], tau: float)
 
     A member far from all of the other population counts less, and the others more: cells with many descendants are
     paired more often, those with none hardly.
+
+    Source: Chizat et al. 2018, "Scaling algorithms for unbalanced optimal transport problems", arXiv 1607.05816; its
+    use for cells that divide and die: Schiebinger et al. 2019, "Optimal-transport analysis of single-cell gene
+    expression".
 
     Args:
         x_0: Members at the earlier time.

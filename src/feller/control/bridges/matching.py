@@ -1,7 +1,7 @@
 """Regressing the drift of a process on the pinned paths of many pairs.
 
-Source: Liu et al. 2024, "Generalized Schrödinger bridge matching", arXiv 2310.02233; the implicit loss is entropic
-action matching, Neklyudov et al. 2023, arXiv 2210.06662. Formulas were derived anew and checked on closed forms.
+Source: Liu et al. 2024, "Generalized Schrödinger bridge matching", arXiv 2310.02233. Formulas were derived anew and
+checked on closed forms.
 """
 
 import abc
@@ -86,6 +86,7 @@ class Implicit(Matching):
     """Find the gradient field that carries the paths' marginals: of all drifts that do so, that of the least energy.
 
     It looks at states alone, never at drifts, and takes networks of the kind `Potential`.
+    Source: entropic action matching, Neklyudov et al. 2023, arXiv 2210.06662.
     """
 
     def objective(self, legs: Sequence[Leg], shape: tuple[int, ...], base: Base | None, *, backward: bool) -> Objective:

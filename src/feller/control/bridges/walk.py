@@ -73,6 +73,7 @@ def walk(
     box: Box | None = None,
     base: Base | None = None,
     backward: bool = False,
+    tell: Callable[[float], None] = lambda share: None,
 ) -> Walk:
     """Simulate from fresh states; those that leave the box are begun anew.
 
@@ -86,11 +87,12 @@ def walk(
         box: Where trajectories may be; None for everywhere.
         base: What of the drift acts by itself, in state per time ahead, and is no control.
         backward: Walk from the last time to the first.
+        tell: Hears which share of the steps is done.
 
     Raises:
         InputError: If more than 1 % run away.
     """
-    kept = _simulated(way, begin(draws.named("begin")), noise, times, logged, draws, base, backward=backward)
+    kept = _simulated(way, begin(draws.named("begin")), noise, times, logged, draws, base, tell, backward=backward)
     if box is None:
         return kept
     total, lost = len(kept.states), 0
@@ -106,7 +108,7 @@ def walk(
             break
         anew = draws.named("again", again)
         start = begin(anew.named("begin"))[gone]
-        more = _simulated(way, start, noise, times, logged, anew, base, backward=backward)
+        more = _simulated(way, start, noise, times, logged, anew, base, lambda share: None, backward=backward)
         states, control = states.clone(), control.clone()
         states[gone], control[gone] = more.states, more.control
     raise InputError(_advice(lost, total))
@@ -133,6 +135,7 @@ def _simulated(
     logged: int,
     draws: Draws,
     base: Base | None,
+    tell: Callable[[float], None],
     *,
     backward: bool,
 ) -> Walk:
@@ -150,6 +153,7 @@ def _simulated(
     with torch.no_grad():
         steps = [1 - t for t in reversed(times)] if backward else times
         for number, state in enumerate(simulate(process, x, steps, Euler(), draws), 1):
+            tell(number / (len(steps) - 1))
             if number % logged == 0:
                 states.append(state)
         states = states[::-1] if backward else states

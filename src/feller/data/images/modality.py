@@ -109,7 +109,11 @@ class Images(Modality):
         if values.shape[3] == 1 and self.channels == 3:
             values = values.repeat(3, axis=3)
         if values.shape[1:] != expected:
-            raise InputError("expected pictures of {} x {} x {}, got {} x {} x {}".format(*expected, *values.shape[1:]))
+            got = found.values.shape[1:]
+            raise InputError(
+                "expected pictures of {} x {} x {}, got {} x {} x {} once their longer side is {}; cut them to the same"
+                " shape".format(*expected, *got, max(got[:2]))
+            )
         levels = found.levels or (self.levels if values.max() <= self.levels else 255)
         return torch.from_numpy(_rescale(values, levels, self.levels).transpose(0, 3, 1, 2).copy()), relabel(
             found, self.classes

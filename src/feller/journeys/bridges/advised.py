@@ -1,11 +1,13 @@
 """What would help a bridge that is not good yet, and the command that goes on with one that has hardly begun."""
 
+import itertools
+import pathlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from feller.bridging.settings import Bridging
-from feller.journeys.bridges.bridged import Bridged, command_of, going_on
+from feller.journeys.bridges.bridged import Bridged, command_of, going_on, last_said
 from feller.journeys.first_sketch import SKETCH
 from feller.report.wording import number, percent
 from feller.run import Run
@@ -132,17 +134,34 @@ def onward(
         sketch: It is a first sketch, which becomes a usual bridge; one of few pairs is made anew, for it keeps these.
         longer: Longer rounds would help.
     """
-    steps, usual, many = how.train.steps or 1, planned.train.steps or 1, planned.rounds or 1
+    steps, many = how.train.steps or 1, planned.rounds or 1
     if not sketch:
         twice = ("--train.steps", 2 * steps) if longer else ()
         what = "go on for four more rounds" + (", each twice as long" if longer else "")
         return going_on(run, bridged, "--rounds", rounds + 4, *twice), what
-    more = ("--train.steps", str(usual)) if steps < usual else ()
+    short = _short(how, planned)
     if not _few(how, planned):
+        more = [word for name, value in short.items() for word in (f"--{name}", value)]
         return going_on(run, bridged, "--rounds", max(many, rounds + 2), *more), "go on from this first sketch"
-    anew = replace(bridged, fields=(*bridged.fields, *more))
+    anew = replace(bridged, fields=tuple(last_said(bridged.fields, short)))
     whole = replace(how, rounds=many, pairs=planned.pairs)
-    return command_of(anew, whole, None), f"make a new one of {planned.pairs:,} pairs"
+    return command_of(anew, whole, _beside(run)), f"make a new one of {planned.pairs:,} pairs"
+
+
+def _short(how: Bridging, planned: Bridging) -> dict[str, int]:
+    """Return the fields that a sketch has less of than is usual, as they are called, with what is."""
+    kinds = {
+        "train.steps": (how.train.steps, planned.train.steps),
+        "control.steps": (how.control.steps, planned.control.steps),
+        "calls": (how.calls, planned.calls),
+    }
+    return {name: usual or 1 for name, (own, usual) in kinds.items() if (own or 1) < (usual or 1)}
+
+
+def _beside(run: Run) -> pathlib.Path:
+    """Return a free folder beside that of a run."""
+    names = (run.path.with_name(f"{run.path.name}-{number}") for number in itertools.count(2))
+    return next(path for path in names if not path.exists())
 
 
 def _few(how: Bridging, planned: Bridging) -> bool:

@@ -1,16 +1,19 @@
 """The rounds of a bridge: followed, logged, saved, and interrupted."""
 
 import time
-from typing import Any
 
+import numpy as np
+
+from feller.bridging.found import FoundBridge
 from feller.bridging.problem import BridgeProblem
 from feller.bridging.progress import Progress
-from feller.bridging.rounds import Round, rounds
+from feller.bridging.rounds import SMALL, Round, rounds
 from feller.bridging.settings import Bridging
+from feller.control.bridges.walk import Walk, legs_of
 from feller.draws import Draws
 from feller.evaluate.bridge import along, arrival
 from feller.journeys.bridges.bridged import save_progress
-from feller.journeys.bridges.measured import end_of
+from feller.journeys.bridges.measured import compared, end_of
 from feller.journeys.fitting.learn import Interrupted
 from feller.journeys.interrupts import interrupts
 from feller.journeys.tell import Tell
@@ -18,9 +21,8 @@ from feller.run import Run
 from feller.train.engine import Engine
 from feller.train.metrics import MetricsWriter
 
-SEEN = 500
-"""Ends that are compared after each round, at most."""
-
+MET = ("sinkhorn", "w2", "w2_floor")
+"""Distances of which that of the farthest population counts."""
 ENDING = 0.99
 """Share that is shown of a round that is still ended though its time is up."""
 
@@ -59,7 +61,7 @@ def alternate(
 
         def hear(share: float, text: str) -> None:
             if here.agree(float(interrupted.is_set())):
-                raise Interrupted(again)
+                raise Interrupted(again, saved(progress.done, within=True))
             whole = (progress.done + share) / (settings.rounds or 1)
             spent = whole if limit is None else (time.monotonic() - begun) / limit
             late = "" if limit is None or spent < 1 else ", which is still ended though its time is up"
@@ -71,12 +73,21 @@ def alternate(
             found = next(going)
             if here.is_first and metrics is not None:
                 save_progress(run, progress)
-                row = measured(problem, found)
+                row = measured(problem, settings, progress, found)
                 metrics.add(step=found.number, seconds=round(progress.seconds, 3), **row)
                 tell.say(_told(found, row))
         tell.done()
     if metrics is not None:
         metrics.close()
+
+
+def saved(done: int, *, within: bool = False) -> str:
+    """Say what of a bridge is kept, whole rounds and not the one that Ctrl-C came within, before how to go on."""
+    if not done:
+        return "no round is done, so that nothing is kept and round 1 begins anew. Go on with"
+    rounds_done = "round 1 is" if done == 1 else f"{done} rounds are"
+    anew = f", and round {done + 1} begins anew" if within else ""
+    return f"{rounds_done} saved{anew}. Go on with"
 
 
 def _goes_on(settings: Bridging, progress: Progress, limit: float | None) -> bool:
@@ -88,27 +99,32 @@ def _goes_on(settings: Bridging, progress: Progress, limit: float | None) -> boo
     return progress.seconds * (1 + 2 / progress.done) <= limit
 
 
-def measured(problem: BridgeProblem, found: Round) -> dict[str, int | float]:
-    """Return what a round reached, over all its legs: at the learned end, where the walks ended."""
-    rows: list[dict[str, Any]] = []
-    for leg, walked in enumerate(found.walks):
-        draws = Draws(found.number).named("measured", leg)
-        at = walked.states[:, 0 if found.backward else -1].flatten(1)
-        population = end_of(problem, leg, backward=found.backward)
-        seen = along(walked.times, walked.states.flatten(2), walked.control.flatten(2), problem.cost, draws)
-        numbers = {**arrival(at, population, draws, SEEN), **seen.averages()}
-        length = walked.times[-1] - walked.times[0]
-        rows.append({**numbers, "length": length, "lost": walked.lost / len(walked.states)})
-    whole = sum(row["length"] for row in rows)
-    over = {
-        name: sum(row[name] * row["length"] / whole for row in rows)
-        for name in ("objective", "control_cost", "state_cost", "inside_paths", "inside_time", "lost")
-        if rows[0][name] is not None
-    }
-    worst = {
-        name: max(row[name] for row in rows) for name in ("sinkhorn", "w2", "w2_floor") if rows[0][name] is not None
-    }
-    return {"backward": int(found.backward), "loss": found.loss, **over, **worst}
+def measured(problem: BridgeProblem, settings: Bridging, progress: Progress, found: Round) -> dict[str, int | float]:
+    """Return what a round reached, as the result is measured: by walks through all legs, where they should be met."""
+    walked = found.walks[0] if len(found.walks) == 1 else _through(problem, settings, progress, found)
+    draws, met = Draws(found.number), []
+    for leg, (begin, length) in enumerate(legs_of(problem.times)):
+        place = int(np.argmin(np.abs(np.array(walked.times) - (begin if found.backward else begin + length))))
+        population, here = end_of(problem, leg, backward=found.backward), draws.named("measured", leg)
+        met.append(arrival(walked.states[:, place].flatten(1), population, here, compared(settings)))
+    whole = draws.named("measured", 0)
+    seen = along(walked.times, walked.states.flatten(2), walked.control.flatten(2), problem.cost, whole).averages()
+    lost = [one.lost / len(one.states) for one in found.walks]
+    lengths = [length for _, length in legs_of(problem.times)]
+    over = {**seen, "lost": sum(share * length for share, length in zip(lost, lengths, strict=True)) / sum(lengths)}
+    distances = {name: [float(row[name] or 0.0) for row in met if row[name] is not None] for name in MET}
+    worst = {name: max(values) for name, values in distances.items() if len(values) == len(met)}
+    known = {name: value for name, value in over.items() if value is not None}
+    return {"backward": int(found.backward), "loss": found.loss, **known, **worst}
+
+
+def _through(problem: BridgeProblem, settings: Bridging, progress: Progress, found: Round) -> Walk:
+    """Walk through all legs, which do not begin anew at the populations between as those of a round do."""
+    crowd = problem.crowds[-1][1] if found.backward else problem.crowds[0][0]
+    begin = crowd(settings.pairs, Draws(found.number).named("through"))
+    every = 1 if begin[0].numel() <= SMALL else None
+    whole = FoundBridge(problem, settings, progress, ())
+    return whole.walk(begin, found.number, backward=found.backward, every=every)
 
 
 def _told(found: Round, row: dict[str, int | float]) -> str:

@@ -2,7 +2,9 @@
 
 import itertools
 import math
+import pathlib
 import shlex
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,11 +46,13 @@ class Bridged:
     frame: tuple[float, ...] = ()
     """Where a picture of walls lies: left, right, bottom, top."""
     noise: float
-    """In the units of the data, for the whole journey."""
+    """For the whole journey, in the units of the data, of pictures as numbers from -1 to 1."""
     growth: float | None = None
     """How far members may count more or less than others; None where all count alike."""
     longest: int | None = None
     """Longer side that pictures were brought to."""
+    resample: int | None = None
+    """Trajectories for each pair that the cost weighs, where that was asked."""
     seed: int = 0
     minutes: float | None = None
     """How long it was to go on in all, where that was asked instead of rounds."""
@@ -77,22 +81,43 @@ class Bridged:
         return ("--cost", *self.costs) if any(".py:" in text for text in self.costs) else ()
 
 
-def command_of(bridged: Bridged, how: Bridging, run: Run | None) -> str:
-    """Return the command that makes such a bridge, in a run or, without one, in a new one."""
+def command_of(bridged: Bridged, how: Bridging, place: pathlib.Path, rounds: int | None = None) -> str:
+    """Return the command that makes such a bridge in a folder.
+
+    Args:
+        bridged: What was asked.
+        how: Settings.
+        place: The run folder.
+        rounds: Those that were made, where minutes were asked for: these make another number on another day.
+    """
     words: list[object] = ["feller", "bridge", *bridged.populations]
     words += ["--times", *(f"{time:g}" for time in bridged.times)] if len(bridged.times) > 2 else []
     words += ["--cost", *bridged.costs] if bridged.costs else []
     words += ["--frame", *(f"{one:g}" for one in bridged.frame)] if bridged.frame else []
     words += ["--growth", f"{bridged.growth:g}"] if bridged.growth is not None else []
     words += ["--longest", bridged.longest] if bridged.longest is not None else []
-    if how.resampling is not None or bridged.costs_again:  # 64 are usual where such code has no gradient
-        words += ["--resample", 0 if how.resampling is None else how.resampling.trajectories]
+    if bridged.resample is not None:
+        words += ["--resample", bridged.resample]
+    elif how.resampling is not None:
+        words += ["--resample", how.resampling.trajectories]
     words += ["--max-memory", f"{bridged.max_memory:g}"] if bridged.max_memory is not None else []
-    words += ["--rounds", how.rounds] if how.rounds else []
-    words += ["--minutes", f"{bridged.minutes:g}"] if bridged.minutes is not None and not how.rounds else []
-    words += ["--noise", repr(bridged.noise), "--pairs", how.pairs, *bridged.fields]
-    words += ["--seed", bridged.seed, *(() if run is None else ("--out", run.path))]
+    words += ["--rounds", how.rounds or rounds] if how.rounds or rounds else []
+    words += ["--noise", repr(bridged.noise), "--pairs", how.pairs, *last_said(bridged.fields)]
+    words += ["--seed", bridged.seed, "--out", place]
     return shlex.join(map(str, words))
+
+
+def last_said(fields: Sequence[str], without: Collection[str] = ()) -> list[str]:
+    """Return the words that set fields, each field once, as it was said last, but for those left out by name."""
+    said: dict[str, list[str]] = {}
+    for word in fields:
+        if word.startswith("--"):
+            name = word.split("=")[0].removeprefix("--").replace("_", "-")
+            said.pop(name, None)
+            said[name] = [word]
+        elif said:
+            said[next(reversed(said))].append(word)
+    return [word for name, words in said.items() if name not in without for word in words]
 
 
 def going_on(run: Run, bridged: Bridged, *more: object) -> str:

@@ -3,7 +3,7 @@
 import datetime
 import platform
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -14,11 +14,14 @@ from feller.bridging.found import FoundBridge
 from feller.bridging.rounds import SMALL
 from feller.control.bridges.crowd import Crowd
 from feller.control.bridges.walk import Walk
+from feller.data.images.modality import Images
 from feller.draws import Draws
 from feller.evaluate.bridge import EXPLAIN, Along, along, explain_between
 from feller.journeys.bridges.advised import advice, bridge_sketch, falls_short, onward
+from feller.journeys.bridges.beyond import outside
 from feller.journeys.bridges.bridged import Bridged, command_of
-from feller.journeys.bridges.measured import arrivals, ess, rounds_taken, straight
+from feller.journeys.bridges.counting import counts_of, growing
+from feller.journeys.bridges.measured import arrivals, compared, ess, rounds_taken, straight
 from feller.journeys.bridges.pictured import pictures
 from feller.journeys.bridges.populations import Populations
 from feller.journeys.bridges.trajectories import write_paths
@@ -34,6 +37,8 @@ from feller.train.metrics import read_metrics
 
 LEAST, MOST = 500, 2000
 """Trajectories that are followed for files and page, where the first population has fewer or more members."""
+WALKED, COSTED, MEASURED = 0.5, 0.6, 0.8
+"""Shares of following trajectories that are done once these are walked, priced, and compared with members."""
 MET = 0.05
 """Share of the paths that may meet an obstacle before people are warned."""
 
@@ -47,28 +52,39 @@ def report_bridge(
         The numbers of the page, and where it is under `report`.
     """
     tell.task("following trajectories")
-    whole, which = _crossed(found, bridged, crowd)
+    whole, which = _crossed(found, bridged, crowd, lambda share: tell.progress(WALKED * share))
     draws = Draws(bridged.seed).named("report")
     seen = along(whole.times, whole.states.flatten(2), whole.control.flatten(2), found.problem.cost, draws)
     walked = whole.thinned(_pieces(found) + 1)
-    numbers: dict[str, Any] = {**arrivals(walked, found.problem, bridged, draws), **seen.averages()}
+    tell.progress(COSTED, "distances")
+    numbers: dict[str, Any] = {
+        **arrivals(walked, found.problem, bridged, draws, compared(found.how)),
+        **seen.averages(),
+    }
     numbers["objective_straight"] = straight(found.problem, crowd, walked, draws)
+    tell.progress(MEASURED, "paths of pairs")
     numbers |= {"ess": ess(found, walked, draws), **rounds_taken(run), "sigma": bridged.noise, "n": len(walked.states)}
     numbers = {name: value for name, value in numbers.items() if value is not None}
-    notes = (*notes, *_met(numbers, notes))
+    counts = counts_of(found.problem)
+    grown = growing(counts, bridged)
+    away = outside(bridged, crowd, walked)
+    numbers |= {} if away is None else {"outside_time": away}
+    notes = (*notes, *_met(numbers, notes), *_left(numbers), *grown)
     sketch = bridge_sketch(run, bridged, found.how, bridging(crowd.modality), int(numbers["rounds"]))
     helps = tuple(map(sentence, advice(numbers, read_metrics(run.metrics), bridged, found.how, sketch)))
     if engine().is_first:
-        write_paths(run, bridged, crowd.modality, walked, which, crowd.states)
+        write_paths(run, bridged, crowd.modality, walked, which, crowd.states, counts)
         tell.task("drawing")
         write_report(run.path, _findings(run, bridged, crowd, found, whole, seen, numbers, notes, sketch, helps))
     tell.done()
-    for line in (*_warnings(notes), *helps):
+    for line in (*_warnings(notes), *map(sentence, grown), *helps):
         tell.say(line)
     return {**numbers, "report": str(run.path / "report.html")}
 
 
-def _crossed(found: FoundBridge, bridged: Bridged, crowd: Populations) -> tuple[Walk, Tensor]:
+def _crossed(
+    found: FoundBridge, bridged: Bridged, crowd: Populations, tell: Callable[[float], None]
+) -> tuple[Walk, Tensor]:
     """Push members of the first population through; return trajectories, and which members began them.
 
     Small states are kept at every step, so that no wall between two knots is missed.
@@ -78,7 +94,7 @@ def _crossed(found: FoundBridge, bridged: Bridged, crowd: Populations) -> tuple[
     weights = getattr(found.problem.crowds[0][0], "weights", None)
     which = Crowd(first, weights).choose(number, Draws(bridged.seed).named("cross"))
     every = 1 if first[0].numel() <= SMALL else None
-    return found.walk(first[which], bridged.seed, every=every), which
+    return found.walk(first[which], bridged.seed, every=every, tell=tell), which
 
 
 def _met(numbers: dict[str, Any], notes: Sequence[str]) -> list[str]:
@@ -91,6 +107,17 @@ def _met(numbers: dict[str, Any], notes: Sequence[str]) -> list[str]:
         ": wider doors, a smaller --noise, a higher price of walls (NUMBER * before the picture) or more rounds help"
     )
     return [told if any(note.startswith(WARNING) for note in notes) else told + advice]
+
+
+def _left(numbers: dict[str, Any]) -> list[str]:
+    """Warn of paths that leave what is known of a surface, where its planes are made up."""
+    share = numbers.get("outside_time") or 0.0
+    if share <= MET:
+        return []
+    return [
+        f"{WARNING}{percent(share)} of the time of all paths is outside of the surface, where no point of it is"
+        " near and its planes are guessed: points of a wider area, or a smaller --noise, help"
+    ]
 
 
 def _pieces(found: FoundBridge) -> int:
@@ -112,25 +139,27 @@ def _findings(
 ) -> Findings:
     """Put together what the page shows."""
     push = shlex.join(["feller", "sample", str(run.path), "--from", bridged.populations[0], "--out", "pushed.npz"])
+    is_pictured = isinstance(crowd.modality, Images)
     rounds, planned = int(numbers["rounds"]), bridging(crowd.modality)
     longer = any("--train.steps" in help for help in helps)
     between = bridged.times[1:-1]
     explained = {name: text for time in between for name, text in explain_between(time).items()}
     explained["objective"] = OWN["objective"] + (NOT_ARRIVED if falls_short(numbers, bridged) else "")
+    said = {**EXPLAIN, **OWN, **explained}
     return Findings(
         title=f"A bridge from {' to '.join(bridged.populations)}",
-        command=command_of(bridged, found.how, run),
+        command=command_of(bridged, found.how, run.path, rounds),
         made=datetime.datetime.now(datetime.UTC).date().isoformat(),
         sketch=sketch,
         judged=" ".join([_followed(bridged, len(walked.states)), *_warnings(notes), *helps]),
         numbers=numbers,
-        explanations={**EXPLAIN, **OWN, **explained},
-        missing=_unknown(bridged),
+        explanations={name: _in_units(text) for name, text in said.items()} if is_pictured else said,
+        missing={},
         notes=(*bridged.notes, *notes),
         settings=to_data(found.how),
         curve=None,
         seen="Paths",
-        pictures=pictures(run, bridged, crowd, found, walked, seen, numbers),
+        pictures=pictures(run, bridged, crowd, found, walked, seen),
         next_steps=[
             (push, "push others through"),
             onward(run, bridged, found.how, planned, rounds, sketch=bool(sketch), longer=longer),
@@ -150,18 +179,16 @@ def _followed(bridged: Bridged, number: int) -> str:
     )
 
 
+def _in_units(text: str) -> str:
+    """Say the unit of pictures where that of the data is meant."""
+    for unit in ("the data's units", "units of the data"):
+        text = text.replace(unit, "units of pictures as numbers from -1 to 1")
+    return text
+
+
 def _warnings(notes: Sequence[str]) -> list[str]:
     """Return those notes that warn, as sentences."""
     return [sentence(note) for note in notes if note.startswith(WARNING)]
-
-
-def _unknown(bridged: Bridged) -> dict[str, str]:
-    """Say why distances between real members are not told where these count unlike."""
-    if bridged.growth is None:
-        return {}
-    whens = ["", *(f"_{time:g}" for time in bridged.times[1:-1])]
-    why = "members count unlike by --growth, so they have no distance among themselves"
-    return {f"{name}{when}_floor": why for name in ("w2", "sinkhorn") for when in whens}
 
 
 NOT_ARRIVED = (
@@ -174,6 +201,8 @@ OWN = {
     " do not mind the cost.",
     "objective": f"{EXPLAIN['objective']} Each round is measured in the same way, by its own trajectories: where few"
     " meet a wall, these carry the state cost, and two sets of trajectories of one bridge differ by chance.",
+    "outside_time": "Share of the time of all paths that is spent outside of the surface, as seen from above: farther"
+    " from all its points than these are from each other.",
     "ess": "Share of the trajectories around a pair's path that still counts once each is weighed by its cost"
     " (effective sample size). From 30 % all is well; 5 to 30 % is usual beside walls, where --resample 64 may help.",
     "lost": "Share of the trajectories that ran away and were drawn anew, in the worst round.",

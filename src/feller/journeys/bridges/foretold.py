@@ -35,19 +35,22 @@ def foretold_bridge(
     draws: Draws,
     here: Engine,
     clock: Callable[[], float] = time.perf_counter,
+    *,
+    room: float | None = None,
 ) -> str | None:
     """Return a sentence on how long the rounds of a bridge will take; None where that is not worth a trial.
 
     Args:
         problem: What is bridged.
-        settings: How; with a known number of rounds.
+        settings: How.
         done: Rounds that are done.
         fresh: Makes a new network with its optimisers.
         draws: Source of all randomness.
         here: Device and processes, all of which do the same.
         clock: Returns seconds.
+        room: Seconds that are left, where no number of rounds is known.
     """
-    steps, left = settings.train.steps or 1, (settings.rounds or 0) - done
+    steps, left = settings.train.steps or 1, 1 if room is not None else (settings.rounds or 0) - done
     if settings.control.steps <= FEW or SHARE * steps * left < FEW + MORE:
         return None
 
@@ -80,4 +83,10 @@ def foretold_bridge(
     legs = len(problem.crowds)
     whole = legs * settings.control.steps * path + (little - FEW * step) + steps * step + walk
     seconds = here.agree(left * whole)
+    if room is not None:
+        fit = max(1, int(room / max(seconds, 1e-9)))
+        if (done + fit) % 2 == 0:  # the last goes ahead
+            fit = fit - 1 if fit > 1 else 2
+        many = "1 round" if fit == 1 else f"{fit} rounds"
+        return f"about {in_words(seconds)} for a round on this machine, so that {many} fit, and the report after them"
     return f"about {in_words(seconds)} for {left} rounds on this machine, and the report after them"

@@ -5,6 +5,7 @@ import torch
 
 from feller.bridging.found import FoundBridge
 from feller.bridging.problem import BridgeProblem
+from feller.bridging.settings import Bridging
 from feller.control.bridges.crowd import Crowd
 from feller.control.bridges.gaussian import GaussianPaths
 from feller.control.bridges.in_leg import InLeg
@@ -23,16 +24,25 @@ COMPARED, WEIGHED = 32, 100
 """Pairs whose trajectories are weighed, and how many of each."""
 STEPS, ROOM = 150, 2**28
 """Steps of such trajectories, and bytes that they may take."""
+SEEN = 500
+"""Ends that are compared with members, at most, after each round and in the report."""
 STRAIGHT = 500
 """Pairs of the plain bridge that the one found is compared with."""
 
 
-def arrivals(walked: Walk, problem: BridgeProblem, bridged: Bridged, draws: Draws) -> dict[str, float | None]:
-    """Compare where trajectories are with each population that they should have become."""
+def compared(how: Bridging) -> int:
+    """Return how many ends are compared: as many after a round as in the report, so that both have one floor."""
+    return min(SEEN, how.pairs)
+
+
+def arrivals(
+    walked: Walk, problem: BridgeProblem, bridged: Bridged, draws: Draws, most: int
+) -> dict[str, float | None]:
+    """Compare where trajectories are, at most so many, with each population that they should have become."""
     numbers: dict[str, float | None] = {}
     for leg, (begin, length) in enumerate(legs_of(problem.times)):
         place = int(np.argmin(np.abs(np.array(walked.times) - (begin + length))))
-        met = arrival(walked.states[:, place].flatten(1), end_of(problem, leg), draws.named("met", leg))
+        met = arrival(walked.states[:, place].flatten(1), end_of(problem, leg), draws.named("met", leg), most)
         when = "" if leg == len(problem.crowds) - 1 else f"_{bridged.times[leg + 1]:g}"
         floors = {name: "_floor" if name.endswith("_floor") else "" for name in met}
         numbers |= {f"{name.removesuffix(floors[name])}{when}{floors[name]}": value for name, value in met.items()}

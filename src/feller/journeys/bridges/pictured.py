@@ -1,7 +1,5 @@
 """The pictures of a bridge that is found: its paths as they move, what they cost, how the rounds went."""
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -34,7 +32,6 @@ def pictures(
     found: FoundBridge,
     walked: Walk,
     seen: Along,
-    numbers: dict[str, Any],
 ) -> list[tuple[str, Picture]]:
     """Draw paths as they move, what they cost along time, and how the rounds went."""
     begin, end = bridged.times[0], bridged.times[-1]
@@ -63,12 +60,17 @@ def pictures(
         del curves["state cost"]
     shown.append(("What paths cost along time", over_time(begin + (end - begin) * seen.times.numpy(), curves)))
     rows = [
-        Passed(number=int(row["step"]), backward=bool(row["backward"]), objective=row["objective"], w2=row.get("w2"))
+        Passed(
+            number=int(row["step"]),
+            backward=bool(row["backward"]),
+            objective=row["objective"],
+            w2=row.get("w2"),
+            floor=row.get("w2_floor"),
+        )
         for row in read_metrics(run.metrics)
     ]
     if rows:
-        floors = [value for name, value in numbers.items() if name.startswith("w2") and name.endswith("_floor")]
-        shown.append(("Rounds", by_round(rows, max(floors, default=None))))
+        shown.append(("Rounds", by_round(rows)))
     return shown
 
 

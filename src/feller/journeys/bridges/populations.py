@@ -1,5 +1,6 @@
 """The populations of a bridge: read, of one kind, in units of their own."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -13,13 +14,21 @@ from feller.data.read import read
 from feller.data.rows.modality import Rows
 from feller.data.rows.places import FLAT
 from feller.data.rows.points import Points
+from feller.data.table.categorical import Categorical
+from feller.data.table.column import Column
 from feller.data.table.mixed import Mixed
 from feller.data.table.modality import Table
+from feller.data.table.numerical import Numerical
 from feller.errors import InputError, UsageError
 from feller.journeys.asked import fingerprint
+from feller.journeys.bridges.kind import check_several
 
 FAR = 1000.0
 """Extents of the data from zero beyond which single precision would round their places."""
+COLUMNS = 5
+"""Columns without numbers that are named."""
+PICTURED = "pictures are numbers from -1, black, to 1, white, in noise, distances and costs; files hold their levels"
+"""What is said of the unit of pictures."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,13 +66,12 @@ def read_populations(names: Sequence[str], longest: int | None = None) -> Popula
         InputError: If one is missing or damaged, has other columns, holds one member only, or is the same as another.
         UsageError: If there are fewer than two, or they are neither numbers nor pictures.
     """
-    if len(names) < 2:
-        raise UsageError(f"a bridge joins two populations or more, got {len(names)}: name A and B")
+    check_several(names)
     first = _read(names[0], longest, None)
     kind = first.modality
     if not isinstance(kind, Points | Images):
-        point = "; are numbers written with a point, as 1.5?" if isinstance(kind, Table | Mixed) else ""
-        raise UsageError(f"a bridge joins rows of numbers or pictures, and {names[0]} holds {kind.called}{point}")
+        why = _no_numbers(kind.table if isinstance(kind, Mixed) else kind) if isinstance(kind, Table | Mixed) else ""
+        raise UsageError(f"a bridge joins rows of numbers or pictures, and {names[0]} holds {kind.called}{why}")
     sets = [first, *(_read(name, longest, first) for name in names[1:])]
     for name, data in zip(names, sets, strict=True):
         if len(data) < 2:
@@ -79,6 +87,8 @@ def read_populations(names: Sequence[str], longest: int | None = None) -> Popula
             raise InputError(f"{name}: its numbers are too large for single precision; change their unit")
     labels = [name for name, data in zip(names, sets, strict=True) if data.given]
     notes = [note for data in sets for note in data.notes if "constant" not in note]
+    if isinstance(kind, Images):
+        notes.append(PICTURED)
     if labels:
         notes.append(f"labels were left aside: {', '.join(labels)}")
     return Populations(
@@ -102,6 +112,23 @@ def _read(name: str, longest: int | None, first: Dataset | None) -> Dataset:
     if isinstance(data.modality, Rows) and not isinstance(data.modality, Points):
         data = read(name, space=FLAT)
     return data
+
+
+def _no_numbers(table: Table) -> str:
+    """Name the columns of a table that are no numbers, and what to do about them."""
+    named = [column.name for column in table.schema.columns if not _is_number(column)]
+    if not named:
+        return "; are numbers written with a point, as 1.5, and is no cell empty?"
+    told = ", ".join(named[:COLUMNS]) + (f" and {len(named) - COLUMNS} more" if len(named) > COLUMNS else "")
+    are = "is no column" if len(named) == 1 else "are no columns"
+    return f": {told} {are} of numbers; leave out words and dates, and write numbers with a point, as 1.5"
+
+
+def _is_number(column: Column) -> bool:
+    """Tell whether all cells of a column that was read are numbers, also where it has few of them."""
+    if not isinstance(column, Categorical):
+        return isinstance(column, Numerical)
+    return all(re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", word) for word in column.values)
 
 
 def _member(data: Dataset) -> str:

@@ -91,9 +91,9 @@ def _one(name: str, factor: float | None, crowd: Populations, frame: tuple[float
         return chosen * points, _told(name, chosen, factor)
     if name.startswith(SURFACES):
         _need_columns(crowd, name, 3)
-        surface = _surface(name)
+        surface, read_of = _surface(name)
         chosen = ON_SURFACE * _usual(crowd) / crowd.spread**2 if factor is None else factor
-        return OfValues(chosen * surface, _values(kind)), _told(name, chosen, factor)
+        return OfValues(chosen * surface, _values(kind)), [*read_of, *_told(name, chosen, factor)]
     if pathlib.Path(name).suffix.lower() in PICTURES:
         _need_columns(crowd, name, 2)
         walls = Picture.of(read_grey(pathlib.Path(name)), frame_at(frame))
@@ -111,16 +111,17 @@ def _one(name: str, factor: float | None, crowd: Populations, frame: tuple[float
     )
 
 
-def _surface(name: str) -> NearSurface:
-    """Return the squared distance to a surface; where valleys are wanted, with what its height costs."""
+def _surface(name: str) -> tuple[NearSurface, list[str]]:
+    """Return the squared distance to a surface, of valleys with what its height costs, and what was read."""
     kind, _, place = name.partition("=")
-    cloud = read(place, space=FLAT).values.double()
+    data = read(place, space=FLAT)
+    cloud, told = data.values.double(), [f"the surface {place} is {len(data):,} points", *data.notes]
     with about(place):
         surface = Surface(cloud.numpy(), sharpness=SHARP)
     if kind == "surface":
-        return NearSurface(surface)
+        return NearSurface(surface), told
     extent = float(cloud[:, 2].amax() - cloud[:, 2].amin())
-    return NearSurface(surface, LOW * extent**2, extent / 2)
+    return NearSurface(surface, LOW * extent**2, extent / 2), told
 
 
 def _scaled(factor: float | None, cost: Cost) -> Cost:

@@ -22,19 +22,29 @@ from feller.run import Run
 
 MEMBERS = 10_000
 """Members that may stand for a place that was reached."""
+Counts = Sequence[tuple[np.ndarray, np.ndarray]]
+"""Of each leg: what the members count where it begins, and where it ends, 1 in the mean."""
 NUMBERS = 2**22
 """Numbers of paths that are written as text, at most."""
 
 
 def write_paths(
-    run: Run, bridged: Bridged, modality: Points | Images, walked: Walk, which: Tensor, members: Sequence[Tensor]
+    run: Run,
+    bridged: Bridged,
+    modality: Points | Images,
+    walked: Walk,
+    which: Tensor,
+    members: Sequence[Tensor],
+    counts: Counts = (),
 ) -> None:
     """Write `paths.npz` and `pairs.npz`, and for rows of numbers the same as tables.
 
     `paths` [n, times, ...] are in the units of the data, `times` as the person gave them. A pair is the row of a member
     of the first population, from 1, the place that it reached, and the row of the member of the last population that is
     nearest by exact assignment, so that none is taken more often than need be. For each population between, at 24 for
-    example, there are place and row, too: `x_at_24` and `row_at_24`.
+    example, there are place and row, too: `x_at_24` and `row_at_24`. Where members count unlike, `from_counts` and
+    `to_counts` of a pair are what its members count, 1 in the mean; trajectories begin as often as members count. What
+    each member of each population counts is in `counts.npz` and `counts.csv` then.
 
     Args:
         run: Where they go.
@@ -43,6 +53,7 @@ def write_paths(
         walked: The trajectories.
         which: Members of the first population that they begin at.
         members: Of each population.
+        counts: What these count, of each leg; empty where all count alike.
     """
     begin, end = bridged.times[0], bridged.times[-1]
     times = begin + (end - begin) * np.array(walked.times)
@@ -55,6 +66,9 @@ def write_paths(
         is_last = time == bridged.times[-1]
         who["to_row" if is_last else f"row_at_{time:g}"] = partners
         where["x_1" if is_last else f"x_at_{time:g}"] = paths[:, place]
+    if counts:
+        who |= {"from_counts": counts[0][0][which.numpy()], "to_counts": counts[-1][1][who["to_row"] - 1]}
+        _write_counts(run, bridged, counts)
     names = {} if isinstance(modality, Images) else {"columns": np.array(modality.columns)}
     write_arrays({"paths": paths, "samples": paths[:, -1], "times": times, **names}, run.path / "paths.npz")
     write_arrays({**who, **where, **names}, run.path / "pairs.npz")
@@ -67,6 +81,20 @@ def write_paths(
         n, steps, d = paths.shape
         rows = zip(np.repeat(np.arange(1, n + 1), steps), np.tile(times, n), *paths.reshape(-1, d).T, strict=True)
         _write_table(run.path / "paths.csv", ["path", "time", *columns], rows)
+
+
+def _write_counts(run: Run, bridged: Bridged, counts: Counts) -> None:
+    """Write what each member counts where a leg begins, and where one ends; no number where it is at neither."""
+    rows = []
+    for place, time in enumerate(bridged.times):
+        begins = counts[place][0] if place < len(counts) else np.full(len(counts[-1][1]), np.nan)
+        ends = counts[place - 1][1] if place else np.full(len(begins), np.nan)
+        rows.append(np.stack([np.full(len(begins), time), np.arange(1, len(begins) + 1), begins, ends], 1))
+    table = np.concatenate(rows)
+    names = ("time", "row", "ahead", "back")
+    write_arrays(dict(zip(names, table.T, strict=True)), run.path / "counts.npz")
+    cells = [[time, int(row), *("" if np.isnan(one) else one for one in own)] for time, row, *own in table.tolist()]
+    _write_table(run.path / "counts.csv", list(names), cells)
 
 
 def values_of(modality: Modality, states: Float[Tensor, "n times *d"]) -> np.ndarray:
@@ -95,5 +123,11 @@ def _write_table(path: Any, head: list[str], rows: Any) -> None:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(head)
     for row in rows:
-        writer.writerow([repr(float(one)) if isinstance(one, np.floating) else int(one) for one in row])
+        writer.writerow(map(_cell, row))
     replace_file(path, file.getvalue())
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return repr(float(value)) if isinstance(value, float | np.floating) else str(int(value))

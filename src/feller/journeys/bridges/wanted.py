@@ -31,7 +31,8 @@ class Wanted:
     frame: Sequence[float] = ()
     """Where a picture of walls lies: left, right, bottom, top."""
     noise: float | None = None
-    """Deviation of a free walk over the whole journey, in the data's units; by default half that of the populations."""
+    """Deviation of a free walk over the whole journey, in the data's units, of pictures as numbers from -1 to 1; by
+    default half that of the populations."""
     rounds: int | None = None
     minutes: float | None = None
     """How long to go on, instead of rounds."""

@@ -31,7 +31,7 @@ LOG_EVERY = 10
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C came; all is saved. Not an error, so nobody catches it by accident."""
+    """Ctrl-C came; what is saved is told. Not an error, so nobody catches it by accident."""
 
     def __init__(self, again: str, saved: str = "all is saved. Go on with") -> None:
         super().__init__(f"interrupted; {saved}: {again}")

@@ -1,0 +1,68 @@
+"""Where paths leave a surface, and who divides, with known answers."""
+
+import pathlib
+
+import numpy as np
+import pytest
+import torch
+
+from feller.bridging.problem import BridgeProblem
+from feller.control.bridges.crowd import Crowd
+from feller.control.bridges.walk import Walk
+from feller.errors import UsageError
+from feller.journeys.bridges.beyond import outside
+from feller.journeys.bridges.bridged import Bridged
+from feller.journeys.bridges.counting import counts_of, growing
+from feller.journeys.bridges.kind import KEY, refuse_bridge
+from feller.journeys.bridges.populations import Populations, read_populations
+from feller.journeys.bridges.priced import price
+from feller.run import Run
+
+
+@pytest.fixture
+def hill(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Populations:
+    """A level square of 41 x 41 points, and two populations on it."""
+    monkeypatch.chdir(tmp_path)
+    x, y = np.meshgrid(np.linspace(0, 10, 41), np.linspace(0, 10, 41))
+    ends = np.random.default_rng(0).normal(5, 0.5, (2, 20, 3))
+    for name, rows in {"square": np.stack([x, y, x], -1).reshape(-1, 3), "a": ends[0], "b": ends[1]}.items():
+        np.savetxt(f"{name}.csv", rows, delimiter=",", header="x,y,z", comments="")
+    return read_populations(["a.csv", "b.csv"])
+
+
+def asked(**others: object) -> Bridged:
+    return Bridged(populations=("a", "b"), prints=("", ""), times=(0.0, 1.0), noise=1.0, **others)  # type: ignore
+
+
+def test_the_time_outside_of_a_surface(hill: Populations) -> None:
+    """Of two paths one leaves the square after half of the way; its height does not matter."""
+    times = tuple(np.linspace(0, 1, 101).tolist())
+    x = torch.linspace(0, 20, 101)
+    still, away = torch.full((101, 3), 5.0), torch.stack([x, torch.full_like(x, 5), 99 + x], 1)
+    states = torch.stack([still, away])
+    walked = Walk(times, states, states, 0)
+    assert outside(asked(costs=("valleys=square.csv",)), hill, walked) == pytest.approx(0.25, abs=0.03)
+    assert outside(asked(), hill, walked) is None
+
+
+def test_how_many_points_were_read_is_said(hill: Populations) -> None:
+    assert "the surface square.csv is 1,681 points" in price(["valleys=square.csv"], hill).notes
+
+
+def test_who_divides_and_who_dies() -> None:
+    weights = torch.tensor([5.0, 1, 1, 0.4, 0.6])
+    crowd = Crowd(torch.zeros(5, 2), weights)
+    counts = counts_of(BridgeProblem(((crowd, Crowd(torch.zeros(5, 2), weights)),), 1.0))
+    assert counts[0][0].tolist() == pytest.approx([25 / 8, 5 / 8, 5 / 8, 2 / 8, 3 / 8])
+    (said,) = growing(counts, asked())
+    assert "20.0\u202f% of the members of a count twice the mean or more" in said
+    assert "40.0\u202f% less than half" in said
+    alike = Crowd(torch.zeros(5, 2))
+    assert not counts_of(BridgeProblem(((alike, alike),), 1.0))
+
+
+def test_bridges_are_refused_with_what_they_can_do(tmp_path: pathlib.Path) -> None:
+    run = Run(tmp_path)
+    run.write_record(run.recipe, {KEY: {}})
+    with pytest.raises(UsageError, match="is a bridge, which cannot be tuned; push data through it with"):
+        refuse_bridge(run, "tuned")
