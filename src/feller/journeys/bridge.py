@@ -132,7 +132,7 @@ def bridge(
         except Interrupted:
             raise
         except KeyboardInterrupt as stopped:  # where nothing listens for it, in the trial and in the report
-            raise Interrupted(again, saved(progress.done)) from stopped
+            raise Interrupted(again, f"{saved(progress.done)}. Go on with") from stopped
 
 
 def measure_again(run: Run, tell: Tell = SILENT) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def alternate(
 
         def hear(share: float, text: str) -> None:
             if here.agree(float(interrupted.is_set())):
-                raise Interrupted(again, saved(progress.done, within=True))
+                raise Interrupted(again, f"{saved(progress.done, within=True)}. Go on with")
             whole = (progress.done + share) / (settings.rounds or 1)
             spent = whole if limit is None else (time.monotonic() - begun) / limit
             late = "" if limit is None or spent < 1 else ", which is still ended though its time is up"
@@ -82,12 +82,11 @@ def alternate(
 
 
 def saved(done: int, *, within: bool = False) -> str:
-    """Say what of a bridge is kept, whole rounds and not the one that Ctrl-C came within, before how to go on."""
+    """Say what of a bridge is kept, whole rounds and not the one that Ctrl-C came within."""
     if not done:
-        return "no round is done, so that nothing is kept and round 1 begins anew. Go on with"
+        return "no round is done, so that nothing is kept and round 1 begins anew"
     rounds_done = "round 1 is" if done == 1 else f"{done} rounds are"
-    anew = f", and round {done + 1} begins anew" if within else ""
-    return f"{rounds_done} saved{anew}. Go on with"
+    return f"{rounds_done} saved" + (f", and round {done + 1} begins anew" if within else "")
 
 
 def _goes_on(settings: Bridging, progress: Progress, limit: float | None) -> bool:
