@@ -187,3 +187,14 @@ def test_only_who_reads_a_file_of_a_run_speaks_of_runs(tmp_path: pathlib.Path) -
         Run(tmp_path).read_record(tmp_path / "recipe.json")
     with pytest.raises(InputError, match="found none; name the folder that `feller sample --shard` wrote"):
         shards(tmp_path)
+
+
+def test_names_of_files_that_are_no_letters_stay(tmp_path: pathlib.Path) -> None:
+    """Python holds their bytes as halves of letters; other halves stand in no file."""
+    write_json(tmp_path / "a.json", {"data": "w\udcffeird.csv"})
+    assert read_json(tmp_path / "a.json") == {"data": "w\udcffeird.csv"}
+    replace_file(tmp_path / "b.txt", "w\udcffeird")
+    assert (tmp_path / "b.txt").read_bytes() == b"w\xffeird"
+    write_json(tmp_path / "a.json", {"data": "\ud800"})
+    with pytest.raises(InputError, match="surrogates not allowed"):
+        read_json(tmp_path / "a.json")

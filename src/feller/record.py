@@ -30,6 +30,8 @@ MOST_JSON = 2**28
 """Bytes of a file of JSON; the longest honest ones list a million shards."""
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")
 """Half of a letter, as JSON writes those beyond 65,535; alone it can stand in no file, nor be shown."""
+NAMES = "surrogateescape"
+"""How Python holds the bytes of names of files that are no UTF-8: as halves of letters that become these bytes again."""
 FUNCTIONS: dict[str, Callable[..., Any]] = {}
 """The user's functions that records may name; filled only from files that the caller gives, see `feller.code`."""
 
@@ -207,7 +209,7 @@ def read_json(path: pathlib.Path, advice: str = "") -> Any:
         text = path.read_text(encoding="utf-8")
         content = json.loads(text)
         if _HALF.search(text):  # in pairs they are one letter
-            json.dumps(content, ensure_ascii=False).encode()
+            json.dumps(content, ensure_ascii=False).encode(errors=NAMES)
         return content
     except FileNotFoundError as error:
         raise InputError(f"expected a file {path}, found none{told}") from error
@@ -219,7 +221,7 @@ def read_json(path: pathlib.Path, advice: str = "") -> Any:
 
 def replace_file(path: pathlib.Path, content: bytes | str) -> None:
     """Write a file so that a reader, or a crash, sees the old content or the new and nothing between."""
-    content = content.encode() if isinstance(content, str) else content
+    content = content.encode(errors=NAMES) if isinstance(content, str) else content
     with named(path):
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:

@@ -23,7 +23,7 @@ OURS = (
     *("recipe.json", "model.json", "state.json", "report.json", "report.html", "metrics.jsonl", "preview.png", "lock"),
     *("ledger.json", "exposure.safetensors"),
     *("export.pt2", "export.pt2.json", "export.onnx", "export.onnx.json", "export.json"),
-    *("paths.npz", "paths.csv", "pairs.npz", "pairs.csv"),
+    *("paths.npz", "paths.csv", "pairs.npz", "pairs.csv", "counts.npz", "counts.csv"),
     *(f"{name}.safetensors" for name in ("weights", "average", "state", "judge", "detector", "base", *PARTS)),
 )
 """Files of a run; nothing else in its folder is ever removed."""

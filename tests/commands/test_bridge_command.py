@@ -467,7 +467,7 @@ def test_interrupted_before_its_first_round_it_says_how_to_go_on(
 ) -> None:
     """To the letter: the command that is said makes the bridge."""
 
-    def stopped(*_: object) -> None:
+    def stopped(*_: object, **named: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
