@@ -31,7 +31,7 @@ MOST_JSON = 2**28
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")
 """Half of a letter, as JSON writes those beyond 65,535; alone it can stand in no file, nor be shown."""
 NAMES = "surrogateescape"
-"""How Python holds the bytes of names of files that are no UTF-8: as halves of letters that become these bytes again."""
+"""How Python holds bytes of names of files that are no UTF-8: as halves of letters that become these bytes again."""
 FUNCTIONS: dict[str, Callable[..., Any]] = {}
 """The user's functions that records may name; filled only from files that the caller gives, see `feller.code`."""
 
