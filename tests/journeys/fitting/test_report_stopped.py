@@ -26,11 +26,14 @@ def test_the_training_is_saved_and_the_command_is_named(
         os.kill(os.getpid(), number)
         time.sleep(5)
 
-    before = signal.getsignal(signal.SIGTERM)
+    before, heard = signal.getsignal(signal.SIGTERM), signal.signal(signal.SIGINT, signal.default_int_handler)
     monkeypatch.setattr("feller.journeys.fit.evaluate", stopped)
     asked = Asked(data="example:moons", recipe="points", size="tiny", seed=0)
-    with pytest.raises(Interrupted) as caught:
-        _reported(Run(pathlib.Path("r")), begin(asked, None, lambda recipe: recipe), SILENT)
+    try:  # what runs in the background may have been begun without a handler of Ctrl-C
+        with pytest.raises(Interrupted) as caught:
+            _reported(Run(pathlib.Path("r")), begin(asked, None, lambda recipe: recipe), SILENT)
+    finally:
+        signal.signal(signal.SIGINT, heard)
     assert str(caught.value) == SAVED
     assert signal.getsignal(signal.SIGTERM) == before
 
