@@ -138,9 +138,18 @@
     if (began) return show(said, "nearest");
     const made = said.closest(".made");
     const top = made.getBoundingClientRect().top;
-    if (top < 0 || top > window.innerHeight / 2) show(made, "start");
     asked = null;
+    if (top >= 0 && top <= window.innerHeight / 8) return;
+    show(made, "start");
+    landed = made;
+    setTimeout(() => { landed = null; }, 3000);
   }
+
+  // before a picture is there, the page ends too early to scroll that far
+  let landed = null;
+  document.addEventListener("load", (event) => {
+    if (event.target instanceof HTMLImageElement && landed?.contains(event.target)) show(landed, "start");
+  }, true);
 
   function show(one, block) {
     if (one.offsetParent !== null) one.scrollIntoView({ block, behavior: matchMedia(STILL).matches ? "auto" : "smooth" });
