@@ -1,6 +1,7 @@
 """Filling in: what is known stays, what is not is drawn."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -32,17 +33,22 @@ class Sure(nn.Module):
         return logits.expand(*x_t.shape, 4)
 
 
-@pytest.mark.parametrize("source", [MaskSource(), UniformSource()])
-def test_known_tokens_stay(source) -> None:
-    kept = torch.tensor([[True, False, True, False, False]]).expand(3, -1)
-    known = Known(torch.tensor([[3, 0, 1, 0, 0]]).expand(3, -1), kept)
-    about = Generation(
+def of_mixture(source: Any) -> Generation:
+    """Draw five of four symbols, all 2."""
+    return Generation(
         path=Mixture(source=source),
         space=Tokens(4, (5,), source),
         network=Sure(),
         sampling=Sampling("euler", 8),
         draws=Draws(0),
     )
+
+
+@pytest.mark.parametrize("source", [MaskSource(), UniformSource()])
+def test_known_tokens_stay(source) -> None:
+    kept = torch.tensor([[True, False, True, False, False]]).expand(3, -1)
+    known = Known(torch.tensor([[3, 0, 1, 0, 0]]).expand(3, -1), kept)
+    about = of_mixture(source)
     ((_, x_1),) = about.ends(3, {}, known=known)
     assert x_1.tolist() == [[3, 2, 1, 2, 2]] * 3
 
@@ -52,16 +58,8 @@ def test_known_tokens_stay(source) -> None:
 def test_no_text_ends_before_what_is_known(source, guidance: float) -> None:
     """Symbol 2, of which the network is sure, ends a text: what is behind a gap would be lost with it."""
     known = Known(torch.tensor([[3, 0, 1, 0, 0]]), torch.tensor([[True, False, True, False, False]]))
-    about = Generation(
-        path=Mixture(source=source),
-        space=Tokens(4, (5,), source),
-        network=Sure(),
-        sampling=Sampling("euler", 8),
-        draws=Draws(0),
-        guidance=guidance,
-        end=2,
-    )
-    seeds = [replace(about, draws=Draws(seed)) for seed in range(30)]
+    about = of_mixture(source)
+    seeds = [replace(about, guidance=guidance, end=2, draws=Draws(seed)) for seed in range(30)]
     filled = [next(one.ends(1, {}, known=known))[1][0].tolist() for one in seeds]
     assert {(row[0], *row[2:]) for row in filled} == {(3, 1, 2, 2)}
     assert {row[1] for row in filled} == {0, 1, 3}

@@ -18,8 +18,7 @@ from feller.journeys.exchange.outdated import outdated
 from feller.journeys.fitting.at_once import finding
 from feller.journeys.fitting.begin import Begun, as_read, begin
 from feller.journeys.fitting.go_on import go_on
-from feller.journeys.fitting.learn import Interrupted, learn
-from feller.journeys.interrupts import endings
+from feller.journeys.fitting.learn import learn, reporting
 from feller.journeys.onward import evaluating
 from feller.journeys.prepare import prepare
 from feller.journeys.private.guarantee import Guarantee
@@ -185,11 +184,8 @@ def fit(
 def _reported(run: Run, begun: Begun, tell: Tell) -> dict[str, Any]:
     """Judge what was learned; what fails in the user's own code, or is stopped, leaves the training and says so."""
     try:
-        with endings():
+        with reporting("the training", evaluating(run, begun.asked, {})):
             return evaluate(run, tell=tell)
-    except KeyboardInterrupt as stopped:
-        again = evaluating(run, begun.asked, {})
-        raise Interrupted(again, "the training is saved. Its report is made by") from stopped
     except Exception as error:
         said = str(error) if isinstance(error, InputError | UsageError) else blamed(error)
         if not begun.asked.code or said is None:

@@ -21,7 +21,7 @@ from feller.journeys.bridges.kind import refuse_bridge
 from feller.journeys.evaluate import evaluate
 from feller.journeys.exchange.outdated import outdated
 from feller.journeys.fitting.foretell import TRIED
-from feller.journeys.fitting.learn import Interrupted, learn
+from feller.journeys.fitting.learn import learn, reporting
 from feller.journeys.interrupts import endings
 from feller.journeys.onward import evaluating
 from feller.journeys.prepared import Prepared
@@ -131,17 +131,8 @@ def tune(
         here.wait()
         learn(target, ready, resume=resume, here=here, tell=tell)
         here.wait()  # until the first process has written what all will read
-        try:
-            with endings():
-                numbers = (
-                    tuned_alone(target, wanted, gone, tell) if gone else evaluate(target, wanted=wanted, tell=tell)
-                )
-        except KeyboardInterrupt as stopped:
-            if gone:
-                raise
-            raise Interrupted(
-                evaluating(target, asked_of(target), {}), "the tuning is saved. Its report is made by"
-            ) from stopped
+        with endings() if gone else reporting("the tuning", evaluating(target, asked_of(target), {})):
+            numbers = tuned_alone(target, wanted, gone, tell) if gone else evaluate(target, wanted=wanted, tell=tell)
         for line in outdated(target) if resume else ():
             tell.say(line)
     return target, numbers

@@ -107,11 +107,10 @@ def _tab(gr: Any, tab: Tab, place: Place, name: str, of: Opened) -> dict[str, An
             there[other][0].change(showing(gr, chosen), there[other][0], shown, **seen)
     does = {"fn": act, "inputs": inputs, "outputs": made, **(LOOKING if tab.looks else {"concurrency_id": WORK})}
     button.click(**does, api_name=name, show_progress_on=said)
-    sown = again.click(None, None, seeds, js=ANOTHER, api_name=False) if again is not None else None
     if stop is not None:
-        quietly = {"inputs": None, "outputs": None, "show_progress": "hidden", "api_name": False, **LOOKING}
-        stop.click(_of_session(gr, stops.stop), **quietly)
-    if sown is not None:
+        stop.click(_stopping(gr, stops), None, None, show_progress="hidden", api_name=False, **LOOKING)
+    if again is not None:
+        sown = again.click(None, None, seeds, js=ANOTHER, api_name=False)
         sown.then(**does, show_progress_on=said, api_name=False)
     if timer is not None:
         timer.tick(**does, show_progress="hidden", api_name=False)
@@ -147,13 +146,13 @@ def _acting(gr: Any, tab: Tab, place: Place, of: Opened, stops: Stops) -> Callab
     return _asked(gr, act)
 
 
-def _of_session(gr: Any, does: Callable[[str], None]) -> Callable[..., None]:
-    """Return what does something for the page that asks."""
+def _stopping(gr: Any, stops: Stops) -> Callable[..., None]:
+    """Return what ends what a page has asked for."""
 
-    def do(asked: Any) -> None:
-        does(asked.session_hash or "")
+    def stop(asked: Any) -> None:
+        stops.stop(asked.session_hash or "")
 
-    return _asked(gr, do)
+    return _asked(gr, stop)
 
 
 def _asked(gr: Any, does: Callable[..., Any]) -> Callable[..., Any]:

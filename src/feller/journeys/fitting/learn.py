@@ -1,5 +1,6 @@
 """The training of a run: followed, logged, saved, shown, and interrupted."""
 
+import contextlib
 import io
 import math
 import time
@@ -12,7 +13,7 @@ from feller.description import Description, save_description
 from feller.draws import Draws
 from feller.errors import InputError
 from feller.journeys.fitting.foretell import foretold
-from feller.journeys.interrupts import interrupts
+from feller.journeys.interrupts import endings, interrupts
 from feller.journeys.prepared import Prepared
 from feller.journeys.tell import Tell
 from feller.model import Model
@@ -35,6 +36,24 @@ class Interrupted(KeyboardInterrupt):
 
     def __init__(self, again: str, saved: str = "all is saved. Go on with") -> None:
         super().__init__(f"interrupted; {saved}: {again}")
+
+
+@contextlib.contextmanager
+def reporting(learned: str, again: str) -> Iterator[None]:
+    """Let Ctrl-C, or a polite request to end, stop a report; what was learned stays.
+
+    Args:
+        learned: What is saved, such as the training.
+        again: Command that makes the report.
+
+    Raises:
+        Interrupted: Then; says so.
+    """
+    try:
+        with endings():
+            yield
+    except KeyboardInterrupt as stopped:
+        raise Interrupted(again, f"{learned} is saved. Its report is made by") from stopped
 
 
 def learn(run: Run, ready: Prepared, *, resume: bool, here: Engine, tell: Tell) -> None:
