@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from tests.studio.test_abilities import tab_of
+from tests.studio.asking import tab_of
 
 from feller.data.documents.prompt import parse
 from feller.errors import UsageError

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import soundfile
 from tests.data.speech.clip import CLIPS, TEXTS
-from tests.studio.test_abilities import tab_of
+from tests.studio.asking import tab_of
 
 from feller.cli import main
 from feller.errors import UsageError

@@ -24,15 +24,12 @@ from feller.journeys.bridge import measure_again
 from feller.journeys.documents.measure import measure
 from feller.journeys.exchange.brought import brought_of
 from feller.journeys.first_sketch import first_sketch, tuning_sketch
-from feller.journeys.fitting.at_once import is_found
 from feller.journeys.private.betrayed import for_owner
-from feller.journeys.private.promise import promised, timing
-from feller.journeys.private.purse import ledger_of
-from feller.journeys.private.spent import earlier_lines
 from feller.journeys.reporting.copying import copy
 from feller.journeys.reporting.examine import examine
 from feller.journeys.reporting.findings import findings
 from feller.journeys.reporting.judged import Judged
+from feller.journeys.reporting.standing import standing
 from feller.journeys.reporting.written_cells import of_cells
 from feller.journeys.shown import number_shown
 from feller.journeys.speech.measure import measure as speak
@@ -46,7 +43,6 @@ from feller.paths.brownian import Brownian
 from feller.report.page import write_report
 from feller.report.wording import is_number
 from feller.run import Run
-from feller.train.checkpoint import read_counters
 from feller.train.engine import engine
 
 
@@ -127,7 +123,6 @@ def _evaluated(
     )
     tell.task("judging the samples")
     found = quality(generated, training_data, held_out, draws, engine().alone(), judge=_judge(run))
-    trained = read_counters(run)
     measured = found.numbers if changed is None else _beside_base(found, changed)
     written, grids = of_cells(judged, asked.data)
     numbers: dict[str, Any] = {**(changed.numbers if changed else {}), **measured, **written}
@@ -143,21 +138,21 @@ def _evaluated(
     example = example_of(asked)
     if example and example.inside:
         numbers["inside"] = example.inside(generated.values).double().mean().item()
-    ledger = ledger_of(run)
-    earlier = earlier_lines(run, asked.data, whole) if ledger else ()
-    numbers |= {**(promised(ledger) if ledger else {}), **timing(trained, ledger)}
+    stands = standing(run, asked, modality, whole)
+    numbers |= stands.numbers
     if engine().is_first:
         if found.judge is not None:
             save_judge(run.judge, found.judge)
         tell.task("writing the report")
-        if samples is not None or is_found(trained) or brought_of(run) is not None:
+        step, seconds = stands.counters["step"], stands.counters["seconds"]
+        if samples is not None or stands.at_once or brought_of(run) is not None:
             sketch = ""
         elif tuned is None:
-            sketch = first_sketch(run, asked, whole, trained["step"], trained["seconds"])
+            sketch = first_sketch(run, asked, whole, step, seconds)
         else:
-            sketch = tuning_sketch(run, tuned, trained["step"], numbers)
+            sketch = tuning_sketch(run, tuned, step, numbers)
         seen = (*notes, *for_owner(asked, whole))
-        page = findings(run, model.description, judged, numbers, seen, earlier, sketch, grids)
+        page = findings(stands, model.description, judged, numbers, seen, sketch, grids)
         write_report(run.path, page, judged.name)
         tell.done()
     return {**numbers, "report": f"{run.path / judged.name}.html"}

@@ -1,7 +1,9 @@
 """What a run found, as a page for people that opens anywhere and a record for programs."""
 
+import datetime
 import math
 import pathlib
+import platform
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -10,6 +12,9 @@ from numbers import Real
 from typing import Any
 from xml.etree.ElementTree import Element
 
+import torch
+
+from feller import __version__
 from feller.errors import cannot_write
 from feller.record import replace_file, write_json
 from feller.report import sections, tables
@@ -29,6 +34,16 @@ LONG, WORD = 140, 40
 """Letters from which a first sentence is cut, and those at its beginning among which a colon is that of its word."""
 
 
+def today() -> str:
+    """Return the date in UTC, as ISO writes it."""
+    return datetime.datetime.now(datetime.UTC).date().isoformat()
+
+
+def software() -> dict[str, str]:
+    """Return the versions of what runs now."""
+    return {"feller": __version__, "torch": torch.__version__, "python": platform.python_version()}
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Findings:
     """All that a report shows, as plain data."""
@@ -37,8 +52,8 @@ class Findings:
     """What was fitted, for the top of the page."""
     command: str = ""
     """The command line that made what is reported."""
-    made: str = ""
-    """ISO date, or date and time."""
+    made: str = field(default_factory=today)
+    """ISO date, or date and time; by default today, in UTC."""
     unfinished: str = ""
     """Why the run is not complete, how far it came and how to go on; empty if it is complete."""
     sketch: str = ""
@@ -79,8 +94,8 @@ class Findings:
     """Tables, below the pictures."""
     next_steps: Sequence[tuple[str, str]] = ()
     """Commands, quoted for a shell, and what they do."""
-    versions: Mapping[str, str] = field(default_factory=dict)
-    """Of the software that took part."""
+    versions: Mapping[str, str] = field(default_factory=software)
+    """Of the software that took part; by default what runs now."""
 
 
 def write_report(folder: pathlib.Path, findings: Findings, name: str = "report") -> None:

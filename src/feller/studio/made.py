@@ -80,7 +80,7 @@ def pictures(
         captions: Of both.
         behind: Points that are seen in grey behind both.
     """
-    from feller.journeys.reporting.findings import side_by_side  # takes long to load
+    from feller.journeys.reporting.side_by_side import side_by_side  # takes long to load
 
     first, second = map(_first, sides)
     if not _compare(first.modality, second.modality):

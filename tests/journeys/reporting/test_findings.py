@@ -15,8 +15,8 @@ from feller.data.found import FoundTexts, as_objects
 from feller.data.images.labelled import Labelled
 from feller.data.text.dataset import texts
 from feller.journeys.onward import wishes
-from feller.journeys.reporting.findings import _spread, side_by_side
 from feller.journeys.reporting.judged import Judged
+from feller.journeys.reporting.side_by_side import from_all_over, side_by_side
 from feller.recipes import find_recipe
 
 TINY = ("--size", "tiny", "--steps", "2", "--sampling.calls", "2")
@@ -146,9 +146,9 @@ def test_classes_are_shown_in_turn_with_their_shares() -> None:
     lines = [f"{word} number {i}" for i in range(30) for word in ("short", "long", "longer")]
     labels = np.array([0 if line.startswith("short") else 1 for line in lines])
     data = texts(FoundTexts(as_objects(lines), documents=True, labels=labels, classes=("a", "b")))
-    shown = _spread(data, 90)
+    shown = from_all_over(data, 90)
     assert torch.bincount(shown.given["label"]).tolist() == [8, 16]
-    few = _spread(read("example:digits"), 100).given["label"]
+    few = from_all_over(read("example:digits"), 100).given["label"]
     assert torch.equal(few, few.sort().values)
     assert torch.bincount(few).min() > 5
 

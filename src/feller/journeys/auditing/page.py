@@ -1,14 +1,9 @@
 """What an audit found, put together for its page."""
 
-import datetime
-import platform
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-
-from feller import __version__
 from feller.evaluate.attacks.explained import EXPLAIN, WAYS
 from feller.journeys.asked import Asked
 from feller.journeys.auditing import calculate, noise_held, rebuilt
@@ -59,7 +54,6 @@ def findings(
     return Findings(
         title=f"{asked.data}, fitted with the recipe {asked.recipe}: what could be learned about single rows",
         command=shlex.join(["feller", "audit", str(run.path), *flags(numbers)]),
-        made=datetime.datetime.now(datetime.UTC).date().isoformat(),
         said=f"{SEEDED if _seeded(asked) else ''}{said(ledger, numbers)}",
         judged=" ".join(sentence(line) for line in words),
         numbers=numbers,
@@ -79,7 +73,6 @@ def findings(
             *([_exposed(watched.most_exposed(shown))] if watched is not None else []),
             *(inverted.grids if inverted is not None else ()),
         ],
-        versions={"feller": __version__, "torch": torch.__version__, "python": platform.python_version()},
     )
 
 

@@ -1,15 +1,11 @@
 """What a finished bridge leaves in its run folder: paths, pairs, numbers and a page to look at."""
 
-import datetime
-import platform
 import shlex
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from feller import __version__
 from feller.bridging.found import FoundBridge
 from feller.bridging.rounds import SMALL
 from feller.control.bridges.crowd import Crowd
@@ -149,7 +145,6 @@ def _findings(
     return Findings(
         title=f"A bridge from {' to '.join(bridged.populations)}",
         command=command_of(bridged, found.how, run.path, rounds),
-        made=datetime.datetime.now(datetime.UTC).date().isoformat(),
         sketch=sketch,
         judged=" ".join([_followed(bridged, len(walked.states)), *_warnings(notes), *helps]),
         numbers=numbers,
@@ -164,7 +159,6 @@ def _findings(
             (push, "push others through"),
             onward(run, bridged, found.how, planned, rounds, sketch=bool(sketch), longer=longer),
         ],
-        versions={"feller": __version__, "torch": torch.__version__, "python": platform.python_version()},
     )
 
 

@@ -1,37 +1,25 @@
 """What a network that draws none is asked about, and the page of what it told."""
 
-import datetime
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from PIL import Image
 
-from feller import __version__
 from feller.data.modality import Dataset
 from feller.errors import UsageError
 from feller.evaluate.comparison import HELD_OUT, TRAINED
 from feller.journeys.asked import Asked, asked_of, parts, read_again
 from feller.journeys.first_sketch import first_sketch
-from feller.journeys.fitting.at_once import is_found
-from feller.journeys.onward import again, evaluating, fitting
+from feller.journeys.onward import evaluating, fitting
 from feller.journeys.private import promise
-from feller.journeys.private.promise import promised, timing
-from feller.journeys.private.purse import ledger_of
-from feller.journeys.private.spent import earlier_lines
 from feller.journeys.reporting.judged import stem
+from feller.journeys.reporting.standing import standing
 from feller.journeys.tell import Tell
-from feller.journeys.unfinished import is_spent, stopped
 from feller.model import Model
-from feller.record import from_data
 from feller.report.page import Findings, write_report
 from feller.run import Run
-from feller.train.checkpoint import read_counters
 from feller.train.engine import engine
-from feller.train.metrics import read_metrics
-from feller.train.optimiser import Training
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,49 +97,34 @@ def examined(
 def report(it: Examined, told: Told, tell: Tell) -> dict[str, Any]:
     """Write the page, and return its numbers, and where it is under `report`."""
     run, asked = it.run, it.asked
-    ledger, counters = ledger_of(run), read_counters(run)
-    earlier = earlier_lines(run, asked.data, it.whole) if ledger else ()
-    numbers = {
-        **told.numbers,
-        "compared_with": it.data or (TRAINED if it.seen else HELD_OUT),
-        **(promised(ledger) if ledger else {}),
-        **timing(counters, ledger),
-    }
+    stands = standing(run, asked, it.model.description.modality, it.whole)
+    numbers = {**told.numbers, "compared_with": it.data or (TRAINED if it.seen else HELD_OUT), **stands.numbers}
     tell.say(told.judged)
     name = "report" if it.data is None else f"report-{stem(it.data)}"
     if engine().is_first:
-        recipe = run.read_record(run.recipe)["recipe"]
-        training, at_once = from_data(Training, recipe["train"]), is_found(counters)
-        spent = is_spent(run, asked)
-        done = at_once or spent or training.share(counters["step"], counters["seconds"]) >= 1
         measured = evaluating(run, asked, {"--data": it.data})
-        sketch = first_sketch(run, asked, it.whole, counters["step"], counters["seconds"])
-        sketch = sketch if done and not at_once else ""
+        short = stands.is_done and not stands.at_once
+        counters = stands.counters
+        sketch = first_sketch(run, asked, it.whole, counters["step"], counters["seconds"]) if short else ""
         page = Findings(
             title=told.title,
-            command=fitting(run, asked, training) if it.data is None else measured,
-            made=datetime.datetime.now(datetime.UTC).date().isoformat(),
-            unfinished=stopped(run, asked, training, counters),
+            command=fitting(run, asked, stands.training) if it.data is None else measured,
+            unfinished=stands.unfinished,
             sketch=sketch,
             said=told.said,
             judged=told.judged,
             numbers=numbers,
             explanations={**promise.EXPLAIN, **told.explanations},
-            promise=promise.sentence(ledger, asked, it.model.description.modality) if ledger else "",
-            spent=(*ledger.lines(), *earlier) if ledger else (),
-            beware=promise.beware(ledger),
+            promise=stands.promise,
+            spent=stands.spent,
+            beware=stands.beware,
             notes=asked.notes,
-            settings=recipe,
-            curve=None if at_once else read_metrics(run.metrics),
+            settings=stands.recipe,
+            curve=stands.curve,
             pictures=told.pictures,
             seen=told.heading,
             sounds=told.sounds,
-            next_steps=[
-                *told.next_steps,
-                (measured, "measure again"),
-                *([] if at_once or spent else [again(run, asked, None, training if done else None, sketch)]),
-            ],
-            versions={"feller": __version__, "torch": torch.__version__, "python": platform.python_version()},
+            next_steps=[*told.next_steps, (measured, "measure again"), *stands.again(sketch=sketch)],
         )
         write_report(run.path, page, name)
     return {**numbers, "report": f"{run.path / name}.html"}

@@ -1,45 +1,25 @@
 """What an evaluation found, put together for its page."""
 
-import datetime
-import platform
 from typing import Any
 
-import torch
 from PIL import Image
 from torch import Tensor
 
-from feller import __version__
-from feller.data import Backbones, Molecules, Points, Proteins
-from feller.data.images.labelled import Labelled
-from feller.data.modality import Dataset
-from feller.data.molecules.balls import balls
-from feller.data.proteins.frames import CA
-from feller.data.proteins.modality import structures
-from feller.data.proteins.trace import traces
 from feller.data.table.modality import Table
-from feller.data.text.modality import Text
-from feller.data.text.page import MOST as MOST_TEXTS
 from feller.description import Description
 from feller.evaluate import change
 from feller.evaluate.quality import EXPLAIN
 from feller.evaluate.tables import as_written, cells, spread
-from feller.journeys.asked import asked_of
 from feller.journeys.exchange.brought import bringing, brought_of
-from feller.journeys.fitting.at_once import is_found
-from feller.journeys.onward import again, auditing, evaluating, fitting, onward, tuning
+from feller.journeys.onward import auditing, evaluating, fitting, onward, tuning
 from feller.journeys.private import promise
-from feller.journeys.private.purse import ledger_of
 from feller.journeys.reporting.beside import tables_beside
 from feller.journeys.reporting.judged import Judged
+from feller.journeys.reporting.side_by_side import from_all_over, side_by_side
+from feller.journeys.reporting.standing import Standing
 from feller.journeys.tuned import recipe_of, rule_of, tuned_of
-from feller.journeys.unfinished import is_spent, stopped
-from feller.record import from_data
 from feller.report.grid import Grid
 from feller.report.page import Findings
-from feller.run import Run
-from feller.train.checkpoint import read_counters
-from feller.train.metrics import read_metrics
-from feller.train.optimiser import Training
 
 INSIDE = "Share of the samples that lie where the data can be; 1 is best. Only for sets that know where that is."
 UNPROTECTED = (
@@ -52,43 +32,38 @@ MOST_SHOWN = {False: 100, True: 5000}
 
 
 def findings(
-    run: Run,
+    stands: Standing,
     about: Description,
     judged: Judged,
     numbers: dict[str, Any],
     notes: tuple[str, ...],
-    earlier: tuple[str, ...] = (),
     sketch: str = "",
     grids: tuple[Grid, ...] = (),
 ) -> Findings:
     """Put together what the page shows; samples that no run drew here have neither training nor settings."""
-    asked, recipe = asked_of(run), run.read_record(run.recipe)["recipe"]
-    training, counters = from_data(Training, recipe["train"]), read_counters(run)
+    run, asked, training = stands.run, stands.asked, stands.training
     own = judged.samples is None
     is_table = isinstance(judged.generated.modality, Table)
-    tuned, ledger = tuned_of(run), ledger_of(run)
-    said = brought_of(run)
+    tuned, said = tuned_of(run), brought_of(run)
     kind = f"fitted with the recipe {asked.recipe}" if tuned is None else f"tuned to {' and '.join(tuned.rewards)}"
     kind = kind if said is None else f"beside samples of the network of {asked.recipe}"
     title = f"{asked.data}, {kind}" if own else f"Samples in {judged.samples}"
-    at_once = is_found(counters)
-    is_done = at_once or training.share(counters["step"], counters["seconds"]) >= 1 or is_spent(run, asked)
     named = {"--samples": judged.samples, "--data": judged.data}
+    measured = evaluating(run, asked, named)
     if said is not None:
         whole = bringing(run, asked, said)
     elif tuned is not None:
         whole = tuning(run, asked, tuned, rule_of(recipe_of(run)), training)
     else:
         whole = fitting(run, asked, training)
-    made = evaluating(run, asked, named) if any(named.values()) else whole
     shown = numbers if own else {name: value for name, value in numbers.items() if name not in ("steps", "seconds")}
+    sketch = sketch if stands.is_done else ""
     return Findings(
         title=title if judged.data is None else f"{title}, beside {judged.data}",
-        command=made,
-        made=datetime.datetime.now(datetime.UTC).date().isoformat(),
-        unfinished=stopped(run, asked, training, counters) if own else "",
-        sketch=sketch if is_done else "",
-        judged=judged.sentence if ledger or not is_table else f"{judged.sentence} {UNPROTECTED}",
+        command=measured if any(named.values()) else whole,
+        unfinished=stands.unfinished if own else "",
+        sketch=sketch,
+        judged=judged.sentence if stands.ledger or not is_table else f"{judged.sentence} {UNPROTECTED}",
         described=asked.schema is not None,
         numbers=shown,
         explanations={
@@ -101,25 +76,19 @@ def findings(
             "inside": INSIDE,
         },
         missing=judged.missing(shown),
-        promise=promise.sentence(ledger, asked, about.modality) if ledger else "",
-        spent=(*ledger.lines(), *earlier) if ledger else (),
-        beware=promise.beware(ledger),
+        promise=stands.promise,
+        spent=stands.spent,
+        beware=stands.beware,
         notes=(*(asked.notes if own else ()), *notes, *cells.told_lost(numbers)),
-        settings=recipe if own else {},
-        curve=read_metrics(run.metrics) if own and not at_once else None,
-        pictures=tables_beside(judged, numbers) if isinstance(judged.generated.modality, Table) else _pictures(judged),
+        settings=stands.recipe if own else {},
+        curve=stands.curve if own else None,
+        pictures=tables_beside(judged, numbers) if is_table else _pictures(judged),
         grids=grids,
         next_steps=[
-            *(onward(run, asked, about, judged.train) if own else ()),
-            *(auditing(run, asked) if own else ()),
-            (evaluating(run, asked, named), "measure again"),
-            *(
-                [again(run, asked, tuned, training if is_done else None, sketch if is_done else "")]
-                if own and not at_once and (not is_done or asked.private is None)
-                else ()
-            ),
+            *((*onward(run, asked, about, judged.train), *auditing(run, asked)) if own else ()),
+            (measured, "measure again"),
+            *(stands.again(tuned, sketch) if own else ()),
         ],
-        versions={"feller": __version__, "torch": torch.__version__, "python": platform.python_version()},
     )
 
 
@@ -134,39 +103,9 @@ def _pictures(judged: Judged) -> list[tuple[str, Image.Image]]:
         "Samples" if judged.samples is None else f"Samples in {judged.samples}",
         theirs if unseen else "Real data, from the training set",
     )
-    some = _spread(judged.generated, number)
-    shown = list(zip(captions, side_by_side(some, _spread(real, number)), strict=True))
+    some = from_all_over(judged.generated, number)
+    shown = list(zip(captions, side_by_side(some, from_all_over(real, number)), strict=True))
     if judged.before is None:
         return shown
-    first, _ = side_by_side(_spread(judged.before, number), some)
+    first, _ = side_by_side(from_all_over(judged.before, number), some)
     return [("Before tuning, from the same source points", first), *shown]
-
-
-def _spread(data: Dataset, number: int) -> Dataset:
-    """Return examples from all over the data, as neighbouring windows of a text overlap, sorted by class.
-
-    Of texts, of which a page holds few, no more than it holds: sorted, others would push all but the first class out.
-    """
-    number = min(number, MOST_TEXTS) if isinstance(data.modality, Text) else number
-    label = data.values["label"] if isinstance(data.modality, Labelled) else data.given.get("label")
-    rows = torch.arange(number) * len(data) // max(number, 1)
-    if label is None:
-        return data.subset(rows)
-    by_class = label.cpu().argsort(stable=True)
-    return data.subset(by_class[rows])  # each class with its share of the data
-
-
-def side_by_side(first: Dataset, second: Dataset, behind: Dataset | None = None) -> tuple[Image.Image, Image.Image]:
-    """Draw two sets of one kind, at one scale where what is drawn has lengths; points have others in grey behind."""
-    kind = first.modality
-    if isinstance(kind, Proteins):
-        return side_by_side(structures(first), structures(second))
-    if isinstance(kind, Backbones):
-        a, b = ([atoms[:, CA] for atoms in kind.chains(some.values, some.given)] for some in (first, second))
-        return traces(a, beside=b), traces(b, beside=a)
-    if isinstance(kind, Molecules):
-        one, other = (kind.molecules(some.values, some.given) for some in (first, second))
-        return balls(one, beside=other), balls(other, beside=one)
-    if isinstance(kind, Points):
-        return kind.show_beside(first, second, behind), kind.show_beside(second, first, behind)
-    return kind.show(first.values, first.given), second.modality.show(second.values, second.given)

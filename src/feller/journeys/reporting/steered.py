@@ -1,7 +1,5 @@
 """What steering found, put together for its page."""
 
-import datetime
-import platform
 import shlex
 from collections.abc import Sequence
 
@@ -10,13 +8,12 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from feller import __version__
 from feller.data import overview
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset, Modality
 from feller.evaluate import change
 from feller.journeys.observe import Explained
-from feller.journeys.reporting.findings import side_by_side
+from feller.journeys.reporting.side_by_side import side_by_side
 from feller.journeys.steer import Steered
 from feller.report.page import Findings, write_report
 from feller.run import Run
@@ -71,13 +68,11 @@ def _write(
     findings = Findings(
         title=title,
         command=shlex.join(["feller", *words]),
-        made=datetime.datetime.now(datetime.UTC).date().isoformat(),
         numbers=found.numbers,
         explanations=EXPLAIN,
         notes=found.notes,
         curve=None,
         pictures=pictures,
-        versions={"feller": __version__, "torch": torch.__version__, "python": platform.python_version()},
     )
     with run.writing():
         write_report(run.path, findings, NAME)

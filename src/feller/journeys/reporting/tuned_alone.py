@@ -1,12 +1,9 @@
 """What tuning changed, where there are no data to set beside the samples."""
 
-import datetime
-import platform
 from typing import Any
 
 import torch
 
-from feller import __version__
 from feller.control.rewards import Wish
 from feller.draws import Draws
 from feller.evaluate import change as changes
@@ -14,7 +11,7 @@ from feller.evaluate.change import change
 from feller.journeys.asked import asked_of
 from feller.journeys.first_sketch import tuning_sketch
 from feller.journeys.onward import tuning
-from feller.journeys.reporting.findings import side_by_side
+from feller.journeys.reporting.side_by_side import side_by_side
 from feller.journeys.tell import Tell
 from feller.journeys.tuned import base_model, recipe_of, rule_of, tuned_of
 from feller.model import load_model
@@ -58,7 +55,6 @@ def tuned_alone(run: Run, wanted: Wish, why: str, tell: Tell, seed: int = 0) -> 
         page = Findings(
             title=f"Tuned to {' and '.join(tuned.rewards)}",
             command=tuning(run, asked, tuned, rule, recipe.train),
-            made=datetime.datetime.now(datetime.UTC).date().isoformat(),
             sketch=tuning_sketch(run, tuned, counters["step"], numbers),
             judged=f"Compared: {DRAWN} samples with as many of the base.",
             numbers=numbers,
@@ -68,7 +64,6 @@ def tuned_alone(run: Run, wanted: Wish, why: str, tell: Tell, seed: int = 0) -> 
             curve=read_metrics(run.metrics),
             pictures=[*zip(captions, pictures, strict=True)],
             seen="Before and after",
-            versions={"feller": __version__, "torch": torch.__version__, "python": platform.python_version()},
         )
         write_report(run.path, page)
     return {**numbers, "report": f"{run.path / 'report.html'}"}

@@ -1,0 +1,120 @@
+"""How a run stands: how far it came, what was promised of its rows and what that cost, as all its pages say."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from feller.data.modality import Dataset, Modality
+from feller.journeys.asked import Asked
+from feller.journeys.fitting.at_once import is_found
+from feller.journeys.onward import again
+from feller.journeys.private import promise
+from feller.journeys.private.purse import ledger_of
+from feller.journeys.private.spent import earlier_lines
+from feller.journeys.tuned import Tuned
+from feller.journeys.unfinished import is_spent, stopped
+from feller.privacy.ledger import Ledger
+from feller.record import from_data
+from feller.report.curve import Curve
+from feller.run import Run
+from feller.train.checkpoint import read_counters
+from feller.train.metrics import read_metrics
+from feller.train.optimiser import Training
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Standing:
+    """What the folder of a run tells, whatever is measured of its model."""
+
+    run: Run
+    asked: Asked
+    kind: Modality
+    """Of what the model draws or takes."""
+    recipe: Mapping[str, Any]
+    """As it is recorded."""
+    training: Training
+    """What was planned."""
+    counters: dict[str, Any]
+    """What was done."""
+    ledger: Ledger | None
+    """What its rows were charged; None of a run that is not private."""
+    earlier: Sequence[str]
+    """What other fits of the same rows spent, line by line."""
+
+    @property
+    def at_once(self) -> bool:
+        """Whether the model was found by a look at all rows, without any training."""
+        return is_found(self.counters)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all was done that was planned, or all that may be."""
+        enough = self.training.share(self.counters["step"], self.counters["seconds"]) >= 1
+        return self.at_once or enough or is_spent(self.run, self.asked)
+
+    @property
+    def unfinished(self) -> str:
+        """Why it is not complete, and how to go on; empty if it is."""
+        return stopped(self.run, self.asked, self.training, self.counters)
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """Return what was promised, in numbers, how many steps there were and how long they took."""
+        promised = promise.promised(self.ledger) if self.ledger else {}
+        return {**promised, **promise.timing(self.counters, self.ledger)}
+
+    @property
+    def promise(self) -> str:
+        """What is guaranteed of the rows, to be quoted."""
+        return promise.sentence(self.ledger, self.asked, self.kind) if self.ledger else ""
+
+    @property
+    def spent(self) -> Sequence[str]:
+        """What was paid for in privacy, line by line."""
+        return (*self.ledger.lines(), *self.earlier) if self.ledger else ()
+
+    @property
+    def beware(self) -> str:
+        """What is not covered by the promise."""
+        return promise.beware(self.ledger)
+
+    @property
+    def curve(self) -> Curve | None:
+        """The recorded steps; None where there were none."""
+        return None if self.at_once else read_metrics(self.run.metrics)
+
+    def again(self, tuned: Tuned | None = None, sketch: str = "") -> list[tuple[str, str]]:
+        """Return the command that trains more, and what it does; none where no more training can be.
+
+        Args:
+            tuned: What a tuning was asked for.
+            sketch: What is said of a run that had little training.
+        """
+        if self.at_once or (self.is_done and self.asked.private is not None):
+            return []
+        return [again(self.run, self.asked, tuned, self.training if self.is_done else None, sketch)]
+
+
+def standing(run: Run, asked: Asked, kind: Modality, data: Dataset) -> Standing:
+    """Read how a run stands.
+
+    Args:
+        run: Its folder.
+        asked: What was asked of it.
+        kind: Of what the model draws or takes.
+        data: All that it was fitted to, which earlier fits may have spent of.
+
+    Raises:
+        InputError: If a file of it is damaged.
+    """
+    recipe, ledger = run.read_record(run.recipe)["recipe"], ledger_of(run)
+    return Standing(
+        run=run,
+        asked=asked,
+        kind=kind,
+        recipe=recipe,
+        training=from_data(Training, recipe["train"]),
+        counters=read_counters(run),
+        ledger=ledger,
+        earlier=earlier_lines(run, asked.data, data) if ledger else (),
+    )

@@ -1,0 +1,24 @@
+"""Tabs of a page, asked as a client asks them."""
+
+from collections.abc import Callable
+from typing import Any
+
+from feller.studio.abilities import abilities_of
+from feller.studio.limits import Limits
+from feller.studio.opened import Opened
+from feller.studio.outcome import Outcome
+from feller.studio.tab import Place, Tab
+
+OnPage = Callable[..., tuple[Opened, Place]]
+FEW = {"n": 3, "calls": 4, "steps": 1}
+
+
+def tab_of(page: tuple[Opened, Place], name: str) -> Tab:
+    one, place = page
+    return next(ability.tab(one, place) for ability in abilities_of(one, place) if ability.name == name)
+
+
+def ask(tab: Tab, **more: Any) -> Outcome:
+    """Ask as the page does at first, for less."""
+    usual = {key: getattr(control, "value", None) for key, control in tab.controls.items()}
+    return tab.do({**usual, **{key: few for key, few in FEW.items() if key in usual}, **more}, Limits())
