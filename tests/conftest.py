@@ -4,6 +4,7 @@ import pathlib
 
 import pytest
 
+import tests.shapes  # noqa: F401 (before feller, whose functions it has checked)
 from feller.cli import main
 
 LEARN = ("--size", "tiny", "--steps", "8", "--train.warmup", "1", "--train.lr", "1e-2", "--vectors.steps", "2")

@@ -1,17 +1,49 @@
 """What checks the shapes and types of functions as they are called in tests.
 
-A function that is defined within another one would be wrapped anew each time that the outer one is called, at a
-thousand times the cost of the call, so its outer one alone is checked.
+Each function of the package is wrapped by jaxtyping as it is defined. Two kinds are spared what costs most of the time:
+
+- a function that is defined within another one would be wrapped anew each time that the outer one is called, at a
+  thousand times the cost of the call, so its outer one alone is checked;
+- a function without arrays has no sizes that have to agree, so its types alone are checked.
 """
 
+import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
+import jaxtyping
 from beartype import beartype
+from jaxtyping import AbstractArray
 
 WITHIN = "<locals>"
+wrapped = jaxtyping.jaxtyped
 
 
 def checked(function: Callable[..., Any], *options: Any, **others: Any) -> Callable[..., Any]:
     """Return a function that refuses what its annotations do not allow."""
     return function if WITHIN in function.__qualname__ else beartype(function, *options, **others)
+
+
+def sparing(function: Any = None, *, typechecker: Callable[..., Any]) -> Any:
+    """Wrap a function, or what holds one, as far as that can find anything."""
+    if function is None:
+        return lambda known: sparing(known, typechecker=typechecker)
+    if not inspect.isfunction(function):
+        return wrapped(function, typechecker=typechecker)
+    if WITHIN in function.__qualname__:
+        return function
+    if any(map(_holds_arrays, function.__annotations__.values())):
+        return wrapped(function, typechecker=typechecker)
+    return typechecker(function)
+
+
+def _holds_arrays(annotation: Any) -> bool:
+    """Tell whether a type is an array or holds some; names of types that are not known yet are taken to."""
+    if isinstance(annotation, str):
+        return True
+    if inspect.isclass(annotation):
+        return issubclass(annotation, AbstractArray)
+    return any(map(_holds_arrays, get_args(annotation)))
+
+
+jaxtyping.jaxtyped = sparing

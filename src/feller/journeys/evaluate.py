@@ -100,6 +100,7 @@ def _evaluated(
     asked = asked_of(run)
     with tell.waiting("reading the data"):
         whole = read_again(asked, modality)
+    stands, judge = standing(run, asked, modality, whole), _judge(run)  # first, as what is damaged is told at once
     training_data, held_out = parts(asked, whole.seen_as(modality))
     training_data = training_data.sampled()
     if data is not None:
@@ -122,7 +123,7 @@ def _evaluated(
         before=changed.before if changed else None,
     )
     tell.task("judging the samples")
-    found = quality(generated, training_data, held_out, draws, engine().alone(), judge=_judge(run))
+    found = quality(generated, training_data, held_out, draws, engine().alone(), judge=judge)
     measured = found.numbers if changed is None else _beside_base(found, changed)
     written, grids = of_cells(judged, asked.data)
     numbers: dict[str, Any] = {**(changed.numbers if changed else {}), **measured, **written}
@@ -138,7 +139,6 @@ def _evaluated(
     example = example_of(asked)
     if example and example.inside:
         numbers["inside"] = example.inside(generated.values).double().mean().item()
-    stands = standing(run, asked, modality, whole)
     numbers |= stands.numbers
     if engine().is_first:
         if found.judge is not None:

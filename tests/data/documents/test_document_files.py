@@ -252,9 +252,11 @@ def test_pairs_in_folders_inside_are_read_too(tmp_path: pathlib.Path) -> None:
     pairs(tmp_path / "more", n=3)
     (tmp_path / "small").mkdir()
     square(tmp_path / "small", "x.png", 1)
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "1.txt").write_text("a caption whose picture is elsewhere")
     data = read(str(tmp_path))
     assert len(data) == 8
-    assert "folders inside that have no captions (1): small" in data.notes[0]
+    assert "folders inside where no picture has a caption (2): notes, small" in data.notes[0]
     (tmp_path / "more" / "001.txt").unlink()
     with pytest.raises(InputError, match=r"1 of 8 pictures have no caption, first more/001\.png"):
         read(str(tmp_path))

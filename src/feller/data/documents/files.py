@@ -75,7 +75,7 @@ def find_pairs(folder: pathlib.Path, size: int | None, limit: int | None) -> Fou
         documents.append((Said(text), Shown(i)))
         lines.append(pictures[name].relative_to(folder).as_posix())
     values, notes = read_pictures([pictures[name] for name in names], size, limit and min(limit, LONGEST))
-    left = (f"left out the pictures of folders inside that have no captions ({len(bare):,}): {first_of(bare)}",)
+    left = (f"left out the folders inside where no picture has a caption ({len(bare):,}): {first_of(bare)}",)
     notes = (*(left if bare else ()), *notes)
     return FoundDocuments(as_objects(documents), notes=notes, names=tuple(lines), pictures=values)
 
@@ -117,10 +117,10 @@ def find_json_documents(path: pathlib.Path, size: int | None, limit: int | None)
 
 
 def _captioned(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[str]]:
-    """Return the files of a folder and of those inside with captions, and the names of those without."""
+    """Return the files of a folder and of those inside with captions, and the names of those where nothing pairs."""
     places = dict.fromkeys(path.parent for path in inside(folder) if path.parent != folder)
     with_captions = [place for place in places if holds_pairs(place)]
-    bare = [place for place in places if place not in with_captions and _inside(place.iterdir())[0]]
+    bare = [place for place in places if place not in with_captions and any(_inside(place.iterdir()))]
     files = [path for place in (folder, *with_captions) for path in place.iterdir()]
     return files, [place.relative_to(folder).as_posix() for place in bare]
 

@@ -14,7 +14,7 @@ from feller.journeys.first_sketch import first_sketch
 from feller.journeys.onward import evaluating, fitting
 from feller.journeys.private import promise
 from feller.journeys.reporting.judged import stem
-from feller.journeys.reporting.standing import standing
+from feller.journeys.reporting.standing import Standing, standing
 from feller.journeys.tell import Tell
 from feller.model import Model
 from feller.report.page import Findings, write_report
@@ -29,6 +29,8 @@ class Examined:
     run: Run
     model: Model
     asked: Asked
+    stands: Standing
+    """How the run stands: what is damaged is told before anything is asked of the model."""
     whole: Dataset
     """All that the fit read."""
     real: Dataset
@@ -87,17 +89,17 @@ def examined(
         raise UsageError(f"there are no samples to judge, name data with --data: {model.description.path.instead}")
     asked, modality = asked_of(run), model.description.modality
     whole = read_again(asked, modality)
+    stands = standing(run, asked, modality, whole)
     train, held_out = parts(asked, whole.seen_as(modality))
     if data is not None:
         held_out = read_other(data, asked)
     real = held_out if len(held_out) else train
-    return Examined(run, model, asked, whole, real, data, real is train)
+    return Examined(run, model, asked, stands, whole, real, data, real is train)
 
 
 def report(it: Examined, told: Told, tell: Tell) -> dict[str, Any]:
     """Write the page, and return its numbers, and where it is under `report`."""
-    run, asked = it.run, it.asked
-    stands = standing(run, asked, it.model.description.modality, it.whole)
+    run, asked, stands = it.run, it.asked, it.stands
     numbers = {**told.numbers, "compared_with": it.data or (TRAINED if it.seen else HELD_OUT), **stands.numbers}
     tell.say(told.judged)
     name = "report" if it.data is None else f"report-{stem(it.data)}"
