@@ -12,16 +12,18 @@ from collections.abc import Callable
 from typing import Any, get_args
 
 import jaxtyping
-from beartype import beartype
+from beartype import BeartypeConf, beartype
 from jaxtyping import AbstractArray
 
 WITHIN = "<locals>"
+typed = beartype(conf=BeartypeConf(violation_type=TypeError))
+"""What refuses a wrong argument as Python does, which the package may expect of what a stranger wrote."""
 wrapped = jaxtyping.jaxtyped
 
 
-def checked(function: Callable[..., Any], *options: Any, **others: Any) -> Callable[..., Any]:
+def checked(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function that refuses what its annotations do not allow."""
-    return function if WITHIN in function.__qualname__ else beartype(function, *options, **others)
+    return function if WITHIN in function.__qualname__ else typed(function)
 
 
 def sparing(function: Any = None, *, typechecker: Callable[..., Any]) -> Any:

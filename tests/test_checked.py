@@ -2,13 +2,12 @@
 
 import pytest
 import torch
-from beartype.roar import BeartypeCallHintViolation
 from jaxtyping import TypeCheckError
 
-from feller.draws import Draws
 from feller.evaluate.wasserstein import wasserstein
 from feller.report.wording import sentence
 from feller.sampling import Sampling
+from feller.train.optimiser import Training
 
 
 def test_sizes_that_have_to_agree() -> None:
@@ -17,12 +16,12 @@ def test_sizes_that_have_to_agree() -> None:
 
 
 def test_types_of_functions_without_arrays() -> None:
-    with pytest.raises(BeartypeCallHintViolation):
+    with pytest.raises(TypeError):
         sentence(3)  # type: ignore[arg-type]
 
 
 def test_types_of_methods_and_of_records() -> None:
-    with pytest.raises(BeartypeCallHintViolation):
-        Draws(0).named(3)  # type: ignore[arg-type]
-    with pytest.raises((BeartypeCallHintViolation, TypeCheckError)):
-        Sampling(solver=3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        Sampling().choose("path", "space")  # type: ignore[arg-type]
+    with pytest.raises(TypeCheckError):
+        Training(batch="x")  # type: ignore[arg-type]
