@@ -254,6 +254,7 @@ def test_damaged_run_is_said_in_one_line(digits, capsys, file, damage):
     assert status == 1, err
     assert "Traceback" not in err
     assert "damaged" in err
+    assert "sampling" not in err  # told before the work, not after it
 
 
 @pytest.mark.slow

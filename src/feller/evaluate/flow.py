@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -37,14 +38,29 @@ MOST, MOST_LARGE, MOST_ROWS = 300, 100, 20_000
 """Held-out examples whose density is measured: few where it has to be estimated, many where that is a table's."""
 
 
-def flow_quality(
-    model: Model,
-    held_out: Dataset,
-    draws: Draws,
-    ranks: Ranks = ALONE,
-    share: float = 1.0,
-    tell: Callable[[float], None] = untold,
-) -> dict[str, float | str | None]:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Measuring:
+    """How a model is measured."""
+
+    draws: Draws
+    """Source of all randomness."""
+    ranks: Ranks = ALONE
+    """Processes that share the work."""
+    share: float = 1.0
+    """Of the steps that are taken, or, where there are none, of the examples: less tells how long all take."""
+    tell: Callable[[float], None] = untold
+    """Hears which share is done."""
+
+    def of(self, name: str, begun: float = 0.0) -> "Measuring":
+        """Return how one part is measured, before which a share is done."""
+        late = lambda part: self.tell(begun + (1 - begun) * part)  # noqa: E731
+        return replace(self, draws=self.draws.named(name), tell=late)
+
+
+Measures = dict[str, float | str | None]
+
+
+def flow_quality(model: Model, held_out: Dataset, how: Measuring) -> Measures:
     """Return the likelihood of held-out data and the straightness, or of proteins that of their sequences.
 
     Nothing where the model has no flow.
@@ -52,74 +68,52 @@ def flow_quality(
     Args:
         model: Whose flow it is.
         held_out: Real data; may be empty.
-        draws: Source of all randomness.
-        ranks: Processes that share the work.
-        share: Of the steps that are taken, or, where there are none, of the examples: less tells how long all take.
-        tell: Hears which share is done.
+        how: They are measured.
     """
     if isinstance(model.description.path, AnyOrder | Graphical):
-        return surprise(model, held_out, draws.named("rows"), ranks, share, tell)
+        return surprise(model, held_out, how.of("rows"))
     if isinstance(model.description.path, TokenPath | Autoregressive):
-        return code_length(model, held_out, draws.named("code"), ranks, share, tell)
+        return code_length(model, held_out, how.of("code"))
     if isinstance(held_out.modality, Proteins):
-        return {"sequence_perplexity": sequence_perplexity(model, held_out, draws.named("sequence"))}
-    steps = max(1, round(32 * share))
-    straight = straightness(model, draws.named("straightness"), steps=steps, tell=lambda part: tell(EARLY * part))
+        return {"sequence_perplexity": sequence_perplexity(model, held_out, how.draws.named("sequence"))}
+    steps = max(1, round(32 * how.share))
+    first = how.draws.named("straightness")
+    straight = straightness(model, first, steps=steps, tell=lambda part: how.tell(EARLY * part))
     if straight is None:
         return {}
     dense = model.description.modality.log_scale is not None
-    late = lambda part: tell(EARLY + (1 - EARLY) * part)  # noqa: E731
-    likely = likelihood(model, held_out, draws.named("likelihood"), ranks, share, late) if dense else {}
+    likely = likelihood(model, held_out, how.of("likelihood", EARLY)) if dense else {}
     return {**likely, "straightness": straight}
 
 
-def likelihood(
-    model: Model,
-    held_out: Dataset,
-    draws: Draws,
-    ranks: Ranks = ALONE,
-    share: float = 1.0,
-    tell: Callable[[float], None] = untold,
-) -> dict[str, float | str | None]:
+def likelihood(model: Model, held_out: Dataset, how: Measuring) -> Measures:
     """Return `nll`, and for pictures `bits_per_dimension`; None where no data are held out."""
     exact = geometry(model.description.space).dimension <= MOST_EXACT
     names = ("nll", "bits_per_dimension") if isinstance(held_out.modality, Images) else ("nll",)
     if not len(held_out) or not model.can_do_with(held_out):
         return dict.fromkeys(names)
-    some = pick(held_out, MOST if exact else MOST_LARGE, draws)
-    sampling = Sampling("rk4", max(4, round(100 * share))) if exact else Sampling("midpoint", max(2, round(40 * share)))
-    nll = -model.log_density(some, sampling=sampling, draws=draws, ranks=ranks, tell=tell).mean().item()
+    some = pick(held_out, MOST if exact else MOST_LARGE, how.draws)
+    solver, steps, least = ("rk4", 100, 4) if exact else ("midpoint", 40, 2)
+    sampling = Sampling(solver, max(least, round(steps * how.share)))
+    found = model.log_density(some, sampling=sampling, draws=how.draws, ranks=how.ranks, tell=how.tell)
+    nll = -found.mean().item()
     return dict(zip(names, (nll, nll / math.log(2) / some.values[0].numel()), strict=False))
 
 
-def surprise(
-    model: Model,
-    held_out: Dataset,
-    draws: Draws,
-    ranks: Ranks = ALONE,
-    share: float = 1.0,
-    tell: Callable[[float], None] = untold,
-) -> dict[str, float | str | None]:
+def surprise(model: Model, held_out: Dataset, how: Measuring) -> Measures:
     """Return `nll`, what a held-out row takes in nats, columns in the order of the table; None where there are none."""
     if not len(held_out):
         return {"nll": None}
-    some = pick(held_out, max(1, round(MOST_ROWS * share)), draws)
-    return {"nll": model.code_length(some, ranks=ranks, tell=tell).mean().item()}
+    some = pick(held_out, max(1, round(MOST_ROWS * how.share)), how.draws)
+    return {"nll": model.code_length(some, ranks=how.ranks, tell=how.tell).mean().item()}
 
 
-def code_length(
-    model: Model,
-    held_out: Dataset,
-    draws: Draws,
-    ranks: Ranks = ALONE,
-    share: float = 1.0,
-    tell: Callable[[float], None] = untold,
-) -> dict[str, float | str | None]:
+def code_length(model: Model, held_out: Dataset, how: Measuring) -> Measures:
     """Return `bits_per_token`; None where no data are held out."""
     if not len(held_out) or not model.can_do_with(held_out):
         return {"bits_per_token": None}
-    some = pick(held_out, max(1, round(MOST_LARGE * share)), draws)
-    nats = model.code_length(some, draws=draws, ranks=ranks, tell=tell).sum().item()
+    some = pick(held_out, max(1, round(MOST_LARGE * how.share)), how.draws)
+    nats = model.code_length(some, draws=how.draws, ranks=how.ranks, tell=how.tell).sum().item()
     return {"bits_per_token": nats / math.log(2) / int(some.modality.counted(some.values).sum())}
 
 

@@ -15,7 +15,7 @@ from feller.draws import Draws
 from feller.errors import InputError, UsageError
 from feller.evaluate.change import Change, change
 from feller.evaluate.comparison import HELD_OUT
-from feller.evaluate.flow import flow_quality
+from feller.evaluate.flow import Measuring, flow_quality
 from feller.evaluate.image import accuracy
 from feller.evaluate.judge import Judge, load_judge, save_judge
 from feller.evaluate.quality import Quality, quality
@@ -132,7 +132,8 @@ def _evaluated(
         numbers["compared_with"] = data
     if samples is None:
         tell.task("measuring the model")
-        numbers |= flow_quality(model, held_out, draws, engine(), tell=tell.progress)
+        how = Measuring(draws=draws, ranks=engine(), tell=tell.progress)
+        numbers |= flow_quality(model, held_out, how)
     tell.done()
     for line in (judged.sentence, *notes):
         tell.say(line)

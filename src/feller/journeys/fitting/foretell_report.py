@@ -18,7 +18,7 @@ from feller.data.table.mixed import as_table
 from feller.description import Description
 from feller.draws import Draws
 from feller.errors import InputError, UsageError
-from feller.evaluate.flow import flow_quality
+from feller.evaluate.flow import Measuring, flow_quality
 from feller.evaluate.judge import train_judge
 from feller.evaluate.quality import quality
 from feller.journeys.shown import number_shown
@@ -74,7 +74,7 @@ class Reporting:
             drawing = paced(lambda tell: model.sample(n, draws=self.draws, tell=tell), each, clock)
             judging = self._judging(alone, n * here.ranks, each, clock)
             begun = clock()
-            flow_quality(model, self.held_out, self.draws, alone, MEASURED)
+            flow_quality(model, self.held_out, Measuring(draws=self.draws, ranks=alone, share=MEASURED))
         except FAILURES:
             return None
         return drawing + judging + (clock() - begun) / MEASURED / here.ranks
