@@ -272,6 +272,19 @@ class Run:
         except InputError as error:
             raise InputError(f"{path} {error}") from error
 
+    def part_of(self, path: pathlib.Path, *names: str) -> Any:
+        """Read a part of one of the folder's JSON files, by the names that lead to it.
+
+        Raises:
+            InputError: As of `read_record`, or if the file has no such part.
+        """
+        part: Any = self.read_record(path)
+        for name in names:
+            if not isinstance(part, dict) or name not in part:
+                raise InputError(f"{path} lacks {'.'.join(names)!r}: it is damaged, or no run of a fit; {WHOLE}")
+            part = part[name]
+        return part
+
 
 def _hold(handle: int) -> None:
     """Take a lock, in spite of those who look for a moment whether it is held."""

@@ -14,6 +14,7 @@ from typing import Any
 from feller.data.dialect import MARK, Dialect, separator_in
 from feller.data.unpacked import check_letters, check_packed_letters, check_unpacked, open_letters
 from feller.errors import InputError, UsageError
+from feller.record import replace_file
 
 Row = tuple[int, list[str]]
 """Number of a line in the file, and its cells."""
@@ -129,6 +130,22 @@ def spread(column: Any) -> int:
         if len(chunk.dictionary)
     )
     return sum(compute.call_function("sum", [some]).as_py() or 0 for some in sizes)
+
+
+def write_parquet(frame: Any, path: pathlib.Path) -> None:
+    """Write a data frame as parquet.
+
+    Raises:
+        UsageError: If pyarrow is not installed.
+        InputError: If a name or a word is none that such a file can hold.
+    """
+    need_pyarrow("writing")
+    packed = io.BytesIO()
+    try:
+        frame.to_parquet(packed, index=False)
+    except UnicodeEncodeError as error:
+        raise InputError(f"{path}: {error.object!r} is no text that parquet can hold; write .csv instead") from error
+    replace_file(path, packed.getvalue())
 
 
 def need_pyarrow(purpose: str) -> None:

@@ -7,14 +7,14 @@ from torch import Tensor
 from feller.data import Dataset
 from feller.draws import Draws
 from feller.evaluate.comparison import compare, flat, nearest_ratio, pick
-from feller.evaluate.judge import Judge
+from feller.evaluate.judge import Judge, share_right
 from feller.evaluate.two_sample import frechet
 
 EXPLAIN = {
     "accuracy": "Share of the samples that the judge takes for the class they were made as; 1 is best, and more than"
     " judge_accuracy is no merit.",
     "judge": "What the judge was trained on: a small network that has seen real pictures only.",
-    "judge_accuracy": "Share of held-out real pictures that the judge gets right.",
+    "judge_accuracy": "Share of the real pictures beside the samples that the judge gets right.",
     "fd_cnn": "Distance between samples and held-out real pictures in the eyes of the judge (Fréchet distance of its"
     " features, in percent of their variance): lower is better, fd_cnn_floor is as good as real. It belongs to this"
     " judge: no FID, and not to be compared with other data.",
@@ -22,8 +22,8 @@ EXPLAIN = {
     " a little too high, since the judge knows the former.",
     "accuracy_guess": "The share of samples that guessing their class would tell right: one over the number of"
     " classes.",
-    "distance_ratio": "How far samples of a class lie from each other, beside real ones: near 1 is right, near 0 means"
-    " that they are all alike.",
+    "distance_ratio": "How far samples of a class lie from each other, beside real ones that it learned from: near 1 is"
+    " right, near 0 means that they are all alike.",
 }
 """What the numbers mean, for people."""
 PAIRED = 1_000
@@ -45,7 +45,7 @@ def image_quality(
         "accuracy": accuracy(samples, judge),
         "accuracy_guess": 1 / len(judge.modality.classes) if judge.target == "label" else None,
         "judge": judge.data,
-        "judge_accuracy": judge.accuracy,
+        "judge_accuracy": judge.accuracy if (seen := share_right(judge, held_out)) is None else seen,
         "fd_cnn": fd_cnn(judge.features(sets.samples.values), real),
         "fd_cnn_floor": floor,
         "distance_ratio": distance_ratio(samples, train, draws),

@@ -22,6 +22,7 @@ from feller.journeys.whereabouts import whereabouts
 from feller.recipes import READS
 from feller.record import from_data
 from feller.run import Run
+from feller.train.optimiser import Training
 from feller.tree import leaves
 
 
@@ -122,6 +123,11 @@ def asked_of(run: Run) -> Asked:
     """Read what was asked of a run; data are named from here, where they are found by the folder of the run."""
     asked = from_data(Asked, run.read_record(run.recipe).get("asked", {}))
     return replace(asked, data=whereabouts(asked.data, run))
+
+
+def training_of(run: Run) -> Training:
+    """Read how long a run was to train, and how."""
+    return from_data(Training, run.part_of(run.recipe, "recipe", "train"))
 
 
 def example_of(asked: Asked) -> Example | None:

@@ -54,7 +54,7 @@ def rule_of(recipe: Recipe) -> Tuning:
 
 def recipe_of(run: Run) -> Recipe:
     """Read how a run was trained; records can name the methods, since they are imported here."""
-    return from_data(Recipe, run.read_record(run.recipe)["recipe"])
+    return from_data(Recipe, run.part_of(run.recipe, "recipe"))
 
 
 def own_code(rewards: Sequence[str]) -> tuple[str, ...]:

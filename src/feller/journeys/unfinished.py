@@ -3,14 +3,13 @@
 import shlex
 from typing import Any
 
-from feller.journeys.asked import Asked, asked_of
+from feller.journeys.asked import Asked, asked_of, training_of
 from feller.journeys.bridges.kind import is_bridge
 from feller.journeys.exchange.brought import brought_of
 from feller.journeys.fitting.at_once import is_found
 from feller.journeys.private.guarantee import Guarantee
 from feller.journeys.private.purse import ledger_of, steps_in
 from feller.journeys.tuned import tuned_of
-from feller.record import from_data
 from feller.run import Run
 from feller.train.checkpoint import read_counters
 from feller.train.optimiser import Training
@@ -46,7 +45,7 @@ def unfinished(run: Run) -> str:
         return ""
     if tuned_of(run) or is_bridge(run) or brought_of(run):
         return ""
-    training = from_data(Training, run.read_record(run.recipe)["recipe"]["train"])
+    training = training_of(run)
     counters = read_counters(run)
     asked = asked_of(run)
     said = stopped(run, asked, training, counters)

@@ -109,14 +109,14 @@ def test_partial_tables() -> None:
             partly_known(table(row, columns), SCHEMA)
 
 
-def test_a_word_for_missing_is_no_gap() -> None:
+def test_a_word_for_missing_is_no_gap_but_an_empty_cell_always_is() -> None:
     schema = Schema(
         (Categorical("a", ("x",), missing="?"), Categorical("b", ("x",), missing=""), Categorical("c", ("?",)))
     )
     _, kept = partly_known(
         FoundTable(np.array([["?", "", "?"], ["", "?", ""]], dtype=object), columns=("a", "b", "c")), schema
     )
-    assert kept.tolist() == [[True] * 3, [False] * 3]
+    assert kept.tolist() == [[True, False, True], [False] * 3]
 
 
 def test_what_is_given_stays_as_written() -> None:

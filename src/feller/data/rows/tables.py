@@ -1,6 +1,5 @@
 """Tables of numbers as text: one row a line, a header or none, one column that may name a class."""
 
-import io
 import itertools
 import pathlib
 from array import array
@@ -9,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from feller.data.delimited import Row, check_header, check_width, need_pyarrow, open_rows
+from feller.data.delimited import Row, check_header, check_width, need_pyarrow, open_rows, write_parquet
 from feller.data.dialect import quoted
 from feller.data.found import FoundRows
 from feller.data.labels import LABEL_NAMES, classify
@@ -113,10 +112,8 @@ def write_table(columns: tuple[str, ...], values: np.ndarray, labels: list[str] 
         import pandas as pd
 
         data = {name: values[:, i] for i, name in enumerate(columns)}
-        packed = io.BytesIO()
-        pd.DataFrame({**data, LABEL_NAMES[0]: labels} if labels is not None else data).to_parquet(packed, index=False)
-        replace_file(path, packed.getvalue())
-        return
+        frame = pd.DataFrame({**data, LABEL_NAMES[0]: labels} if labels is not None else data)
+        return write_parquet(frame, path)
     between = "\t" if path.suffix.lower() in (".tsv", ".txt") else ","
     lines = [[quoted(name) for name in names], *([repr(value) for value in row] for row in values.tolist())]
     if labels is not None:

@@ -17,7 +17,7 @@ from feller.errors import InputError
 from feller.record import nearest
 
 BLANKS = ("", "?", "*")
-"""What asks for a cell to be filled, unless it is a word of its column."""
+"""What asks for a cell to be filled: the empty one always, the others unless they are words of its column."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,12 +196,14 @@ def partly_known(found: FoundTable, schema: Schema) -> tuple[Int64[Tensor, "n k"
 
 
 def is_blank(column: Modelled, cell: str) -> bool:
-    """Tell whether a cell asks to be filled."""
+    """Tell whether a cell asks to be filled: an empty one does, also where the column may be empty."""
+    if not cell:
+        return True
     if cell not in BLANKS or cell in column.words_for_missing:
         return False
     if isinstance(column, Categorical):  # "other" has a code for any word, also for those that ask
-        return not cell or cell not in column.own_names
-    return not cell or column.own_code(cell) is None
+        return cell not in column.own_names
+    return column.own_code(cell) is None
 
 
 def _sources_given(found: FoundTable, schema: Schema, column: Modelled) -> list[str | None] | None:

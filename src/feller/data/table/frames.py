@@ -1,13 +1,12 @@
 """Tables of cells to files and data frames, with the types that those have."""
 
-import io
 import pathlib
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from feller.data.delimited import need_pyarrow
+from feller.data.delimited import write_parquet
 from feller.data.dialect import Dialect
 from feller.data.found import FoundTable
 from feller.data.table.categorical import Boolean, Categorical
@@ -25,11 +24,7 @@ _WIDE = {"int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64
 def write_cells(table: FoundTable, schema: Schema, path: pathlib.Path, dialect: Dialect = Dialect()) -> None:  # noqa: B008
     """Write a table in the form that the ending names: .parquet, or text in a dialect, in .tsv and .txt with tabs."""
     if path.suffix.lower() == ".parquet":
-        need_pyarrow("writing")
-        packed = io.BytesIO()
-        to_frame(table, schema).to_parquet(packed, index=False)
-        replace_file(path, packed.getvalue())
-        return
+        return write_parquet(to_frame(table, schema), path)
     between = "\t" if path.suffix.lower() in (".tsv", ".txt") else "," if dialect.separator == "\t" else ""
     written = replace(dialect, separator=between) if between else dialect
     replace_file(path, written.text([list(table.columns), *table.values.tolist()]))

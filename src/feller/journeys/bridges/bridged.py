@@ -134,7 +134,7 @@ def bridged_of(run: Run) -> Bridged | None:
 
 def bridging_of(run: Run) -> Bridging:
     """Read the settings of a bridge."""
-    return from_data(Bridging, run.read_record(run.recipe)["recipe"])
+    return from_data(Bridging, run.part_of(run.recipe, "recipe"))
 
 
 def read_again(bridged: Bridged) -> Populations:

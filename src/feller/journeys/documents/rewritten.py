@@ -10,6 +10,7 @@ from feller.data.documents.layout import in_order
 from feller.data.documents.modality import CODES, Documents, Values, all_pictures
 from feller.data.images.modality import Images
 from feller.evaluate.copies import Copies, copy_errors
+from feller.journeys.asked import training_of
 from feller.journeys.fitting.tokenised import from_a_run
 from feller.journeys.onward import fitting
 from feller.journeys.reporting.copying import COLUMNS
@@ -92,9 +93,9 @@ def _remedy(it: Examined, *, learns: bool) -> str:
 
 def _longer(run: Run, it: Examined) -> tuple[str, str]:
     """Return what fits anew with a tokeniser that learns longer, and what it does."""
-    flag, recipe = "--tokenizer.steps", run.read_record(run.recipe)["recipe"]
-    steps = LONGER * (from_data(Training, recipe["parts"]["tokenizer"]).steps or 1)
+    flag, learned = "--tokenizer.steps", run.part_of(run.recipe, "recipe", "parts", "tokenizer")
+    steps = LONGER * (from_data(Training, learned).steps or 1)
     words = [word for before, word in pairwise(("", *it.asked.fields)) if flag not in (before, word)]
     wanted = replace(it.asked, fields=(*words, flag, str(steps)))
     anew = Run(run.path.with_name(f"{run.path.name}-anew"))
-    return fitting(anew, wanted, from_data(Training, recipe["train"])), "fit anew, with a tokeniser that learns longer"
+    return fitting(anew, wanted, training_of(run)), "fit anew, with a tokeniser that learns longer"

@@ -61,7 +61,7 @@ def go_on(run: Run, fixed: dict[str, Any], recipe: str | None, change: Callable[
     about = load_description(run)
     like = about.modality if older is None or isinstance(about.modality, Table) else older.description.modality
     dataset = read_again(asked, like)
-    kept = run.read_record(run.recipe)["recipe"]
+    kept = run.part_of(run.recipe, "recipe")
     before = within(PLENTY, lambda: from_data(Recipe, kept))
     if isinstance(before.objective, AtOnce):
         check_found(run)

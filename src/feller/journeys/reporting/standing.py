@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from feller.data.modality import Dataset, Modality
-from feller.journeys.asked import Asked
+from feller.journeys.asked import Asked, training_of
 from feller.journeys.fitting.at_once import is_found
 from feller.journeys.onward import again
 from feller.journeys.private import promise
@@ -14,7 +14,6 @@ from feller.journeys.private.spent import earlier_lines
 from feller.journeys.tuned import Tuned
 from feller.journeys.unfinished import is_spent, stopped
 from feller.privacy.ledger import Ledger
-from feller.record import from_data
 from feller.report.curve import Curve
 from feller.run import Run
 from feller.train.checkpoint import read_counters
@@ -107,13 +106,13 @@ def standing(run: Run, asked: Asked, kind: Modality, data: Dataset) -> Standing:
     Raises:
         InputError: If a file of it is damaged.
     """
-    recipe, ledger = run.read_record(run.recipe)["recipe"], ledger_of(run)
+    recipe, ledger = run.part_of(run.recipe, "recipe"), ledger_of(run)
     return Standing(
         run=run,
         asked=asked,
         kind=kind,
         recipe=recipe,
-        training=from_data(Training, recipe["train"]),
+        training=training_of(run),
         counters=read_counters(run),
         ledger=ledger,
         earlier=earlier_lines(run, asked.data, data) if ledger else (),

@@ -60,7 +60,7 @@ def tuned_alone(run: Run, wanted: Wish, why: str, tell: Tell, seed: int = 0) -> 
             numbers=numbers,
             explanations=changes.EXPLAIN,
             notes=(f"no data stand beside the samples: {why}", *found.notes),
-            settings=run.read_record(run.recipe)["recipe"],
+            settings=run.part_of(run.recipe, "recipe"),
             curve=read_metrics(run.metrics),
             pictures=[*zip(captions, pictures, strict=True)],
             seen="Before and after",
