@@ -102,3 +102,14 @@ def test_distance_ratio_is_over_pairs_of_different_pictures(digits: Dataset) -> 
     pairs = [(x[i] - x[j]).norm().item() for i, j in ((0, 1), (0, 2), (1, 2))]
     ratio = distance_ratio(three.subset(torch.arange(2)), three, Draws(0))
     assert ratio == pytest.approx(pairs[0] / (sum(pairs) / 3), rel=1e-6)
+
+
+def test_the_judge_reads_the_pictures_that_stand_beside_the_samples(
+    digits: Dataset, unseen: Dataset, digit_judge: Judge
+) -> None:
+    wrong = Dataset(unseen.values, {"label": (unseen.given["label"] + 1) % 10}, unseen.modality)
+    few = digits.subset(torch.arange(200))
+    assert image_quality(few, digits, unseen, digit_judge, Draws(0))["judge_accuracy"] == digit_judge.accuracy
+    assert image_quality(few, digits, wrong, digit_judge, Draws(0))["judge_accuracy"] < 0.1
+    none = unseen.subset(torch.arange(0))
+    assert image_quality(few, digits, none, digit_judge, Draws(0))["judge_accuracy"] == digit_judge.accuracy

@@ -89,6 +89,11 @@ def test_a_running_fit_is_followed_from_before_its_first_step(on_page: OnPage, f
     with Run(run).lock():
         assert told in ask(follow).said
     assert "step 20 of 140, 14 %, loss 0.05; weights are not saved yet; nobody works on it now" in ask(follow).said
+    timed = {**record, "recipe": {**record["recipe"], "train": {"minutes": 2.0}}}
+    (run / "recipe.json").write_text(json.dumps(timed))
+    with Run(run).lock():
+        assert "step 20, about 1.7 minutes of fitting left, and then its report, loss 0.05;" in ask(follow).said
+    (run / "recipe.json").write_text(json.dumps(record))
     assert "<svg" in found.drawing
     Image.new("RGB", (4, 4)).save(run / "preview.png")
     shutil.copy(fitted("digits") / "average.safetensors", run)

@@ -7,7 +7,7 @@ import tyro
 
 from feller.commands.arguments import change_fields, check_names
 from feller.commands.fit_flags import PrivacyFlags, ReadingFlags
-from feller.commands.kinds import Counted, DataPlace, Positive, RunText, Text
+from feller.commands.kinds import Counted, DataPlace, Positive, RunText, Text, Whole
 from feller.commands.marks import Offers
 from feller.errors import UsageError
 
@@ -47,8 +47,8 @@ class Fit:
     """tiny, small or base: of the network and the budget; small by default."""
     start_from: RunText = None
     """Run of an older model: its weights are the first; `reflow` and `distil` learn from it."""
-    seed: int = 0
-    """Of all randomness."""
+    seed: Whole = None
+    """Of all randomness; 0 by default."""
     resume: bool = False
     """Go on with the run in --out, or the newest."""
     overwrite: bool = False

@@ -8,7 +8,7 @@ import io
 import pathlib
 import zlib
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from feller.data.dialect import MARK, Dialect, separator_in
@@ -132,8 +132,12 @@ def spread(column: Any) -> int:
     return sum(compute.call_function("sum", [some]).as_py() or 0 for some in sizes)
 
 
-def write_parquet(frame: Any, path: pathlib.Path) -> None:
+def write_parquet(make: Callable[[], Any], path: pathlib.Path) -> None:
     """Write a data frame as parquet.
+
+    Args:
+        make: Returns the frame; names that it cannot hold are found out as it is made.
+        path: Where it goes.
 
     Raises:
         UsageError: If pyarrow is not installed.
@@ -142,7 +146,7 @@ def write_parquet(frame: Any, path: pathlib.Path) -> None:
     need_pyarrow("writing")
     packed = io.BytesIO()
     try:
-        frame.to_parquet(packed, index=False)
+        make().to_parquet(packed, index=False)
     except UnicodeEncodeError as error:
         raise InputError(f"{path}: {error.object!r} is no text that parquet can hold; write .csv instead") from error
     replace_file(path, packed.getvalue())

@@ -44,7 +44,7 @@ def fit(
     minutes: float | None = None,
     out: str | None = None,
     size: str | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     longest: int | None = None,
     space: str | None = None,
     project: bool = False,
@@ -72,7 +72,7 @@ def fit(
         minutes: How long to train, instead.
         out: The run folder; by default a new one under `runs`, or the newest if resumed.
         size: tiny, small (the default) or base.
-        seed: Of all randomness.
+        seed: Of all randomness; by default 0, or that of the run that goes on.
         longest: Longer side to bring pictures to, by default at most 64; most residues of a chain, by default 128;
             symbols of a text, by default 128.
         space: Where the data live, such as sphere or torus, or a file with a mesh; by default what they look like.
@@ -131,6 +131,7 @@ def fit(
             "tokenizer": tokenizer,
             "target": target or None,
             "schema": schema,
+            "seed": seed,
         }
         if wish is not None:
             raise UsageError("a resumed run keeps its privacy; leave --epsilon, --delta and --noise out")
@@ -148,7 +149,7 @@ def fit(
             data=data,
             recipe=recipe or "auto",
             size=size or "",
-            seed=seed,
+            seed=seed or 0,
             longest=longest,
             space=space,
             project=project,

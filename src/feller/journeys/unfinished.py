@@ -52,6 +52,9 @@ def unfinished(run: Run) -> str:
     if not said or is_spent(run, asked):
         return said[:1].lower() + said[1:].removesuffix(".")
     whole = f" of {training.steps:,}" if training.steps else ""
+    if run.is_locked:
+        step = f"{counters['step']:,}{whole}"
+        return f"this run is not complete: a process works on it, and its weights are those of step {step}"
     code = ("--recipe", asked.recipe) if asked.code else ()
     command = shlex.join(map(str, ("feller", "fit", "--resume", *code, "--out", run.path)))
     return f"this run is not complete: training stopped after {counters['step']:,}{whole} steps; go on with: {command}"

@@ -13,6 +13,7 @@ from feller.data import Modality, Points, read
 from feller.data.back import read_back
 from feller.data.found import FoundRows
 from feller.data.rows.points import points
+from feller.data.rows.tables import write_table
 from feller.errors import InputError, UsageError
 from feller.record import from_data, to_data
 
@@ -179,3 +180,11 @@ def test_labels_are_written_only_if_all_are_given(tmp_path: pathlib.Path) -> Non
     assert (tmp_path / "a.csv").read_text() == "a\n0.0\n0.0\n"
     modality.write(values, {"label": torch.tensor([0, 1])}, tmp_path / "a.csv")
     assert (tmp_path / "a.csv").read_text() == "a,label\n0.0,x\n0.0,y\n"
+
+
+def test_a_word_that_parquet_cannot_hold_is_refused_in_a_line(tmp_path: pathlib.Path) -> None:
+    """Halves of letters stand for bytes of names of files."""
+    pytest.importorskip("pyarrow")
+    with pytest.raises(InputError, match=r"a\.parquet: .*\\udcec.* is no text that parquet can hold; write \.csv"):
+        write_table(("x", "y\udcec"), np.zeros((2, 2)), None, tmp_path / "a.parquet")
+    assert not (tmp_path / "a.parquet").exists()

@@ -24,5 +24,22 @@ def test_samples_of_a_stopped_fit_say_so(
     run.counters.write_text(json.dumps({**counters, "step": 2}))
     said = "this run is not complete: training stopped after 2 of 3 steps; go on with: feller fit --resume --out r"
     assert unfinished(run) == said
+    with run.lock():
+        assert unfinished(run).endswith("a process works on it, and its weights are those of step 2 of 3")
     assert main(["sample", "r", "-n", "3", "--out", "made.csv"]) == 0
     assert said in capsys.readouterr().err
+
+
+def test_a_record_without_its_recipe_is_told_in_a_line(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("feller.journeys.fit.evaluate", lambda run, tell: {})
+    assert main(["fit", "example:moons", "--size", "tiny", "--steps", "2", "--out", "r"]) == 0
+    run = Run(pathlib.Path("r"))
+    record = json.loads(run.recipe.read_text())
+    run.recipe.write_text(json.dumps({**record, "recipe": {}}))
+    for words in (["sample", "r", "-n", "2", "--out", "made.csv"], ["evaluate", "r"]):
+        capsys.readouterr()
+        assert main(words) == 1
+        assert "r/recipe.json lacks 'recipe.train': it is damaged" in capsys.readouterr().err

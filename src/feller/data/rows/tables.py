@@ -5,10 +5,11 @@ import pathlib
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from feller.data.delimited import Row, check_header, check_width, need_pyarrow, open_rows, write_parquet
+from feller.data.delimited import Row, check_header, check_width, open_rows, write_parquet
 from feller.data.dialect import quoted
 from feller.data.found import FoundRows
 from feller.data.labels import LABEL_NAMES, classify
@@ -108,15 +109,18 @@ def write_table(columns: tuple[str, ...], values: np.ndarray, labels: list[str] 
     """Write numbers [n, d] under their names, labels last; tabs between cells in .tsv and .txt, else commas."""
     names = [*columns, LABEL_NAMES[0]] if labels is not None else list(columns)
     if path.suffix.lower() == ".parquet":
-        need_pyarrow("writing")
-        import pandas as pd
-
-        data = {name: values[:, i] for i, name in enumerate(columns)}
-        frame = pd.DataFrame({**data, LABEL_NAMES[0]: labels} if labels is not None else data)
-        return write_parquet(frame, path)
+        return write_parquet(lambda: _frame(columns, values, labels), path)
     between = "\t" if path.suffix.lower() in (".tsv", ".txt") else ","
     lines = [[quoted(name) for name in names], *([repr(value) for value in row] for row in values.tolist())]
     if labels is not None:
         for line, label in zip(lines[1:], labels, strict=True):
             line.append(quoted(label))
     replace_file(path, "".join(between.join(line) + "\n" for line in lines))
+
+
+def _frame(columns: tuple[str, ...], values: np.ndarray, labels: list[str] | None) -> Any:
+    """Return numbers as a data frame of pandas, labels last."""
+    import pandas as pd
+
+    data = {name: values[:, i] for i, name in enumerate(columns)}
+    return pd.DataFrame({**data, LABEL_NAMES[0]: labels} if labels is not None else data)

@@ -24,7 +24,7 @@ _WIDE = {"int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64
 def write_cells(table: FoundTable, schema: Schema, path: pathlib.Path, dialect: Dialect = Dialect()) -> None:  # noqa: B008
     """Write a table in the form that the ending names: .parquet, or text in a dialect, in .tsv and .txt with tabs."""
     if path.suffix.lower() == ".parquet":
-        return write_parquet(to_frame(table, schema), path)
+        return write_parquet(lambda: to_frame(table, schema), path)
     between = "\t" if path.suffix.lower() in (".tsv", ".txt") else "," if dialect.separator == "\t" else ""
     written = replace(dialect, separator=between) if between else dialect
     replace_file(path, written.text([list(table.columns), *table.values.tolist()]))

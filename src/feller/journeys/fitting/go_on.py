@@ -51,9 +51,9 @@ def go_on(run: Run, fixed: dict[str, Any], recipe: str | None, change: Callable[
     for name, value in fixed.items():
         before = getattr(asked, name)
         if value is not None and value != before:
+            then = "as it came" if before in (None, "", ()) else before
             raise UsageError(
-                f"{run.path} was fitted with {name} {before or 'as it came'}, not {value}; leave out --resume to start"
-                " a new run"
+                f"{run.path} was fitted with {name} {then}, not {value}; leave out --resume to start a new run"
             )
     if asked.code:
         _load_code(asked, recipe)  # what the run is made of may be there

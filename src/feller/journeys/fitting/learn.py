@@ -27,6 +27,9 @@ from feller.train.metrics import MetricsWriter
 from feller.train.optimiser import Training
 
 CHECKPOINT_SECONDS = 60.0
+"""Between two checkpoints, at most."""
+SOON = 5.0
+"""Seconds from the first checkpoint to the next, which double from then on, so that young weights are soon gone."""
 LOG_EVERY = 10
 """Steps."""
 
@@ -146,6 +149,7 @@ def _follow(
 
     metrics = MetricsWriter(run.metrics, learner.step) if writes else None
     saved = seen = time.monotonic()
+    pause = CHECKPOINT_SECONDS
     last, logged = None, False
 
     def log(report: Report) -> None:
@@ -168,11 +172,11 @@ def _follow(
         logged = report.step == 1 or report.step % LOG_EVERY == 0
         if logged:
             log(report)
-        due = time.monotonic() - saved > CHECKPOINT_SECONDS or (ready.careful and logged)
+        due = time.monotonic() - saved > min(pause, CHECKPOINT_SECONDS) or (ready.careful and logged)
         if saves and all_agree(report.step == 1 or due):
             ready.check(report)  # a broken state must not replace a good one
             _save(run, ready, writes=writes)
-            saved = time.monotonic()
+            saved, pause = time.monotonic(), SOON if report.step == 1 else 2 * pause
         if saves and all_agree(time.monotonic() - seen > CHECKPOINT_SECONDS):
             averaged = learner.averaged()
             if writes:

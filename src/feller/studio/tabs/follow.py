@@ -113,8 +113,11 @@ def finished(one: Opened) -> bool:
 
 
 def _progress(one: Opened, step: int, rows: list[dict[str, Any]]) -> str:
-    """Say which share of its steps a fit has done, and how long the others take, while it goes on."""
-    planned = _budget(one).get("steps")
+    """Say which share of its steps, or of its time, a fit has done, and how long the rest takes, while it goes on."""
+    planned, minutes = (_budget(one).get(name) for name in ("steps", "minutes"))
+    if not one.is_bridge and planned is None and isinstance(minutes, int | float) and rows:
+        left = max(60 * minutes - rows[-1]["seconds"], 0.0)
+        return f", about {in_words(left)} of fitting left, and then its report"
     if one.is_bridge or not isinstance(planned, int) or not 0 < step <= planned:
         return ""
     done = f" of {planned:,}, {100 * step // planned} %"
