@@ -12,7 +12,7 @@ import warnings
 
 from feller import __version__
 from feller.code import blamed
-from feller.errors import AMISS, FULL, InputError, UsageError
+from feller.errors import AMISS, FULL, InputError, UsageError, is_out_of_memory
 from feller.journeys.tell import speaks
 from feller.record import nearest
 
@@ -45,8 +45,6 @@ LOST = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
 """Words of messages on processes that cannot be reached any more."""
 TRACEBACK = "FELLER_TRACEBACK"
 """Environment variable that asks for all calls that led to an error in code of the user's own."""
-NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
-"""Words, in small letters, of PyTorch's messages where there is none."""
 
 
 def overview() -> str:
@@ -110,6 +108,10 @@ def main(words: list[str] | None = None) -> int:
         return _fail(str(error), 1, _calls())
     except KeyboardInterrupt as error:
         return _fail(str(error) or "interrupted", 130) if speaks() else 130  # all processes hear it
+    except SystemExit as end:
+        if own := blamed(end):
+            return _fail(str(InputError(own)), 1, _calls())
+        raise  # the parser of words, as after --help
     except BrokenPipeError as error:
         return UNREAD if _is_unread() else _bug(error)
     except OSError as error:
@@ -122,7 +124,7 @@ def main(words: list[str] | None = None) -> int:
             return _fail(f"{error.filename or 'the disk'}: {error.strerror}{advice}", 1)
         return _bug(error)
     except Exception as error:
-        if _is_out_of_memory(error):
+        if is_out_of_memory(error):
             return _fail("the memory does not suffice; take less at once, or smaller examples", 1)
         if _lost_touch(error):
             return _fail("another process of this job has ended; its message says why. What was saved is whole", 1)
@@ -136,14 +138,6 @@ def _fail(message: str, status: int, before: str = "") -> int:
     name = "feller" if speaks() else f"feller (process {os.environ['RANK']})"
     print(f"{before}{name}: {message}", file=sys.stderr, flush=True)
     return status
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Tell whether memory did not suffice, of which PyTorch speaks in an error that is also one of all else."""
-    said = str(error).lower()
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(words in said for words in NO_MEMORY)
-    )
 
 
 def _lost_touch(error: Exception) -> bool:

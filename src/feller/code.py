@@ -51,7 +51,7 @@ def load_file(path: pathlib.Path) -> Any:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         said = (blamed(error) or f"{type(error).__name__}: {error}").removeprefix(f"{_shown(path)} ")
         del sys.modules[name]
         raise InputError(f"{path} does not run: {said}{_neighbour(error, path)}") from error
@@ -59,7 +59,7 @@ def load_file(path: pathlib.Path) -> Any:
     return module
 
 
-def _neighbour(error: Exception, path: pathlib.Path) -> str:
+def _neighbour(error: BaseException, path: pathlib.Path) -> str:
     """Say why a file beside the user's is not found by its name."""
     name = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
     if not name or not ((path.parent / f"{name}.py").is_file() or (path.parent / name).is_dir()):
@@ -119,6 +119,8 @@ def blamed(error: BaseException) -> str | None:
         return None
     own = own.removesuffix(", in <module>")
     said = " ".join(f"{type(error).__name__}: {error}".removesuffix(": ").split())
+    if isinstance(error, SystemExit):
+        said = f"it ends the program ({said}), which is not its to end; take that out, or raise a ValueError"
     return f"{own}: {said}" + (f" (in {ours}, which it calls)" if ours else "")
 
 

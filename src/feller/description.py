@@ -10,7 +10,7 @@ from feller.code import fingerprint
 from feller.data.found import about
 from feller.data.modality import Dataset, Modality
 from feller.draws import Draws
-from feller.errors import InputError
+from feller.errors import InputError, is_too_large
 from feller.networks.architecture import Architecture
 from feller.networks.within import PLENTY, within
 from feller.objective import check_drop
@@ -98,7 +98,9 @@ def load_description(run: Run) -> Description:
     try:
         ours, theirs = shapes(found.space), shapes(found.modality.space())
     except (RuntimeError, TypeError, OverflowError, MemoryError) as error:
-        raise InputError(f"{run.model} has states that cannot be made: {str(error).splitlines()[0]}") from error
+        told = str(error).splitlines()[0] if str(error) else type(error).__name__
+        why = "they take more memory than there is; copy the whole run" if is_too_large(error) else told
+        raise InputError(f"{run.model} has states that cannot be made: {why}") from error
     if ours != theirs:
         raise InputError(
             f"{run.model} was damaged: its space has states of {ours}, and its data, {found.modality.called}, make"

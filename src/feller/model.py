@@ -19,7 +19,7 @@ from feller.data.modality import Dataset
 from feller.data.read import read
 from feller.description import Description, load_description, load_part
 from feller.draws import Draws
-from feller.errors import InputError, UsageError
+from feller.errors import InputError, UsageError, is_too_large
 from feller.generation import Generation, Known, batch_size
 from feller.networks.within import within
 from feller.paths import Autoregressive, Graphical, TokenPath
@@ -358,7 +358,13 @@ def load_model(
     except InputError as error:
         raise InputError(f"{run.model} asks for another network than {file} holds: {error}") from error
     except (RuntimeError, TypeError, OverflowError, MemoryError) as error:
-        raise InputError(f"{run.model} asks for a network that cannot be made: {str(error).splitlines()[0]}") from error
+        if is_too_large(error):
+            raise InputError(
+                f"{run.model} asks for a network of another size than the weights in {file}, or for more memory than"
+                " there is; copy the whole run"
+            ) from error
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{run.model} asks for a network that cannot be made: {why}") from error
     try:
         put(weights, network)
     except RuntimeError as error:

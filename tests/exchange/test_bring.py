@@ -39,6 +39,33 @@ def wrong():
     return 3
 
 
+def writes():
+    return lambda x, t: x.neg_()
+
+
+def noisy():
+    return lambda x, t: torch.randn_like(x)
+
+
+def centred():
+    return lambda x, t: x - x.mean(0)
+
+
+def whole():
+    return lambda x, t: x.long()
+
+
+def ends():
+    raise SystemExit(0)
+
+
+def ends_later():
+    def network(x, t):
+        raise SystemExit
+
+    return network
+
+
 def full():
     return torch.empty(2**60)
 """
@@ -48,6 +75,7 @@ def full():
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text(CODE)
+    (tmp_path / "ends.py").write_text("import sys\nsys.exit(0)\n")
     shift = torch.tensor([3.0, -1.0])
     for name, weights in {
         "w": shift,
@@ -161,6 +189,13 @@ def test_a_velocity_that_points_to_the_noise_is_turned(here):
         (("mine.py:net", "--modality", f"points:{'9' * 5000}"), 2, "at most 16,777,216 numbers"),
         (("mine.py:net", "--modality", f"images:8x8/{'9' * 5000}"), 2, "images:28x28"),
         (("mine.py:net", "--modality", "points:2", "--classes", "9" * 12), 2, "at most 1,000,000 classes"),
+        (("mine.py:writes", "--modality", "points:2"), 2, "writes into the state x"),
+        (("mine.py:noisy", "--modality", "points:2"), 2, "asked the same a second time"),
+        (("mine.py:centred", "--modality", "points:2"), 2, "when others are beside it"),
+        (("mine.py:whole", "--modality", "points:2"), 2, "whole numbers (torch.int64)"),
+        (("mine.py:ends", "--modality", "points:2"), 1, "in ends: it ends the program (SystemExit: 0)"),
+        (("mine.py:ends_later", "--modality", "points:2"), 1, "in network: it ends the program (SystemExit)"),
+        (("ends.py:net", "--modality", "points:2"), 1, "does not run: line 2: it ends the program (SystemExit: 0)"),
         (("mine.py:full", "--modality", "points:2"), 1, "the memory does not suffice"),
     ],
 )
@@ -170,6 +205,14 @@ def test_what_is_wrong_is_said_in_one_line(here, capsys, words, status, said):
     assert said in error
     assert len(error.strip().splitlines()) == 1
     assert not (here / "runs" / "mine" / "model.json").exists()
+
+
+def test_a_file_that_ends_the_program_does_not_end_a_sampling_as_if_all_were_well(here, capsys):
+    assert brought("mine.py:net", "--modality", "points:2") == 0
+    assert main(["sample", "runs/mine", "--code", "ends.py", "-n", "2", "--json"]) == 1
+    told = capsys.readouterr()
+    assert "it ends the program (SystemExit: 0)" in told.err
+    assert not told.out
 
 
 def test_weights_of_another_precision_are_read(here):

@@ -103,7 +103,7 @@ def test_a_module_keeps_its_weights_and_trains():
 
 
 def test_what_does_not_fit_is_refused_in_one_line():
-    with pytest.raises(UsageError, match=r"answers with \[2, 3\] about a state \[2, 2\]"):
+    with pytest.raises(UsageError, match=r"answers with \[3, 3\] about a state \[3, 2\]"):
         feller.wrap(lambda x, t: torch.cat([x, t[:, None]], 1), (2,))
     with pytest.raises(UsageError, match="the network fails at a state"):
         feller.wrap(lambda x, t: x @ torch.zeros(5, 5), (2,))
@@ -112,6 +112,82 @@ def test_what_does_not_fit_is_refused_in_one_line():
     with pytest.raises(UsageError, match="must differ"):
         feller.wrap(ours, (2,), times=(1.0, 1.0))
     assert math.isfinite(feller.wrap(ours, (2,)).sample(1).numpy()[0, 0])
+
+
+class Counting(nn.Module):
+    """Counts its calls."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x, t):
+        self.calls += 1
+        return x + self.calls
+
+
+class Summing(nn.Module):
+    """Answers with what it keeps, which it adds to."""
+
+    def __init__(self):
+        super().__init__()
+        self.sum = torch.zeros(())
+
+    def forward(self, x, t):
+        self.sum = torch.zeros_like(x) if self.sum.shape != x.shape else self.sum
+        return self.sum.add_(x)
+
+
+class Dropping(nn.Module):
+    """A module that trains otherwise than it samples."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.Dropout(), nn.Linear(8, 2))
+
+    def forward(self, x, t):
+        return self.layers(x)
+
+
+@pytest.mark.parametrize(
+    ("network", "said"),
+    [
+        (lambda x, t: x.neg_(), r"writes into the state x that it is given, .* in place of x\.mul_"),
+        (lambda x, t: -x * t.mul_(0.5)[:, None], "writes into the times t that"),
+        (Counting(), "otherwise when it is asked the same a second time"),
+        (Summing(), "otherwise when it is asked the same a second time"),
+        (lambda x, t: x + torch.randn_like(x), "otherwise when it is asked the same a second time"),
+        (lambda x, t: x - x.mean(0), "about an example when others are beside it"),
+        (lambda x, t: x - x[:1], "about an example when others are beside it"),
+        (lambda x, t: x - x[-1:], "about an example when others are beside it"),
+        (lambda x, t: x + torch.arange(len(x))[:, None], "about an example when others are beside it"),
+        (lambda x, t: x.long(), r"answers with whole numbers \(torch\.int64\), expected real numbers"),
+        (lambda x, t: x > 0, r"answers with yes and no \(torch\.bool\), expected real numbers"),
+        (lambda x, t: 1j * x, r"answers with complex numbers \(torch\.complex64\), expected real numbers"),
+    ],
+)
+def test_what_is_no_function_of_each_state_is_refused(network, said):
+    with pytest.raises(UsageError, match=said):
+        feller.wrap(network, (2,))
+
+
+def test_a_label_that_is_written_into_is_named():
+    with pytest.raises(UsageError, match="writes into label that it is given"):
+        feller.wrap(lambda x, t, label: x * label.add_(1)[:, None], (2,), classes=("a", "b"))
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        Dropping(),
+        lambda x, t: x,
+        lambda x, t: torch.zeros_like(x),
+        lambda x, t: (x.bfloat16() @ torch.ones(2, 2, dtype=torch.bfloat16)) / 3,
+        lambda x, t: x.double(),
+    ],
+)
+def test_rounding_and_what_is_for_training_alone_are_no_fault(network):
+    assert feller.wrap(network, (2,)).sample(2).numpy().shape == (2, 2)
 
 
 def test_a_record_can_hold_no_network_that_no_file_defines():

@@ -44,3 +44,29 @@ def test_states_that_are_not_those_of_the_data(tmp_path: pathlib.Path, capsys: p
     told = capsys.readouterr().err.strip().splitlines()[-1]
     assert f"{run.model} was damaged: its space has states of numbers [] and words [" in told
     assert "make states of numbers [1] and words [" in told
+
+
+@pytest.mark.parametrize("size", [10**12, 10**30])
+def test_networks_that_no_memory_holds(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], size: int) -> None:
+    run = copied(tmp_path / "r")
+    content = json.loads(run.model.read_text())
+    content["architecture"]["width"] = size
+    run.model.write_text(json.dumps(content))
+    assert main(["sample", str(run.path), "-n", "2", "--out", str(tmp_path / "a.csv")]) == 1
+    told = capsys.readouterr().err.strip().splitlines()
+    assert told[-1] == (
+        f"feller: {run.model} asks for a network of another size than the weights in {run.average}, or for more memory"
+        " than there is; copy the whole run"
+    )
+
+
+def test_states_that_no_memory_holds(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = copied(tmp_path / "r")
+    content = json.loads(run.model.read_text())
+    content["space"]["shape"] = [10**12, 10**12]
+    run.model.write_text(json.dumps(content))
+    assert main(["sample", str(run.path), "-n", "2", "--out", str(tmp_path / "a.csv")]) == 1
+    told = capsys.readouterr().err.strip().splitlines()
+    assert told[-1] == (
+        f"feller: {run.model} has states that cannot be made: they take more memory than there is; copy the whole run"
+    )

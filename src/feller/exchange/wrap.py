@@ -3,20 +3,17 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
-
-from feller.code import blamed
 from feller.data.images.modality import Images
 from feller.data.modality import Modality
 from feller.data.rows.points import Points
 from feller.description import Description
 from feller.draws import Draws
 from feller.errors import UsageError
+from feller.exchange.trial import try_out
 from feller.model import Model
 from feller.networks.foreign import Foreign
 from feller.paths import Affine, Path, Velocity
 from feller.sampling import Sampling
-from feller.tree import leaves, tree_map
 
 DROPPED = 0.1
 """What is said of how often conditions were dropped in training, where that is not known and guidance is possible."""
@@ -37,7 +34,7 @@ def wrap(
 
     Args:
         network: Called as network(x, t), times [b]; or network(x, t, label) where there are classes. A module or a
-            function of tensors.
+            function of tensors, without state, without chance and row by row, that leaves its arguments as they are.
         shape: Of one example: (d,) for points in their own units, (channels, height, width) for pictures in [-1, 1].
         modality: What the data are, in place of a shape.
         path: What the network was trained for, an `Affine` path from normal noise with a velocity by default; say
@@ -48,7 +45,8 @@ def wrap(
         sampling: How samples are drawn.
 
     Raises:
-        UsageError: If the network does not answer in the shape of the state.
+        UsageError: If the network does not answer in the shape of the state, or is not without state, without chance
+            and row by row, or changes what it is given.
     """
     kind = modality or plain_modality(shape, tuple(classes))
     about = described(lambda: network, kind, path=path or Affine(), times=times, null=null, sampling=sampling)
@@ -103,35 +101,3 @@ def described(
         sampling or Sampling(),
         DROPPED if nulls else 0.0,
     )
-
-
-def try_out(model: Model) -> None:
-    """Ask a network about two states.
-
-    Raises:
-        UsageError: If it fails, or answers in another shape, or with what is no finite number.
-    """
-    about, draws = model.description, Draws(0).named("trial")
-    x = about.path.start(about.space.reference(2, draws.at("source")))
-    given = about.modality.complete(model.conditions(2, {}, draws))
-    shapes = tree_map(lambda leaf: list(leaf.shape), x)
-    try:
-        with torch.no_grad():
-            answer = model.network(x, torch.tensor([0.25, 0.75]), given)
-    except Exception as error:
-        conditions = "".join(f", {name} [2]" for name in given)
-        raise UsageError(
-            f"the network fails at a state {shapes}, times [2]{conditions}: "
-            + (blamed(error) or f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
-        ) from error
-    found = tree_map(lambda leaf: list(leaf.shape) if isinstance(leaf, torch.Tensor) else type(leaf).__name__, answer)
-    if found != shapes:
-        raise UsageError(f"the network answers with {found} about a state {shapes}; it must answer in the same shape")
-    strange = [leaf for leaf in leaves(answer) if leaf.is_complex() or not bool(leaf.isfinite().all())]
-    if strange:
-        first = strange[0]
-        said = "complex numbers" if first.is_complex() else f"{first[~first.isfinite()][0].item()}"
-        raise UsageError(
-            f"the network answers with {said} about a state of normal noise, expected finite numbers; look at its"
-            " weights"
-        )

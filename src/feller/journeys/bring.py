@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from feller.code import fingerprint, load_function
 from feller.data.images.modality import Images
@@ -17,7 +17,8 @@ from feller.data.rows.points import Points
 from feller.description import save_description
 from feller.draws import Draws
 from feller.errors import InputError, UsageError
-from feller.exchange.wrap import described, plain_modality, try_out
+from feller.exchange.trial import form, try_out
+from feller.exchange.wrap import described, plain_modality
 from feller.journeys.asked import Asked, print_of
 from feller.journeys.exchange.brought import Brought
 from feller.journeys.fitting.begin import as_read
@@ -82,7 +83,7 @@ def bring(
         tell: Hears how it goes.
 
     Raises:
-        UsageError: If an argument is wrong, or the network answers otherwise than it must.
+        UsageError: If an argument is wrong, or the network answers otherwise than it must, or changes what it is given.
         InputError: If a file is missing or damaged.
     """
     for name, known in ((predicts, PREDICTIONS), (schedule, SCHEDULES)):
@@ -222,15 +223,6 @@ def _learns(network: nn.Module) -> bool:
     return isinstance(inner, nn.Module) and next(inner.parameters(), None) is not None
 
 
-def _form(weight: Tensor) -> str:
-    """Say what numbers weights are; those of one form differ in precision alone."""
-    if weight.is_complex():
-        return "complex numbers"
-    if weight.is_floating_point():
-        return "real numbers"
-    return "yes and no" if weight.dtype == torch.bool else "whole numbers"
-
-
 def _load(network: nn.Module, file: pathlib.Path) -> None:
     """Give a network its weights.
 
@@ -249,10 +241,10 @@ def _load(network: nn.Module, file: pathlib.Path) -> None:
     wrong = sorted(own.keys() ^ tensors.keys()) or [name for name in own if own[name].shape != tensors[name].shape]
     if wrong:
         raise InputError(f"{file} holds weights of another network: {len(wrong)} differ, the first is {wrong[0]}")
-    cast = next((name for name in own if _form(own[name]) != _form(tensors[name])), None)
+    cast = next((name for name in own if form(own[name]) != form(tensors[name])), None)
     if cast is not None:
         raise InputError(
-            f"{file} holds {_form(tensors[cast])} for {cast}, where the network has {_form(own[cast])}; write the file"
+            f"{file} holds {form(tensors[cast])} for {cast}, where the network has {form(own[cast])}; write the file"
             " with its own types"
         )
     with torch.no_grad():
