@@ -41,8 +41,15 @@ def put(tensors: dict[str, Tensor], module: nn.Module) -> None:
     module.load_state_dict(tensors)
 
 
-def load_tensors(path: pathlib.Path, device: torch.device | str = "cpu") -> tuple[dict[str, Tensor], dict[str, str]]:
+def load_tensors(
+    path: pathlib.Path, device: torch.device | str = "cpu", advice: str = "copy it again, or train again"
+) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read tensors and the note beside them; nothing in the file is executed.
+
+    Args:
+        path: Of the file.
+        device: Where the tensors go.
+        advice: What to do where it is damaged, for people.
 
     Raises:
         InputError: If the file is missing or damaged.
@@ -53,4 +60,4 @@ def load_tensors(path: pathlib.Path, device: torch.device | str = "cpu") -> tupl
         with safe_open(str(path), "pt", device=str(device)) as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError, RuntimeError, ValueError) as error:
-        raise InputError(f"{path} is damaged or cut off ({error}); copy it again, or train again") from error
+        raise InputError(f"{path} is damaged or cut off ({error}); {advice}") from error

@@ -195,6 +195,8 @@ def test_wrong_use_is_one_line_and_a_status(capsys, words, status, message):
         (["--given", "label"], 2, "KEY=VALUE"),
         (["--given", "lable=3"], 2, "did you mean 'label'"),
         (["--given", "label=11"], 2, "label"),
+        (["-n", "4", "--from", "x.csv"], 2, "--from is for bridges, and"),
+        (["--backward"], 2, "is none; leave it out"),
         (["--out", "x.mp3"], 2, ".npz"),
     ],
 )

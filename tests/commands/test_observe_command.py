@@ -121,7 +121,7 @@ def test_operators_by_name(
         ("--observe pooled.npy --operator pool=2.5", 2, "a whole number"),
         ("--observe pooled.npy --operator pool=x", 2, "takes a number behind its name"),
         ("--observe one.png --operator inpain", 2, "did you mean 'inpaint'"),
-        ("--observe one.png --operator inpaint", 2, "inpaint needs --mask"),
+        ("--observe one.png --operator inpaint", 2, "inpaint needs --mask: what is to be filled\n"),
         ("--observe one.png --operator blur --mask hole.png", 2, "no other operator takes one"),
         ("--observe one.png --operator inpaint --mask small.png", 1, "a mask of 1 x 4 x 8, and the data have 8 x 8"),
         ("--observe one.png --operator inpaint --mask none.npy", 1, "marks nothing to be filled"),

@@ -66,7 +66,12 @@ def test_classes_and_own_functions(
         (["--observe", "half.png"], 2, "--observe needs --operator"),
         (["--reward", "ink", "--solver", "dopri5"], 2, "choose one of euler, midpoint"),
         (["--reward", "ink", "-n", "0"], 2, "-n must be at least 1"),
-        (["--reward", "ink", "--steps", "0"], 2, "1 or more"),
+        (["--reward", "ink", "--steps", "0"], 2, "--steps must be 1 or more, got 0\n"),
+        (
+            ["--observe", "half.png", "--operator", "grey", "--method", "pigdm", "--steps", "3"],
+            2,
+            "--steps are of a search, and guidance has",
+        ),
         (["--reward", "ink", "--prior", "radius=-1"], 2, "--prior is shell, radius=NUMBER or none"),
         (["--observe", "nope.png", "--operator", "grey"], 1, "expected a file at nope.png, found none"),
         (["--reward", "nowhere.py:f"], 1, "nowhere.py, found none"),

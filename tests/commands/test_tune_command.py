@@ -136,13 +136,14 @@ def test_methods_to_compare_with(moons: pathlib.Path, own: pathlib.Path, tmp_pat
         (["--reward", "OWN:counts", "--method", "draft"], 1, r"no gradient"),
         (["--reward", "inc"], 2, r"did you mean 'ink'"),
         (["--reward", "ink", "--method", "adjoint"], 2, r"no method is called"),
-        (["--reward", "ink", "--strength", "-1"], 2, r"change the sign"),
+        (["--reward", "ink", "--strength", "-1"], 2, r"got -1; change the sign"),
+        (["--reward", "ink", "--strength", "nan"], 2, r"expected a finite strength of 0 or more, got nan\n"),
         (["--reward", "ink", "--rank", "0"], 2, r"rank"),
         (["--reward", "ink", "--guidance", "nan"], 2, r"guidance"),
         (["--reward", "ink", "--given", "label=x"], 2, r"label cannot be"),
         (["--reward", "ink", "--steps", "1", "--minutes", "1"], 2, r"exclude"),
         (["--reward", "ink", "--strenght", "1"], 2, r"did you mean '--strength'"),
-        ([], 2, r"expected a reward"),
+        ([], 2, r"expected a reward, say --reward with one of: file.py:function"),
     ],
 )
 def test_wrong_words(

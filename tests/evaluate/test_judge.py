@@ -116,5 +116,5 @@ def test_what_holds_no_judge_is_refused(digit_judge: Judge, tmp_path: pathlib.Pa
         load_judge(path)
     save_judge(path, digit_judge)
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(InputError, match="damaged"):
+    with pytest.raises(InputError, match=r"damaged or cut off .*; remove it, and `feller evaluate` trains it anew$"):
         load_judge(path)

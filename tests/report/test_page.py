@@ -192,6 +192,7 @@ def test_parts_that_are_missing_are_said() -> None:
     assert "There are no real data to set beside the samples." in changed(pictures=FULL.pictures[:1]).text
     empty = Image.new("L", (10, 0))
     assert "No samples were drawn" in changed(pictures=[("Samples", empty)]).text
+    assert "What was seen" not in changed(pictures=(), seen="What was seen").text
     assert "recorded at one step only" in changed(curve=FULL.curve[:1]).text
     broken = [*FULL.curve, {"step": 401, "loss": NAN, "lr": 1e-3}]
     assert "Recorded steps whose loss was no finite number: 1." in changed(curve=broken).text

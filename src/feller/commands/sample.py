@@ -36,7 +36,10 @@ class Sample(SampleFlags):
         if isinstance(modality, Speech):
             self._take(SAID, "says nothing to a model of speech; leave it out")
             return speak(self, run, tell)
-        if self.bridge != BridgeFlags() or bridged:
+        if self.bridge != BridgeFlags() and not bridged:
+            flag = "--backward" if self.bridge.begin is None else "--from"
+            raise UsageError(f"{flag} is for bridges, and {run.path} is none; leave it out")
+        if bridged:
             if self.n is not None:
                 which = "last" if self.bridge.backward else "first"
                 raise UsageError(

@@ -82,8 +82,10 @@ class Steer:
         _refuse(self, *(("method", "noise", "scale", "operator", "mask") if self.observe is None else _SEARCHED))
         if self.observe is not None and self.operator is None:
             raise UsageError("--observe needs --operator: how the measurements came about")
-        if self.steps is not None and (self.steps < 1 or (self.observe is not None and self.method != "source")):
-            raise UsageError("--steps are of a search, 1 or more; guidance has none: leave it out")
+        if self.steps is not None and self.observe is not None and self.method != "source":
+            raise UsageError("--steps are of a search, and guidance has none: leave it out, or say --method source")
+        if self.steps is not None and self.steps < 1:
+            raise UsageError(f"--steps must be 1 or more, got {self.steps}")
         check_free(self.out, overwrite=self.overwrite)
         tell = speaker()
         run = find(self.folder, self.code, tell)

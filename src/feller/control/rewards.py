@@ -156,7 +156,8 @@ def wish_of(texts: Sequence[str], named: Mapping[str, Named], other: Other = cod
         InputError: If a file of yours does not run.
     """
     if not texts:
-        raise UsageError(f"expected a reward: {', '.join(['file.py:function', 'the run of a regressor', *named])}")
+        known = ", ".join(["file.py:function", "the run of a regressor", *named])
+        raise UsageError(f"expected a reward, say --reward with one of: {known}")
     return Total(tuple(_term(text, named, other) for text in texts))
 
 

@@ -40,7 +40,8 @@ class Tuning(Objective):
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength < math.inf:
-            raise UsageError(f"expected a strength of 0 or more, got {self.strength:g}; change the sign of the reward")
+            advice = "; change the sign of the reward" if self.strength < 0 else ""
+            raise UsageError(f"expected a finite strength of 0 or more, got {self.strength:g}{advice}")
         if not math.isfinite(self.guidance):
             raise UsageError(f"expected a finite guidance, got {self.guidance:g}")
 

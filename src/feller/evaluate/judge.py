@@ -25,6 +25,7 @@ from feller.train.optimiser import Training
 CHUNK = 512
 """Pictures that go through the network at once."""
 TRAINING = Training(steps=600, lr=3e-3, warmup=30, decay=0.7, weight_decay=1e-2, average=0.0)
+ANEW = "remove it, and `feller evaluate` trains it anew"
 OBJECTIVES = {"label": ClassifyLabel(), "rotation": ClassifyRotation()}
 
 
@@ -137,7 +138,7 @@ def load_judge(path: pathlib.Path) -> Judge:
     Raises:
         InputError: If the file is missing, damaged or holds something else.
     """
-    tensors, note = load_tensors(path)
+    tensors, note = load_tensors(path, advice=ANEW)
     try:
         about = json.loads(note["judge"])
         modality = from_data(Modality, about["modality"])
@@ -146,6 +147,6 @@ def load_judge(path: pathlib.Path) -> Judge:
         network = within(path.stat().st_size, lambda: _network(modality, about["target"], Draws(0)))
         put(tensors, network)
     except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
-        raise InputError(f"{path} holds no judge ({error}); delete it, and another is trained") from error
+        raise InputError(f"{path} holds no judge ({error}); {ANEW}") from error
     network = network.eval().requires_grad_(False)
     return Judge(network, modality, about["target"], about["data"], about["accuracy"])

@@ -63,6 +63,11 @@ ASIDE = (
     *("shadows", "canaries", "candidates_places", "candidates_blind", "candidates_least", "candidates_bound"),
 )
 """What stands among all numbers, or in a table, and not on the page's first ones."""
+OWN = (
+    *(f"{way}_auc" for way in WAYS),
+    *("mse_bound", "passages", "fisher_least", "rebuilt_error", "inversion_error", "candidates_right"),
+)
+"""What an audit alone has."""
 WHY_MISSING = {
     "blind": "the run is not private, and has no such bound",
     "spread": "no row was watched in training",

@@ -41,10 +41,12 @@ SHRUNK = "Grey is what needs no learning: each cell of pixels that has a code be
 PHASES = "Grey is what needs no learning: Griffin-Lim, 32 times back and forth."
 
 
-def key_numbers(numbers: Numbers, explanations: Mapping[str, str], missing: Mapping[str, str]) -> Element:
+def key_numbers(
+    numbers: Numbers, explanations: Mapping[str, str], missing: Mapping[str, str], heading: str = ""
+) -> Element:
     """Set each number that says how good the samples are beside what real data reach."""
     names = leading(numbers)
-    heading = f"How {_judged(numbers)}"
+    heading = heading or f"How {_judged(numbers)}"
     if not names:
         return section(heading, element("p", None, "No number was measured."))
     cards = [_card(name, numbers, explanations, missing) for name in names]
@@ -85,8 +87,6 @@ def _judged(numbers: Numbers) -> str:
         return "well it knows documents"
     if speaks(numbers):
         return "well it speaks"
-    if audits(numbers):
-        return "much single rows show"
     return "good the bridge is" if joins(numbers) else "good the samples are"
 
 

@@ -254,7 +254,7 @@ def joins(numbers: Numbers) -> bool:
 
 def audits(numbers: Numbers) -> bool:
     """Tell whether the numbers are of an audit, instead of samples."""
-    return "loss_auc" in numbers or "mse_bound" in numbers
+    return any(name in numbers for name in attack_measures.OWN)
 
 
 def real(kind: Measure, numbers: Numbers) -> str:

@@ -86,6 +86,8 @@ class Findings:
     """Unit of the loss, as in "nats per token"."""
     pictures: Sequence[tuple[str, Picture]] = ()
     """Captions and pictures: the samples first, real data next."""
+    measured: str = ""
+    """Heading of the numbers; by default what they tell of."""
     seen: str = sections.SAMPLES
     """Heading of the pictures."""
     sounds: Sequence[tuple[str, bytes]] = ()
@@ -119,7 +121,7 @@ def write_report(folder: pathlib.Path, findings: Findings, name: str = "report")
 
 def record(findings: Findings) -> dict[str, Any]:
     """Return what report.json holds; numbers that are not finite are null there."""
-    shown = ("pictures", "described", "seen", "sounds", "curve", "said", "grids")
+    shown = ("pictures", "described", "measured", "seen", "sounds", "curve", "said", "grids")
     names = [one.name for one in fields(findings) if one.name not in shown]
     tables = {grid.title: _plain(grid.plain()) for grid in findings.grids}
     plain = {name: _plain(getattr(findings, name)) for name in names}
@@ -141,7 +143,7 @@ def page(findings: Findings) -> str:
             "main",
             None,
             sections.promise(findings.promise, findings.spent, findings.beware) if findings.promise else None,
-            key_numbers(numbers, explanations, missing),
+            key_numbers(numbers, explanations, missing, findings.measured),
             sections.pictures(findings.pictures, findings.seen),
             sections.sounds(findings.sounds) if findings.sounds else None,
             *map(drawn, findings.grids),

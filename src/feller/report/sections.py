@@ -14,9 +14,11 @@ SAMPLES = "Samples"
 PRIVATE = "Losses of a private training are not kept, since they tell of rows."
 
 
-def pictures(shown: Sequence[tuple[str, Picture]], heading: str) -> Element:
-    """Set pictures side by side, samples and real data at the same scale."""
+def pictures(shown: Sequence[tuple[str, Picture]], heading: str) -> Element | None:
+    """Set pictures side by side, samples and real data at the same scale; nothing where none of samples are missed."""
     there = [(caption, picture) for caption, picture in shown if min(picture.size) > 0]
+    if not there and heading != SAMPLES:
+        return None
     if not there:
         return section(heading, element("p", None, "No samples were drawn, so there is nothing to see yet."))
     scale = common_scale([picture for _, picture in there])

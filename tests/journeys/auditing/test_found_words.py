@@ -1,5 +1,7 @@
 """The sentence that is quoted says the worst that was found, first."""
 
+import pytest
+
 from feller.journeys.auditing.found_words import said
 from feller.privacy.expense import Subsampled
 from feller.privacy.ledger import Ledger
@@ -11,7 +13,7 @@ def test_rows_that_are_read_off_are_no_guessing() -> None:
     words = said(None, {"rebuilt_error": 5e-24, "spread": 0.0435, "loss_auc": 0.4975})
     assert "rows can be read from it" in words
     assert "little better" not in words
-    assert "little better" in said(None, {"rebuilt_error": 0.05, "spread": 0.0435, "loss_auc": 0.4975})
+    assert "no better" in said(None, {"rebuilt_error": 0.05, "spread": 0.0435, "loss_auc": 0.4975})
 
 
 def test_copies_beyond_those_of_unseen_data_are_told() -> None:
@@ -34,3 +36,19 @@ def test_a_guarantee_that_allows_nearly_all_is_no_pass() -> None:
 def test_what_an_owner_needs_comes_first() -> None:
     told = said(LEDGER, {"epsilon": 4.0, "guess_0.1": 0.4, "loss_auc": 0.519})
     assert told.startswith("The best attack tells members from others with an area under ROC of 0.519, where 0.5 is")
+
+
+def test_the_best_attack_is_one_that_was_tried() -> None:
+    told = said(None, {"shadow_auc": 0.493, "shadow_epsilon": 0.0})
+    assert "area under ROC of 0.493, where 0.5 is guessing: no better, which proves nothing" in told
+    assert "0.510, where 0.5 is guessing: little better" in said(None, {"loss_auc": 0.51, "shadow_auc": 0.493})
+    assert "0.500, where 0.5 is guessing: no better" in said(None, {"loss_auc": 0.5001})
+    assert "0.000, where" in said(None, {"loss_auc": 0.0})
+
+
+@pytest.mark.parametrize("numbers", [{}, {"loss_auc": None}, {"planted_auc": 0.7}, {"loss_auc": float("nan")}])
+def test_where_no_attack_was_tried_no_area_is_told(numbers: dict[str, float | None]) -> None:
+    told = said(None, numbers)
+    assert "no attack could be tried that tells members from others, which proves nothing" in told
+    assert "ROC" not in told
+    assert said(LEDGER, {"epsilon": 1.0, **numbers}).startswith("No attack could be tried that tells members from oth")

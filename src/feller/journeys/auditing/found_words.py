@@ -6,8 +6,10 @@ from typing import Any
 from feller.evaluate.attacks.explained import PLANTED, WAYS
 from feller.journeys.auditing.inverted_words import ALARM
 from feller.privacy.ledger import Ledger
-from feller.report.wording import capital
+from feller.report.wording import capital, is_number
 
+GUESSING = 0.5
+"""Area under ROC of who tosses a coin."""
 SUSPECT = 0.55
 """Area under ROC from which members are told apart."""
 WEAK = 0.9
@@ -59,18 +61,23 @@ def _without(numbers: Mapping[str, Any]) -> str:
                 f"Trained without privacy, and it copies: {share:.1%} of the {what}, {others:.1%} of unseen data;"
                 f" {_tried(numbers)}."
             ).replace("%", " %")
-    if _worst(numbers) > SUSPECT:
+    worst = _worst(numbers)
+    if worst is not None and worst > SUSPECT:
         return f"Trained without privacy, and members are told from others: {_tried(numbers)}."
-    return (
-        f"Trained without privacy, so that nothing bounds what it tells of single rows; {_tried(numbers)}: little"
-        " better, which proves nothing."
-    )
+    nothing = f"Trained without privacy, so that nothing bounds what it tells of single rows; {_tried(numbers)}"
+    if worst is None:
+        return f"{nothing}, which proves nothing."
+    return f"{nothing}: {'no' if round(worst, 3) <= GUESSING else 'little'} better, which proves nothing."
 
 
 def _tried(numbers: Mapping[str, Any]) -> str:
-    area = f"{_worst(numbers):.3f}, where 0.5 is guessing"
-    return f"the best attack tells members from others with an area under ROC of {area}"
+    worst = _worst(numbers)
+    if worst is None:
+        return "no attack could be tried that tells members from others"
+    return f"the best attack tells members from others with an area under ROC of {worst:.3f}, where 0.5 is guessing"
 
 
-def _worst(numbers: Mapping[str, Any]) -> float:
-    return max((numbers.get(f"{way}_auc") or 0.5 for way in WAYS if way not in PLANTED), default=0.5)
+def _worst(numbers: Mapping[str, Any]) -> float | None:
+    """Return the largest area under ROC of what was tried on members; None if nothing was."""
+    areas = (numbers.get(f"{way}_auc") for way in WAYS if way not in PLANTED)
+    return max(filter(is_number, areas), default=None)

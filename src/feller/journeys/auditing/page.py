@@ -26,6 +26,9 @@ WITHOUT = (
 )
 CERTAIN = 0.995
 """Share of cells guessed right from which a bound promises nothing."""
+TOLD = "Members of the training data and unseen examples, told apart: 0.5 and 0.01 are guessing."
+BEYOND = "An attack that proves more than the ledger states would mean that the guarantee does not hold."
+MEASURED = "How much single rows show"
 SEEN = "What somebody could guess"
 EXPOSED = "Of the rows that were watched, the most exposed above and the least exposed below: least error without bias"
 SEEDED = "The noise was drawn from a seed that is written down: NOTHING is protected from who knows it. Beside that: "
@@ -64,6 +67,7 @@ def findings(
         notes=found.notes,
         curve=None,
         pictures=pictures,
+        measured=MEASURED,
         seen=SEEN,
         grids=[
             *([_attacks(numbers)] if any(f"{way}_auc" in numbers for way in WAYS) else []),
@@ -90,8 +94,7 @@ def _attacks(numbers: Mapping[str, Any]) -> Grid:
     ]
     return Grid(
         "Who was learned from",
-        "Members of the training data and unseen examples, told apart: 0.5 and 0.01 are guessing. An attack that proves"
-        " more than the ledger states would mean that the guarantee does not hold.",
+        TOLD if most is None else f"{TOLD} {BEYOND}",
         ("told", "area under ROC", "caught at 1 % false", "epsilon proven", "epsilon stated"),
         rows,
     )

@@ -52,8 +52,10 @@ def operator_of(words: str, hole: Bool[Tensor, " *d"] | None, shape: tuple[int, 
         name, _, number = words.partition("=")
         if name not in NAMED:
             raise UsageError(f"no operator is called {name!r}: {nearest(name, list(NAMED))}, or file.py:function")
-        if (name == "inpaint") != (hole is not None):
-            raise UsageError(f"inpaint needs --mask, what is to be filled; no other operator takes one, got {words!r}")
+        if name == "inpaint" and hole is None:
+            raise UsageError("inpaint needs --mask: what is to be filled")
+        if name != "inpaint" and hole is not None:
+            raise UsageError(f"--mask goes with inpaint, and no other operator takes one, got {words!r}; leave it out")
         try:
             found = Inpaint(hole) if hole is not None else NAMED[name](number)
         except UsageError as error:
