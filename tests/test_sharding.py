@@ -129,6 +129,19 @@ def test_damage_and_what_is_not_finished_are_told(tmp_path: pathlib.Path) -> Non
         shards(tmp_path / "many").check()
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"format": 1, "n": 5}, r"manifest\.json lacks 'shard', 'name', 'settings', 'shards'; it was damaged"),
+        ({"format": 1, "n": 5, "shard": 2, "name": "{shard}", "settings": {}}, r"manifest\.json lacks 'shards'; it"),
+    ],
+)
+def test_what_a_manifest_lacks_is_told(tmp_path: pathlib.Path, content: dict[str, object], said: str) -> None:
+    (tmp_path / MANIFEST).write_text(json.dumps(content))
+    with pytest.raises(InputError, match=said):
+        shards(tmp_path)
+
+
 def test_names_have_room_for_all(tmp_path: pathlib.Path) -> None:
     assert SampleShards(tmp_path, 250_000, 2, "{shard}", {}).file(7) == "000007"
     assert SampleShards(tmp_path, 9, 2, "{shard}", {}).file(4) == "00004"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from feller import __version__
-from feller.errors import InputError
+from feller.errors import InputError, UsageError
 from feller.formats import brought_up, present
 from feller.record import from_data, read_json, to_data, write_json
 
@@ -89,6 +89,12 @@ class SampleShards:
         digits = file.removeprefix(before).removesuffix(after)
         return digits.isascii() and digits.isdecimal() and len(digits) >= 5 and file == f"{before}{digits}{after}"
 
+    def beyond(self) -> list[str]:
+        """Return the names in the folder that follow the pattern, and are none of its shards."""
+        return sorted(
+            path.name for path in self.folder.iterdir() if self.is_alike(path.name) and self.number(path.name) is None
+        )
+
     @property
     def are_folders(self) -> bool:
         """Whether each is a folder, with one file a sample."""
@@ -129,6 +135,11 @@ def shards(folder: str | pathlib.Path) -> SampleShards:
         raise InputError(f"{path} is no manifest of shards: expected an object with a number `format`")
     try:
         held = brought_up(MANIFEST, content)
+        lacking = [name for name in ("n", "shard", "name", "settings", "shards") if name not in held]
+        if lacking:
+            raise InputError(f"lacks {', '.join(map(repr, lacking))}")
+        if not isinstance(held["shards"], list):
+            raise InputError("does not hold together")
         written = tuple(from_data(Shard, one) for one in held["shards"])
         n, size, name, settings = held["n"], held["shard"], held["name"], held["settings"]
         fits = type(n) is int and type(size) is int and min(n, size) > 0 and max(n, size) <= MOST
@@ -137,9 +148,21 @@ def shards(folder: str | pathlib.Path) -> SampleShards:
         found = SampleShards(pathlib.Path(folder), n, size, name, settings, written, str(content.get("version")))
         if not _holds_together(found):
             raise InputError("does not hold together")
-    except (InputError, KeyError, TypeError) as error:
+    except InputError as error:
         raise InputError(f"{path} {error}; it was damaged, or is no manifest of shards") from error
     return found
+
+
+def check_numbers(**numbers: int) -> None:
+    """Refuse numbers of samples, by the flags that ask for them, which nobody draws.
+
+    Raises:
+        UsageError: If one is less than 1, or more than `MOST`.
+    """
+    if min(numbers.values()) < 1 or max(numbers.values()) > MOST:
+        flags = " and ".join("-n" if name == "n" else f"--{name}" for name in numbers)
+        got = " and ".join(map(str, numbers.values()))
+        raise UsageError(f"{flags} must be at least 1 and at most {MOST:,}, got {got}")
 
 
 def is_name(name: Any) -> bool:

@@ -194,6 +194,14 @@ def test_folder_of_tables_says_to_name_one(tmp_path: pathlib.Path) -> None:
         read(str(tmp_path))
 
 
+def test_shards_of_samples_say_which_form_is_read(tmp_path: pathlib.Path) -> None:
+    for number in range(2):
+        (tmp_path / f"x-0000{number}.csv").write_text("x,y\n1,2\n")
+    (tmp_path / "manifest.json").write_text("{}")
+    with pytest.raises(InputError, match=r"shards of samples as \.csv.* --out such as NAME\.parquet.*x-00000\.csv"):
+        read(str(tmp_path))
+
+
 def test_wrong_name_of_an_example_is_told() -> None:
     with pytest.raises(InputError, match=r"there is no file exmple:moon; examples are called example:NAME: .*'moons'"):
         read("exmple:moon")

@@ -93,6 +93,20 @@ def test_a_shard_that_changed_is_refused_on_resume():
     assert main(["fit", "--resume", "--out", "run", "--json", "--steps", "4"]) == 0
 
 
+def test_shards_that_are_gone_new_or_changed_are_named():
+    pathlib.Path("rows").mkdir()
+    for i in range(4):
+        pd.DataFrame({"a": [0.5, 1.5, 2.0] * 9, "b": [float(i)] * 27}).to_parquet(f"rows/{i}.parquet", index=False)
+    feller.fit("rows", out="run", size="tiny", steps=2)
+    pathlib.Path("rows/0.parquet").rename("rows/7.parquet")
+    pathlib.Path("rows/3.parquet").unlink()
+    pd.DataFrame({"a": [0.5], "b": [1.0]}).to_parquet("rows/1.parquet", index=False)
+    told = "when this run was fitted: 0.parquet, 3.parquet are gone, 7.parquet is new, 1.parquet is changed"
+    with pytest.raises(InputError) as refused:
+        feller.fit(out="run", resume=True, steps=4)
+    assert str(refused.value) == f"rows is not what it was {told}; bring it back"
+
+
 def test_the_same_model_as_of_a_folder_in_the_same_order():
     made = pictures(pathlib.Path("shards"))
     pathlib.Path("folder").mkdir()

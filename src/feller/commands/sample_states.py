@@ -59,14 +59,15 @@ def _write_shards(asked: SampleFlags, run: Any, tell: Any) -> dict[str, Any]:
     from feller.commands.terminal import heard
     from feller.journeys.sampling.drawing import ready
     from feller.journeys.sampling.sharded import sample_shards
+    from feller.sharding import check_numbers
 
     if asked.complete is not None:
         raise UsageError("--complete writes the rows of its table, all in one file; leave out --shard")
+    n, shard = N if asked.n is None else asked.n, asked.shards.shard or 0
+    check_numbers(n=n, shard=shard)
     with heard(tell):
-        drawing, n = ready(run, tell=tell, **_wishes(asked)), N if asked.n is None else asked.n
-        found = sample_shards(
-            run, drawing, n, asked.shards.shard or 0, out=asked.out, overwrite=asked.overwrite, tell=tell
-        )
+        drawing = ready(run, tell=tell, **_wishes(asked))
+        found = sample_shards(run, drawing, n, shard, out=asked.out, overwrite=asked.overwrite, tell=tell)
     tell.say(f"{n:,} sample{'s' * (n != 1)} in {len(found):,} shard{'s' * (len(found) != 1)}: {found.folder}")
     return {"run": str(run.path), "samples": str(found.folder), "n": n, "shards": len(found)}
 

@@ -43,6 +43,7 @@ from feller.data.text.folders import are_texts, find_texts_in
 from feller.data.text.sniff import holds_texts
 from feller.errors import InputError
 from feller.places import check_there
+from feller.sharding import MANIFEST
 
 TABLES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".parquet")
 ARRAYS = (".npz", ".npy")
@@ -238,6 +239,12 @@ def _find_in_folder(folder: pathlib.Path, asked: Asked) -> Found:
     tables = [path for kind in FORMATS if kind.kind is not FoundPictures for path in held[kind]]
     if tables and not any(path.is_dir() or _ending(path) in PICTURES for path in inside):
         filled = min((path for path in tables if path.stat().st_size), default=min(tables))
+        if (folder / MANIFEST).is_file() and _ending(filled) != ".parquet":
+            raise InputError(
+                f"{folder}: holds shards of samples as {_ending(filled)}, which are not read together; draw points and"
+                " rows with `feller sample --shard` and an --out such as NAME.parquet, or name one file, such as"
+                f" {filled}"
+            )
         raise InputError(f"{folder}: expected pictures, texts or structures; name one file, such as {filled}")
     if asked.kind in (Found, FoundDocuments):
         _refuse_captions(folder, inside)

@@ -37,6 +37,10 @@ class Stream(Protocol):
         """Hash of what the files are."""
 
     @property
+    def prints(self) -> dict[str, str]:
+        """Hash of each file, by its name; none where names are not enough to tell files apart."""
+
+    @property
     def pieces(self) -> Pieces | None:
         """What is read together; None where single examples can be read."""
 
@@ -82,6 +86,11 @@ class Part:
     def print(self) -> str:
         """That of the whole."""
         return self.whole.print
+
+    @property
+    def prints(self) -> dict[str, str]:
+        """Those of the whole."""
+        return self.whole.prints
 
     @property
     def most(self) -> int:

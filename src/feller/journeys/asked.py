@@ -1,7 +1,7 @@
 """What was asked of a run, and the data it was asked about."""
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -9,9 +9,11 @@ from feller.data.aim import aimed, read_aimed
 from feller.data.examples import EXAMPLES, Example
 from feller.data.modality import Dataset, Modality
 from feller.data.read import read
+from feller.data.shards.prints import changes
 from feller.data.split import check_share, split
 from feller.data.table.mixed import Mixed
 from feller.data.table.modality import Table
+from feller.data.tally import first_of
 from feller.draws import Draws
 from feller.errors import InputError
 from feller.journeys.private.guarantee import Allowance, Guarantee
@@ -24,6 +26,9 @@ from feller.record import from_data
 from feller.run import Run
 from feller.train.optimiser import Training
 from feller.tree import leaves
+
+NAMED = 3
+"""Shards that are named where more are not what they were."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,8 @@ class Asked:
     """Share of the data kept back."""
     fingerprint: str = ""
     """Hash of the data as read."""
+    shards: dict[str, str] = field(default_factory=dict)
+    """Hash of each shard that the data lie in, by its name; empty where there are none, or too many."""
     salt: str = ""
     """Of the hash that keeps rows of a private run back, each by itself; empty where the seed picks them."""
     code: str = ""
@@ -178,8 +185,12 @@ def read_again(asked: Asked, modality: Modality | None) -> Dataset:
     data = read_as(asked, modality)
     if not same_data(asked, data):
         key = f", or the key in {key_path()} is another" if asked.private is not None else ""
-        raise InputError(
-            f"{asked.data} is not what it was when this run was fitted{key}; bring it back, or judge with"
-            " `evaluate --data`"
-        )
+        shards = "" if data.stream is None else _told(changes(asked.shards, data.stream.prints))
+        raise InputError(f"{asked.data} is not what it was when this run was fitted{key}{shards}; bring it back")
     return data
+
+
+def _told(changed: dict[str, list[str]]) -> str:
+    """Say which shards are not what they were."""
+    told = [f"{first_of(names, NAMED)} {'is' if len(names) == 1 else 'are'} {what}" for what, names in changed.items()]
+    return f": {', '.join(told)}" if told else ""

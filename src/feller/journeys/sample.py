@@ -14,6 +14,7 @@ from feller.journeys.tell import SILENT, Tell
 from feller.model import unseen
 from feller.paths import Choice, Order
 from feller.run import Run, as_run
+from feller.sharding import check_numbers
 from feller.train.engine import engine
 from feller.tree import State
 
@@ -70,8 +71,7 @@ def sample(
         UsageError: If an argument is wrong.
     """
     run = as_run(run)
-    if n < 1:
-        raise UsageError(f"-n must be at least 1, got {n}")
+    check_numbers(n=n)
     drawing = ready(
         run,
         given=given,

@@ -62,6 +62,7 @@ def test_the_card_says_what_how_good_and_what_to_cite(run, tmp_path):
 def test_it_tells_nobody_where_files_lie(run, tmp_path):
     record = run.read_record(run.recipe)
     record["asked"] |= {"data": "/home/someone/secret/people.csv", "schema": "/home/someone/schema.json"}
+    record["asked"]["shards"] = {"/home/someone.tar": "0a1b2c3d"}
     record["asked"]["ancestors"] = [{"data": "/home/someone/older.csv", "fingerprint": "", "keyed": False}]
     run.write_record(run.recipe, record)
     folder, _ = export(run, "huggingface", out=str(tmp_path / "hub"))

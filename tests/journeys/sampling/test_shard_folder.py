@@ -15,6 +15,7 @@ from feller.errors import InputError, UsageError
 from feller.journeys.sampling.drawing import Drawing, ready
 from feller.journeys.sampling.shard_folder import _difference
 from feller.journeys.sampling.sharded import sample_shards
+from feller.journeys.tell import Tell
 from feller.record import to_data
 from feller.run import Run
 from feller.sharding import MANIFEST, MOST, SampleShards
@@ -228,6 +229,30 @@ def test_numbers_and_names_are_bounded(tmp_path: pathlib.Path, make: Callable[..
     with pytest.raises(UsageError, match="too long"):
         make(tmp_path / "many" / f"{'a' * 245}.npz")
     assert not (tmp_path / "many").exists()
+
+
+def test_a_shard_under_another_name_is_told(
+    tmp_path: pathlib.Path,
+    moons: Run,
+    drawing: Drawing,
+    make: Callable[..., SampleShards],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = make(tmp_path / "many")
+    (tmp_path / "many" / found.file(1)).rename(tmp_path / "many" / found.file(99))
+    heard: list[str] = []
+    told = Tell()
+    monkeypatch.setattr(told, "say", heard.append)
+    sample_shards(moons, drawing, 9, 3, out=str(tmp_path / "many"), tell=told)
+    said = [line for line in heard if "samples-00099.npz" in line]
+    assert said == [
+        f"{tmp_path / 'many'} also holds samples-00099.npz, beyond the shards of its manifest: who reads samples-*.npz"
+        " may count samples twice; move it elsewhere"
+    ]
+    (tmp_path / "many" / found.file(99)).unlink()
+    heard.clear()
+    sample_shards(moons, drawing, 9, 3, out=str(tmp_path / "many"), tell=told)
+    assert not any("also holds" in line for line in heard)
 
 
 def test_overwriting_the_same_goes_on(tmp_path: pathlib.Path, make: Callable[..., SampleShards]) -> None:

@@ -242,6 +242,9 @@ def test_flags_reach_the_shards(moons: Run, tmp_path: pathlib.Path, capsys: pyte
         (("-n", "1e400"), "takes a whole number, got '1e400'"),
         (("-n", "ten"), "takes a whole number, got 'ten'"),
         (("-n", "10", "--shard", "0"), "at least 1"),
+        (("-n", "0"), "at least 1"),
+        (("-n", "99999999999999999999"), "-n must be at least 1 and at most 9,007,199,254,740,992, got 9"),
+        (("-n", "99999999999999999999", "--shard", "10"), "at most 9,007,199,254,740,992, got 9"),
         (("-n", "10", "--out", "{shard}.npz"), "say with --shard"),
         (("-n", "10", "--overwrite"), "or say with --shard"),
         (("--shard", "10", "--out", "many/{shrad}.csv"), "is written {shard}, got {shrad}.csv"),
@@ -253,6 +256,12 @@ def test_wrong_words_are_refused(
 ) -> None:
     assert main(["sample", str(moons.path), *words]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_numbers_are_refused_before_the_model_is_read(moons: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("feller.journeys.sampling.drawing.load_model", lambda *rest, **more: pytest.fail("read"))
+    for words in ((), ("--shard", "10")):
+        assert main(["sample", str(moons.path), "-n", "1e20", *words]) == 2
 
 
 def test_what_cannot_be_shared_is_refused_to_several(monkeypatch: pytest.MonkeyPatch) -> None:

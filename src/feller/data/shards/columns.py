@@ -192,7 +192,7 @@ def _label(groups: Groups) -> str | None:
 def _about(groups: Groups, label: str | None, notes: tuple[str, ...]) -> About:
     """Say what is known of all rows; their classes are numbered in one pass over their column."""
     if label is None:
-        return About(len(groups), groups.print, notes=notes)
+        return About(len(groups), groups.print, groups.prints, notes=notes)
     check_cells(groups.shards[0], label, groups.kind(label))
     words: dict[str, str] = {}
     labels: list[str] = []
@@ -203,4 +203,4 @@ def _about(groups: Groups, label: str | None, notes: tuple[str, ...]) -> About:
             word = str(value).strip()
             labels.append(words.setdefault(word, word))
     positions, classes = classify(labels, f"{groups.shards[0].path.parent} ({label})")
-    return About(len(groups), groups.print, positions.astype(np.int32), classes, notes)
+    return About(len(groups), groups.print, groups.prints, positions.astype(np.int32), classes, notes)

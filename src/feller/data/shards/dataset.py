@@ -45,6 +45,11 @@ class Shards:
         return self.source.about.print
 
     @property
+    def prints(self) -> dict[str, str]:
+        """Those of the shards."""
+        return self.source.about.prints
+
+    @property
     def pieces(self) -> Pieces | None:
         """Those of the shards."""
         return self.source.pieces

@@ -6,7 +6,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy as np
 from feller.data.delimited import check_header, need_pyarrow, spread
 from feller.data.shards.kinds import plain
 from feller.data.shards.names import Shard, check_same
+from feller.data.shards.prints import Prints
 from feller.data.unpacked import check_unpacked
 from feller.errors import InputError
 
@@ -39,6 +39,8 @@ class Groups:
     kinds: dict[str, Any]
     """Columns -> their types, as pyarrow has them."""
     print: str
+    prints: dict[str, str]
+    """That of each shard, by its name."""
     together: int
     """Groups that memory holds."""
     _held: "OrderedDict[tuple[int, tuple[str, ...]], Any]" = field(default_factory=OrderedDict)
@@ -153,7 +155,7 @@ def make_groups(shards: tuple[Shard, ...]) -> Groups:
         InputError: If one is damaged, has other columns than the first, or there is no row.
     """
     need_pyarrow("reading")
-    digest, found, rows, schema, largest = sha256(), [], [], None, 1
+    prints, found, rows, schema, largest = Prints(), [], [], None, 1
     for number, shard in enumerate(shards):
         with opened(shard) as file:
             about, own = file.metadata, file.schema_arrow
@@ -166,8 +168,7 @@ def make_groups(shards: tuple[Shard, ...]) -> Groups:
                 if group.num_rows:
                     found.append((number, i))
                     rows.append(group.num_rows)
-        digest.update(f"{shard.path.name!a} {shard.size}\n".encode())
-        digest.update(_footer(shard))
+        prints.add(shard, f"{shard.path.name!a} {shard.size}\n".encode() + _footer(shard))
     if schema is None or not rows:
         raise InputError(f"{shards[0].path}: expected rows in it, or in the {len(shards)} shards, got none")
     check_header([name.strip() for name in schema.names], str(shards[0].path))
@@ -178,7 +179,8 @@ def make_groups(shards: tuple[Shard, ...]) -> Groups:
         places[:, 1],
         np.concatenate([[0], np.cumsum(rows)]),
         {name: kind for name, kind in zip(schema.names, schema.types, strict=True) if not INDEX.fullmatch(name)},
-        digest.hexdigest()[:16],
+        prints.together,
+        prints.each,
         max(1, MEMORY // largest),
     )
 

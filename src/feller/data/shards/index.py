@@ -5,13 +5,13 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 
 import numpy as np
 
 from feller.data.found import Found
 from feller.data.labels import classify
 from feller.data.shards.names import Shard, check_same
+from feller.data.shards.prints import Prints
 from feller.data.shards.tar import look, name_at
 from feller.errors import InputError
 
@@ -32,6 +32,8 @@ class Index:
     """Number of the class, [n]."""
     classes: tuple[str, ...]
     print: str
+    prints: dict[str, str]
+    """That of each shard, by its name."""
     notes: tuple[str, ...]
 
     def read(self, numbers: Sequence[int] | np.ndarray) -> list[bytes]:
@@ -75,11 +77,11 @@ def make_index(shards: tuple[Shard, ...]) -> Index:
     labels: list[str | None] = []
     words: dict[str, str] = {}
     ignored: Counter[str] = Counter()
-    digest, kind, counts, first, lacking = sha256(), None, [], None, 0
+    prints, kind, counts, first, lacking = Prints(), None, [], None, 0
     for shard in shards:
         found = look(shard)
         ignored.update(found.ignored)
-        digest.update(f"{shard.path.name!a} {shard.size} {found.print}\n".encode())
+        prints.add(shard, f"{shard.path.name!a} {shard.size} {found.print}\n".encode())
         counts.append(len(found.offsets))
         if found.kind is None:
             continue
@@ -109,7 +111,8 @@ def make_index(shards: tuple[Shard, ...]) -> Index:
         np.concatenate([sizes for _, sizes in parts]),
         None if positions is None else positions.astype(np.int32),
         classes,
-        digest.hexdigest()[:16],
+        prints.together,
+        prints.each,
         notes,
     )
 

@@ -97,7 +97,7 @@ def texts_of(index: Index) -> Source:
 
 
 def _about(index: Index) -> About:
-    return About(len(index.shard), index.print, index.labels, index.classes, index.notes)
+    return About(len(index.shard), index.print, index.prints, index.labels, index.classes, index.notes)
 
 
 @functools.lru_cache(maxsize=2)

@@ -1,7 +1,7 @@
 """What shards give by number, before it has a meaning."""
 
 import abc
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -19,6 +19,8 @@ class About:
     """How many there are."""
     print: str
     """Hash of what the shards are."""
+    prints: dict[str, str] = field(default_factory=dict)
+    """That of each, by its name."""
     labels: np.ndarray | None = None
     """Number of the class of each example, [n]."""
     classes: tuple[str, ...] = ()

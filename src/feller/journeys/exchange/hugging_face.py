@@ -130,11 +130,11 @@ def _copy(file: pathlib.Path, to: pathlib.Path) -> None:
 
 
 def _without_places(asked: dict[str, Any]) -> dict[str, Any]:
-    """Leave out of a record where files lie."""
+    """Leave out of a record where files lie, and what shards are called."""
 
     def last(text: Any) -> Any:
         return text if not isinstance(text, str) or text.startswith("example:") else pathlib.PurePath(text).name
 
     named = {name: last(asked[name]) for name in PATHS if name in asked}
     ancestors = [{**each, "data": last(each.get("data"))} for each in asked.get("ancestors", ())]
-    return {**asked, **named, "ancestors": ancestors}
+    return {**asked, **named, "ancestors": ancestors, "shards": {}}

@@ -144,6 +144,7 @@ def begin(
         start_hash=file_hash(start.average) if start else "",
         held_out=recipe.held_out,
         fingerprint=print_of(as_read(dataset, recipe), wish.source("fingerprint").take(8).hex() if wish else None),
+        shards={} if dataset.stream is None else dataset.stream.prints,
         salt=_salt(wish) if wish else "",
         code=file_hash(pathlib.Path(name.rpartition(":")[0])) if ":" in name else "",
         notes=_told(asked, dataset, wish, charged) if wish else (*dataset.notes, *_few(dataset)),

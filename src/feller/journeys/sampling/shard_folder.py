@@ -13,11 +13,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from feller.data.tally import first_of
 from feller.errors import InputError, UsageError, cannot_write
 from feller.journeys.tell import Tell
 from feller.record import from_data, read_json
 from feller.run import Run
-from feller.sharding import MANIFEST, SampleShards, Shard, shards
+from feller.sharding import MANIFEST, NUMBER, SampleShards, Shard, shards
 
 WORK = ".shards"
 """Folder in that of the shards for what is being written, and for notes of those that are done; gone at the end."""
@@ -100,6 +101,13 @@ def _take(wanted: SampleShards, overwrite: bool, tell: Tell) -> None:
     elif not old.finished:
         wanted.write()
     _begin(folder)
+    beyond = wanted.beyond()
+    if beyond:
+        pattern = wanted.name.replace(NUMBER, "*")
+        tell.say(
+            f"{folder} also holds {first_of(beyond)}, beyond the shards of its manifest: who reads {pattern} may count"
+            " samples twice; move it elsewhere"
+        )
     if there:
         tell.say("1 of 1 shard is there" if len(wanted) == 1 else f"{there:,} of {len(wanted):,} shards are there")
 

@@ -19,7 +19,7 @@ from feller.journeys.sampling.shard_folder import BEFORE, FAILED, WORK, WRITING,
 from feller.journeys.tell import SILENT, Tell
 from feller.record import to_data, write_json
 from feller.run import Run
-from feller.sharding import MOST, NUMBER, SampleShards, Shard, is_name, is_whole, measured, shards
+from feller.sharding import NUMBER, SampleShards, Shard, check_numbers, is_name, is_whole, measured, shards
 from feller.train.engine import engine
 
 NAME = f"samples-{NUMBER}.npz"
@@ -60,8 +60,7 @@ def sample_shards(
         UsageError: If the folder holds shards of other settings, or an argument is wrong.
         InputError: If the folder holds other things, another process writes there, or the disk is full.
     """
-    if min(n, shard) < 1 or max(n, shard) > MOST:
-        raise UsageError(f"-n and --shard must be at least 1 and at most {MOST:,}, got {n} and {shard}")
+    check_numbers(n=n, shard=shard)
     here, modality = engine(), drawing.model.description.modality
     folder, name = _place(run, out, modality)
     wanted = SampleShards(folder, n, shard, name, _settings(run, drawing))
