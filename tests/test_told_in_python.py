@@ -11,6 +11,7 @@ def still(x, t):
     return feller.Characteristics(velocity=-x)
 
 model = feller.wrap(lambda x, t: -x, (2,))
+sorts = feller.wrap(lambda x, t, label: -x, (2,), classes=("moons", "circles"), null=2)
 x, grid, draws = torch.zeros(2, 2), feller.linear_grid(4), feller.Draws(0)
 calls = {
     "wrap": lambda: feller.wrap(lambda x, t: -x, 2),
@@ -35,6 +36,16 @@ calls = {
     "no file": lambda: feller.BridgeProblem.between(["a.csv", "b.csv"], 1.0),
     "odd": lambda: feller.BridgeProblem.between([object(), object()], 1.0),
     "run": lambda: feller.cite(feller.Affine()),
+    "guided field": lambda: feller.velocity(sorts, guidance="a"),
+    "guided": lambda: sorts.sample(2, guidance="x"),
+    "many guided": lambda: sorts.sample(2, guidance=torch.ones(2)),
+    "given": lambda: sorts.sample(2, given="circles"),
+    "asked": lambda: sorts.asked(2, "circles", draws),
+    "minutes": lambda: feller.fit(x, minutes="x"),
+    "steps": lambda: feller.fit(x, steps=2.5),
+    "epsilon": lambda: feller.fit(x, epsilon=4),
+    "stepps": lambda: feller.fit(x, stepps=3),
+    "strange": lambda: feller.fit(x, qqqq=3),
 }
 told = {}
 for name, call in calls.items():
@@ -75,6 +86,21 @@ def test_wrong_calls_are_told_in_words() -> None:
     assert "a.csv" in told["no file"]
     assert "population 1 must be an array or tensor [n, *d]" in told["odd"]
     assert told["run"] == "UsageError: expected a run or its folder, got Affine"
+    guidance = "UsageError: expected guidance as one number, such as 2, got"
+    assert told["guided field"] == f"{guidance} 'a'"
+    assert told["guided"] == f"{guidance} 'x'"
+    assert told["many guided"].startswith(guidance)
+    given = 'UsageError: what is given is a dict from names to values, such as {"label": "moons"}, got \'circles\''
+    assert told["given"] == given
+    assert told["asked"] == given
+    assert told["minutes"] == "UsageError: minutes must be a number above 0, such as 5, got 'x'"
+    assert told["steps"] == "UsageError: steps must be a whole number, at least 1, got 2.5"
+    assert told["stepps"] == "UsageError: fit takes no argument 'stepps': did you mean 'steps'?"
+    assert told["strange"] == "UsageError: fit takes no argument 'qqqq'; help(feller.fit) lists those it takes"
+    assert told["epsilon"] == (
+        "UsageError: fit takes no argument 'epsilon': a private fit takes files only, by the command "
+        "`feller fit people.csv --epsilon 4 --out runs/people`"
+    )
     assert "lambda" not in told["fit"]
     assert "Tell()" in told["fit"]
     assert "object at" not in told["fit"]

@@ -45,6 +45,7 @@ def asked(about: Description, n: int, wanted: dict[str, str], draws: Draws) -> t
     Raises:
         UsageError: If a condition, a leaf or its value is unknown, or two say different things.
     """
+    _check_named(about, wanted)
     modality, fixed = about.modality, {}
     conditions = {name: text for name, text in wanted.items() if name not in modality.leaves}
     for leaf in sorted(wanted.keys() - conditions.keys()):
@@ -67,6 +68,7 @@ def meant(about: Description, n: int, given: Mapping[str, Any] | None, draws: Dr
     Raises:
         UsageError: If a condition is unknown, or given as anything else.
     """
+    _check_named(about, given)
     named = {name: value for name, value in (given or {}).items() if isinstance(value, str)}
     others: dict[str, Any] = {name: value for name, value in (given or {}).items() if name not in named}
     known = [*about.frequencies]
@@ -86,3 +88,15 @@ def meant(about: Description, n: int, given: Mapping[str, Any] | None, draws: Dr
         return others, {}
     drawn, fixed = asked(about, n, named, draws)
     return {**drawn, **others}, fixed
+
+
+def _check_named(about: Description, given: Any) -> None:
+    """Refuse what is given without a name.
+
+    Raises:
+        UsageError: Then.
+    """
+    if given is not None and not isinstance(given, Mapping):
+        name, classes = next(iter(about.modality.conditions.items()), ("label", ("7",)))
+        example = f'{{"{name}": "{classes[0]}"}}'
+        raise UsageError(f"what is given is a dict from names to values, such as {example}, got {given!r}")

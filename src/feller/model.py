@@ -5,7 +5,7 @@ import os
 import pathlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -38,6 +38,18 @@ MOST_GUIDANCE = 100.0
 """Beyond which nothing but numbers without end comes out."""
 MOST_EXACT = 32
 """Degrees of freedom up to which the divergence is not estimated."""
+
+
+def check_strength(w: Any) -> None:
+    """Refuse a strength of guidance that is no number, or beyond all use.
+
+    Raises:
+        UsageError: Then.
+    """
+    if not isinstance(w, Real):
+        raise UsageError(f"expected guidance as one number, such as 2, got {w!r}")
+    if not abs(float(w)) <= MOST_GUIDANCE:
+        raise UsageError(f"expected guidance between -{MOST_GUIDANCE:g} and {MOST_GUIDANCE:g}, got {float(w):g}")
 
 
 def untold(share: float) -> None:
@@ -298,8 +310,7 @@ class Model:
             UsageError: Then.
         """
         about = self.description
-        if not abs(w) <= MOST_GUIDANCE:
-            raise UsageError(f"expected guidance between -{MOST_GUIDANCE:g} and {MOST_GUIDANCE:g}, got {w:g}")
+        check_strength(w)
         if w != 1.0 and not self.absent():
             raise UsageError("guidance needs conditions, and this model has none; leave it out")
         if w != 1.0 and not about.drop:

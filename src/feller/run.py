@@ -230,7 +230,7 @@ class Run:
         with self.lock():
             if not resume:
                 if not overwrite and holds_more(self.path):
-                    raise UsageError(f"{self.path} exists: continue it with --resume, or replace it with --overwrite")
+                    raise UsageError(_exists(self.path))
                 if self.ledger.is_file():  # what was spent stays spent
                     kept = self.next_earlier()
                     os.replace(self.ledger, kept.ledger)
@@ -386,7 +386,7 @@ def new_run(out: str | None, data: str, *, resume: bool, overwrite: bool) -> Run
         raise InputError(f"{run.path} is a file; --out needs a folder")
     if holds_more(run.path):
         if not overwrite:
-            raise UsageError(f"{run.path} exists: continue it with --resume, or replace it with --overwrite")
+            raise UsageError(_exists(run.path))
         try:
             run.read_record(run.model)
             run.read_record(run.recipe)
@@ -395,3 +395,9 @@ def new_run(out: str | None, data: str, *, resume: bool, overwrite: bool) -> Run
                 f"{run.path} is no run of feller, so --overwrite leaves it alone; choose another"
             ) from error
     return run
+
+
+def _exists(path: pathlib.Path) -> str:
+    """Say that a run is there already, and how to go on, in words of the command line and of Python."""
+    ways = "continue it with --resume, or replace it with --overwrite"
+    return f"{path} exists: {ways}; in Python, resume=True or overwrite=True"

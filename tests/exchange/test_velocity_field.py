@@ -1,6 +1,7 @@
 """A velocity as a plain function: what it takes, what it gives, and that integrators of others reach our samples."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.integrate import solve_ivp
@@ -58,7 +59,8 @@ def test_classes_are_given_by_name_or_number_and_may_be_left_out(pictures):
     t = torch.full((2,), 0.4)
     with torch.no_grad():
         seven, nothing = (model.network(x, t, {"label": torch.full((2,), k)}) for k in (7, 10))
-    for given in ("7", 7, torch.tensor([7, 7]), np.array([7, 7])):
+    names = (["7", "7"], ("7", 7), np.array(["7", "7"]), np.array(["7", "7"], dtype=object), pd.Series(["7", "7"]))
+    for given in ("7", 7, 7.0, torch.tensor([7, 7]), np.array([7, 7]), [7, 7], torch.tensor([7]), *names):
         torch.testing.assert_close(field(x, 0.4, label=given), seven)
     torch.testing.assert_close(field(x, 0.4), nothing)
     torch.testing.assert_close(
@@ -85,3 +87,31 @@ def test_times_and_states_that_the_model_does_not_know_are_told_in_words() -> No
         field(x, torch.zeros(2))
     with pytest.raises(UsageError, match=r"expected states \[n, 2\], got \[n, 5\] of this model"):
         field(torch.zeros(3, 5), 0.5)
+    with pytest.raises(UsageError, match=r"expected states \[n, 2\], got \{x: \[n, 2\]\} of this model"):
+        field({"x": x}, 0.5)
+
+
+def test_classes_that_do_not_exist_are_told_in_words(pictures) -> None:
+    field, x = feller.velocity(pictures[0]), torch.zeros(2, 1, 8, 8)
+    for label in (1.5, 11, -1, [1, 11], torch.tensor([0.5, 1.0]), float("nan"), np.array([1.5, 2.0])):
+        with pytest.raises(
+            UsageError, match=r"label must be a class, a whole number from 0 to 9, or 10: not given, got"
+        ):
+            field(x, 0.5, label=label)
+    for label in ([1, 2, 3], np.arange(3), torch.zeros(2, 1, dtype=torch.long), ["1", "2", "3"]):
+        with pytest.raises(UsageError, match=r"expected one label, or one for each of 2 states, got \[(3|2, 1)\]"):
+            field(x, 0.5, label=label)
+    for label in (object(), [None, 1], {1}, [[1], [2, 3]], b"7", True, 10**30):
+        with pytest.raises(
+            UsageError, match="label is given by the name of a class, its number, or a list of 2 of them"
+        ):
+            field(x, 0.5, label=label)
+    with pytest.raises(UsageError, match="label cannot be 'seven'"):
+        field(x, 0.5, label=["1", "seven"])
+
+
+def test_states_of_another_shape_are_refused_though_the_network_would_answer(pictures) -> None:
+    field, x = feller.velocity(pictures[0]), torch.zeros(2, 1, 8, 8)
+    for state, shape in ((x[:, :, :4], "4, 8"), (x[..., :4].numpy(), "8, 4"), (x[0][None, :, :4, :4], "4, 4")):
+        with pytest.raises(UsageError, match=rf"expected states \[n, 1, 8, 8\], got \[n, 1, {shape}\] of this model"):
+            field(state, 0.5)

@@ -204,3 +204,14 @@ def test_one_row_is_warned_of_where_nobody_hears_notes(monkeypatch):
         feller.fit(pd.DataFrame({"x": [1.0], "y": [2.0]}), size="tiny", steps=1)
     with pytest.raises(UsageError, match="in Python, a DataFrame"):
         feller.fit(None)
+
+
+def test_a_folder_that_is_there_is_told_of_in_the_words_of_python_too(here, monkeypatch):
+    quietly(monkeypatch)
+    x = np.random.default_rng(0).normal(size=(60, 2))
+    feller.fit(x, size="tiny", steps=1, out="again")
+    with pytest.raises(
+        UsageError, match=r"with --resume, or .* with --overwrite; in Python, resume=True or overwrite=True"
+    ):
+        feller.fit(x, size="tiny", steps=1, out="again")
+    feller.fit(x, size="tiny", steps=1, out="again", overwrite=True)

@@ -1,5 +1,6 @@
 """A model's velocity as a plain function of arrays, for integrators, plots and programs of one's own."""
 
+import functools
 import os
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from feller.data.modality import Modality
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.exchange.flows import check_flow
@@ -45,8 +47,8 @@ class VelocityField:
         Args:
             x: States [n, ...], or a dict of leaves.
             t: One time for all, or one for each, [n].
-            given: Conditions: a class by its name, its number, or one number for each, [n]. One that is left out
-                counts as not given.
+            given: Conditions: a class by its name or number, or one for each, [n]. One that is left out counts as not
+                given.
 
         Raises:
             UsageError: If a condition or a class is unknown, or the model cannot do without one that is left out; if
@@ -54,6 +56,7 @@ class VelocityField:
         """
         weight = next(self.model.network.parameters())
         state = tree_map(lambda leaf: torch.as_tensor(leaf, device=weight.device).to(weight.dtype), x)
+        self._check_shape(state)
         n = length(state)
         asked = torch.as_tensor(t, dtype=weight.dtype, device=weight.device)
         if asked.ndim > 1 or (asked.ndim == 1 and len(asked) != n):
@@ -64,26 +67,25 @@ class VelocityField:
         conditions = tree_map(lambda leaf: leaf.to(weight.device), self._conditions(n, given))
         process = self.model.description.path.process(self.network, conditions)
         wants = any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in leaves(x))
-        try:
-            with torch.enable_grad() if wants else torch.no_grad():
-                found = tree_map(lambda now: now.velocity, process(state, times))
-        except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
-            self._check_shape(state, error)
-            raise
+        with torch.enable_grad() if wants else torch.no_grad():
+            found = tree_map(lambda now: now.velocity, process(state, times))
         return tree_map(_like, found, x)
 
-    def _check_shape(self, state: State, error: Exception) -> None:
-        """Refuse a state of another shape than the model's as the cause of an error.
+    def _check_shape(self, state: State) -> None:
+        """Refuse states of another shape than the model's, also where its network would answer.
 
         Raises:
-            UsageError: If it is one.
+            UsageError: Then.
         """
-        about = self.model.description
-        usual = tree_map(lambda leaf: ["n", *leaf.shape[1:]], about.space.reference(1, Draws(0).at("shape")))
-        found = tree_map(lambda leaf: ["n", *leaf.shape[1:]], state)
-        if found != usual:
-            words = " and ".join(str(one).replace("'", "") for one in (usual, found))
-            raise UsageError(f"expected states {words.replace(' and ', ', got ')} of this model") from error
+        found = tree_map(lambda leaf: ["n", *leaf.shape[1:]] if leaf.ndim else [], state)
+        if found != self._shape:
+            usual, got = (str(one).replace("'", "") for one in (self._shape, found))
+            raise UsageError(f"expected states {usual}, got {got} of this model")
+
+    @functools.cached_property
+    def _shape(self) -> State:
+        """Shape of the model's states, of each leaf."""
+        return tree_map(lambda leaf: ["n", *leaf.shape[1:]], self.source(1))
 
     def source(self, n: int, seed: int = 0) -> State:
         """Draw n states at t = 0, as tensors: those from which `Model.sample` starts with `Draws(seed)`."""
@@ -105,19 +107,35 @@ class VelocityField:
             value = given.pop(name, None)
             if value is None and not about.drop:
                 raise UsageError(f"this model was not trained to do without {name}; give it")
-            number = len(shares) if value is None else value
-            if isinstance(number, str):
-                number = about.modality.condition(name, number)
-            numbers = torch.as_tensor(number, dtype=torch.long).expand(n)
-            if n and not 0 <= int(numbers.min()) <= int(numbers.max()) <= len(shares):
-                raise UsageError(f"{name} must be from 0 to {len(shares) - 1}, or {len(shares)}: not given")
-            found[name] = numbers
+            found[name] = self._classes(name, len(shares) if value is None else value, n)
         for name in [name for name in given if isinstance(given[name], Tensor | dict)]:
             found[name] = given.pop(name)  # such as `valid`, which the model's modality would else derive
         if given:
             known = ", ".join(about.frequencies) or "none"
             raise UsageError(f"nothing that can be given is called {sorted(given)[0]!r}; this model knows: {known}")
         return {**about.modality.complete(found), **found}
+
+    def _classes(self, name: str, value: Any, n: int) -> Tensor:
+        """Return the number of a class for each of n states, of names or numbers."""
+        about = self.model.description
+        none = len(about.frequencies[name])
+        try:
+            numbers = torch.as_tensor(_numbered(about.modality, name, value))
+            whole = numbers.round()
+        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+            if isinstance(error, UsageError):
+                raise
+            raise UsageError(
+                f"{name} is given by the name of a class, its number, or a list of {n} of them, got {value!r}"
+            ) from error
+        if numbers.ndim > 1 or (numbers.ndim == 1 and len(numbers) not in (1, n)):
+            raise UsageError(f"expected one {name}, or one for each of {n} states, got {list(numbers.shape)}")
+        wrong = numbers[~((numbers >= 0) & (numbers <= none) & (numbers == whole))]
+        if len(wrong):
+            raise UsageError(
+                f"{name} must be a class, a whole number from 0 to {none - 1}, or {none}: not given, got {wrong[0]:g}"
+            )
+        return numbers.long().expand(n)
 
 
 def velocity(of: Model | Run | str | os.PathLike[str], *, guidance: float = 1.0) -> VelocityField:
@@ -141,3 +159,13 @@ def _like(found: Tensor, x: Any) -> Any:
         return found.to(device=x.device, dtype=x.dtype if x.is_floating_point() else found.dtype)
     kind = np.asarray(x).dtype
     return found.cpu().numpy().astype(kind if np.issubdtype(kind, np.floating) else np.float32)
+
+
+def _numbered(modality: Modality, name: str, value: Any) -> Any:
+    """Return classes with the numbers of those that are named."""
+    if hasattr(value, "__array__") and not isinstance(value, Tensor):  # arrays, and columns of a DataFrame
+        array = np.asarray(value)
+        value = array if array.dtype.kind in "iuf" else array.tolist()
+    if isinstance(value, list | tuple):
+        return [_numbered(modality, name, one) for one in value]
+    return modality.condition(name, value) if isinstance(value, str) else value

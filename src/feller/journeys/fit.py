@@ -6,6 +6,7 @@ import pathlib
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from numbers import Integral, Real
 from typing import Any
 
 from feller.at_once import AtOnce
@@ -15,6 +16,7 @@ from feller.errors import InputError, UsageError
 from feller.journeys.asked import Asked
 from feller.journeys.evaluate import evaluate
 from feller.journeys.exchange.outdated import outdated
+from feller.journeys.fitting.arguments import known_by_name
 from feller.journeys.fitting.at_once import finding
 from feller.journeys.fitting.begin import Begun, as_read, begin
 from feller.journeys.fitting.go_on import go_on
@@ -36,6 +38,7 @@ def unchanged(recipe: Recipe) -> Recipe:
     return recipe
 
 
+@known_by_name
 def fit(
     data: Any = None,
     *,
@@ -100,11 +103,10 @@ def fit(
         UsageError: If an argument is wrong.
         Interrupted: After Ctrl-C, with all saved.
     """
+    _check_budget(steps, minutes)
     here = engine()
     recipe = place_of(recipe, "recipe") if callable(recipe) else recipe
     start_from = None if start_from is None else str(as_run(start_from).path)
-    if steps is not None and minutes is not None:
-        raise UsageError("steps and minutes exclude each other; choose one")
     if is_given(data):
         _check_given(wish, resume=resume)
     # The first process chooses the folder: what it makes there must not look like an older run to the others.
@@ -193,6 +195,20 @@ def _reported(run: Run, begun: Begun, tell: Tell) -> dict[str, Any]:
             raise
         again = evaluating(run, begun.asked, {})
         raise InputError(f"{said}; the training is saved in {run.path}: mend it, and go on with: {again}") from error
+
+
+def _check_budget(steps: Any, minutes: Any) -> None:
+    """Refuse a budget that is none.
+
+    Raises:
+        UsageError: Then.
+    """
+    if steps is not None and minutes is not None:
+        raise UsageError("steps and minutes exclude each other; choose one")
+    if steps is not None and not (isinstance(steps, Integral) and int(steps) >= 1):
+        raise UsageError(f"steps must be a whole number, at least 1, got {steps!r}")
+    if minutes is not None and not (isinstance(minutes, Real) and float(minutes) > 0):
+        raise UsageError(f"minutes must be a number above 0, such as 5, got {minutes!r}")
 
 
 def _check_divides(*, adaptive: bool, here: Engine) -> None:

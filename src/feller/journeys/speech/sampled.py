@@ -27,7 +27,7 @@ from feller.journeys.speech.say import GUIDANCE, Manner, Spoken, behind, say, ti
 from feller.journeys.speech.vocoders import vocoder_of
 from feller.journeys.speech.wanted import Asked, Wanted, wanted
 from feller.journeys.tell import SILENT, Tell
-from feller.model import MOST_GUIDANCE, Model, load_model
+from feller.model import Model, check_strength, load_model
 from feller.run import Run
 from feller.train.engine import engine
 
@@ -132,8 +132,7 @@ def _check(n: int, speed: float, guidance: float, calls: int | None) -> None:
         raise UsageError(f"-n must be at least 1, got {n}")
     if not 0.2 <= speed <= 5:
         raise UsageError(f"expected a --speed from 0.2 to 5, got {speed:g}")
-    if not abs(guidance) <= MOST_GUIDANCE:
-        raise UsageError(f"expected guidance between -{MOST_GUIDANCE:g} and {MOST_GUIDANCE:g}, got {guidance:g}")
+    check_strength(guidance)
     if calls is not None and calls < 1:
         raise UsageError(f"--calls must be at least 1, got {calls}")
 
