@@ -28,6 +28,21 @@ def test_more_ink(digits: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.C
     assert again["n"] == 2
 
 
+def test_what_a_bound_is_about_is_told(
+    digits: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "ink.npz"
+    words = ("-n", 3, "--steps", 3, "--calls", 4, "--out", out)
+    found = steered(capsys, digits, "--reward", "ink >= 0.5", *words)
+    with np.load(out) as arrays:
+        assert arrays["samples"].mean() / 16 == pytest.approx(found["bounded"], abs=1e-6)
+    assert found["bounded_before"] < found["bounded"] < 0.5
+    assert found["reward"] <= -((0.5 - found["bounded"]) ** 2) + 1e-9
+    page = (digits / "report-steered.html").read_text()
+    assert "What the wish sets a bound to is" in page
+    assert "bounded" not in steered(capsys, digits, "--reward", "ink", *words[:6], "--out", tmp_path / "b.npz")
+
+
 def test_no_step_gives_plain_samples(
     digits: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

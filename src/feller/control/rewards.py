@@ -115,6 +115,13 @@ class Total:
 
     terms: tuple[Term, ...]
 
+    @property
+    def bounded(self) -> Wish | None:
+        """What the only term sets a bound to; None of several terms, without a bound, or where it may be unknown."""
+        first, *others = self.terms
+        known = first.beyond is not None and getattr(first.wish, "span", None) is None
+        return first.wish if known and not others else None
+
     def __call__(self, values: State, given: Given) -> Tensor:
         """Return it."""
         first, *others = (term(values, given) for term in self.terms)

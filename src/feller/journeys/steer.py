@@ -13,7 +13,7 @@ from feller.control.evolve import Evolution
 from feller.control.lbfgs import LBFGS
 from feller.control.minimise import Minimiser
 from feller.control.reward import rewarded
-from feller.control.rewards import CODE, OfStates, Total, reward_of
+from feller.control.rewards import CODE, OfStates, Total, Wish, reward_of
 from feller.control.source import Found, Prior, Shell, find_sources
 from feller.data.modality import Dataset
 from feller.draws import Draws
@@ -161,10 +161,17 @@ def _numbers(wanted: Total, before: Dataset, after: Dataset, found: list[Found],
         "n": len(after),
         "reward_before": rewards[0].mean().item(),
         "reward": rewards[1].mean().item(),
+        **({} if wanted.bounded is None else _bounded(wanted.bounded, before, after)),
         "improved": (rewards[1] > rewards[0]).double().mean().item(),
         "solves": calls.mean().item(),
         **({} if sizes is None else {"source_size": sizes}),
     }
+
+
+def _bounded(wish: Wish, before: Dataset, after: Dataset) -> dict[str, float]:
+    """Return what a bound is about, on average."""
+    found = {"bounded_before": before, "bounded": after}
+    return {name: reward_of(wish, data).mean().item() for name, data in found.items()}
 
 
 def _unbounded(text: str, factor: float) -> str:

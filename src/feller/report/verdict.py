@@ -44,6 +44,9 @@ def verdict(numbers: Numbers, sketch: str = "", *, described: bool = False) -> s
     if is_number(reward) and is_number(before):
         aimed = f", {number(aim)} aimed at" if is_number(aim) else ""
         told = f"The mean reward is {number(reward)}, before it was {number(before)}{aimed}."
+        bounded, other = numbers.get("bounded"), numbers.get("bounded_before")
+        if is_number(bounded) and is_number(other):
+            told = f"{told} What the wish sets a bound to is {number(bounded)} on average, before {number(other)}."
         told = told if "solves" in numbers else f"{told} {_of_samples(numbers)}"
         return f"{SKETCH}: {told}" if sketch else told
     residual, noise = numbers.get("residual"), numbers.get("noise")

@@ -24,6 +24,8 @@ MOST = 100
 """Samples that are shown."""
 EXPLAIN = {
     **change.EXPLAIN,
+    "bounded": "What the wish sets a bound to, such as ink, on average. The reward is minus the square of how far each"
+    " sample is beyond the bound, so that 0 is best.",
     "improved": "Share of the samples whose reward is larger than before.",
     "solves": "How often the flow was solved for each sample, most times with its gradient.",
     "source_size": "Mean square of the numbers of a source, 1 for those that the model knows.",
