@@ -84,7 +84,7 @@ def test_classes() -> None:
     [
         (
             [],
-            "expected a reward, say --reward with one of: file.py:function, the run of a regressor, ink, compressibility",
+            "expected a reward, say --reward with one of: file.py:function, the run of .*, ink, compressibility",
         ),
         (["inc"], "no reward is called 'inc': .*ink"),
         (["ink > 0.4"], "cannot read the bound in 'ink > 0.4': write NAME >= NUMBER"),
