@@ -53,7 +53,10 @@ def test_it_answers_at_once_and_gives_way_to_the_page() -> None:
         assert (status, b'http-equiv="refresh"' in body) == (200, True)
         assert (await asked(front, "/config"))[0] == 503
         assert await asked(front, "/favicon.ico") == (204, b"")
+        waiting = asyncio.create_task(asked(front, "/"))
+        await asyncio.sleep(0)  # it has begun
         await asyncio.to_thread(front.show, page, 10.0)
+        await asyncio.wait_for(waiting, 0.5)  # and ends at once, not after its second
         assert await asked(front, "/") == (200, b"the page")
         await told.put({"type": "lifespan.shutdown"})
         await life

@@ -1,4 +1,4 @@
-"""What answers while the page is being made: at once, and until then with a page that looks again by itself."""
+"""What answers while the page is being made: at once, with a page that looks again once that is there."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -10,10 +10,12 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 ICON = "/favicon.ico"
-WAIT = """<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="1"><title>feller</title>
+WAIT = """<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0"><title>feller</title>
 <style>:root{color-scheme:light dark}body{font:1rem/1.5 system-ui,sans-serif;max-width:30rem;margin:20vh auto;
 padding:0 1rem}</style><p>The page is being made, which takes some seconds. It shows itself.</p>
 """
+LOOK, LOOKS = 0.02, 50
+"""Seconds between looks at whether the page is there, and looks before an answer ends; browsers then come again."""
 
 
 class Front:
@@ -32,7 +34,25 @@ class Front:
         elif self._app is not None:
             await self._app(scope, receive, send)
         else:
-            await _wait(send, scope["path"])
+            await self._wait(send, scope["path"])
+
+    async def _wait(self, send: Send, path: str) -> None:
+        """Ask to come again: a browser once the page is there, or after a second."""
+        if path == ICON:  # browsers ask for it at each look, and complain of what else is answered
+            await send({"type": "http.response.start", "status": 204, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+            return
+        status, text = (200, WAIT) if path == "/" else (503, "the page is being made\n")
+        kind = "text/html; charset=utf-8" if path == "/" else "text/plain; charset=utf-8"
+        pairs = {"content-type": kind, "cache-control": "no-store", "retry-after": "1"}
+        headers = [(name.encode(), value.encode()) for name, value in pairs.items()]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
+        for _ in range(LOOKS if path == "/" else 0):
+            if self._app is not None:
+                break
+            await asyncio.sleep(LOOK)
+        await send({"type": "http.response.body", "body": b""})
 
     def show(self, app: App, patience: float) -> None:
         """Put the page in place, from another thread than that of the server, which must run.
@@ -74,17 +94,3 @@ class Front:
 
 async def _living(app: App, scope: Message, receive: Receive, send: Send) -> None:
     await app(scope, receive, send)
-
-
-async def _wait(send: Send, path: str) -> None:
-    """Ask to come again."""
-    if path == ICON:  # browsers ask for it at each look, and complain of what else is answered
-        await send({"type": "http.response.start", "status": 204, "headers": []})
-        await send({"type": "http.response.body", "body": b""})
-        return
-    status, text = (200, WAIT) if path == "/" else (503, "the page is being made\n")
-    kind = "text/html; charset=utf-8" if path == "/" else "text/plain; charset=utf-8"
-    pairs = {"content-type": kind, "cache-control": "no-store", "retry-after": "1"}
-    headers = [(name.encode(), value.encode()) for name, value in pairs.items()]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": text.encode()})
