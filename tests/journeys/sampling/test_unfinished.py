@@ -10,14 +10,17 @@ from feller.journeys.unfinished import unfinished
 from feller.run import Run
 
 
-def test_samples_of_a_stopped_fit_say_so(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A fit that by its counters was stopped after two of three steps."""
+@pytest.fixture
+def run(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Return a fit of three steps, in the folder that we are in."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("feller.journeys.fit.evaluate", lambda run, tell: {})
     assert main(["fit", "example:moons", "--size", "tiny", "--steps", "3", "--out", "r"]) == 0
-    run = Run(pathlib.Path("r"))
+    return Run(pathlib.Path("r"))
+
+
+def test_samples_of_a_stopped_fit_say_so(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """A fit that by its counters was stopped after two of three steps."""
     assert unfinished(run) == ""
     capsys.readouterr()
     counters = json.loads(run.counters.read_text())
@@ -30,13 +33,7 @@ def test_samples_of_a_stopped_fit_say_so(
     assert said in capsys.readouterr().err
 
 
-def test_a_record_without_its_recipe_is_told_in_a_line(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("feller.journeys.fit.evaluate", lambda run, tell: {})
-    assert main(["fit", "example:moons", "--size", "tiny", "--steps", "2", "--out", "r"]) == 0
-    run = Run(pathlib.Path("r"))
+def test_a_record_without_its_recipe_is_told_in_a_line(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     record = json.loads(run.recipe.read_text())
     run.recipe.write_text(json.dumps({**record, "recipe": {}}))
     for words in (["sample", "r", "-n", "2", "--out", "made.csv"], ["evaluate", "r"]):

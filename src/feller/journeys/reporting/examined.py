@@ -26,9 +26,7 @@ from feller.train.engine import engine
 class Examined:
     """A run and the examples that it is asked about."""
 
-    run: Run
     model: Model
-    asked: Asked
     stands: Standing
     """How the run stands: what is damaged is told before anything is asked of the model."""
     whole: Dataset
@@ -39,6 +37,16 @@ class Examined:
     """What the user named."""
     seen: bool
     """Whether it was trained on them."""
+
+    @property
+    def run(self) -> Run:
+        """Holds the model."""
+        return self.stands.run
+
+    @property
+    def asked(self) -> Asked:
+        """What was asked of the run."""
+        return self.stands.asked
 
     @property
     def which(self) -> str:
@@ -94,7 +102,7 @@ def examined(
     if data is not None:
         held_out = read_other(data, asked)
     real = held_out if len(held_out) else train
-    return Examined(run, model, asked, stands, whole, real, data, real is train)
+    return Examined(model, stands, whole, real, data, real is train)
 
 
 def report(it: Examined, told: Told, tell: Tell) -> dict[str, Any]:
