@@ -11,8 +11,9 @@ from feller.divergence_free import langevin, metropolis
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.paths import Score, Velocity
-from feller.processes import Characteristics, Jumps, add
+from feller.processes import Characteristics, Jumps
 from feller.simulate import Euler, endpoint
+from feller.superposition import add
 from feller.times import linear_grid
 from tests.oracle import F64, Normal, chain, close, f64
 

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from feller.losses import CrossEntropy, GeneralisedKL, PerLeaf, PseudoHuber, Squared, Weighted, mean_over_entries
+from feller.losses import CrossEntropy, GeneralisedKL, PerLeaf, PseudoHuber, Squared, Weighted
+from feller.masking import mean_over_entries
 from feller.paths import Mixture
 from feller.schedules import Linear, Polynomial, Schedule
 from feller.times import Until

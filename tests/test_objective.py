@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from feller.condition_dropout import drop_conditions
 from feller.couplings import MinibatchTransport
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.losses import CrossEntropy, GeneralisedKL, PerLeaf, Squared
-from feller.objective import Matching, drop_conditions
+from feller.objective import Matching
 from feller.paths import Affine, Mixture, Product, Velocity
 from feller.spaces import Euclidean, MaskSource, Tokens, UniformSource
 from feller.spaces import Product as ProductSpace

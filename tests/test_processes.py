@@ -9,9 +9,10 @@ from torch import Tensor
 from feller.draws import Draw, Draws
 from feller.paths import Affine, Score, Velocity
 from feller.paths.affine import Constant, Memoryless, NoiseLevel, Vanishing
-from feller.processes import Characteristics, Jumps, reverse, superpose
+from feller.processes import Characteristics, Jumps, reverse
 from feller.schedules import Cosine, Linear, Schedule
 from feller.simulate import Euler, endpoint
+from feller.superposition import superpose
 from feller.times import linear_grid
 from tests.oracle import F64, Normal, chain, close, f64
 

@@ -7,13 +7,13 @@ from torch import nn
 
 import feller.infilling  # noqa: F401 - a modality may hold what it defines
 from feller.code import fingerprint
+from feller.condition_dropout import check_drop
 from feller.data.found import about
 from feller.data.modality import Dataset, Modality
 from feller.draws import Draws
 from feller.errors import InputError, is_too_large
 from feller.networks.architecture import Architecture
 from feller.networks.within import PLENTY, within
-from feller.objective import check_drop
 from feller.paths import Path
 from feller.record import from_data, to_data
 from feller.run import Run

@@ -7,10 +7,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from feller.condition_dropout import drop_conditions
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.losses import Loss, Squared
-from feller.objective import Batch, Bound, Example, Objective, draw_source, drop_conditions
+from feller.objective import Batch, Bound, Example, Objective, draw_source
 from feller.paths import Network, Path
 from feller.processes import Process
 from feller.simulate import Midpoint, Solver, endpoint

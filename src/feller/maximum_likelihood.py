@@ -6,8 +6,9 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
+from feller.condition_dropout import drop_conditions
 from feller.draws import Draws
-from feller.objective import Batch, Example, Objective, drop_conditions
+from feller.objective import Batch, Example, Objective
 from feller.paths import Path
 from feller.simulate.divergence import Divergence, Hutchinson
 from feller.simulate.likelihood import carry_density, start_density

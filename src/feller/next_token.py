@@ -7,9 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from feller.condition_dropout import drop_conditions
 from feller.draws import Draws
 from feller.losses import CrossEntropy
-from feller.objective import Batch, Example, Objective, drop_conditions
+from feller.objective import Batch, Example, Objective
 from feller.paths.autoregressive import Autoregressive
 from feller.spaces import Space
 from feller.spaces.tokens import until_end

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from feller.condition_dropout import drop_conditions
 from feller.couplings import Coupling, Independent
 from feller.data.modality import Dataset
 from feller.draws import Draws
@@ -147,30 +148,6 @@ def draw_source(space: Space, x_1: State, draws: Draws) -> State:
 def like(x: State, other: State) -> State:
     """Return a state in the precision of another."""
     return tree_map(lambda a, b: a.to(b.dtype), x, other)
-
-
-def check_drop(drop: float) -> None:
-    """Refuse what is no chance.
-
-    Raises:
-        UsageError: If it is not in [0, 1].
-    """
-    if not 0 <= drop <= 1:
-        raise UsageError(f"drop is a chance, expected 0 to 1, got {drop:g}")
-
-
-def drop_conditions(given: Given, nulls: dict[str, Any], chance: float, draws: Draws) -> Given:
-    """Replace all conditions of some examples by "not given", so that the model can do without."""
-    if not chance or not any(name in nulls for name in given):
-        return given
-    some = next(iter(given.values()))
-    gone = draws.at("drop").uniform((len(some),), device=some.device) < chance
-
-    def null(name: str, value: Tensor) -> Tensor:
-        where = gone.reshape(-1, *(1,) * (value.ndim - 1))
-        return torch.where(where, torch.full_like(value, nulls[name]), value)
-
-    return {name: null(name, value) if name in nulls else value for name, value in given.items()}
 
 
 def draw_known(x_1: Tensor, chance: float, draws: Draws) -> Bool[Tensor, " b *d"]:

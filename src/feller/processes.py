@@ -179,24 +179,6 @@ For a state with named leaves, a dict of them. `Path.process` makes one of a net
 """
 
 
-def superpose(*terms: tuple[Weight, Process]) -> Process:
-    """Average processes that have the same marginals, as a process; weights should add to one."""
-
-    def process(x: State, t: State) -> State:
-        total = None
-        for weight, term in terms:
-            now = tree_map(lambda leaf, weight=weight: leaf * weight, term(x, t))
-            total = now if total is None else tree_map(lambda a, b: a + b, total, now)
-        return total
-
-    return process
-
-
-def add(*processes: Process) -> Process:
-    """Let all act at once: to a process, those that keep every law, see `feller.divergence_free`, may be added."""
-    return superpose(*((1.0, process) for process in processes))
-
-
 def hold(process: Process, known: State) -> Process:
     """Let nothing happen to the entries of a state that are known: True, in a tree like the state."""
 

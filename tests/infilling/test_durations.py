@@ -7,9 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from feller.data.speech.durations import log_durations, spread_durations, whole_durations
 from feller.draws import Draws
 from feller.errors import UsageError
-from feller.infilling.durations import DurationInfilling, log_durations, spread_durations, whole_durations
+from feller.infilling.durations import DurationInfilling
 from feller.spaces import Euclidean
 
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from feller.data.speech.durations import log_durations, whole_durations
 from feller.draws import Draws
 from feller.errors import UsageError
-from feller.infilling import DurationInfilling, Everywhere, Infilling, Segments, log_durations, whole_durations
+from feller.infilling import DurationInfilling, Everywhere, Infilling, Segments
 from feller.infilling.noise import noise_like
 from feller.losses import Absolute
 from feller.networks import Infiller

@@ -26,12 +26,13 @@ from feller.paths import (
     VonMisesLaw,
 )
 from feller.paths.laws import AtStart, Coin, Explicit, Frozen
-from feller.processes import Characteristics, superpose
+from feller.processes import Characteristics
 from feller.schedules import Cosine, Polynomial
 from feller.simulate import RK4, Euler, Heun, Midpoint, endpoint, simulate
 from feller.spaces import SO3, Euclidean, Torus
 from feller.spaces import Product as ProductSpace
 from feller.spaces.rotations import rotation
+from feller.superposition import superpose
 from feller.times import linear_grid
 from tests.oracle import F64, close, f64
 

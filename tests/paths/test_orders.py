@@ -10,10 +10,10 @@ from feller.draws import Draws
 from feller.errors import UsageError
 from feller.paths import Confidence, Entropy, Mixture, Odds, Order
 from feller.paths.orders import ordered
-from feller.processes import superpose
 from feller.schedules import PerToken
 from feller.simulate import Euler, simulate
 from feller.spaces import MaskSource, UniformSource
+from feller.superposition import superpose
 from feller.times import linear_grid
 from tests.oracle import F64, f64
 

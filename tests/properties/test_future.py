@@ -13,10 +13,11 @@ from feller.guidance import cfg
 from feller.objective import Matching
 from feller.paths import Affine, Mixture, Path, Product
 from feller.paths.rates import AT_ONCE
-from feller.processes import Characteristics, Jumps, Process, superpose
+from feller.processes import Characteristics, Jumps, Process
 from feller.simulate import Ancestral, Euler, Midpoint, endpoint, simulate
 from feller.spaces import Euclidean, MaskSource, Space, Tokens
 from feller.spaces import Product as ProductSpace
+from feller.superposition import superpose
 from feller.times import Stratified, linear_grid
 from feller.tree import State, pad_right
 from tests.oracle import F64, Normal, chain, close, column, f64

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from feller.data.found import Sound
+from feller.data.speech.durations import log_durations
 from feller.data.speech.phones import frames_of, repeated
 from feller.data.speech.sound import write_sound
 from feller.draws import Draws
 from feller.errors import InputError, UsageError
 from feller.evaluate.speech.voices import Voices
-from feller.infilling.durations import log_durations
 from feller.networks.infiller import Infiller
 from feller.paths.filled import Filled
 from feller.reproduce.claims import FAILS, HOLDS, UNTESTABLE

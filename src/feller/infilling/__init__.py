@@ -1,6 +1,6 @@
 """Infilling of rows of frames: what is hidden, what is learned, and how gaps are filled."""
 
-from feller.infilling.durations import DurationInfilling, log_durations, whole_durations
+from feller.infilling.durations import DurationInfilling
 from feller.infilling.fill import infill, infill_durations
 from feller.infilling.frames import Counted, Everywhere, Hidden, Infilling
 from feller.infilling.learned_durations import LearnedDurations
@@ -16,6 +16,4 @@ __all__ = [
     "Segments",
     "infill",
     "infill_durations",
-    "log_durations",
-    "whole_durations",
 ]

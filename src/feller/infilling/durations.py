@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from feller.data.speech.duration_table import MOST
+from feller.data.speech.durations import log_durations, spread_durations, whole_durations
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.infilling.frames import Infilling
@@ -99,19 +99,3 @@ class DurationInfilling(Objective):
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
         """Return the loss of the rule."""
         return self.rule.loss(network, example)
-
-
-def log_durations(whole: Int[Tensor, "b m"]) -> Float[Tensor, "b m 1"]:
-    """Return log(1 + l)."""
-    return whole.to(torch.get_default_dtype()).log1p()[:, :, None]
-
-
-def whole_durations(x: Float[Tensor, "b m 1"]) -> Int[Tensor, "b m"]:
-    """Return the whole duration that is nearest, none below 0, and none that no memory holds."""
-    return (x[:, :, 0].double().expm1() + 0.5).floor().clamp(0, MOST).long()
-
-
-def spread_durations(whole: Int[Tensor, "b m"], draws: Draws) -> Float[Tensor, "b m 1"]:
-    """Return log(1 + l + u) for u evenly from -1/2 to 1/2: the whole duration that is nearest is l."""
-    u = draws.at("spread").uniform(whole.shape, torch.float64, whole.device) - 0.5
-    return (whole + u).log1p().to(torch.get_default_dtype())[:, :, None]

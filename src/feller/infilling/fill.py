@@ -4,12 +4,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from feller.data.speech.durations import log_durations
 from feller.draws import Draws
 from feller.errors import InputError, UsageError
 from feller.guidance import cfg
-from feller.infilling.durations import DurationInfilling, log_durations
+from feller.infilling.durations import DurationInfilling
 from feller.infilling.noise import noise_like
-from feller.losses import blank
+from feller.masking import blank
 from feller.paths import Affine, Filled, Network
 from feller.sampling import Sampling
 from feller.simulate import endpoint

@@ -8,13 +8,15 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from feller.condition_dropout import drop_conditions
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.infilling.crop import crop
 from feller.infilling.noise import noise_like
 from feller.infilling.segments import Segments, changes, units
-from feller.losses import Loss, Squared, blank
-from feller.objective import Batch, Example, Objective, drop_conditions
+from feller.losses import Loss, Squared
+from feller.masking import blank
+from feller.objective import Batch, Example, Objective
 from feller.paths import Affine, Filled
 from feller.spaces import Euclidean
 from feller.times import Stratified, TimeLaw

@@ -5,7 +5,7 @@ absolute is a Bregman divergence, whose minimiser is the conditional mean (the p
 """
 
 from feller.losses.generalised_kl import GeneralisedKL
-from feller.losses.loss import Loss, PerLeaf, Weighted, blank, mean_over_entries
+from feller.losses.loss import Loss, PerLeaf, Weighted
 from feller.losses.rates import InfinitesimalKL, ItakuraSaito, RatesAndVelocity
 from feller.losses.regression import Absolute, PseudoHuber, Squared
 from feller.losses.tokens import CrossEntropy, WhereMasked
@@ -23,6 +23,4 @@ __all__ = [
     "Squared",
     "Weighted",
     "WhereMasked",
-    "blank",
-    "mean_over_entries",
 ]

@@ -6,7 +6,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from feller.losses.loss import Loss, blank, mean_over_entries
+from feller.losses.loss import Loss
+from feller.masking import blank, mean_over_entries
 from feller.tree import State, pad_right
 
 

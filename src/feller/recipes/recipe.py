@@ -3,13 +3,14 @@
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from feller.condition_dropout import check_drop
 from feller.data import Dataset, Modality
 from feller.data.split import check_share
 from feller.description import Description, frequencies, shapes
 from feller.distillation import Distillation
 from feller.errors import UsageError
 from feller.networks.architecture import Architecture
-from feller.objective import Objective, check_drop
+from feller.objective import Objective
 from feller.recipes.parts import Parts
 from feller.sampling import Sampling
 from feller.spaces import Space

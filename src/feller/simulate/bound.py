@@ -16,7 +16,8 @@ from torch.nn import functional
 
 from feller.draws import Draws
 from feller.errors import UsageError
-from feller.losses import GeneralisedKL, mean_over_entries
+from feller.losses import GeneralisedKL
+from feller.masking import mean_over_entries
 from feller.paths import KineticOptimal, Mixture, Network, TokenPath
 from feller.paths.path import Given
 from feller.spaces import Space

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from feller.draws import Draw, Draws
-from feller.losses import blank
+from feller.masking import blank
 from feller.paths import Affine, Path
 from feller.paths import Product as ProductPath
 from feller.processes import Characteristics, Process

@@ -9,7 +9,7 @@ from torch import Tensor
 from feller.data.speech.phones import frames_of, repeated
 from feller.draws import Draws
 from feller.infilling.fill import infill
-from feller.losses import blank
+from feller.masking import blank
 from feller.paths import Network
 from feller.paths.affine import Affine
 from feller.paths.filled import Filled
