@@ -33,7 +33,8 @@ class Release(NamedTuple):
 class Curator:
     """Holds the rows and a budget, and answers mechanisms, which see nothing else.
 
-    The unit is one row, added or removed; the number of rows is public. A table with Gaussian noise of sigma costs
+    The unit is one row, added or removed; the number of rows is public, a constant that neighbouring tables share, so
+    that expected counts do not move with the row. A table with Gaussian noise of sigma costs
     1 / (2 sigma^2), since a row counts in one cell; a choice by the exponential mechanism with parameter epsilon costs
     epsilon^2 / 8. Source: Bun and Steinke 2016, "Concentrated differential privacy", arXiv 1605.02065; Canonne, Kamath
     and Steinke 2020, "The discrete Gaussian for differential privacy", arXiv 2004.00010; for the choice, Cesar and
