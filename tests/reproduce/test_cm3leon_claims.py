@@ -10,6 +10,11 @@ import torch
 from tests.reproduce.tiny import TINY
 
 from feller.data.documents.tiles import tiles_of
+from feller.data.examples.scenes.creatures import views
+from feller.data.examples.scenes.demonstration import written_view
+from feller.data.examples.scenes.drawings import Lettering, render_letters
+from feller.data.examples.scenes.instructions import instructions
+from feller.data.examples.scenes.scenes import draw_scenes, render
 from feller.draws import Draws
 from feller.errors import InputError
 from feller.evaluate.documents import spent, spent_each
@@ -26,17 +31,11 @@ from feller.reproduce.cm3leon import (
 )
 from feller.reproduce.cm3leon.asking import nats, pictures, to_draw, to_say, with_picture
 from feller.reproduce.cm3leon.contrast import reranked, times
-from feller.reproduce.cm3leon.creatures import views
-from feller.reproduce.cm3leon.demonstration import written_view
 from feller.reproduce.cm3leon.differences import Difference, difference, dips, listed, of_shares, rises
-from feller.reproduce.cm3leon.instructions import instructions
-from feller.reproduce.cm3leon.letters import Lettering, render_letters
 from feller.reproduce.cm3leon.models import Which, base, tuned
-from feller.reproduce.cm3leon.reading import read_scenes
-from feller.reproduce.cm3leon.scenes import draw_scenes, render
+from feller.reproduce.cm3leon.reading import read_scenes, stacked
 from feller.reproduce.cm3leon.setting import QUICK
 from feller.reproduce.cm3leon.world import KNOWN, World, world
-from feller.reproduce.cm3leon.written import stacked
 from feller.tokens.generate import Way
 from feller.tokens.guides import Guided
 

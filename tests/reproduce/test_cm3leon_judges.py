@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from feller.data.examples.scenes.scenes import Scene, Thing, draw_scenes, render
 from feller.draws import Draws
 from feller.errors import InputError
 from feller.evaluate.answers import exact, token_f1, words
 from feller.reproduce.cm3leon.judges import TRAINING, Looker, SceneJudge, told, train_scene_judge, unique_share
-from feller.reproduce.cm3leon.scenes import Scene, Thing, draw_scenes, render
-from feller.reproduce.cm3leon.written import stacked
+from feller.reproduce.cm3leon.reading import stacked
 
 
 @pytest.fixture(scope="module")

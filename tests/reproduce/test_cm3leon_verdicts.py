@@ -6,6 +6,7 @@ import pytest
 import torch
 from tests.reproduce.tiny import TINY
 
+from feller.data.examples.scenes.creatures import views
 from feller.draws import Draws
 from feller.reproduce.claims import FAILS, HOLDS, Claim
 from feller.reproduce.cm3leon import (
@@ -19,7 +20,6 @@ from feller.reproduce.cm3leon import (
     tuning,
 )
 from feller.reproduce.cm3leon.asking import to_say
-from feller.reproduce.cm3leon.creatures import views
 from feller.reproduce.cm3leon.judges import SceneJudge
 from feller.tokens.plans import Picture
 

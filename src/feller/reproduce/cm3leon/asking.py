@@ -9,6 +9,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from feller.data.documents.layout import Hole, Infill
 from feller.data.documents.prompt import Prompt
+from feller.data.examples.scenes.written import Picture, Written
 from feller.data.found import Item, Said
 from feller.draws import Draws
 from feller.evaluate.documents import Of, in_front, spent_each
@@ -17,7 +18,6 @@ from feller.journeys.documents.write import words as filled
 from feller.networks.plain_decoder import PlainTransformer
 from feller.paths.choice import Choice
 from feller.reproduce.cm3leon.world import BY_WORDS, World, items
-from feller.reproduce.cm3leon.written import Picture, Written
 from feller.tokens.generate import Way, generate
 from feller.tokens.grammar import Kind
 from feller.tokens.plans import Fill

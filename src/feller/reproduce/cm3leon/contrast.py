@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from feller.data.examples.scenes.written import Written
 from feller.draws import Draws
 from feller.journeys.documents.write import fitting
 from feller.reproduce.claims import Claim, spread_of, verdict
@@ -17,7 +18,6 @@ from feller.reproduce.cm3leon.judges import unique_share
 from feller.reproduce.cm3leon.models import base
 from feller.reproduce.cm3leon.setting import Setting
 from feller.reproduce.cm3leon.world import World, found, world
-from feller.reproduce.cm3leon.written import Written
 from feller.tokens.generate import Way, best
 from feller.tokens.guides import Contrast
 

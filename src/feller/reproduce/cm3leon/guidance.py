@@ -4,6 +4,7 @@ import functools
 import statistics
 from collections.abc import Iterator
 
+from feller.data.examples.scenes.scenes import Scene
 from feller.draws import Draws
 from feller.journeys.documents.write import PLAUSIBLE
 from feller.paths.choice import Choice
@@ -12,7 +13,6 @@ from feller.reproduce.cm3leon.asking import TOP_P, pictures
 from feller.reproduce.cm3leon.differences import dips, means, rises
 from feller.reproduce.cm3leon.models import base
 from feller.reproduce.cm3leon.reading import agreement, read_scenes
-from feller.reproduce.cm3leon.scenes import Scene
 from feller.reproduce.cm3leon.setting import Setting
 from feller.reproduce.cm3leon.world import world
 from feller.tokens.generate import Way

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from feller.data.documents.symbols import Symbols
+from feller.data.examples.scenes.written import Written
 from feller.draws import Draws
 from feller.evaluate.answers import exact, token_f1
 from feller.networks.plain_decoder import PlainTransformer
@@ -20,7 +21,6 @@ from feller.reproduce.cm3leon.differences import difference, listed
 from feller.reproduce.cm3leon.models import base
 from feller.reproduce.cm3leon.setting import Setting
 from feller.reproduce.cm3leon.world import World, found, world
-from feller.reproduce.cm3leon.written import Written
 from feller.tokens.likelihood import countable, hidden, log_likelihood
 from feller.tokens.masked_spans import Span, mask
 

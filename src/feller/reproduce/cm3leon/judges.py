@@ -13,14 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from feller.data.batches import shuffled
+from feller.data.examples.scenes.scenes import LEAST, Scene
+from feller.data.examples.scenes.shapes import COLOURS, SHAPES
 from feller.draws import Draws
 from feller.errors import InputError
 from feller.evaluate.image import fd_cnn
 from feller.networks.architecture import weights_from
 from feller.objective import Batch, Example, Objective
-from feller.reproduce.cm3leon.colours import COLOURS
-from feller.reproduce.cm3leon.scenes import LEAST, Scene
-from feller.reproduce.cm3leon.shapes import SHAPES
 from feller.train.engine import engine
 from feller.train.loop import make_learner, train
 from feller.train.optimiser import Training

@@ -1,16 +1,19 @@
-"""Reading scenes: which things a picture shows, as far as it looks like a scene at all; exact on those drawn here."""
+"""Reading scenes and letters: what a picture shows, as far as it looks like one of these; exact on those drawn here."""
 
 import functools
 import itertools
 from collections.abc import Sequence
 
+import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
+from torch.nn import functional as F
 
-from feller.reproduce.cm3leon.colours import COLOURS, grounds, nearest_colours
-from feller.reproduce.cm3leon.scenes import CELLS, MOST, SIZES, Cell, Scene, Thing
-from feller.reproduce.cm3leon.shapes import SHAPES, shape_mask
+from feller.data.examples.scenes.drawings import FONT, letter_mask
+from feller.data.examples.scenes.drawings import MOST as LONGEST
+from feller.data.examples.scenes.scenes import CELLS, MOST, SIZES, Cell, Scene, Thing
+from feller.data.examples.scenes.shapes import COLOURS, SHAPES, shape_mask
 
 LEAST = 0.4
 """Of what a thing would explain of a picture if it were there as drawn, the share that it must explain."""
@@ -96,3 +99,42 @@ def agreement(wanted: Sequence[Scene], found: Sequence[Scene]) -> dict[str, floa
 def known(scene: Scene) -> tuple[str, frozenset[tuple[str, str, str, Cell]]]:
     """Return all that words can say of a scene: everything but the shifts and the order of the things."""
     return scene.ground, frozenset((one.colour, one.shape, one.size, one.cell) for one in scene.things)
+
+
+def nearest_colours(pictures: UInt8[Tensor, "n 3 h w"]) -> Int64[Tensor, "n h w"]:
+    """Return for each pixel the number of the nearest colour, in the order of `COLOURS`."""
+    levels = pictures.permute(0, 2, 3, 1).float()
+    palette = torch.tensor(list(COLOURS.values()), dtype=torch.float32, device=pictures.device)
+    return (palette.square().sum(1) - 2 * levels @ palette.T).argmin(-1)  # less what all colours have in common
+
+
+def grounds(colours: Int64[Tensor, "n h w"]) -> Int64[Tensor, " n"]:
+    """Return the colour that most pixels of each picture have."""
+    return F.one_hot(colours.flatten(1), len(COLOURS)).sum(1).argmax(1)
+
+
+def read_letters(pictures: UInt8[Tensor, "n 3 side side"]) -> list[str]:
+    """Return the letters that each picture shows: those whose drawing has most pixels as it, in any two colours."""
+    side, colours = pictures.shape[3], nearest_colours(pictures)
+    ground = torch.cat([colours[:, 0], colours[:, -1], colours[:, :, 0], colours[:, :, -1]], 1).mode(1).values
+    return [
+        max((_best(ink, length, side) for length in range(1, LONGEST + 1)), key=lambda word: _alike(word, side, ink))
+        for ink in (colours != ground[:, None, None]).cpu().numpy()
+    ]
+
+
+def _best(ink: Bool[np.ndarray, "side side"], length: int, side: int) -> str:
+    """Return the word of this length that agrees best: letters do not meet, so each is chosen alone."""
+    word = length * "A"
+    for i in range(length):
+        word = max((word[:i] + letter + word[i + 1 :] for letter in FONT), key=lambda one: _alike(one, side, ink))
+    return word
+
+
+def _alike(word: str, side: int, ink: Bool[np.ndarray, "side side"]) -> int:
+    return int((letter_mask(word, side) == ink).sum())
+
+
+def stacked(pictures: Sequence[UInt8[np.ndarray, "h w 3"]]) -> UInt8[Tensor, "n 3 h w"]:
+    """Return pictures of one size as tokenisers and judges take them."""
+    return torch.from_numpy(np.stack(pictures)).movedim(3, 1).contiguous()

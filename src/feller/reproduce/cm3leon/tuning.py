@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float64, UInt8
 from torch import Tensor
 
+from feller.data.examples.scenes.written import Written
 from feller.draws import Draws
 from feller.evaluate.answers import exact, token_f1
 from feller.networks.plain_decoder import PlainTransformer
@@ -16,12 +17,10 @@ from feller.reproduce.claims import Claim, mean_of, seeds_of, verdict
 from feller.reproduce.cm3leon.asking import TOP_P, pictures, to_say, words
 from feller.reproduce.cm3leon.differences import Difference, difference, listed
 from feller.reproduce.cm3leon.guidance import attributes
-from feller.reproduce.cm3leon.letters import read_letters
 from feller.reproduce.cm3leon.models import base, tuned
-from feller.reproduce.cm3leon.reading import read_scenes
+from feller.reproduce.cm3leon.reading import read_letters, read_scenes, stacked
 from feller.reproduce.cm3leon.setting import Setting
 from feller.reproduce.cm3leon.world import World, world
-from feller.reproduce.cm3leon.written import Written, stacked
 
 Marks = Callable[[PlainTransformer, World, Sequence[Written], Draws], Float64[Tensor, " n"]]
 """(network, world, documents of a task, draws) -> from 0 to 1, how right each answer is."""

@@ -14,17 +14,18 @@ from feller.data.batches import batches
 from feller.data.documents.dataset import documents
 from feller.data.documents.modality import Documents, all_pictures
 from feller.data.documents.tiles import tiles_of
+from feller.data.examples.scenes.creatures import Creature, View, invent, views
+from feller.data.examples.scenes.demonstration import written_view
+from feller.data.examples.scenes.instructions import instructions, scene_pairs
+from feller.data.examples.scenes.scenes import FEW, FEW_HELD_OUT, Scene
+from feller.data.examples.scenes.written import Answer, Picture, Written
 from feller.data.found import FoundDocuments, Item, Said, Shown, as_objects
 from feller.data.modality import Dataset
 from feller.draws import Draws
 from feller.networks.bi_encoder import BiEncoder, Finder
-from feller.reproduce.cm3leon.creatures import Creature, View, invent, some_halved, views
-from feller.reproduce.cm3leon.demonstration import written_view
-from feller.reproduce.cm3leon.instructions import instructions, scene_pairs
 from feller.reproduce.cm3leon.judges import TRAINING, SceneJudge, train_scene_judge
-from feller.reproduce.cm3leon.scenes import FEW, FEW_HELD_OUT, Scene
+from feller.reproduce.cm3leon.reading import stacked
 from feller.reproduce.cm3leon.setting import Setting
-from feller.reproduce.cm3leon.written import Answer, Picture, Written, stacked
 from feller.tokens.retrieve.memory import remember
 from feller.tokens.retrieve.search import ByLikeness, Library
 from feller.train.engine import engine
@@ -200,3 +201,9 @@ def _taught(setting: Setting, kind: Documents, pairs: Dataset, draws: Draws) -> 
     learner.average.copy_to(network)
     network.eval().requires_grad_(False)
     return kind
+
+
+def some_halved(shown: list[View], draws: Draws) -> list[View]:
+    """Hide the upper half of one in four, and the lower of as many, so that one picture may not tell all of another."""
+    which = draws.at("parts").integers(4, (len(shown),)).tolist()
+    return [replace(view, part=("whole", "whole", "upper", "lower")[i]) for view, i in zip(shown, which, strict=True)]

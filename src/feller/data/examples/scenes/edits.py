@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from feller.reproduce.cm3leon.captions import a, placed, plain, sized
-from feller.reproduce.cm3leon.picks import Picks
-from feller.reproduce.cm3leon.scenes import SIZES, Cell, Scene, Thing, in_order, is_kept, layouts
-from feller.reproduce.cm3leon.shapes import SHAPES
+from feller.data.examples.scenes.captions import a, placed, plain, sized
+from feller.data.examples.scenes.picks import Picks
+from feller.data.examples.scenes.scenes import SIZES, Cell, Scene, Thing, in_order, is_kept, layouts
+from feller.data.examples.scenes.shapes import SHAPES
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,11 @@
-"""What people would write below a scene, in several ways."""
+"""Captions of a scene, in several ways, and questions about it that have one answer."""
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from feller.reproduce.cm3leon.picks import Picks
-from feller.reproduce.cm3leon.scenes import Scene, Thing
+from feller.data.examples.scenes.picks import Picks
+from feller.data.examples.scenes.scenes import Scene, Thing
 
 
 def a(words: str) -> str:
@@ -61,3 +63,37 @@ def details(scene: Scene) -> str:
     number = {1: "is one thing", 2: "are two things", 3: "are three things"}[len(scene.things)]
     things = [f"{a(sized(thing))} {placed(thing)}" for thing in scene.things]
     return f"On {a(scene.ground)} ground there {number}: {listed(things)}."
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question and its answer."""
+
+    about: str
+    """colour, count, shape or place."""
+    text: str
+    answer: str
+
+
+def questions(scene: Scene) -> tuple[Question, ...]:
+    """Return all that is asked of a scene; of the colour of a shape only where the scene has it once.
+
+    Nothing is counted where all scenes have the same number of things: the answer would be known without a picture.
+    """
+    shapes = Counter(thing.shape for thing in scene.things)
+    asked = [Question("colour", "what colour is the ground?", scene.ground)]
+    if len({*scene.of.counts}) > 1:
+        asked.append(Question("count", "how many things are there?", str(len(scene.things))))
+        for shape, number in shapes.items():
+            asked.append(Question("count", f"how many {several(shape)} are there?", str(number)))
+    for thing in scene.things:
+        if shapes[thing.shape] == 1:
+            asked.append(Question("colour", f"what colour is the {thing.shape}?", thing.colour))
+        asked.append(Question("shape", f"what shape is the {thing.colour} thing?", thing.shape))
+        asked.append(Question("place", f"where is the {plain(thing)}?", thing.place))
+    return tuple(asked)
+
+
+def several(shape: str) -> str:
+    """Return the name of several things of a shape."""
+    return f"{shape}es" if shape.endswith("s") else f"{shape}s"

@@ -1,18 +1,16 @@
-"""Pictures of one to three letters, and reading them again."""
+"""Pictures other than scenes: one to three letters, segmentation maps and edges."""
 
 import functools
 import itertools
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Bool, UInt8
-from torch import Tensor
 
+from feller.data.examples.scenes.picks import Picks
+from feller.data.examples.scenes.scenes import ALL, EVERY, Scene, Variety, check_side
+from feller.data.examples.scenes.shapes import BLACK, COLOURS, LIGHT, SHAPES, blank, shape_mask
 from feller.errors import UsageError
-from feller.reproduce.cm3leon.colours import COLOURS, blank, nearest_colours
-from feller.reproduce.cm3leon.picks import Picks
-from feller.reproduce.cm3leon.scenes import ALL, EVERY, Variety, check_side
 
 HIGH, WIDE = 5, 4
 """Dots of a letter."""
@@ -84,34 +82,12 @@ def render_letters(lettering: Lettering, side: int) -> UInt8[np.ndarray, "side s
         UsageError: If they are not one to three of A to Z.
     """
     picture = blank(side, COLOURS[lettering.ground])
-    picture[_ink(lettering.word, side)] = COLOURS[lettering.ink]
+    picture[letter_mask(lettering.word, side)] = COLOURS[lettering.ink]
     return picture
 
 
-def read_letters(pictures: UInt8[Tensor, "n 3 side side"]) -> list[str]:
-    """Return the letters that each picture shows: those whose drawing has most pixels as it, in any two colours."""
-    side, colours = pictures.shape[3], nearest_colours(pictures)
-    ground = torch.cat([colours[:, 0], colours[:, -1], colours[:, :, 0], colours[:, :, -1]], 1).mode(1).values
-    return [
-        max((_best(ink, length, side) for length in range(1, MOST + 1)), key=lambda word: _alike(word, side, ink))
-        for ink in (colours != ground[:, None, None]).cpu().numpy()
-    ]
-
-
-def _best(ink: Bool[np.ndarray, "side side"], length: int, side: int) -> str:
-    """Return the word of this length that agrees best: letters do not meet, so each is chosen alone."""
-    word = length * "A"
-    for i in range(length):
-        word = max((word[:i] + letter + word[i + 1 :] for letter in FONT), key=lambda one: _alike(one, side, ink))
-    return word
-
-
-def _alike(word: str, side: int, ink: Bool[np.ndarray, "side side"]) -> int:
-    return int((_ink(word, side) == ink).sum())
-
-
 @functools.lru_cache(maxsize=20_000)
-def _ink(word: str, side: int) -> Bool[np.ndarray, "side side"]:
+def letter_mask(word: str, side: int) -> Bool[np.ndarray, "side side"]:
     """Return which pixels of a picture are of its letters."""
     check_side(side)
     if not 1 <= len(word) <= MOST or not set(word) <= set(FONT):
@@ -126,3 +102,31 @@ def _ink(word: str, side: int) -> Bool[np.ndarray, "side side"]:
     ink = np.zeros((side, side), dtype=bool)
     ink[top : top + dots.shape[0], left : left + dots.shape[1]] = dots
     return ink
+
+
+CLASSES = dict(zip(SHAPES, COLOURS.values(), strict=False))
+"""Colour of each shape in a map, whatever its colour in the scene."""
+STEP = 40
+"""Levels that a colour changes by at an edge, at least, in red, green or blue."""
+
+
+def segmentation(scene: Scene, side: int) -> UInt8[np.ndarray, "side side 3"]:
+    """Draw each thing in the colour of its shape's class, on black."""
+    check_side(side)
+    picture = blank(side, BLACK)
+    for thing in scene.things:
+        left, top, right, bottom = thing.box(side)
+        picture[top:bottom, left:right][shape_mask(thing.shape, right - left)] = CLASSES[thing.shape]
+    return picture
+
+
+def edges(picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
+    """Draw in white on black where a picture changes from a pixel to the next, to the right or below.
+
+    A plain threshold of differences: Canny's filter would blur shapes of a few pixels away.
+    """
+    levels = picture.astype(np.int64)
+    found = np.zeros(levels.shape[:2], dtype=bool)
+    found[:, :-1] |= (abs(np.diff(levels, axis=1)) >= STEP).any(2)
+    found[:-1] |= (abs(np.diff(levels, axis=0)) >= STEP).any(2)
+    return np.where(found[:, :, None], np.array(LIGHT), np.array(BLACK)).astype(np.uint8)

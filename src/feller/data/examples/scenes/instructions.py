@@ -7,15 +7,13 @@ picture first. Source: Yu et al. 2023, "Scaling autoregressive multi-modal model
 from collections.abc import Callable
 
 from feller.data.documents.templates import ANSWER, EDIT, QUESTION, STOP
+from feller.data.examples.scenes.captions import caption, details, plain, questions
+from feller.data.examples.scenes.drawings import draw_lettering, edges, render_letters, segmentation
+from feller.data.examples.scenes.edits import edit
+from feller.data.examples.scenes.picks import Picks, picks
+from feller.data.examples.scenes.scenes import ALL, SIDE, Scene, Thing, Variety, draw_scenes, render
+from feller.data.examples.scenes.written import Answer, Item, Picture, Written
 from feller.draws import Draws
-from feller.reproduce.cm3leon.captions import caption, details, plain
-from feller.reproduce.cm3leon.edits import edit
-from feller.reproduce.cm3leon.letters import draw_lettering, render_letters
-from feller.reproduce.cm3leon.maps import edges, segmentation
-from feller.reproduce.cm3leon.picks import Picks, picks
-from feller.reproduce.cm3leon.questions import questions
-from feller.reproduce.cm3leon.scenes import ALL, SIDE, Scene, Thing, Variety, draw_scenes, render
-from feller.reproduce.cm3leon.written import Answer, Item, Picture, Written
 
 Lesson = Callable[[Scene, int, Picks], tuple[Item, ...]]
 """(scene, side of pictures, choices) -> items of a document."""

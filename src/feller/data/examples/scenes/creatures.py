@@ -6,18 +6,18 @@ tells what they look like.
 
 import functools
 import itertools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Int8, UInt8
 
+from feller.data.examples.scenes.captions import a
+from feller.data.examples.scenes.picks import Picks, picks
+from feller.data.examples.scenes.scenes import SIDE, check_side
+from feller.data.examples.scenes.shapes import COLOURS, blank
 from feller.draws import Draws
 from feller.errors import UsageError
-from feller.reproduce.cm3leon.captions import a
-from feller.reproduce.cm3leon.colours import COLOURS, blank
-from feller.reproduce.cm3leon.picks import Picks, picks
-from feller.reproduce.cm3leon.scenes import SIDE, check_side
 
 DOTS = 4
 """Of a creature, across and down."""
@@ -147,9 +147,3 @@ def views(creature: Creature, n: int, draws: Draws) -> list[View]:
         raise UsageError(f"a creature has {len(grounds)} grounds, got {n} views; ask for fewer")
     order = torch.randperm(len(grounds), generator=draws.at("grounds").shared()).tolist()
     return [View(creature, grounds[i]) for i in order[:n]]
-
-
-def some_halved(shown: list[View], draws: Draws) -> list[View]:
-    """Hide the upper half of one in four, and the lower of as many, so that one picture may not tell all of another."""
-    which = draws.at("parts").integers(4, (len(shown),)).tolist()
-    return [replace(view, part=("whole", "whole", "upper", "lower")[i]) for view, i in zip(shown, which, strict=True)]

@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import UInt8
 
+from feller.data.examples.scenes.picks import Picks, picks
+from feller.data.examples.scenes.shapes import COLOURS, SHAPES, blank, shape_mask
 from feller.draws import Draws
 from feller.errors import UsageError
-from feller.reproduce.cm3leon.colours import COLOURS, blank
-from feller.reproduce.cm3leon.picks import Picks, picks
-from feller.reproduce.cm3leon.shapes import SHAPES, shape_mask
 
 SIDE = 16
 """Pixels of a side, where nothing else is asked for."""

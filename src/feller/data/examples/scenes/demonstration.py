@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from feller.data.examples.scenes.creatures import Creature, View, invent, render_creature, views
+from feller.data.examples.scenes.instructions import drawing_pairs, instructions, scene_pairs
+from feller.data.examples.scenes.scenes import FEW, FEW_HELD_OUT, SIDE, Scene, check_side
+from feller.data.examples.scenes.written import Picture, Written, check_empty, png, write_documents, write_pairs
 from feller.data.overview import tile
 from feller.draws import Draws
 from feller.errors import InputError, UsageError
-from feller.reproduce.cm3leon.creatures import Creature, View, invent, render_creature, views
-from feller.reproduce.cm3leon.documents import check_empty, png, write_documents, write_pairs
-from feller.reproduce.cm3leon.instructions import drawing_pairs, instructions, scene_pairs
-from feller.reproduce.cm3leon.scenes import FEW, FEW_HELD_OUT, SIDE, Scene, check_side
-from feller.reproduce.cm3leon.written import Picture, Written
 
 LEAST = 20
 """Pairs to train on, at least."""

@@ -1,29 +1,24 @@
-"""Creatures with made-up names: each has a look of its own, and is told from its picture."""
+"""Creatures with made-up names, each with a look of its own."""
 
 from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
-from feller.draws import Draws
-from feller.errors import UsageError
-from feller.reproduce.cm3leon.colours import COLOURS
-from feller.reproduce.cm3leon.creatures import (
+from feller.data.examples.scenes.creatures import (
     APART,
     DOTS,
-    PARTS,
     View,
     invent,
     names,
     render_creature,
     seen,
-    some_halved,
     views,
 )
-from feller.reproduce.cm3leon.spotting import spot
-from feller.reproduce.cm3leon.written import stacked
+from feller.data.examples.scenes.shapes import COLOURS
+from feller.draws import Draws
+from feller.errors import UsageError
 
 DRAWS = Draws(0)
 MANY = invent(120, DRAWS)
@@ -80,37 +75,5 @@ def test_views_have_grounds_of_their_own() -> None:
     assert len({view.ground for view in found}) == 8
     assert {MANY[0].body, MANY[0].mark} & {view.ground for view in found} == set()
     assert views(MANY[0], 3, DRAWS) == found[:3]
-    halves = some_halved(found * 50, DRAWS)  # bounds: six standard deviations
-    assert [view.ground for view in halves] == [view.ground for view in found * 50]
-    shares = Counter(view.part for view in halves)
-    assert all(
-        shares[part] == pytest.approx(n, abs=60) for part, n in {"whole": 200, "upper": 100, "lower": 100}.items()
-    )
     with pytest.raises(UsageError, match="8 grounds, got 9"):
         views(MANY[0], 9, DRAWS)
-
-
-@pytest.mark.parametrize("side", [16, 32])
-def test_all_views_are_told_exactly(side: int) -> None:
-    shown = [View(one, ground, part) for one in MANY[:6] for ground in one.grounds for part in PARTS]
-    assert spot(stacked([render_creature(view, side) for view in shown]), MANY) == shown
-
-
-def test_noise_does_not_hide_a_creature_and_other_pictures_are_no_better_than_chance() -> None:
-    """Noise of deviation 60 (seeded). Of 400 pictures of noise alone, 1 / 120 is right by chance: 12 has a chance of
-    2e-4, so more is a fault."""
-    shown = [views(one, 1, DRAWS.named(one.name))[0] for one in MANY]
-    pictures = stacked([render_creature(view, 32) for view in shown])
-    noise = Draws(1).at("noise")
-    found = spot((pictures + 60 * noise.normal(pictures.shape)).clamp(0, 255).byte(), MANY)
-    assert [view.creature for view in found] == [view.creature for view in shown]
-    empty = (128 + 60 * noise.normal((400, 3, 32, 32))).clamp(0, 255).byte()
-    wanted = noise.integers(120, (400,)).tolist()
-    right = sum(view.creature == MANY[i] for view, i in zip(spot(empty, MANY), wanted, strict=True))
-    assert right < 12
-
-
-def test_nothing_to_tell() -> None:
-    with pytest.raises(UsageError, match="got 0 and 32"):
-        spot(torch.zeros(1, 3, 32, 32, dtype=torch.uint8), [])
-    assert spot(torch.zeros(0, 3, 32, 32, dtype=torch.uint8), MANY) == []

@@ -7,14 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from feller.data.examples.scenes.creatures import render_creature
+from feller.data.examples.scenes.demonstration import demonstration
+from feller.data.examples.scenes.scenes import render
+from feller.data.examples.scenes.shapes import BLACK, COLOURS, LIGHT
+from feller.data.examples.scenes.written import Answer, Break, Picture, Written, write_documents, write_pairs
 from feller.draws import Draws
 from feller.errors import InputError, UsageError
-from feller.reproduce.cm3leon.colours import BLACK, COLOURS, LIGHT
-from feller.reproduce.cm3leon.demonstration import demonstration
-from feller.reproduce.cm3leon.documents import write_documents, write_pairs
-from feller.reproduce.cm3leon.reading import known, read_scenes
-from feller.reproduce.cm3leon.spotting import spot
-from feller.reproduce.cm3leon.written import Answer, Break, Picture, Written, stacked
 
 RED, BLUE = (np.full((16, 16, 3), colour, dtype=np.uint8) for colour in ((255, 0, 0), (0, 0, 255)))
 
@@ -85,15 +84,15 @@ def test_the_demonstration_keeps_the_tail_apart() -> None:
         assert not set(told["memory"]) & set(told["tail"])
     for creature in made.head:
         assert len([text for text in texts["pairs"] if creature.name in text.split()]) == 4
-    shown = stacked([document.pictures()[0] for document in made.documents["tail"]])
-    assert spot(shown, [*made.head, *made.tail]) == made.asked
+    for document, view in zip(made.documents["tail"], made.asked, strict=True):
+        assert view.creature in made.tail
+        assert (document.pictures()[0] == render_creature(view, 16)).all()
     assert texts["tail"] == [view.caption() for view in made.asked]
     for part, scenes in made.scenes.items():
         whole = len(made.documents[part]) // 8 * 8
         pairs = [one for i, one in enumerate(made.documents[part]) if i % 8 < 3 or i >= whole]
-        assert [known(one) for one in read_scenes(stacked([pair.pictures()[0] for pair in pairs]))] == [
-            known(scene) for scene in scenes
-        ]
+        for pair, scene in zip(pairs, scenes, strict=True):
+            assert (pair.pictures()[0] == render(scene, 16)).all()
 
 
 def test_the_demonstration_depends_on_the_seed_alone() -> None:

@@ -1,10 +1,34 @@
-"""Shapes as sets of pixels, without soft edges."""
+"""Colours that are far apart, and shapes as sets of pixels without soft edges."""
 
 import functools
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
+
+COLOURS = {
+    "red": (214, 38, 44),
+    "orange": (246, 134, 32),
+    "yellow": (252, 214, 52),
+    "green": (44, 150, 62),
+    "cyan": (84, 206, 226),
+    "blue": (36, 72, 196),
+    "purple": (130, 50, 172),
+    "pink": (250, 142, 194),
+    "white": (250, 250, 250),
+    "gray": (122, 126, 132),
+}
+"""Of things and of grounds, by their names: red, green and blue from 0 to 255."""
+BLACK = (0, 0, 0)
+"""Ground of maps; nothing else is black."""
+LIGHT = (255, 255, 255)
+"""Lines of maps."""
+
+
+def blank(side: int, colour: tuple[int, int, int]) -> UInt8[np.ndarray, "side side 3"]:
+    """Return a picture of one colour."""
+    return np.full((side, side, 3), colour, dtype=np.uint8)
+
 
 Inside = Callable[[Float[np.ndarray, "d d"], Float[np.ndarray, "d d"]], Bool[np.ndarray, "d d"]]
 """Places x to the right and y down, from -1 to 1 -> which are inside."""

@@ -1,9 +1,10 @@
-"""Documents on disk, as a person would have them: pairs of files, or JSON lines beside a folder of pictures."""
+"""Documents of texts and pictures, and writing them: pairs of files, or JSON lines beside a folder of pictures."""
 
 import io
 import json
 import pathlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,52 @@ from PIL import Image
 
 from feller.errors import InputError, UsageError, cannot_write
 from feller.record import replace_file
-from feller.reproduce.cm3leon.written import Answer, Break, Item, Picture, Written
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture of a document."""
+
+    values: UInt8[np.ndarray, "h w 3"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Text that is always hidden in training, so that a model learns to answer with it."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Break:
+    """What separates two texts; neighbouring texts and answers are one text without it."""
+
+
+Item = str | Picture | Answer | Break
+
+
+@dataclass(frozen=True, eq=False)
+class Written:
+    """A document."""
+
+    items: tuple[Item, ...]
+    task: str = ""
+    """What it teaches; empty for plain data."""
+
+    def pictures(self) -> tuple[UInt8[np.ndarray, "h w 3"], ...]:
+        """Return its pictures in their order."""
+        return tuple(item.values for item in self.items if isinstance(item, Picture))
+
+    def text(self) -> str:
+        """Return its texts with the answers in them, one a line."""
+        lines = [""]
+        for item in self.items:
+            if isinstance(item, str | Answer):
+                lines[-1] += item.text if isinstance(item, Answer) else item
+            elif lines[-1]:
+                lines.append("")
+        return "\n".join(line for line in lines if line)
+
 
 LINES = "documents.jsonl"
 """File of documents, one JSON object a line."""

@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from feller.data.examples.scenes.picks import Picks, picks
+from feller.data.examples.scenes.written import Picture, Written, check_empty, write_pairs
 from feller.data.images.pictures import read_pictures
 from feller.draws import Draws
 from feller.errors import InputError, UsageError
-from feller.reproduce.cm3leon.documents import check_empty, write_pairs
-from feller.reproduce.cm3leon.picks import Picks, picks
-from feller.reproduce.cm3leon.written import Picture, Written
 
 PACKAGE, LABELLED = "emoji-datasource-twitter", "emojibase-data"
 LIST = "emoji.json"
