@@ -14,8 +14,8 @@ from feller.model import Model
 from feller.recipes import find_recipe
 from feller.recipes.recipe import Recipe
 from feller.record import from_data, to_data
-from feller.reproduce.setting import fit_recipe
 from feller.sampling import Sampling
+from feller_papers.setting import fit_recipe
 
 DATA = read("example:proteins")
 SEQUENCE = ("ACDEFGHIKLMNPQRSTVWY" * 2)[:35]

@@ -32,10 +32,10 @@ from feller.privacy.one_by_one import clipped_by_loop
 from feller.recipes import find_recipe
 from feller.recipes.recipe import Recipe
 from feller.record import from_data, to_data
-from feller.reproduce.setting import fit_recipe
 from feller.sampling import Sampling
 from feller.times import Stratified, Uniform
 from feller.train.loop import train
+from feller_papers.setting import fit_recipe
 from tests.oracle import close
 from tests.privacy.layers_here import shaken
 

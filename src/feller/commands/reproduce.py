@@ -16,7 +16,7 @@ class Reproduce:
 
     deep: ClassVar[str] = ""
 
-    paper: Positional[Annotated[str, Offers(("all",), ("feller.reproduce:PAPERS",))]] = ""
+    paper: Positional[Annotated[str, Offers(("all",), ("feller_papers:PAPERS",))]] = ""
     """flow-matching-guide, kinetic-optimal, generator-matching, adjoint-matching, d-flow, gsbm, cm3leon, voicebox,
     private-tables, reconstruction-bounds, or all."""
     quick: bool = False
@@ -31,8 +31,8 @@ class Reproduce:
     def run(self, words: list[str]) -> dict[str, Any]:
         """Do it."""
         from feller.commands.terminal import speaker
-        from feller.reproduce import PAPERS
-        from feller.reproduce.claims import summary
+        from feller_papers import PAPERS
+        from feller_papers.claims import summary
 
         if not self.paper:
             raise UsageError(f"name a paper: {', '.join(PAPERS)}; or all, one after the other")
