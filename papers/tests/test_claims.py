@@ -4,7 +4,7 @@ import pytest
 
 from feller.errors import UsageError
 from feller_papers import claims as told
-from feller_papers.claims import FAILS, HOLDS, Claim, summary, untestable
+from feller_papers.claims import FAILS, HOLDS, Claim, untestable
 
 BEYOND = (untestable("a cluster", "1", "needs one"),)
 
@@ -26,12 +26,6 @@ def test_claims_come_one_after_the_other() -> None:
     assert [claim.ours for claim in told.tested((true, false), 3, "test_claims.fal", BEYOND)] == ["3"]
     with pytest.raises(UsageError, match=r"test_claims\.true"):
         told.tested((true, false), 3, "tree", BEYOND)  # before any is asked for
-
-
-def test_summary_counts_and_warns_of_quick_runs() -> None:
-    claims = list(told.tested((true, false), 3, "", BEYOND))
-    assert summary(claims, quick=False) == "3 claims: 1 holds, 1 does not hold, 1 not testable here"
-    assert "full run" in summary(claims, quick=True)
 
 
 def test_seeds_and_numbers_are_told_in_words() -> None:

@@ -37,6 +37,7 @@ def test_words():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("installed")
 def test_quick_run(capsys):
     assert main(["reproduce", "flow-matching-guide", "--quick", "--json"]) == 0
     claims = json.loads(capsys.readouterr().out.splitlines()[-1])["claims"]

@@ -336,6 +336,7 @@ def test_claims_from_tiny_trainings(test, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("installed")
 def test_quick_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["reproduce", "generator-matching", "--quick", "--json"]) == 0
     claims = json.loads(capsys.readouterr().out.splitlines()[-1])["claims"]

@@ -213,6 +213,7 @@ def test_a_budget_counts_what_the_processor_spends(folder: pathlib.Path, monkeyp
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("installed")
 def test_quick_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["reproduce", "kinetic-optimal", "--quick", "--json"]) == 0
     claims = json.loads(capsys.readouterr().out.splitlines()[-1])["claims"]

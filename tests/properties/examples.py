@@ -196,7 +196,7 @@ FACTS: dict[type, type] = {
 }
 _ELSEWHERE = (
     *("__main__", "cli", "commands", "data", "journeys", "networks", "recipes", "report"),
-    *("reproduce", "train"),
+    "train",
 )
 """Parts without kinds of these families; modalities and architectures have suites of their own."""
 

@@ -6,13 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from typing import TypeVar
 
+from feller.commands.reproduce import FAILS, HOLDS, UNTESTABLE
 from feller.errors import UsageError
 from feller.record import nearest
 
 T = TypeVar("T")
 """How much is spent on the claims of a paper."""
-
-HOLDS, FAILS, UNTESTABLE = "holds", "does not hold", "not testable here"
 
 
 @dataclass(frozen=True)
@@ -55,16 +54,6 @@ def spread_of(values: Sequence[float]) -> str:
     if len(values) == 1:
         return seeds_of(values)
     return f"{seeds_of(values)}, {min(values):.4g} to {max(values):.4g}"
-
-
-def summary(claims: Sequence[Claim], *, quick: bool) -> str:
-    """Count the verdicts."""
-    counts = [f"{sum(claim.verdict == word for claim in claims)} {word}" for word in (HOLDS, FAILS, UNTESTABLE)]
-    failed = any(claim.verdict == FAILS for claim in claims)
-    short = (
-        "; quick trainings are too short for some claims, which a full run may find to hold" if quick and failed else ""
-    )
-    return f"{len(claims)} claims: {', '.join(counts)}{short}"
 
 
 def untestable(claim: str, paper: str, why: str) -> Claim:
