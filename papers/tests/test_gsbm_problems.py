@@ -137,3 +137,9 @@ def test_the_crowd_that_polarises_is_refreshed() -> None:
     fresh = problem.refresh(problem.base, [leg])
     assert fresh.mean.shape == (500, 2)
     close(fresh(begin, torch.zeros(300)), problem.base(begin, torch.zeros(300)).tolist(), 1e-4)
+
+
+def test_boundary() -> None:
+    border = problems.Boundary((-5.0, -5.0), (5.0, 5.0), 0.1)
+    x = f64(0, 0, 9, 5, 0, 9, 5.2, -4.9, 9, 9, -9, 9).reshape(4, 3)
+    close(border(x, torch.zeros(1, dtype=F64)), [0, 0.5, 0.880797 + 0.268941, 2], 1e-6)

@@ -13,7 +13,7 @@ from tests.oracle import close, f64
 from feller.cli import main
 from feller.data import read
 from feller.draws import Draws
-from feller.paths import Ahead, Cavity, Increment, Instant, Levels, Metric, Mixture, Power
+from feller.paths import Ahead, Cavity, Increment, Levels, Metric, Mixture, Power
 from feller.paths.rates import KineticOptimal
 from feller.recipes.text import text
 from feller.schedules import Linear
@@ -37,6 +37,7 @@ from feller_papers.kinetic_optimal import (
 )
 from feller_papers.kinetic_optimal import velocities as velocity
 from feller_papers.kinetic_optimal.setting import Setting
+from feller_papers.kinetic_optimal.stepping import Instant
 from feller_papers.pictures import shrink
 
 TINY = Setting((0,), 3, 2, 4, calls=(1, 2, 2, 3), resamplings=(4.0,))

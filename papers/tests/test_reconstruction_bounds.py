@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from feller.draws import Draws
-from feller.evaluate.attacks import inversion
 from feller.privacy.expense import Subsampled
 from feller.privacy.linear import Logistic, Minimum, Ridge, leakage, minimum_of, reconstructed, with_constant
 from feller.privacy.reconstruct import mse_bound
@@ -17,6 +16,7 @@ from feller_papers.reconstruction_bounds import (
     BEYOND,
     account,
     attacked,
+    inversion,
     inverted,
     perturbed,
     private,

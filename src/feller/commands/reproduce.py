@@ -114,7 +114,9 @@ class Reproduce:
 
         papers = installed()
         if not papers:
-            raise UsageError("no reproductions are installed: pip install feller-papers, or pip install ./papers in a clone of feller")
+            raise UsageError(
+                "no reproductions are installed: pip install feller-papers, or, in a clone of feller, ./papers"
+            )
         if not self.paper and not (self.quick or self.data or self.only):
             listing = {name: f"{paper.title}, arXiv {paper.arxiv}" for name, paper in papers.items()}
             if not self.json:

@@ -3,11 +3,12 @@
 import pathlib
 from dataclasses import dataclass
 
-from feller.paths.laws import AtStart, Coin, Explicit, Frozen, Overlap, Survival
+from feller.paths.laws import Coin, Explicit, Overlap, Survival
 from feller.simulate import Euler, Midpoint, Solver
 from feller.simulate.solver import placed
 from feller.spaces import Space
 from feller.times import linear_grid
+from feller_papers.generator_matching.survival import AtStart, Frozen
 
 
 @dataclass(frozen=True)

@@ -17,17 +17,18 @@ from feller.bridging.settings import Bridging
 from feller.control.bridges.crowd import Crowd
 from feller.control.bridges.gaussian import GaussianPaths
 from feller.control.bridges.pinned import PinnedControl
-from feller.control.costs import Cost, NearLatentPath, Scaled
+from feller.control.costs import Cost, Scaled
 from feller.data.batches import batches
 from feller.data.read import read
 from feller.draws import Draws
-from feller.networks.autoencoder import Autoencoder, Coder
 from feller.networks.mlp import MLP
 from feller.objective import Batch, Example, Objective
 from feller.train.engine import engine
 from feller.train.loop import make_learner, train
 from feller.train.optimiser import Training
 from feller_papers.claims import Claim, mean_of, spread_of, verdict
+from feller_papers.gsbm.autoencoder import Autoencoder, Coder
+from feller_papers.gsbm.latent import NearLatentPath
 from feller_papers.gsbm.setting import Setting
 
 FROM, TO = 4, 9

@@ -18,14 +18,12 @@ from torch.nn import functional as F
 from feller.bridging.problem import BridgeProblem
 from feller.control.bridges.matching import Base, Leg
 from feller.control.costs import (
-    Boundary,
     Box,
     Congestion,
     Cost,
     Disc,
     Entropy,
     NearSurface,
-    Polarise,
     Population,
     Quadric,
     Smooth,
@@ -33,6 +31,7 @@ from feller.control.costs import (
 )
 from feller.control.costs.cost import Inside
 from feller.draws import Draws
+from feller_papers.gsbm.polarise import Polarise
 
 TUNNEL = Smooth(Quadric((20.0, 1.0), (5.0, 6.0), 90.0), 1.0) + Smooth(Quadric((20.0, 1.0), (-5.0, -6.0), 90.0), 1.0)
 """Two upright ellipses, of which each leaves one way."""
@@ -43,6 +42,22 @@ DISCS = sum(
     Smooth(Disc((6.0, 6.0), 1.5), 1.0, 0.01),
 )
 """Three discs, with a free quadrant."""
+
+
+@dataclass(frozen=True)
+class Boundary(Cost):
+    """1 for each of the first entries that has left its range, with edges sigmoid(distance / width)."""
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    width: float
+
+    def __call__(self, x: Tensor, t: Tensor, population: Population | None = None) -> Tensor:
+        """Return it."""
+        some = x[..., : len(self.low)]
+        over = torch.sigmoid((some - x.new_tensor(self.high)) / self.width)
+        under = torch.sigmoid((x.new_tensor(self.low) - some) / self.width)
+        return (over + under).sum(-1)
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ from scipy.integrate import simpson
 from feller.bridging.found import solve_bridge
 from feller.bridging.problem import BridgeProblem
 from feller.bridging.settings import Bridging
-from feller.control.bridges.exact import Barrier, GaussianBridge, Quadratic, barrier
 from feller.control.bridges.gaussian import GaussianPaths
 from feller.control.bridges.path_integral import PathIntegral
 from feller.control.bridges.pinned import PinnedControl
 from feller.draws import Draws
 from feller.networks.mlp import MLP
 from feller_papers.claims import Claim, mean_of, spread_of, verdict
+from feller_papers.gsbm.exact import Barrier, GaussianBridge, Quadratic, barrier
 from feller_papers.gsbm.problems import Gaussians
 from feller_papers.gsbm.setting import Setting
 

@@ -3,10 +3,11 @@
 import statistics
 from dataclasses import replace
 
-from feller.paths import Instant, Network, TokenPath
+from feller.paths import Network, TokenPath
 from feller_papers.claims import Claim, mean_of, seeds_of, spread_of, verdict
 from feller_papers.kinetic_optimal.pictures import PATHS, Change, as_it_is, sampled
 from feller_papers.kinetic_optimal.setting import Setting
+from feller_papers.kinetic_optimal.stepping import Instant
 from feller_papers.pictures import digits
 
 MOST = {"mask": 0.75, "uniform": 0.65, "metric": 1.1}

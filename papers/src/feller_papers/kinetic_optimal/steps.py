@@ -14,7 +14,6 @@ from feller.paths import (
     Cavity,
     ConstantSpeed,
     Increment,
-    Instant,
     Levels,
     Metric,
     Mixture,
@@ -29,6 +28,7 @@ from feller.spaces import Tokens, UniformSource
 from feller.times import linear_grid
 from feller_papers.claims import Claim, spread_of, verdict
 from feller_papers.kinetic_optimal.setting import Setting
+from feller_papers.kinetic_optimal.stepping import Instant
 
 COUNT = 17
 LAW = {2: 0.5, 9: 0.2, 15: 0.3}

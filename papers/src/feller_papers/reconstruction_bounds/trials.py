@@ -9,12 +9,12 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from feller.draws import Draws
-from feller.evaluate.attacks.inversion import Prior, inverted
 from feller.evaluate.attacks.reconstructed import ERRORS
 from feller.privacy.linear import Logistic, Minimum, Ridge, leakage, minimum_of, with_constant
 from feller.privacy.reconstruct import van_trees
 from feller_papers.claims import Claim, verdict
 from feller_papers.reconstruction_bounds.attacked import squared_errors
+from feller_papers.reconstruction_bounds.inversion import Prior, inverted
 from feller_papers.reconstruction_bounds.setting import Setting
 
 DRAWS = 400

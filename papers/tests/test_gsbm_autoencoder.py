@@ -8,7 +8,7 @@ from tests.oracle import close
 
 from feller.draws import Draws
 from feller.errors import UsageError
-from feller.networks.autoencoder import Autoencoder, on_sphere
+from feller_papers.gsbm.autoencoder import Autoencoder, on_sphere
 
 
 def test_codes_lie_on_a_sphere() -> None:

@@ -6,8 +6,8 @@ import pytest
 import torch
 from tests.oracle import F64, close, f64
 
-from feller.control.costs.polarise import Polarise
 from feller.draws import Draws
+from feller_papers.gsbm.polarise import Polarise
 
 
 def test_directions() -> None:

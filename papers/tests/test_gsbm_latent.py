@@ -7,9 +7,9 @@ import torch
 from tests.oracle import F64, close, f64
 
 from feller.control.costs import Zero, check
-from feller.control.costs.latent import NearLatentPath, slerp
 from feller.draws import Draws
 from feller.errors import InputError, UsageError
+from feller_papers.gsbm.latent import NearLatentPath, slerp
 
 X_0, X_1 = (Draws(0).at(name).normal((4, 3), F64) for name in ("a", "b"))
 
@@ -25,7 +25,7 @@ def test_slerp() -> None:
 
 
 def test_each_state_beside_the_way_of_its_pair(monkeypatch) -> None:
-    monkeypatch.setattr("feller.control.costs.latent.AT_ONCE", 5)
+    monkeypatch.setattr("feller_papers.gsbm.latent.AT_ONCE", 5)
     cost = (2.0 * NearLatentPath(lambda x: 3 * x, lambda z: z / 3 + 1, frames=201) + Zero()).for_pairs(X_0, X_1)
     times = f64(0, 0.137, 0.5, 1)
     x = Draws(0).at("x").normal((4, 12, 3), F64)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from feller.draws import Draws
-from feller.evaluate.attacks.inversion import Prior, deepest, inverted
+from feller_papers.reconstruction_bounds.inversion import Prior, deepest, inverted
 
 F64 = torch.float64
 
