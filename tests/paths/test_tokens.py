@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -21,10 +22,13 @@ from feller.paths import (
     Mixture,
     Odds,
     Path,
+    Power,
+    Stepping,
     Tempered,
     TokenPath,
 )
 from feller.paths.rates import AT_ONCE
+from feller.paths.token_law import TokenLaw
 from feller.record import from_data, to_data
 from feller.schedules import GreatCircle, Linear, PerToken, Polynomial
 from feller.simulate import Euler, endpoint
@@ -188,6 +192,30 @@ def test_every_path_ends_at_the_data(name: str) -> None:
     x_0 = Tokens(3, (7,), getattr(path, "source", None) or UniformSource()).reference(6, Draws(0).at("source"))
     end = endpoint(path.process(lambda x, t, given: logits, {}), x_0, linear_grid(4), Euler(), Draws(1))
     assert torch.equal(end, x_1)
+
+
+@dataclass(frozen=True)
+class AtTheStart(Stepping):
+    """Rates at the start times the step."""
+
+    def law(self, path: TokenLaw, x_1: Tensor, t: Tensor, s: float, count: int) -> tuple[Tensor, Tensor]:
+        return path.log_probabilities(x_1, t, count), (s - t)[:, None] * path.slope(x_1, t, count)
+
+
+def test_a_stepping_of_ones_own_is_taken() -> None:
+    """Of alpha = t^2 the rate to the data is 2 t / (1 - t^2); the bound of the number of jumps is none below it."""
+    path = Mixture(Polynomial(2.0), LawSource(P), stepping=AtTheStart())
+    jumps, weights = path.jump(torch.full((3,), 1), torch.arange(3), torch.full((3,), 0.4, dtype=F64), 0.6, 3)
+    close(jumps, 0.2 * 0.8 / 0.84 * f64(1.0, 0.0, 1.0), 1e-14)
+    close(weights, jumps[:, None] * f64(0.0, 1.0, 0.0), 1e-14)
+    assert (path.most(torch.arange(3)[None], f64(0.4), 0.6, 3)[0] >= jumps - 1e-14).all()
+    metric, t = Metric(Levels(3), Power(), stepping=AtTheStart()), torch.full((9,), 0.4, dtype=F64)
+    x_1, x = (part.flatten() for part in torch.meshgrid(torch.arange(3), torch.arange(3), indexing="ij"))
+    jumps = metric.jump(x_1, x, t, 0.6, 3)[0].unflatten(0, (3, 3)).amax(0)
+    assert (metric.most(torch.arange(3)[None], f64(0.4), 0.6, 3)[0] >= jumps - 1e-14).all()
+    for wrong in (lambda: Mixture(stepping=AtTheStart()), lambda: Mixture(source=MaskSource(), stepping=AtTheStart())):
+        with pytest.raises(UsageError, match="source"):
+            wrong()
 
 
 def test_choices_apply_to_what_is_drawn() -> None:
