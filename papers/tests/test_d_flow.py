@@ -4,10 +4,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tests.oracle import F64, close
+from tests.oracle import close
 
-from feller.control.inverse import Observation
-from feller.control.operators import Inpaint, RandomSums
+from feller.control.operators import Inpaint
 from feller.draws import Draws
 from feller_papers import judge
 from feller_papers.claims import FAILS, HOLDS, UNTESTABLE
@@ -148,18 +147,3 @@ def test_the_command_reaches_the_claims() -> None:
     found = list(d_flow(True, None, "theory.gradient"))
     assert [claim.verdict for claim in found] == [HOLDS]
     assert all(claim.verdict == UNTESTABLE for claim in BEYOND)
-
-
-def test_wiener_is_the_posterior_mean() -> None:
-    """Of a normal law: mean + S A^T (A S A^T + noise^2)^-1 (y - A mean); in other units of the data it is the same."""
-    mean, root = torch.tensor([1.0, -1.0, 0.5, 0.0], dtype=F64), Draws(5).at("root").normal((4, 4), F64) / 2
-    covariance = root @ root.T + 0.2 * torch.eye(4, dtype=F64)
-    operator = RandomSums(2, seed=1)
-    y = operator(mean + Draws(0).at("truth").normal((6, 4), F64)) + 0.3 * Draws(0).at("noise").normal((6, 2), F64)
-    matrix = operator(torch.eye(4, dtype=F64)).T
-    gain = covariance @ matrix.T @ torch.linalg.inv(matrix @ covariance @ matrix.T + 0.09 * torch.eye(2, dtype=F64))
-    found = methods.wiener(Observation(operator, y, 0.3), mean, covariance, (4,))
-    close(found, (mean + (y - mean @ matrix.T) @ gain.T).tolist(), 1e-6)
-    scaled = operator(torch.full((1, 4), 3.0, dtype=F64)) + 10 * y
-    large = Observation(operator, scaled, 3.0, lambda x: 10 * x + 3, 10.0)
-    close(methods.wiener(large, mean, covariance, (4,)), found.tolist(), 1e-6)

@@ -6,7 +6,7 @@ from tests.oracle import F64, close
 from torch import Tensor
 
 from feller.control.guided import DPS, Guidance, PiGDM, Seen, guided
-from feller.control.inverse import Learned, Observation
+from feller.control.inverse import Learned, Observation, wiener
 from feller.control.operators import Inpaint, Magnitudes, Own, RandomSums
 from feller.control.red_diff import RedDiff
 from feller.draws import Draws
@@ -99,8 +99,13 @@ def test_dps_goes_down_the_distance() -> None:
     assert observation.loss(end, rows).sum() < 0.01 * observation.loss(plain, rows).sum()
 
 
+def test_wiener_is_the_posterior_mean() -> None:
+    observation, mean, _ = observed(0.3)
+    close(wiener(observation, M, SIGMA, (4,)), mean.tolist(), 1e-6)
+
+
 def test_units_of_the_data_do_not_matter() -> None:
-    """Values that are ten times states plus three: the same force."""
+    """Values that are ten times states plus three: the same force, the same mean."""
     plain, _, _ = observed(0.3)
     large = Observation(
         plain.operator,
@@ -113,6 +118,7 @@ def test_units_of_the_data_do_not_matter() -> None:
     for guidance in (PiGDM(), DPS()):
         both = [guided(flow, Affine(), about, guidance, torch.arange(6))(x, t).velocity for about in (plain, large)]
         close(both[1], both[0].tolist(), 1e-8)
+    close(wiener(large, M, SIGMA, (4,)), wiener(plain, M, SIGMA, (4,)).tolist(), 1e-6)
     close(large.loss(x, torch.arange(6)), plain.loss(x, torch.arange(6)).tolist(), 1e-9)
     assert large.enough == pytest.approx(plain.enough)
 

@@ -9,11 +9,11 @@ from style import bare
 from torch import Tensor
 
 from feller.control.guided import Guided, PiGDM
-from feller.control.inverse import Restoration
+from feller.control.inverse import Restoration, wiener
 from feller.draws import Draws
 from feller_papers.claims import Claim
 from feller_papers.d_flow import restoring
-from feller_papers.d_flow.methods import MANY, Bench, search, wiener
+from feller_papers.d_flow.methods import MANY, Bench, search
 from feller_papers.d_flow.pictures import SHAPE, TASKS, learned, moments, unseen
 from feller_papers.d_flow.setting import Setting
 from papers.entry import Paper

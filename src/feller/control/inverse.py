@@ -1,6 +1,7 @@
 """Inverse problems: examples that explain what was observed, by a model that never saw the problem."""
 
 import abc
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -172,3 +173,24 @@ def refuse_unknown(operator: Operator, method: str) -> None:
     if operator.unknown is not None:
         kind = type(operator).__name__
         raise UsageError(f"{kind} has an unknown part, which {method} cannot look for; choose `source`")
+
+
+def wiener(
+    observation: Observation, mean: Float[Tensor, " d"], covariance: Float[Tensor, "d d"], shape: tuple[int, ...]
+) -> Float[Tensor, " b *d"]:
+    """Return the posterior mean if the data were normal: no network, and a hard rival by the mean squared error.
+
+    Args:
+        observation: Of a linear operator.
+        mean: Of the states, flattened.
+        covariance: Of the states, flattened.
+        shape: Of one state.
+    """
+    d = math.prod(shape)
+    offset = observation.predicted(torch.zeros(1, *shape, dtype=mean.dtype)).flatten(1)
+    columns = observation.predicted(torch.eye(d, dtype=mean.dtype).reshape(d, *shape)).flatten(1) - offset
+    seen = columns.T  # [m, d]
+    rest = observation.measured.flatten(1).to(mean) - offset - mean @ columns
+    inner = seen @ covariance @ columns + (observation.noise**2 + 1e-8) * torch.eye(len(seen), dtype=mean.dtype)
+    found = mean + torch.linalg.solve(inner, rest.T).T @ seen @ covariance
+    return found.reshape(-1, *shape)

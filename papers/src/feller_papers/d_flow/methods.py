@@ -1,7 +1,6 @@
 """Every way of restoring the same digits, with the same network, and what is measured of it."""
 
 import functools
-import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -12,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from feller.control.guided import DPS, Guided, PiGDM
-from feller.control.inverse import Observation, Restoration
+from feller.control.inverse import Observation, Restoration, wiener
 from feller.control.lbfgs import LBFGS
 from feller.control.red_diff import RedDiff
 from feller.control.restore import Source
@@ -151,24 +150,3 @@ def table(setting: Setting, task: Task, seed: int) -> Table:
         "mean of 4 PiGDM tuned": tuneds,
     }
     return Table(rows, scales)
-
-
-def wiener(
-    observation: Observation, mean: Float[Tensor, " d"], covariance: Float[Tensor, "d d"], shape: tuple[int, ...]
-) -> Float[Tensor, " b *d"]:
-    """Return the posterior mean if the data were normal: no network, and a hard rival by the mean squared error.
-
-    Args:
-        observation: Of a linear operator.
-        mean: Of the states, flattened.
-        covariance: Of the states, flattened.
-        shape: Of one state.
-    """
-    d = math.prod(shape)
-    offset = observation.predicted(torch.zeros(1, *shape, dtype=mean.dtype)).flatten(1)
-    columns = observation.predicted(torch.eye(d, dtype=mean.dtype).reshape(d, *shape)).flatten(1) - offset
-    seen = columns.T  # [m, d]
-    rest = observation.measured.flatten(1).to(mean) - offset - mean @ columns
-    inner = seen @ covariance @ columns + (observation.noise**2 + 1e-8) * torch.eye(len(seen), dtype=mean.dtype)
-    found = mean + torch.linalg.solve(inner, rest.T).T @ seen @ covariance
-    return found.reshape(-1, *shape)
