@@ -8,10 +8,10 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-all test-journeys check bench docs audit-deps release-check clean
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml papers/pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit('feller needs Python 3.11 or later: make PYTHON=python3.11 ...' if sys.version_info < (3, 11) else 0)"
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' -e papers
 	touch $(READY)
 
 # Class-conditional handwritten digits: about five minutes on two cores.
@@ -23,11 +23,11 @@ demo: $(READY)
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
 
-# All tests, also those that take long, and those of the page, in a browser.
+# All tests: also those that take long, those of the page in a browser, and those of the reproductions.
 test-all: $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,peers,release]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,peers,release]' -e papers
 	scripts/browser.sh
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m ''
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m '' tests papers/tests
 
 # What no shorter test shows: the page in a browser, examples of the pages, commands from words to files, runs that are killed.
 test-journeys: $(READY)
@@ -56,10 +56,10 @@ audit-deps: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[release]'
 	$(BIN)/python scripts/audit_deps.py
 
-# The wheel, the same bytes twice, with a list of all that it needs (CycloneDX) beside it.
+# The wheels of feller and of its reproductions, the same bytes twice, each with a list of what it needs (CycloneDX).
 release-check: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[release]'
 	$(BIN)/python scripts/release_check.py dist
 
 clean:
-	rm -rf .venv docs/_build build dist
+	rm -rf .venv docs/_build build dist papers/build papers/dist

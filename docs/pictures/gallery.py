@@ -28,7 +28,7 @@ from papers import (
 from papers.entry import Paper
 from style import LOOK, save
 
-from feller.reproduce import PAPERS
+from feller_papers import PAPERS
 
 HERE = pathlib.Path(__file__).parent
 DRAWN: dict[str, Paper] = {

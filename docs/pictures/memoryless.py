@@ -13,11 +13,11 @@ from feller import Affine, Draws, Euclidean, Midpoint, linear_grid
 from feller.control.adjoint_matching import AdjointMatching, Landing
 from feller.networks.architecture import weights_from
 from feller.networks.conditioning import zero
-from feller.reproduce.adjoint_matching.mixture import ConstantNoise
 from feller.simulate import MemorylessEuler, endpoint
 from feller.train.engine import engine
 from feller.train.loop import make_learner, train
 from feller.train.optimiser import Training
+from feller_papers.adjoint_matching.mixture import ConstantNoise
 
 CENTRES, VARIANCE, SLOPE = torch.tensor([-1.5, 1.5]), 0.25, 0.5
 ROUNDS, BATCH = 800, 512

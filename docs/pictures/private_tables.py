@@ -12,10 +12,10 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from feller.reproduce.private_tables.figures import Figure, called, number, read_off, worth
-from feller.reproduce.private_tables.methods import COMPARED, Way
-from feller.reproduce.private_tables.setting import STRONG, Setting
-from feller.reproduce.private_tables.tables import there
+from feller_papers.private_tables.figures import Figure, called, number, read_off, worth
+from feller_papers.private_tables.methods import COMPARED, Way
+from feller_papers.private_tables.setting import STRONG, Setting
+from feller_papers.private_tables.tables import there
 
 BEYOND = 25.0
 """Where models without privacy are drawn."""

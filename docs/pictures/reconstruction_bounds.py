@@ -14,11 +14,11 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from feller.reproduce.reconstruction_bounds.attacked import SHOWN, attacked
-from feller.reproduce.reconstruction_bounds.perturbed import SCALE, fitted, lines
-from feller.reproduce.reconstruction_bounds.private import model_of
-from feller.reproduce.reconstruction_bounds.setting import Setting
-from feller.reproduce.reconstruction_bounds.stepwise import line
+from feller_papers.reconstruction_bounds.attacked import SHOWN, attacked
+from feller_papers.reconstruction_bounds.perturbed import SCALE, fitted, lines
+from feller_papers.reconstruction_bounds.private import model_of
+from feller_papers.reconstruction_bounds.setting import Setting
+from feller_papers.reconstruction_bounds.stepwise import line
 
 HERE = pathlib.Path(__file__).parent
 FAR = 25.0

@@ -170,8 +170,6 @@ def test_whole_tree_in_help(capsys):
         (["sample", "nothing"], 1, "nothing"),
         (["evaluate", "."], 1, "no model.json"),
         (["data", "nowhere.csv"], 1, "nowhere.csv"),
-        (["reproduce", "flow-machting"], 2, "did you mean 'flow-matching-guide'"),
-        (["reproduce", "gsbm", "--only", "xyz"], 2, "feller: no test is called 'xyz'"),
     ],
 )
 def test_wrong_use_is_one_line_and_a_status(capsys, words, status, message):

@@ -158,13 +158,6 @@ def test_a_flag_that_stands_twice_is_refused(capsys: pytest.CaptureFixture[str])
     assert "--given stands twice; give it once, with all that it takes behind it" in capsys.readouterr().err
 
 
-def test_a_paper_has_to_be_named(capsys: pytest.CaptureFixture[str]) -> None:
-    status, _, err = run(capsys, "reproduce")
-    assert status == 2
-    assert "name a paper: flow-matching-guide, " in err
-    assert "or all" in err
-
-
 def test_help_breaks_lines_where_the_terminal_ends(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

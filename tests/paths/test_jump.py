@@ -11,7 +11,6 @@ from torch import Tensor
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.paths import (
-    Absorbed,
     Circle,
     GaussianLaw,
     Interval,
@@ -25,8 +24,8 @@ from feller.paths import (
     RotationLaw,
     VonMisesLaw,
 )
-from feller.paths.laws import AtStart, Coin, Explicit, Frozen
 from feller.processes import Characteristics
+from feller.paths.laws import Explicit
 from feller.schedules import Cosine, Polynomial
 from feller.simulate import RK4, Euler, Heun, Midpoint, endpoint, simulate
 from feller.spaces import SO3, Euclidean, Torus
@@ -117,8 +116,6 @@ def test_hazard_mixes_the_chances_of_all_ends() -> None:
 @pytest.mark.parametrize(
     ("survival", "most"),
     [
-        pytest.param(AtStart(Coin()), {(0.8, 50): 0.0154, (0.95, 50): 0.0717, (0.95, 200): 0.0154}, marks=SLOW),
-        pytest.param(AtStart(Frozen()), {(0.8, 50): 0.0214, (0.95, 50): 0.1046, (0.95, 200): 0.0315}, marks=SLOW),
         (Explicit(), {(0.8, 50): 0.0104, (0.95, 50): 0.0366, (0.95, 200): 0.0093}),
         (Overlap(), {(0.8, 50): 0.0, (0.95, 50): 0.0, (0.95, 200): 0.0}),
     ],
@@ -147,9 +144,7 @@ DENSITY = (
     ("kind", "table"),
     [
         ({"share": 0.0}, (0.0204, 0.0095)),
-        pytest.param({"share": 1.0, "survival": AtStart(Explicit())}, (0.1077, 0.0735), marks=SLOW),
         ({"share": 1.0}, (0.0649, 0.0475)),
-        pytest.param({"share": 0.5, "survival": AtStart(Explicit())}, (0.0419, 0.0255), marks=SLOW),
         ({"share": 0.5}, (0.0095, 0.0075)),
     ],
     ids=repr,
@@ -438,19 +433,3 @@ def test_wrong_grids_and_answers_are_refused() -> None:
             make()
     with pytest.raises(UsageError, match="logits of 2"):
         TWO.read(torch.zeros(1, 1, 3), torch.zeros(1, 1), torch.zeros(1))
-
-
-def test_vector_of_the_pure_diffusion() -> None:
-    """Section 13.7, and absorption: of 4,000 paths the share at z at t = .9 is .89 (printed .886 to .899)."""
-    one = Absorbed(0.0, 1.0)
-    x, z = f64(0.0, 0.1, 0.2, 0.3, 0.5, 0.8, 1.0), f64(0.3)
-    close(one.variance(x, z, 0.4, 1.0), (0.15, 0.133333, 0.083333, 0, 0.4, 0.75, 0.816667), 6e-7)
-    generator, y, steps = torch.Generator().manual_seed(0), torch.rand(4000, dtype=F64), 400
-    for i in range(steps):
-        t, h = 0.9 * i / steps, 0.9 / steps
-        noise = torch.randn(4000, dtype=F64, generator=generator)
-        y = one.absorb(y, y + (h * one.variance(y, z, t, 1.0)).sqrt() * noise, z)
-    assert abs((y == z).double().mean().item() - 0.89) < 0.035
-    assert (y - 0.5).abs().max() <= 0.5
-    with pytest.raises(UsageError, match="low < high"):
-        Absorbed(1.0, 0.0)

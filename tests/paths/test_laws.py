@@ -10,10 +10,8 @@ from torch import Tensor
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.paths.laws import (
-    AtStart,
     Coin,
     Explicit,
-    Frozen,
     GaussianLaw,
     Growth,
     Law,
@@ -130,7 +128,7 @@ def test_vector_of_the_survival() -> None:
         x, now, later = one(t + (1 - t) * s), one(t), one(t + 0.05)
         close(law.slope(x, z, now), -2.0, 1e-12)
         close(Explicit().change(law, x, z, now, later).exp(), expected, 6e-11)
-        close(Frozen().change(law, x, z, now, later).exp(), 0.9048374180, 6e-11)
+        close(Coin().change(law, x, z, now, later).exp(), 0.9048374180, 6e-11)
         close(torch.exp(-Coin().expected(-Coin().change(law, x, z, now, later))), 0.9, 1e-12)
         assert Explicit().change(law, x, z, now, one(1.0)) == -math.inf
         near = Explicit().change(law, x, z, now, now + 1e-6)
@@ -274,9 +272,8 @@ def test_landings_at_one_time_are_the_limit(law: Law, back: bool) -> None:
     close(near, at, 2e-3)
 
 
-def test_at_start_lands_where_the_law_rises_at_t() -> None:
+def test_jumps_land_where_the_law_is_higher_at_the_end_of_a_step() -> None:
     t, s = f64(0.2), f64(0.3)
-    assert AtStart(Explicit()).landing(t, s) == (t, t)
     assert Explicit().landing(t, s) == (s, s)
     assert Overlap().landing(t, s) == (t, s)
 

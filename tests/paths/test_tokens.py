@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -15,24 +16,25 @@ from feller.paths import (
     Choice,
     Confidence,
     Geometric,
-    Instant,
     LeastEnergy,
     Levels,
     Metric,
     Mixture,
     Odds,
     Path,
+    Power,
+    Stepping,
     Tempered,
     TokenPath,
 )
 from feller.paths.rates import AT_ONCE
+from feller.paths.token_law import TokenLaw
 from feller.record import from_data, to_data
 from feller.schedules import GreatCircle, Linear, PerToken, Polynomial
 from feller.simulate import Euler, endpoint
 from feller.spaces import LawSource, MaskSource, Tokens, UniformSource
 from feller.times import linear_grid
 from tests.oracle import F64, close, f64
-from tests.paths.kernels import kernel
 
 P = (0.5, 0.3, 0.2)
 
@@ -167,21 +169,6 @@ def test_marginal_rates_are_means_of_conditional_ones(name: str) -> None:
 A, B = f64(0.0, 0.5, -0.3, 0.2), f64(1.0, -0.5, 0.3, -1.2)
 
 
-def test_the_euler_step_has_order_one() -> None:
-    """The chain of vector 12.4, enumerated: its total variation was sampled to 0.001, and halves with the step."""
-    path = Geometric(lambda x_1, t: A + B * t[:, None], stepping=Instant())
-    posterior, x = torch.eye(4, dtype=F64)[:1].expand(4, 4), torch.arange(4)
-    errors = []
-    for n in (5, 10, 20, 50):
-        law = A.softmax(0)
-        for i in range(n):
-            law = law @ kernel(path, posterior, x, torch.full((4,), i / n, dtype=F64), min((i + 1) / n, 1 - 1e-12))
-        errors.append(float((law - (A + B).softmax(0)).abs().sum() / 2))
-    assert errors == pytest.approx([0.0220, 0.0103, 0.0057, 0.0027], abs=1.5e-3)
-    assert errors[0] / errors[1] == pytest.approx(2, abs=0.05)
-    assert errors[0] / errors[3] == pytest.approx(10, abs=0.5)
-
-
 def test_a_first_mass_is_reached() -> None:
     """Logits of minus infinity at t = 0, as of a mask written as a geometric path: 20,000 tokens, false alarm 6e-7."""
 
@@ -195,17 +182,40 @@ def test_a_first_mass_is_reached() -> None:
     assert abs((x == 0).double().mean().item() - 0.2) < 0.01 + 5 * math.sqrt(0.16 / 20_000)
 
 
-@pytest.mark.parametrize("stepping", [Instant(), Ahead()], ids=repr)
 @pytest.mark.parametrize("name", PATHS)
-def test_every_stepping_ends_at_the_data(name: str, stepping) -> None:
+def test_every_path_ends_at_the_data(name: str) -> None:
     """Four steps to t = 1 with a network that is certain."""
     path = PATHS[name]
-    path = type(path)(**{field: getattr(path, field) for field in path.__dataclass_fields__} | {"stepping": stepping})
+    path = type(path)(**{field: getattr(path, field) for field in path.__dataclass_fields__} | {"stepping": Ahead()})
     x_1 = torch.randint(3, (6, 7), generator=torch.Generator().manual_seed(0))
     logits = 800.0 * torch.nn.functional.one_hot(x_1, 3).double()
     x_0 = Tokens(3, (7,), getattr(path, "source", None) or UniformSource()).reference(6, Draws(0).at("source"))
     end = endpoint(path.process(lambda x, t, given: logits, {}), x_0, linear_grid(4), Euler(), Draws(1))
     assert torch.equal(end, x_1)
+
+
+@dataclass(frozen=True)
+class AtTheStart(Stepping):
+    """Rates at the start times the step."""
+
+    def law(self, path: TokenLaw, x_1: Tensor, t: Tensor, s: float, count: int) -> tuple[Tensor, Tensor]:
+        return path.log_probabilities(x_1, t, count), (s - t)[:, None] * path.slope(x_1, t, count)
+
+
+def test_a_stepping_of_ones_own_is_taken() -> None:
+    """Of alpha = t^2 the rate to the data is 2 t / (1 - t^2); the bound of the number of jumps is none below it."""
+    path = Mixture(Polynomial(2.0), LawSource(P), stepping=AtTheStart())
+    jumps, weights = path.jump(torch.full((3,), 1), torch.arange(3), torch.full((3,), 0.4, dtype=F64), 0.6, 3)
+    close(jumps, 0.2 * 0.8 / 0.84 * f64(1.0, 0.0, 1.0), 1e-14)
+    close(weights, jumps[:, None] * f64(0.0, 1.0, 0.0), 1e-14)
+    assert (path.most(torch.arange(3)[None], f64(0.4), 0.6, 3)[0] >= jumps - 1e-14).all()
+    metric, t = Metric(Levels(3), Power(), stepping=AtTheStart()), torch.full((9,), 0.4, dtype=F64)
+    x_1, x = (part.flatten() for part in torch.meshgrid(torch.arange(3), torch.arange(3), indexing="ij"))
+    jumps = metric.jump(x_1, x, t, 0.6, 3)[0].unflatten(0, (3, 3)).amax(0)
+    assert (metric.most(torch.arange(3)[None], f64(0.4), 0.6, 3)[0] >= jumps - 1e-14).all()
+    for wrong in (lambda: Mixture(stepping=AtTheStart()), lambda: Mixture(source=MaskSource(), stepping=AtTheStart())):
+        with pytest.raises(UsageError, match="source"):
+            wrong()
 
 
 def test_choices_apply_to_what_is_drawn() -> None:
@@ -235,7 +245,7 @@ def test_a_mixture_without_a_source_has_no_laws() -> None:
     [
         Mixture(),
         Mixture(GreatCircle(0.2), UniformSource(), answer=Cavity(), choice=Choice(0.9, 5, 0.8), corrector=Odds(2.0)),
-        Mixture(PerToken(P), LawSource(P), velocity=Tempered(0.0), stepping=Instant()),
+        Mixture(PerToken(P), LawSource(P), velocity=Tempered(0.0), stepping=Ahead()),
         Mixture(source=LawSource((0.5, 0.5)), velocity=LeastEnergy(((1.0, 2.0), (2.0, 1.0)))),
         Mixture(source=MaskSource(), order=Confidence(0.5)),
     ],

@@ -99,7 +99,6 @@ from feller.paths import (
 from feller.paths import Product as ProductPath
 from feller.paths.affine import Constant, Level, Memoryless, NoiseLevel, Vanishing
 from feller.paths.brownian import Brownian
-from feller.paths.laws import AtStart, Explicit
 from feller.perturbation import Perturbation
 from feller.privacy import Private, Repeatable
 from feller.privacy.overheard import Ear, Overheard, Planted
@@ -196,7 +195,7 @@ FACTS: dict[type, type] = {
 }
 _ELSEWHERE = (
     *("__main__", "cli", "commands", "data", "journeys", "networks", "recipes", "report"),
-    *("reproduce", "train"),
+    "train",
 )
 """Parts without kinds of these families; modalities and architectures have suites of their own."""
 
@@ -388,7 +387,6 @@ EXAMPLES: dict[type, list[Case]] = {
     ],
     Brownian: [PathCase(Brownian(0.0), reals(2)), PathCase(Brownian(0.7), reals(2), draws=True)],
     Binned: [PathCase(Binned(), reals(2), moves=False), PathCase(Binned(share=0.5), reals(2), moves=False)],
-    AtStart: [Case(AtStart(Explicit()))],
     Estimates: [
         PathCase(Estimates(Target(("a",), (0.0,), (1.0,))), reals(2), meets_ends=False, moves=False, mixes=False)
     ],

@@ -15,8 +15,8 @@ from feller.model import Model
 from feller.recipes import find_recipe
 from feller.recipes.recipe import Recipe
 from feller.record import from_data, to_data
-from feller.reproduce.setting import fit_recipe
 from feller.sampling import Sampling
+from tests.recipes.trained import trained
 
 FEW = Sampling("midpoint", 8)
 
@@ -26,7 +26,7 @@ def fitted(name: str, data: Dataset, steps: int, batch: int) -> tuple[Recipe, Mo
     _, recipe = find_recipe(name, data, "tiny")
     assert from_data(Recipe, to_data(recipe)) == recipe
     small = replace(recipe, sampling=FEW, train=replace(recipe.train, batch=batch, warmup=5, average=0.9))
-    return recipe, fit_recipe(small, data, steps, 0)
+    return recipe, trained(small, data, steps)
 
 
 @pytest.mark.parametrize(("name", "kind"), [("perovskites", Crystals), ("molecules", Molecules)])

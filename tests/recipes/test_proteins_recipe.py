@@ -14,8 +14,8 @@ from feller.model import Model
 from feller.recipes import find_recipe
 from feller.recipes.recipe import Recipe
 from feller.record import from_data, to_data
-from feller.reproduce.setting import fit_recipe
 from feller.sampling import Sampling
+from tests.recipes.trained import trained
 
 DATA = read("example:proteins")
 SEQUENCE = ("ACDEFGHIKLMNPQRSTVWY" * 2)[:35]
@@ -30,7 +30,7 @@ def small(recipe: Recipe) -> Recipe:
 def fitted() -> Model:
     name, recipe = find_recipe("auto", DATA, "tiny")
     assert name == "proteins"
-    return fit_recipe(small(recipe), DATA, 20, 0)
+    return trained(small(recipe), DATA, 20)
 
 
 def test_recipe_learns(fitted: Model) -> None:
@@ -102,7 +102,7 @@ def test_residues_that_are_not_known_change_nothing() -> None:
     """Neither loss nor gradient depends on what stands where a residue is not known; the structure is still learned."""
     data, recipe = some_unknown(), find_recipe("auto", DATA, "tiny")[1]
     known = data.given["valid"]["residue"]
-    network = fit_recipe(small(recipe), data, 3, 0).network
+    network = trained(small(recipe), data, 3).network
     found = []
     for filler in (0, 13):
         residue = torch.where(known, data.values["residue"], filler)
@@ -128,7 +128,7 @@ def test_structures_alone_of_data_with_sequences() -> None:
     assert from_data(Recipe, to_data(recipe)) == recipe
     data = DATA.seen_as(recipe.modality)
     assert torch.equal(data.values, DATA.values["atoms"])
-    drawn = fit_recipe(small(recipe), data, 2, 0).sample(2)
+    drawn = trained(small(recipe), data, 2).sample(2)
     assert drawn.values.shape == (2, 64, 4, 3)
     assert find_recipe("backbones", read("example:backbones"), "tiny")[1].modality is None
 

@@ -32,12 +32,12 @@ from feller.privacy.one_by_one import clipped_by_loop
 from feller.recipes import find_recipe
 from feller.recipes.recipe import Recipe
 from feller.record import from_data, to_data
-from feller.reproduce.setting import fit_recipe
 from feller.sampling import Sampling
 from feller.times import Stratified, Uniform
 from feller.train.loop import train
 from tests.oracle import close
 from tests.privacy.layers_here import shaken
+from tests.recipes.trained import trained
 
 SCHEMA = Schema(
     (
@@ -73,7 +73,7 @@ def test_it_learns_what_columns_tell_of_each_other() -> None:
     recipe = recipe_for(data)
     assert from_data(Recipe, json.loads(json.dumps(to_data(recipe)))) == recipe
     short = replace(recipe, train=replace(recipe.train, batch=256, average=0.98))
-    model = fit_recipe(replace(short, sampling=Sampling("midpoint", 24)), data.seen_as(Mixed(TABLE)), 250, 0)
+    model = trained(replace(short, sampling=Sampling("midpoint", 24)), data.seen_as(Mixed(TABLE)), 250)
     drawn = model.sample(1000, draws=Draws(1)).values
     assert ((drawn[:, 1] > 0) | (drawn[:, 2] == 0)).all()  # the rule
     assert (drawn >= 0).all()
@@ -90,7 +90,7 @@ def test_a_table_without_words_flows_alone() -> None:
     table = Table(Schema((SCHEMA.columns[0],)))
     data = Dataset(Draws(0).at("x").integers(20, (64, 1)), {}, table)
     recipe = recipe_for(data)
-    model = fit_recipe(recipe, data.seen_as(recipe.modality or table), 2, 0)
+    model = trained(recipe, data.seen_as(recipe.modality or table), 2)
     assert model.sample(5, draws=Draws(1)).values.shape == (5, 1)
 
 

@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from style import BLUE, INK, ORANGE, SOFT, bare
 
 from feller.draws import Draws
-from feller.reproduce.adjoint_matching import mixture
-from feller.reproduce.adjoint_matching.setting import Setting
-from feller.reproduce.claims import Claim
+from feller_papers.adjoint_matching import mixture
+from feller_papers.adjoint_matching.setting import Setting
+from feller_papers.claims import Claim
 from papers.entry import Paper
 
 SETTING = Setting(seeds=(0,), short=300, long=300)

@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from style import BLUE, ORANGE, SOFT
 
-from feller.reproduce.claims import Claim
+from feller_papers.claims import Claim
 from papers.entry import Paper
 from papers.told import claim_of
 

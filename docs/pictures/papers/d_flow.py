@@ -11,11 +11,11 @@ from torch import Tensor
 from feller.control.guided import Guided, PiGDM
 from feller.control.inverse import Restoration, wiener
 from feller.draws import Draws
-from feller.reproduce.claims import Claim
-from feller.reproduce.d_flow import restoring
-from feller.reproduce.d_flow.methods import MANY, Bench, search
-from feller.reproduce.d_flow.pictures import SHAPE, TASKS, learned, moments, unseen
-from feller.reproduce.d_flow.setting import Setting
+from feller_papers.claims import Claim
+from feller_papers.d_flow import restoring
+from feller_papers.d_flow.methods import MANY, Bench, search
+from feller_papers.d_flow.pictures import SHAPE, TASKS, learned, moments, unseen
+from feller_papers.d_flow.setting import Setting
 from papers.entry import Paper
 
 SETTING = Setting(seeds=(0,), base=2500, search=30, pictures=16, drawn=400)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from feller.reproduce.claims import Claim
+from feller_papers.claims import Claim
 
 Draw = Callable[[pathlib.Path | None], tuple[Figure, Claim]]
 """(folder of larger data, or file of claims) -> the picture, and the claim that it shows."""

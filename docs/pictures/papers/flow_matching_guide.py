@@ -11,10 +11,10 @@ from torch import nn
 
 from feller import Affine, Draws, Euler, Independent, MinibatchTransport, linear_grid
 from feller.data import read
-from feller.reproduce.claims import Claim
-from feller.reproduce.flow_matching_guide import transport
-from feller.reproduce.flow_matching_guide.setting import Setting, fit_points
 from feller.simulate import simulate
+from feller_papers.claims import Claim
+from feller_papers.flow_matching_guide import transport
+from feller_papers.flow_matching_guide.setting import Setting, fit_points
 from papers.entry import Paper
 
 SETTING = Setting((0,), 600)

@@ -7,9 +7,9 @@ from matplotlib.figure import Figure
 from style import BLUE, GREEN, ORANGE, bare
 
 from feller.draws import Draws
-from feller.reproduce.claims import Claim
-from feller.reproduce.generator_matching.checkerboard import FEW, distance, fitted, superposition
-from feller.reproduce.generator_matching.setting import BOTH, FLOW, MIDPOINT, Setting
+from feller_papers.claims import Claim
+from feller_papers.generator_matching.checkerboard import FEW, distance, fitted, superposition
+from feller_papers.generator_matching.setting import BOTH, FLOW, MIDPOINT, Setting
 from papers.entry import Paper
 
 SETTING = Setting(seeds=(0,), points=1000, digits=300, angles=200, counts=200, draws=4000)

@@ -10,10 +10,10 @@ from style import BLUE, ORANGE, SOFT, bare
 
 from feller.control.bridges.gaussian import GaussianPaths
 from feller.draws import Draws
-from feller.reproduce.claims import Claim
-from feller.reproduce.gsbm import problems
-from feller.reproduce.gsbm.setting import Effort, Setting
-from feller.reproduce.gsbm.spider import FOLLOWED, corridor, walked
+from feller_papers.claims import Claim
+from feller_papers.gsbm import problems
+from feller_papers.gsbm.setting import Effort, Setting
+from feller_papers.gsbm.spider import FOLLOWED, corridor, walked
 from papers.entry import Paper
 
 SETTING = Setting(seeds=(0,), crowd=Effort(2, pairs=256, control=150, steps=400))

@@ -8,13 +8,13 @@ from matplotlib.figure import Figure
 from style import bare
 
 from feller.draws import Draws
-from feller.reproduce.claims import Claim
-from feller.reproduce.kinetic_optimal.digits import rates_at_the_start, step_rule
-from feller.reproduce.kinetic_optimal.pictures import as_it_is, fitted
-from feller.reproduce.kinetic_optimal.setting import Setting
-from feller.reproduce.pictures import digits
 from feller.simulate import Euler, endpoint
 from feller.times import linear_grid
+from feller_papers.claims import Claim
+from feller_papers.kinetic_optimal.digits import rates_at_the_start, step_rule
+from feller_papers.kinetic_optimal.pictures import as_it_is, fitted
+from feller_papers.kinetic_optimal.setting import Setting
+from feller_papers.pictures import digits
 from papers.entry import Paper
 
 SETTING = Setting(seeds=(0,), digits=800, text=60, windows=64)

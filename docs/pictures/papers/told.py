@@ -4,7 +4,7 @@ import json
 import pathlib
 
 from feller.errors import UsageError
-from feller.reproduce.claims import Claim
+from feller_papers.claims import Claim
 
 
 def claim_of(file: pathlib.Path | None, begins: str) -> Claim:

@@ -173,8 +173,8 @@ class Data:
         import pathlib
 
         from feller.commands.terminal import show
-        from feller.reproduce.cm3leon.demonstration import write_demonstration
-        from feller.reproduce.cm3leon.emoji import write_emoji
+        from feller.data.examples.emoji import write_emoji
+        from feller.data.examples.scenes.demonstration import write_demonstration
 
         out, seed = pathlib.Path(self.writing.out or str(self.name)), self.writing.seed or 0
         side = {} if self.reading.longest is None else {"side": self.reading.longest}

@@ -72,7 +72,7 @@ class Offers:
 
     words: tuple[str, ...] = ()
     tables: tuple[str, ...] = ()
-    """Where names are kept: module:NAME of a dictionary or a tuple, so that they are written down once."""
+    """Where names are kept: module:NAME of a dictionary, a tuple or a function that returns one of these."""
     runs: bool = False
     """Run folders, those under runs/ and others nearby."""
     before: str = ""
@@ -84,7 +84,7 @@ class Offers:
         for table in self.tables:
             module, _, name = table.partition(":")
             names = getattr(importlib.import_module(module), name)
-            found += [f"{self.before}{one.removesuffix('FILE')}" for one in names]
+            found += [f"{self.before}{one.removesuffix('FILE')}" for one in (names() if callable(names) else names)]
         return found
 
 

@@ -1,6 +1,5 @@
 """Interpolations between source and data."""
 
-from feller.paths.absorbed import Absorbed
 from feller.paths.affine import Affine, NoiseLevel
 from feller.paths.alike import Alike
 from feller.paths.answers import Answer, Cavity, Posterior
@@ -31,11 +30,10 @@ from feller.paths.premetric import Premetric
 from feller.paths.product import Product
 from feller.paths.rates import FewestJumps, KineticOptimal, LeastEnergy, Rates, Tempered
 from feller.paths.resynthesis import Resynthesis
-from feller.paths.stepping import Ahead, Increment, Instant, Stepping
+from feller.paths.stepping import Ahead, Increment, Stepping
 from feller.paths.tokens import TokenPath
 
 __all__ = [
-    "Absorbed",
     "Affine",
     "Ahead",
     "Alike",
@@ -70,7 +68,6 @@ __all__ = [
     "Graphical",
     "Growth",
     "Increment",
-    "Instant",
     "Interleaved",
     "Interval",
     "Jump",

@@ -12,7 +12,7 @@ from feller.paths.betas import Beta, ConstantSpeed, Sharpness
 from feller.paths.correctors import Odds
 from feller.paths.costs import Cost
 from feller.paths.rates import KineticOptimal
-from feller.paths.stepping import Instant
+from feller.paths.stepping import Ahead, Increment
 from feller.paths.tokens import TokenPath
 from feller.spaces.tokens import UniformSource
 from feller.tree import pad_right
@@ -62,9 +62,9 @@ class Metric(TokenPath):
 
     def most(self, x_t: Int[Tensor, " b *d"], t: Float[Tensor, " b"], s: float, count: int) -> Float[Tensor, " b *d"]:
         """Return the rise of beta times the largest distance: all that a token can come closer."""
-        if s >= 1 or self.corrector is not None or not isinstance(self.velocity, KineticOptimal):
+        usual = isinstance(self.velocity, KineticOptimal) and isinstance(self.stepping, Increment | Ahead)
+        if s >= 1 or self.corrector is not None or not usual:
             return super().most(x_t, t, s, count)
         t = t.double()
-        now, slope = self.beta(t)
-        rise = (s - t) * slope if isinstance(self.stepping, Instant) else self.beta(torch.full_like(t, s))[0] - now
+        rise = self.beta(torch.full_like(t, s))[0] - self.beta(t)[0]
         return pad_right(rise.nan_to_num(nan=0.0), x_t) * self.cost.farthest(x_t)

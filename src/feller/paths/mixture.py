@@ -14,7 +14,7 @@ from feller.paths.answers import Posterior
 from feller.paths.correctors import BackAndForth
 from feller.paths.orders import Order, ordered
 from feller.paths.rates import FewestJumps, KineticOptimal
-from feller.paths.stepping import Instant
+from feller.paths.stepping import Ahead, Increment
 from feller.paths.tokens import TokenPath
 from feller.processes import Characteristics
 from feller.schedules import Linear, Scales, Schedule, TokenSchedule, check_convex, common_scales
@@ -45,16 +45,17 @@ class Mixture(TokenPath):
         if isinstance(self.schedule, Schedule):
             check_convex(self.schedule, "a mixture path")
         plain = self._direct and self.corrector is None and isinstance(self.answer, Posterior)
-        if self.source is None and not (plain and not isinstance(self.stepping, Instant)):
+        if self.source is None and not plain:
             raise UsageError(
                 "an answer, velocity, stepping or corrector of its own makes a mixture path ask for the law of its "
                 "source; pass `source`, such as UniformSource()"
             )
         if not self._direct and self.source is not None and not self.source.everywhere:
-            who = "BackAndForth" if isinstance(self.corrector, BackAndForth) else type(self.velocity).__name__
+            who = self.corrector if isinstance(self.corrector, BackAndForth) else self.velocity
+            who = who if isinstance(self.stepping, Increment | Ahead) else self.stepping
             raise UsageError(
-                f"{who} needs a source with mass on every symbol, and this one has some without; use the default "
-                "velocity, and Odds or Resample"
+                f"{type(who).__name__} needs a source with mass on every symbol, and this one has some without; use "
+                "the default velocity and stepping, and Odds or Resample"
             )
         if self.order is not None and not (isinstance(self.source, MaskSource) and self.certain):
             raise UsageError(
@@ -65,15 +66,14 @@ class Mixture(TokenPath):
     @property
     def _direct(self) -> bool:
         """Whether all that jump go to the data: then the exact chance is known."""
-        if isinstance(self.corrector, BackAndForth):
+        if isinstance(self.corrector, BackAndForth) or not isinstance(self.stepping, Increment | Ahead):
             return False
         return isinstance(self.velocity, KineticOptimal | FewestJumps) or isinstance(self.source, MaskSource)
 
     @property
     def certain(self) -> bool:
         """Whether a token that jumps goes to x_1 for sure, with one chance for all."""
-        plain = self.corrector is None and not isinstance(self.stepping, Instant)
-        return self._direct and plain and isinstance(self.schedule, Schedule)
+        return self._direct and self.corrector is None and isinstance(self.schedule, Schedule)
 
     def scales(self, t: Tensor, x_1: Tensor) -> Scales:
         """Return the scales of data x_1, at times that broadcast against them."""
@@ -211,7 +211,7 @@ class Mixture(TokenPath):
         """Return the expected number of jumps, the largest of any symbol; what a mask has revealed stays."""
         if not self._direct:
             return super().most(x_t, t, s, count)
-        if isinstance(self.schedule, Schedule) and not isinstance(self.stepping, Instant):
+        if isinstance(self.schedule, Schedule):
             decay = pad_right(_decay(self.schedule, t, s), x_t)
         else:
             jumps = self._jumps(torch.arange(count, device=x_t.device), t.double()[:, None], s).expand(len(t), -1)
@@ -223,8 +223,6 @@ class Mixture(TokenPath):
     def _jumps(self, x_1: Tensor, t: Tensor, s: float) -> Tensor:
         """Return the expected number of jumps of tokens whose data are x_1."""
         now = self.scales(t, x_1)
-        if isinstance(self.stepping, Instant) and s < 1:
-            return (s - t) * torch.as_tensor(now.d_alpha) / torch.as_tensor(now.sigma)
         later = self.scales(torch.full_like(t, s), x_1)
         decay = torch.as_tensor(now.sigma).log() - torch.as_tensor(later.sigma).log()
         return decay.nan_to_num(nan=0.0, posinf=torch.inf)

@@ -60,15 +60,3 @@ class Ahead(Stepping):
         """Look ahead from the start."""
         now, later = _ends(path, x_1, t, s, count)
         return now, _change(now, later)
-
-
-@dataclass(frozen=True)
-class Instant(Stepping):
-    """Rates at the start times the length of the step: the always-valid Euler step, for comparison."""
-
-    def law(
-        self, path: TokenLaw, x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], s: float, count: int
-    ) -> tuple[Float[Tensor, "m S"], Float[Tensor, "m S"]]:
-        """Look at the start alone."""
-        slope = path.slope(x_1, t, count).nan_to_num(nan=0.0, posinf=_LARGE, neginf=-_LARGE)
-        return path.log_probabilities(x_1, t, count), (s - t)[:, None] * slope

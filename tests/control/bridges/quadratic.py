@@ -1,6 +1,6 @@
 """The table of the pinned problem with V = 1/2 omega^2 |x|^2."""
 
-from feller.control.bridges.exact import Quadratic
+from feller_papers.gsbm.exact import Quadratic
 
 ROWS = (
     (

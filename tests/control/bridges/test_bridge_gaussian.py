@@ -9,10 +9,10 @@ from tests.control.bridges.quadratic import ROWS
 from tests.oracle import close
 from torch import Tensor
 
-from feller.control.bridges.exact import Quadratic
 from feller.control.bridges.gaussian import GaussianPaths, Moments, drift, energy, kinetic, kinetic_rate
 from feller.draws import Draws
 from feller.errors import UsageError
+from feller_papers.gsbm.exact import Quadratic
 
 F64 = torch.float64
 T = torch.tensor([0.25, 0.5, 0.75], dtype=F64)

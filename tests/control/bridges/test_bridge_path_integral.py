@@ -8,13 +8,13 @@ from tests.control.bridges.quadratic import ROWS
 from tests.oracle import F64, close
 from torch import Tensor
 
-from feller.control.bridges.exact import Barrier, QuadraticCost, barrier
 from feller.control.bridges.gaussian import GaussianPaths, drift
 from feller.control.bridges.path_integral import PathIntegral, Weighted
 from feller.control.bridges.pinned import PinnedControl
 from feller.control.costs import Cost, Population, Zero
 from feller.draws import Draws
 from feller.errors import UsageError
+from feller_papers.gsbm.exact import Barrier, QuadraticCost, barrier
 
 
 def test_weights_remove_the_gaussian_bias() -> None:

@@ -6,7 +6,6 @@ from tests.control.bridges.quadratic import ROWS
 from tests.oracle import close
 from torch import Tensor
 
-from feller.control.bridges.exact import Quadratic, QuadraticCost
 from feller.control.bridges.gaussian import GaussianPaths, drift, kinetic
 from feller.control.bridges.pinned import PinnedControl, stiffness_of_means, stiffness_of_scales
 from feller.control.bridges.pinned_cost import Knots, PinnedCost, Sample, _Paths
@@ -15,6 +14,7 @@ from feller.control.costs.crowd import Congestion
 from feller.control.costs.shapes import Disc, Indicator, Quadric, Smooth
 from feller.draws import Draws
 from feller.errors import UsageError
+from feller_papers.gsbm.exact import Quadratic, QuadraticCost
 
 F64 = torch.float64
 INSIDE = torch.linspace(0.05, 0.95, 19, dtype=F64)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from tests.oracle import F64, close, f64
 
-from feller.control.costs.surface import Boundary, NearSurface, Surface
+from feller.control.costs.surface import NearSurface, Surface
 from feller.draws import Draws
 from feller.errors import InputError, UsageError
 
@@ -80,12 +80,6 @@ def test_single_precision_and_axes() -> None:
     surface = Surface(on(hills(PLACES)))
     cost = 5.0 * NearSurface(surface, 1.0)
     close(cost(X.float().reshape(4, 50, 3), T.float()).double(), cost(X, T).reshape(4, 50).tolist(), 1e-3)
-
-
-def test_boundary() -> None:
-    border = Boundary((-5.0, -5.0), (5.0, 5.0), 0.1)
-    x = f64(0, 0, 9, 5, 0, 9, 5.2, -4.9, 9, 9, -9, 9).reshape(4, 3)
-    close(border(x, T), [0, 0.5, 0.880797 + 0.268941, 2], 1e-6)
 
 
 def test_what_is_no_surface() -> None:

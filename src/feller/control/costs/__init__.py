@@ -4,14 +4,11 @@ from feller.control.costs.cost import Cost, Population, Scaled, Sum, Zero, check
 from feller.control.costs.crowd import Congestion, Entropy
 from feller.control.costs.density import NearData
 from feller.control.costs.function import Function
-from feller.control.costs.latent import NearLatentPath
 from feller.control.costs.picture import Picture
-from feller.control.costs.polarise import Polarise
 from feller.control.costs.shapes import Box, Disc, Ellipse, Indicator, Neck, Quadric, Shape, SignedDistance, Smooth
-from feller.control.costs.surface import Boundary, NearSurface, Surface
+from feller.control.costs.surface import NearSurface, Surface
 
 __all__ = [
-    "Boundary",
     "Box",
     "Congestion",
     "Cost",
@@ -21,11 +18,9 @@ __all__ = [
     "Function",
     "Indicator",
     "NearData",
-    "NearLatentPath",
     "NearSurface",
     "Neck",
     "Picture",
-    "Polarise",
     "Population",
     "Quadric",
     "Scaled",

@@ -114,19 +114,3 @@ class NearSurface(Cost):
         if not self.height_weight:
             return off
         return off + self.height_weight * torch.exp((x[..., 2] - above / length) / self.unit)
-
-
-@dataclass(frozen=True)
-class Boundary(Cost):
-    """1 for each of the first entries that has left its range, with edges sigmoid(distance / width)."""
-
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-    width: float
-
-    def __call__(self, x: Tensor, t: Tensor, population: Population | None = None) -> Tensor:
-        """Return it."""
-        some = x[..., : len(self.low)]
-        over = torch.sigmoid((some - x.new_tensor(self.high)) / self.width)
-        under = torch.sigmoid((x.new_tensor(self.low) - some) / self.width)
-        return (over + under).sum(-1)

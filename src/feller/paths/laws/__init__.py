@@ -4,14 +4,12 @@ from feller.paths.laws.concentration import Growth
 from feller.paths.laws.gaussian import GaussianLaw
 from feller.paths.laws.law import Law
 from feller.paths.laws.rotation import RotationLaw
-from feller.paths.laws.survival import AtStart, Coin, Explicit, Frozen, Overlap, Survival
+from feller.paths.laws.survival import Coin, Explicit, Overlap, Survival
 from feller.paths.laws.von_mises import VonMisesLaw
 
 __all__ = [
-    "AtStart",
     "Coin",
     "Explicit",
-    "Frozen",
     "GaussianLaw",
     "Growth",
     "Law",

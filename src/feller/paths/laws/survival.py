@@ -38,42 +38,14 @@ class Explicit(Survival):
 
 
 @dataclass(frozen=True)
-class Frozen(Survival):
-    """The rate at t all along: exp(-h rate) survive; for comparison, as too few jump near t = 1."""
+class Coin(Survival):
+    """A coin with the chance h rate, at most 1: the plain Euler step."""
 
     def change(self, law: Law, x: Tensor, z: Tensor, t: Tensor, s: Tensor) -> Float[Tensor, "..."]:
         """Return h d/dt log p."""
         slope = law.slope(x, z, t)
         return (s - t).to(slope.dtype) * slope
 
-
-@dataclass(frozen=True)
-class Coin(Survival):
-    """A coin with the chance h rate, at most 1: the plain Euler step, for comparison."""
-
-    def change(self, law: Law, x: Tensor, z: Tensor, t: Tensor, s: Tensor) -> Float[Tensor, "..."]:
-        """Return h d/dt log p."""
-        return Frozen().change(law, x, z, t, s)
-
     def expected(self, number: Tensor) -> Tensor:
         """Return the hazard of the coin, infinite for a chance of 1."""
         return -torch.log1p(-number.clamp(max=1))
-
-
-@dataclass(frozen=True)
-class AtStart(Survival):
-    """Another way, whose jumps land where they would at t, not at s; for comparison."""
-
-    way: Survival
-
-    def change(self, law: Law, x: Tensor, z: Tensor, t: Tensor, s: Tensor) -> Float[Tensor, "..."]:
-        """Return that of the other way."""
-        return self.way.change(law, x, z, t, s)
-
-    def expected(self, number: Tensor) -> Tensor:
-        """Return that of the other way."""
-        return self.way.expected(number)
-
-    def landing(self, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        """Land where the law rises at t."""
-        return t, t

@@ -1,0 +1,120 @@
+"""Asking decoders: what documents cost, which pictures follow, and which words fill a hole."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float64, Int64, UInt8
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from feller.data.documents.layout import Hole, Infill
+from feller.data.documents.prompt import Prompt
+from feller.data.examples.scenes.written import Picture, Written
+from feller.data.found import Item, Said
+from feller.draws import Draws
+from feller.evaluate.documents import Of, in_front, spent_each
+from feller.journeys.documents.wanted import MOST_WORDS, Wanted
+from feller.journeys.documents.write import words as filled
+from feller.networks.plain_decoder import PlainTransformer
+from feller.paths.choice import Choice
+from feller.tokens.generate import Way, generate
+from feller.tokens.grammar import Kind
+from feller.tokens.plans import Fill
+from feller.tokens.plans import Picture as OnePicture
+from feller.tokens.retrieve.fronts import fronts
+from feller.tokens.retrieve.search import Retrieval
+from feller_papers.cm3leon.world import BY_WORDS, World, items
+
+TOP_P = Way(choice=Choice(top_p=0.9))
+"""The usual way to draw."""
+AT_ONCE = 128
+"""Rows that are drawn together."""
+
+
+def nats(
+    network: PlainTransformer,
+    it: World,
+    rows: Int64[Tensor, "n l"],
+    draws: Draws,
+    *,
+    count: int = 0,
+    how: Retrieval = BY_WORDS,
+    of: Of | None = None,
+) -> Float64[Tensor, " n"]:
+    """Return what a code of each document costs on average, behind so many others.
+
+    Args:
+        network: Is asked.
+        it: Holds what stands in front.
+        rows: Documents.
+        draws: Source of all that is random.
+        count: Documents in front.
+        how: They are found.
+        of: What is counted; by default codes of pictures.
+    """
+    none = [rows.new_empty(0)] * len(rows)
+    front = in_front(it.library, rows, count, network.context, draws, how) if count else none
+    total, symbols = spent_each(network, rows, front, it.kind.symbols, of or it.kind.symbols.is_code)
+    return total / symbols
+
+
+def to_draw(document: Written) -> Wanted:
+    """Ask for the last picture of a document."""
+    parts, pictures = items(document)
+    return Wanted(Prompt(tuple(parts[:-1]), tuple(pictures[:-1])), OnePicture())
+
+
+def to_say(document: Written) -> tuple[Wanted, str]:
+    """Ask for the answer in a document, or else for its first text, and return both that and what is right."""
+    parts, pictures = items(document)
+    marked = [part for part in parts if isinstance(part, Said) and part.hidden]
+    hidden = (marked or [part for part in parts if isinstance(part, Said)])[0]
+    asked: tuple[Item | Hole | Infill, ...] = tuple(Hole() if part is hidden else part for part in parts)
+    return Wanted(Prompt((*asked, Infill()), tuple(pictures)), Fill(MOST_WORDS, (Kind.TEXT,))), hidden.text
+
+
+def with_picture(document: Written, other: Written) -> Written:
+    """Return a document with the last picture of another in the place of its own."""
+    last = other.pictures()[-1]
+    return Written(tuple(Picture(last) if isinstance(item, Picture) else item for item in document.items))
+
+
+def pictures(
+    network: PlainTransformer,
+    it: World,
+    documents: Sequence[Written],
+    draws: Draws,
+    *,
+    ways: Sequence[Way] = (Way(),),
+    count: int = 0,
+) -> UInt8[Tensor, "n 3 h w"]:
+    """Draw the last picture of each document.
+
+    Args:
+        network: Draws.
+        it: Holds what stands in front.
+        documents: Begin so.
+        draws: Source of all randomness.
+        ways: Document i is drawn in way i modulo their number.
+        count: Documents in front, found by the words before the picture.
+    """
+    kind, wanted = it.kind, [to_draw(one) for one in documents]
+    streams = [[one.tokens(kind) for one in wanted]]
+    if max(way.guide.streams for way in ways) > 1:
+        streams.append([one.without_text(kind) for one in wanted])
+    if count:
+        asked = pad_sequence(streams[0], batch_first=True, padding_value=kind.symbols.pad)
+        rooms = [network.context - len(row) - kind.symbols.picture - 2 for row in streams[0]]
+        before = fronts(it.library, asked, count, rooms, draws.named("front"), BY_WORDS)
+        streams = [[torch.cat(pair) for pair in zip(before, stream, strict=True)] for stream in streams]
+    rows = generate(network, streams, OnePicture(), draws.named("pictures"), ways=ways, at_once=AT_ONCE)
+    codes = torch.stack([row[: kind.symbols.picture] for row in rows]) - kind.symbols.text
+    return kind.tokenizer.decode(codes)
+
+
+def words(network: PlainTransformer, it: World, asked: Sequence[Wanted], draws: Draws) -> list[str]:
+    """Fill the hole of each with its likeliest words, one after the other."""
+    prompts = [one.tokens(it.kind) for one in asked]
+    way = Way(choice=Choice(temperature=0.0))
+    rows = generate(network, [prompts], asked[0].plan, draws.named("words"), ways=[way], at_once=AT_ONCE)
+    return [filled(it.kind, row) for row in rows]

@@ -1,0 +1,161 @@
+"""Who looks at scenes: a small network that tells the ground, and the colour and shape of what is at each place.
+
+Its features give a distance of its own, FD-cnn, which is no FID and means nothing to other judges.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Float64, Int64, UInt8
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from feller.data.batches import shuffled
+from feller.data.examples.scenes.scenes import LEAST, Scene
+from feller.data.examples.scenes.shapes import COLOURS, SHAPES
+from feller.draws import Draws
+from feller.errors import InputError
+from feller.evaluate.image import fd_cnn
+from feller.networks.architecture import weights_from
+from feller.objective import Batch, Example, Objective
+from feller.train.engine import engine
+from feller.train.loop import make_learner, train
+from feller.train.optimiser import Training
+
+FEATURES = 64
+"""Numbers that stand for a picture, and for each of its nine places."""
+TRAINING = Training(steps=1000, batch=128, lr=3e-3, warmup=30, decay=0.6, weight_decay=1e-2, average=0.0)
+CHUNK = 512
+"""Pictures that go through the network at once."""
+
+
+class Looker(nn.Module):
+    """Convolutions down to the nine places of scenes, whose features answer for each; their means, for the ground."""
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        step = side // LEAST
+        self.layers = nn.ModuleList(
+            [
+                nn.Conv2d(3, 24, step + 2, step, padding=1),
+                nn.Conv2d(24, 48, 3, 2, padding=1),
+                nn.Conv2d(48, 64, 3, padding=1),
+            ]
+        )
+        self.norms = nn.ModuleList(nn.GroupNorm(1, width) for width in (24, 48, 64))
+        self.places = nn.Conv2d(64, FEATURES, 4, 2)
+        self.ground = nn.Linear(FEATURES, len(COLOURS))
+        self.colour = nn.Linear(FEATURES, len(COLOURS) + 1)
+        self.shape = nn.Linear(FEATURES, len(SHAPES) + 1)
+
+    def see(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 9 f"]:
+        """Return the features of the places."""
+        for layer, norm in zip(self.layers, self.norms, strict=True):
+            x = F.silu(norm(layer(x)))
+        return F.silu(self.places(x)).flatten(2).movedim(2, 1)
+
+    def forward(
+        self, x: Float[Tensor, "b 3 h w"]
+    ) -> tuple[Float[Tensor, "b colours"], Float[Tensor, "b 9 c"], Float[Tensor, "b 9 s"]]:
+        """Return logits of the ground, and of the colour and shape at each place, of which the first is "nothing"."""
+        seen = self.see(x)
+        return self.ground(seen.mean(1)), self.colour(seen), self.shape(seen)
+
+
+@dataclass(frozen=True)
+class TellScene(Objective):
+    """Tell what a scene holds; pictures get a little noise."""
+
+    noise: float = 0.05
+    """Deviation, of all levels."""
+
+    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+        """Draw the noise."""
+        x = batch["x_1"]
+        return {"x": x + self.noise * draws.at("noise").normal(x.shape), **batch["given"]}
+
+    def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
+        """Return the sum of -log of the probabilities of what is right, over the ground and all places."""
+        ground, colour, shape = network(example["x"])
+        return (
+            F.cross_entropy(ground, example["ground"], reduction="none")
+            + F.cross_entropy(colour.movedim(2, 1), example["colour"], reduction="none").sum(1)
+            + F.cross_entropy(shape.movedim(2, 1), example["shape"], reduction="none").sum(1)
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class SceneJudge:
+    """What it knows comes from real scenes alone."""
+
+    network: Looker
+
+    @torch.no_grad()
+    def features(self, pictures: UInt8[Tensor, "n 3 h w"]) -> Float64[Tensor, "n f"]:
+        """Return the numbers that stand for each picture: what there is counts, and not where."""
+        return torch.cat([self.network.see(scaled(part)).mean(1) for part in pictures.split(CHUNK)]).double()
+
+    def distance(self, pictures: UInt8[Tensor, "n 3 h w"], real: UInt8[Tensor, "m 3 h w"]) -> float:
+        """Return FD-cnn: 100 times the Fréchet distance of the features, in units of the variance of the real ones.
+
+        Raises:
+            InputError: If either set is smaller than two, or if real pictures do not differ.
+        """
+        found = fd_cnn(self.features(pictures), self.features(real))
+        if found is None:
+            raise InputError(f"expected two sets of different pictures, got {len(pictures)} and {len(real)}")
+        return found
+
+    @torch.no_grad()
+    def right(self, pictures: UInt8[Tensor, "n 3 h w"], scenes: Sequence[Scene]) -> dict[str, float]:
+        """Return the shares of pictures of which it tells the ground, all colours and all shapes, each at its place."""
+        wanted, hits = told(scenes), {"ground": 0, "colour": 0, "shape": 0}
+        for rows in torch.arange(len(pictures)).split(CHUNK):
+            for name, logits in zip(hits, self.network(scaled(pictures[rows])), strict=True):
+                correct = torch.eq(logits.argmax(-1), wanted[name][rows])
+                hits[name] += int(correct.reshape(len(rows), -1).all(1).sum())
+        return {name: count / len(pictures) for name, count in hits.items()}
+
+
+def train_scene_judge(
+    pictures: UInt8[Tensor, "n 3 h w"], scenes: Sequence[Scene], draws: Draws, training: Training = TRAINING
+) -> SceneJudge:
+    """Train a judge on real scenes; the same one for the same seed."""
+    with weights_from(draws):
+        network = Looker(pictures.shape[3])
+    examples = {"x_1": scaled(pictures), "given": told(scenes)}
+    learner, feed = make_learner(network, training), shuffled(examples, training.batch, draws)
+    for _ in train(learner, TellScene(), feed, training, draws=draws, engine=engine()):
+        pass
+    return SceneJudge(network.eval().requires_grad_(False))
+
+
+def scaled(pictures: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
+    """Bring levels to [-1, 1]."""
+    return pictures.float() / 127.5 - 1
+
+
+def told(scenes: Sequence[Scene]) -> dict[str, Int64[Tensor, " n *places"]]:
+    """Return the number of each ground, and those of colour and shape at each place, 0 where nothing is."""
+    colours, shapes = list(COLOURS), list(SHAPES)
+    colour, shape = (torch.zeros(len(scenes), 9, dtype=torch.long) for _ in range(2))
+    for i, scene in enumerate(scenes):
+        for thing in scene.things:
+            place = 3 * thing.cell[0] + thing.cell[1]
+            colour[i, place] = 1 + colours.index(thing.colour)
+            shape[i, place] = 1 + shapes.index(thing.shape)
+    ground = torch.tensor([colours.index(scene.ground) for scene in scenes])
+    return {"ground": ground, "colour": colour, "shape": shape}
+
+
+def unique_share(pictures: UInt8[Tensor, "n 3 h w"]) -> float:
+    """Return the number of different pictures by that of all.
+
+    Raises:
+        InputError: If there are none.
+    """
+    if not len(pictures):
+        raise InputError("expected pictures whose diversity can be told, got none")
+    return len(pictures.flatten(1).unique(dim=0)) / len(pictures)

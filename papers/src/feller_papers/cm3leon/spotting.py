@@ -1,0 +1,83 @@
+"""Which creature a picture shows, and on which ground: the one whose drawing, or half of it, is nearest."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torch.nn import functional as F
+
+from feller.data.examples.scenes.creatures import ACROSS, BODY, MIDDLE, PARTS, Creature, View
+from feller.data.examples.scenes.scenes import LEAST
+from feller.data.examples.scenes.shapes import COLOURS
+from feller.errors import UsageError
+
+
+def spot(pictures: UInt8[Tensor, "n 3 side side"], creatures: Sequence[Creature]) -> list[View]:
+    """Return the view of one of the creatures that is nearest to each picture, in the square of colours.
+
+    Exact on drawn views. Who guesses is right once in `len(creatures)` times.
+
+    Raises:
+        UsageError: If there is no creature, or the side is no multiple of 16.
+    """
+    side = pictures.shape[3]
+    if not creatures or side % LEAST:
+        raise UsageError(f"expected creatures and pictures of 16, 32, ... pixels, got {len(creatures)} and {side}")
+    dots = F.avg_pool2d(pictures.float(), side // ACROSS)
+    nearest = _Nearest.none(len(pictures), pictures.device)
+    for ground, colour in COLOURS.items():
+        able = [i for i, creature in enumerate(creatures) if ground in creature.grounds]
+        if not able:
+            continue
+        level = torch.tensor(colour, dtype=torch.float32, device=pictures.device)[:, None, None]
+        off = (dots - level).square().sum(1)
+        looks = _looks([creatures[i] for i in able], pictures.device, level)
+        inside = (dots - level)[:, :, MIDDLE, MIDDLE]
+        for number, rows in enumerate(PARTS.values()):
+            patch, look = inside[:, :, rows].flatten(1), looks[:, :, rows].flatten(1)
+            outside = off.sum((1, 2)) - off[:, MIDDLE, MIDDLE][:, rows].sum((1, 2))
+            distance = outside[:, None] + torch.cdist(patch, look).square()
+            best = distance.min(1)
+            which = torch.tensor(able, device=pictures.device)[best.indices]
+            nearest = nearest.or_nearer(best.values, which, list(COLOURS).index(ground), number)
+    return [
+        View(creatures[i], list(COLOURS)[ground], list(PARTS)[part])
+        for i, ground, part in torch.stack([nearest.which, nearest.ground, nearest.part], 1).tolist()
+    ]
+
+
+@dataclass(frozen=True, eq=False)
+class _Nearest:
+    """The best of what was tried, for each picture."""
+
+    distance: Tensor
+    which: Tensor
+    ground: Tensor
+    part: Tensor
+
+    @classmethod
+    def none(cls, n: int, device: torch.device) -> "_Nearest":
+        zeros = torch.zeros(n, dtype=torch.long, device=device)
+        return cls(torch.full((n,), torch.inf, device=device), zeros, zeros, zeros)
+
+    def or_nearer(self, distance: Tensor, which: Tensor, ground: int, part: int) -> "_Nearest":
+        closer = distance < self.distance
+        return _Nearest(
+            torch.where(closer, distance, self.distance),
+            torch.where(closer, which, self.which),
+            self.ground.masked_fill(closer, ground),
+            self.part.masked_fill(closer, part),
+        )
+
+
+def _looks(creatures: Sequence[Creature], device: torch.device, ground: Tensor) -> Float[Tensor, "m 3 rows columns"]:
+    """Return how creatures differ from a ground."""
+    patterns = torch.tensor([one.pattern for one in creatures], device=device)[:, None]
+    body, mark = (
+        torch.tensor([COLOURS[getattr(one, part)] for one in creatures], dtype=torch.float32, device=device)
+        for part in ("body", "mark")
+    )
+    colours = torch.where(patterns == BODY, body[:, :, None, None], mark[:, :, None, None]) - ground
+    return torch.where(patterns == 0, 0.0, colours)

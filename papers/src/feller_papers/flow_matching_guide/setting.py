@@ -1,0 +1,64 @@
+"""What the claims are tested with: how much is spent, exact fields, small networks."""
+
+import pathlib
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from feller.couplings import Coupling, Independent
+from feller.data.modality import Dataset
+from feller.data.read import read
+from feller.networks.mlp import MLP
+from feller.objective import Matching
+from feller.paths import Affine, Data, Prediction, convert
+from feller.paths.path import Given
+from feller.recipes.recipe import Recipe
+from feller.schedules import Schedule
+from feller.spaces import Euclidean
+from feller.train.optimiser import Training
+from feller_papers.setting import fit_recipe
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How much is spent on the claims."""
+
+    seeds: tuple[int, ...]
+    steps: int
+    """Of training each network."""
+    data: pathlib.Path | None = None
+    """Folder with the larger data sets, of those that are not in the package."""
+
+
+class Exact(nn.Module):
+    """The exact field of a finite data set on an affine path: a posterior mean over its points."""
+
+    nulls: dict[str, int] = {}  # noqa: RUF012 - nothing to be without
+
+    def __init__(self, data: Tensor, schedule: Schedule, kind: Prediction) -> None:
+        super().__init__()
+        self.data, self.schedule, self.kind = data, schedule, kind
+
+    def forward(self, x_t: Tensor, t: Tensor, given: Given) -> Tensor:
+        """Return E[x_1 | x_t], as the kind of prediction that was asked for."""
+        scales = self.schedule(t)
+        alpha, sigma = (torch.as_tensor(number).expand(t.shape)[:, None] for number in scales[:2])
+        distance = (x_t[:, None] - alpha[..., None] * self.data).square().sum(-1)
+        weight = torch.softmax(-distance / (2 * sigma.clamp(min=1e-9) ** 2), 1)
+        return convert(weight @ self.data, Data(), self.kind, x_t, scales)
+
+
+def few_points() -> Tensor:
+    """Return 32 points of two moons."""
+    return read("example:moons").values[:32].double()
+
+
+def fit_points(data: Dataset, setting: Setting, seed: int, coupling: Coupling | None = None) -> nn.Module:
+    """Train a network on points and return the average of its weights."""
+    recipe = Recipe(
+        architecture=MLP(width=128, depth=3, frequencies=4),
+        objective=Matching(Affine(), Euclidean((2,)), coupling=coupling or Independent()),
+        train=Training(batch=512, lr=2e-3),
+    )
+    return fit_recipe(recipe, data, setting.steps, seed).network

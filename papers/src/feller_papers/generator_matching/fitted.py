@@ -1,0 +1,76 @@
+"""Networks that tell where a state ends, and samples of every process that one such network gives."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from feller.data.batches import shuffled
+from feller.draws import Draws
+from feller.networks.architecture import Architecture
+from feller.objective import Batch, Matching
+from feller.paths import Jump, Path
+from feller.paths.product import parts_map
+from feller.processes import stand
+from feller.simulate import endpoint
+from feller.spaces import Space
+from feller.train.engine import engine
+from feller.train.loop import make_learner, train
+from feller.train.optimiser import Training
+from feller.tree import State, concatenate, tree_map
+from feller_papers.generator_matching.setting import Way
+
+BATCH = 1024
+"""Samples that are drawn together; a multiple of the block of `Draw`, so that it does not matter."""
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A network, and what it was trained for."""
+
+    path: Path
+    space: Space
+    network: nn.Module
+
+    def samples(self, way: Way, calls: int, n: int, draws: Draws, fixed: dict[str, State] | None = None) -> State:
+        """Return ends of the process that a way makes of the network.
+
+        Args:
+            way: Which process, and the solver.
+            calls: Of the network.
+            n: How many.
+            draws: Source of the randomness; all ways start from the same states.
+            fixed: Leaves of the state that are given, with n entries each.
+        """
+        with torch.no_grad():
+            found = list(self._batches(way, calls, n, draws, fixed or {}))
+        return found[0] if len(found) == 1 else concatenate(*found)
+
+    def _batches(self, way: Way, calls: int, n: int, draws: Draws, fixed: dict[str, State]) -> Iterator[State]:
+        path, times = parts_map(lambda part: followed(part, way), self.path), way.times(calls)
+        for first in range(0, n, BATCH):
+            size, here = min(BATCH, n - first), replace(draws, first=first)
+            x = path.start(self.space.reference(size, here.at("source")))
+            process = path.process(self.network, {})
+            if fixed:
+                x = {**x, **tree_map(lambda leaf, first=first, size=size: leaf[first : first + size], fixed)}
+                process = stand(process, fixed.keys())
+            yield endpoint(process, x, times, way.follower(self.space), here)
+
+
+def followed(path: Path, way: Way) -> Path:
+    """Return the process that a way makes of a path; paths without jumps of their own stay as they are."""
+    return replace(path, share=way.share, survival=way.survival) if isinstance(path, Jump) else path
+
+
+def fit(objective: Matching, architecture: Architecture, x_1: State, training: Training, seed: int) -> Fitted:
+    """Train a network on states; its weights are the average."""
+    shape = tree_map(lambda leaf: tuple(leaf.shape[1:]), x_1)
+    learner = make_learner(architecture.build(shape, {}, Draws(seed)), training)
+    examples: Batch = {"x_1": x_1, "given": {}}
+    feed = shuffled(examples, training.batch, Draws(seed))
+    for _ in train(learner, objective, feed, training, draws=Draws(seed), engine=engine()):
+        pass
+    learner.average.copy_to(learner.network)
+    return Fitted(objective.path, objective.space, learner.network.eval())

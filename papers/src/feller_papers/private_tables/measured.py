@@ -1,0 +1,171 @@
+"""Models of a table within a budget, and what their rows are worth."""
+
+import functools
+import math
+import time
+from dataclasses import dataclass, replace
+from typing import cast
+
+import torch
+
+from feller.data.modality import Dataset
+from feller.data.table.mixed import as_table
+from feller.data.table.modality import Table
+from feller.draws import Draws
+from feller.evaluate.tables.quality import Numbers
+from feller.evaluate.tables.samples import samples_quality
+from feller.journeys.private.allow import allow
+from feller.journeys.private.columns import Charged
+from feller.journeys.private.guard import guard
+from feller.journeys.private.plan import plan
+from feller.journeys.private.rehearse import teach
+from feller.journeys.private.wish import Wish
+from feller.marginals.counting import Counting
+from feller.model import Model
+from feller.paths import AnyOrder, Graphical
+from feller.privacy.clipping import Fixed
+from feller.privacy.gradient import Private
+from feller.privacy.ledger import Ledger
+from feller.privacy.noise import source
+from feller.privacy.sampling import poisson_batches
+from feller.recipes.recipe import Recipe
+from feller.train.engine import engine
+from feller.train.loop import Learner
+from feller_papers.private_tables.methods import Way
+from feller_papers.private_tables.setting import Budget, Setting
+from feller_papers.private_tables.tables import FEW, Posed, posed
+from feller_papers.setting import fit_recipe
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A model, and what it spent."""
+
+    model: Model
+    ledger: Ledger | None
+    """None: it is not private."""
+    seconds: float
+    """Of a processor."""
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """How good the rows of a model are."""
+
+    numbers: Numbers
+    """Those of `samples_quality`."""
+    nll: float | None
+    """What a held-out row takes in nats; None where a model cannot tell."""
+    error: float | None
+    """Standard error of that mean."""
+    epsilon: float | None
+    """What was spent, at the delta of the budget."""
+    seconds: float
+    """Of a processor, to fit."""
+
+    def number(self, name: str) -> float:
+        """Return one of the numbers; not a number where there is none."""
+        value = self.numbers.get(name)
+        return float(value) if isinstance(value, int | float) else math.nan
+
+    @property
+    def worth(self) -> float:
+        """How well boosted trees that learn from the rows tell real ones: area under ROC, or share of the variance."""
+        return self.number("auc_boosted" if "auc_boosted" in self.numbers else "r2_boosted")
+
+
+def table_of(setting: Setting, name: str) -> Posed:
+    """Return a table that is known to be there."""
+    found = posed(name, setting.data, setting.small if name == FEW else setting.rows)
+    if found is None:
+        raise LookupError(f"expected the file of {name} in {setting.data}; look with `there` first")
+    return found
+
+
+@functools.cache
+def fitted(setting: Setting, name: str, way: Way, budget: Budget, seed: int) -> Fitted:
+    """Fit a model to a table, as `feller fit` does."""
+    rows, wish = table_of(setting, name).learned, budget.wish(seed)
+    if wish is None and isinstance(rows.modality, Table):
+        rows = rows.seen_as(rows.modality.with_shares_of(rows.values))
+    recipe, begun = way.of(rows, setting), time.process_time()
+    if isinstance(recipe.objective, Counting):
+        model, ledger = _counted(rows, recipe, recipe.objective, wish)
+    elif wish is None:
+        model, ledger = fit_recipe(recipe, rows, recipe.train.steps, seed), None
+    else:
+        model, ledger = _trained(rows, way, setting, wish, seed)
+    return Fitted(model, ledger, time.process_time() - begun)
+
+
+def _counted(rows: Dataset, recipe: Recipe, counting: Counting, wish: Wish | None) -> tuple[Model, Ledger | None]:
+    rows = rows.seen_as(recipe.modality or rows.modality)
+    ledger, rho, noise = None, math.inf, source(None)
+    if wish is not None:
+        ledger, allowance = allow(wish, counting, rows, Charged())
+        rho, noise = allowance.rho, source(wish.unsafe_seed, "counts")
+    told = counting.find(rows, rho, noise)
+    for expense in told.expenses if ledger else ():
+        ledger = ledger and ledger.with_(expense)
+    return Model(replace(recipe.describe(rows), architecture=told.architecture), told.network), ledger
+
+
+def _trained(rows: Dataset, way: Way, setting: Setting, wish: Wish, seed: int) -> tuple[Model, Ledger]:
+    counted = getattr(way.of(rows, setting).objective, "counted", 0.0)
+    guarded = guard(wish, rows, rows, Charged(), counted)
+    recipe, planned = plan(wish, guarded, way.of(guarded.dataset, setting))
+    rows = guarded.dataset.seen_as(recipe.modality or guarded.dataset.modality)
+    draw = poisson_batches(
+        {"x_1": rows.values, "given": rows.given},
+        planned.batch,
+        source(planned.unsafe_seed, "batches", 0, 0),
+        rows.modality.encode,
+    )
+    gradient = Private(
+        sigma=planned.sigma, clip=Fixed(planned.clip), noise=source(planned.unsafe_seed, "training", 0, 0)
+    )
+
+    def before(learner: Learner) -> None:
+        if guarded.law is not None and isinstance(rows.modality, Table):
+            lessons = Draws(seed).named("rehearsal")
+            teach(learner, recipe.objective, rows.modality, guarded.law, recipe.train, lessons, engine())
+
+    model = fit_recipe(recipe, rows, planned.steps, seed, before=before, feed=draw, gradient=gradient)
+    return model, guarded.ledger.with_(replace(planned.step, steps=planned.steps))
+
+
+@functools.cache
+def measured(setting: Setting, name: str, way: Way, budget: Budget, seed: int, *, raked: bool = True) -> Measured:
+    """Fit a model, and compare as many of its rows as it learned from with those and with held-out ones."""
+    table, found = table_of(setting, name), fitted(setting, name, way, budget, seed)
+    model, draws = found.model, Draws(seed).named("judged")
+    sampling = None if raked else replace(model.description.sampling, rake=0)
+    drawn = model.sample(len(table.learned), sampling=sampling, draws=draws.named("rows"))
+    kind = as_table(drawn).modality
+    seen = [as_table(one).seen_as(kind) for one in (drawn, table.learned, table.held_out)]
+    numbers = samples_quality(seen[0], seen[1], seen[2], Draws(0).named("quality"))
+    nll, error = surprised(setting, name, way, budget, seed)
+    spent = None if found.ledger is None else found.ledger.epsilon()
+    return Measured(numbers, nll, error, spent, found.seconds)
+
+
+@functools.cache
+def surprised(setting: Setting, name: str, way: Way, budget: Budget, seed: int) -> tuple[float | None, float | None]:
+    """Fit a model, and return what a held-out row takes in nats, and the standard error."""
+    return surprise_of(fitted(setting, name, way, budget, seed).model, table_of(setting, name).held_out)
+
+
+def surprise_of(model: Model, held_out: Dataset) -> tuple[float | None, float | None]:
+    """Return what a held-out row takes in nats, and the standard error; None where a model cannot tell."""
+    if not isinstance(model.description.path, AnyOrder | Graphical):
+        return None, None
+    nats = model.code_length(held_out.seen_as(model.description.modality))
+    return nats.mean().item(), (nats.std() / len(nats) ** 0.5).item()
+
+
+def allowed_share(model: Model, n: int, draws: Draws) -> float:
+    """Return the share of n rows of a model whose words all are of their columns, where others may come."""
+    kind = cast(Table, model.description.modality)
+    with torch.no_grad():
+        tokens = model.pairs(n, draws)["x_1"]
+    return (tokens < torch.tensor(kind.space().counts)).all(1).double().mean().item()

@@ -1,0 +1,104 @@
+"""What models of tables are compared: recipes, and changes of them that take something away."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import cast
+
+from feller.data.modality import Dataset
+from feller.marginals.counting import Counting
+from feller.networks.rows import RowTransformer
+from feller.recipes import RECIPES
+from feller.recipes.recipe import Recipe
+from feller.row_likelihood import RowLikelihood
+from feller.spaces import Rows
+from feller.spaces.rows import Single
+from feller_papers.private_tables.setting import Setting
+
+
+def _same(recipe: Recipe) -> Recipe:
+    return recipe
+
+
+@dataclass(frozen=True)
+class Way:
+    """A recipe, and what is changed about it."""
+
+    name: str
+    """What people call it."""
+    recipe: str
+    change: Callable[[Recipe], Recipe] = _same
+    size: str | None = None
+    """Of the model, where it is not that of the setting."""
+
+    def of(self, rows: Dataset, setting: Setting) -> Recipe:
+        """Return the recipe for a table."""
+        recipe = self.change(RECIPES[self.recipe](rows, self.size or setting.size))
+        if isinstance(recipe.objective, Counting):
+            return recipe
+        train = recipe.train
+        steps, batch = setting.steps or train.steps, min(setting.batch or train.batch, train.batch)
+        return replace(recipe, train=replace(train, steps=steps, minutes=None, batch=batch))
+
+
+def counted(method: str, *, degree: int = 2, room: float | None = None) -> Callable[[Recipe], Recipe]:
+    """Return what makes a recipe of counts choose its tables otherwise."""
+
+    def change(recipe: Recipe) -> Recipe:
+        before = cast(Counting, recipe.objective)
+        return replace(
+            recipe, objective=replace(before, method=method, degree=degree, room=before.room if room is None else room)
+        )
+
+    return change
+
+
+def of_columns(recipe: Recipe) -> Recipe:
+    """Count single columns alone, and begin with what they tell."""
+    return replace(recipe, objective=replace(cast(RowLikelihood, recipe.objective), counted=0.0))
+
+
+def any_order(recipe: Recipe) -> Recipe:
+    """Learn the columns in every order, so that anything can be given."""
+    recipe = of_columns(recipe)
+    return replace(recipe, objective=replace(cast(RowLikelihood, recipe.objective), shuffled=1.0))
+
+
+def without_counts(recipe: Recipe) -> Recipe:
+    """Begin with all values of a column alike, instead of with their noisy shares."""
+    recipe = of_columns(recipe)
+    return _over(recipe, replace(cast(RowLikelihood, recipe.objective).space, shares=()))
+
+
+def without_grammar(recipe: Recipe) -> Recipe:
+    """Let every word of the table stand in every column, so that a model must learn which are whose."""
+    recipe = of_columns(recipe)
+    space = cast(RowLikelihood, recipe.objective).space
+    return _over(recipe, Rows(tuple(Single(sum(space.counts)) for _ in space.fields), (), ()))
+
+
+def _over(recipe: Recipe, space: Rows) -> Recipe:
+    return replace(
+        recipe,
+        architecture=replace(cast(RowTransformer, recipe.architecture), rows=space),
+        objective=replace(cast(RowLikelihood, recipe.objective), space=space),
+        sampling=replace(recipe.sampling, rake=0),
+    )
+
+
+ROWS = Way("row model", "table")
+"""A language model over rows: what the paper is about."""
+FLOW = Way("flow of numbers beside words", "table-flow")
+AIM = Way("AIM", "table-marginals")
+MST = Way("MST", "table-marginals", counted("mst"))
+ALONE = Way("independent columns", "table-marginals", counted("independent"))
+COMPARED = (ROWS, FLOW, AIM, MST, ALONE)
+"""In every comparison."""
+MARGINAL = (AIM, MST)
+"""That know tables of few columns alone."""
+TRIPLES = Way("AIM of triples", "table-marginals", counted("aim", degree=3, room=8.0))
+"""As in the paper's program, but for its memory of 80 MB."""
+COLUMNS = Way("row model that counts single columns", "table", of_columns)
+SHUFFLED = Way("row model in any order", "table", any_order)
+PLAIN = Way("tiny row model that begins with noisy counts", "table", of_columns, "tiny")
+UNTOLD = Way("tiny row model that does not", "table", without_counts, "tiny")
+LOOSE = Way("tiny row model without a grammar", "table", without_grammar, "tiny")

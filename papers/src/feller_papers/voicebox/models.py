@@ -1,0 +1,226 @@
+"""The models that the claims are about, each trained once for each seed, side by side."""
+
+import functools
+import itertools
+import multiprocessing
+from collections.abc import Callable
+from concurrent.futures import Executor, ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TypeVar, cast
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int64
+from torch import Tensor, nn
+
+from feller.draws import Draws
+from feller.errors import InputError
+from feller.infilling.durations import DurationInfilling
+from feller.infilling.fill import infill_durations
+from feller.infilling.frames import Everywhere, Infilling
+from feller.infilling.segments import Segments
+from feller.networks.clock import NoTime
+from feller.networks.infiller import Infiller, InfillerNetwork
+from feller.objective import Objective
+from feller.paths.affine import Affine
+from feller.paths.filled import Filled
+from feller.paths.predictions import Source
+from feller.sampling import Sampling
+from feller.schedules import VP, LinearTo
+from feller.spaces import Euclidean
+from feller.train.engine import engine
+from feller.train.loop import make_learner, train
+from feller.train.optimiser import Training
+from feller_papers.voicebox.chains import Rows, feed, joined
+from feller_papers.voicebox.digits import MEL, Digits, read_digits
+from feller_papers.voicebox.judges import Judge, Judges, Listener, train_judges
+from feller_papers.voicebox.setting import Setting
+
+T = TypeVar("T")
+Weights = dict[str, np.ndarray]
+SPACE = Euclidean((1, MEL.bands))
+FRAMES = {
+    "flow": Infilling(Affine(LinearTo(1e-5)), SPACE),
+    "regression": Infilling(Filled(), SPACE),
+    "everywhere": Infilling(Affine(LinearTo(1e-5)), SPACE, counts=Everywhere()),
+    "diffusion": Infilling(Affine(VP()), SPACE),
+    "score": Infilling(Affine(VP(), Source()), SPACE),
+}
+"""Models of frames: flow matching with the linear path, and what it is compared with."""
+PATHS = {"flow": "linear path", "diffusion": "diffusion path", "score": "score matching"}
+"""Those with another path, as people call it."""
+LENGTHS = {
+    "at once": DurationInfilling.at_once(Euclidean((1, 1))),
+    "drawn": DurationInfilling.drawn(Euclidean((1, 1))),
+    "alone": DurationInfilling.at_once(Euclidean((1, 1)), Segments(whole=1.0)),
+}
+"""Models of durations: regression, flow matching, and regression that is told no duration."""
+LONG, JUDGES = "long", "judges"
+"""The usual model: `flow`, trained on; and who listens."""
+TRAINING = Training(lr=2e-3, warmup=200, decay=0.0, clip=0.5, average=0.999)
+DECAY = 0.5
+"""Last share of the training of the usual model over which its rate falls."""
+LAST_LENGTHS = 0.5
+"""The same for models of durations."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """All that was trained from one seed."""
+
+    setting: Setting
+    seed: int
+    weights: dict[str, Weights]
+
+    @property
+    def digits(self) -> Digits:
+        """The data."""
+        return digits(self.setting)
+
+    @property
+    def draws(self) -> Draws:
+        """The source of all randomness."""
+        return Draws(self.seed)
+
+    def network(self, kind: str) -> InfillerNetwork:
+        """Return a network."""
+        return cast(InfillerNetwork, _loaded(_built(self.setting, self.seed, kind), self.weights[kind]))
+
+    @functools.cached_property
+    def judges(self) -> Judges:
+        """Who listens."""
+        digit, speaker = (Listener(MEL.bands, n) for n in (10, len(self.digits.speakers)))
+        both = nn.ModuleDict({"digit": digit, "speaker": speaker})
+        _loaded(both, self.weights[JUDGES])
+        return Judges(Judge(digit), Judge(speaker))
+
+    def lasting(
+        self, kind: str, rows: Rows, kept: Bool[Tensor, "b m"], draws: Draws, calls: int = 8
+    ) -> Int64[Tensor, "b m"]:
+        """Return durations by a model of them, of which those that are kept stay."""
+        return infill_durations(
+            self.network(kind),
+            scaled(kind, self.digits),
+            rows.duration,
+            kept,
+            rows.phone,
+            draws=draws,
+            valid=rows.real,
+            sampling=Sampling(calls=calls),
+        )
+
+
+def scaled(kind: str, it: Digits) -> DurationInfilling:
+    """Return how a model learns durations, standardised by those of all clips."""
+    rows = joined([(clip,) for clip in it.train])
+    return LENGTHS[kind].standardised(rows.duration[rows.real])
+
+
+@functools.cache
+def digits(setting: Setting) -> Digits:
+    """Return the data.
+
+    Raises:
+        InputError: If they are not there.
+    """
+    if setting.folder is None:
+        raise InputError("expected spoken digits in speech/fsdd of the larger data; name their folder with --data")
+    return read_digits(setting.folder, setting.takes)
+
+
+def measured(setting: Setting, measure: Callable[[Trained], T]) -> list[T]:
+    """Return what is measured for each seed, side by side; `measure` is a function of a module."""
+    trained = _all(setting)
+    return list(trained_map(setting, measure, trained))
+
+
+def trained_map(setting: Setting, measure: Callable[[Trained], T], trained: list[Trained]) -> list[T]:
+    """Apply a function to what was trained, in processes of their own if there are any."""
+    if setting.workers == 1:
+        return [measure(one) for one in trained]
+    return list(_pool(setting.workers).map(measure, trained))
+
+
+@functools.cache
+def _pool(workers: int | None) -> Executor:
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, context, torch.set_num_threads, (1,))
+
+
+@functools.cache
+def _all(setting: Setting) -> list[Trained]:
+    """Train all models of all seeds, the longest first; what they are depends on seeds alone."""
+    every = (LONG, *FRAMES, *LENGTHS, JUDGES)
+    wanted = setting.kinds or every
+    jobs = [kind for kind in every if kind in wanted and (kind, LONG in wanted) != ("flow", True)]
+    pairs = [(kind, seed) for kind in jobs for seed in setting.seeds]
+    if setting.workers == 1:
+        found = [_trained(setting, kind, seed) for kind, seed in pairs]
+    else:
+        kinds, seeds = zip(*pairs, strict=True)
+        found = list(_pool(setting.workers).map(_trained, itertools.repeat(setting), kinds, seeds))
+    return [
+        Trained(
+            setting,
+            seed,
+            {name: w for (_, s), each in zip(pairs, found, strict=True) if s == seed for name, w in each.items()},
+        )
+        for seed in setting.seeds
+    ]
+
+
+def _trained(setting: Setting, kind: str, seed: int) -> dict[str, Weights]:
+    """Train one kind; the usual model also as it was when others ended."""
+    it = digits(setting)
+    if kind == JUDGES:
+        judges = train_judges(it, setting.judge, Draws(seed).named("judges"))
+        both = nn.ModuleDict({"digit": judges.digit.network, "speaker": judges.speaker.network})
+        return {kind: _plain(both)}
+    if kind in LENGTHS:
+        rule = scaled(kind, it)
+        training = replace(TRAINING, batch=4 * setting.batch, steps=setting.lengths, decay=LAST_LENGTHS)
+        return {kind: _fitted(setting, kind, rule, training, seed, Rows.durations)[setting.lengths]}
+    training = replace(TRAINING, batch=setting.batch, steps=setting.short)
+    if kind == LONG:
+        both_steps = replace(training, steps=setting.steps, decay=DECAY)
+        found = _fitted(setting, kind, FRAMES["flow"], both_steps, seed, Rows.batch, setting.short)
+        return {LONG: found[setting.steps], "flow": found[setting.short]}
+    return {kind: _fitted(setting, kind, FRAMES[kind], training, seed, Rows.batch)[setting.short]}
+
+
+def _fitted(
+    setting: Setting,
+    kind: str,
+    rule: Objective,
+    training: Training,
+    seed: int,
+    batch: Callable[[Rows], dict],
+    between: int = 0,
+) -> dict[int, Weights]:
+    """Train a network, and return its averaged weights by the step: the last, and one between if it is asked for."""
+    network, draws = _built(setting, seed, kind), Draws(seed)
+    learner = make_learner(network, training)
+    batches = feed(digits(setting).train, training.batch, draws.named("chains"), batch)
+    found = {}
+    for report in train(learner, rule, batches, training, draws=draws, engine=engine()):
+        if report.step in (between, training.steps):
+            found[report.step] = {name: value.numpy().copy() for name, value in learner.averaged().items()}
+    return found
+
+
+def _built(setting: Setting, seed: int, kind: str) -> nn.Module:
+    """Make a network with new weights, which are the same for all kinds that have the same."""
+    settings: Infiller = setting.small if kind in LENGTHS else setting.network
+    once = kind in ("regression", "at once", "alone")
+    settings = replace(settings, clock=NoTime()) if once else settings
+    shape = (1, 1 if kind in LENGTHS else MEL.bands)
+    return settings.build(shape, {"phone": len(digits(setting).inventory)}, Draws(seed).named("network"))
+
+
+def _loaded(network: nn.Module, weights: Weights) -> nn.Module:
+    network.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in weights.items()})
+    return network.eval().requires_grad_(False)
+
+
+def _plain(network: nn.Module) -> Weights:
+    return {name: value.numpy().copy() for name, value in network.state_dict().items()}

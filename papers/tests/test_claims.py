@@ -1,0 +1,35 @@
+"""Which claims are tested, in which order, and how they are counted."""
+
+import pytest
+
+from feller.errors import UsageError
+from feller_papers import claims as told
+from feller_papers.claims import FAILS, HOLDS, Claim, untestable
+
+BEYOND = (untestable("a cluster", "1", "needs one"),)
+
+
+def true(setting: int) -> list[Claim]:
+    """Return a claim that holds."""
+    return [Claim("true", "1", str(setting), "1 seed", HOLDS)]
+
+
+def false(setting: int) -> list[Claim]:
+    """Return a claim that fails."""
+    return [Claim("false", "1", str(setting), "1 seed", FAILS)]
+
+
+def test_claims_come_one_after_the_other() -> None:
+    running = told.tested((true, false), 3, "", BEYOND)
+    assert next(running).claim == "true"
+    assert [claim.claim for claim in running] == ["false", "a cluster"]
+    assert [claim.ours for claim in told.tested((true, false), 3, "test_claims.fal", BEYOND)] == ["3"]
+    with pytest.raises(UsageError, match=r"test_claims\.true"):
+        told.tested((true, false), 3, "tree", BEYOND)  # before any is asked for
+
+
+def test_seeds_and_numbers_are_told_in_words() -> None:
+    assert told.seeds_of((0,)) == told.spread_of([2.5]) == "1 seed"
+    assert told.seeds_of((0, 1, 2)) == "3 seeds"
+    assert told.spread_of([1.0, 3.0]) == "2 seeds, 1 to 3"
+    assert told.numbers_of((4, 0.5, 1.0)) == "4, 0.5, 1"

@@ -1,0 +1,93 @@
+"""Colours that are far apart, and shapes as sets of pixels without soft edges."""
+
+import functools
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+COLOURS = {
+    "red": (214, 38, 44),
+    "orange": (246, 134, 32),
+    "yellow": (252, 214, 52),
+    "green": (44, 150, 62),
+    "cyan": (84, 206, 226),
+    "blue": (36, 72, 196),
+    "purple": (130, 50, 172),
+    "pink": (250, 142, 194),
+    "white": (250, 250, 250),
+    "gray": (122, 126, 132),
+}
+"""Of things and of grounds, by their names: red, green and blue from 0 to 255."""
+BLACK = (0, 0, 0)
+"""Ground of maps; nothing else is black."""
+LIGHT = (255, 255, 255)
+"""Lines of maps."""
+
+
+def blank(side: int, colour: tuple[int, int, int]) -> UInt8[np.ndarray, "side side 3"]:
+    """Return a picture of one colour."""
+    return np.full((side, side, 3), colour, dtype=np.uint8)
+
+
+Inside = Callable[[Float[np.ndarray, "d d"], Float[np.ndarray, "d d"]], Bool[np.ndarray, "d d"]]
+"""Places x to the right and y down, from -1 to 1 -> which are inside."""
+
+
+def _circle(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return x**2 + y**2 <= 1
+
+
+def _square(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.maximum(abs(x), abs(y)) <= 1
+
+
+def _triangle(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return abs(x) <= (1 + y) / 2
+
+
+def _diamond(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return abs(x) + abs(y) <= 1
+
+
+def _cross(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.minimum(abs(x), abs(y)) <= 0.28
+
+
+def _ring(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    radius = np.hypot(x, y)
+    return (radius <= 1) & (radius >= 0.45)
+
+
+def _heart(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    lobes = np.hypot(abs(x) - 0.48, y + 0.4) <= 0.55
+    point = (y >= -0.4) & (abs(x) * 1.05 <= 1 - y)
+    return lobes | (point & (abs(x) <= 1))
+
+
+def _star(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    x, y = x * np.sin(0.4 * np.pi), (1 + y) / 2 * (1 + np.cos(0.2 * np.pi)) - 1  # its five points touch the box
+    turn = (np.arctan2(x, -y) + 0.2 * np.pi) % (0.4 * np.pi) - 0.2 * np.pi  # away from the nearest point
+    far, wide = np.hypot(x, y), 0.2 * np.pi
+    along, across = far * np.cos(turn), far * abs(np.sin(turn))
+    dent, larger = 0.4, 1.2  # so that a star of five pixels still has arms
+    return across * (1 - dent * np.cos(wide)) <= (larger - along) * dent * np.sin(wide)
+
+
+SHAPES: dict[str, Inside] = {
+    "circle": _circle,
+    "square": _square,
+    "triangle": _triangle,
+    "star": _star,
+    "diamond": _diamond,
+    "cross": _cross,
+    "ring": _ring,
+    "heart": _heart,
+}
+
+
+@functools.cache
+def shape_mask(shape: str, across: int) -> Bool[np.ndarray, "across across"]:
+    """Return which pixels of its box a shape covers: those whose centres are inside."""
+    middle = (2 * np.arange(across) + 1 - across) / across
+    return SHAPES[shape](*np.meshgrid(middle, middle))

@@ -1,0 +1,373 @@
+"""Scenes, and what is said of them."""
+
+import functools
+import itertools
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from feller.data.examples.scenes.captions import caption, details, questions, relation
+from feller.data.examples.scenes.drawings import (
+    CLASSES,
+    FONT,
+    Lettering,
+    draw_lettering,
+    edges,
+    letter_mask,
+    render_letters,
+    segmentation,
+)
+from feller.data.examples.scenes.edits import edit, room
+from feller.data.examples.scenes.instructions import TASKS, instructions, location, scene_pairs
+from feller.data.examples.scenes.picks import Picks, picks
+from feller.data.examples.scenes.scenes import (
+    ALL,
+    CELLS,
+    FEW,
+    FEW_HELD_OUT,
+    PLACES,
+    SIZES,
+    Scene,
+    Thing,
+    Variety,
+    draw_scenes,
+    layouts,
+    render,
+)
+from feller.data.examples.scenes.shapes import COLOURS, SHAPES, shape_mask
+from feller.data.examples.scenes.written import Answer, Picture
+from feller.draws import Draws
+from feller.errors import UsageError
+
+STAR = Thing("green", "star", "small", (0, 0))
+SQUARE = Thing("yellow", "square", "large", (0, 2))
+RING = Thing("red", "ring", "small", (2, 1))
+TWO, THREE = Scene("blue", (STAR, SQUARE)), Scene("blue", (STAR, SQUARE, RING))
+
+
+@functools.cache
+def some_scenes() -> list[Scene]:
+    return draw_scenes(300, Draws(0))
+
+
+def test_scenes_are_as_promised() -> None:
+    """Each colour once; of 300 scenes a third have one, two or three things: within 5 deviations, of 8.2."""
+    for scene in some_scenes():
+        colours = [scene.ground, *(thing.colour for thing in scene.things)]
+        assert len(set(colours)) == len(colours)
+        assert all(-1 <= shift < 1 for thing in scene.things for shift in thing.shift)
+    counts = Counter(len(scene.things) for scene in some_scenes())
+    assert sorted(counts) == [1, 2, 3]
+    assert all(abs(count - 100) < 41 for count in counts.values())
+    things = [thing for scene in some_scenes() for thing in scene.things]
+    assert {thing.shape for thing in things} == set(SHAPES)
+    assert {thing.colour for thing in things} == set(COLOURS) == {scene.ground for scene in some_scenes()}
+    assert {thing.cell for thing in things} == set(CELLS)
+
+
+def test_a_scene_depends_on_its_number_and_the_seed_alone() -> None:
+    assert draw_scenes(7, Draws(0)) == some_scenes()[:7]
+    assert draw_scenes(7, Draws(1)) != some_scenes()[:7]
+
+
+@pytest.mark.slow
+def test_scenes_held_out_are_apart_and_made_of_the_same_parts() -> None:
+    """An eighth of all 1,728 scenes of one thing; each pair of parts is among the others as well."""
+    learned, held = draw_scenes(8000, Draws(0), FEW), draw_scenes(2000, Draws(0), FEW_HELD_OUT)
+    assert draw_scenes(20, Draws(0), FEW_HELD_OUT) == held[:20]
+    assert not {*map(plain, learned)} & {*map(plain, held)}
+    assert len({*map(plain, held)}) == 1728 / 8
+    assert len({*map(plain, learned)}) > 0.97 * 1728 * 7 / 8
+    for i, j in itertools.combinations(range(5), 2):
+        pairs = [{(_parts(scene)[i], _parts(scene)[j]) for scene in some} for some in (learned, held)]
+        assert pairs[0] == pairs[1]
+    things = [thing for scene in held for thing in scene.things]
+    assert {place for thing in things for place in thing.box(16)[:2]} == {0, 4, 6, 8, 10}
+
+
+def plain(scene: Scene) -> Scene:
+    """Return a scene as one of all that there are: of a small variety or not, it looks the same."""
+    return replace(scene, of=ALL)
+
+
+def _parts(scene: Scene) -> tuple[object, ...]:
+    (thing,) = scene.things
+    return scene.ground, thing.colour, thing.shape, thing.size, thing.cell
+
+
+def test_things_stand_in_the_order_of_reading() -> None:
+    for scene in some_scenes():
+        cells = [thing.cell for thing in scene.things]
+        assert cells == sorted(cells)
+        after = [thing.cell for thing in edit(scene, picks(1, "edit", Draws(0))[0]).after.things]
+        assert after == sorted(after)
+
+
+@pytest.mark.parametrize("side", [16, 32, 48])
+def test_things_fit_and_do_not_meet(side: int) -> None:
+    """For all layouts, sizes and extreme shifts; a pixel is between things from 32 pixels a side."""
+    gap = side // 32
+    corners = list(itertools.product((-1.0, 1.0), repeat=2))
+    for sizes in itertools.product(SIZES, repeat=2):
+        for cells in layouts(sizes):
+            for shifts in itertools.product(corners, repeat=2):
+                a, b = (Thing("red", "square", *rest).box(side) for rest in zip(sizes, cells, shifts, strict=True))
+                assert min(*a, *b) >= 0
+                assert max(*a, *b) <= side
+                assert any(a[i] + gap <= b[j] or b[i] + gap <= a[j] for i, j in ((2, 0), (3, 1)))
+    assert len(layouts(("small", "small", "large"))) == 48
+
+
+@pytest.mark.parametrize("side", [16, 32])
+def test_shapes_differ_clearly(side: int) -> None:
+    for size in SIZES.values():
+        masks = [shape_mask(shape, round(size * side)) for shape in SHAPES]
+        for a, b in itertools.combinations(masks, 2):
+            assert (a ^ b).sum() >= 3
+        for mask in masks:
+            assert mask.any(0)[[0, -1]].all()
+            assert mask.any(1)[0]
+            assert (mask == mask[:, ::-1]).all()
+
+
+def test_shapes_by_hand() -> None:
+    assert shape_mask("square", 9).all()
+    assert shape_mask("circle", 5).tolist() == [[abs(x) + abs(y) < 4 for x in range(-2, 3)] for y in range(-2, 3)]
+    assert shape_mask("diamond", 9).tolist() == [[abs(x) + abs(y) <= 4 for x in range(-4, 5)] for y in range(-4, 5)]
+    assert shape_mask("ring", 15)[7].tolist() == [True] * 4 + [False] * 7 + [True] * 4
+    area = shape_mask("circle", 201).mean()
+    assert area == pytest.approx(np.pi / 4, abs=2e-3)
+    assert shape_mask("ring", 201).mean() == pytest.approx(np.pi / 4 * (1 - 0.45**2), abs=2e-3)
+    assert shape_mask("triangle", 201).mean() == pytest.approx(0.5, abs=4e-3)
+    assert shape_mask("cross", 201).mean() == pytest.approx(1 - 0.72**2, abs=6e-3)
+
+
+def test_pictures_have_the_colours_of_what_is_in_them() -> None:
+    picture = render(THREE, 32)
+    assert picture.shape == (32, 32, 3)
+    assert picture.dtype == np.uint8
+    counts = Counter(map(tuple, picture.reshape(-1, 3).tolist()))
+    wanted = {one.colour: int(shape_mask(one.shape, round(SIZES[one.size] * 32)).sum()) for one in THREE.things}
+    wanted["blue"] = 1024 - sum(wanted.values())
+    assert {COLOURS[name]: number for name, number in wanted.items()} == counts
+    left, top, right, bottom = SQUARE.box(32)
+    assert (right - left, bottom - top) == (13, 13)
+    assert (picture[top:bottom, left:right] == COLOURS["yellow"]).all()
+    with pytest.raises(UsageError, match=r"16, 32, 48.*got 20"):
+        render(TWO, 20)
+
+
+def test_captions_say_what_there_is() -> None:
+    said = set()
+    for pick in picks(200, "caption", Draws(0)):
+        text = caption(THREE, pick)
+        said.add(text)
+        assert all(f"{thing.colour} {thing.shape}" in text for thing in THREE.things)
+        assert "blue" in text
+        assert text.count("small") in (0, 2)
+    assert len(said) == 6
+    assert caption(Scene("blue", (Thing("orange", "circle", "large", (1, 1)),)), Picks([0.0, 0.0])) == (
+        "an orange circle on a blue ground"
+    )
+    assert caption(TWO, Picks([0.9, 0.99])) == "a small green star left of a large yellow square on a blue ground"
+    assert details(TWO) == (
+        "On a blue ground there are two things: a small green star at the top left and a large yellow square at the"
+        " top right."
+    )
+
+
+def test_relations() -> None:
+    def seen(cell: tuple[int, int], other: tuple[int, int]) -> str:
+        return relation(replace(STAR, cell=cell), replace(STAR, cell=other))
+
+    assert seen((0, 0), (1, 2)) == "left of"
+    assert seen((2, 2), (1, 0)) == "right of"
+    assert seen((0, 1), (2, 1)) == "above"
+    assert seen((2, 1), (0, 2)) == "below"
+
+
+def test_questions_have_the_right_answers() -> None:
+    asked = {one.text: one.answer for one in questions(THREE)}
+    assert asked == {
+        "what colour is the ground?": "blue",
+        "how many things are there?": "3",
+        "how many stars are there?": "1",
+        "how many squares are there?": "1",
+        "how many rings are there?": "1",
+        "what colour is the star?": "green",
+        "what shape is the green thing?": "star",
+        "where is the green star?": "top left",
+        "what colour is the square?": "yellow",
+        "what shape is the yellow thing?": "square",
+        "where is the yellow square?": "top right",
+        "what colour is the ring?": "red",
+        "what shape is the red thing?": "ring",
+        "where is the red ring?": "bottom",
+    }
+    crosses = Scene("blue", tuple(replace(one, shape="cross") for one in TWO.things))
+    asked = {one.text: one.answer for one in questions(crosses)}
+    assert asked["how many crosses are there?"] == "2"
+    assert not any("colour is the cross" in text for text in asked)
+
+
+@pytest.mark.slow
+def test_no_lesson_shows_a_scene_that_is_held_out() -> None:
+    """Before or after an edit; what comes of an edit of one that is held out may be any other."""
+    learned, held = (
+        draw_scenes(2000, Draws(0), FEW),
+        {plain(scene) for scene in draw_scenes(2000, Draws(1), FEW_HELD_OUT)},
+    )
+    changes = [edit(scene, pick) for scene, pick in zip(learned, picks(2000, "edit", Draws(0)), strict=True)]
+    assert not {plain(one.after) for one in changes} & held
+    alone = [one.after for one in changes if len(one.after.things) == 1]
+    assert {one.ground for one in alone} == {thing.colour for one in alone for thing in one.things} == set(FEW.colours)
+    assert edit(draw_scenes(1, Draws(0), FEW_HELD_OUT)[0], Picks(48 * [0.0])).instruction.startswith("make the ")
+
+
+def test_edits_do_what_they_say() -> None:
+    kinds = Counter()
+    for scene, pick in zip(some_scenes(), picks(300, "edit", Draws(0)), strict=True):
+        change = edit(scene, pick)
+        assert change.before == scene
+        gone, new = (set(a.things) - set(b.things) for a, b in ((scene, change.after), (change.after, scene)))
+        words = change.instruction.split()
+        if change.after.ground != scene.ground:
+            kinds["ground"] += 1
+            assert not gone | new
+            assert words[-1] == change.after.ground
+        elif gone and new:
+            kinds["recolour"] += 1
+            (old,), (fresh,) = gone, new
+            assert replace(old, colour=fresh.colour) == fresh
+            assert f"{old.colour} {old.shape} {fresh.colour}" in change.instruction
+        elif gone:
+            kinds["remove"] += 1
+            (old,) = gone
+            assert f"the {old.colour} {old.shape}" in change.instruction
+        else:
+            kinds["add"] += 1
+            (fresh,) = new
+            assert f"{fresh.size} {fresh.colour} {fresh.shape}" in change.instruction
+            assert change.instruction.endswith(fresh.place)
+            cells = tuple(thing.cell for thing in change.after.things)
+            assert cells in layouts(tuple(thing.size for thing in change.after.things))
+        colours = [change.after.ground, *(thing.colour for thing in change.after.things)]
+        assert len(set(colours)) == len(colours)
+        assert render(change.after, 16).tolist() != render(scene, 16).tolist()
+    assert min(kinds[kind] for kind in ("ground", "recolour", "remove", "add")) > 20
+
+
+def test_there_is_room_beside_one_thing_outside_the_middle_and_never_beside_three() -> None:
+    for size, cell in itertools.product(SIZES, CELLS):
+        assert bool(room(Scene("blue", (replace(STAR, size=size, cell=cell),)))) == (cell != (1, 1))
+    assert room(THREE) == []
+
+
+def test_segmentation() -> None:
+    found, picture = segmentation(THREE, 32), render(THREE, 32)
+    assert len(set(CLASSES.values())) == len(SHAPES)
+    for thing in THREE.things:
+        own = (picture == COLOURS[thing.colour]).all(2)
+        assert (found[own] == CLASSES[thing.shape]).all()
+    assert (found[(picture == COLOURS["blue"]).all(2)] == 0).all()
+    assert (segmentation(Scene("red", tuple(replace(one, colour="gray") for one in THREE.things)), 32) == found).all()
+
+
+def test_edges_by_hand() -> None:
+    picture = np.zeros((4, 5, 3), dtype=np.uint8)
+    picture[1:3, 2:4, 1] = 40
+    picture[0, 0] = 39
+    wanted = np.zeros((4, 5), dtype=np.uint8)
+    wanted[0, 2:4] = wanted[1:3, 1] = wanted[1:3, 3] = wanted[2, 2:4] = 255
+    assert (edges(picture) == wanted[:, :, None]).all()
+    assert not edges(render(Scene("blue", ()), 16)).any()
+
+
+def test_words_held_out_are_none_of_the_others_and_have_the_same_letters() -> None:
+    drawn = [draw_lettering(pick) for pick in picks(100, "letters", Draws(0))]
+    assert {len(one.word) for one in drawn} == {1, 2, 3}
+    assert all(one.ink != one.ground for one in drawn)
+    learned, held = (
+        {draw_lettering(pick, of).word for pick in picks(2000, "few", Draws(0))} for of in (FEW, FEW_HELD_OUT)
+    )
+    assert not learned & held
+    assert (len(learned), len(held)) == (60, 12)  # of 8 letters alone and 64 pairs
+    assert {*"".join(held)} == {*FEW.letters}
+    for word in ("", "ABCD", "a"):
+        with pytest.raises(UsageError, match="one to three letters"):
+            render_letters(Lettering(word, "red", "white"), 16)
+
+
+def test_letters_look_different() -> None:
+    for a, b in itertools.combinations(FONT.values(), 2):
+        assert sum(x != y for x, y in zip(a, b, strict=True)) >= 2
+    assert all([len(row) for row in letter.split()] == 5 * [4] for letter in FONT.values())
+
+
+def test_instructions_follow_the_templates() -> None:
+    found = instructions(3 * len(TASKS), Draws(0), 16)
+    assert [one.task for one in found] == 3 * list(TASKS)
+    scenes = draw_scenes(3 * len(TASKS), Draws(0))
+    for scene, one in zip(scenes, found, strict=True):
+        kinds = "".join({Picture: "p", Answer: "a"}.get(type(item), "t") for item in one.items)
+        text = one.text()
+        if one.task == "edit":
+            assert kinds == "tptp"
+            assert text.startswith("Edit first image following the instruction\n")
+        elif one.task in ("edges", "segmentation"):
+            assert kinds == "tptp"
+            other = edges(render(scene, 16)) if one.task == "edges" else segmentation(scene, 16)
+            assert (one.pictures()[0] == other).all()
+        elif one.task == "grounding":
+            assert kinds == "tp"
+            assert text.endswith(", ".join(f"{t.colour} {t.shape} at {location(t, 16)}" for t in scene.things))
+        elif one.task == "letters":
+            assert kinds == "tp"
+            (picture,), word = one.pictures(), text.removeprefix('draw "').removesuffix('"')
+            ink = letter_mask(word, 16)
+            assert len(np.unique(picture[ink], axis=0)) == len(np.unique(picture[~ink], axis=0)) == 1
+            assert (picture[ink][0] != picture[~ink][0]).any()
+        elif one.task == "question":
+            assert kinds in ("tap", "tatp")
+            question, answer = one.items[0].removeprefix("Question: ").partition("?")[0] + "?", one.items[1].text
+            assert (question, answer) in [(asked.text, asked.answer) for asked in questions(scene)]
+        else:
+            assert kinds == "tap"
+            assert one.items[0].startswith("Describe the given picture")
+        if one.task != "letters":
+            assert (one.pictures()[-1] == render(scene, 16)).all() == (one.task != "edit")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("of", "asked"),
+    [(ALL, ["how many", "what colour", "what shape", "where"]), (FEW, ["what colour", "what shape", "where"])],
+)
+def test_no_answer_is_right_by_habit(of: Variety, asked: list[str]) -> None:
+    """Of 400 (seeded) each kind has its share, within 5 deviations, and its commonest answer less than 70 %."""
+    kinds: dict[str, Counter[str]] = {}
+    found = [one for one in instructions(400 * len(TASKS), Draws(0), 16, of) if one.task == "question"]
+    for one in found:
+        first = one.items[0].removeprefix("Question: ").split()
+        kinds.setdefault(" ".join(first[: 1 if first[0] == "where" else 2]), Counter())[one.items[1].text] += 1
+    assert sorted(kinds) == asked
+    share = 1 / len(asked)
+    for answers in kinds.values():
+        assert abs(answers.total() - 400 * share) < 5 * (400 * share * (1 - share)) ** 0.5
+        assert max(answers.values()) < 0.7 * answers.total()
+
+
+def test_locations_are_first_and_last_pixels() -> None:
+    assert SQUARE.box(32) == (18, 1, 31, 14)
+    assert location(SQUARE, 32) == "(18, 1) -> (30, 13)"
+    assert PLACES[SQUARE.cell[0]][SQUARE.cell[1]] == "top right"
+
+
+def test_pairs_show_their_scenes() -> None:
+    scenes, pairs = scene_pairs(20, Draws(3), 16)
+    assert scenes == draw_scenes(20, Draws(3))
+    for scene, pair in zip(scenes, pairs, strict=True):
+        assert (pair.pictures()[0] == render(scene, 16)).all()
+        assert scene.ground in pair.text()

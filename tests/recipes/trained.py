@@ -1,0 +1,23 @@
+"""Short trainings of recipes."""
+
+from dataclasses import replace
+
+from feller.data import Dataset
+from feller.data.batches import batches
+from feller.draws import Draws
+from feller.model import Model
+from feller.recipes.recipe import Recipe
+from feller.train.engine import engine
+from feller.train.loop import make_learner, train
+
+
+def trained(recipe: Recipe, data: Dataset, steps: int) -> Model:
+    """Return the average of a recipe's network over some steps, seed 0."""
+    data = data if recipe.modality is None else data.seen_as(recipe.modality)
+    about, training, draws = recipe.describe(data), replace(recipe.train, steps=steps), Draws(0)
+    learner = make_learner(about.build(draws), training)
+    feed = batches(data, training.batch, draws)
+    for _ in train(learner, recipe.objective, feed, training, draws=draws, engine=engine()):
+        pass
+    learner.average.copy_to(learner.network)
+    return Model(about, learner.network.eval())
