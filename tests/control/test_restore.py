@@ -171,7 +171,9 @@ def test_smooth_pictures_come_back_from_a_blur() -> None:
     assert (observation.measured - truth).square().mean() > 0.1
     x, _ = begin(observation, learned.path, x_0, 0.2, 40)
     assert x.std().item() == pytest.approx(0.8, abs=0.05)
-    for way in (METHODS["ot-ode"](), RedDiff(), Source(steps=4, minimiser=LBFGS(steps=10))):
+    begun = Source().restore(learned, Content(operator, observation.measured, noise), x_0, Draws(0)).source
+    assert begun.square().mean().sqrt().item() == pytest.approx(1.0, abs=0.1)
+    for way in (METHODS["ot-ode"](), RedDiff(), Source(minimiser=LBFGS(steps=20))):
         found = way.restore(learned, observation, x_0, Draws(0))
         assert (found.state - truth).square().mean() < 0.04
     single = replace(observation, measured=observation.measured.float())
