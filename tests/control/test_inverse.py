@@ -105,7 +105,9 @@ def test_wiener_is_the_posterior_mean() -> None:
     small = Observation(observation.operator, 1e-6 * observation.measured, 3e-7, lambda x: 1e-6 * x, 1e-6)
     close(wiener(small, M, SIGMA, (4,)), mean.tolist(), 1e-6)
     exact, mean, _ = observed(0.0)
-    twice = OwnLinear(lambda x: exact.operator(x).repeat(1, 2), lambda y: exact.operator.adjoint(y[:, :2] + y[:, 2:], y))
+    twice = OwnLinear(
+        lambda x: exact.operator(x).repeat(1, 2), lambda y: exact.operator.adjoint(y[:, :2] + y[:, 2:], y)
+    )
     close(wiener(Observation(twice, exact.measured.repeat(1, 2)), M, SIGMA, (4,)), mean.tolist(), 1e-6)
 
 

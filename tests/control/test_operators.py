@@ -78,7 +78,9 @@ def test_measurements_outside_of_the_range(dtype: torch.dtype) -> None:
     close(found.double(), wanted.tolist(), 1e-3 if dtype == torch.float32 else 1e-8)
     inner = matrix.T @ matrix + 0.05**2 * torch.eye(200, dtype=F64)
     found = operator.pseudo_inverse(y.to(dtype), x.to(dtype), 0.05**2)
-    close(found.double(), torch.linalg.solve(inner, matrix.T @ y.T).T.tolist(), 1e-4 if dtype == torch.float32 else 1e-8)
+    close(
+        found.double(), torch.linalg.solve(inner, matrix.T @ y.T).T.tolist(), 1e-4 if dtype == torch.float32 else 1e-8
+    )
 
 
 @pytest.mark.parametrize("inside", [7.0, math.nan, math.inf])

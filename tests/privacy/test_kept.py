@@ -156,7 +156,7 @@ def test_what_does_not_depend_on_rows_may_change(way: Callable) -> None:
 
 def test_known_kinds_and_modes() -> None:
     for layer in (nn.InstanceNorm1d(4, track_running_stats=True), nn.InstanceNorm2d(4, track_running_stats=True)):
-        with pytest.raises(UsageError, match="0 is a InstanceNorm.d"):
+        with pytest.raises(UsageError, match=r"0 is a InstanceNorm.d"):
             refuse_mixers(nn.Sequential(layer))
         refuse_mixers(nn.Sequential(layer).eval())
     refuse_mixers(nn.Sequential(nn.InstanceNorm1d(4)))

@@ -81,7 +81,9 @@ class Observation:
         """
         operator = linear(self.operator)
         zero = self.values(torch.zeros_like(like))
-        return operator.pseudo_inverse(self.measured - operator(zero), zero, (self.noise / self.scale) ** 2) / self.scale
+        return (
+            operator.pseudo_inverse(self.measured - operator(zero), zero, (self.noise / self.scale) ** 2) / self.scale
+        )
 
 
 def linear(operator: Operator) -> LinearOperator:

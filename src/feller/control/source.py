@@ -120,7 +120,7 @@ def find_sources(
     space: Space,
     *,
     minimiser: Minimiser = LBFGS(),  # noqa: B008 - frozen
-    prior: Prior = Shell(),  # noqa: B008 - frozen
+    prior: Prior = Shell(),
     enough: Float[Tensor, " b"] | float = -math.inf,
     real: State | None = None,
     tell: Callable[[float], None] = lambda share: None,

@@ -93,7 +93,7 @@ def clipped_by_loop(loss: LossFunction, network: nn.Module, example: dict[str, A
 
 
 def _held(whole: nn.Module) -> dict[str, Tensor]:
-    """Return buffers, to be handed in beside the weights: a transform lets nothing else be changed, such as a counter."""
+    """Return buffers, to be handed in beside the weights: a transform lets nothing else change, such as a counter."""
     return dict(whole.named_buffers())
 
 

@@ -89,7 +89,11 @@ class RowSlopes:
         found = []
         for start in range(0, length(way.example), portion):
             some = way.rows(slice(start, start + portion))
-            with nothing_kept(self.whole.loss, self.network, some.example), _named(self.network), sdpa_kernel(SDPBackend.MATH):
+            with (
+                nothing_kept(self.whole.loss, self.network, some.example),
+                _named(self.network),
+                sdpa_kernel(SDPBackend.MATH),
+            ):
                 found.append(reduce(*torch.vmap(one)(some.example, some.numbers, some.changes)))
         return found
 
