@@ -43,7 +43,7 @@ class _Value:
     def restore(self) -> None:
         """Put back the tensor and what it held."""
         self.place[self.key] = self.tensor
-        if self.tensor is not None and not _same(self.tensor, self.copy):
+        if self.tensor is not None and self.copy is not None and not _same(self.tensor, self.copy):
             self.tensor.copy_(self.copy)
 
 
