@@ -8,7 +8,7 @@ from tests.oracle import F64, close
 from torch import Tensor
 
 from feller.control.evolve import Evolution
-from feller.control.source import Radius, find_sources, solved
+from feller.control.source import Nothing, Radius, find_sources, solved
 from feller.draws import Draws
 from feller.errors import InputError, UsageError
 from feller.processes import Characteristics
@@ -31,7 +31,7 @@ def test_it_finds_the_best_end_of_a_quadratic_wish() -> None:
         assert not torch.is_grad_enabled()
         return (x - GOAL).square().sum(1)
 
-    found = find_sources(FLOW, wish, starts(6), Euclidean((4,)), minimiser=Evolution(steps=150))
+    found = find_sources(FLOW, wish, starts(6), Euclidean((4,)), minimiser=Evolution(steps=150), prior=Nothing())
     close(found.source, (GOAL - 1).expand(6, 4), 1e-3)
     assert found.calls.tolist() == [1 + 150 * 16] * 6
     assert (found.loss <= found.before).all()
@@ -44,7 +44,8 @@ def test_it_climbs_steps() -> None:
     def wish(x: Tensor, rows: Tensor) -> Tensor:
         return (x - 1 < 1).double().sum(1)
 
-    found = find_sources(FLOW, wish, x_0, Euclidean((8,)), minimiser=Evolution(steps=200), enough=0.0)
+    search = Evolution(steps=200)
+    found = find_sources(FLOW, wish, x_0, Euclidean((8,)), minimiser=search, prior=Nothing(), enough=0.0)
     assert found.before.tolist() == [8.0] * 6
     assert found.loss.tolist() == [0.0] * 6
     assert (found.calls < 200 * 16).any()  # who has enough stops
@@ -55,9 +56,8 @@ def test_it_climbs_steps() -> None:
 def test_proposals_of_a_normal_law_are_normal() -> None:
     """With no wish every proposal is as good as another: what is kept of the first round is a draw of the law."""
     x_0 = starts(4000, 1)
-    found = find_sources(
-        FLOW, lambda x, rows: 0 * x[:, 0], x_0, Euclidean((1,)), minimiser=Evolution(steps=3, population=2, share=0.7)
-    )
+    search = Evolution(steps=3, population=2, share=0.7)
+    found = find_sources(FLOW, lambda x, rows: 0 * x[:, 0], x_0, Euclidean((1,)), minimiser=search, prior=Nothing())
     x = found.source[:, 0]
     assert (x != x_0[:, 0]).all()
     assert abs(x.mean()) < 4 / math.sqrt(4000)

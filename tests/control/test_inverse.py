@@ -7,7 +7,7 @@ from torch import Tensor
 
 from feller.control.guided import DPS, Guidance, PiGDM, Seen, guided
 from feller.control.inverse import Learned, Observation, wiener
-from feller.control.operators import Inpaint, Magnitudes, Own, RandomSums
+from feller.control.operators import Inpaint, Magnitudes, Own, OwnLinear, RandomSums
 from feller.control.red_diff import RedDiff
 from feller.draws import Draws
 from feller.errors import UsageError
@@ -102,6 +102,27 @@ def test_dps_goes_down_the_distance() -> None:
 def test_wiener_is_the_posterior_mean() -> None:
     observation, mean, _ = observed(0.3)
     close(wiener(observation, M, SIGMA, (4,)), mean.tolist(), 1e-6)
+    small = Observation(observation.operator, 1e-6 * observation.measured, 3e-7, lambda x: 1e-6 * x, 1e-6)
+    close(wiener(small, M, SIGMA, (4,)), mean.tolist(), 1e-6)
+    exact, mean, _ = observed(0.0)
+    twice = OwnLinear(
+        lambda x: exact.operator(x).repeat(1, 2), lambda y: exact.operator.adjoint(y[:, :2] + y[:, 2:], y)
+    )
+    close(wiener(Observation(twice, exact.measured.repeat(1, 2)), M, SIGMA, (4,)), mean.tolist(), 1e-6)
+
+
+def test_a_hole_may_hold_anything() -> None:
+    """Loss, residual, Wiener filter and force are those of zeros in the hole."""
+    hole = torch.tensor([True, False, False, True])
+    x, t, rows = Draws(2).at("x").normal((6, 4), F64), torch.full((6,), 0.4, dtype=F64), torch.arange(6)
+    empty = Observation(Inpaint(hole), torch.where(hole, 0.0, x + 1), 0.3)
+    for inside in (7.0, torch.nan):
+        full = Observation(Inpaint(hole), torch.where(hole, inside, x + 1), 0.3)
+        assert torch.equal(full.loss(x, rows), empty.loss(x, rows))
+        assert torch.equal(full.misfit(x), empty.misfit(x))
+        assert torch.equal(wiener(full, M, SIGMA, (4,)), wiener(empty, M, SIGMA, (4,)))
+        pulled = [guided(flow, Affine(), about, PiGDM(), rows)(x, t).velocity for about in (full, empty)]
+        assert torch.equal(*pulled)
 
 
 def test_units_of_the_data_do_not_matter() -> None:
@@ -130,11 +151,12 @@ def test_red_diff_comes_near_the_measurements() -> None:
     assert (found.residual < 0.02).all()
     assert (found.state - mean).norm() < 0.7 * (start - mean).norm()
     assert found.calls.tolist() == [100] * 6
-    # One step from the pseudo-inverse, where the measurements pull no more: only what the model finds unlikely.
+    # One step from there: what is left of the measurements, and what the model finds unlikely.
     noise, t = Draws(7).at("noise", 0).normal((6, 4), F64), 0.5
     x_t = t * start + (1 - t) * noise
     expected = x_t + (1 - t) * flow(x_t, torch.full((6,), t, dtype=F64)).velocity
-    slope = (x_t - t * expected) / (1 - t) - noise
+    fit = observation.operator.adjoint(observation.predicted(start) - observation.measured, start)
+    slope = fit + 2.0 * ((x_t - t * expected) / (1 - t) - noise)
     one = RedDiff(weight=2.0, lr=0.3, steps=1).restore(LEARNED, observation, torch.zeros(6, 4, dtype=F64), Draws(7))
     close(one.state, (start - 0.3 * slope.sign()).tolist(), 1e-6)
 
@@ -150,15 +172,17 @@ def test_the_noise_says_when_it_is_enough() -> None:
     close(inside.misfit(torch.tensor([[9.0, 1.0, 5.0, 9.0]])), (2.5,), 1e-6)
 
 
-def test_the_smallest_states_that_explain() -> None:
-    """In units of the states, which values ten times as large and shifted do not change."""
-    plain, _, _ = observed(0.3)
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+def test_the_states_that_explain_if_they_are_normal(noise: float) -> None:
+    """A^T (A A^T + noise^2)^-1 y in units of the states, which values ten times as large and shifted do not change."""
+    plain, _, _ = observed(noise)
     matrix = plain.operator(torch.eye(4, dtype=F64)).T
-    wanted = plain.measured @ torch.linalg.pinv(matrix).T
+    inner = matrix @ matrix.T + noise**2 * torch.eye(2, dtype=F64)
+    wanted = torch.linalg.solve(inner, plain.measured.T).T @ matrix
     zero = torch.zeros(6, 4, dtype=F64)
     close(plain.inverted(zero), wanted.tolist(), 1e-8)
     shifted = plain.operator(torch.full((1, 4), 3.0, dtype=F64)) + 10 * plain.measured
-    large = Observation(plain.operator, shifted, 3.0, lambda x: 10 * x + 3, 10.0)
+    large = Observation(plain.operator, shifted, 10 * noise, lambda x: 10 * x + 3, 10.0)
     close(large.inverted(zero), wanted.tolist(), 1e-8)
     with pytest.raises(UsageError, match="needs a linear operator, and Own is none"):
         Observation(Own(lambda x: x), plain.measured).inverted(zero)

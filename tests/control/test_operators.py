@@ -35,7 +35,7 @@ LINEAR = [
 
 @pytest.mark.parametrize(("operator", "shape"), LINEAR, ids=lambda value: type(value).__name__)
 def test_adjoints_and_inverses(operator: LinearOperator, shape: tuple[int, ...]) -> None:
-    """Against the matrix: A^T, the pseudo-inverse, and (A S A^T + noise)^-1 y."""
+    """Against the matrix: A^T, the pseudo-inverse, and the ridge estimate A^T (A A^T + ridge)^-1 y."""
     check_adjoint(operator, shape)
     d = math.prod(shape)
     matrix = operator(torch.eye(d, dtype=F64).reshape(d, *shape)).flatten(1).T
@@ -47,10 +47,57 @@ def test_adjoints_and_inverses(operator: LinearOperator, shape: tuple[int, ...])
     near = y.flatten(1) @ pinned.T
     if not isinstance(operator, Blur):  # whose smallest eigenvalues take more steps than a picture is worth
         close(operator.pseudo_inverse(y, x).flatten(1), near.tolist(), 1e-6)
-    spread = Draws(0).at("s").uniform(shape, F64) + 0.5
-    inner = matrix @ spread.flatten().diag() @ matrix.T + 0.1 * torch.eye(len(matrix), dtype=F64)
-    wanted = torch.linalg.solve(inner, y.flatten(1).T).T
-    close(operator.solve(y, x, spread, 0.1).flatten(1), wanted.tolist(), 1e-5)
+    y = Draws(0).at("y").normal(tuple(y.shape), F64)  # outside of the range
+    for ridge in (1e-3, 0.1, 10.0):
+        inner = matrix @ matrix.T + ridge * torch.eye(len(matrix), dtype=F64)
+        wanted = torch.linalg.solve(inner, operator.known(y).flatten(1).T).T @ matrix
+        close(operator.pseudo_inverse(y, x, ridge).flatten(1), wanted.tolist(), 1e-8)
+        single = operator.pseudo_inverse(y.float(), x.float(), ridge).double()
+        assert (single.flatten(1) - wanted).norm() < 1e-3 * wanted.norm()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64], ids=str)
+@pytest.mark.parametrize("width", [1.0, 2.0])
+def test_the_pseudo_inverse_of_a_blur_leads_back(width: float, dtype: torch.dtype) -> None:
+    """Smallest singular values of 3e-3 and 1e-8: what is left of y in float32 is nearly nothing, and nothing grows."""
+    x = Draws(0).at("x").normal((4, 1, 16, 16), dtype)
+    y = Blur(width)(x)
+    found = Blur(width).pseudo_inverse(y, x)
+    assert (Blur(width)(found) - y).square().mean().sqrt() < 2e-3
+    assert found.norm() < 1.001 * x.norm()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64], ids=str)
+def test_measurements_outside_of_the_range(dtype: torch.dtype) -> None:
+    """More sums than numbers, with noise: the least squares of numpy, and for the ridge the normal equations."""
+    operator, x = RandomSums(260), Draws(0).at("x").normal((3, 200), F64)
+    matrix = operator(torch.eye(200, dtype=F64)).T
+    y = operator(x) + 0.05 * Draws(1).at("y").normal((3, 260), F64)
+    wanted = torch.linalg.lstsq(matrix, y.T).solution.T
+    found = operator.pseudo_inverse(y.to(dtype), x.to(dtype))
+    close(found.double(), wanted.tolist(), 1e-3 if dtype == torch.float32 else 1e-8)
+    inner = matrix.T @ matrix + 0.05**2 * torch.eye(200, dtype=F64)
+    found = operator.pseudo_inverse(y.to(dtype), x.to(dtype), 0.05**2)
+    close(
+        found.double(), torch.linalg.solve(inner, matrix.T @ y.T).T.tolist(), 1e-4 if dtype == torch.float32 else 1e-8
+    )
+
+
+@pytest.mark.parametrize("inside", [7.0, math.nan, math.inf])
+def test_what_is_in_the_hole_is_ignored(inside: float) -> None:
+    x = Draws(0).at("x").normal((3, 1, 6, 4), torch.float32)
+    y = torch.where(HOLE, inside, x)
+    found = Inpaint(HOLE).pseudo_inverse(y, x)
+    close(found, torch.where(HOLE, 0.0, x).tolist(), 1e-6)
+    close(Inpaint(HOLE).pseudo_inverse(y, x, 0.25), (found / 1.25).tolist(), 1e-6)
+
+
+def test_nothing_measured_gives_zero() -> None:
+    """Beside an example of which something is measured, whose result does not change; in tiny units, too."""
+    y = torch.tensor([[0.0, 0.0], [1e-18, 2e-18]])
+    found = RandomSums(2).pseudo_inverse(y, torch.zeros(2, 5))
+    assert found[0].tolist() == [0.0] * 5
+    close(RandomSums(2)(found)[1] * 1e18, [1.0, 2.0], 1e-4)
 
 
 def test_what_they_do() -> None:

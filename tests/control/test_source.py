@@ -128,7 +128,9 @@ def test_posterior_without_noise() -> None:
     n = 400
     x_0 = Draws(0).at("source").normal((n, 3), F64)
     flow = solved(lambda rows: _Exact(), [0.0, 1.0], Euler(), Draws(0))
-    found = find_sources(flow, lambda x, rows: 50 * (x @ A.T - Y).square().sum(1), x_0, Euclidean((3,)))
+    found = find_sources(
+        flow, lambda x, rows: 50 * (x @ A.T - Y).square().sum(1), x_0, Euclidean((3,)), prior=Nothing()
+    )
     b = A @ ROOT
     wanted = x_0 + (Y - M @ A.T - x_0 @ b.T) @ torch.linalg.pinv(b).T
     assert (found.source - wanted).abs().max() < 1e-6
@@ -182,6 +184,22 @@ def test_a_shell_keeps_the_length() -> None:
     close(still.source, x_0.tolist(), 1e-12)
 
 
+def test_a_reward_without_a_bound_does_not_escape() -> None:
+    """By default a source keeps its length, as in the command; vectors beside points of a sphere do, too."""
+    x_0 = Draws(0).at("source").normal((5, 3), F64)
+    flow = solved(lambda rows: _Exact(), [0.0, 1.0], Euler(), Draws(0))
+    found = find_sources(flow, lambda x, rows: -100 * x[:, 0], x_0, Euclidean((3,)))
+    close(found.source.norm(dim=1), x_0.norm(dim=1).tolist(), 1e-9)
+    free = find_sources(flow, lambda x, rows: -100 * x[:, 0], x_0, Euclidean((3,)), prior=Nothing())
+    assert (free.source.norm(dim=1) > 1e3).all()
+    space = Product({"way": Sphere(2), "real": Euclidean((3,))})
+    both = {"way": Sphere(2).project(x_0), "real": x_0}
+    found = find_sources(lambda x, rows: x, lambda x, rows: -100 * x["real"][:, 0] - x["way"][:, 0], both, space).source
+    close(found["real"].norm(dim=1), x_0.norm(dim=1).tolist(), 1e-9)
+    close(found["way"].norm(dim=1), (1.0,) * 5, 1e-9)
+    assert (found["real"][:, 0] > 0.99 * x_0.norm(dim=1)).all()
+
+
 def wish(x: Tensor, rows: Tensor) -> Tensor:
     return (x[:, 0] - 3).square() + 0.1 * (rows.double() - x[:, 1]).square()
 
@@ -189,8 +207,9 @@ def wish(x: Tensor, rows: Tensor) -> Tensor:
 @pytest.mark.parametrize("minimiser", [LBFGS(), Adam(0.05, 30)], ids=repr)
 def test_it_does_not_depend_on_the_batch(minimiser) -> None:
     x_0 = Draws(1).at("source").normal((4, 3), F64)
-    whole = find_sources(flow_of(6), wish, x_0, Euclidean((3,)), minimiser=minimiser)
-    alone = find_sources(flow_of(6), lambda x, rows: wish(x, rows + 2), x_0[2:3], Euclidean((3,)), minimiser=minimiser)
+    how = {"minimiser": minimiser, "prior": Nothing()}
+    whole = find_sources(flow_of(6), wish, x_0, Euclidean((3,)), **how)
+    alone = find_sources(flow_of(6), lambda x, rows: wish(x, rows + 2), x_0[2:3], Euclidean((3,)), **how)
     torch.testing.assert_close(alone.source, whole.source[2:3], rtol=1e-6, atol=1e-8)
     assert (whole.loss < 0.5 * whole.before).all()
     close(whole.end, flow_of(6)(whole.source, torch.arange(4)).tolist(), 1e-12)
@@ -218,7 +237,9 @@ def test_good_starts_are_kept() -> None:
 
 def test_enough_is_enough() -> None:
     x_0 = Draws(1).at("source").normal((4, 3), F64)
-    loose, tight = (find_sources(flow_of(6), wish, x_0, Euclidean((3,)), enough=e) for e in (1.0, 0.01))
+    loose, tight = (
+        find_sources(flow_of(6), wish, x_0, Euclidean((3,)), prior=Nothing(), enough=e) for e in (1.0, 0.01)
+    )
     assert (loose.loss <= 1.0).all()
     assert (tight.loss <= 0.01).all()
     assert (loose.calls <= tight.calls).all()

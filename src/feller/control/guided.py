@@ -63,14 +63,13 @@ class PiGDM(Guidance):
     """On the score; larger ones than 1 often are better by the mean squared error."""
 
     def force(self, seen: Seen) -> Float[Tensor, " b *d"]:
-        """Return eta J^T A^T (r^2 A A^T + noise^2)^-1 (y - A expected)."""
+        """Return eta J^T A^T (r^2 A A^T + noise^2)^-1 (y - A expected), A^T (...)^-1 by ridge least squares."""
         about = seen.observation
-        operator = linear(about.operator)
-        r = seen.sigma**2 / (seen.sigma**2 + seen.alpha**2)
-        predicted = about.predicted(seen.expected)
-        rest = (about.measured[seen.rows] - predicted).detach()
-        weights = operator.solve(rest, about.values(seen.expected).detach(), r * about.scale**2, about.noise**2)
-        return self.scale * seen.eta * seen.pulled(predicted, weights)
+        operator, values = linear(about.operator), about.values(seen.expected)
+        variance = about.scale**2 * seen.sigma**2 / (seen.sigma**2 + seen.alpha**2)  # r^2, of values
+        rest = (about.measured[seen.rows] - operator(values)).detach()
+        end = operator.pseudo_inverse(rest, values.detach(), about.noise**2 / variance) / variance
+        return self.scale * seen.eta * seen.pulled(values, end)
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,9 @@ def guided(process: Process, path: Affine, observation: Observation, guidance: G
 def begin(
     observation: Observation, path: Affine, x_0: Float[Tensor, " b *d"], start: float, steps: int
 ) -> tuple[Float[Tensor, " b *d"], list[float]]:
-    """Return states on the way from noise to the pseudo-inverse, alpha A^+ y + sigma x_0, and the times from there.
+    """Return states on the way from noise to what is seen, alpha x_1 + sigma x_0, and the times from there.
+
+    x_1 is `Observation.inverted`: the pseudo-inverse A^+ y of Pokle et al. without noise, else its ridge estimate.
 
     Args:
         observation: Of a linear operator, unless the start is 0.

@@ -33,6 +33,9 @@ class Observation:
     scale: float = 1.0
     """How much values change with states."""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "measured", self.operator.known(self.measured))
+
     def predicted(self, x: Float[Tensor, " b *d"], unknown: Tensor | None = None) -> Float[Tensor, " b *m"]:
         """Return the measurements of states, without noise."""
         return self.operator(self.values(x), unknown)
@@ -68,14 +71,19 @@ class Observation:
         return self.residual(x, rows, unknown).square().flatten(1).sum(1) / self.count
 
     def inverted(self, like: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
-        """Return the smallest states that lead to what was measured, or as near as any do.
+        """Return the posterior mean of states if they were N(0, I), (A^T A + noise^2 I)^-1 A^T y in their units.
+
+        Without noise these are the states of least norm that come nearest to what was measured. States are in the units
+        of the source law, in which data have about unit variance, so the noise counts in units of `scale`.
 
         Raises:
             UsageError: If the operator is not linear.
         """
         operator = linear(self.operator)
         zero = self.values(torch.zeros_like(like))
-        return operator.pseudo_inverse(self.measured - operator(zero), zero) / self.scale
+        return (
+            operator.pseudo_inverse(self.measured - operator(zero), zero, (self.noise / self.scale) ** 2) / self.scale
+        )
 
 
 def linear(operator: Operator) -> LinearOperator:
@@ -191,6 +199,6 @@ def wiener(
     columns = observation.predicted(torch.eye(d, dtype=mean.dtype).reshape(d, *shape)).flatten(1) - offset
     seen = columns.T  # [m, d]
     rest = observation.measured.flatten(1).to(mean) - offset - mean @ columns
-    inner = seen @ covariance @ columns + (observation.noise**2 + 1e-8) * torch.eye(len(seen), dtype=mean.dtype)
-    found = mean + torch.linalg.solve(inner, rest.T).T @ seen @ covariance
+    inner = seen @ covariance @ columns + observation.noise**2 * torch.eye(len(seen)).to(mean)
+    found = mean + rest @ torch.linalg.pinv(inner, hermitian=True) @ seen @ covariance
     return found.reshape(-1, *shape)

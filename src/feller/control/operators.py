@@ -27,6 +27,10 @@ class Operator(abc.ABC):
         """Return how many measurements of one example tell something of it; all, unless a kind says otherwise."""
         return measured.numel()
 
+    def known(self, measured: Float[Tensor, " b *m"]) -> Float[Tensor, " b *m"]:
+        """Return measurements with 0 where nothing of the example is measured; all as they are by default."""
+        return measured
+
     @abc.abstractmethod
     def __call__(self, values: Float[Tensor, " b *d"], unknown: Float[Tensor, " b *u"] | None = None) -> Tensor:
         """Return measurements, [b, ...]."""
@@ -41,42 +45,51 @@ class LinearOperator(Operator):
             x = torch.zeros_like(like).requires_grad_()
             return torch.autograd.grad(self(x), x, y)[0]
 
-    def pseudo_inverse(self, y: Float[Tensor, " b *m"], like: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
-        """Return the smallest values that lead to y, or as near as any do."""
-        return self.adjoint(self.solve(y, like, 1.0, 0.0), like)
+    def pseudo_inverse(
+        self, y: Float[Tensor, " b *m"], like: Float[Tensor, " b *d"], ridge: float = 0.0
+    ) -> Float[Tensor, " b *d"]:
+        """Return the ridge estimate (A^T A + ridge I)^-1 A^T y; without a ridge the least squares of least norm.
 
-    def solve(
-        self, y: Float[Tensor, " b *m"], like: Float[Tensor, " b *d"], spread: Tensor | float, noise: float
-    ) -> Float[Tensor, " b *m"]:
-        """Return (A diag(spread) A^T + noise I)^-1 y by conjugate gradients, exact after as many as it has eigenvalues.
+        The ridge estimate is A^T (A A^T + ridge I)^-1 y too: the posterior mean of N(0, I) values that are measured
+        with noise of variance `ridge`. For values of variance v divide that of the noise by v.
+
+        Conjugate gradients for least squares (CGLS; Paige and Saunders 1982, "LSQR", section 7), which square the
+        condition number nowhere and take measurements outside of the range of A. An example is done when its gradient
+        A^T r - ridge x, or its residual r = y - A x, is as small as rounding leaves it: eps^0.8 relative to |A| |r|, or
+        to |y|. It takes `MOST` steps at most: without a ridge, singular values below about 1 / `MOST` of the largest
+        may be left out by then, as regularisation leaves them out.
 
         Args:
-            y: Measurements.
+            y: Measurements; those that tell nothing of an example do not count.
             like: Values, for their shape.
-            spread: Variances of values, that broadcast to them.
-            noise: Variance of measurements.
+            ridge: Variance of the noise over that of the values, 0 or more.
         """
-
-        def apply(z: Tensor) -> Tensor:
-            return self(spread * self.adjoint(z, like)) + noise * z
-
-        z, rest = torch.zeros_like(y), y.clone()
-        way, size = rest, _square(rest)
-        floor = size * 1e-12 + 1e-30
-        for _ in range(min(MOST, y[0].numel())):
-            if (size <= floor).all():
+        y = self.known(y).to(like)
+        size, tolerance = _square(y).sqrt(), torch.finfo(like.dtype).eps ** 0.8
+        rest = y / _pad(torch.where(size > 0, size, 1.0), y)
+        x, pull = torch.zeros_like(like), self.adjoint(rest, like)
+        way, slope, largest = pull, _square(pull), torch.zeros_like(size)
+        going = slope > 0
+        for _ in range(MOST):
+            if not going.any():
                 break
-            bent = apply(way)
-            length = torch.where(size > floor, size / (way * bent).flatten(1).sum(1).clamp(min=1e-30), 0.0)
-            z = z + _pad(length, way) * way
-            rest = rest - _pad(length, bent) * bent
-            before, size = size, _square(rest)
-            way = rest + _pad(size / before.clamp(min=1e-30), way) * way
-        return z
+            seen = self(way)
+            bent, length = _square(seen), _square(way)
+            largest = torch.maximum(largest, torch.where(going, bent / length.clamp(min=TINY), 0.0))
+            step = torch.where(going, slope / (bent + ridge * length).clamp(min=TINY), 0.0)
+            x, rest = x + _pad(step, way) * way, rest - _pad(step, seen) * seen
+            pull = self.adjoint(rest, like) - ridge * x
+            before, slope, left = slope, _square(pull), _square(rest)
+            done = (slope <= tolerance**2 * (largest + ridge) * left) | ((left <= tolerance**2) & (ridge == 0))
+            going = going & ~done
+            way = pull + _pad(slope / before.clamp(min=TINY), way) * way
+        return x * _pad(size, x)
 
 
 MOST = 200
 """Steps of conjugate gradients."""
+TINY = 1e-30
+"""Least divisor."""
 WIDEST, MOST_SUMS = 1000.0, 1_000_000
 """Pixels of a blur, and sums, beyond which memory ends before anything is learned of them."""
 
@@ -91,7 +104,7 @@ def _pad(number: Tensor, y: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Inpaint(LinearOperator):
-    """What is outside of a hole; measurements have the shape of values, with zeros in the hole."""
+    """What is outside of a hole; measurements have the shape of values, and what they hold in the hole is ignored."""
 
     hole: Bool[Tensor, " *d"]
     """True is to be filled."""
@@ -99,6 +112,10 @@ class Inpaint(LinearOperator):
     def count(self, measured: Float[Tensor, " *m"]) -> int:
         """Return how many are outside of the hole."""
         return measured.numel() - int(self.hole.expand(measured.shape).sum())
+
+    def known(self, measured: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+        """Return measurements with 0 in the hole, where anything may be, not-a-number too."""
+        return self(measured)
 
     def __call__(self, values: Tensor, unknown: Tensor | None = None) -> Tensor:
         """Return values with zeros in the hole."""
@@ -136,6 +153,10 @@ class Blur(LinearOperator):
     def __call__(self, values: Float[Tensor, "b c h w"], unknown: Tensor | None = None) -> Tensor:
         """Return pictures of the same size."""
         return blurred(values, torch.tensor(self.width, dtype=values.dtype, device=values.device).expand(len(values)))
+
+    def adjoint(self, y: Float[Tensor, "b c h w"], like: Tensor) -> Float[Tensor, "b c h w"]:
+        """Blur: with mirrored edges the matrix is symmetric."""
+        return self(y)
 
 
 @dataclass(frozen=True)
@@ -202,6 +223,8 @@ class RandomSums(LinearOperator):
     number: int
     """Measurements of each example."""
     seed: int = 0
+    _drawn: dict[int, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Number of values -> weights."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.number <= MOST_SUMS:
@@ -210,8 +233,19 @@ class RandomSums(LinearOperator):
     def __call__(self, values: Tensor, unknown: Tensor | None = None) -> Tensor:
         """Return [b, number]."""
         flat = values.flatten(1)
-        weights = Draws(self.seed).at("sums").normal((self.number, flat.shape[1]), torch.float64)
-        return flat @ (weights / math.sqrt(flat.shape[1])).to(flat).T
+        return flat @ self._weights(flat).T
+
+    def adjoint(self, y: Float[Tensor, "b m"], like: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+        """Return the transposed sums."""
+        return (y @ self._weights(like.flatten(1))).view_as(like)
+
+    def _weights(self, flat: Float[Tensor, "b d"]) -> Float[Tensor, "m d"]:
+        """Draw the weights of so many values; once, as a search asks for them again and again."""
+        size = flat.shape[1]
+        if size not in self._drawn:
+            weights = Draws(self.seed).at("sums").normal((self.number, size), torch.float64)
+            self._drawn[size] = weights / math.sqrt(size)
+        return self._drawn[size].to(flat)
 
 
 @dataclass(frozen=True)

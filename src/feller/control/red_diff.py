@@ -31,7 +31,7 @@ class RedDiff(Restoration):
             raise UsageError(f"expected 1 step or more, a positive rate and a weight of 0 or more, got {self}")
 
     def explain(self, problem: Problem) -> Restored:
-        """Return the fitted states; they begin at the pseudo-inverse, and `x_0` tells their shape alone."""
+        """Return the fitted states; they begin at `Observation.inverted`, and `x_0` tells their shape alone."""
         learned, observation, x_0, rows = problem.learned, problem.observation, problem.x_0, problem.rows
         refuse_unknown(observation.operator, "a regularised fit")
         x, moments = observation.inverted(x_0), Moments(x_0, (0.9, 0.99))

@@ -26,10 +26,10 @@ from feller.tree import State
 class Source(Restoration):
     """Look for the source that leads to states which explain the measurements, until the noise explains the rest.
 
-    The search begins at sqrt(a) y_0 + sqrt(1 - a) x_0, where y_0 leads back from the pseudo-inverse of what was
-    measured; with an operator that is not linear there is none, and it begins at x_0. What is unknown of an operator
-    is looked for beside the source, from zero. Source: Ben-Hamu et al. 2024, "D-Flow: Differentiating through Flows for
-    Controlled Generation", arXiv 2402.14017.
+    The search begins at sqrt(a) y_0 + sqrt(1 - a) x_0, where y_0 leads back from `Observation.inverted`; with an
+    operator that is not linear there is none, and it begins at x_0. What is unknown of an operator is looked for beside
+    the source, from zero. Source: Ben-Hamu et al. 2024, "D-Flow: Differentiating through Flows for Controlled
+    Generation", arXiv 2402.14017.
     """
 
     blend: float = 0.1

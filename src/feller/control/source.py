@@ -120,7 +120,7 @@ def find_sources(
     space: Space,
     *,
     minimiser: Minimiser = LBFGS(),  # noqa: B008 - frozen
-    prior: Prior = Nothing(),
+    prior: Prior = Shell(),
     enough: Float[Tensor, " b"] | float = -math.inf,
     real: State | None = None,
     tell: Callable[[float], None] = lambda share: None,
@@ -137,7 +137,8 @@ def find_sources(
         x_0: Where to start: with no step, the samples of these.
         space: Where sources live.
         minimiser: How to move.
-        prior: What sources cost by themselves.
+        prior: What sources cost by themselves, and where they may be. By default they keep their length, as the command
+            has it, so that a loss without a bound leads nowhere else than data; `Nothing()` lets them go anywhere.
         enough: Loss of an end at which its search is over.
         real: Marks of the entries that mean something, for all leaves or under their names, as `given["valid"]`; the
             others stay as they are. None for all.
@@ -193,7 +194,7 @@ class _Search:
         self.gradients = gradients
         self.moving = _moving(x_0, space)
         spaces = list(leaves(_spaces(self.moving, space)))
-        self.straight = all(isinstance(one, Euclidean) for one in spaces)
+        self.straight = [isinstance(one, Euclidean) for one in spaces]
         self.shapes = [leaf.shape[1:] for leaf in leaves(self.moving)]
         self.sizes = [math.prod(shape) for shape in self.shapes]
         begun = zip(leaves(self.moving), spaces, strict=True)
@@ -205,12 +206,15 @@ class _Search:
         """Return the sources at vectors, which on manifolds are ways from their starts."""
         begun, real = self.start[rows], self.real[rows]
         w = torch.where(real, w, begun)
-        if self.straight:  # all vectors, which the prior may put elsewhere
-            pieces = zip(*(part.split(self.sizes, 1) for part in (w, begun, real)), strict=True)
-            w = torch.cat([torch.where(mark, self.prior.place(x * mark, b * mark), b) for x, b, mark in pieces], 1)
+        pieces = zip(*(part.split(self.sizes, 1) for part in (w, begun, real)), self.straight, strict=True)
+        w = torch.cat([self._placed(*piece) for piece in pieces], 1)
         flat = zip((w - begun).split(self.sizes, 1), self.shapes, strict=True)
         ways = tree_like(self.moving, (piece.reshape(len(w), *shape) for piece, shape in flat))
         return _moved(self.space, tree_map(lambda leaf: leaf[rows], self.x_0), ways)
+
+    def _placed(self, x: Tensor, start: Tensor, mark: Tensor, straight: bool) -> Tensor:
+        """Return one leaf where the prior puts it, if it holds vectors."""
+        return torch.where(mark, self.prior.place(x * mark, start * mark), start) if straight else x
 
     def value(self, w: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return losses with the prior, and their gradients."""

@@ -18,7 +18,9 @@ from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 from torch.utils._pytree import tree_leaves
 
 from feller.gradient import LossFunction
+from feller.privacy.kept import nothing_kept
 from feller.privacy.layers import rule_of
+from feller.privacy.one_by_one import refuse_mixers
 from feller.privacy.rule import Call, Rule
 from feller.privacy.weights import Clipped, NotHereError, factors, losses_of, trained
 from feller.tree import length
@@ -83,10 +85,10 @@ def clipped_by_book(loss: LossFunction, network: nn.Module, example: dict[str, A
     Raises:
         NotHereError: If a trained weight is used otherwise than in the call of a layer that has a rule.
     """
-    weights = trained(network)
-    check_layers(network)
-    book = Book(length(example))
-    with recorded(network, book), torch.enable_grad():
+    refuse_mixers(network)
+    weights, book = trained(network), Book(length(example))
+    with nothing_kept(loss, network, example), recorded(network, book), torch.enable_grad():
+        check_layers(network)
         losses = losses_of(loss(network, example), book.b)
     if book.reason:
         raise NotHereError(book.reason)

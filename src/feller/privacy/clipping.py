@@ -92,7 +92,10 @@ class Adaptive(Clip):
         return left**-0.5
 
     def learn(self, norms: Float[Tensor, " b"], expected_size: float, noise: Noise) -> None:
-        """Move towards the quantile."""
-        above = (norms <= self.norm).double().sub(0.5).sum()
-        share = noise.added(above, self.count_sigma).item() / expected_size + 0.5
-        self._norm *= math.exp(-self.rate * (min(max(share, 0.0), 1.0) - self.quantile))
+        """Multiply the norm with e^(-rate (share - quantile)), the noisy share of lengths at most the norm.
+
+        The share is not cut to [0, 1]: that would move it inwards on average, and the norm off its quantile.
+        """
+        below = (norms <= self.norm).double().sub(0.5).sum()
+        share = noise.added(below, self.count_sigma).item() / expected_size + 0.5
+        self._norm *= math.exp(-self.rate * (share - self.quantile))

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from feller.privacy.kept import nothing_kept
 from feller.privacy.row_slopes import AT_ONCE, RowSlopes, Way, dot, refilled
 from feller.privacy.self_check import SHIFT
 from feller.privacy.weights import NotHereError, WithLoss, losses_of, trained
@@ -133,7 +134,7 @@ def _by_layer(slopes: RowSlopes, way: Way) -> Float[Tensor, "3 b"]:
     """
     layers = _linear(slopes.whole)
     others = _others(slopes, layers)
-    with sdpa_kernel(SDPBackend.MATH):
+    with nothing_kept(slopes.whole.loss, slopes.network, way.example), sdpa_kernel(SDPBackend.MATH):
         seen = _row_by_row(slopes, way, layers, others) if others else _together(slopes, way, layers)
     (gradients, _, _), (changes, _, _) = seen.now, seen.change
     total = torch.zeros(3, length(way.example), dtype=torch.float64, device=seen.now[1][0].device)

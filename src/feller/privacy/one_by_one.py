@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from feller.errors import UsageError
 from feller.gradient import LossFunction
+from feller.privacy.kept import nothing_kept
 from feller.privacy.weights import Clipped, WithLoss, factors, length_of, losses_of, trained
 from feller.tree import length, tree_map
 
@@ -34,18 +35,18 @@ def clipped_by_map(loss: LossFunction, network: nn.Module, example: dict[str, An
     """
     refuse_mixers(network)
     weights, whole = trained(network), _Loss(loss, network)
-    values = {f"network.{name}": weight.detach() for name, weight in weights.items()}
+    values, held = {f"network.{name}": weight.detach() for name, weight in weights.items()}, _held(whole)
 
-    def one(values: dict[str, Tensor], row: dict[str, Any]) -> Tensor:
-        return functional_call(whole, values, (row,))
+    def one(values: dict[str, Tensor], held: dict[str, Tensor], row: dict[str, Any]) -> Tensor:
+        return functional_call(whole, {**held, **values}, (row,))
 
-    each = torch.vmap(grad(one), (None, 0))
+    each = torch.vmap(grad(one), (None, None, 0))
     portion = max(1, AT_ONCE // max(1, sum(value.numel() for value in values.values())))
     sums, norms = {name: torch.zeros_like(weight) for name, weight in weights.items()}, []
     for start in range(0, length(example), portion):
         rows = tree_map(lambda leaf, start=start: leaf[start : start + portion], example)
-        with _named(network), sdpa_kernel(SDPBackend.MATH):  # the fused kernels would go row by row
-            gradients = each(values, rows)
+        with nothing_kept(loss, network, rows), _named(network), sdpa_kernel(SDPBackend.MATH):
+            gradients = each(values, held, rows)  # the fused kernels would go row by row
         squares = [gradient.flatten(1).square().sum(1) for gradient in gradients.values()]
         norms.append(torch.stack(squares).sum(0).sqrt())
         by = factors(norms[-1], clip)
@@ -62,13 +63,13 @@ def laid_out(loss: LossFunction, network: nn.Module, example: dict[str, Any], cl
     """
     refuse_mixers(network)
     whole = _Loss(loss, network)
-    values = {f"network.{name}": weight.detach() for name, weight in trained(network).items()}
+    values, held = {f"network.{name}": weight.detach() for name, weight in trained(network).items()}, _held(whole)
 
-    def one(values: dict[str, Tensor], row: dict[str, Any]) -> Tensor:
-        return functional_call(whole, values, (row,))
+    def one(values: dict[str, Tensor], held: dict[str, Tensor], row: dict[str, Any]) -> Tensor:
+        return functional_call(whole, {**held, **values}, (row,))
 
-    with _named(network), sdpa_kernel(SDPBackend.MATH):
-        found = torch.vmap(grad(one), (None, 0))(values, example)
+    with nothing_kept(loss, network, example), _named(network), sdpa_kernel(SDPBackend.MATH):
+        found = torch.vmap(grad(one), (None, None, 0))(values, held, example)
     rows = torch.cat([found[name].flatten(1) for name in values], 1)
     norms = rows.norm(dim=1)
     return torch.where(norms.isfinite()[:, None], rows * factors(norms, clip)[:, None], 0.0)
@@ -81,7 +82,7 @@ def clipped_by_loop(loss: LossFunction, network: nn.Module, example: dict[str, A
     sums, norms = {name: torch.zeros_like(weight) for name, weight in weights.items()}, []
     for i in range(length(example)):
         row = tree_map(lambda leaf, i=i: leaf[i : i + 1], example)
-        with torch.enable_grad():
+        with nothing_kept(loss, network, row), torch.enable_grad():
             value = losses_of(loss(network, row), 1).sum()
             gradients = torch.autograd.grad(value, list(weights.values()), allow_unused=True, materialize_grads=True)
         norms.append(length_of(gradients)[None])
@@ -91,8 +92,15 @@ def clipped_by_loop(loss: LossFunction, network: nn.Module, example: dict[str, A
     return Clipped(sums, torch.cat(norms))
 
 
+def _held(whole: nn.Module) -> dict[str, Tensor]:
+    """Return buffers, to be handed in beside the weights: a transform lets nothing else change, such as a counter."""
+    return dict(whole.named_buffers())
+
+
 def refuse_mixers(network: nn.Module) -> None:
-    """Refuse layers that let examples look at each other, or that draw random numbers.
+    """Refuse layers that let examples look at each other, keep statistics of them, or draw random numbers.
+
+    Layers of other kinds that keep something are found by `nothing_kept`.
 
     Raises:
         UsageError: Naming the layer.
@@ -103,6 +111,11 @@ def refuse_mixers(network: nn.Module) -> None:
             raise UsageError(
                 f"{name or 'the network'} is a {kind}, in which the rows of a batch look at each other, so one row's "
                 "gradient has no bound; use GroupNorm or LayerNorm"
+            )
+        if isinstance(layer, nn.modules.batchnorm._NormBase) and layer.training and layer.track_running_stats:
+            raise UsageError(
+                f"{name or 'the network'} is a {kind} that keeps running statistics of rows, where no noise hides them;"
+                " set track_running_stats to False, or use GroupNorm"
             )
         if isinstance(layer, nn.modules.dropout._DropoutNd) and layer.training and layer.p:
             raise UsageError(f"{name or 'the network'} is a {kind}, which draws inside the loss; set its chance to 0")

@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from feller.errors import UsageError
 from feller.gradient import LossFunction
+from feller.privacy.kept import nothing_kept
 from feller.privacy.one_by_one import _Loss, _named, refuse_mixers
 from feller.privacy.weights import trained
 from feller.tree import concatenate, leaves, length, tree_map
@@ -88,7 +89,11 @@ class RowSlopes:
         found = []
         for start in range(0, length(way.example), portion):
             some = way.rows(slice(start, start + portion))
-            with _named(self.network), sdpa_kernel(SDPBackend.MATH):
+            with (
+                nothing_kept(self.whole.loss, self.network, some.example),
+                _named(self.network),
+                sdpa_kernel(SDPBackend.MATH),
+            ):
                 found.append(reduce(*torch.vmap(one)(some.example, some.numbers, some.changes)))
         return found
 

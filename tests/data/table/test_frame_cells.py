@@ -98,8 +98,8 @@ def test_public_times_keep_the_finest_part_that_one_of_them_has() -> None:
 class Still:
     """No noise: what is told differs only where rows decide."""
 
-    def normal(self, shape, dtype=torch.float32, device="cpu") -> torch.Tensor:
-        return torch.zeros(tuple(shape), dtype=dtype)
+    def added(self, values: torch.Tensor, scale: float) -> torch.Tensor:
+        return values
 
 
 def told(frame: pd.DataFrame) -> object:

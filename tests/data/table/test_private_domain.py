@@ -18,6 +18,7 @@ from feller.data.table.numerical import Numerical
 from feller.data.table.private import Drowned, find_domain
 from feller.data.table.unmodelled import FreeText, Untold
 from feller.errors import UsageError
+from feller.privacy.noise import Repeatable
 
 
 class Still:
@@ -26,17 +27,17 @@ class Still:
     def __init__(self, z: float = 0.0) -> None:
         self.z, self.drawn = z, 0
 
-    def normal(self, shape, dtype=torch.float32, device="cpu") -> torch.Tensor:
-        self.drawn += math.prod(shape)
-        return torch.full(tuple(shape), self.z, dtype=dtype)
+    def added(self, values: torch.Tensor, scale: float) -> torch.Tensor:
+        self.drawn += values.numel()
+        return values + scale * self.z
 
 
 class Seeded:
     def __init__(self, seed: int) -> None:
         self.generator = torch.Generator().manual_seed(seed)
 
-    def normal(self, shape, dtype=torch.float32, device="cpu") -> torch.Tensor:
-        return torch.randn(tuple(shape), dtype=dtype, generator=self.generator)
+    def added(self, values: torch.Tensor, scale: float) -> torch.Tensor:
+        return values + scale * torch.randn(values.shape, dtype=values.dtype, generator=self.generator)
 
 
 def people(n: int = 2000) -> FoundTable:
@@ -110,6 +111,17 @@ def test_the_noise_that_is_charged_is_that_of_the_counts() -> None:
     values[0] -= 50
     assert abs(values.std() - 7) < 0.2  # five standard errors
     assert abs(values.mean()) < 0.25
+
+
+def test_low_digits_of_a_noisy_count_do_not_tell_it() -> None:
+    """All are on the grid of the noise, 2^-34 of its scale rounded down to a power of two; a large count as well."""
+    noisy, grid = Noisy(5.0, Repeatable(0, "counts")), 2.0 ** (2 - 34)
+    counts = noisy.counts([0] * 3 + [1] * 1_000_000, range(2000))
+    words = dict(noisy.words(["a"] * 100 + ["b"] * 1000, 1e-6))
+    for count in (*counts.values(), *words.values()):
+        assert count / grid == round(count / grid)
+    assert abs(counts[1] - 1_000_000) < 40
+    assert abs(words["b"] - 1000) < 40
 
 
 def test_one_row_alone_is_released_with_the_stated_chance() -> None:

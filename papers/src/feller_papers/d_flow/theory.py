@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.control.source import Density, Wish, find_sources, solved
+from feller.control.source import Density, Nothing, Wish, find_sources, solved
 from feller.draws import Draws
 from feller.processes import Characteristics
 from feller.simulate import Euler, Midpoint, Solver, endpoint, simulate
@@ -137,7 +137,7 @@ def draws_of_the_posterior(setting: Setting) -> Iterator[Claim]:
     row = SEEN @ ROOT
     for seed in setting.seeds:
         x_0 = Draws(seed).at("source").normal((n, 3), F64)
-        found = find_sources(EXACT, squared(0.1), x_0, Euclidean((3,)))
+        found = find_sources(EXACT, squared(0.1), x_0, Euclidean((3,)), prior=Nothing())
         wanted = x_0 + (MEASURED - MEAN @ SEEN.T - x_0 @ row.T) @ torch.linalg.pinv(row).T
         off.append((found.source - wanted).abs().max().item())
         means.append(((found.end.mean(0) - mean).abs() / error).max().item())

@@ -16,10 +16,10 @@ FALSE_ALARM = 1e-3
 
 @runtime_checkable
 class Coins(Protocol):
-    """Where noise comes from."""
+    """Where noise comes from: a source of `feller.privacy.noise`."""
 
-    def normal(self, shape: Sequence[int], dtype: torch.dtype = ..., device: torch.device | str = ...) -> Tensor:
-        """Draw from N(0, 1)."""
+    def added(self, values: Tensor, scale: float) -> Tensor:
+        """Return values with normal noise of a standard deviation, both rounded to one grid."""
         ...
 
 
@@ -43,8 +43,7 @@ class Noisy:
     def counts(self, keys: Iterable[str | int], room: Sequence[str | int]) -> dict[str | int, float]:
         """Count keys among a public list, with noise on every entry; others are not counted."""
         exact = Counter(keys)
-        drawn = self.noise.normal((len(room),), torch.float64, "cpu").tolist()
-        return {key: exact[key] + self.sigma * z for key, z in zip(room, drawn, strict=True)}
+        return dict(zip(room, self._noisy([exact[key] for key in room]), strict=True))
 
     def filled(self, counts: dict[str | int, float], terms: int = 1) -> list[str | int]:
         """Return the entries that noise alone would hardly reach, each a sum of so many noisy counts."""
@@ -60,6 +59,9 @@ class Noisy:
         threshold = self.threshold(delta)
         exact = Counter(words)
         names = sorted(exact)
-        drawn = self.noise.normal((len(names),), torch.float64, "cpu").tolist()
-        noisy = ((name, exact[name] + self.sigma * z) for name, z in zip(names, drawn, strict=True))
+        noisy = zip(names, self._noisy([exact[name] for name in names]), strict=True)
         return [(name, count) for name, count in noisy if count > threshold]
+
+    def _noisy(self, exact: Sequence[int]) -> list[float]:
+        """Add noise to counts, which are on its grid: a float normal of its own would betray them in its low digits."""
+        return self.noise.added(torch.tensor(exact, dtype=torch.float64), self.sigma).tolist()

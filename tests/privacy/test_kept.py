@@ -1,0 +1,226 @@
+"""Networks that keep values of rows, on every way to gradients of single examples."""
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from feller.errors import UsageError
+from feller.privacy import Fixed, Private, Repeatable
+from feller.privacy.book_keeping import clipped_by_book
+from feller.privacy.kept import nothing_kept
+from feller.privacy.one_by_one import clipped_by_loop, clipped_by_map, laid_out, refuse_mixers
+from feller.privacy.row_slopes import RowSlopes, Way
+from tests.privacy.layers_here import F64, Placed, answer_loss, normal, symbols
+
+
+class Running(nn.Module):
+    """A running mean in a buffer, in place or by a new tensor, of what comes in."""
+
+    mean: Tensor
+
+    def __init__(self, inside: bool = True) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(4, dtype=F64))
+        self.inside = inside
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.inside:
+            with torch.no_grad():
+                self.mean.mul_(0.9).add_(0.1 * x.detach().mean(0))
+        else:
+            self.mean = 0.9 * self.mean + 0.1 * x.detach().mean(0)
+        return x
+
+
+class Late(nn.Module):
+    """A buffer that is empty before the first batch."""
+
+    first: Tensor | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("first", None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.first is None:
+            self.first = x.detach().mean(0)
+        return x
+
+
+class Begun(nn.Module):
+    """A trained weight that the first batch sets, as in ActNorm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale, self.begun = nn.Parameter(torch.ones(4, dtype=F64)), False
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.begun:
+            self.begun = True
+            with torch.no_grad():
+                self.scale.copy_(x.std(0))
+        return self.scale * x
+
+
+class Plain(nn.Module):
+    """A running mean in an attribute that is no buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean = torch.zeros(4, dtype=F64)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.mean = 0.9 * self.mean + 0.1 * x.detach().mean(0)
+        return x - self.mean
+
+
+class Counting(nn.Module):
+    """A count of calls, and a table of positions that grows: neither depends on what rows hold."""
+
+    calls: Tensor
+    places: Tensor | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros((), dtype=torch.long))
+        self.register_buffer("places", None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        if self.places is None:
+            self.places = torch.arange(x.shape[-1])
+        return x + self.places
+
+
+def network(layer: nn.Module) -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 4), layer, nn.Tanh(), nn.Linear(4, 2)).double()
+
+
+def by_slopes(loss: Callable, network: nn.Module, example: dict[str, Tensor], clip: float) -> Tensor:
+    x = example["x"]
+    return RowSlopes(loss, network).products(Way.of(lambda z: {"x": z}, x, torch.ones_like(x)))
+
+
+def by_private(loss: Callable, network: nn.Module, example: dict[str, Tensor], clip: float) -> Tensor:
+    return Private(sigma=5.0, clip=Fixed(clip), noise=Repeatable(0))(loss, network, [example], 6.0)
+
+
+WAYS = [clipped_by_book, clipped_by_map, clipped_by_loop, laid_out, by_slopes, by_private]
+KEEPERS = {
+    "running": lambda: Running(),
+    "anew": lambda: Running(inside=False),
+    "late": Late,
+    "instance": lambda: nn.InstanceNorm1d(4, track_running_stats=True),
+    "begun": Begun,
+    "plain": Plain,
+    "observer": lambda: torch.ao.quantization.MovingAverageMinMaxObserver(),
+}
+
+
+class Seen(Exception):
+    """The network saw a row."""
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+@pytest.mark.parametrize("name", KEEPERS)
+def test_networks_that_keep_values_of_rows_are_refused_before_they_see_any(name: str, way: Callable) -> None:
+    """Rows hold a mark; a loss that finds it in what the network is given fails in another way."""
+    net = network(KEEPERS[name]())
+    before = copy.deepcopy(net.state_dict())
+
+    def loss(net: nn.Module, example: dict[str, Tensor]) -> Tensor:
+        if example["x"].detach().amax() > 2:
+            raise Seen
+        return answer_loss(net, example)
+
+    with pytest.raises(UsageError, match=r"^1 is a \w+ that"):
+        way(loss, net, {"x": normal(6, 4) + 100}, 1.0)
+    after = net.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+@pytest.mark.parametrize("way", WAYS[:4] + WAYS[5:], ids=lambda way: way.__name__)
+def test_what_does_not_depend_on_rows_may_change(way: Callable) -> None:
+    net, plain = network(Counting()), network(nn.Identity())
+    with torch.no_grad():
+        for one, other in zip(net.parameters(), plain.parameters(), strict=True):
+            other.copy_(one)
+    way(answer_loss, net, {"x": normal(6, 4)}, 1.0)
+    assert net[1].calls > 0
+    assert net[1].places.tolist() == [0, 1, 2, 3]
+
+
+def test_known_kinds_and_modes() -> None:
+    for layer in (nn.InstanceNorm1d(4, track_running_stats=True), nn.InstanceNorm2d(4, track_running_stats=True)):
+        with pytest.raises(UsageError, match=r"0 is a InstanceNorm.d"):
+            refuse_mixers(nn.Sequential(layer))
+        refuse_mixers(nn.Sequential(layer).eval())
+    refuse_mixers(nn.Sequential(nn.InstanceNorm1d(4)))
+
+
+def test_symbols_are_tried_too() -> None:
+    """Random rows of symbols are 0 and 1, also where a table has one entry alone."""
+    net = Placed()
+    net.norm = nn.Sequential(net.norm, Marked())
+    with pytest.raises(UsageError, match=r"^norm\.1 is a Marked"):
+        clipped_by_loop(answer_loss, net.double(), {"x": symbols(7, 6, 5)}, 1.0)
+    one = nn.Sequential(nn.Embedding(1, 3), nn.Linear(3, 2)).double()
+    assert len(clipped_by_book(answer_loss, one, {"x": torch.zeros(4, dtype=torch.long)}, 1.0).norms) == 4
+
+
+class Marked(nn.Module):
+    """Keeps the largest number that came by."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("largest", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.largest.copy_(torch.maximum(self.largest, x.detach().amax()))
+        return x
+
+
+def test_what_random_rows_do_not_show_is_put_back() -> None:
+    """A layer that keeps large numbers alone, and a loss that takes no random rows: refused after the pass."""
+
+    class Picky(Running):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) if x.detach().abs().max() > 10 else x
+
+    def strict(net: nn.Module, example: dict[str, Tensor]) -> Tensor:
+        if (example["x"] < 2).any():
+            raise ValueError("expected larger rows")
+        return answer_loss(net, example)
+
+    rows = {"x": 100 + normal(6, 4)}
+    for loss, layer in ((answer_loss, Picky()), (strict, Running()), (strict, Running(inside=False))):
+        net = nn.Sequential(layer, nn.Linear(4, 2)).double()
+        with pytest.raises(UsageError, match="writes values of rows into its mean"):
+            clipped_by_book(loss, net, rows, 1.0)
+        assert net[0].mean.tolist() == [0.0] * 4
+
+
+def test_trying_leaves_no_trace() -> None:
+    """Weights, buffers, hooks and the state of the generator are as before; a network is tried once in each mode."""
+    net, calls = network(nn.Identity()), []
+    state, before = torch.get_rng_state(), copy.deepcopy(net.state_dict())
+
+    def loss(net: nn.Module, example: dict[str, Tensor]) -> Tensor:
+        calls.append(len(example["x"]))
+        return answer_loss(net, {"x": example["x"] + torch.rand(())})
+
+    for _ in range(2):
+        with nothing_kept(loss, net, {"x": normal(6, 4)}):
+            pass
+    assert calls == [2] * 3
+    net.eval()
+    with nothing_kept(loss, net, {"x": normal(6, 4)}):
+        pass
+    assert calls == [2] * 6
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())
+    assert not any(module._forward_pre_hooks for module in net.modules())
