@@ -24,8 +24,8 @@ from feller.paths import (
     RotationLaw,
     VonMisesLaw,
 )
-from feller.processes import Characteristics
 from feller.paths.laws import Explicit
+from feller.processes import Characteristics
 from feller.schedules import Cosine, Polynomial
 from feller.simulate import RK4, Euler, Heun, Midpoint, endpoint, simulate
 from feller.spaces import SO3, Euclidean, Torus
