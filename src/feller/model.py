@@ -29,6 +29,7 @@ from feller.sampling import Sampling
 from feller.simulate import Divergence, DormandPrince, Exact, Hutchinson, Solver, log_density
 from feller.simulate.bound import Bound, BoundEstimate, estimate_bound, tightest
 from feller.simulate.decode import log_likelihood
+from feller.simulate.divergence import MOST_EXACT
 from feller.simulate.likelihood import start_density
 from feller.spaces.tokens import until_end
 from feller.tensors import load_tensors, put
@@ -36,8 +37,6 @@ from feller.tree import Given, State, concatenate, tree_map
 
 MOST_GUIDANCE = 100.0
 """Beyond which nothing but numbers without end comes out."""
-MOST_EXACT = 32
-"""Degrees of freedom up to which the divergence is not estimated."""
 
 
 def check_strength(w: Any) -> None:

@@ -46,8 +46,13 @@ class Chain:
     def logits(self, place: int) -> Tensor:
         """Return log p(x_1 | x_t) of one token, [steps, states, 3]: the exact posterior, bent by a fixed amount."""
         likelihood = [
-            torch.stack([self.path.log_probabilities(torch.full_like(self.t, a, dtype=torch.long), self.t, COUNT)
-                         for a in range(COUNT)], 1).exp()[:, :, self.states[:, i]]
+            torch.stack(
+                [
+                    self.path.log_probabilities(torch.full_like(self.t, a, dtype=torch.long), self.t, COUNT)
+                    for a in range(COUNT)
+                ],
+                1,
+            ).exp()[:, :, self.states[:, i]]
             for i in range(2)
         ]
         joint = torch.einsum("ab,tax,tbx->txab", JOINT, *likelihood)
