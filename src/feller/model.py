@@ -21,6 +21,7 @@ from feller.description import Description, load_description, load_part
 from feller.draws import Draws
 from feller.errors import InputError, UsageError, is_too_large
 from feller.generation import Generation, Known, batch_size
+from feller.guidance import cfg
 from feller.networks.within import within
 from feller.paths import Autoregressive, Graphical, TokenPath
 from feller.ranks import ALONE, Ranks, own
@@ -164,6 +165,7 @@ class Model:
         self,
         data: Dataset | Any,
         *,
+        guidance: float = 1.0,
         sampling: Sampling | None = None,
         divergence: Divergence | None = None,
         draws: Draws = Draws(0),  # noqa: B008 - frozen
@@ -174,11 +176,13 @@ class Model:
 
         It is with respect to the volume of their space: for points and pictures in their own units, on a manifold that
         of the manifold, such as area of the unit sphere, or radians. Whole levels are filled up with uniform noise; the
-        mean over it bounds their log probability from below. A condition that the data lack counts as not given.
+        mean over it bounds their log probability from below. A condition that the data lack counts as not given. With
+        guidance it is the density of what `sample` draws with that guidance, which is no tilted density.
 
         Args:
             data: Examples like those of the fit: a data set, or what `feller.read` takes, such as a file, a DataFrame,
                 or an array in the units of the data.
+            guidance: As for `sample`: 1 is the plain conditional.
             sampling: Solver and calls of the way back from data to source; by default an adaptive one at 1e-6.
             divergence: By default exact up to 32 degrees of freedom, and estimated with one probe beyond.
             draws: Source of probes and filling noise.
@@ -186,10 +190,12 @@ class Model:
             tell: Hears which share is done.
 
         Raises:
-            UsageError: If the model's process is no flow, its data have no density, or it cannot do without a condition
-                that these data lack.
+            UsageError: If guidance is asked of a model without conditions, the model's process is no flow, its data
+                have no density, or it cannot do without a condition that these data lack.
         """
+        self.check_guidance(guidance)
         about, data = self.description, self._read(data)
+        network = cfg(self.network.eval(), guidance, absent=self.absent())
         scale = about.modality.log_scale
         if scale is None:
             raise UsageError(f"{type(about.modality).__name__} fill no volume of their states, so they have no density")
@@ -203,7 +209,7 @@ class Model:
         for some, given, here in self._pieces(data, device, draws, ranks, tell):
             source = functools.partial(start_density, path, about.space, valid=given.get("valid"))
             x = tree_map(lambda leaf: leaf.to(device), about.modality.fill(some.values, here.at("fill")))
-            process = path.process(self.network.eval(), given)
+            process = path.process(network, given)
             try:
                 with torch.no_grad():  # with a gradient for the weights, the graph of the whole solve would be kept
                     found = log_density(

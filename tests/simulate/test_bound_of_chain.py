@@ -1,7 +1,6 @@
 """The bound of a chain is above the negative log-likelihood of that chain's samples: two tokens, exact quadrature."""
 
 import itertools
-
 from dataclasses import replace
 
 import pytest

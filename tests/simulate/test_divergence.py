@@ -10,7 +10,7 @@ from torch import Tensor
 from feller.draws import Draws
 from feller.simulate import Divergence, Exact, Gaussian, Hutchinson, Rademacher
 from feller.simulate.divergence import usual
-from feller.spaces import SPD, SO3, Euclidean, Poincare, Product, Simplex, Space, Sphere
+from feller.spaces import SO3, SPD, Euclidean, Poincare, Product, Simplex, Space, Sphere
 from tests.oracle import F64, close, f64
 
 A = f64(1, 2, 3, -4).view(2, 2)

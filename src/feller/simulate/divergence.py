@@ -169,7 +169,7 @@ MOST_EXACT = 32
 
 
 def usual(space: Space) -> Divergence:
-    """Return the exact divergence on curved spaces of few degrees of freedom, where probes are noisiest; else one probe."""
+    """Return the exact divergence on curved spaces of few degrees of freedom, else one probe."""
     few = isinstance(space, Manifold | Product) and not space.flat and space.dimension <= MOST_EXACT
     return Exact() if few else Hutchinson()
 
