@@ -57,15 +57,14 @@ def test_rows_that_would_be_lost_are_refused(tmp_path) -> None:
 
 @pytest.mark.parametrize("recipe", ["text", "text-uniform"])
 def test_the_standard_error_is_that_of_repetitions(recipe: str) -> None:
-    """Of 60 estimates of each of 8 names: within a third, or 4 standard errors of both."""
-    model = untrained(recipe)
-    nats, std_err = model.code_length(NAMES * 60, times=8, return_std_err=True)
-    spread = nats.view(60, 8).std(0)
-    claimed = std_err.view(60, 8).square().mean(0).sqrt()
+    """Of 60 estimates of each of 3 names, each deviation is known to 9 %: 4 of these."""
+    model, rows = untrained(recipe), NAMES[:3] * 60
+    nats, std_err = model.code_length(rows, times=8, return_std_err=True)
+    spread = nats.view(60, 3).std(0)
+    claimed = std_err.view(60, 3).square().mean(0).sqrt()
     assert ((claimed / spread).log().abs() < 0.4).all()
-    more = model.code_length(NAMES * 60, times=32, return_std_err=True).std_err
-    assert 1.6 < (std_err.mean() / more.mean()).item() < 5  # 2 for plain draws, more where strata help
-    assert torch.equal(model.code_length(NAMES * 60, times=8), nats)
+    more = model.code_length(rows, times=16, return_std_err=True).std_err
+    assert 1.2 < (std_err.square().mean() / more.square().mean()).item() < 6  # 2 for plain draws, more with strata
 
 
 def test_exact_code_lengths_have_no_error() -> None:

@@ -140,7 +140,10 @@ def _bounds(model: Model) -> dict[str, Bound | None]:
         return {"bits_per_token": None}
     path, _, _ = about.sampling.choose(about.path, about.space)
     tight, sampled = tightest(about.path), rates_of(cast(TokenPath, path))
-    return {"bits_per_token": tight} | ({} if sampled == tight else {"bits_per_token_sampled": sampled})
+    bounds: dict[str, Bound | None] = {"bits_per_token": tight}
+    if sampled != tight:
+        bounds["bits_per_token_sampled"] = sampled
+    return bounds
 
 
 @torch.no_grad()

@@ -7,7 +7,6 @@ Source: Shaul et al. 2024, "Flow matching with general discrete paths", arXiv 24
 """
 
 import abc
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, cast
@@ -183,8 +182,9 @@ class _Terms:
     def hides(self) -> bool:
         """Whether a token is its data or the mask, so that times can be drawn after the number of masked tokens."""
         path = self.path
-        masks = isinstance(path, Mixture) and isinstance(path.source, MaskSource)
-        return masks and isinstance(path.schedule, Schedule) and isinstance(self.kind, OwnRates)
+        if not isinstance(path, Mixture) or not isinstance(path.schedule, Schedule):
+            return False
+        return isinstance(path.source, MaskSource) and isinstance(self.kind, OwnRates)
 
     @property
     def counted(self) -> Tensor:
@@ -235,19 +235,20 @@ class _Terms:
 def _time(path: TokenPath, space: Space, u: Float64[Tensor, " b"]) -> tuple[Tensor, Tensor]:
     """Return times for uniform numbers, and their inverse density: dense where rates are infinite.
 
-    For mixtures 1 - alpha is (1 - c u)^2 whatever the schedule, which makes the variance of a term finite near the end;
-    alpha is the mean over symbols if each has a schedule of its own. Otherwise t is u^2 (3 - 2 u), less the end.
+    For mixtures 1 - alpha is (1 - c u)^4 whatever the schedule; alpha is the mean over symbols if each has one. Near
+    the end a token differs from its data with a probability of 1 - alpha and then costs 1 / (1 - alpha): uniform times
+    would have an infinite variance, these have a finite fourth moment. Otherwise t is u^2 (3 - 2 u), less the end.
     """
     if not isinstance(path, Mixture):
         return (1 - EDGE) * (u**2 * (3 - 2 * u)).clamp(min=EARLIEST), (1 - EDGE) * 6 * u * (1 - u)
-    c = 1 - math.sqrt(EDGE)
-    sigma = (1 - c * u).square().clamp(max=1 - EARLIEST)
+    c = 1 - EDGE**0.25
+    sigma = (1 - c * u).pow(4).clamp(max=1 - EARLIEST)
     if isinstance(path.schedule, Schedule):
         t = path.schedule.time((1 - sigma) / sigma)
         slope = torch.as_tensor(path.schedule(t).d_alpha).to(t)
     else:
         t, slope = _mean_clock(path.schedule, cast(Tokens, space).count, sigma)
-    return t, 2 * c * (1 - c * u) / slope
+    return t, 4 * c * (1 - c * u) ** 3 / slope
 
 
 def _mean_clock(schedule: TokenSchedule, count: int, sigma: Float64[Tensor, " b"]) -> tuple[Tensor, Tensor]:
