@@ -4,10 +4,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from feller.draws import Draws
 from feller.guidance import absent_given, cfg, classifier_guidance, token_classifier_guidance
-from feller.paths import Data, Prediction, Score, Source, Velocity, convert
+from feller.paths import Affine, Data, Prediction, Score, Source, Velocity, convert
 from feller.paths.predictions import Prediction as Kind
 from feller.schedules import Cosine, Linear, Schedule
+from feller.simulate import RK4, Divergence, Exact, Hutchinson, log_density, sample_with_density
 from tests.oracle import F64, Normal, close, f64
 
 X = torch.linspace(-2, 2, 9, dtype=F64)[:, None]
@@ -60,6 +62,18 @@ def test_guided_logits_are_powers_of_both_laws() -> None:
     law = cfg(network, 2.0, nulls=NULLS)(X, T, LABEL).softmax(-1)
     expected = plain**2 / without
     close(law, (expected / expected.sum()).expand(9, 3), 1e-14)
+
+
+@pytest.mark.parametrize("w", [0.5, 2.5])
+@pytest.mark.parametrize("divergence", [Exact(), Hutchinson()], ids=repr)
+def test_densities_of_guided_flows_integrate_to_one(w: float, divergence: Divergence) -> None:
+    """And are those of samples along the guided flow, found on the way there."""
+    process = Affine().process(cfg(two_laws(Velocity(), Linear()), w, nulls=NULLS), {"label": torch.zeros(801).long()})
+    x, there = torch.linspace(-4, 6, 801, dtype=F64)[:, None], [i / 100 for i in range(101)]
+    found = log_density(process, x, there[::-1], RK4(), Draws(0), divergence=divergence)
+    assert abs(torch.trapezoid(found.exp(), x[:, 0]).item() - 1) < 1e-6
+    y, known = sample_with_density(process, x / 3, there, RK4(), Draws(0), divergence=divergence)
+    close(log_density(process, y, there[::-1], RK4(), Draws(0), divergence=divergence), known, 1e-5)
 
 
 def test_both_branches_share_one_call() -> None:

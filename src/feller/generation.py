@@ -224,10 +224,11 @@ class Generation:
 
     def _check_solves_nothing(self, how: str) -> None:
         """Refuse what means something to a process in time alone."""
-        if self.sampling.order is not None or self.sampling.solver != "euler" or self.solver is not None:
+        asked = self.sampling.order or self.sampling.rates
+        if asked is not None or self.sampling.solver != "euler" or self.solver is not None:
             raise UsageError(
-                f"this model writes {how}, so that its order is fixed and there is nothing to solve; leave out order"
-                " and solver"
+                f"this model writes {how}, so that its order is fixed and there is nothing to solve; leave out order,"
+                " rates and solver"
             )
 
 

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Literal, overload
 
 import torch
 from jaxtyping import Float, Float64
@@ -21,14 +21,16 @@ from feller.description import Description, load_description, load_part
 from feller.draws import Draws
 from feller.errors import InputError, UsageError, is_too_large
 from feller.generation import Generation, Known, batch_size
+from feller.guidance import cfg
 from feller.networks.within import within
 from feller.paths import Autoregressive, Graphical, TokenPath
 from feller.ranks import ALONE, Ranks, own
 from feller.run import Run, as_run
 from feller.sampling import Sampling
 from feller.simulate import Divergence, DormandPrince, Exact, Hutchinson, Solver, log_density
-from feller.simulate.bound import Bound, tightest, token_bound
+from feller.simulate.bound import Bound, BoundEstimate, estimate_bound, tightest
 from feller.simulate.decode import log_likelihood
+from feller.simulate.divergence import MOST_EXACT
 from feller.simulate.likelihood import start_density
 from feller.spaces.tokens import until_end
 from feller.tensors import load_tensors, put
@@ -36,8 +38,6 @@ from feller.tree import Given, State, concatenate, tree_map
 
 MOST_GUIDANCE = 100.0
 """Beyond which nothing but numbers without end comes out."""
-MOST_EXACT = 32
-"""Degrees of freedom up to which the divergence is not estimated."""
 
 
 def check_strength(w: Any) -> None:
@@ -165,6 +165,7 @@ class Model:
         self,
         data: Dataset | Any,
         *,
+        guidance: float = 1.0,
         sampling: Sampling | None = None,
         divergence: Divergence | None = None,
         draws: Draws = Draws(0),  # noqa: B008 - frozen
@@ -175,11 +176,13 @@ class Model:
 
         It is with respect to the volume of their space: for points and pictures in their own units, on a manifold that
         of the manifold, such as area of the unit sphere, or radians. Whole levels are filled up with uniform noise; the
-        mean over it bounds their log probability from below. A condition that the data lack counts as not given.
+        mean over it bounds their log probability from below. A condition that the data lack counts as not given. With
+        guidance it is the density of what `sample` draws with that guidance, which is no tilted density.
 
         Args:
             data: Examples like those of the fit: a data set, or what `feller.read` takes, such as a file, a DataFrame,
                 or an array in the units of the data.
+            guidance: As for `sample`: 1 is the plain conditional.
             sampling: Solver and calls of the way back from data to source; by default an adaptive one at 1e-6.
             divergence: By default exact up to 32 degrees of freedom, and estimated with one probe beyond.
             draws: Source of probes and filling noise.
@@ -187,10 +190,12 @@ class Model:
             tell: Hears which share is done.
 
         Raises:
-            UsageError: If the model's process is no flow, its data have no density, or it cannot do without a condition
-                that these data lack.
+            UsageError: If guidance is asked of a model without conditions, the model's process is no flow, its data
+                have no density, or it cannot do without a condition that these data lack.
         """
+        self.check_guidance(guidance)
         about, data = self.description, self._read(data)
+        network = cfg(self.network.eval(), guidance, absent=self.absent())
         scale = about.modality.log_scale
         if scale is None:
             raise UsageError(f"{type(about.modality).__name__} fill no volume of their states, so they have no density")
@@ -204,7 +209,7 @@ class Model:
         for some, given, here in self._pieces(data, device, draws, ranks, tell):
             source = functools.partial(start_density, path, about.space, valid=given.get("valid"))
             x = tree_map(lambda leaf: leaf.to(device), about.modality.fill(some.values, here.at("fill")))
-            process = path.process(self.network.eval(), given)
+            process = path.process(network, given)
             try:
                 with torch.no_grad():  # with a gradient for the weights, the graph of the whole solve would be kept
                     found = log_density(
@@ -223,8 +228,8 @@ class Model:
         return torch.cat(ranks.gather(torch.cat(parts))) - scale
 
     def _read(self, data: Any) -> Dataset:
-        """Return examples as the model's kind of data has them."""
-        return data if isinstance(data, Dataset) else read(data, like=self.description.modality)
+        """Return examples as the model's kind of data has them, one for each row."""
+        return data if isinstance(data, Dataset) else read(data, like=self.description.modality, every_row=True)
 
     def _pieces(
         self, data: Dataset, device: torch.device, draws: Draws, ranks: Ranks, tell: Callable[[float], None]
@@ -255,49 +260,84 @@ class Model:
         }
         return {**data.given, **nulls}
 
+    @overload
+    def code_length(
+        self,
+        data: Dataset | Any,
+        *,
+        bound: Bound | None = ...,
+        times: int = ...,
+        return_std_err: Literal[False] = ...,
+        draws: Draws = ...,
+        ranks: Ranks = ...,
+        tell: Callable[[float], None] = ...,
+    ) -> Float64[Tensor, " n"]: ...
+
+    @overload
+    def code_length(
+        self,
+        data: Dataset | Any,
+        *,
+        bound: Bound | None = ...,
+        times: int = ...,
+        return_std_err: Literal[True],
+        draws: Draws = ...,
+        ranks: Ranks = ...,
+        tell: Callable[[float], None] = ...,
+    ) -> BoundEstimate: ...
+
     def code_length(
         self,
         data: Dataset | Any,
         *,
         bound: Bound | None = None,
-        times: int = 32,
+        times: int = 128,
+        return_std_err: bool = False,
         draws: Draws = Draws(0),  # noqa: B008 - frozen
         ranks: Ranks = ALONE,
         tell: Callable[[float], None] = untold,
-    ) -> Float64[Tensor, " n"]:
-        """Return how many nats examples of symbols take, [n]: minus their log probability, or a bound on it from above.
+    ) -> Float64[Tensor, " n"] | BoundEstimate:
+        """Return the code length of each example of symbols in nats, [n]: -log p, or an upper bound on it.
 
-        It is exact for a law that goes token after token, and for one of whole rows.
+        It is exact for autoregressive models and for models of whole rows. Otherwise it is an estimate of a bound, with
+        a standard error that `return_std_err=True` returns beside it; more `times` make it smaller. The bound holds
+        for the chain along the rates that `bound` names. By default these are the rates with a tight bound, which are
+        not those that `sample` uses where the source is no mask; `feller.simulate.bound.rates_of(path)` names those.
 
         Args:
-            data: Examples like those of the fit, or what `feller.read` takes. A condition that they lack counts as not
-                given.
-            bound: Which rates are compared; by default those whose bound is nearest to the truth.
+            data: Examples like those of the fit, or what `feller.read` takes: one number comes back for each row. A
+                condition that they lack counts as not given.
+            bound: Rates that are compared; by default `tightest(path)`.
             times: Network calls for each example, where it is a bound.
+            return_std_err: Return `(nats, std_err)`, a named tuple; the error is 0 where the code length is exact.
             draws: Source of times and noise.
             ranks: Processes that share the work; all get all numbers.
             tell: Hears which share is done.
 
         Raises:
-            UsageError: If the data are no symbols.
+            UsageError: If the data are no symbols, or some rows would be left out.
         """
         about, network, data = self.description, self.network.eval(), self._read(data)
         if not isinstance(about.path, TokenPath | Autoregressive | Graphical):
             raise UsageError("only symbols have a code length; ask numbers for their log density")
         device = next(network.parameters()).device
-        parts = [torch.empty(0, dtype=torch.float64, device=device)]
+        parts = [torch.empty(0, 2, dtype=torch.float64, device=device)]
         for some, given, here in self._pieces(data, device, draws, ranks, tell):
             x_1 = about.modality.encode(some.values).to(device)
             if isinstance(about.path, Graphical):
-                parts.append(-network(x_1, torch.zeros(len(x_1), device=device), given))
+                nats = -network(x_1, torch.zeros(len(x_1), device=device), given)
+                found = BoundEstimate(nats, torch.zeros_like(nats))
             elif isinstance(about.path, Autoregressive):
                 valid = None if about.modality.end is None else until_end(x_1, about.modality.end)
                 with torch.no_grad():
-                    parts.append(-log_likelihood(network, x_1, given, valid))
+                    nats = -log_likelihood(network, x_1, given, valid)
+                found = BoundEstimate(nats, torch.zeros_like(nats))
             else:
                 kind = bound or tightest(about.path)
-                parts.append(token_bound(about.path, about.space, network, x_1, given, here, kind=kind, times=times))
-        return torch.cat(ranks.gather(torch.cat(parts)))
+                found = estimate_bound(about.path, about.space, network, x_1, given, here, kind=kind, times=times)
+            parts.append(torch.stack(found, 1).double())
+        nats, std_err = torch.cat(ranks.gather(torch.cat(parts))).unbind(1)
+        return BoundEstimate(nats, std_err) if return_std_err else nats
 
     def absent(self) -> tuple[str, ...]:
         """Return the conditions that the network can do without."""

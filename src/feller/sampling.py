@@ -4,10 +4,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from feller.errors import UsageError
-from feller.paths import Affine, Choice, Confidence, Entropy, Mixture, Order, Path, TokenPath
+from feller.paths import Affine, Choice, Confidence, Entropy, KineticOptimal, Mixture, Order, Path, Reversal, TokenPath
 from feller.paths.affine import Vanishing
 from feller.paths.brownian import Brownian
 from feller.paths.product import parts, parts_map
+from feller.paths.rates import Rates
 from feller.record import nearest
 from feller.simulate import RK4, Ancestral, DormandPrince, Euler, Heun, Midpoint, Solver
 from feller.spaces import MaskSource, Space
@@ -17,6 +18,8 @@ VELOCITY_SOLVERS = {"euler": Euler, "midpoint": Midpoint, "heun": Heun, "rk4": R
 SOLVERS = (*VELOCITY_SOLVERS, "dopri5", "euler-maruyama", "ancestral")
 ORDERS = {"confidence": Confidence, "entropy": Entropy}
 """Which masked tokens come first."""
+RATES = {"kinetic-optimal": KineticOptimal, "reversal": Reversal}
+"""Rates of the jumps of symbols."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,9 @@ class Sampling:
     """How symbols are drawn from what the network says, where the data are symbols."""
     order: Order | None = None
     """Which masked tokens come first; by default chance decides."""
+    rates: Rates | None = None
+    """Rates of the jumps of symbols, kinetic-optimal or reversal; by default those of the path. Reversal, for sources
+    with mass on every symbol, draws from the distribution of which `bits_per_token` is a bound."""
     jump: float | None = None
     """Share of the jumps in a superposition of flow and jumps, 0 to 1, for models that can do both; by default that of
     their training."""
@@ -67,13 +73,15 @@ class Sampling:
                 " sample RUN --from FILE`, or make a new one with `feller bridge`"
             )
         path = path if self.jump is None else _superposed(path, self.jump)
-        symbols = self.choice != Choice() or self.order is not None
+        symbols = self.choice != Choice() or self.order is not None or self.rates is not None
         if isinstance(path, TokenPath):
             if self.solver != "euler":
                 raise UsageError(f"symbols jump, and {self.solver} follows velocities; use euler")
             return self._of_tokens(path), Euler(space), linear_grid(self.calls)
         if symbols and not any(isinstance(part, TokenPath) for part in parts(path)):
-            raise UsageError("temperature, top-k, top-p and order need symbols, and this model's data are numbers")
+            raise UsageError(
+                "temperature, top-k, top-p, order and rates need symbols, and this model's data are numbers"
+            )
         path = parts_map(lambda part: self._of_tokens(part) if isinstance(part, TokenPath) else part, path)
         if self.solver == "dopri5":
             if any(part.jumps for part in parts(path)):
@@ -94,8 +102,14 @@ class Sampling:
         return path, solver, linear_grid(self.calls // solver.calls)
 
     def _of_tokens(self, path: TokenPath) -> TokenPath:
-        """Return the path with the choice and the order that are asked for."""
+        """Return the path with the choice, the rates and the order that are asked for."""
         path = replace(path, choice=self.choice)
+        if isinstance(self.rates, Reversal) and not isinstance(path, Mixture):
+            raise UsageError(
+                f"the rates reversal need a mixture path, this model's is {type(path).__name__}; leave them out"
+            )
+        if self.rates is not None:
+            path = replace(path, velocity=self.rates)
         if self.order is None:
             return path
         if not isinstance(path, Mixture) or not isinstance(path.source, MaskSource):

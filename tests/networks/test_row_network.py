@@ -13,6 +13,7 @@ from feller.networks.rows import RowTransformer
 from feller.privacy.book_keeping import clipped_by_book
 from feller.privacy.one_by_one import clipped_by_loop
 from feller.row_likelihood import RowLikelihood
+from feller.simulate.decode import log_likelihood
 from feller.spaces.rows import Digits, Rows, Rule, Single
 
 ROWS = Rows(
@@ -44,6 +45,13 @@ def test_rows_that_can_be_share_all_probability(order: Tensor | None) -> None:
     found = chances(network(), ROWS.write(CODES), order)
     assert abs(found.sum().item() - 1) < 1e-12
     assert torch.equal(found > 0, VALID)
+
+
+def test_rows_that_cannot_be_have_no_likelihood() -> None:
+    """Minus infinity, also where nothing can follow a forbidden token."""
+    found = log_likelihood(network(), ROWS.write(CODES), {})
+    assert torch.equal(found == -torch.inf, ~VALID)
+    assert abs(found.exp().sum().item() - 1) < 1e-12
 
 
 def test_a_new_network_is_independent_columns() -> None:

@@ -8,6 +8,7 @@ import torch
 
 from feller.draws import Draws
 from feller.spaces import SPD, Manifold, Poincare, Product, Simplex, Sphere, Torus, se3
+from feller.spaces.product import space_map
 from feller.tree import State, leaves, tree_map
 from tests.properties.examples import ManifoldCase, cases
 
@@ -241,6 +242,37 @@ def _unit(x: State, entry: tuple[int, int]) -> State:
         return flat.view(leaf.shape)
 
     return tree_map(one, x)
+
+
+@pytest.mark.parametrize("case", ALL)
+def test_white_vectors_and_their_duals(case: ManifoldCase) -> None:
+    """<d, v> is the metric's product of w and v, up to a constant; w over all axes add up to the trace of a field."""
+    m, x = case.kind, points(case, 20)
+
+    def white(z: State) -> tuple[State, State]:
+        pairs = space_map(lambda part, x, z: part.white(x, z), m, x, z)
+        return tree_map(lambda pair: pair[0], pairs), tree_map(lambda pair: pair[1], pairs)
+
+    def dot(a: State, b: State) -> torch.Tensor:
+        return sum((p * q).flatten(1).sum(1) for p, q in zip(leaves(a), leaves(b), strict=True))
+
+    draw = Draws(5).at("noise")
+    a, b = (tree_map(lambda leaf: draw.normal((1, *leaf.shape[1:]), F64), x) for _ in range(2))
+
+    def field(x: State) -> State:
+        return m.tangent(x, tree_map(lambda x, a, b: b + a * torch.sin(x + a), x, a, b))
+
+    trace = expected = torch.zeros(20, dtype=F64)
+    for name in _entries(x):
+        unit = _unit(x, name)
+        (w, d), e = white(unit), m.tangent(x, unit)
+        trace = trace + dot(d, torch.func.jvp(field, (x,), (w,))[1])
+        expected = expected + dot(e, torch.func.jvp(field, (x,), (e,))[1])
+    close(trace, expected, 1e-7 * (1 + float(expected.abs().max())))
+    if not isinstance(m, Product):
+        v, (w, d) = tangents(case, x, seed=1), white(tree_map(lambda leaf: draw.normal(leaf.shape, F64), x))
+        product = (m.length(x, add(w, v)) ** 2 - m.length(x, add(w, scale(-1, v))) ** 2) / 4
+        close(dot(d, v) / product, (dot(d, v) / product)[:1].expand(20), 1e-6)
 
 
 @pytest.mark.parametrize("case", ALL)

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from feller.draws import Draws
 from feller.simulate import Divergence, Exact, Gaussian, Hutchinson, Rademacher
-from feller.spaces import Euclidean, Product, Space, Sphere
+from feller.simulate.divergence import usual
+from feller.spaces import SO3, SPD, Euclidean, Poincare, Product, Simplex, Space, Sphere
 from tests.oracle import F64, close, f64
 
 A = f64(1, 2, 3, -4).view(2, 2)
@@ -203,3 +204,36 @@ def test_no_direction_is_refused() -> None:
 def test_leaves_may_share_their_memory() -> None:
     x = normal(4, 2)
     close(divergence(Exact(), lambda x: {k: v**2 for k, v in x.items()}, {"a": x, "b": x}), 4 * x.sum(1), 1e-13)
+
+
+def test_probes_on_spd_do_not_depend_on_coordinates() -> None:
+    """A congruence is an isometry: fields that correspond have the same estimates, also where x is nearly singular."""
+    space = SPD(3)
+    x, y = (space.project(space.reference(20, Draws(i).at("x")).double()) for i in range(2))
+    g = torch.tensor([[30.0, 0, 0], [2, 1, 0], [-1, 0.5, 0.01]], dtype=F64)
+    kind = Hutchinson()
+    probes = kind.probes(x, PROBES)
+    near = kind(lambda x: space.log(x, y), x, probes, space)[1]
+    far = kind(lambda x: space.log(x, g @ y @ g.mT), g @ x @ g.mT, probes, space)[1]
+    torch.testing.assert_close(far, near, rtol=1e-6, atol=1e-6)
+    exact = Exact()(lambda x: space.log(x, y), x, {}, space)[1]
+    assert (near - exact).std() > 0.1
+
+
+def test_probes_on_a_simplex_stay_small_near_its_faces() -> None:
+    """Towards a point, along the geodesics of 50 points near a face, 64 probes: deviations at most 3, not 23."""
+    space = Simplex(4)
+    x = space.reference(50, Draws(0).at("x")).double()
+    x = torch.cat([1e-6 * x[:, :1], x[:, 1:]], 1)
+    x, y = x / x.sum(1, keepdim=True), f64(0.1, 0.3, 0.2, 0.3, 0.1)
+    found = []
+    for i in range(64):
+        kind = Hutchinson()
+        probes = kind.probes(x, Draws(i).at("probe"))
+        found.append(kind(lambda x: space.log(x, y.expand_as(x)), x, probes, space)[1])
+    assert torch.stack(found).std(0).max() < 3
+
+
+def test_few_curved_degrees_of_freedom_are_exact_by_default() -> None:
+    assert usual(SPD(3)) == usual(SO3((2,))) == usual(Product({"a": Poincare(2), "b": Euclidean((3,))})) == Exact()
+    assert usual(SPD(8)) == usual(Euclidean((3,))) == Hutchinson()

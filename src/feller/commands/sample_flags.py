@@ -35,6 +35,10 @@ class SymbolFlags:
     order: Annotated[Text, Offers(tables=("feller.sampling:ORDERS",))] = None
     """Which masked symbols are revealed first: confidence or entropy; by default chance decides."""
 
+    rates: Annotated[Text, Offers(tables=("feller.sampling:RATES",))] = None
+    """Rates of the jumps of symbols: kinetic-optimal or reversal; by default those of the model. bits_per_token bounds
+    samples of reversal, for models whose source is no mask."""
+
     def choice(self) -> Any:
         """Return how symbols are drawn."""
         from feller.paths import Choice

@@ -47,6 +47,7 @@ def _wishes(asked: SampleFlags) -> dict[str, Any]:
         "calls": asked.calls,
         "choice": asked.symbols.choice(),
         "order": _order(asked.symbols.order),
+        "rates": _rates(asked.symbols.rates),
         "jump": _share(asked.superpose),
         "known": None if asked.known is None else asked.known.replace("\\n", "\n"),
         "compiled": asked.shards.compile,
@@ -90,6 +91,17 @@ def _order(name: str | None) -> Any:
     if name not in ORDERS:
         raise UsageError(f"no order is called {name!r}: {nearest(name, list(ORDERS))}")
     return ORDERS[name]()
+
+
+def _rates(name: str | None) -> Any:
+    """Return the rates with a name."""
+    from feller.sampling import RATES
+
+    if name is None:
+        return None
+    if name not in RATES:
+        raise UsageError(f"no rates are called {name!r}: {nearest(name, list(RATES))}")
+    return RATES[name]()
 
 
 def _share(text: str | None) -> float | None:

@@ -27,7 +27,7 @@ from feller.data.found import (
     FoundTexts,
     about,
 )
-from feller.data.given import Given, for_now, is_given
+from feller.data.given import Given, for_now, is_given, rows_of
 from feller.data.images.modality import images
 from feller.data.interpret import interpret
 from feller.data.labels import LABEL_NAMES
@@ -66,6 +66,7 @@ def read(
     project: bool = False,
     vocabulary: str | None = None,
     schema: Schema | str | None = None,
+    every_row: bool = False,
     size: int | None = None,
 ) -> Dataset:
     """Read a file, a folder, or `example:NAME`, whose held-out part is `example:NAME/test`; some have other parts, too.
@@ -87,11 +88,14 @@ def read(
             there are more than 256 different ones.
         schema: Description of a table's columns, or the file that holds it; without it, tables with columns of words
             are described by their cells, and other tables are rows of numbers.
+        every_row: Keep empty texts, which are otherwise left out, and raise an error if data in memory do not become
+            one example for each row.
         size: What `longest` was called; it will go.
 
     Raises:
         InputError: If the data are missing, damaged, unlike the modality, or beside the space.
-        UsageError: If there is no such example or space, or if an argument does not apply.
+        UsageError: If there is no such example or space, if an argument does not apply, or if rows are lost that were
+            all asked for.
     """
     if size is not None:
         if longest is not None:
@@ -100,10 +104,17 @@ def read(
         longest = size
     if is_given(source):
         with for_now(source) as file:
-            return _read(_Wanted(str(file), longest, like, kind, space, project, vocabulary, schema))
+            data = _read(_Wanted(str(file), longest, like, kind, space, project, vocabulary, schema, every_row))
+        if every_row and len(data) != rows_of(source):
+            raise UsageError(
+                f"expected one example for each of {rows_of(source)} rows, got {len(data)}"
+                f"{': ' if data.notes else ''}{'; '.join(data.notes)}. Pass `feller.read(data, like=model.description"
+                ".modality)` to get results for the examples that are read"
+            )
+        return data
     if not isinstance(source, str | os.PathLike):
         raise UsageError(f"expected a file, a folder, example:NAME or data in memory, got {type(source).__name__}")
-    return _read(_Wanted(str(source), longest, like, kind, space, project, vocabulary, schema))
+    return _read(_Wanted(str(source), longest, like, kind, space, project, vocabulary, schema, every_row))
 
 
 @dataclass(frozen=True)
@@ -118,6 +129,7 @@ class _Wanted:
     project: bool
     vocabulary: str | None
     schema: Schema | str | None
+    every_row: bool
 
     def check(self) -> None:
         """Refuse what does not go together, before a file is opened.
@@ -229,7 +241,8 @@ def _made(found: Found, wanted: _Wanted) -> Dataset:
 
 def _texts(found: FoundTexts, wanted: _Wanted) -> Dataset:
     _refuse_space(wanted)
-    return texts(found, wanted.longest, wanted.vocabulary, wanted.like if isinstance(wanted.like, Text) else None)
+    like = wanted.like if isinstance(wanted.like, Text) else None
+    return texts(found, wanted.longest, wanted.vocabulary, like, keep_empty=wanted.every_row)
 
 
 def _documents(found: FoundDocuments, wanted: _Wanted) -> Dataset:

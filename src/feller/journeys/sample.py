@@ -13,6 +13,7 @@ from feller.journeys.sampling.rows import complete_rows
 from feller.journeys.tell import SILENT, Tell
 from feller.model import unseen
 from feller.paths import Choice, Order
+from feller.paths.rates import Rates
 from feller.run import Run, as_run
 from feller.sharding import check_numbers
 from feller.train.engine import engine
@@ -33,6 +34,7 @@ def sample(
     calls: int | None = None,
     choice: Choice | None = None,
     order: Order | None = None,
+    rates: Rates | None = None,
     jump: float | None = None,
     known: str | None = None,
     complete: str | None = None,
@@ -54,6 +56,7 @@ def sample(
         calls: Network calls per sample; dopri5 chooses its own.
         choice: How symbols are drawn from what the network says; by default as it says.
         order: Which masked symbols are revealed first; by default chance decides.
+        rates: Rates of the jumps of symbols; by default those of the model.
         jump: Share of the jumps in a superposition of flow and jumps, for models that can do both.
         known: Text to fill in: `___` stands for what is missing, an underscore a symbol, as does all after its end.
         complete: Table whose gaps are filled, in place of n new rows.
@@ -80,6 +83,7 @@ def sample(
         calls=calls,
         choice=choice,
         order=order,
+        rates=rates,
         jump=jump,
         known=known,
         weights=weights,

@@ -28,7 +28,7 @@ from feller.paths.path import Network, Path
 from feller.paths.predictions import Angular, Data, Prediction, Score, Source, Velocity, convert
 from feller.paths.premetric import Premetric
 from feller.paths.product import Product
-from feller.paths.rates import FewestJumps, KineticOptimal, LeastEnergy, Rates, Tempered
+from feller.paths.rates import FewestJumps, KineticOptimal, LeastEnergy, Rates, Reversal, Tempered
 from feller.paths.resynthesis import Resynthesis
 from feller.paths.stepping import Ahead, Increment, Stepping
 from feller.paths.tokens import TokenPath
@@ -94,6 +94,7 @@ __all__ = [
     "Rates",
     "Resample",
     "Resynthesis",
+    "Reversal",
     "RotationLaw",
     "Score",
     "Source",

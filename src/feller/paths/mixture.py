@@ -13,7 +13,7 @@ from feller.paths import reversal
 from feller.paths.answers import Posterior
 from feller.paths.correctors import BackAndForth
 from feller.paths.orders import Order, ordered
-from feller.paths.rates import FewestJumps, KineticOptimal
+from feller.paths.rates import FewestJumps, KineticOptimal, Reversal
 from feller.paths.stepping import Ahead, Increment
 from feller.paths.tokens import TokenPath
 from feller.processes import Characteristics
@@ -57,6 +57,12 @@ class Mixture(TokenPath):
                 f"{type(who).__name__} needs a source with mass on every symbol, and this one has some without; use "
                 "the default velocity and stepping, and Odds or Resample"
             )
+        if self._reversed and (
+            isinstance(self.corrector, BackAndForth) or not isinstance(self.stepping, Increment | Ahead)
+        ):
+            raise UsageError(
+                "Reversal() takes exact steps: leave out `stepping`, and use Resample, Odds or no corrector"
+            )
         if self.order is not None and not (isinstance(self.source, MaskSource) and self.certain):
             raise UsageError(
                 "an order needs `source=MaskSource()`, one schedule for all symbols, the default stepping and no "
@@ -69,6 +75,11 @@ class Mixture(TokenPath):
         if isinstance(self.corrector, BackAndForth) or not isinstance(self.stepping, Increment | Ahead):
             return False
         return isinstance(self.velocity, KineticOptimal | FewestJumps) or isinstance(self.source, MaskSource)
+
+    @property
+    def _reversed(self) -> bool:
+        """Whether the rates are those of the reversed noising chain; under a mask they are the kinetic optimum."""
+        return isinstance(self.velocity, Reversal) and not isinstance(self.source, MaskSource)
 
     @property
     def certain(self) -> bool:
@@ -160,6 +171,8 @@ class Mixture(TokenPath):
         self, x_1: Int[Tensor, " m"], x_t: Int[Tensor, " m"], t: Float[Tensor, " m"], count: int
     ) -> Float[Tensor, "m S"]:
         """Return alpha' / sigma from x_t to the data, 0 to all else; what a mask has revealed stays."""
+        if self._reversed:
+            return self.reversal_rates(x_1, x_t, t, count)
         if not self._direct:
             return super().conditional_rates(x_1, x_t, t, count)
         scales = self.scales(t, x_1)
@@ -174,6 +187,9 @@ class Mixture(TokenPath):
         self, posterior: Float[Tensor, "m K"], x_t: Int[Tensor, " m"], t: Float[Tensor, " m"]
     ) -> Float[Tensor, "m S"]:
         """Return the marginal rates u(y, x_t) of one token, minus their sum at x_t."""
+        if self._reversed:
+            outward = self.mean_reversal_rates(posterior, x_t, t)
+            return outward.scatter_add(1, x_t[:, None], -outward.sum(1, keepdim=True))
         if not self._direct:
             return super().rates(posterior, x_t, t)
         count = posterior.shape[1]
@@ -209,6 +225,8 @@ class Mixture(TokenPath):
 
     def most(self, x_t: Int[Tensor, " b *d"], t: Float[Tensor, " b"], s: float, count: int) -> Float[Tensor, " b *d"]:
         """Return the expected number of jumps, the largest of any symbol; what a mask has revealed stays."""
+        if self._reversed:
+            return self._most_reversed(x_t, t, s, count)
         if not self._direct:
             return super().most(x_t, t, s, count)
         if isinstance(self.schedule, Schedule):
@@ -220,6 +238,18 @@ class Mixture(TokenPath):
             return torch.where(x_t == count, decay, 0.0)
         return decay.expand(x_t.shape)
 
+    def _most_reversed(self, x_t: Tensor, t: Tensor, s: float, count: int) -> Tensor:
+        """Return an upper bound over x_1 of -log P(x_s = x_t | x_t, x_1)."""
+        if s >= 1:
+            return torch.full(x_t.shape, torch.inf, dtype=torch.float64, device=x_t.device)
+        p, symbols = self.law(count).to(x_t.device), torch.arange(count, device=x_t.device)
+        t = t.double()[:, None]
+        keep = reversal.kept(self.scales(t, symbols), self.scales(torch.full_like(t, s), symbols), p)
+        keep = keep.expand(len(t), -1).amin(1)
+        decay = self._jumps(symbols, t, s).expand(len(t), -1).amax(1)
+        keep, decay = pad_right(keep, x_t), pad_right(decay, x_t)
+        return decay - (keep + (1 - keep) * p[x_t]).log()
+
     def _jumps(self, x_1: Tensor, t: Tensor, s: float) -> Tensor:
         """Return the expected number of jumps of tokens whose data are x_1."""
         now = self.scales(t, x_1)
@@ -230,7 +260,12 @@ class Mixture(TokenPath):
     def jump(
         self, x_1: Int[Tensor, " m"], x: Int[Tensor, " m"], t: Float[Tensor, " m"], s: float, count: int
     ) -> tuple[Float[Tensor, " m"], Float[Tensor, "m S"] | None]:
-        """Return the expected number of jumps, all of them to x_1."""
+        """Return the expected number of jumps, all of them to x_1; of reversed rates also to other symbols."""
+        if self._reversed and s < 1:
+            later = self.scales(torch.full_like(t, s), x_1)
+            step = reversal.step_probabilities(self.law(count), self.scales(t, x_1), later, x_1, x)
+            outward = step.scatter(1, x[:, None], 0.0)
+            return -step.gather(1, x[:, None])[:, 0].log(), outward
         if not self._direct:
             return super().jump(x_1, x, t, s, count)
         return self._jumps(x_1, t, s), None

@@ -188,3 +188,23 @@ class LeastEnergy(Rates):
         p = log_p.double().exp()
         flow = (f - _at(f, x)).relu() * p * self._ease.to(p.device)[x]
         return torch.where(_at(p, x) > 0, flow, 0.0).to(log_p.dtype)
+
+
+@dataclass(frozen=True)
+class Reversal(Rates):
+    """The time reversal of the noising chain, for mixture paths whose source has mass on every symbol.
+
+    Given the data it jumps more often than the others: also from the data to wrong symbols, and between those. In
+    return the bound on its likelihood is tight for an exact posterior, and a step of any length is exact given the
+    data (the posterior of D3PM: Austin et al. 2021, arXiv 2107.03006).
+    """
+
+    def outward(
+        self, log_p: Float[Tensor, "m S"], change: Float[Tensor, "m S"], x: Int[Tensor, " m"]
+    ) -> Float[Tensor, "m S"]:
+        """Refuse: the rates depend on the noising chain, not only on the marginals.
+
+        Raises:
+            UsageError: Always; `Mixture` computes them from its source and schedule.
+        """
+        raise UsageError("Reversal() needs a Mixture path, without BackAndForth; use KineticOptimal()")

@@ -34,6 +34,41 @@ def rates(
     return outward.scatter(1, x_t[:, None], 0.0)
 
 
+def step_probabilities(
+    p: Float64[Tensor, " K"], now: Scales, later: Scales, x_1: Int[Tensor, " m"], x_t: Int[Tensor, " m"]
+) -> Float64[Tensor, "m K"]:
+    """Return the distribution of x_s given x_t and x_1, for s > t: exact for a step of any length.
+
+    By Bayes' rule it is proportional to p_s(y | x_1) q(x_t | y), where the noising chain from s to t keeps a token with
+    probability alpha_t / alpha_s and else draws it from the source.
+
+    Args:
+        p: The source.
+        now: Scales at t, of each row.
+        later: Scales at s, of each row.
+        x_1: Data.
+        x_t: State.
+
+    Raises:
+        ValueError: If the source lacks a symbol.
+    """
+    _check_mass(p)
+    p = p.to(x_t.device)
+    symbols = torch.arange(len(p), device=x_t.device)
+    alpha, sigma = (torch.as_tensor(scale, dtype=p.dtype, device=x_t.device)[..., None] for scale in later[:2])
+    keep = kept(now, later, p)[..., None]
+    law = torch.where(x_1[:, None] == symbols, alpha + sigma * p, sigma * p)
+    noised = (1 - keep) * p[x_t][:, None] + torch.where(x_t[:, None] == symbols, keep, 0.0)
+    joint = law * noised
+    return joint / joint.sum(1, keepdim=True)
+
+
+def kept(now: Scales, later: Scales, like: Tensor) -> Tensor:
+    """Return the probability alpha_t / alpha_s that the noising chain keeps a token; 1 where both are 0."""
+    early, late = (torch.as_tensor(scales.alpha, dtype=like.dtype, device=like.device) for scales in (now, later))
+    return (early / late).nan_to_num(nan=1.0).clamp(max=1)
+
+
 def mean_rates(
     p: Float64[Tensor, " K"], scales: Scales, posterior: Float[Tensor, "m K"], x_t: Int[Tensor, " m"]
 ) -> Float[Tensor, "m K"]:

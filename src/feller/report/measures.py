@@ -143,6 +143,7 @@ MEASURES = {
     **speech_measures.MEASURES,
     "straightness": Measure("straightness", real="a straight line", level=1.0),
     "bits_per_token": Measure("code length", unit="bits per token"),
+    "bits_per_token_sampled": Measure("code length along the rates that sample", unit="bits per token"),
 }
 OF_THE_END, BETWEEN = " of the end", ("w2", "sinkhorn")
 """Numbers of a bridge that, with a time behind their name, are of a population between the first and the last."""
@@ -190,7 +191,10 @@ WHY_MISSING = {
     **attack_measures.WHY_MISSING,
     **document_measures.WHY_MISSING,
     **speech_measures.WHY_MISSING,
-    **dict.fromkeys(("nll", "bits_per_dimension", "bits_per_token"), "no data are held out that the model could read"),
+    **dict.fromkeys(
+        ("nll", "bits_per_dimension", "bits_per_token", "bits_per_token_sampled"),
+        "no data are held out that the model could read",
+    ),
 }
 
 

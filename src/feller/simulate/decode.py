@@ -110,9 +110,12 @@ def decode(
 def log_likelihood(
     network: Network, x_1: Int[Tensor, "b n"], given: Given, valid: Bool[Tensor, "b n"] | None = None
 ) -> Float[Tensor, " b"]:
-    """Return log p(x_1) in nats, exact, in float64; what is not valid is not counted."""
+    """Return log p(x_1) in nats, exact, in float64; what is not valid is not counted, what cannot be has -inf."""
     logits = network(x_1, torch.zeros(len(x_1), device=x_1.device), given)
     entries = -F.cross_entropy(logits.double().movedim(-1, 1), x_1, reduction="none")
+    # behind a token that a grammar forbids it may forbid all others, whose distribution is not a number
+    impossible = logits.gather(-1, x_1[..., None])[..., 0] == -torch.inf
+    entries = entries.masked_fill(impossible, -torch.inf)
     return (entries if valid is None else torch.where(valid, entries, 0.0)).sum(1)
 
 

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from feller.draws import Draw
-from feller.spaces import Euclidean, Space
+from feller.spaces import Euclidean, Manifold, Product, Space
 from feller.spaces.product import part
 from feller.tree import State, leaves, tree_map
 
@@ -23,7 +23,7 @@ Velocity = Callable[[State], State]
 
 
 class Divergence(abc.ABC):
-    """Sums <w, J^T w> over directions w that together make an identity. Implement one method to add one."""
+    """Sums <w, J^T d> over directions w and their duals d, whose sum of w d^T is the identity. Implement one method."""
 
     def probes(self, x: State, draw: Draw) -> State:
         """Draw what is random, one entry per example; fixed along a solve, so that what is integrated is smooth."""
@@ -32,6 +32,11 @@ class Divergence(abc.ABC):
     @abc.abstractmethod
     def directions(self, x: list[Tensor], probes: list[Tensor]) -> Iterator[list[Tensor]]:
         """Yield the directions, k at once, for the leaves of a state: [k, b, ...] each."""
+
+    def along(self, space: Any, x: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the tangent vector w and the covector d of a direction; <d, J w> is added up."""
+        w = space.tangent(x, direction)
+        return w, w
 
     def __call__(
         self,
@@ -59,8 +64,9 @@ class Divergence(abc.ABC):
         spaces, points = list(_spaces(space, x)), list(leaves(x))
 
         def along(direction: list[Tensor]) -> Tensor:
-            tangents = [s.tangent(y, w) for s, y, w in zip(spaces, points, direction, strict=True)]
-            return _total(w * g for w, g in zip(tangents, pull(tangents), strict=True))
+            pairs = [self.along(s, y, w) for s, y, w in zip(spaces, points, direction, strict=True)]
+            vectors, duals = zip(*pairs, strict=True)
+            return _total(w * g for w, g in zip(vectors, pull(list(duals)), strict=True))
 
         drifts = [s.volume_drift(y, v) for s, y, v in zip(spaces, points, leaves(u), strict=True)]
         divergence = torch.stack(drifts).sum(0)
@@ -123,8 +129,9 @@ class Gaussian(Probe):
 
 @dataclass(frozen=True)
 class Hutchinson(Divergence):
-    """The mean over random directions: unbiased, one backward pass for each.
+    """The mean over random directions that are white in the metric: unbiased, one backward pass for each.
 
+    White in the metric, the variance does not depend on where in a homogeneous space a point is, nor on coordinates.
     Source: Hutchinson 1990, "A stochastic estimator of the trace of the influence matrix".
     """
 
@@ -151,6 +158,20 @@ class Hutchinson(Divergence):
         """Yield the probes."""
         for first in range(0, self.count, self.chunk):
             yield [z[:, first : first + self.chunk].transpose(0, 1) for z in probes]
+
+    def along(self, space: Any, x: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
+        """Whiten the direction."""
+        return space.white(x, direction)
+
+
+MOST_EXACT = 32
+"""Degrees of freedom up to which the divergence is not estimated by default."""
+
+
+def usual(space: Space) -> Divergence:
+    """Return the exact divergence on curved spaces of few degrees of freedom, else one probe."""
+    few = isinstance(space, Manifold | Product) and not space.flat and space.dimension <= MOST_EXACT
+    return Exact() if few else Hutchinson()
 
 
 Pull = Callable[[list[Tensor]], Sequence[Tensor]]

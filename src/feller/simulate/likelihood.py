@@ -17,7 +17,7 @@ from feller.masking import blank
 from feller.paths import Affine, Path
 from feller.paths import Product as ProductPath
 from feller.processes import Characteristics, Process
-from feller.simulate.divergence import Divergence, Hutchinson
+from feller.simulate.divergence import Divergence, usual
 from feller.simulate.loop import check_times, endpoint
 from feller.simulate.solver import Solver, placed, space_of
 from feller.spaces import Euclidean, Product, Space
@@ -36,7 +36,7 @@ def log_density(
     solver: Solver,
     draws: Draws,
     *,
-    divergence: Divergence = Hutchinson(),  # noqa: B008 - frozen
+    divergence: Divergence | None = None,
     source: Density | None = None,
     valid: State | None = None,
 ) -> Float[Tensor, " b"]:
@@ -51,7 +51,8 @@ def log_density(
         times: From where the states are to where the density is known: [1, ..., 0] for data.
         solver: Makes each step; its space is that of the states.
         draws: Source of the probes; an example's does not depend on its batch.
-        divergence: How the divergence is found.
+        divergence: How the divergence is found; by default exactly on curved spaces of up to 32 degrees of freedom, and
+            with one probe elsewhere.
         source: Log density at the last time; by default that of the space's reference law, at t = 0.
         valid: Which entries count, [b, n], or some for each leaf; None for all.
 
@@ -60,6 +61,7 @@ def log_density(
     """
     check_times(times)
     source = source or _known(times[-1], solver, valid)
+    divergence = divergence or usual(space_of(solver))
     probes = divergence.probes(x, draws.at("probe"))
     end, change = carry_density(process, x, times, solver, divergence=divergence, probes=probes, valid=valid)
     return source(end) - change
@@ -72,7 +74,7 @@ def sample_with_density(
     solver: Solver,
     draws: Draws,
     *,
-    divergence: Divergence = Hutchinson(),  # noqa: B008 - frozen
+    divergence: Divergence | None = None,
     source: Density | None = None,
     valid: State | None = None,
 ) -> tuple[State, Float[Tensor, " b"]]:
@@ -83,6 +85,7 @@ def sample_with_density(
     """
     check_times(times)
     known = (source or _known(times[0], solver, valid))(x)
+    divergence = divergence or usual(space_of(solver))
     probes = divergence.probes(x, draws.at("probe"))
     end, change = carry_density(process, x, times, solver, divergence=divergence, probes=probes, valid=valid)
     return end, known + change

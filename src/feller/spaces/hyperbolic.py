@@ -95,6 +95,11 @@ class Poincare(Manifold):
         """Return v."""
         return v
 
+    def white(self, x: Float[Tensor, " b *d"], z: Float[Tensor, " b *d"]) -> tuple[Tensor, Tensor]:
+        """Divide z by the scale of the metric, and multiply; the factor 2, which cancels, is left out."""
+        room = _room(x)
+        return room * z, z / room
+
     def length(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
         """Return the Euclidean norm times the scale of the metric."""
         return root((4 * _dot(v, v) / _room(x).square()).flatten(1).sum(1))

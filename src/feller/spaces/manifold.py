@@ -82,6 +82,16 @@ class Manifold(Space):
         """Return the geodesic distance, over all points of an example."""
         return self.length(x, self.log(x, y))
 
+    def white(self, x: Float[Tensor, " b *d"], z: Float[Tensor, " b *d"]) -> tuple[Tensor, Tensor]:
+        """Turn white noise of the space around into a tangent vector w that is white in the metric, and its dual d.
+
+        <d, v> is the inner product of w and a tangent vector v in the metric, so that the mean of <d, J w> is the trace
+        of J along the tangent space. A constant factor of the metric cancels, so kinds override this where the metric
+        differs from that of the space around by more.
+        """
+        w = self.tangent(x, z)
+        return w, w
+
     def volume_drift(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
         """Return the rate at which the log of the volume element grows along v, beside that of the space around.
 

@@ -89,6 +89,13 @@ class Simplex(Manifold):
         """Subtract the mean."""
         return v - v.mean(-1, keepdim=True)
 
+    def white(self, x: Float[Tensor, " b *d"], z: Float[Tensor, " b *d"]) -> tuple[Tensor, Tensor]:
+        """Take the tangent part of z among the square roots; a proportion that is 0 stays 0."""
+        y = _roots(x)
+        z = torch.where(x > 0, z, 0.0)
+        z = z - (y * z).sum(-1, keepdim=True) * y
+        return y * z, self.tangent(x, torch.where(x > 0, z / y, 0.0))
+
     def length(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
         """Return the root of the sum of v^2 / p."""
         return 2 * root(_lift(x, v).square().flatten(1).sum(1))

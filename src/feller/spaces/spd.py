@@ -139,6 +139,13 @@ class SPD(Manifold):
         """Take the symmetric part."""
         return symmetric(v)
 
+    def white(self, x: Float[Tensor, " b *d"], z: Float[Tensor, " b *d"]) -> tuple[Tensor, Tensor]:
+        """Return L z L^T and L^-T z L^-1 for x = L L^T: both are z, seen from x."""
+        lower, z = _root(x), symmetric(z)
+        dual = torch.linalg.solve_triangular(lower.mT, z.to(lower.dtype), upper=True)
+        dual = torch.linalg.solve_triangular(lower.mT, dual.mT, upper=True)
+        return symmetric(lower @ z.to(lower.dtype) @ lower.mT).to(z.dtype), symmetric(dual).to(z.dtype)
+
     def length(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
         """Return the Frobenius norm of v, seen from x."""
         return norm(_whiten(_root(x), v)).to(v.dtype)

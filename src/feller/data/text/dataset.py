@@ -27,7 +27,12 @@ NAMES = ("bytes", "characters", "subwords")
 
 
 def texts(
-    found: FoundTexts, size: int | None = None, vocabulary: str | None = None, like: Text | None = None
+    found: FoundTexts,
+    size: int | None = None,
+    vocabulary: str | None = None,
+    like: Text | None = None,
+    *,
+    keep_empty: bool = False,
 ) -> Dataset:
     """Make a data set of texts: documents, or overlapping windows of one long text.
 
@@ -36,6 +41,7 @@ def texts(
         size: Symbols of an example, at most; by default those of the longest document, or of a usual window.
         vocabulary: characters, bytes, subwords or subwords:N; by default characters, if there are few enough.
         like: Modality to follow instead.
+        keep_empty: Keep documents without text, where there is a modality to follow.
 
     Raises:
         InputError: If there is nothing to learn from, or a character that the modality does not know.
@@ -43,10 +49,11 @@ def texts(
     """
     if size is not None and not 2 <= size <= LONGEST:
         raise UsageError(f"expected texts of 2 to {LONGEST} symbols, got {size}; give another length")
-    if not any(text.strip() for text in found.values):
+    keep_empty = keep_empty and like is not None and like.documents
+    if not keep_empty and not any(text.strip() for text in found.values):
         raise InputError("the file holds no text")
     found = _separated(found, like)
-    if found.documents:
+    if found.documents and not keep_empty:
         found = _without_empty(found)
     if like is None and len(set().union(*found.values)) < 2:
         raise InputError("the text is one symbol over and over, so there is nothing to learn; give another")

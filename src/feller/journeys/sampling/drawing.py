@@ -17,6 +17,7 @@ from feller.journeys.tell import SILENT, Tell
 from feller.journeys.unfinished import unfinished
 from feller.model import Model, load_model, unseen, untold
 from feller.paths import Autoregressive, Choice, Graphical, Order
+from feller.paths.rates import Rates
 from feller.ranks import ALONE, Ranks
 from feller.record import to_data
 from feller.run import Run
@@ -107,6 +108,7 @@ def ready(
     calls: int | None = None,
     choice: Choice | None = None,
     order: Order | None = None,
+    rates: Rates | None = None,
     jump: float | None = None,
     known: str | None = None,
     weights: pathlib.Path | None = None,
@@ -135,6 +137,7 @@ def ready(
         calls=default.calls if calls is None else calls,
         choice=choice or default.choice,
         order=order or default.order,
+        rates=rates or default.rates,
         jump=default.jump if jump is None else jump,
     )
     about = model.description

@@ -1,0 +1,110 @@
+"""Code lengths and densities of a model: one number for each row, with an honest error."""
+
+import pandas as pd
+import pytest
+import torch
+
+import feller
+import feller.paths
+from feller.draws import Draws
+from feller.errors import UsageError
+from feller.evaluate.flow import Measuring, flow_quality
+from feller.model import Model
+from feller.paths import Affine, KineticOptimal, Reversal
+from feller.recipes import find_recipe
+from feller.sampling import Sampling
+from feller.simulate.bound import OwnRates
+from feller.spaces import MaskSource, Tokens
+
+NAMES = ["john", "maria", "anna", "peter", "paul", "george", "kevin", "elizabeth"]
+
+
+def untrained(recipe: str) -> Model:
+    data = feller.read(NAMES)
+    about = find_recipe(recipe, data, "tiny")[1].describe(data)
+    network = about.build(Draws(0))
+    with torch.no_grad():
+        for number, weight in enumerate(network.parameters()):
+            weight += 0.1 * Draws(0).at("weights", number).normal(tuple(weight.shape))
+    return Model(about, network)
+
+
+@pytest.mark.parametrize("recipe", ["text", "text-uniform", "text-autoregressive"])
+def test_one_number_for_each_row(recipe: str) -> None:
+    """Also for empty texts, wherever they are, and whatever else is asked about."""
+    model = untrained(recipe)
+    for rows in (["", "maria", "", "john"], pd.DataFrame({"text": ["", "maria", "", "john"]})):
+        found = model.code_length(rows, times=4)
+        assert found.shape == (4,)
+        alone = [
+            model.code_length([row], times=4, draws=Draws(0, i)) for i, row in enumerate(["", "maria", "", "john"])
+        ]
+        torch.testing.assert_close(found, torch.cat(alone), rtol=1e-4, atol=1e-4)
+    assert model.code_length([""], times=2).shape == (1,)
+
+
+def test_rows_that_would_be_lost_are_refused(tmp_path) -> None:
+    """A torsion angle that is missing, and a long text that is cut into windows."""
+    angles = pd.DataFrame({"phi": [0.1, 0.2, None, 0.4] * 5, "psi": [1.0] * 20})
+    data = feller.read(angles)
+    about = find_recipe("auto", data, "tiny")[1].describe(data)
+    model = Model(about, about.build(Draws(0)))
+    with pytest.raises(UsageError, match="15"):
+        model.log_density(angles)
+    assert model.log_density(feller.read(angles, like=data.modality), sampling=Sampling("euler", 1)).shape == (15,)
+    assert len(feller.read(["", "john"], like=untrained("text").description.modality)) == 1
+
+
+@pytest.mark.parametrize("recipe", ["text", "text-uniform"])
+def test_the_standard_error_is_that_of_repetitions(recipe: str) -> None:
+    """Of 60 estimates of each of 3 names, each deviation is known to 9 %: 4 of these."""
+    model, rows = untrained(recipe), NAMES[:3] * 60
+    nats, std_err = model.code_length(rows, times=8, return_std_err=True)
+    spread = nats.view(60, 3).std(0)
+    claimed = std_err.view(60, 3).square().mean(0).sqrt()
+    assert ((claimed / spread).log().abs() < 0.4).all()
+    more = model.code_length(rows, times=16, return_std_err=True).std_err
+    assert 1.2 < (std_err.square().mean() / more.square().mean()).item() < 6  # 2 for plain draws, more with strata
+
+
+def test_exact_code_lengths_have_no_error() -> None:
+    nats, std_err = untrained("text-autoregressive").code_length(NAMES, return_std_err=True)
+    assert nats.isfinite().all()
+    assert not std_err.any()
+    assert untrained("text").code_length(NAMES[:1], times=1, return_std_err=True).std_err.isnan().all()
+
+
+def test_both_bounds_are_reported_where_samples_follow_other_rates() -> None:
+    model, names = untrained("text-uniform"), ("bits_per_token", "bits_per_token_sampled")
+    data = feller.read(NAMES, like=model.description.modality)
+    found = flow_quality(model, data, Measuring(draws=Draws(0)))
+    assert tuple(found) == names
+    own = model.code_length(data, bound=OwnRates(), times=32, draws=Draws(0).named("code"))
+    symbols = int(data.modality.counted(data.values).sum())
+    assert found[names[1]] == pytest.approx(own.sum().item() / torch.tensor(2.0).log().item() / symbols)
+    assert tuple(flow_quality(untrained("text"), data, Measuring(draws=Draws(0)))) == names[:1]
+
+
+def test_rates_are_chosen_by_name_when_sampling() -> None:
+    model = untrained("text-uniform")
+    about = model.description
+    for rates in (Reversal(), KineticOptimal()):
+        path, _, _ = Sampling("euler", 4, rates=rates).choose(about.path, about.space)
+        assert path.velocity == rates
+    sampled = model.sample(4, sampling=Sampling("euler", 4, rates=Reversal()))
+    assert sampled.values.shape == about.modality.encode(sampled.values).shape
+    with pytest.raises(UsageError, match="rates"):
+        Sampling(rates=Reversal()).choose(Affine(), about.space)
+    metric = feller.paths.Metric(feller.paths.Levels(3))
+    with pytest.raises(UsageError, match="Metric"):
+        Sampling("euler", rates=Reversal()).choose(metric, Tokens(3, (2,)))
+    mask = feller.paths.Mixture(source=MaskSource())
+    assert Sampling("euler", rates=Reversal()).choose(mask, Tokens(3, (2,), MaskSource()))[0].velocity == Reversal()
+
+
+def test_densities_with_guidance_need_conditions() -> None:
+    model = feller.wrap(lambda x, t: -x, (2,))
+    x = torch.zeros(2, 2)
+    assert model.log_density(x).shape == (2,)
+    with pytest.raises(UsageError, match="guidance"):
+        model.log_density(x, guidance=2.0)
