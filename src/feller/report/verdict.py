@@ -9,7 +9,8 @@ from feller.report.wording import Number, is_number, number, percent
 
 COUNTED = {
     "ramachandran_favoured": ("residues", "have usual torsions", "real chains"),
-    "crystal_valid": ("crystals", "are possible, in structure and formula", "real ones"),
+    "crystal_plausible": ("crystals", "have distances like real ones and usual charges", "real ones"),
+    "crystal_valid": ("crystals", "have atoms 0.5 Å apart or more and usual charges", "real ones"),
     "atom_stability": ("atoms", "have the bonds that their element has", "those of real molecules"),
     "bonds_sane": ("molecules", "are valid", "real ones"),
 }
@@ -195,7 +196,7 @@ def _of_samples(numbers: Numbers, *, described: bool = False) -> str:
         if is_number(value):
             seen = real(MEASURES[name], numbers).removeprefix(MEASURES[name].real)
             of_real = f"; of {whose}{seen}, {share(floor)}" if is_number(floor) else ""
-            return f"{share(value)} of the {what} {are}{of_real}."
+            return f"{share(value)} of the {what} {are}{of_real}.{_of_likeness(numbers)}"
     for name in DISTANCES:
         value, kind = numbers.get(name), MEASURES[name]
         if is_number(value):
@@ -212,6 +213,14 @@ def _of_samples(numbers: Numbers, *, described: bool = False) -> str:
     if any(isinstance(value, float) for value in values) and not any(map(is_number, values)):
         return "The samples could not be measured: the numbers are not finite."
     return "How good the samples are was not measured."
+
+
+def _of_likeness(numbers: Numbers) -> str:
+    """Say how many samples are like a real crystal; nothing of other data."""
+    like, floor = numbers.get("like_real"), numbers.get("like_real_floor")
+    if not is_number(like):
+        return ""
+    return f" {percent(like)} are like a real crystal{f'; of real ones, {percent(floor)}' if is_number(floor) else ''}."
 
 
 def _of_chance(numbers: Numbers) -> str:

@@ -16,7 +16,7 @@ MOST, HALF = 0.9, 0.5
 """Shares of the way from guessing, or nothing, to real data from which samples are good, and fair."""
 BLIND = 0.1
 """Share of that way up to which classes read like guessing."""
-SHARES = ("ramachandran_favoured", "crystal_valid", "atom_stability", "bonds_sane")
+SHARES = ("ramachandran_favoured", "crystal_plausible", "crystal_valid", "atom_stability", "bonds_sane")
 """Shares, of which the first that there is says how good samples are; so do distances, where there is none."""
 DISTANCES = ("fd_cnn", "sliced_w", "energy", "energy_geodesic", "trigram_distance")
 TABLES = ("tv2", "tv1")
