@@ -21,6 +21,7 @@ FACTS = (
     "n",
     "observations",
     "rounds",
+    "kept_round",
     *CODES,
     *GUARANTEE,
 )
@@ -73,6 +74,8 @@ MEASURES = {
     "inside_time": Measure("time inside obstacles", is_share=True),
     "outside_time": Measure("time outside of the surface", is_share=True),
     "inside_paths": Measure("paths that meet an obstacle", is_share=True),
+    "last_w2": Measure("distance of the end after the last round, which is not kept"),
+    "last_inside_paths": Measure("paths of that round that meet an obstacle", is_share=True),
     "residual": Measure("left unexplained", "residual_before", "any samples"),
     "noise": Measure("noise that was said"),
     "source_size": Measure("size of the sources", real="those that the model knows", level=1.0),
@@ -179,7 +182,9 @@ WHY_MISSING = {
     "copied": "no sample has 24 characters",
     "nll_baseline": "no density without a network suits these data",
     **dict.fromkeys(("composition_valid", "crystal_valid", "crystal_plausible"), WITHOUT_SMACT),
-    **dict.fromkeys(("structure_valid", "distance_valid", "readable", "covered", "like_real", "density_distance"), WITHOUT_PYMATGEN),
+    **dict.fromkeys(
+        ("structure_valid", "distance_valid", "readable", "covered", "like_real", "density_distance"), WITHOUT_PYMATGEN
+    ),
     **dict.fromkeys(("unique_formulas", "unique_crystals", "new_formulas", "new_crystals"), NONE_PLAUSIBLE),
     **dict.fromkeys(("atom_stability", "molecule_stability"), TABLE),
     "table_validity": f"{TABLE}, or {WITHOUT_RDKIT}",

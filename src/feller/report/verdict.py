@@ -4,7 +4,19 @@ from collections.abc import Iterator
 
 from feller.evaluate.comparison import TRAINED
 from feller.report.measures import MEASURES, Measure, Numbers, copies, joins, leading, measure, real, tells
-from feller.report.word import DISTANCES, POOR, SHARES, SKETCH, TABLES, multiples, torn, word, worse_than_baseline
+from feller.report.word import (
+    DISTANCES,
+    MET,
+    POOR,
+    SHARES,
+    SKETCH,
+    TABLES,
+    multiples,
+    torn,
+    word,
+    word_of_bridge,
+    worse_than_baseline,
+)
 from feller.report.wording import Number, is_number, number, percent
 
 COUNTED = {
@@ -22,8 +34,6 @@ SAME = 1.05
 
 MUCH = 0.1
 """Share of cells of a table, or of one column, from which what was lost of them stands in the verdict."""
-MET = 0.05
-"""Share of the paths of a bridge that may meet an obstacle before the verdict begins with them."""
 STRAY = 1.5
 """Beyond this multiple, or share, of the differences within real classes, samples are no such data."""
 
@@ -40,7 +50,8 @@ def verdict(numbers: Numbers, sketch: str = "", *, described: bool = False) -> s
         told = _of_answers(numbers) if tells(numbers) else _of_copies(numbers)
         return f"{SKETCH}: {told}" if sketch else told
     if joins(numbers):
-        return f"{SKETCH}: {_of_bridge(numbers)}" if sketch else _of_bridge(numbers)
+        judged = SKETCH if sketch else word_of_bridge(numbers)
+        return f"{judged}: {_of_bridge(numbers)}" if judged else _of_bridge(numbers)
     reward, before, aim = (numbers.get(name) for name in ("reward", "reward_before", "reward_tilted"))
     if is_number(reward) and is_number(before):
         aimed = f", {number(aim)} aimed at" if is_number(aim) else ""
@@ -144,8 +155,16 @@ def _of_bridge(numbers: Numbers) -> str:
     """Say whether the paths arrive, and whether they keep out of obstacles."""
     met = numbers.get("inside_paths")
     blocked = is_number(met) and met > MET
-    told = _arrived(numbers, "." if blocked else _inside(numbers))
+    told = f"{_arrived(numbers, '.' if blocked else _inside(numbers))}{_of_rounds(numbers)}"
     return f"{percent(met)} of the paths go through an obstacle. {told}" if blocked else told
+
+
+def _of_rounds(numbers: Numbers) -> str:
+    """Say so where the last round was worse than the one that is kept."""
+    last, number_kept = numbers.get("last_w2"), numbers.get("kept_round")
+    if not is_number(last) or not is_number(number_kept):
+        return ""
+    return f" This is round {number(number_kept)}; the last round was worse, at distance {number(last)}."
 
 
 def _inside(numbers: Numbers) -> str:
