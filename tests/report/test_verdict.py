@@ -234,3 +234,13 @@ def test_the_word_for_a_bridge_is_by_its_worst_population(numbers: dict[str, flo
 def test_a_first_sketch_of_a_bridge_is_called_so_first() -> None:
     numbers = {"objective": 440.0, "w2": 0.3, "w2_floor": 0.1}
     assert verdict(numbers, "After 1 round this is a first sketch").startswith("Not yet trained: The paths end 3.00")
+
+
+def test_a_reward_of_invalid_samples_is_no_success() -> None:
+    numbers = {"reward": -0.1, "reward_before": -0.4, "improved": 1.0, "solves": 9.0}
+    broken = {**numbers, "validity": 0.0, "validity_before": 0.25}
+    assert verdict(broken).startswith("Poor: ")
+    assert "valid" in verdict(broken)
+    assert verdict(broken, "After 3 steps").startswith("Not yet trained: ")
+    assert not verdict({**numbers, "validity": 0.9, "validity_before": 0.9}).startswith("Poor: ")
+    assert "valid" not in verdict(numbers)

@@ -7,6 +7,7 @@ from feller.report.measures import MEASURES, Measure, Numbers, copies, joins, le
 from feller.report.word import (
     DISTANCES,
     MET,
+    MOST,
     POOR,
     SHARES,
     SKETCH,
@@ -15,6 +16,7 @@ from feller.report.word import (
     torn,
     word,
     word_of_bridge,
+    word_of_validity,
     worse_than_baseline,
 )
 from feller.report.wording import Number, is_number, number, percent
@@ -59,14 +61,26 @@ def verdict(numbers: Numbers, sketch: str = "", *, described: bool = False) -> s
         bounded, other = numbers.get("bounded"), numbers.get("bounded_before")
         if is_number(bounded) and is_number(other):
             told = f"{told} What the wish sets a bound to is {number(bounded)} on average, before {number(other)}."
+        told = f"{told}{_of_validity(numbers)}"
         told = told if "solves" in numbers else f"{told} {_of_samples(numbers)}"
-        return f"{SKETCH}: {told}" if sketch else told
+        judged = SKETCH if sketch else word_of_validity(numbers)
+        return f"{judged}: {told}" if judged else told
     residual, noise = numbers.get("residual"), numbers.get("noise")
     if is_number(residual) and is_number(noise):
         return _of_observation(residual, noise, numbers.get("residual_before"))
     told = _of_table(_of_samples(numbers, described=described), numbers)
     judged = SKETCH if sketch else POOR if _is_empty(numbers) else word(numbers)
     return f"{judged}: {told}{_of_likelihood(numbers)}" if judged else told
+
+
+def _of_validity(numbers: Numbers) -> str:
+    """Say how many steered or tuned samples are valid, and were before; nothing of kinds without a rule."""
+    now, before = numbers.get("validity"), numbers.get("validity_before")
+    if not is_number(now):
+        return ""
+    only = "Only " if now < MOST else ""
+    was = f", before {percent(before)}" if is_number(before) else ""
+    return f" {only}{percent(now)} of the samples are valid{was}."
 
 
 def _is_empty(numbers: Numbers) -> bool:

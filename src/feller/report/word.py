@@ -49,6 +49,12 @@ def word_of_bridge(numbers: Numbers) -> str:
     return _by_multiple(max(ratios)) if ratios else ""
 
 
+def word_of_validity(numbers: Numbers) -> str:
+    """Return "Poor" where less than half of steered or tuned samples are valid, whatever their reward; else nothing."""
+    valid = numbers.get("validity")
+    return POOR if is_number(valid) and valid < HALF else ""
+
+
 def multiples(numbers: Numbers) -> tuple[float, float, float] | None:
     """Return how many times as far samples are as real data, and between what chance may move that; else None."""
     name = next((name for name in DISTANCES if is_number(numbers.get(name))), "")

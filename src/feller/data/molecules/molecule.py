@@ -27,6 +27,8 @@ class Molecule:
     """It is a drawing in two dimensions."""
     told: dict[str, float] = field(default_factory=dict)
     """Numbers that the file tells of it."""
+    aside: tuple[str, ...] = ()
+    """Names of what else the file tells of it, which is not kept."""
 
     def distances(self) -> Float[np.ndarray, "l l"]:
         """Return how far each two atoms are apart, in Å."""
