@@ -191,7 +191,7 @@ def _plausible(some: Looked, valid: dict[str, Bool[np.ndarray, " n"] | None]) ->
     if mask is None or not mask.any() or some.around is None:
         return None
     kept = np.flatnonzero(mask).tolist()
-    return Looked(*([each[i] for i in kept] for each in (some.crystals, some.formulas, some.around)))
+    return Looked([some.crystals[i] for i in kept], [some.formulas[i] for i in kept], [some.around[i] for i in kept])
 
 
 def _readable(crystals: list[Crystal]) -> float | None:

@@ -35,7 +35,9 @@ FULL = 0.01
 _FIELD_OR_HEAD = re.compile(r"^;.*?^;|^[ \t]*(?P<head>data_)", re.MULTILINE | re.DOTALL | re.IGNORECASE)
 """A field of text, in which nothing begins, or the head of a block."""
 
-_TOKEN = re.compile(r"""^;.*?^;|\#[^\n]*|'(?:[^'\n]|'(?=\S))*'(?=\s|$)|"(?:[^"\n]|"(?=\S))*"(?=\s|$)|\S+""", re.M | re.S)
+_TOKEN = re.compile(
+    r"""^;.*?^;|\#[^\n]*|'(?:[^'\n]|'(?=\S))*'(?=\s|$)|"(?:[^"\n]|"(?=\S))*"(?=\s|$)|\S+""", re.M | re.S
+)
 """A value, name or remark."""
 _ENDS_LOOP = re.compile(r"_|loop_|data_|save_|global_|stop_", re.IGNORECASE)
 """What a token begins with that is no value of a loop; a value in quotes begins with these."""
@@ -80,7 +82,9 @@ def read_block(text: str) -> tuple[Crystal, bool]:
         try:
             block = CifBlock.from_str(text)
         except Exception as error:  # pymatgen raises many kinds on damaged text
-            raise InputError(_uneven_loop(text) or f"expected CIF, got text that is none: {_first_line(error)}") from error
+            raise InputError(
+                _uneven_loop(text) or f"expected CIF, got text that is none: {_first_line(error)}"
+            ) from error
         data = {name.lower(): value for name, value in block.data.items()}
         lattice = np.array([_number(data.get(f"_cell_{name}"), f"_cell_{name}") for name in CELL])
         if not closes(torch.from_numpy(lattice)[None])[0]:
