@@ -86,7 +86,7 @@ def check_logits(prediction: State, space: Space) -> None:
 
 
 def _check_numbers(x: Tensor, space: Space, valid: State | None, name: str) -> None:
-    if not math.isfinite(float(x.sum())):  # a sum may overflow, and padding may hold anything
+    if not math.isfinite(float(x.detach().sum())):  # a sum may overflow, and padding may hold anything
         wrong = _real(~x.isfinite(), valid)
         if bool(wrong.any()):
             rows = _rows(wrong)
@@ -95,7 +95,7 @@ def _check_numbers(x: Tensor, space: Space, valid: State | None, name: str) -> N
                 f" number {rows[0]}; drop or fill them"
             )
     if isinstance(space, Manifold) and not isinstance(space, Euclidean) and len(x) and valid is None:
-        some = x[:FEW]
+        some = x[:FEW].detach()
         off = float((space.project(some) - some).abs().max())
         if off > OFF * max(1.0, float(some.abs().max())):
             raise InputError(
