@@ -1,7 +1,7 @@
 """Regression on a path's conditional target."""
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -9,14 +9,15 @@ from torch import Tensor
 
 from feller.condition_dropout import drop_conditions
 from feller.couplings import MinibatchTransport
-from feller.draws import Draws
-from feller.errors import UsageError
+from feller.draws import Draw, Draws
+from feller.errors import InputError, UsageError
 from feller.losses import CrossEntropy, GeneralisedKL, PerLeaf, Squared
 from feller.objective import Matching
-from feller.paths import Affine, Mixture, Product, Velocity
-from feller.spaces import Euclidean, MaskSource, Tokens, UniformSource
+from feller.paths import Affine, Geodesic, Mixture, Product, Velocity
+from feller.paths.affine import Vanishing
+from feller.spaces import Euclidean, MaskSource, Sphere, Tokens, UniformSource
 from feller.spaces import Product as ProductSpace
-from feller.times import LeafTimes, Until
+from feller.times import LeafTimes, TimeLaw, Until
 from tests.oracle import F64, Normal, close, f64
 
 FLOW = Matching(Affine(), Euclidean((1,)), drop=0.0)
@@ -201,3 +202,110 @@ def test_marks_of_one_leaf_leave_the_others_whole() -> None:
     loss = plain.loss(_answer, drawn)
     squares = torch.where(valid[:, :, None], drawn["target"]["number"].square(), 0).sum((1, 2))
     close(loss, math.log(4) + squares / (2 * valid.sum(1)).clamp(min=1), 1e-5)
+
+
+def moons(x_1: Tensor, **changes: object) -> None:
+    replace(Matching(Affine(), Euclidean((2,))), **changes).draw(None, {"x_1": x_1}, Draws(0))
+
+
+@pytest.mark.parametrize(
+    "x_1",
+    [
+        torch.zeros(16, 1, 2),
+        torch.zeros(16, 3),
+        torch.zeros(16),
+        torch.zeros(2),
+        torch.zeros(4, 2, 2),
+        torch.zeros(16, 2, dtype=torch.long),
+        {"place": torch.zeros(16, 2)},
+        torch.tensor([[0.0, 1.0], [math.nan, 0.0]]),
+        torch.tensor([[0.0, 1.0], [0.0, math.inf]]),
+    ],
+    ids=["axis", "columns", "no-columns", "example", "more", "whole", "leaves", "nan", "infinite"],
+)
+def test_data_that_would_be_broadcast_or_are_none_are_refused(x_1: object) -> None:
+    with pytest.raises((UsageError, InputError)):
+        moons(x_1)
+
+
+@pytest.mark.parametrize(
+    "x_1",
+    [
+        torch.full((4, 3), 5),
+        torch.full((4, 3), -1),
+        torch.zeros(4, 3),
+        torch.zeros(4, 3, dtype=torch.int32),
+        torch.zeros(4, 2, dtype=torch.long),
+    ],
+    ids=["mask", "negative", "float", "int32", "short"],
+)
+def test_symbols_out_of_range_or_of_other_types_are_refused(x_1: Tensor) -> None:
+    space = Tokens(5, (3,), MaskSource())
+    with pytest.raises((UsageError, InputError)):
+        Matching(Mixture(), space, CrossEntropy()).draw(None, {"x_1": x_1}, Draws(0))
+
+
+def test_padding_may_hold_anything() -> None:
+    """Numbers that are none, and symbols out of range, behind the end."""
+    valid = torch.tensor([[True, True, False], [True, False, False]])
+    x_1 = torch.where(valid, 0.0, math.nan)
+    Matching(Affine(), Euclidean((3,))).draw(None, {"x_1": x_1, "given": {"valid": valid}}, Draws(0))
+    with pytest.raises(InputError):
+        Matching(Affine(), Euclidean((3,))).draw(None, {"x_1": x_1, "given": {"valid": ~valid}}, Draws(0))
+    tokens = torch.where(valid, 1, -100)
+    draws = Matching(Mixture(), Tokens(5, (3,), MaskSource()), CrossEntropy())
+    draws.draw(None, {"x_1": tokens, "given": {"valid": valid}}, Draws(0))
+
+
+def test_points_off_their_manifold_are_refused() -> None:
+    space = Sphere()
+    on = space.reference(16, Draws(1).at("x"))
+    rule = Matching(Geodesic(space), space)
+    rule.draw(None, {"x_1": on}, Draws(0))
+    with pytest.raises(InputError):
+        rule.draw(None, {"x_1": 1.5 * on}, Draws(0))
+
+
+@dataclass(frozen=True)
+class Steps(TimeLaw):
+    """Times of another form."""
+
+    form: str
+
+    def quantile(self, u: Tensor) -> Tensor:
+        return u
+
+    def __call__(self, n: int, draw: Draw, device: object = "cpu") -> Tensor:
+        t = draw.uniform((n,))
+        return {"thousand": 1000 * t, "column": t[:, None], "one": t[0]}[self.form]
+
+
+@pytest.mark.parametrize("form", ["thousand", "column", "one"])
+def test_times_are_one_for_each_example(form: str) -> None:
+    with pytest.raises(UsageError):
+        moons(torch.zeros(16, 2), law=Steps(form))
+
+
+def test_logits_of_the_mask_are_refused() -> None:
+    rule = Matching(Mixture(), Tokens(5, (3,), MaskSource()), CrossEntropy())
+    example = rule.draw(None, {"x_1": torch.zeros(4, 3, dtype=torch.long)}, Draws(0))
+    rule.loss(lambda x, t, given: torch.zeros(4, 3, 5), example)
+    with pytest.raises(UsageError):
+        rule.loss(lambda x, t, given: torch.zeros(4, 3, 6), example)
+
+
+def test_noise_needs_independent_sources() -> None:
+    noisy = Affine(noise=Vanishing())
+    Matching(noisy, Euclidean((2,)))
+    with pytest.raises(UsageError, match="MinibatchTransport"):
+        Matching(noisy, Euclidean((2,)), coupling=MinibatchTransport())
+
+
+def test_each_step_has_its_own_draws() -> None:
+    """The same draws repeat times and noise, those of another step do not."""
+    x_1 = data(64)
+    first, again, second = (FLOW.draw(None, {"x_1": x_1}, Draws(0).step(i)) for i in (0, 0, 1))
+    assert torch.equal(first["t"], again["t"])
+    assert torch.equal(first["x_t"], again["x_t"])
+    assert (first["target"] != second["target"]).all()
+    assert (first["t"] != second["t"]).all()

@@ -121,6 +121,10 @@ class Draws:
         """Return the random numbers of one step; nothing is made before something is drawn."""
         return Draw((self.seed, purpose, step), self.first, self.total)
 
+    def step(self, number: int) -> "Draws":
+        """Return an independent source for one step of a loop: the same source at each step repeats its numbers."""
+        return self.named("step", number)
+
     def named(self, *name: object) -> "Draws":
         """Return an independent source, for a part or a step that draws for several purposes."""
         return Draws(address(self.seed, *name), self.first, self.total)

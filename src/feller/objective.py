@@ -8,12 +8,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from feller.batch_checks import check_data, check_logits, check_t
 from feller.condition_dropout import drop_conditions
 from feller.couplings import Coupling, Independent
 from feller.data.modality import Dataset
 from feller.draws import Draws
 from feller.errors import UsageError
-from feller.losses import Loss, Squared
+from feller.losses import CrossEntropy, Loss, Squared
 from feller.paths import Network, Path, Product
 from feller.spaces import Space, Tokens
 from feller.times import LeafTimes, Stratified, TimeLaw
@@ -75,7 +76,10 @@ class Objective(abc.ABC):
 
     @abc.abstractmethod
     def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
-        """Return training examples, with all that is random; there may be more than the batch holds."""
+        """Return training examples, with all that is random; there may be more than the batch holds.
+
+        The same draws give the same noise and times, so each step needs others: `draws.step(i)`.
+        """
 
     @abc.abstractmethod
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
@@ -205,6 +209,11 @@ class Matching(Objective):
                 raise UsageError(f"expected an object, got the class {piece.__name__}; say {piece.__name__}()")
         if not 0 <= self.fill <= 1:
             raise UsageError(f"fill is a chance, expected 0 to 1, got {self.fill:g}")
+        if getattr(self.path, "noise", None) is not None and not isinstance(self.coupling, Independent):
+            raise UsageError(
+                f"noise needs a source independent of the data, and {type(self.coupling).__name__} pairs them; leave"
+                " out one of the two"
+            )
         cost = getattr(self.path, "cost", None)
         if cost is not None and isinstance(self.space, Tokens) and self.space.count != cost.count:
             raise UsageError(
@@ -223,14 +232,28 @@ class Matching(Objective):
         return (self.leaf_times.which or parts) if self.leaf_times.given else ()
 
     def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
-        """Draw ends, time and the state between."""
+        """Draw ends, time and the state between.
+
+        Args:
+            network: Its `nulls` stand for conditions that are dropped.
+            batch: `x_1`, the data, [b, ...]; `given`, conditions; `x_0`, the source, where the data are pairs.
+            draws: Another one for each step, `draws.step(i)`: the same give the same source, times and noise.
+
+        Raises:
+            UsageError: If shapes or types are not those of the space, or times not one for each example in [0, 1].
+            InputError: If data are not finite, out of range, or off their manifold.
+        """
         x_1, given = batch["x_1"], batch.get("given", {})
         if "x_0" in batch:
+            check_data(x_1, batch["x_0"], self.space, given.get("valid"))
             x_0 = like(batch["x_0"], x_1)
         else:
-            x_0 = self.coupling(draw_source(self.space, x_1, draws), x_1, given, draws.at("coupling"))
-        t = spread(self.law(length(x_1), draws.at("time"), next(leaves(x_1)).device), x_1)
-        t = self.leaf_times(t, self.law, draws)
+            x_0 = self.space.reference(length(x_1), draws.at("source"), next(leaves(x_1)).device)
+            check_data(x_1, x_0, self.space, given.get("valid"))
+            x_0 = self.coupling(like(x_0, x_1), x_1, given, draws.at("coupling"))
+        t = self.law(length(x_1), draws.at("time"), next(leaves(x_1)).device)
+        check_t(t, length(x_1))
+        t = self.leaf_times(spread(t, x_1), self.law, draws)
         x_t, target = self.path.sample_with_target(x_0, x_1, t, draws.at("path"))
         given = drop_conditions(given, getattr(network, "nulls", {}), self.drop, draws)
         if self.fill:
@@ -242,4 +265,6 @@ class Matching(Objective):
         """Compare prediction and target, over valid entries."""
         x_t, t, given = example["x_t"], example["t"], example["given"]
         answer = self.path.read(network(x_t, t, given), x_t, t)
+        if isinstance(self.criterion, CrossEntropy):
+            check_logits(answer, self.space)
         return self.criterion(answer, example["target"], x_t, t, counted(given, t))

@@ -145,6 +145,8 @@ class Characteristics:
     diffusion: Tensor | None = None
     """Variance g_t(x)^2, in state squared per time; of the state's shape, or broadcast to it."""
     jumps: Jumps | None = None
+    tangent: bool = False
+    """Whether the velocity is tangent to a manifold, which only a solver that knows the manifold can follow."""
 
     def __mul__(self, weight: Weight) -> "Characteristics":
         """Scale every part; zero drops it, also where it is infinite."""
@@ -154,6 +156,7 @@ class Characteristics:
             None if self.velocity is None else _scale(self.velocity, weight),
             None if self.diffusion is None else _scale(self.diffusion, weight),
             None if self.jumps is None else self.jumps * weight,
+            self.tangent,
         )
 
     __rmul__ = __mul__
@@ -164,6 +167,7 @@ class Characteristics:
             _both(self.velocity, other.velocity),
             _both(self.diffusion, other.diffusion),
             _both(self.jumps, other.jumps),
+            self.tangent or other.tangent,
         )
 
 
@@ -220,7 +224,7 @@ def reverse(process: Process, score: Callable[[State, State], State]) -> Process
                 raise ValueError("expected a process without jumps; jumps run backwards along their own path")
             velocity = None if now.velocity is None else -now.velocity
             gathered = None if now.diffusion is None else now.diffusion * s
-            return Characteristics(_both(velocity, gathered), now.diffusion)
+            return Characteristics(_both(velocity, gathered), now.diffusion, tangent=now.tangent)
 
         return tree_map(turn, process(x, t), score(x, t))
 

@@ -177,6 +177,28 @@ def test_symbols_cannot_be_steered(
     assert main([*words, "--given", "element=C4H8O2", "--out", str(tmp_path / "a.xyz"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert found["reward"] > found["reward_before"]
+    sane = [accepted(one) for one in (tmp_path / "a.xyz").read_text().split("\n14\n")]
+    assert found["validity"] == sum(sane) / 2
+    assert found["improved_valid"] <= found["validity"]
+    assert found["improved"] == 1
+    assert found["sketch"]
+    page = json.loads((molecules / "report-steered.json").read_text())
+    assert page["sketch"] == found["sketch"]
+    assert page["verdict"].startswith("Not yet trained")
+    assert {"validity", "validity_before"} <= page["numbers"].keys()
+
+
+def accepted(block: str) -> bool:
+    """Return whether rdkit finds bonds of a molecule of 14 atoms in an XYZ file."""
+    chem, bonds = pytest.importorskip("rdkit.Chem"), pytest.importorskip("rdkit.Chem.rdDetermineBonds")
+    rows = block.strip().splitlines()[-14:]
+    made = chem.MolFromXYZBlock("\n".join(["14", "", *(" ".join(row.split()[:4]) for row in rows), ""]))
+    try:
+        bonds.DetermineBonds(made, charge=0, maxIterations=1000)
+        chem.SanitizeMol(made)
+    except (ValueError, RuntimeError):
+        return False
+    return len(chem.GetMolFrags(made)) == 1
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from feller.data.modality import Dataset
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.evaluate.crystals import EXPLAIN, crystals_quality
+from feller.evaluate.periodic import surroundings
 
 
 def salt(edge: float, *symbols: str, shift: float = 0.0, near: float = 0.5) -> Crystal:
@@ -25,11 +26,13 @@ def salt(edge: float, *symbols: str, shift: float = 0.0, near: float = 0.5) -> C
     return Crystal(numbers, (places + shift) % 1, np.array([edge, edge, edge, 90, 90, 90]))
 
 
+AMONG = ("unique_formulas", "unique_crystals", "new_formulas", "new_crystals")
+"""Measured among plausible samples."""
 REAL = [
     *(salt(4 + 0.001 * i, "Cs", "Cl") for i in range(30)),
     *(salt(4.3 + 0.001 * i, "Cs", "Br") for i in range(30)),
     *(salt(3.0 + 0.001 * i, "Fe") for i in range(20)),
-    salt(5.0, "Rb", "Fe", "I", "I", "I"),
+    salt(5.4, "Rb", "Fe", "I", "I", "I"),
 ]
 
 
@@ -54,7 +57,9 @@ def test_real_crystals_are_as_good_as_real() -> None:
     for name in numbers:
         if f"{name}_floor" in numbers:
             assert numbers[name] == pytest.approx(numbers[f"{name}_floor"], abs=1e-12)
-    for name in ("structure_valid", "composition_valid", "crystal_valid", "readable", "covered", "like_real"):
+    for name in ("crystal_plausible", "distance_valid", "structure_valid", "composition_valid", "crystal_valid"):
+        assert numbers[name] == 1
+    for name in ("readable", "covered", "like_real"):
         assert numbers[name] == 1
     assert numbers["density_distance"] < 0.01
     assert numbers["element_number_distance"] == 0
@@ -70,6 +75,38 @@ def test_validity_in_both_ways() -> None:
     assert numbers["composition_valid"] == 0.75
     assert numbers["crystal_valid"] == 0.5
     assert numbers["structure_valid_floor"] == numbers["composition_valid_floor"] == 1
+
+
+def diamond(bond: float) -> Crystal:
+    """Return the primitive cell of diamond with bonds of this length in Å."""
+    edge = 4 * bond / 3**0.5 / 2**0.5
+    return Crystal(np.array([6, 6]), np.array([[0.0, 0, 0], [0.25] * 3]), np.array([edge, edge, edge, 60, 60, 60]))
+
+
+def test_shortest_distance_over_covalent_radii() -> None:
+    """A bond of diamond, an edge of CsCl (its bond has a ratio of 1.001), and an atom and its own image."""
+    assert surroundings(diamond(1.54)).shortest == pytest.approx(1.54 / 1.52, rel=1e-4)
+    assert surroundings(salt(4, "Cs", "Cl")).shortest == pytest.approx(4 / (2 * 2.44))
+    assert surroundings(salt(2.0, "Fe")).shortest == pytest.approx(2.0 / 2.64)
+    assert surroundings(salt(2.0, "Fe")).valid
+
+
+def test_carbon_at_half_a_bond_is_valid_by_cdvae_and_not_plausible() -> None:
+    """Distances of 0.8 to 1.1 Å, where real ones are 1.54 Å; the smallest cell of the training data sets the limit."""
+    real = dataset([diamond(1.54 + 0.001 * i) for i in range(100)])
+    unseen = dataset([diamond(1.545 + 0.001 * i) for i in range(60)], real)
+    broken = [diamond(0.8 + 0.03 * i) for i in range(10)]
+    made = dataset([*broken, diamond(1.545), diamond(1.55), diamond(1.55)], real)
+    numbers = crystals_quality(made, real, unseen, Draws(0))
+    assert numbers["structure_valid"] == numbers["crystal_valid"] == 1
+    assert numbers["distance_valid"] == numbers["crystal_plausible"] == pytest.approx(3 / 13)
+    assert numbers["distance_valid_floor"] == numbers["crystal_plausible_floor"] == 1
+    assert numbers["unique_crystals"] == pytest.approx(1 / 3)  # they differ by 0.02 Å or less, and none is new
+    assert numbers["unique_formulas"] == pytest.approx(1 / 3)
+    assert numbers["new_crystals"] == numbers["new_formulas"] == 0
+    nothing = crystals_quality(dataset(broken, real), real, unseen, Draws(0))
+    assert nothing["distance_valid"] == nothing["crystal_plausible"] == 0
+    assert [nothing[name] for name in AMONG] == [None] * 4
 
 
 def test_coverage_needs_both_elements_and_distances() -> None:
@@ -90,7 +127,7 @@ def test_density_and_elements_are_wasserstein_distances() -> None:
     densities = [55.845 * amu / edge**3 for edge in 3.0005 + 0.001 * np.arange(20)]
     densities += [168.36 * amu / edge**3 for edge in 4.0005 + 0.001 * np.arange(30)]
     densities += [212.81 * amu / edge**3 for edge in 4.3005 + 0.001 * np.arange(30)]
-    densities += [522.03 * amu / 5.0005**3]
+    densities += [522.03 * amu / 5.4005**3]
     expected = np.abs(np.array(densities) - 55.845 * amu / 27).mean()
     assert numbers["density_distance"] == pytest.approx(expected, rel=1e-3)
 
@@ -118,8 +155,7 @@ def test_without_enough_held_out_there_is_less_to_compare_with() -> None:
     numbers = crystals_quality(TRAIN, TRAIN, HELD_OUT.subset(torch.arange(5)), Draws(0))
     missing = {name for name, value in numbers.items() if value is None}
     compared = ("covered", "like_real", "density_distance", "element_number_distance")
-    others = ("unique_formulas", "unique_crystals", "new_formulas", "new_crystals")
-    assert missing == {f"{name}_floor" for name in (*compared, *others)}
+    assert missing == {f"{name}_floor" for name in (*compared, *AMONG)}
     assert numbers["structure_valid_floor"] == 1
 
 
@@ -146,14 +182,14 @@ def test_what_needs_a_missing_package_is_none(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "smact" else find(name))
     numbers = measure(salt(4, "Cs", "Cl"))
     assert {name for name, value in numbers.items() if value is None} == {
-        f"{name}{end}" for name in ("composition_valid", "crystal_valid") for end in ("", "_floor")
+        f"{name}{end}"
+        for name in ("composition_valid", "crystal_valid", "crystal_plausible", *AMONG)
+        for end in ("", "_floor")
     }
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     numbers = measure(salt(4, "Cs", "Cl"))
     assert {name for name, value in numbers.items() if value is not None and not name.endswith("_floor")} == {
         "element_number_distance",
-        "unique_formulas",
-        "new_formulas",
     }
 
 

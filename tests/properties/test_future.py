@@ -181,8 +181,7 @@ class Watch(TorchDispatchMode):
         return out
 
 
-@pytest.mark.parametrize("solver", [Euler(), Midpoint()], ids=lambda solver: type(solver).__name__)
-def test_a_large_alphabet_is_never_laid_out(solver) -> None:
+def test_a_large_alphabet_is_never_laid_out() -> None:
     """50,257 symbols, 2 x 64 tokens: no array of all tokens by all symbols but the network's own answer.
 
     Before the last step the solver makes a row for each token that jumps; there all jump, in parts.
@@ -199,7 +198,7 @@ def test_a_large_alphabet_is_never_laid_out(solver) -> None:
     x = space.reference(2, Draws(0).at("source"))
     peaks = []
     with watch:
-        for state in simulate(Mixture().process(network, {}), x, linear_grid(8), solver, Draws(0)):
+        for state in simulate(Mixture().process(network, {}), x, linear_grid(8), Euler(), Draws(0)):
             watch.asleep = True
             peaks.append((watch.largest, int((state != x).sum()) * symbols))
             x, watch.largest, watch.asleep = state, 0, False

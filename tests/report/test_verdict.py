@@ -5,6 +5,7 @@ import pytest
 from feller.evaluate import EXPLAIN
 from feller.report import verdict
 from feller.report.measures import FACTS, MEASURES, facts, leading, measure, real, why_missing
+from feller.report.word import word_of_bridge
 
 NAN = float("nan")
 
@@ -157,22 +158,23 @@ def test_facts() -> None:
     [
         (
             {"objective": 440.0, "w2": 0.145, "w2_floor": 0.142, "inside_time": 0.003},
-            "The paths end as close to real members as these are to each other: distance 0.145, real members 0.142;"
+            "Good: The paths end as close to real members as these are to each other: distance 0.145, real members"
+            " 0.142;"
             " 0.3 % of the time, paths are inside obstacles.",
         ),
         (
             {"objective": 440.0, "w2": 0.3, "w2_floor": 0.1, "inside_time": None},
-            "The paths end 3.00 times as far from real members as these are from each other: distance 0.300, real"
+            "Poor: The paths end 3.00 times as far from real members as these are from each other: distance 0.300, real"
             " members 0.100.",
         ),
         (
             {"objective": 440.0, "w2": 0.145, "w2_floor": 0.142, "inside_paths": 1.0, "inside_time": 0.023},
-            "100 % of the paths go through an obstacle. The paths end as close to real members as these are to each"
-            " other: distance 0.145, real members 0.142.",
+            "Poor: 100 % of the paths go through an obstacle. The paths end as close to real members as these are to"
+            " each other: distance 0.145, real members 0.142.",
         ),
         (
             {"objective": 440.0, "w2": 0.3, "w2_floor": 0.1, "inside_paths": 0.012, "inside_time": 0.001},
-            "The paths end 3.00 times as far from real members as these are from each other: distance 0.300, real"
+            "Poor: The paths end 3.00 times as far from real members as these are from each other: distance 0.300, real"
             " members 0.100; 1.2 % of the paths meet an obstacle.",
         ),
         (
@@ -212,6 +214,33 @@ def test_ends_stand_beside_their_floor() -> None:
     assert why_missing("inside_time", numbers, {}) == "no cost has obstacles"
 
 
+@pytest.mark.parametrize(
+    ("numbers", "word"),
+    [
+        ({"w2": 4.15, "w2_floor": 2.21}, "Poor"),
+        ({"w2": 5.41, "w2_floor": 2.21}, "Poor"),
+        ({"w2": 3.0, "w2_floor": 2.21}, "Fair"),
+        ({"w2": 2.3, "w2_floor": 2.21, "w2_24": 2.0, "w2_24_floor": 1.0}, "Poor"),
+        ({"w2": 2.3, "w2_floor": 2.21, "inside_paths": 0.06}, "Poor"),
+        ({"w2": 2.3, "w2_floor": 2.21, "last_w2": 9.0, "kept_round": 1.0}, "Good"),
+        ({"w2": 2.3, "w2_floor": None}, ""),
+    ],
+)
+def test_the_word_for_a_bridge_is_by_its_worst_population(numbers: dict[str, float | None], word: str) -> None:
+    assert word_of_bridge(numbers) == word
+    assert verdict({"objective": 4.0, **numbers}).startswith(f"{word}: " if word else "The paths end")
+
+
 def test_a_first_sketch_of_a_bridge_is_called_so_first() -> None:
     numbers = {"objective": 440.0, "w2": 0.3, "w2_floor": 0.1}
     assert verdict(numbers, "After 1 round this is a first sketch").startswith("Not yet trained: The paths end 3.00")
+
+
+def test_a_reward_of_invalid_samples_is_no_success() -> None:
+    numbers = {"reward": -0.1, "reward_before": -0.4, "improved": 1.0, "solves": 9.0}
+    broken = {**numbers, "validity": 0.0, "validity_before": 0.25}
+    assert verdict(broken).startswith("Poor: ")
+    assert "valid" in verdict(broken)
+    assert verdict(broken, "After 3 steps").startswith("Not yet trained: ")
+    assert not verdict({**numbers, "validity": 0.9, "validity_before": 0.9}).startswith("Poor: ")
+    assert "valid" not in verdict(numbers)

@@ -27,6 +27,7 @@ from tests.report.reader import read
         ({"energy_geodesic": 0.03, "energy_geodesic_floor": 0.03, "nll": 0.97, "nll_baseline": -2.3}, "Poor"),
         ({"trigram_distance": 0.858, "trigram_floor": 0.6815}, "Fair"),
         ({"crystal_valid": 0.756, "crystal_valid_floor": 0.989}, "Fair"),
+        ({"crystal_plausible": 0.04, "crystal_plausible_floor": 0.99, "crystal_valid": 0.7}, "Poor"),
         ({"atom_stability": 0.1777, "atom_stability_floor": 0.99}, "Poor"),
         ({"bonds_sane": 0.9, "bonds_sane_floor": 0.93}, "Good"),
         ({"ramachandran_favoured": 0.4, "ramachandran_floor": 0.98}, "Poor"),

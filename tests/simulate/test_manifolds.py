@@ -8,8 +8,11 @@ import torch
 from torch import Tensor
 
 from feller.draws import Draws
-from feller.processes import Characteristics
-from feller.simulate import RK4, DormandPrince, Euler, Heun, Midpoint, endpoint
+from feller.errors import UsageError
+from feller.paths import Affine, Geodesic
+from feller.paths import Product as ProductPath
+from feller.processes import Characteristics, superpose
+from feller.simulate import RK4, DormandPrince, Euler, Exact, Heun, Midpoint, Solver, endpoint, log_density
 from feller.spaces import SO3, SPD, Euclidean, Manifold, Poincare, Product, Simplex, Sphere, Torus
 from feller.times import linear_grid
 from feller.tree import pad_right
@@ -121,3 +124,24 @@ def test_noise_on_a_curved_space_is_refused() -> None:
     noisy = Characteristics(velocity=torch.zeros_like(x), diffusion=torch.ones(2, 1))
     with pytest.raises(ValueError, match="flat"):
         endpoint(lambda x, t: noisy, x, [0.0, 1.0], Euler(Sphere(2)), Draws(0))
+
+
+@pytest.mark.parametrize("solver", [Euler, Midpoint, Heun, RK4, DormandPrince], ids=lambda solver: solver.__name__)
+def test_straight_steps_off_a_manifold_are_refused(solver: type[Solver]) -> None:
+    """A solver without the path's space left the sphere by 0.01; a leaf, a mixture and a density are looked at, too."""
+    space = Sphere()
+    x_0 = space.reference(8, Draws(0).at("x")).double()
+    process = Geodesic(space).process(lambda x, t, given: x.roll(1, -1), {})
+    with pytest.raises(UsageError, match=solver.__name__):
+        endpoint(process, x_0, linear_grid(4), solver(), Draws(0))
+    with pytest.raises(UsageError):
+        endpoint(superpose((0.5, process), (0.5, process)), x_0, linear_grid(4), solver(), Draws(0))
+    with pytest.raises(UsageError):
+        log_density(process, x_0, linear_grid(4, 1.0, 0.0), solver(), Draws(0), divergence=Exact())
+    pair = ProductPath({"a": Geodesic(space), "b": Affine()}).process(lambda x, t, given: x, {})
+    both = {"a": x_0, "b": x_0}
+    with pytest.raises(UsageError):
+        endpoint(pair, both, linear_grid(4), solver(), Draws(0))
+    spaces = Product({"a": space, "b": Euclidean((3,))})
+    end = endpoint(pair, both, linear_grid(4), solver(spaces), Draws(0))
+    torch.testing.assert_close(end["a"].norm(dim=-1), torch.ones(8, dtype=F64), rtol=0, atol=1e-12)

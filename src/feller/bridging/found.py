@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from feller.bridging.problem import BridgeProblem
-from feller.bridging.progress import Progress, averaged, start
+from feller.bridging.progress import Progress, kept, start
 from feller.bridging.rounds import Round, rounds
 from feller.bridging.settings import Bridging
 from feller.control.bridges.walk import Walk, grid, walk
@@ -39,7 +39,7 @@ class FoundBridge:
         every: int | None = None,
         tell: Callable[[float], None] = lambda share: None,
     ) -> Walk:
-        """Push states of the first population through, or, backward, states of the last.
+        """Push states of the first population through, or, backward, states of the last, with the kept drift.
 
         Args:
             begin: Where the trajectories begin, an array or tensor [n, *d] in the units of the problem.
@@ -51,7 +51,7 @@ class FoundBridge:
         Returns:
             The trajectories.
         """
-        way = averaged(self.progress, backward=backward)
+        way = kept(self.progress, backward=backward)
         times, between = grid(self.problem.times, self.how.control.mean_knots, self.how.calls)
         draws, base = Draws(seed).named("push"), self.progress.base or self.problem.base
         begin = torch.as_tensor(begin, dtype=way.centre.dtype, device=way.centre.device)

@@ -1,7 +1,7 @@
 """All that changes while a bridge is looked for."""
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -25,6 +25,10 @@ class Progress:
     seconds: float = 0.0
     base: Base | None = None
     """The drift that acts by itself, as the last paths make it."""
+    best: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    """Averaged weights of the kept round of each direction, `ahead` and `back`; empty for those of the last round."""
+    kept: dict[str, int] = field(default_factory=dict)
+    """Numbers of these rounds."""
 
     def learner(self, *, backward: bool) -> Learner:
         """Return that of one direction."""
@@ -46,3 +50,12 @@ def averaged(progress: Progress, *, backward: bool) -> Drift:
     drift = copy.deepcopy(progress.drift(backward=backward))
     learner.average.copy_to(drift)
     return drift.requires_grad_(False)
+
+
+def kept(progress: Progress, *, backward: bool) -> Drift:
+    """Return a drift with the averaged weights of the round that is kept, by default the last."""
+    drift = averaged(progress, backward=backward)
+    best = progress.best.get("back" if backward else "ahead")
+    if best is not None:
+        drift.load_state_dict(best)
+    return drift

@@ -98,7 +98,8 @@ class Steer:
                 page = page_of_observation(run, self.operator or "", found, words_of(self))
         show({**found.numbers, "report": page}, tell)
         tell.say(f"{found.numbers['n']:,} samples: {found.place}")
-        return {"run": str(run.path), "samples": str(found.place), **found.numbers, "report": page}
+        sketch = {} if self.observe is not None or not found.sketch else {"sketch": found.sketch}
+        return {"run": str(run.path), "samples": str(found.place), **found.numbers, **sketch, "report": page}
 
     def _steer(self, run: Any, tell: Any) -> Any:
         """Follow the reward."""

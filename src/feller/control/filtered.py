@@ -15,7 +15,7 @@ from feller.guidance import cfg
 from feller.losses import CrossEntropy, Loss, PerLeaf, Squared
 from feller.objective import Batch, Example, Matching, Objective
 from feller.paths import Affine, Geodesic, Network, Path, Premetric, Product, TokenPath
-from feller.simulate import Midpoint, Solver, endpoint
+from feller.simulate import Euler, Midpoint, Solver, endpoint
 from feller.simulate.solver import placed
 from feller.times import linear_grid
 from feller.tree import tree_map
@@ -34,7 +34,7 @@ class Filtered(Tuning):
     steps: int = 20
     """Of a sample."""
     solver: Solver = field(default_factory=Midpoint)
-    """Makes the steps; they are taken in `space`."""
+    """Makes the steps; they are taken in `space`. Where the states are symbols alone, Euler makes them: they jump."""
 
     needs_gradient: ClassVar[bool] = False
 
@@ -66,7 +66,8 @@ class _Filtered(Against):
         """
         rule, given = self.rule, batch.get("given", {})
         with torch.no_grad():
-            process, solver = self.flow(network, given), placed(rule.solver, rule.space)
+            steps = Euler() if isinstance(rule.path, TokenPath) else rule.solver
+            process, solver = self.flow(network, given), placed(steps, rule.space)
             x_1 = endpoint(process, batch["x_0"], linear_grid(rule.steps), solver, draws.named("samples"))
             reward = rewarded(self.reward, x_1, given)
         n = len(reward)

@@ -41,6 +41,8 @@ EXPLAIN = {
 
 CLASH = 3.0
 """Distance in Å."""
+PEPTIDE = (1.2, 1.5)
+"""Shortest and longest peptide bond of a chain that is not torn, in Å; usual is 1.33."""
 COMPACT = 0.38
 """Power of its length with which the radius of a folded chain grows."""
 FLOORS = {"ramachandran_favoured": "ramachandran_floor"}
@@ -80,6 +82,15 @@ def _measure(data: Dataset, usual: dict[str, Tensor]) -> dict[str, float]:
         "clash_share": own["clash"].mean().item(),
         "radius_ratio": (own["radius"].mean() / usual["radius"].mean()).item(),
     }
+
+
+def broken(data: Dataset) -> Bool[Tensor, " n"]:
+    """Return which chains have a peptide bond of unusual length, or CA atoms too close that are no neighbours."""
+    valid = data.given["valid"].cpu()
+    n, ca, c, _ = data.values.cpu().double().unbind(2)
+    bond = (c[:, :-1] - n[:, 1:]).norm(dim=2)
+    torn = ((bond < PEPTIDE[0]) | (bond > PEPTIDE[1])) & valid[:, 1:]
+    return torn.any(1) | _clashes(ca, valid)
 
 
 def _within(values: Float[Tensor, " n"], usual: Float[Tensor, " m"]) -> Float[Tensor, " n"]:

@@ -23,12 +23,19 @@ from feller.evaluate.periodic import Surroundings, balanced, has, surroundings
 REAL = "The same share of real crystals."
 BETWEEN = "The same distance between as many training crystals and held-out ones."
 EXPLAIN = {
-    "structure_valid": "Share of crystals whose atoms are more than 0.5 Å apart, in a cell of more than 0.1 Å³.",
+    "crystal_plausible": "Share of crystals with distances like real ones and usual charges: distance_valid and"
+    " composition_valid.",
+    "crystal_plausible_floor": REAL,
+    "distance_valid": "Share of crystals whose atoms are about as far apart as in real ones: the shortest distance over"
+    " the sum of the two covalent radii is at least 0.95 times that of 99 % of real crystals.",
+    "distance_valid_floor": REAL,
+    "structure_valid": "Share of crystals whose atoms are more than 0.5 Å apart, in a cell of more than 0.1 Å³: the"
+    " rule of CDVAE, which atoms at half a bond length pass.",
     "structure_valid_floor": REAL,
     "composition_valid": "Share of crystals whose atoms have usual charges that add up to nothing, or are all metals"
     " (SMACT, charges of 2014). Real crystals do not all pass, see composition_valid_floor.",
     "composition_valid_floor": REAL,
-    "crystal_valid": "Share of crystals that are valid in both ways.",
+    "crystal_valid": "Share of crystals that pass both rules of CDVAE: structure_valid and composition_valid.",
     "crystal_valid_floor": REAL,
     "readable": "Share of crystals whose CIF, as we write it, reads back as the same crystal.",
     "covered": "Share of real crystals that some sample is like: at most 40 % of the atoms are other elements, and mean"
@@ -42,15 +49,17 @@ EXPLAIN = {
     "element_number_distance": "How far the number of different elements in a crystal is from that of real ones"
     " (Wasserstein distance).",
     "element_number_distance_floor": BETWEEN,
-    "unique_formulas": "Share of samples whose reduced formula none before has; falls as there are more samples.",
+    "unique_formulas": "Share of the plausible samples whose reduced formula no other before has; falls as there are"
+    " more samples.",
     "unique_formulas_floor": "The same share of as many training crystals.",
-    "unique_crystals": "Share of samples that are like none before: another formula, or neighbours at distances that"
-    " differ by more than 0.02 Å.",
+    "unique_crystals": "Share of the plausible samples that are like none before: another formula, or neighbours at"
+    " distances that differ by more than 0.02 Å.",
     "unique_crystals_floor": "The same share of as many training crystals.",
-    "new_formulas": "Share of samples whose reduced formula the training data do not have: far below new_formulas_floor"
-    " hints at copying.",
+    "new_formulas": "Share of the plausible samples whose reduced formula the training data do not have: far below"
+    " new_formulas_floor hints at copying.",
     "new_formulas_floor": "The same share of held-out crystals.",
-    "new_crystals": "Share of samples that are like no training crystal, in the sense of unique_crystals.",
+    "new_crystals": "Share of the plausible samples that are like no training crystal, in the sense of"
+    " unique_crystals.",
     "new_crystals_floor": "The same share of held-out crystals.",
 }
 """One plain sentence for each number."""
@@ -63,7 +72,10 @@ NEAR = 0.2
 """Difference in Å of their mean distances to neighbours, at most."""
 SAME = 0.02
 """The same of crystals with one formula that count as one, in Å."""
+RARE, SLACK = 0.01, 0.95
+"""Quantile of the shortest distances of real crystals, and its multiple below which a distance is not plausible."""
 
+VALIDITIES = ("crystal_plausible", "distance_valid", "structure_valid", "composition_valid", "crystal_valid")
 Numbers = dict[str, float | None]
 
 
@@ -101,12 +113,16 @@ def crystals_quality(
     made, real = looked(_some(sets.samples, draws, "samples")), looked(_some(sets.real, draws, "real"))
     floor = None if sets.floor is None else looked(_some(sets.floor, draws, "floor"))
     numbers: dict[str, float | str | None] = {}
-    _add(numbers, _valid(made), _valid(real))
+    least = _least(real if floor is None else floor)
+    valid, real_valid = _valid(made, least), _valid(real, least)
+    _add(numbers, _shares(valid), _shares(real_valid))
     numbers["readable"] = _readable(made.crystals)
     _add(numbers, _compared(made, real), None if floor is None else _compared(floor, real))
-    _add(numbers, _unique(made), None if floor is None else _unique(floor))
-    known = _those_like(_taken_apart(train), [made, real])
-    _add(numbers, _new(made, known), _new(real, known) if enough(held_out) else None)
+    good, real_good = _plausible(made, valid), _plausible(real, real_valid)
+    trained = None if floor is None else _plausible(floor, _valid(floor, least))
+    _add(numbers, _unique(good), None if floor is None else _unique(trained))
+    known = _those_like(_taken_apart(train), [one for one in (good, real_good) if one is not None])
+    _add(numbers, _new(good, known), _new(real_good, known) if enough(held_out) else None)
     return numbers
 
 
@@ -147,12 +163,35 @@ def _mean(values: Any) -> float:
     return float(np.mean(values))
 
 
-def _valid(some: Looked) -> Numbers:
-    structure = None if some.around is None else np.array([each.valid for each in some.around])
+def _least(real: Looked) -> float | None:
+    """Return the shortest distance over the sum of covalent radii that is plausible; None without pymatgen."""
+    if real.around is None:
+        return None
+    return SLACK * float(np.quantile([each.shortest for each in real.around], RARE))
+
+
+def _valid(some: Looked, least: float | None) -> dict[str, Bool[np.ndarray, " n"] | None]:
+    """Apply each rule to each crystal; None where a package is missing."""
     composition = np.array([balanced(each) for each in some.formulas]) if has("smact") and has("pymatgen") else None
-    both = None if structure is None or composition is None else structure & composition
-    pairs = {"structure_valid": structure, "composition_valid": composition, "crystal_valid": both}
-    return {name: None if valid is None else _mean(valid) for name, valid in pairs.items()}
+    if some.around is None or least is None:
+        return dict.fromkeys(VALIDITIES)
+    structure = np.array([each.valid for each in some.around])
+    distance = structure & np.array([each.shortest >= least for each in some.around])
+    known = (None, None) if composition is None else (distance & composition, structure & composition)
+    return dict(zip(VALIDITIES, (known[0], distance, structure, composition, known[1]), strict=True))
+
+
+def _shares(valid: dict[str, Bool[np.ndarray, " n"] | None]) -> Numbers:
+    return {name: None if each is None else _mean(each) for name, each in valid.items()}
+
+
+def _plausible(some: Looked, valid: dict[str, Bool[np.ndarray, " n"] | None]) -> Looked | None:
+    """Keep the plausible crystals; None where there are none, or a package is missing to tell."""
+    mask = valid["crystal_plausible"]
+    if mask is None or not mask.any() or some.around is None:
+        return None
+    kept = np.flatnonzero(mask).tolist()
+    return Looked([some.crystals[i] for i in kept], [some.formulas[i] for i in kept], [some.around[i] for i in kept])
 
 
 def _readable(crystals: list[Crystal]) -> float | None:
@@ -182,25 +221,23 @@ def _compared(some: Looked, real: Looked) -> Numbers:
     return {**numbers, "element_number_distance": float(elements)}
 
 
-def _unique(some: Looked) -> Numbers:
-    n = len(some.formulas)
-    numbers: Numbers = {"unique_formulas": len(set(some.formulas)) / n, "unique_crystals": None}
-    if some.around is not None:
-        distances, repeated = some.distances(), 0
-        for rows in _by_formula(some.formulas).values():
-            pairs = KDTree(distances[rows]).query_pairs(SAME, p=math.inf, output_type="ndarray")
-            repeated += len(np.unique(pairs.max(1))) if len(pairs) else 0
-        numbers["unique_crystals"] = 1 - repeated / n
-    return numbers
+def _unique(some: Looked | None) -> Numbers:
+    if some is None:
+        return dict.fromkeys(("unique_formulas", "unique_crystals"))
+    n, distances, repeated = len(some.formulas), some.distances(), 0
+    for rows in _by_formula(some.formulas).values():
+        pairs = KDTree(distances[rows]).query_pairs(SAME, p=math.inf, output_type="ndarray")
+        repeated += len(np.unique(pairs.max(1))) if len(pairs) else 0
+    return {"unique_formulas": len(set(some.formulas)) / n, "unique_crystals": 1 - repeated / n}
 
 
-def _new(some: Looked, known: Looked) -> Numbers:
+def _new(some: Looked | None, known: Looked) -> Numbers:
     """Look for each crystal among the training data."""
+    if some is None:
+        return dict.fromkeys(("new_formulas", "new_crystals"))
     there = _by_formula(known.formulas)
-    numbers: Numbers = {"new_formulas": _mean([each not in there for each in some.formulas]), "new_crystals": None}
-    if some.around is not None:
-        numbers["new_crystals"] = 1 - _mean(seen_before(some, known))
-    return numbers
+    formulas = _mean([each not in there for each in some.formulas])
+    return {"new_formulas": formulas, "new_crystals": 1 - _mean(seen_before(some, known))}
 
 
 def seen_before(some: Looked, known: Looked) -> Bool[np.ndarray, " n"]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from feller.data.atoms.elements import SYMBOLS
+from feller.data.atoms.elements import RADII, SYMBOLS
 from feller.data.crystals.crystal import Crystal
 
 NEIGHBOURS = 24
@@ -27,9 +27,11 @@ class Surroundings:
     """What the places of the atoms of one crystal say."""
 
     valid: bool
-    """Different atoms are apart, and the cell has a volume."""
+    """Different atoms are more than 0.5 Å apart, and the cell has a volume."""
     density: float
     """In g / cm^3."""
+    shortest: float
+    """Shortest distance between two atoms, or an atom and its own image, over the sum of their covalent radii."""
     distances: np.ndarray
     """Distance of an atom to its first, second, ... neighbour, averaged over the atoms, in Å, [NEIGHBOURS]."""
 
@@ -53,7 +55,8 @@ def surroundings(crystal: Crystal) -> Surroundings:
     large = structure.volume > SMALLEST
     ball = (6 * (NEIGHBOURS + 1) * structure.volume / n / (4 * np.pi)) ** (1 / 3)  # with twice as many atoms
     radius = min(ball, NEIGHBOURS * min(structure.lattice.abc) / 2)  # the images of an atom itself suffice
-    radius = max(radius, TOUCH) if large else radius
+    radii = RADII[np.array([site.specie.Z for site in structure])]
+    radius = max(radius, TOUCH, 2 * radii.max()) if large else radius
     while True:
         found = _distances(structure.frac_coords, edges, radius)
         nearest = np.partition(found.reshape(n, -1), NEIGHBOURS, axis=1)[:, : NEIGHBOURS + 1]
@@ -62,7 +65,10 @@ def surroundings(crystal: Crystal) -> Surroundings:
         radius *= GROWTH
     between = found[~np.eye(n, dtype=bool)]
     valid = bool(large and between.min(initial=np.inf) > TOUCH)
-    return Surroundings(valid, float(structure.density), np.sort(nearest, axis=1)[:, 1:].mean(0))
+    closest = np.sort(found, axis=2)[:, :, :2]
+    closest[np.diag_indices(n)] = closest[np.diag_indices(n)][:, ::-1]  # an atom is at distance 0 from itself
+    shortest = float((closest[:, :, 0] / (radii[:, None] + radii)).min())
+    return Surroundings(valid, float(structure.density), shortest, np.sort(nearest, axis=1)[:, 1:].mean(0))
 
 
 def _distances(places: np.ndarray, edges: np.ndarray, radius: float) -> np.ndarray:

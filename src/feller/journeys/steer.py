@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from feller.control.evolve import Evolution
@@ -18,8 +19,10 @@ from feller.control.source import Found, Prior, Shell, find_sources
 from feller.data.modality import Dataset
 from feller.draws import Draws
 from feller.errors import UsageError
+from feller.evaluate.validity import valid, why_unknown
 from feller.generation import batch_size, pieces
 from feller.journeys.bridges.kind import refuse_bridge
+from feller.journeys.first_sketch import sketch_of
 from feller.journeys.steering.flows import CONDITION, SOURCE, check_flow, searched
 from feller.journeys.steering.wishes import wish, without_gradient
 from feller.journeys.tell import SILENT, Tell
@@ -48,6 +51,8 @@ class Steered:
     place: pathlib.Path
     notes: tuple[str, ...] = ()
     """What was chosen, because nothing was said of it."""
+    sketch: str = ""
+    """Not empty of a model that had little training: what its own report says of that."""
 
 
 def steer(
@@ -89,6 +94,7 @@ def steer(
         raise UsageError(f"-n must be at least 1, got {n}")
     refuse_bridge(run, "steered")
     model, begun = load_model(run), time.monotonic()
+    sketch = sketch_of(run)
     model.network.to(engine().device)
     modality = model.description.modality
     place = run.place(out)
@@ -136,12 +142,16 @@ def steer(
     )
     modality.write(after.values, after.given, place)
     numbers = {**_numbers(wanted, before, after, found, over), "seconds": time.monotonic() - begun}
+    unknown = why_unknown(after) if "validity" not in numbers else ""
     free = [name for name in model.description.frequencies if name not in (given or {})]
     notes = (
         f"each search takes {steps} steps at most, of solves with {sampling.calls} network calls (--steps, --calls)",
         *(f"{name} was drawn as often as in the data (--given {name}=...)" for name in free),
+        *([f"whether samples are valid is not known: install {unknown}"] if unknown else []),
     )
-    return Steered(before, after, numbers, place, notes)
+    if sketch:
+        tell.say(f"the model that is steered is not yet trained: {sketch}")
+    return Steered(before, after, numbers, place, notes, sketch)
 
 
 def rewarded_or_nan(reward: OfStates, x: State, given: Given) -> Tensor:
@@ -156,16 +166,28 @@ def _numbers(wanted: Total, before: Dataset, after: Dataset, found: list[Found],
     """Return what changed, of samples as their files hold them."""
     rewards = [reward_of(wanted, data) for data in (before, after)]
     calls = torch.cat([one.calls for one in found]).double()
+    improved = rewards[1] > rewards[0]
     sizes = None if over == "condition" else torch.cat([_size(one.source) for one in found]).mean().item()
     return {
         "n": len(after),
         "reward_before": rewards[0].mean().item(),
         "reward": rewards[1].mean().item(),
         **({} if wanted.bounded is None else _bounded(wanted.bounded, before, after)),
-        "improved": (rewards[1] > rewards[0]).double().mean().item(),
+        "improved": improved.double().mean().item(),
+        **_validity(before, after, improved),
         "solves": calls.mean().item(),
         **({} if sizes is None else {"source_size": sizes}),
     }
+
+
+def _validity(before: Dataset, after: Dataset, improved: Bool[Tensor, " n"]) -> dict[str, float]:
+    """Return which share is valid, before and after, and which share is valid and improved; nothing of other kinds."""
+    was, now = valid(before), valid(after)
+    if was is None or now is None:
+        return {}
+    both = now & improved.cpu().numpy()
+    shares = {"validity_before": was, "validity": now, "improved_valid": both}
+    return {name: float(marks.mean()) for name, marks in shares.items()}
 
 
 def _bounded(wish: Wish, before: Dataset, after: Dataset) -> dict[str, float]:

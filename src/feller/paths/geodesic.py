@@ -10,7 +10,7 @@ from feller.draws import Draw
 from feller.paths.path import Path
 from feller.processes import Characteristics
 from feller.schedules import Linear, Schedule, check_convex
-from feller.spaces import Manifold
+from feller.spaces import Euclidean, Manifold
 from feller.tree import pad_right
 
 
@@ -60,4 +60,5 @@ class Geodesic(Path):
         self, prediction: Float[Tensor, " b *d"], x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"]
     ) -> Characteristics:
         """Return the tangent part of the prediction as velocity."""
-        return Characteristics(velocity=self.space.tangent(x_t, prediction))
+        curved = not isinstance(self.space, Euclidean)
+        return Characteristics(velocity=self.space.tangent(x_t, prediction), tangent=curved)

@@ -21,6 +21,7 @@ FACTS = (
     "n",
     "observations",
     "rounds",
+    "kept_round",
     *CODES,
     *GUARANTEE,
 )
@@ -57,6 +58,8 @@ MEASURES = {
     "codebook_perplexity": Measure("codes that would tell as much, if used equally"),
     "reward": Measure("reward", "reward_before", "before"),
     "bounded": Measure("what the bound is about", "bounded_before", "before"),
+    "validity": Measure("valid samples", "validity_before", "before", is_share=True),
+    "improved_valid": Measure("valid samples whose reward is larger", is_share=True),
     "reward_tilted": Measure("reward of the law aimed at"),
     "tilted_share": Measure("what the law aimed at has in common with the base", is_share=True),
     "kl": Measure("divergence from the base", unit="nats"),
@@ -73,6 +76,8 @@ MEASURES = {
     "inside_time": Measure("time inside obstacles", is_share=True),
     "outside_time": Measure("time outside of the surface", is_share=True),
     "inside_paths": Measure("paths that meet an obstacle", is_share=True),
+    "last_w2": Measure("distance of the end after the last round, which is not kept"),
+    "last_inside_paths": Measure("paths of that round that meet an obstacle", is_share=True),
     "residual": Measure("left unexplained", "residual_before", "any samples"),
     "noise": Measure("noise that was said"),
     "source_size": Measure("size of the sources", real="those that the model knows", level=1.0),
@@ -88,18 +93,20 @@ MEASURES = {
     "distance_ratio": Measure("variety", real="real data", level=1.0),
     "nearest_ratio": Measure("distance to training data", real="unseen real data", level=1.0),
     **_apart("energy distance along the space", "energy_geodesic"),
-    **_share("possible structures", "structure_valid", CRYSTALS),
-    **_share("possible formulas", "composition_valid", CRYSTALS),
-    **_share("possible crystals", "crystal_valid", CRYSTALS),
+    **_share("plausible crystals", "crystal_plausible", CRYSTALS),
+    **_share("distances like real ones", "distance_valid", CRYSTALS),
+    **_share("atoms 0.5 Å apart or more", "structure_valid", CRYSTALS),
+    **_share("formulas with usual charges", "composition_valid", CRYSTALS),
+    **_share("valid by the rules of CDVAE (0.5 Å, charges)", "crystal_valid", CRYSTALS),
     "readable": Measure("files that read back the same", is_share=True),
     **_share("kinds of real crystals met", "covered", CRYSTALS),
     **_share("samples like a real crystal", "like_real", CRYSTALS),
     **_apart("difference of densities", "density_distance", "g/cm³"),
     **_apart("difference in elements a crystal", "element_number_distance", "elements"),
-    **_share("different formulas", "unique_formulas", CRYSTALS),
-    **_share("different crystals", "unique_crystals", CRYSTALS),
-    **_share("new formulas", "new_formulas", "unseen crystals"),
-    **_share("new crystals", "new_crystals", "unseen crystals"),
+    **_share("different formulas among plausible ones", "unique_formulas", CRYSTALS),
+    **_share("different crystals among plausible ones", "unique_crystals", CRYSTALS),
+    **_share("new formulas among plausible ones", "new_formulas", "unseen crystals"),
+    **_share("new crystals among plausible ones", "new_crystals", "unseen crystals"),
     **_share("stable atoms", "atom_stability", MOLECULES),
     **_share("stable molecules", "molecule_stability", MOLECULES),
     **_share("molecules in one piece", "connected", MOLECULES),
@@ -151,6 +158,8 @@ TABLE = "the table has bonds of H, C, N, O and F only"
 WITHOUT_PYMATGEN = "pymatgen is not installed"
 WITHOUT_RDKIT = "rdkit is not installed"
 COPIED = "no sound was copied"
+WITHOUT_SMACT = "pymatgen or SMACT is not installed"
+NONE_PLAUSIBLE = "no crystal is plausible"
 NONE_WHOLE = "no molecule is valid and in one piece"
 WHY_MISSING = {
     **dict.fromkeys(("w2", "sinkhorn"), "there are too few members to compare with"),
@@ -175,10 +184,13 @@ WHY_MISSING = {
     "trigram_distance": "the texts have fewer than three characters",
     "copied": "no sample has 24 characters",
     "nll_baseline": "no density without a network suits these data",
-    **dict.fromkeys(("composition_valid", "crystal_valid"), "pymatgen or SMACT is not installed"),
-    **dict.fromkeys(("structure_valid", "readable", "covered", "like_real", "density_distance"), WITHOUT_PYMATGEN),
-    **dict.fromkeys(("unique_crystals", "new_crystals"), WITHOUT_PYMATGEN),
+    **dict.fromkeys(("composition_valid", "crystal_valid", "crystal_plausible"), WITHOUT_SMACT),
+    **dict.fromkeys(
+        ("structure_valid", "distance_valid", "readable", "covered", "like_real", "density_distance"), WITHOUT_PYMATGEN
+    ),
+    **dict.fromkeys(("unique_formulas", "unique_crystals", "new_formulas", "new_crystals"), NONE_PLAUSIBLE),
     **dict.fromkeys(("atom_stability", "molecule_stability"), TABLE),
+    **dict.fromkeys(("validity", "validity_before"), "these data have no rule for single samples"),
     "table_validity": f"{TABLE}, or {WITHOUT_RDKIT}",
     **dict.fromkeys(("bonds_found", "bonds_sane"), WITHOUT_RDKIT),
     **dict.fromkeys(("unique_smiles", "novel_smiles"), NONE_WHOLE),
@@ -289,6 +301,8 @@ def why_missing(name: str, numbers: Numbers, reasons: Mapping[str, str]) -> str:
         return "it came out as no finite number, so something diverged"
     if WHY_MISSING.get(name) == NONE_WHOLE and numbers.get("bonds_sane") is None:
         return WITHOUT_RDKIT  # or valid molecules had been counted
+    if WHY_MISSING.get(name) == NONE_PLAUSIBLE and numbers.get("crystal_plausible") is None:
+        return WITHOUT_SMACT
     if name.endswith("_floor"):
         of = next((one for one, value in numbers.items() if measure(one, numbers).floor == name), "")
         of = of or next((one for one, kind in MEASURES.items() if kind.floor == name), "")

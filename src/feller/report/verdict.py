@@ -4,12 +4,27 @@ from collections.abc import Iterator
 
 from feller.evaluate.comparison import TRAINED
 from feller.report.measures import MEASURES, Measure, Numbers, copies, joins, leading, measure, real, tells
-from feller.report.word import DISTANCES, POOR, SHARES, SKETCH, TABLES, multiples, torn, word, worse_than_baseline
+from feller.report.word import (
+    DISTANCES,
+    MET,
+    MOST,
+    POOR,
+    SHARES,
+    SKETCH,
+    TABLES,
+    multiples,
+    torn,
+    word,
+    word_of_bridge,
+    word_of_validity,
+    worse_than_baseline,
+)
 from feller.report.wording import Number, is_number, number, percent
 
 COUNTED = {
     "ramachandran_favoured": ("residues", "have usual torsions", "real chains"),
-    "crystal_valid": ("crystals", "are possible, in structure and formula", "real ones"),
+    "crystal_plausible": ("crystals", "have distances like real ones and usual charges", "real ones"),
+    "crystal_valid": ("crystals", "have atoms 0.5 Å apart or more and usual charges", "real ones"),
     "atom_stability": ("atoms", "have the bonds that their element has", "those of real molecules"),
     "bonds_sane": ("molecules", "are valid", "real ones"),
 }
@@ -21,8 +36,6 @@ SAME = 1.05
 
 MUCH = 0.1
 """Share of cells of a table, or of one column, from which what was lost of them stands in the verdict."""
-MET = 0.05
-"""Share of the paths of a bridge that may meet an obstacle before the verdict begins with them."""
 STRAY = 1.5
 """Beyond this multiple, or share, of the differences within real classes, samples are no such data."""
 
@@ -39,7 +52,8 @@ def verdict(numbers: Numbers, sketch: str = "", *, described: bool = False) -> s
         told = _of_answers(numbers) if tells(numbers) else _of_copies(numbers)
         return f"{SKETCH}: {told}" if sketch else told
     if joins(numbers):
-        return f"{SKETCH}: {_of_bridge(numbers)}" if sketch else _of_bridge(numbers)
+        judged = SKETCH if sketch else word_of_bridge(numbers)
+        return f"{judged}: {_of_bridge(numbers)}" if judged else _of_bridge(numbers)
     reward, before, aim = (numbers.get(name) for name in ("reward", "reward_before", "reward_tilted"))
     if is_number(reward) and is_number(before):
         aimed = f", {number(aim)} aimed at" if is_number(aim) else ""
@@ -47,14 +61,26 @@ def verdict(numbers: Numbers, sketch: str = "", *, described: bool = False) -> s
         bounded, other = numbers.get("bounded"), numbers.get("bounded_before")
         if is_number(bounded) and is_number(other):
             told = f"{told} What the wish sets a bound to is {number(bounded)} on average, before {number(other)}."
+        told = f"{told}{_of_validity(numbers)}"
         told = told if "solves" in numbers else f"{told} {_of_samples(numbers)}"
-        return f"{SKETCH}: {told}" if sketch else told
+        judged = SKETCH if sketch else word_of_validity(numbers)
+        return f"{judged}: {told}" if judged else told
     residual, noise = numbers.get("residual"), numbers.get("noise")
     if is_number(residual) and is_number(noise):
         return _of_observation(residual, noise, numbers.get("residual_before"))
     told = _of_table(_of_samples(numbers, described=described), numbers)
     judged = SKETCH if sketch else POOR if _is_empty(numbers) else word(numbers)
     return f"{judged}: {told}{_of_likelihood(numbers)}" if judged else told
+
+
+def _of_validity(numbers: Numbers) -> str:
+    """Say how many steered or tuned samples are valid, and were before; nothing of kinds without a rule."""
+    now, before = numbers.get("validity"), numbers.get("validity_before")
+    if not is_number(now):
+        return ""
+    only = "Only " if now < MOST else ""
+    was = f", before {percent(before)}" if is_number(before) else ""
+    return f" {only}{percent(now)} of the samples are valid{was}."
 
 
 def _is_empty(numbers: Numbers) -> bool:
@@ -143,8 +169,16 @@ def _of_bridge(numbers: Numbers) -> str:
     """Say whether the paths arrive, and whether they keep out of obstacles."""
     met = numbers.get("inside_paths")
     blocked = is_number(met) and met > MET
-    told = _arrived(numbers, "." if blocked else _inside(numbers))
+    told = f"{_arrived(numbers, '.' if blocked else _inside(numbers))}{_of_rounds(numbers)}"
     return f"{percent(met)} of the paths go through an obstacle. {told}" if blocked else told
+
+
+def _of_rounds(numbers: Numbers) -> str:
+    """Say so where the last round was worse than the one that is kept."""
+    last, number_kept = numbers.get("last_w2"), numbers.get("kept_round")
+    if not is_number(last) or not is_number(number_kept):
+        return ""
+    return f" This is round {number(number_kept)}; the last round was worse, at distance {number(last)}."
 
 
 def _inside(numbers: Numbers) -> str:
@@ -195,7 +229,7 @@ def _of_samples(numbers: Numbers, *, described: bool = False) -> str:
         if is_number(value):
             seen = real(MEASURES[name], numbers).removeprefix(MEASURES[name].real)
             of_real = f"; of {whose}{seen}, {share(floor)}" if is_number(floor) else ""
-            return f"{share(value)} of the {what} {are}{of_real}."
+            return f"{share(value)} of the {what} {are}{of_real}.{_of_likeness(numbers)}"
     for name in DISTANCES:
         value, kind = numbers.get(name), MEASURES[name]
         if is_number(value):
@@ -212,6 +246,14 @@ def _of_samples(numbers: Numbers, *, described: bool = False) -> str:
     if any(isinstance(value, float) for value in values) and not any(map(is_number, values)):
         return "The samples could not be measured: the numbers are not finite."
     return "How good the samples are was not measured."
+
+
+def _of_likeness(numbers: Numbers) -> str:
+    """Say how many samples are like a real crystal; nothing of other data."""
+    like, floor = numbers.get("like_real"), numbers.get("like_real_floor")
+    if not is_number(like):
+        return ""
+    return f" {percent(like)} are like a real crystal{f'; of real ones, {percent(floor)}' if is_number(floor) else ''}."
 
 
 def _of_chance(numbers: Numbers) -> str:

@@ -14,9 +14,11 @@ NEAR, FAR = 1.1, 1.5
 """Multiples of what real data reach up to which a distance is good, and fair."""
 MOST, HALF = 0.9, 0.5
 """Shares of the way from guessing, or nothing, to real data from which samples are good, and fair."""
+MET = 0.05
+"""Share of the paths of a bridge that may meet an obstacle."""
 BLIND = 0.1
 """Share of that way up to which classes read like guessing."""
-SHARES = ("ramachandran_favoured", "crystal_valid", "atom_stability", "bonds_sane")
+SHARES = ("ramachandran_favoured", "crystal_plausible", "crystal_valid", "atom_stability", "bonds_sane")
 """Shares, of which the first that there is says how good samples are; so do distances, where there is none."""
 DISTANCES = ("fd_cnn", "sliced_w", "energy", "energy_geodesic", "trigram_distance")
 TABLES = ("tv2", "tv1")
@@ -29,6 +31,28 @@ def word(numbers: Numbers) -> str:
     known = [*best, *(_of_variety(numbers) if best else ()), *_of_likelihood(numbers)]
     order = (GUESSING, POOR, FAIR, USABLE, GOOD)
     return next((one for one in order if one in known), "")
+
+
+def word_of_bridge(numbers: Numbers) -> str:
+    """Return one word for how near paths end, the worst of all populations; empty where that was not measured.
+
+    Paths through obstacles are no bridge, wherever they end.
+    """
+    met = numbers.get("inside_paths")
+    if is_number(met) and met > MET:
+        return POOR
+    ratios = []
+    for name, value in numbers.items():
+        floor = numbers.get(f"{name}_floor")
+        if name.partition("_")[0] == "w2" and is_number(value) and is_number(floor) and floor > 0:
+            ratios.append(value / floor)
+    return _by_multiple(max(ratios)) if ratios else ""
+
+
+def word_of_validity(numbers: Numbers) -> str:
+    """Return "Poor" where less than half of steered or tuned samples are valid, whatever their reward; else nothing."""
+    valid = numbers.get("validity")
+    return POOR if is_number(valid) and valid < HALF else ""
 
 
 def multiples(numbers: Numbers) -> tuple[float, float, float] | None:

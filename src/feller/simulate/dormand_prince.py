@@ -12,7 +12,7 @@ from torch import Tensor
 
 from feller.draws import Draw
 from feller.processes import Characteristics, Process
-from feller.simulate.solver import Solver, refuse_noise
+from feller.simulate.solver import Solver, refuse_noise, refuse_symbols
 from feller.spaces import Euclidean, Space
 from feller.spaces.product import space_map
 from feller.tree import State, leaves, marks_map, pad_right, tree_map
@@ -94,6 +94,7 @@ class _Running(Solver):
         return (total / count.clamp(min=1)).sqrt()
 
     def _velocity(self, process: Process, x: State, t: Tensor) -> State:
+        refuse_symbols(x, "DormandPrince")
         time = tree_map(lambda leaf: t.to(leaf.dtype).expand(len(leaf)), x)
         now = process(x, next(leaves(time)) if isinstance(x, dict) else time)
 

@@ -19,7 +19,7 @@ from feller.paths import Product as ProductPath
 from feller.processes import Characteristics, Process
 from feller.simulate.divergence import Divergence, usual
 from feller.simulate.loop import check_times, endpoint
-from feller.simulate.solver import Solver, placed, space_of
+from feller.simulate.solver import Solver, check_solver, placed, space_of
 from feller.spaces import Euclidean, Product, Space
 from feller.spaces.manifold import Manifold
 from feller.spaces.product import part
@@ -109,7 +109,9 @@ def carry_density(
     rule = placed(solver, Product({"x": space, "log_density": Euclidean()}))
 
     def velocity(x: State, t: State) -> State:
-        return marks_map(_velocity, valid, x, process(x, t))
+        now = process(x, t)
+        check_solver(now, solver)
+        return marks_map(_velocity, valid, x, now)
 
     def rates(state: State, t: State, counts: bool) -> State:
         x = state["x"]

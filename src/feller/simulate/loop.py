@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from feller.draws import Draws
 from feller.errors import UsageError
 from feller.processes import Characteristics, Process
-from feller.simulate.solver import Solver
+from feller.simulate.solver import Solver, check_solver
 from feller.tree import State
 
 
@@ -39,6 +39,7 @@ def simulate(
     Raises:
         ValueError: If fewer than two times are given, one is no finite number in [0, 1], or they change direction; or
             if in the first step the process returns no characteristics, or a velocity of another shape than the state.
+        UsageError: If the velocity is tangent to a manifold that the solver does not know.
     """
     check_times(times)
     if not isinstance(solver, Solver):
@@ -46,7 +47,7 @@ def simulate(
         raise ValueError(f"expected a solver, got {name}" + (f"; say {name}()" if isinstance(solver, type) else ""))
     stepper = solver if recompute else solver.begin()  # memory of earlier steps would not come back when recomputed
 
-    first = _watched(process)
+    first = _watched(process, solver)
 
     def advance(x: State, t: float, s: float, i: int) -> State:
         return stepper.step(process if i else first, x, t, s, draws.at("simulate", i))
@@ -65,12 +66,13 @@ def endpoint(
     return x
 
 
-def _watched(process: Process) -> Process:
-    """Look at the shapes of what a process returns: a velocity of one column would move all columns alike."""
+def _watched(process: Process, solver: Solver) -> Process:
+    """Check what a process returns: shapes, since a velocity of one column would move all alike, and the solver."""
 
     def watched(x: State, *rest: Any) -> State:  # some solvers say more than the time
         now = process(x, *rest)
         check_now(now, x)
+        check_solver(now, solver)
         return now
 
     return watched

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from feller.draws import Draw
 from feller.processes import Process
-from feller.simulate.solver import Solver, clock, flow, jump, pull, refuse_backwards, refuse_noise
+from feller.simulate.solver import Solver, clock, flow, jump, pull, refuse_backwards, refuse_noise, refuse_symbols
 from feller.spaces import Euclidean, Space
 from feller.tree import State, leaves
 
@@ -28,8 +28,13 @@ class RungeKutta(Solver):
         """How far ahead each call but the first looks, in steps."""
 
     def step(self, process: Process, x: State, t: float, s: float, draw: Draw) -> State:
-        """Look ahead, and follow the weighted mean of what was seen."""
+        """Look ahead, and follow the weighted mean of what was seen.
+
+        Raises:
+            UsageError: If the state is of symbols alone, which no velocity moves.
+        """
         h, space = s - t, self.space
+        refuse_symbols(x, type(self).__name__)
         first = last = process(x, clock(x, t))
         for leaf in leaves(first):
             refuse_noise(leaf, type(self).__name__)

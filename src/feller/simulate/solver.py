@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from feller.draws import Draw
+from feller.errors import UsageError
 from feller.processes import Characteristics, Process
-from feller.spaces import Space
+from feller.spaces import Euclidean, Space
 from feller.spaces.product import part, space_map
 from feller.tree import State, leaves, tree_map
 
@@ -66,6 +67,26 @@ def add_noise(mean: Tensor, variance: Tensor | None, draw: Draw) -> Tensor:
     if variance is None:
         return mean
     return torch.addcmul(mean, variance.sqrt(), draw.normal(mean.shape, mean.dtype, mean.device))
+
+
+def check_solver(now: State, solver: Solver) -> None:
+    """Refuse a solver that would leave the manifold of a process.
+
+    Raises:
+        UsageError: If a velocity is tangent to a manifold, and the solver moves in a Euclidean space.
+    """
+    space = getattr(solver, "space", None)
+    if space is not None:
+        space_map(lambda space, now: _check_manifold(space, now, solver), space, now)
+
+
+def _check_manifold(space: Space, now: Characteristics, solver: Solver) -> None:
+    if now.tangent and isinstance(space, Euclidean):
+        name = type(solver).__name__
+        raise UsageError(
+            f"the velocity is tangent to a manifold, and {name} moves along straight lines, which leave it; say"
+            f" {name}(space) with the manifold of the path"
+        )
 
 
 def clock(x: State, t: float) -> Tensor:
@@ -128,3 +149,9 @@ def refuse_noise(now: Characteristics, solver: str) -> None:
     """Refuse a diffusion where a solver has no place for it."""
     if now.diffusion is not None:
         raise ValueError(f"{solver} follows velocities and jumps; use Euler for a process with noise")
+
+
+def refuse_symbols(x: State, solver: str) -> None:
+    """Refuse a state of symbols alone where a solver follows velocities; beside other leaves they may jump."""
+    if isinstance(x, Tensor) and not x.is_floating_point():
+        raise UsageError(f"symbols jump, and {solver} follows velocities; use Euler()")

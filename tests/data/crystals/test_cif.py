@@ -155,7 +155,7 @@ def test_partial_occupancy_is_told_apart(occupancy: str) -> None:
         ("CL1", "?", "no element '\\?'"),
         ("0.5 0.5 0.5", "0.5 nan 0.5", "fract_y, got 'nan'"),
         ("0.5 0.5 0.5", "0.5 0.5 ?", "fract_z, got '\\?'"),
-        ("0.5 0.5 0.5", "0.5 0.5", "text that is none"),
+        ("0.5 0.5 0.5", "0.5 0.5", "rows of 4 values"),
         ("fract_x", "cartn_x", "no such places"),
         ("_atom_site_label", "_atom_site_name", "no symbols"),
         ("F m -3 m", "F q -3 q", "operations of symmetry"),
@@ -259,3 +259,18 @@ def test_places_in_several_loops_are_as_many() -> None:
     assert formula(read(f"{text}loop_\n_atom_site_fract_z\n0\n0.5\n").numbers) == "Na4Cl4"
     with pytest.raises(InputError, match="2 _atom_site_fract_y, 3 _atom_site_fract_z"):
         read(f"{text}loop_\n_atom_site_fract_z\n0\n0.5\n0.2\n")
+
+
+@pytest.mark.parametrize("missing", ["0.5 0.5\n", "'0.5' 0.5\n", "0.5 # 0.5\n;\na text\n;\n"])
+def test_a_loop_with_a_missing_value_is_named(missing: str) -> None:
+    """Seven values, or with the field of text eight, in rows of four and of five."""
+    text = SALT.replace("0.5 0.5 0.5\n", missing)
+    if ";" in missing:
+        text = text.replace("_atom_site_label\n", "_atom_site_label\n_atom_site_note\n")
+    with pytest.raises(InputError) as caught:
+        read(text)
+    said = str(caught.value)
+    assert "zip" not in said
+    assert "\n" not in said
+    assert "_atom_site_label" in said
+    assert f"rows of {5 if ';' in missing else 4} values" in said

@@ -34,7 +34,40 @@ def test_molecules_are_padded(tmp_path: pathlib.Path) -> None:
     assert found.values.shape == (2, 5, 3)
     assert found.values[0, 1].tolist() == [0, 0.763, -0.477]
     assert (found.values[0, 3:] == 0).all()
-    assert found.notes == ()
+    assert len(found.notes) == 1  # the comments are ignored
+    (tmp_path / "b.xyz").write_text(chain(3).replace("C ", "N "))
+    assert find_molecules(tmp_path / "b.xyz", 64).notes == ()
+
+
+def test_what_the_files_tell_and_nobody_learns_is_named(tmp_path: pathlib.Path) -> None:
+    """Numbers, texts, and columns beside the coordinates."""
+    head = 'Properties=species:S:1:pos:R:3:forces:R:3 gap=0.2 mu=1.9 smiles=O source="a b" charge=0 pbc="F F F"'
+    rows = WATER.splitlines()
+    atoms = [f"{row} 0 0 0" for row in rows[2:5]]
+    (tmp_path / "a.extxyz").write_text("\n".join([rows[0], head, *atoms, ""]))
+    found = find_molecules(tmp_path / "a.extxyz", 64)
+    said = " ".join(found.notes)
+    assert [name in said for name in ("gap", "mu", "smiles", "source", "forces")] == [True] * 5
+    assert "pbc" not in said
+    assert found.properties["gap"].tolist() == [0.2]
+    raw = "3\ngdb 1\t157.7 157.7 157.7 0. 13.2 -0.4 0.1 0.5 35.3 0.04 -40.5 -40.5 -40.5 -40.5 6.5\n"
+    (tmp_path / "b.xyz").write_text(raw + "\n".join(rows[2:5]) + "\n1.0 2.0\nO\nInChI=1\n")
+    said = " ".join(find_molecules(tmp_path / "b.xyz", 64).notes)
+    assert [name in said for name in ("gap", "SMILES", "InChI")] == [True] * 3
+
+
+@pytest.mark.parametrize("word", ["charge=1", 'total_charge="+1"', "Charge=-2", "net_charge=1.0", "pbc=F charge=1 e=2"])
+def test_charged_molecules_of_extended_files_are_left_out(word: str, tmp_path: pathlib.Path) -> None:
+    rows = METHANE.splitlines()
+    charged = "\n".join([rows[0], word, *rows[2:7], ""])
+    neutral = "\n".join([rows[0], "charge=0", *rows[2:7], ""])
+    (tmp_path / "a.xyz").write_text(charged + neutral + charged)
+    found = find_molecules(tmp_path / "a.xyz", 64)
+    assert len(found.values) == 1
+    assert found.notes[0] == "charged molecules left out: 2, the first is a.xyz: line 1"
+    (tmp_path / "b.xyz").write_text("\n".join([rows[0], "charge=0.5", *rows[2:7], ""]))
+    with pytest.raises(InputError, match="line 2"):
+        find_molecules(tmp_path / "b.xyz", 64)
 
 
 def test_what_does_not_suit_is_left_out_and_told(tmp_path: pathlib.Path) -> None:
@@ -42,7 +75,7 @@ def test_what_does_not_suit_is_left_out_and_told(tmp_path: pathlib.Path) -> None
     found = find_molecules(tmp_path / "a.xyz", 9)
     assert found.atoms is not None
     assert (found.atoms > 0).sum(1).tolist() == [3, 9]
-    assert found.notes == (
+    assert found.notes[:3] == (
         "single atoms left out: 1, the first is a.xyz: line 6",
         "molecules with carbon and no hydrogen: 1, the first is a.xyz: line 9; add hydrogens if the file only omits"
         " them, since stability counts them",
@@ -51,10 +84,11 @@ def test_what_does_not_suit_is_left_out_and_told(tmp_path: pathlib.Path) -> None
     drawing = record([("C", 0, 0, 0), ("C", 1.5, 0, 0)], dimension="2D")
     water = record([("O", 0, 0, 0.119), ("H", 0, 0.763, -0.477)])
     (tmp_path / "b.sdf").write_text("$$$$\n".join([HYDROXIDE, drawing, water]))
-    assert find_molecules(tmp_path / "b.sdf", 64).notes == (
+    assert find_molecules(tmp_path / "b.sdf", 64).notes[:2] == (
         "charged molecules left out: 1, the first is b.sdf: line 1",
         "drawings in two dimensions left out: 1, the first is b.sdf: line 10",
     )
+    assert "bonds" in find_molecules(tmp_path / "b.sdf", 64).notes[2]
     with pytest.raises(InputError, match=r"no molecule of 2 to 2 atoms is left.*over 2 atoms: 3"):
         find_molecules(tmp_path / "a.xyz", 2)
 

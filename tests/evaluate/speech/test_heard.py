@@ -8,6 +8,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -166,3 +167,26 @@ def test_a_missing_package_is_told(package: str, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UsageError, match=r"feller\[judges\]"):
         Whisper().texts([clip("LJ001-0008.flac")])
+
+
+def test_the_interval_covers_the_true_rate() -> None:
+    """60 sentences of 10 words, whose rates vary by sentence: mean 1/6. 200 sets; 95 % less what few sentences cost.
+
+    A share of at least 0.88 is missed by a coverage of 0.93 with a chance of 0.5 %; the set is seeded.
+    """
+    rng = np.random.default_rng(5)
+    said, hits = "a a a a a a a a a a", 0
+    for number in range(200):
+        wrong = rng.binomial(10, rng.beta(1, 5, 60))
+        heard = [" ".join(["x"] * k + ["a"] * (10 - k)) for k in wrong.tolist()]
+        found = word_error_rate([said] * 60, heard, Draws(number))
+        hits += found.low <= 1 / 6 <= found.high
+    assert 0.88 <= hits / 200 <= 0.99
+
+
+def test_no_error_in_a_few_sentences_does_not_mean_that_there_is_none() -> None:
+    eight = word_error_rate(["a b"] * 8, ["a b"] * 8, Draws(0))
+    assert (eight.rate, eight.low) == (0, 0)
+    assert eight.high == pytest.approx(scipy.stats.binomtest(0, 8).proportion_ci(0.95, "exact").high)
+    alone = word_error_rate(["a b c d"], ["a x c d"], Draws(0))
+    assert (alone.rate, alone.low, alone.high) == (0.25, 0, 1)

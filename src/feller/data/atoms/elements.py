@@ -19,6 +19,20 @@ SYMBOLS = ("", *_ROWS.split())
 """The symbol of each atomic number; nothing has number 0."""
 NUMBERS = {symbol: number for number, symbol in enumerate(SYMBOLS) if number}
 """The atomic number of each symbol."""
+_PICOMETRES = """
+31 28
+128 96 84 76 71 66 57 58
+166 141 121 111 107 105 102 106
+203 176 170 160 153 139 139 132 126 124 132 122 122 120 119 120 120 116
+220 195 190 175 164 154 147 146 142 139 145 144 142 139 139 138 139 140
+244 215 207 204 203 201 199 198 198 196 194 192 192 189 190 187 187
+175 170 162 151 144 141 136 136 132 145 146 148 140 150 150
+260 221 215 206 200 196 190 187 180 169
+"""
+RADII = np.full(len(SYMBOLS), 1.6)
+"""Covalent radius in Å of each atomic number; 1.6 beyond curium. Source: Cordero et al. 2008, "Covalent radii
+revisited", Dalton Transactions, with the low-spin values of Mn, Fe and Co."""
+RADII[1:97] = [int(radius) / 100 for radius in _PICOMETRES.split()]
 ISOTOPES = {"D": "H", "T": "H"}
 """Isotopes with symbols of their own."""
 

@@ -35,6 +35,13 @@ FULL = 0.01
 _FIELD_OR_HEAD = re.compile(r"^;.*?^;|^[ \t]*(?P<head>data_)", re.MULTILINE | re.DOTALL | re.IGNORECASE)
 """A field of text, in which nothing begins, or the head of a block."""
 
+_TOKEN = re.compile(
+    r"""^;.*?^;|\#[^\n]*|'(?:[^'\n]|'(?=\S))*'(?=\s|$)|"(?:[^"\n]|"(?=\S))*"(?=\s|$)|\S+""", re.M | re.S
+)
+"""A value, name or remark."""
+_ENDS_LOOP = re.compile(r"_|loop_|data_|save_|global_|stop_", re.IGNORECASE)
+"""What a token begins with that is no value of a loop; a value in quotes begins with these."""
+
 
 class PartialError(Exception):
     """A site holds an atom only sometimes, which a state cannot say."""
@@ -75,7 +82,9 @@ def read_block(text: str) -> tuple[Crystal, bool]:
         try:
             block = CifBlock.from_str(text)
         except Exception as error:  # pymatgen raises many kinds on damaged text
-            raise InputError(f"expected CIF, got text that is none ({' '.join(str(error).split())})") from error
+            raise InputError(
+                _uneven_loop(text) or f"expected CIF, got text that is none: {_first_line(error)}"
+            ) from error
         data = {name.lower(): value for name, value in block.data.items()}
         lattice = np.array([_number(data.get(f"_cell_{name}"), f"_cell_{name}") for name in CELL])
         if not closes(torch.from_numpy(lattice)[None])[0]:
@@ -92,6 +101,32 @@ def read_block(text: str) -> tuple[Crystal, bool]:
     label = data.get(LABEL)
     label = urllib.parse.unquote(label) if isinstance(label, str) else None
     return Crystal(numbers, wrapped(places), lattice, label), isotopes
+
+
+def _uneven_loop(text: str) -> str:
+    """Say which loop has no whole number of rows; empty where all have."""
+    tokens = [token for token in _TOKEN.findall(text) if not token.startswith("#")]
+    at = 0
+    while at < len(tokens):
+        at += 1
+        if tokens[at - 1].lower() != "loop_":
+            continue
+        head = at
+        while at < len(tokens) and tokens[at].startswith("_"):
+            at += 1
+        names, first = tokens[head:at], at
+        while at < len(tokens) and not _ENDS_LOOP.match(tokens[at]):
+            at += 1
+        if names and (at - first) % len(names):
+            return (
+                f"expected rows of {len(names)} values in the loop of {names[0]}, got {at - first} values, of which"
+                f" {(at - first) % len(names)} are left over; add the missing value, or ? for it"
+            )
+    return ""
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:100]
 
 
 def wrapped(places: np.ndarray) -> np.ndarray:

@@ -8,9 +8,10 @@ import numpy as np
 from PIL import Image
 
 from feller.data.atoms.colours import colour_of
+from feller.data.atoms.elements import RADII
 from feller.data.atoms.formula import hill_formula
 from feller.data.drawing import finish
-from feller.data.molecules.molecule import RADII, Molecule
+from feller.data.molecules.molecule import Molecule
 
 MOST = 25
 """Molecules that are drawn, at most; the first ones."""

@@ -13,7 +13,7 @@ from feller.data.molecules.molecule import Molecule
 from feller.data.molecules.sdf import read_sdf
 from feller.data.molecules.xyz import read_xyz
 from feller.data.plain_text import files_in
-from feller.data.tally import Tally
+from feller.data.tally import Tally, first_of
 from feller.errors import InputError
 
 READERS = {
@@ -123,7 +123,8 @@ def _collect(molecules: Iterable[tuple[Molecule, str]], where: str, longest: int
         collected = _Kept(longest)
         for molecule, place in molecules:
             collected.add(molecule, place)
-        kept, notes = collected.molecules, collected.tally.notes()
+        kept = collected.molecules
+        notes = (*collected.tally.notes(), *_unused([molecule for molecule, _ in kept]))
     if not kept:
         sizes = "" if longest is None else f" of 2 to {longest} atoms"
         raise InputError(f"{where}: no molecule{sizes} is left ({'; '.join(notes) or 'there is none at all'})")
@@ -138,6 +139,19 @@ def _collect(molecules: Iterable[tuple[Molecule, str]], where: str, longest: int
         names=tuple(place for _, place in kept),
         properties=properties_of([molecule.told for molecule, _ in kept]),
     )
+
+
+def _unused(molecules: list[Molecule]) -> Iterator[str]:
+    """Say which numbers and texts of the files a generator does not learn."""
+    told = dict.fromkeys(name for molecule in molecules for name in molecule.told)
+    aside = dict.fromkeys(name for molecule in molecules for name in molecule.aside)
+    if told:
+        yield (
+            f"numbers that only a regressor learns (--recipe regressor --target NAME): {first_of([*told])};"
+            " a generator ignores them"
+        )
+    if aside:
+        yield f"ignored: {first_of([*aside])}"
 
 
 def _molecules(path: pathlib.Path) -> Iterator[tuple[Molecule, str]]:

@@ -5,19 +5,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from feller.data.atoms.elements import NUMBERS
+from feller.data.atoms.elements import RADII
 
 STRETCH = 1.3
 """Factor on the sum of two radii up to which atoms are bonded."""
-_RADII = {
-    **{"H": 0.31, "B": 0.84, "C": 0.76, "N": 0.71, "O": 0.66, "F": 0.57, "Si": 1.11, "P": 1.07, "S": 1.05},
-    **{"Cl": 1.02, "Se": 1.20, "Br": 1.20, "I": 1.39},
-}
-OTHER = 1.4
-"""Radius in Å of elements that are rare in molecules."""
-RADII = np.full(len(NUMBERS) + 1, OTHER)
-"""Covalent radius in Å of each atomic number. Source: Cordero et al. 2008, "Covalent radii revisited", Dalton Trans."""
-RADII[[NUMBERS[symbol] for symbol in _RADII]] = list(_RADII.values())
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +27,8 @@ class Molecule:
     """It is a drawing in two dimensions."""
     told: dict[str, float] = field(default_factory=dict)
     """Numbers that the file tells of it."""
+    aside: tuple[str, ...] = ()
+    """Names of what else the file tells of it, which is not kept."""
 
     def distances(self) -> Float[np.ndarray, "l l"]:
         """Return how far each two atoms are apart, in Å."""

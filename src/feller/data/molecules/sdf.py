@@ -42,13 +42,14 @@ def read_sdf(path: pathlib.Path) -> Iterator[Molecule]:
                 )
             drawn = not places[:, 2].any() and block.split("\n")[1][DIMENSION] != "3D"
             charge = sum(atom.GetFormalCharge() for atom in made.GetAtoms())
-            yield Molecule(f"{path.name}: line {line}", np.array(atoms), places, charge, drawn, _told(block))
+            yield Molecule(f"{path.name}: line {line}", np.array(atoms), places, charge, drawn, *_told(block))
 
 
-def _told(block: str) -> dict[str, float]:
-    """Return the numbers that a record tells behind its molecule."""
+def _told(block: str) -> tuple[dict[str, float], tuple[str, ...]]:
+    """Return the numbers that a record tells behind its molecule, and the names of what else stands there."""
     read = {name: number(line.strip()) for name, line in TOLD.findall(block)}
-    return {name: value for name, value in read.items() if value is not None and math.isfinite(value)}
+    numbers = {name: value for name, value in read.items() if value is not None and math.isfinite(value)}
+    return numbers, ("bonds", *(name for name in read if name not in numbers))
 
 
 def _records(text: str) -> Iterator[tuple[int, str]]:

@@ -17,20 +17,28 @@ from feller.errors import InputError
 USUAL = (0, 1)
 """Columns of the symbol and of the first coordinate, where the comment does not tell."""
 COLUMNS = re.compile(r"\bProperties=(\S+)")
-TOLD = re.compile(r"(?:^|\s)([A-Za-z_][^\s=\"]*)=([^\s\"]+)")
-"""A name and what is told under it, one word."""
+TOLD = re.compile(r"(?:^|\s)([A-Za-z_][^\s=\"]*)=(\"[^\"]*\"|[^\s\"]+)")
+"""A name and what is told under it, one word or what stands in quotes."""
+CHARGES = ("charge", "total_charge", "net_charge", "tot_charge")
+"""Names of the charge of a molecule in extended files, in small letters."""
+KNOWN = ("properties", "lattice", "pbc", "origin", *CHARGES)
+"""Names in comments of extended files that are read, or that say nothing of a molecule by itself."""
+OTHER_TEXT = "other text of comments"
 DIGITS = 9
 """Of a count, at most."""
 QM9 = re.compile(r"gdb[ \t]+\d")
 """How comments begin in the files that QM9 came as: three lines follow the atoms there."""
 QM9_TOLD = ("A", "B", "C", "mu", "alpha", "homo", "lumo", "gap", "r2", "zpve", "U0", "U", "H", "G", "Cv")
 """What is told there behind the number of the molecule, in this order."""
+QM9_ASIDE = ("frequencies", "SMILES", "InChI")
+"""What the three lines below the atoms hold there."""
 
 
 def read_xyz(path: pathlib.Path) -> Iterator[Molecule]:
-    """Yield the molecules of a file, packed or not; charges, velocities and what else stands there are left aside.
+    """Yield the molecules of a file, packed or not; what else stands there is named in `Molecule.aside`.
 
-    Numbers that comments tell, as in `mu=1.67`, are kept, and those of QM9's own files under their usual names.
+    Numbers that comments tell, as in `mu=1.67`, are kept, and those of QM9's own files under their usual names. The
+    charge is that of `charge=` or `total_charge=` in the comment, else 0.
 
     Hydrogen's isotopes count as hydrogen. Extended files say in their comments which columns count.
 
@@ -60,21 +68,38 @@ def _block(lines: list[str], at: int, path: pathlib.Path) -> Iterator[Molecule]:
             f"{path}: line {at + 1}: a molecule of {count} atoms begins here, but the file ends after"
             f" {max(0, len(lines) - first)} of them; fetch the file again, or drop the molecule"
         )
-    columns = _columns(lines[at + 1], path, at + 1)
+    comment = lines[at + 1]
+    columns, others = _columns(comment, path, at + 1)
     atoms, places = zip(*(_atom(lines[i], columns, path, i) for i in range(first, last)), strict=True)
-    told = _told(lines[at + 1])
-    yield Molecule(f"{path.name}: line {at + 1}", np.array(atoms), np.array(places), told=told)
-    return last + 3 * bool(QM9.match(lines[at + 1]))
+    told, aside = _told(comment)
+    charge = _charge(comment, path, at + 1)
+    name = f"{path.name}: line {at + 1}"
+    yield Molecule(name, np.array(atoms), np.array(places), charge, told=told, aside=(*others, *aside))
+    return last + 3 * bool(QM9.match(comment))
 
 
-def _told(comment: str) -> dict[str, float]:
-    """Return the numbers that a comment tells."""
+def _told(comment: str) -> tuple[dict[str, float], tuple[str, ...]]:
+    """Return the numbers that a comment tells, and what else it tells."""
     if QM9.match(comment):
         pairs: Iterable[tuple[str, str]] = zip(QM9_TOLD, comment.split()[2:], strict=False)
+        rest, aside = "", QM9_ASIDE
     else:
-        pairs = TOLD.findall(comment)
-    read = {name: number(word.replace("*^", "e")) for name, word in pairs}
-    return {name: value for name, value in read.items() if value is not None and math.isfinite(value)}
+        pairs, rest, aside = TOLD.findall(comment), TOLD.sub("", comment).strip(), ()
+    read = {name: number(word.strip('"').replace("*^", "e")) for name, word in pairs}
+    numbers = {name: value for name, value in read.items() if value is not None and math.isfinite(value)}
+    texts = [name for name in read if name not in numbers and name.lower() not in KNOWN]
+    return numbers, (*texts, *aside, *([OTHER_TEXT] if rest else []))
+
+
+def _charge(comment: str, path: pathlib.Path, at: int) -> int:
+    """Return the charge that a comment tells in electron charges, 0 where it tells none."""
+    for name, word in () if QM9.match(comment) else TOLD.findall(comment):
+        if name.lower() in CHARGES:
+            value = number(word.strip('"'))
+            if value is None or value != round(value):
+                _refuse(path, at, f"{name}=NUMBER, a whole charge", f"{name}={word}", "mend or drop that molecule")
+            return round(value)
+    return 0
 
 
 def _whole(text: str) -> int | None:
@@ -82,17 +107,17 @@ def _whole(text: str) -> int | None:
     return int(text) if text.isdecimal() and text.isascii() and len(text) <= DIGITS else None
 
 
-def _columns(comment: str, path: pathlib.Path, at: int) -> tuple[int, int]:
-    """Return where the symbol and the first coordinate stand."""
+def _columns(comment: str, path: pathlib.Path, at: int) -> tuple[tuple[int, int], tuple[str, ...]]:
+    """Return where the symbol and the first coordinate stand, and what the other columns are called."""
     told = COLUMNS.search(comment)
     if not told:
-        return USUAL
+        return USUAL, ()
     parts = told[1].strip('"').split(":")
     names, widths = parts[::3], [_whole(part) or 0 for part in parts[2::3]]
     if len(parts) % 3 or not all(widths) or not {"species", "pos"} <= set(names):
         _refuse(path, at, "Properties=NAME:KIND:WIDTH:... with species and pos", told[0], "mend it or take it away")
     place = {name: sum(widths[:i]) for i, name in enumerate(names)}
-    return place["species"], place["pos"]
+    return (place["species"], place["pos"]), tuple(name for name in names if name not in ("species", "pos"))
 
 
 def _atom(line: str, columns: tuple[int, int], path: pathlib.Path, at: int) -> tuple[int, list[float]]:

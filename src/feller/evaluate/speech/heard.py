@@ -160,7 +160,7 @@ class WordErrorRate:
 
     rate: float
     low: float
-    """Where 95 % of rates lie for other utterances of the same kind, by drawing these with replacement."""
+    """Lower end of the 95 % confidence interval of the rate over utterances of this kind, see `word_error_rate`."""
     high: float
     total: WordErrors
     """Of all utterances together."""
@@ -168,6 +168,11 @@ class WordErrorRate:
 
 def word_error_rate(references: Sequence[str], heard: Sequence[str], draws: Draws) -> WordErrorRate:
     """Divide the errors of all utterances by their words.
+
+    The interval is the percentile bootstrap over utterances (Bisani and Ney 2004, "Bootstrap estimates for confidence
+    intervals in ASR performance evaluation", ICASSP). Without any error, where all resamples are alike, its upper
+    end is that of the share of utterances with an error, none of n: 1 - 0.025^(1/n) (Clopper and Pearson). A single
+    utterance says nothing: 0 to 1, or to its rate.
 
     Args:
         references: What was to be said.
@@ -184,6 +189,10 @@ def word_error_rate(references: Sequence[str], heard: Sequence[str], draws: Draw
     which = draws.at("bootstrap").integers(len(each), (RESAMPLES, len(each)))
     errors, words = counts[which].sum(1).unbind(1)
     low, high = (errors / words).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    if not counts[:, 0].any():  # resamples of no errors have none, however few utterances there are
+        high = 1 - 0.025 ** (1 / len(each))
+    elif len(each) == 1:
+        low, high = 0.0, max(1.0, high)
     parts = ("words", "insertions", "deletions", "substitutions")
     total = WordErrors(*(sum(getattr(one, name) for one in each) for name in parts))
     return WordErrorRate(total.errors / total.words, low, high, total)

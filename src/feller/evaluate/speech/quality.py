@@ -20,7 +20,7 @@ REAL = "The same of real sounds."
 EXPLAIN = {
     "word_error_rate": "Share of the words that Whisper tiny.en hears wrong: 0 is best, and word_error_rate_floor, its"
     " own mistakes among them, is as good as real.",
-    "word_error_rate_low": "The lower end of where 95 % of such rates lie, for other sentences of the same kind.",
+    "word_error_rate_low": "Lower end of the 95 % confidence interval of that rate, by bootstrap over sentences.",
     "word_error_rate_high": "The upper end of that.",
     "word_error_rate_floor": REAL,
     "speaker_similarity": "How like its prompt a sound is in its voice (cosine of Resemblyzer vectors, mean): 1 is the"

@@ -1,6 +1,7 @@
 """The rounds of a bridge: followed, logged, saved, and interrupted."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,13 +14,14 @@ from feller.control.bridges.walk import Walk, legs_of
 from feller.draws import Draws
 from feller.evaluate.bridge import along, arrival
 from feller.journeys.bridges.bridged import save_progress
+from feller.journeys.bridges.kept import keep
 from feller.journeys.bridges.measured import compared, end_of
 from feller.journeys.fitting.learn import Interrupted
 from feller.journeys.interrupts import interrupts
 from feller.journeys.tell import Tell
 from feller.run import Run
 from feller.train.engine import Engine
-from feller.train.metrics import MetricsWriter
+from feller.train.metrics import MetricsWriter, read_metrics
 
 MET = ("sinkhorn", "w2", "w2_floor")
 """Distances of which that of the farthest population counts."""
@@ -72,10 +74,12 @@ def alternate(
         while here.agree(float(_goes_on(settings, progress, limit))):
             found = next(going)
             if here.is_first and metrics is not None:
+                row = {"step": found.number, **measured(problem, settings, progress, found)}
+                rows = [one for one in read_metrics(run.metrics) if one["step"] < found.number]
+                keep(progress, row, rows)
+                metrics.add(seconds=round(progress.seconds, 3), **row)
                 save_progress(run, progress)
-                row = measured(problem, settings, progress, found)
-                metrics.add(step=found.number, seconds=round(progress.seconds, 3), **row)
-                tell.say(_told(found, row))
+                tell.say(_told(found, row, progress))
         tell.done()
     if metrics is not None:
         metrics.close()
@@ -122,18 +126,20 @@ def _through(problem: BridgeProblem, settings: Bridging, progress: Progress, fou
     crowd = problem.crowds[-1][1] if found.backward else problem.crowds[0][0]
     begin = crowd(settings.pairs, Draws(found.number).named("through"))
     every = 1 if begin[0].numel() <= SMALL else None
-    whole = FoundBridge(problem, settings, progress, ())
+    whole = FoundBridge(problem, settings, replace(progress, best={}), ())
     return whole.walk(begin, found.number, backward=found.backward, every=every)
 
 
-def _told(found: Round, row: dict[str, int | float]) -> str:
+def _told(found: Round, row: dict[str, int | float], progress: Progress) -> str:
     """Say what a round reached."""
     way = "back" if found.backward else "ahead"
     real = f", {row['w2_floor']:.3g} is real" if "w2_floor" in row else ""
     met = f"; its end is {row['w2']:.3g} from the population{real}" if "w2" in row else ""
     stuck = f"; {row['inside_paths']:.1%} of the paths meet an obstacle" if "inside_paths" in row else ""
     lost = f"; {row['lost']:.2%} ran away and were drawn anew" if row["lost"] else ""
+    best = progress.kept["back" if found.backward else "ahead"]
+    other = f"; round {best} stays, which was better" if best != found.number else ""
     return (
         f"round {found.number}, {way}: objective {row['objective']:.4g} = control {row['control_cost']:.4g} + state"
-        f" {row['state_cost']:.4g}{met}{stuck}{lost}"
+        f" {row['state_cost']:.4g}{met}{stuck}{lost}{other}"
     )

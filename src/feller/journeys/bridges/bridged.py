@@ -170,7 +170,10 @@ def fresh(description: Description, how: Bridging, seed: int, here: Engine) -> P
 
 
 def save_progress(run: Run, progress: Progress) -> None:
-    """Write all that a bridge needs to go on, and what those need who only sample; each file whole or not at all."""
+    """Write all that a bridge needs to go on, and what those need who only sample; each file whole or not at all.
+
+    The averaged weights, with which it is sampled, are those of the kept rounds; all else is of the last.
+    """
     tensors = {
         f"{way}/{name}": value
         for way, learner in _learners(progress).items()
@@ -182,9 +185,12 @@ def save_progress(run: Run, progress: Progress) -> None:
     ways = {way: {"step": learner.step, "seconds": learner.seconds} for way, learner in _learners(progress).items()}
     note = {"rounds": str(progress.done), "seconds": str(progress.seconds)}
     note |= {f"{way}/{name}": str(value) for way, counted in ways.items() for name, value in counted.items()}
+    note |= {f"{way}/kept": str(number) for way, number in progress.kept.items()}
+    average = _both(progress, "averaged")
+    average |= {f"{way}.{name}": value for way, best in progress.best.items() for name, value in best.items()}
+    save_tensors(run.average, average)  # first: a round that is cut off here is done again, with the same weights
     save_tensors(run.state, tensors, note)
     save_tensors(run.weights, _both(progress, "weights"))
-    save_tensors(run.average, _both(progress, "averaged"))
     write_json(run.counters, counters)
 
 
@@ -211,6 +217,24 @@ def load_progress(run: Run, progress: Progress, number: int) -> None:
         raise
     except (KeyError, ValueError, RuntimeError) as error:
         raise InputError(f"{run.state} does not fit this bridge; copy the whole run, or make a new one") from error
+    _load_kept(run, progress, note)
+
+
+def _load_kept(run: Run, progress: Progress, note: dict[str, str]) -> None:
+    """Read the drifts of the rounds that are kept; older runs have none, and keep the last of each direction.
+
+    Raises:
+        InputError: If they are missing or damaged.
+    """
+    numbers = {way: note[f"{way}/kept"] for way in _learners(progress) if f"{way}/kept" in note}
+    averages = load_tensors(run.average)[0] if numbers else {}
+    for way, number in numbers.items():
+        shapes = {name: value.shape for name, value in _learners(progress)[way].averaged().items()}
+        own = {name: averages.get(f"{way}.{name}") for name in shapes}
+        best = {name: value for name, value in own.items() if value is not None and value.shape == shapes[name]}
+        if len(best) < len(shapes) or not number.isdecimal():
+            raise InputError(f"{run.average} does not fit this bridge; copy the whole run, or make a new one")
+        progress.best[way], progress.kept[way] = best, int(number)
 
 
 def _learners(progress: Progress) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from feller.journeys.bridges.advised import advice, bridge_sketch, falls_short, 
 from feller.journeys.bridges.beyond import outside
 from feller.journeys.bridges.bridged import Bridged, command_of
 from feller.journeys.bridges.counting import counts_of, growing
+from feller.journeys.bridges.kept import of_the_kept
 from feller.journeys.bridges.measured import arrivals, compared, ess, rounds_taken, straight
 from feller.journeys.bridges.pictured import pictures
 from feller.journeys.bridges.populations import Populations
@@ -26,7 +27,7 @@ from feller.journeys.tell import Tell
 from feller.recipes.bridging import bridging
 from feller.record import to_data
 from feller.report.page import Findings, write_report
-from feller.report.wording import percent, sentence
+from feller.report.wording import number, percent, sentence
 from feller.run import Run
 from feller.train.engine import engine
 from feller.train.metrics import read_metrics
@@ -57,15 +58,17 @@ def report_bridge(
         **arrivals(walked, found.problem, bridged, draws, compared(found.how)),
         **seen.averages(),
     }
+    kept_of = of_the_kept(found.progress.kept, read_metrics(run.metrics))
     numbers["objective_straight"] = straight(found.problem, crowd, walked, draws)
     tell.progress(MEASURED, "paths of pairs")
-    numbers |= {"ess": ess(found, walked, draws), **rounds_taken(run), "sigma": bridged.noise, "n": len(walked.states)}
+    numbers |= {"ess": ess(found, walked, draws), **rounds_taken(run), **kept_of}
+    numbers |= {"sigma": bridged.noise, "n": len(walked.states)}
     numbers = {name: value for name, value in numbers.items() if value is not None}
     counts = counts_of(found.problem)
     grown = growing(counts, bridged)
     away = outside(bridged, crowd, walked)
     numbers |= {} if away is None else {"outside_time": away}
-    notes = (*notes, *_met(numbers, notes), *_left(numbers), *grown)
+    notes = (*notes, *_met(numbers, notes), *_left(numbers), *_kept(numbers), *grown)
     sketch = bridge_sketch(run, bridged, found.how, bridging(crowd.modality), int(numbers["rounds"]))
     helps = tuple(map(sentence, advice(numbers, read_metrics(run.metrics), bridged, found.how, sketch)))
     if engine().is_first:
@@ -114,6 +117,16 @@ def _left(numbers: dict[str, Any]) -> list[str]:
         f"{WARNING}{percent(share)} of the time of all paths is outside of the surface, where no point of it is"
         " near and its planes are guessed: points of a wider area, or a smaller --noise, help"
     ]
+
+
+def _kept(numbers: dict[str, Any]) -> list[str]:
+    """Say so where the last round is not the one that is kept."""
+    if "last_w2" not in numbers and "last_inside_paths" not in numbers:
+        return []
+    far = f" its ends were {number(numbers['last_w2'])} from the population" if "last_w2" in numbers else ""
+    met = numbers.get("last_inside_paths")
+    blocked = f"{' and' if far else ''} {percent(met)} of its paths met a wall" if met is not None else ""
+    return [f"Round {numbers['kept_round']} is kept; the last round ahead was worse:{far}{blocked}"]
 
 
 def _pieces(found: FoundBridge) -> int:
@@ -200,6 +213,10 @@ OWN = {
     "ess": "Share of the trajectories around a pair's path that still counts once each is weighed by its cost"
     " (effective sample size). From 30 % all is well; 5 to 30 % is usual beside walls, where --resample 64 may help.",
     "lost": "Share of the trajectories that ran away and were drawn anew, in the worst round.",
+    "kept_round": "Round whose drift ahead is kept, and sampled with: the last one that is not clearly farther from the"
+    " population than the best round, nor meets more obstacles.",
+    "last_w2": "Distance of the end from the population after the last round, which was worse and is not kept.",
+    "last_inside_paths": "Share of the paths of that round that meet an obstacle.",
     "sigma": "Deviation of a free walk after the whole journey, in units of the data.",
 }
 """What numbers of our own mean, for people."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from feller.data import overview
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset, Modality
-from feller.evaluate import change
+from feller.evaluate import change, validity
 from feller.journeys.observe import Explained
 from feller.journeys.reporting.side_by_side import side_by_side
 from feller.journeys.steer import Steered
@@ -24,6 +24,7 @@ MOST = 100
 """Samples that are shown."""
 EXPLAIN = {
     **change.EXPLAIN,
+    **validity.EXPLAIN,
     "bounded": "What the wish sets a bound to, such as ink, on average. The reward is minus the square of how far each"
     " sample is beyond the bound, so that 0 is best.",
     "improved": "Share of the samples whose reward is larger than before.",
@@ -70,6 +71,7 @@ def _write(
     findings = Findings(
         title=title,
         command=shlex.join(["feller", *words]),
+        sketch=found.sketch if isinstance(found, Steered) else "",
         numbers=found.numbers,
         explanations=EXPLAIN,
         notes=found.notes,

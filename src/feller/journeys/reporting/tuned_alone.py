@@ -8,6 +8,7 @@ from feller.control.rewards import Wish
 from feller.draws import Draws
 from feller.evaluate import change as changes
 from feller.evaluate.change import change
+from feller.evaluate.validity import EXPLAIN, valid
 from feller.journeys.asked import asked_of
 from feller.journeys.first_sketch import tuning_sketch
 from feller.journeys.onward import tuning
@@ -47,7 +48,9 @@ def tuned_alone(run: Run, wanted: Wish, why: str, tell: Tell, seed: int = 0) -> 
     after = model.sample(DRAWN, given=given, guidance=rule.guidance, draws=draws, ranks=engine(), tell=tell.progress)
     found = change(rule, base, model, after, wanted, draws, tuned.given)
     tell.done()
-    numbers = {**found.numbers, "steps": counters["step"], "seconds": counters["seconds"]}
+    shares = {"validity_before": valid(found.before), "validity": valid(after)}
+    numbers = {**found.numbers, **{name: float(marks.mean()) for name, marks in shares.items() if marks is not None}}
+    numbers |= {"steps": counters["step"], "seconds": counters["seconds"]}
     if engine().is_first:
         some = torch.arange(SHOWN)
         pictures = side_by_side(found.before.subset(some), after.subset(some))
@@ -58,7 +61,7 @@ def tuned_alone(run: Run, wanted: Wish, why: str, tell: Tell, seed: int = 0) -> 
             sketch=tuning_sketch(run, tuned, counters["step"], numbers),
             judged=f"Compared: {DRAWN} samples with as many of the base.",
             numbers=numbers,
-            explanations=changes.EXPLAIN,
+            explanations={**changes.EXPLAIN, **EXPLAIN},
             notes=(f"no data stand beside the samples: {why}", *found.notes),
             settings=run.part_of(run.recipe, "recipe"),
             curve=read_metrics(run.metrics),

@@ -1,0 +1,124 @@
+"""Fine-tuning and search where states are rotations: right beside finite differences, or refused."""
+
+import pytest
+import torch
+from tests.oracle import F64
+from torch import Tensor, nn
+
+from feller.control.adjoint_matching import AdjointMatching
+from feller.control.direct import DirectGradient, OneStep
+from feller.control.discrete_adjoint import DiscreteAdjoint
+from feller.control.filtered import Filtered
+from feller.control.lbfgs import LBFGS
+from feller.control.policy_gradient import PolicyGradient
+from feller.control.source import Nothing, find_sources
+from feller.draws import Draws
+from feller.errors import UsageError
+from feller.paths import Geodesic
+from feller.simulate import Midpoint, endpoint
+from feller.spaces import SO3
+from feller.spaces.rotations import hat, rotation
+from feller.times import linear_grid
+
+SPACE = SO3(())
+PATH = Geodesic(SPACE)
+AIM = rotation(torch.tensor([0.3, -0.8, 0.5], dtype=F64))
+
+
+class Turning(nn.Module):
+    """A left-invariant velocity that bends with time and state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.tensor([0.4, 0.1, -0.6], dtype=F64))
+
+    def forward(self, x: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
+        turn = self.w * (1 + t[:, None]) + x[..., 0].sin()
+        return x @ hat(turn)
+
+
+def reward(x: Tensor, given: dict[str, Tensor]) -> Tensor:
+    """Cosine-like closeness to a rotation, with its derivative off the manifold."""
+    return (x * AIM).sum((1, 2)) + (x[:, 0, 1] - x[:, 2, 2]).square()
+
+
+def sources(n: int) -> Tensor:
+    return SPACE.reference(n, Draws(3).at("x")).double()
+
+
+@pytest.mark.parametrize("kind", [AdjointMatching, PolicyGradient, DiscreteAdjoint], ids=lambda kind: kind.__name__)
+def test_memoryless_noise_on_rotations_is_refused(kind: type) -> None:
+    with pytest.raises(UsageError, match="Geodesic"):
+        kind(path=PATH, space=SPACE)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        DirectGradient(path=PATH, space=SPACE, steps=6, last=6),
+        DirectGradient(path=PATH, space=SPACE, steps=6, last=6, solver=Midpoint()),
+        DirectGradient(path=PATH, space=SPACE, steps=6, last=1),
+        OneStep(path=PATH, space=SPACE, steps=6),
+    ],
+    ids=["all", "midpoint", "last", "one-step"],
+)
+def test_gradient_of_the_reward_beside_finite_differences(rule: DirectGradient | OneStep) -> None:
+    """Central differences of 1e-5 in each weight: eight digits."""
+    network = Turning()
+    bound = rule.against(network, reward)
+    example = bound.draw(network, {"x_0": sources(5)}, Draws(0))
+    gradient = torch.autograd.grad(bound.loss(network, example).sum(), network.w)[0]
+    found = torch.zeros(3, dtype=F64)
+    with torch.no_grad():
+        for k in range(3):
+            ends = []
+            for step in (1e-5, -1e-5):
+                network.w[k] += step
+                ends.append(bound.loss(network, example).sum())
+                network.w[k] -= step
+            found[k] = (ends[0] - ends[1]) / 2e-5
+    torch.testing.assert_close(gradient, found, rtol=1e-7, atol=1e-7)
+    assert gradient.abs().max() > 0.1
+
+
+def test_rewards_are_those_of_rotations() -> None:
+    network, x_0 = Turning(), sources(4)
+    bound = DirectGradient(path=PATH, space=SPACE, steps=6).against(network, reward)
+    told = bound.draw(network, {"x_0": x_0}, Draws(0))["reward"]
+    finer = endpoint(PATH.process(network, {}), x_0, linear_grid(600), Midpoint(SPACE), Draws(0))
+    torch.testing.assert_close(finer @ finer.mT, torch.eye(3, dtype=F64).expand(4, 3, 3), rtol=0, atol=1e-10)
+    assert (told - reward(finer, {})).abs().max() < 0.5
+
+
+def test_the_best_rotations_are_learned_from_on_the_manifold() -> None:
+    network = Turning()
+    bound = Filtered(path=PATH, space=SPACE, steps=8, share=0.25).against(network, reward)
+    example = bound.draw(network, {"x_0": sources(32)}, Draws(0))
+    x_t, target = example["x_t"], example["target"]
+    torch.testing.assert_close(x_t @ x_t.mT, torch.eye(3, dtype=F64).expand(32, 3, 3), rtol=0, atol=1e-8)
+    torch.testing.assert_close(SPACE.tangent(x_t, target), target, rtol=0, atol=1e-5)
+    ends = endpoint(PATH.process(network, {}), sources(32), linear_grid(8), Midpoint(SPACE), Draws(0))
+    torch.testing.assert_close(example["reward"], reward(ends, {}), rtol=0, atol=1e-8)
+
+
+def test_search_of_sources_stays_on_rotations_and_finds_the_best() -> None:
+    """A flow that turns all alike: the source that ends at the aim is the aim turned back, with a trace of 3."""
+    turn = torch.tensor([0.2, 0.7, -0.4], dtype=F64)
+
+    def flow(x_0: Tensor, rows: Tensor) -> Tensor:
+        return endpoint(
+            PATH.process(lambda x, t, given: x @ hat(turn), {}), x_0, linear_grid(4), Midpoint(SPACE), Draws(0)
+        )
+
+    found = find_sources(
+        flow,
+        lambda end, rows: -(end * AIM).sum((1, 2)),
+        sources(6),
+        SPACE,
+        minimiser=LBFGS(steps=40),
+        prior=Nothing(),
+    )
+    source, end = found.source, found.end
+    torch.testing.assert_close(source @ source.mT, torch.eye(3, dtype=F64).expand(6, 3, 3), rtol=0, atol=1e-8)
+    torch.testing.assert_close(end, AIM.expand(6, 3, 3), rtol=0, atol=1e-4)
+    torch.testing.assert_close(source, (AIM @ rotation(-turn)).expand(6, 3, 3), rtol=0, atol=1e-4)

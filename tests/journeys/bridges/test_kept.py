@@ -1,0 +1,100 @@
+"""Which round of a bridge is kept, and that its drift is what the run is sampled with."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+import torch
+
+from feller.cli import main
+from feller.journeys.bridges import alternate
+from feller.journeys.bridges.kept import better, of_the_kept
+from feller.model import load_model
+from feller.run import Run
+from feller.tensors import load_tensors
+
+SHORT = ["--pairs", "32", "--train.steps", "5", "--train.batch", "32", "--control.steps", "2", "--calls", "12"]
+SHORT += ["--control.mean-knots", "4", "--control.scale-knots", "4"]
+
+
+def row(step: int, w2: float, inside: float | None = None, floor: float = 2.21) -> dict[str, float]:
+    met = {} if inside is None else {"inside_paths": inside}
+    return {"step": step, "backward": int(step % 2 == 0), "w2": w2, "w2_floor": floor, "objective": 1.0, **met}
+
+
+@pytest.mark.parametrize(
+    ("rows", "kept"),
+    [
+        ([row(1, 4.15, 0.016), row(3, 5.41, 0.007)], 1),
+        ([row(1, 5.41, 0.016), row(3, 4.15, 0.007)], 3),
+        ([row(1, 4.15), row(3, 4.3)], 3),
+        ([row(1, 4.0), row(3, 4.3), row(5, 4.6)], 3),  # ten per cent a round do not add up
+        ([row(1, 2.0), row(3, 2.3)], 3),  # both are as near as real members
+        ([row(1, 2.3, 0.4), row(3, 4.0, 0.02)], 3),  # through walls first, then around them
+        ([row(1, 2.3, 0.02), row(3, 2.2, 0.4)], 1),
+        ([row(1, 2.3, 0.4), row(3, 4.0, 0.02), row(5, 3.9, 0.02)], 5),
+        ([row(1, 4.0, 0.4), row(3, 3.9, 0.2)], 3),
+    ],
+)
+def test_the_kept_round(rows: list[dict[str, float]], kept: int) -> None:
+    best = None
+    for i, one in enumerate(rows):
+        best = one if better(one, best, rows[:i]) else best
+    assert best is not None
+    assert best["step"] == kept
+
+
+def fake(distances: list[float]):
+    def measured(problem, settings, progress, found) -> dict[str, float]:
+        known = {"backward": int(found.backward), "loss": 0.0, "objective": 1.0, "control_cost": 1.0, "state_cost": 0.0}
+        return {**known, "lost": 0.0, "w2": distances[found.number - 1], "w2_floor": 1.0}
+
+    return measured
+
+
+def drift(run: pathlib.Path, way: str, file: str) -> dict[str, torch.Tensor]:
+    tensors = load_tensors(run / file)[0]
+    return {name.removeprefix(way): value for name, value in tensors.items() if name.startswith(f"{way}.")}
+
+
+@pytest.fixture
+def populations(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for name, middle in (("a", 0.0), ("b", 3.0)):
+        np.savetxt(f"{name}.csv", rng.normal(middle, 1, (60, 2)), delimiter=",", header="x,y", comments="")
+    return tmp_path
+
+
+def test_a_run_keeps_its_best_round(populations: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Round 3 is worse than round 1, round 5 better; a resumed run gives the same weights."""
+    monkeypatch.setattr(alternate, "measured", fake([2.0, 1.0, 3.0, 1.0, 1.5]))
+    asked = ["bridge", "a.csv", "b.csv", *SHORT]
+    assert main([*asked, "--rounds", "1", "--out", "run"]) == 0
+    first = drift(populations / "run", "ahead", "average.safetensors")
+    assert main(["bridge", "--resume", "--out", "run", "--rounds", "3"]) == 0
+    report = json.loads((populations / "run" / "report.json").read_text())
+    assert report["numbers"]["kept_round"] == 1
+    assert report["numbers"]["last_w2"] == 3.0
+    assert report["numbers"]["rounds"] == 3
+    after = drift(populations / "run", "ahead", "average.safetensors")
+    assert all(torch.equal(after[name], value) for name, value in first.items())
+    network = load_model(Run(populations / "run")).network.ahead.state_dict()
+    assert all(torch.equal(network[name.removeprefix(".")], value) for name, value in first.items())
+    assert main(["evaluate", "run"]) == 0
+    again = json.loads((populations / "run" / "report.json").read_text())["numbers"]
+    assert again["w2"] == pytest.approx(report["numbers"]["w2"])
+    assert main(["bridge", "--resume", "--out", "run", "--rounds", "5"]) == 0
+    numbers = json.loads((populations / "run" / "report.json").read_text())["numbers"]
+    assert numbers["kept_round"] == 5
+    assert "last_w2" not in numbers
+    monkeypatch.setattr("feller.journeys.bridge.report_bridge", lambda *_: {})
+    assert main([*asked, "--rounds", "5", "--out", "whole"]) == 0
+    for file in ("average.safetensors", "weights.safetensors"):
+        one, other = (load_tensors(populations / name / file)[0] for name in ("run", "whole"))
+        assert all(torch.equal(one[name], value) for name, value in other.items())
+
+
+def test_runs_without_a_record_of_it_keep_their_last_round() -> None:
+    assert of_the_kept({}, [row(1, 2.0), row(2, 2.0), row(3, 5.0)]) == {"kept_round": 3}
