@@ -26,7 +26,6 @@ import shutil
 import sys
 import tarfile
 import tempfile
-import time
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -164,7 +163,9 @@ RUNS = {
     "text": fit("example:shakespeare", "--longest", "32", *SHORT, *HEADS, *CALLS, ending=".jsonl"),
     "text-uniform": fit("data/words.txt", "--recipe", "text-uniform", *SHORT, *HEADS, *CALLS, ending=".jsonl"),
     "text-autoregressive": fit("data/words.txt", "--recipe", "text-autoregressive", *SHORT, *HEADS, ending=".jsonl"),
-    "text-subwords": fit("data/words.txt", "--vocabulary", "subwords:260", *SHORT, *THIN_HEADS, *CALLS, ending=".jsonl"),
+    "text-subwords": fit(
+        "data/words.txt", "--vocabulary", "subwords:260", *SHORT, *THIN_HEADS, *CALLS, ending=".jsonl"
+    ),
     "table": fit("data/people.csv", *SHORT, *HEADS, ending=".csv"),
     "table-flow": fit("data/people.csv", "--recipe", "table-flow", *SHORT, *MLP, *CALLS, ending=".csv"),
     "table-marginals": fit(
@@ -209,7 +210,8 @@ RUNS = {
         *PRIVATE, *SCHEMA, "--recipe", "logistic-private", "--target", "sex", draw=None, resume=None
     ),
     "private-images": fit(
-        *("data/pictures.npz", "--noise", "1", "--stop-at-epsilon", "8", "--unsafe-seed", "1", *SHORT, *UNET, *CALLS), resume=()
+        *("data/pictures.npz", "--noise", "1", "--stop-at-epsilon", "8", "--unsafe-seed", "1", *SHORT, *UNET, *CALLS),
+        resume=(),
     ),
     "audited": fit(*PRIVATE, *SCHEMA, *SPENT, *MLP, *AUDITED, ending=".csv", resume=(), audited=True),
     # Other commands.
@@ -232,15 +234,13 @@ RUNS = {
         resume=("--rounds", "3", *HILL),
         evaluate=None,  # a run makes no code run
     ),
-    "imported": Kept(
-        ("import", "code/network.py:net", "--data", "data/left.csv"), code="code/network.py", resume=None
-    ),
+    "imported": Kept(("import", "code/network.py:net", "--data", "data/left.csv"), code="code/network.py", resume=None),
     "exported": Kept(("export", "points", "--to", "huggingface"), needs=("points",), resume=None, evaluate=None),
 }
 
 
 def materials() -> None:
-    """Write the small files that runs are made from: whole random numbers, the same each time; add new ones at the end."""
+    """Write the small files that runs are made from, the same each time; new ones go to the end."""
     rng, data = np.random.default_rng(0), pathlib.Path("data")
     data.mkdir(exist_ok=True)
     (data / "words.txt").write_text("the cat sat on a hat\nno rat is at the mat\n" * 12)
@@ -253,9 +253,14 @@ def materials() -> None:
         "sex": {"kind": "categorical", "values": ["f", "m"]},
     }
     (data / "schema.json").write_text(json.dumps({"columns": kinds}, indent=1) + "\n")
-    for name, numbers in {"sphere": rng.integers(-9, 10, (80, 3)) + 0.5, "simplex": rng.integers(1, 9, (80, 3))}.items():
+    for name, numbers in {
+        "sphere": rng.integers(-9, 10, (80, 3)) + 0.5,
+        "simplex": rng.integers(1, 9, (80, 3)),
+    }.items():
         shares = numbers / numbers.sum(1, keepdims=True) if name == "simplex" else numbers
-        (data / f"{name}.csv").write_text("x,y,z\n" + "".join(",".join(f"{a:.6f}" for a in row) + "\n" for row in shares))
+        (data / f"{name}.csv").write_text(
+            "x,y,z\n" + "".join(",".join(f"{a:.6f}" for a in row) + "\n" for row in shares)
+        )
     corners = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])
     faces = [[1, 2, 3], [1, 4, 2], [1, 3, 4], [2, 4, 3]]
     lines = [*(f"v {a} {b} {c}" for a, b, c in corners), *(f"f {a} {b} {c}" for a, b, c in faces)]
@@ -285,7 +290,10 @@ def materials() -> None:
             for i in range(10):
                 packed = io.BytesIO()
                 Image.fromarray(rng.integers(0, 256, (4, 4), dtype=np.uint8)).save(packed, "PNG")
-                for name, content in ((f"{shard}{i}.png", packed.getvalue()), (f"{shard}{i}.cls", b"01"[i % 2 : i % 2 + 1])):
+                for name, content in (
+                    (f"{shard}{i}.png", packed.getvalue()),
+                    (f"{shard}{i}.cls", b"01"[i % 2 : i % 2 + 1]),
+                ):
                     header = tarfile.TarInfo(name)
                     header.size = len(content)
                     file.addfile(header, io.BytesIO(content))
@@ -393,7 +401,9 @@ def pack(path: pathlib.Path) -> None:
 def names_machine(path: pathlib.Path) -> bool:
     """Tell whether a file holds the place of the repository, of the home, or of temporary files."""
     content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    return any(str(place).encode() in content for place in (HOME.parents[2], pathlib.Path.home(), tempfile.gettempdir()))
+    return any(
+        str(place).encode() in content for place in (HOME.parents[2], pathlib.Path.home(), tempfile.gettempdir())
+    )
 
 
 def try_out(name: str, kept: Kept) -> dict[str, Any]:
