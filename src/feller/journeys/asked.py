@@ -140,7 +140,7 @@ def same_data(asked: Asked, data: Dataset, named: str | None = None) -> bool:
         named: Of what; by default of what the run names.
     """
     before = asked.fingerprint
-    if not before or (named in (None, asked.data) and known_by_name(asked.data, before)):
+    if not before or (named in (None, asked.data) and older_example(asked.data, before)):
         return True
     return same_print(before, data, keyed=asked.private is not None)
 
@@ -153,7 +153,7 @@ def same_print(before: str, data: Dataset, *, keyed: bool) -> bool:
     return now == before or (bool(data.print) and not before.startswith(READ) and _print_of_bits(data) == before)
 
 
-def known_by_name(data: str, before: str) -> bool:
+def older_example(data: str, before: str) -> bool:
     """Tell whether a fingerprint is of an example from when its bits depended on the processor: its name suffices."""
     name = data.removeprefix(EXAMPLE).partition("/")[0]
     by_name = data.startswith(EXAMPLE) and name in EXAMPLES and EXAMPLES[name].by_name
