@@ -150,7 +150,12 @@ def same_print(before: str, data: Dataset, *, keyed: bool) -> bool:
     now = fingerprint(data)
     if keyed:
         return fits(now, before)
-    return now == before or (bool(data.print) and not before.startswith(READ) and _print_of_bits(data) == before)
+    return now == before or (is_older(before, data) and _print_of_bits(data) == before)
+
+
+def is_older(before: str, data: Dataset) -> bool:
+    """Tell whether a fingerprint is of computed values, where now what they are computed from is hashed."""
+    return bool(data.print) and not before.startswith(READ)
 
 
 def older_example(data: str, before: str) -> bool:
@@ -220,7 +225,8 @@ def read_again(asked: Asked, modality: Modality | None) -> Dataset:
     if not same_data(asked, data):
         key = f", or the key in {key_path()} is another" if asked.private is not None else ""
         shards = "" if data.stream is None else _told(changes(asked.shards, data.stream.prints))
-        raise InputError(f"{asked.data} is not what it was when this run was fitted{key}{shards}; bring it back")
+        moved = ", or an older feller fitted it on another processor" if is_older(asked.fingerprint, data) else ""
+        raise InputError(f"{asked.data} is not what it was when this run was fitted{key}{moved}{shards}; bring it back")
     return data
 
 
