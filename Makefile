@@ -6,7 +6,7 @@ READY := .venv/ready
 # Hundreds of processes start; each would compile all of feller anew where the environment says that no bytecode is kept.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-all test-journeys check bench docs audit-deps release-check clean
+.PHONY: demo test test-all test-journeys test-portable check bench docs audit-deps release-check clean
 
 $(READY): pyproject.toml papers/pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit('feller needs Python 3.11 or later: make PYTHON=python3.11 ...' if sys.version_info < (3, 11) else 0)"
@@ -34,6 +34,15 @@ test-journeys: $(READY)
 	scripts/browser.sh
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m slow tests/studio tests/test_docs.py tests/commands tests/journeys/test_processes.py \
 		tests/train/test_shared_training.py tests/couplings/test_ranks.py
+
+# Tests that open kept runs, or compare fingerprints or numbers across processes, computed as four other processors would.
+PROCESSORS := MKL_CBWR=COMPATIBLE MKL_CBWR=AVX2 GLIBC_TUNABLES=glibc.cpu.hwcaps=-AVX2,-FMA ATEN_CPU_CAPABILITY=default
+test-portable: $(READY)
+	for setting in $(PROCESSORS); do \
+		echo "as with $$setting"; \
+		env $$setting OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'portable and not slow' \
+			$$(grep -rl --include='test_*.py' 'pytest.mark.portable' tests) || exit 1; \
+	done
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -12,12 +12,14 @@ from feller.data import EXAMPLES, Earth, examples, read
 from feller.data.examples import inside
 from feller.data.examples.copied import copy_example
 from feller.data.examples.jacksboro import surface
+from feller.data.examples.moons import GRID, TEST, TRAIN, drawn
 from feller.data.speech.align import Aligner
 from feller.data.speech.alignments import read_alignments
 from feller.data.speech.files import find_speech
 from feller.data.speech.lexicon import Lexicon, cmu_entries, own_words
 from feller.data.speech.mel import filters
 from feller.data.speech.sound import read_sound
+from feller.draws import Draws
 from feller.errors import UsageError
 from feller.shipped import SHIPPED
 from feller.tree import leaves
@@ -244,3 +246,13 @@ def test_spoken_words_name_the_extra_that_they_need(package: str, monkeypatch: p
     with pytest.raises(UsageError, match=rf"needs {package}: pip install 'feller\[speech\]'") as caught:
         read("example:spoken-words")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.portable
+def test_no_processor_rounds_moons_otherwise() -> None:
+    """What processors compute differs by 1e-15; no coordinate is within 1e-10 of the middle between two grid lines."""
+    for part, n, step in (("train", TRAIN, 0), ("test", TEST, 1)):
+        exact = drawn(n, Draws(0).named("example:moons"), step)
+        values = read(f"example:moons/{part}").values
+        assert (GRID / 2 - (values - exact).abs()).min() > 1e-10
+        assert torch.equal(values, (values / GRID).round() * GRID)

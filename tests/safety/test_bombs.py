@@ -268,6 +268,7 @@ def test_pictures_just_below_the_limit_of_a_bomb_are_read_small(tmp_path: pathli
     assert read(str(tmp_path / "a.png")).modality.width == 64
 
 
+@pytest.mark.portable
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("field", "value"), [("width", 500_000), ("width", 10**12), ("depth", 10**12), ("width", 10**30), ("depth", 3)]
@@ -285,6 +286,7 @@ def test_networks_that_their_weights_do_not_hold(tmp_path: pathlib.Path, field: 
     assert done.peak - plain.peak < ROOM
 
 
+@pytest.mark.portable
 def test_networks_of_a_resumed_run(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     from feller.cli import main
 

@@ -16,6 +16,8 @@ from feller.tensors import load_tensors
 from feller.train.checkpoint import read_counters
 from tests.safety.specimen_runs import copied
 
+pytestmark = pytest.mark.portable
+
 DRAWN = [[0.3546427, 0.0311828], [1.0776806, 0.7514004], [0.1398128, 0.2741731]]
 """What the kept run drew on the day it was made."""
 

@@ -19,6 +19,8 @@ from feller.record import replace_file
 from feller.tensors import load_tensors
 from tests.safety.specimen_runs import copied
 
+pytestmark = pytest.mark.portable
+
 HOLD = """import fcntl, sys, time
 file = open(sys.argv[1], "a")
 fcntl.flock(file, fcntl.LOCK_EX)

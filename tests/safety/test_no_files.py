@@ -12,6 +12,8 @@ from feller.errors import InputError
 from feller.record import read_json
 from tests.safety.specimen_runs import copied, untrained
 
+pytestmark = pytest.mark.portable
+
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path)])
 def test_a_pipe_a_folder_or_a_device(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], make) -> None:

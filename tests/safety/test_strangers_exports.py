@@ -16,6 +16,8 @@ from feller.journeys.export import export
 from feller.run import Run
 from tests.safety.specimen_runs import copied
 
+pytestmark = pytest.mark.portable
+
 HOSTILE = "a\n\n# big <img src=x onerror=alert(1)> [link](http://a.b) | more `code` https://a.b \x1b[2J\udcff"
 
 

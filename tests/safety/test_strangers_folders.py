@@ -28,6 +28,8 @@ from feller.run import Run
 from feller.tensors import load_tensors, save_tensors
 from tests.safety.specimen_runs import copied
 
+pytestmark = pytest.mark.portable
+
 ATTACK = "<script>alert(1)</script><img src=x onerror=alert(1)>"
 
 

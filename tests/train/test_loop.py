@@ -37,6 +37,7 @@ def tensors(learner):
     return [*learner.network.state_dict().values(), *learner.average.state_dict().values()]
 
 
+@pytest.mark.portable
 def test_resumed_run_ends_bit_for_bit_the_same(tmp_path):
     whole, losses = fresh(), []
     for report in follow(whole):

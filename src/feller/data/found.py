@@ -31,6 +31,8 @@ class Found:
     """What a person calls each example, where that is no row."""
     properties: dict[str, np.ndarray] = field(default_factory=dict)
     """Numbers that are told of each example beside its value, [n] in float64; not-a-number where one is not."""
+    hashes: tuple[str, ...] = ()
+    """Hash of the file of each example, where its value is computed from that."""
 
     def row(self, i: int) -> int:
         """Return the number under which a person finds an example in the file."""

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from feller.data import overview
 from feller.data.delimited import dialect_of
 from feller.data.found import Found
+from feller.data.prints import hashed, print_of
 from feller.data.stream import Stream
 from feller.data.target import Target
 from feller.draws import Draw, Draws
@@ -39,6 +40,8 @@ class Modality(abc.ABC):
     """What people call such data."""
     holds: ClassVar[type[Found]] = Found
     """What their files hold; some kinds want to hear of another before one of its examples is found too large."""
+    computes: ClassVar[bool] = False
+    """Whether values are computed from what files hold, so that their last bits depend on the processor."""
 
     @property
     @abc.abstractmethod
@@ -174,7 +177,8 @@ class Modality(abc.ABC):
         Raises:
             InputError: If it is of another kind, shape or naming.
         """
-        return Dataset(*self.accept(found), self, found.notes, properties=told(found))
+        known = print_of(found) if self.computes else ""
+        return Dataset(*self.accept(found), self, found.notes, properties=told(found), print=known)
 
     @abc.abstractmethod
     def arrays(self, values: Any, given: Given) -> dict[str, np.ndarray]:
@@ -256,6 +260,8 @@ class Dataset:
     """Which of the properties a network is to tell of other examples, where that is asked."""
     stream: Stream | None = None
     """All examples, where memory holds a sample of them alone: values and conditions are those of the sample."""
+    print: str = ""
+    """Hash of what was read, where values are computed from it: their last bits depend on the processor."""
 
     def __repr__(self) -> str:
         """Say in a line what they are; `numpy()` and `frame()` give the examples."""
@@ -336,6 +342,7 @@ class Dataset:
             groups=None if self.groups is None else self.groups[index],
             properties={name: numbers[index] for name, numbers in self.properties.items()},
             stream=None,
+            print=self.print and hashed(self.print, index),
         )
 
     def wanted(self, target: Target) -> Float64[Tensor, "n names"]:

@@ -11,7 +11,7 @@ from feller.data.commas import rows_with_commas
 from feller.data.crystals.modality import crystals
 from feller.data.documents.dataset import documents
 from feller.data.documents.modality import Documents
-from feller.data.examples import EXAMPLES
+from feller.data.examples import EXAMPLES, Example
 from feller.data.find import find, find_texts
 from feller.data.found import (
     Found,
@@ -33,6 +33,7 @@ from feller.data.interpret import interpret
 from feller.data.labels import LABEL_NAMES
 from feller.data.modality import Dataset, Modality
 from feller.data.molecules.modality import molecules
+from feller.data.prints import print_of_values
 from feller.data.proteins.backbones import backbones
 from feller.data.proteins.modality import proteins
 from feller.data.rows.earth import Earth, earth
@@ -198,6 +199,14 @@ def _example(wanted: _Wanted) -> Dataset:
     """Read an example: as it is, or what a file with it would hold as something else."""
     about_it, part = part_of(wanted.source)
     example = EXAMPLES[about_it.name]
+    data = _example_as(example, part, wanted)
+    if not example.by_name or data.print:
+        return data
+    return replace(data, print=print_of_values(data.values, data.given))  # which tells it from fingerprints of before
+
+
+def _example_as(example: Example, part: str, wanted: _Wanted) -> Dataset:
+    """Read an example as it is asked for."""
     if all(asked is None for asked in (wanted.longest, wanted.like, wanted.space, wanted.vocabulary, wanted.schema)):
         return example.load(part)
     if example.found is not None:

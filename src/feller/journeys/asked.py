@@ -24,9 +24,12 @@ from feller.journeys.whereabouts import whereabouts
 from feller.recipes import READS
 from feller.record import from_data
 from feller.run import Run
+from feller.shipped import EXAMPLE
 from feller.train.optimiser import Training
 from feller.tree import leaves
 
+READ = "read-"
+"""Begins the fingerprint of what was read, where values are computed from it."""
 NAMED = 3
 """Shards that are named where more are not what they were."""
 
@@ -99,9 +102,22 @@ class Asked:
 
 
 def fingerprint(data: Dataset) -> str:
-    """Hash data and their target, so that a resumed run notices others in their place; of shards, what they are."""
+    """Hash data and their target, so that a resumed run notices others in their place; of shards, what they are.
+
+    It is the same on every processor: where values are computed, what they are computed from is hashed.
+    """
     if data.stream is not None:
         return data.stream.print
+    if not data.print:
+        return _print_of_bits(data)
+    digest = hashlib.sha256(data.print.encode())
+    if data.target is not None:
+        digest.update(np.ascontiguousarray(data.wanted(data.target).numpy()).tobytes())
+    return f"{READ}{digest.hexdigest()[:16]}"
+
+
+def _print_of_bits(data: Dataset) -> str:
+    """Hash the values themselves, as all records had it before `READ`."""
     digest = hashlib.sha256()
     given = {name: data.given[name] for name in sorted(data.given)}
     wanted = {} if data.target is None else {"target": data.wanted(data.target)}
@@ -115,15 +131,38 @@ def print_of(data: Dataset, salt: str | None) -> str:
     return fingerprint(data) if salt is None else keyed(fingerprint(data), salt)
 
 
-def same_data(asked: Asked, data: Dataset) -> bool:
-    """Tell whether data are those of a run; of a run without a fingerprint they are taken for that."""
-    return not asked.fingerprint or same_print(asked.fingerprint, data, keyed=asked.private is not None)
+def same_data(asked: Asked, data: Dataset, named: str | None = None) -> bool:
+    """Tell whether data are those of a run; of a run without a fingerprint they are taken for that.
+
+    Args:
+        asked: Of the run.
+        data: What was read.
+        named: Of what; by default of what the run names.
+    """
+    before = asked.fingerprint
+    if not before or (named in (None, asked.data) and older_example(asked.data, before)):
+        return True
+    return same_print(before, data, keyed=asked.private is not None)
 
 
 def same_print(before: str, data: Dataset, *, keyed: bool) -> bool:
     """Tell whether data have a fingerprint, which may be one that needs a key."""
     now = fingerprint(data)
-    return fits(now, before) if keyed else now == before
+    if keyed:
+        return fits(now, before)
+    return now == before or (is_older(before, data) and _print_of_bits(data) == before)
+
+
+def is_older(before: str, data: Dataset) -> bool:
+    """Tell whether a fingerprint is of computed values, where now what they are computed from is hashed."""
+    return bool(data.print) and not before.startswith(READ)
+
+
+def older_example(data: str, before: str) -> bool:
+    """Tell whether a fingerprint is of an example from when its bits depended on the processor: its name suffices."""
+    name = data.removeprefix(EXAMPLE).partition("/")[0]
+    by_name = data.startswith(EXAMPLE) and name in EXAMPLES and EXAMPLES[name].by_name
+    return by_name and not before.startswith(READ)
 
 
 def asked_of(run: Run) -> Asked:
@@ -186,7 +225,8 @@ def read_again(asked: Asked, modality: Modality | None) -> Dataset:
     if not same_data(asked, data):
         key = f", or the key in {key_path()} is another" if asked.private is not None else ""
         shards = "" if data.stream is None else _told(changes(asked.shards, data.stream.prints))
-        raise InputError(f"{asked.data} is not what it was when this run was fitted{key}{shards}; bring it back")
+        moved = ", or an older feller fitted it on another processor" if is_older(asked.fingerprint, data) else ""
+        raise InputError(f"{asked.data} is not what it was when this run was fitted{key}{moved}{shards}; bring it back")
     return data
 
 

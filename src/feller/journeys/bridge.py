@@ -105,8 +105,10 @@ def bridge(
     with run.claim(resume=resume, overwrite=overwrite) if here.is_first else contextlib.nullcontext():
         here.wait()
         if resume:
-            load_progress(run, progress, len(problem.crowds))
+            elsewhere = load_progress(run, progress, len(problem.crowds))
             tell.say(f"going on after round {progress.done}")
+            if elsewhere:
+                tell.say(elsewhere)
         here.wait()
         if here.is_first:
             save_description(run, description)

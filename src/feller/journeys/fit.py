@@ -13,7 +13,7 @@ from feller.at_once import AtOnce
 from feller.code import blamed, place_of
 from feller.data.given import Kept, is_given, keep, said_of
 from feller.errors import InputError, UsageError
-from feller.journeys.asked import Asked
+from feller.journeys.asked import Asked, older_example
 from feller.journeys.evaluate import evaluate
 from feller.journeys.exchange.outdated import outdated
 from feller.journeys.fitting.arguments import known_by_name
@@ -139,6 +139,11 @@ def fit(
             raise UsageError("a resumed run keeps its privacy; leave --epsilon, --delta and --noise out")
         with tell.waiting("reading the data"):
             begun = go_on(run, fixed, recipe, change)
+        if older_example(begun.asked.data, begun.asked.fingerprint):
+            tell.say(
+                f"the run is older than {begun.asked.data} as it is now, the same on every processor: it goes on as it"
+                " would have up to rounding, not bit for bit"
+            )
         if isinstance(begun.asked.private, Guarantee):
             _check_divides(adaptive=begun.asked.private.adaptive, here=here)
     else:

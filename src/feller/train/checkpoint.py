@@ -1,7 +1,8 @@
-"""What a killed run needs to go on, bit for bit."""
+"""What a killed run needs to go on: bit for bit on the same processor, up to rounding on another."""
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from feller.errors import InputError
@@ -10,6 +11,7 @@ from feller.run import WHOLE, Run
 from feller.tensors import load_tensors, put, save_tensors
 from feller.train.loop import Learner, whole
 from feller.train.optimiser import optimiser_tensors, restore_optimiser
+from feller.train.processor import PROCESSOR, moved, processor
 
 _COUNTERS = {"step": int, "seconds": float}
 
@@ -24,7 +26,8 @@ def save_checkpoint(run: Run, learner: Learner, *, writes: bool = True) -> None:
     state, weights, averaged = learner_tensors(learner), learner.weights(), learner.averaged()
     if not writes:
         return
-    save_tensors(run.state, state, {name: str(value) for name, value in counters.items()})
+    note = {name: str(value) for name, value in counters.items()}
+    save_tensors(run.state, state, {**note, PROCESSOR: processor(device_of(learner))})
     save_tensors(run.weights, weights)
     save_tensors(run.average, averaged)
     write_json(run.counters, counters)
@@ -42,8 +45,11 @@ def read_counters(run: Run) -> dict[str, Any]:
     return counters
 
 
-def load_checkpoint(run: Run, learner: Learner) -> None:
+def load_checkpoint(run: Run, learner: Learner) -> str:
     """Bring a learner to where it was.
+
+    Returns:
+        What is to be told where another processor wrote the state; else nothing.
 
     Raises:
         InputError: If the state is missing, damaged, or that of another network.
@@ -58,6 +64,12 @@ def load_checkpoint(run: Run, learner: Learner) -> None:
         raise InputError(f"{run.state} does not fit the model of this run; copy the whole run, or fit anew") from error
     for name, value in counters.items():
         setattr(learner, name, value)
+    return moved(note, device_of(learner))
+
+
+def device_of(learner: Learner) -> torch.device:
+    """Return where a learner is trained."""
+    return next((weight.device for weight in learner.network.parameters()), torch.device("cpu"))
 
 
 def learner_tensors(learner: Learner) -> dict[str, Tensor]:

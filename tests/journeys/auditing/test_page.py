@@ -11,6 +11,8 @@ from feller.journeys.auditing.opened import opened
 from feller.journeys.auditing.page import findings
 from feller.report.page import page, record
 
+pytestmark = pytest.mark.portable
+
 FEW = {"copies": 0.0, "copies_held_out": 0.0, "nearest_ratio": 1.1}
 SHADOWED = {**FEW, "shadow_auc": 0.493, "shadow_caught": 0.0, "shadow_epsilon": 0.0}
 

@@ -15,6 +15,8 @@ from feller.record import write_json
 from feller.run import Run
 from feller.tensors import load_tensors, save_tensors
 
+pytestmark = pytest.mark.portable
+
 
 def trained_on(run: Run, step: int) -> None:
     save_tensors(run.average, {name: one + 1 for name, one in load_tensors(run.average)[0].items()})

@@ -38,6 +38,7 @@ def test_it_is_what_was_written(tmp_path: pathlib.Path) -> None:
     assert reported_of(run) == Reported()
 
 
+@pytest.mark.portable
 @pytest.mark.parametrize("content", DAMAGED)
 def test_a_damaged_one_is_told_in_a_line(tmp_path: pathlib.Path, content: Any) -> None:
     from feller.journeys.export import export

@@ -33,6 +33,8 @@ from feller.record import to_data
 from feller.run import Run
 from feller.sharding import MANIFEST, SampleShards
 
+pytestmark = pytest.mark.portable
+
 TINY = ("--recipe", "points", "--architecture.width", "8", "--architecture.depth", "1", "--steps", "2")
 BATCH = 4096
 """Points that go through the network together."""

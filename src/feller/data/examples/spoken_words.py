@@ -29,8 +29,7 @@ def spoken_words(part: str) -> Dataset:
     train = speech(_part(whole, "train"))
     if part == "train":
         return train
-    found = _part(whole, part)
-    return Dataset(*train.modality.accept(found), train.modality, found.notes)
+    return train.modality.read(_part(whole, part))
 
 
 def _part(whole: FoundSpeech, part: str) -> FoundSpeech:
@@ -43,6 +42,7 @@ def _part(whole: FoundSpeech, part: str) -> FoundSpeech:
         labels=None if whole.labels is None else whole.labels[kept],
         names=tuple(whole.names[i] for i in kept),
         texts=tuple(whole.texts[i] for i in kept),
+        hashes=tuple(whole.hashes[i] for i in kept),
         alignments=tuple(whole.alignments[i] for i in kept),
         notes=(f"{len(kept)} of the {len(whole.names)} sounds, whose alignments came with them",),
     )

@@ -11,6 +11,7 @@ from torch import Tensor
 from feller.data.found import Found, FoundRows
 from feller.data.labels import relabel
 from feller.data.modality import Dataset, check_finite_state
+from feller.data.prints import print_of
 from feller.data.rows.belonging import belong
 from feller.data.rows.charts import Chart
 from feller.data.rows.columns import arrange, check_names
@@ -29,6 +30,7 @@ class Geometric(Rows):
     """Rows that stand for points of a manifold; densities are those with respect to its volume."""
 
     called = "points of a space"
+    computes = True
 
     columns: tuple[str, ...]  # pyrefly: ignore
     manifold: Manifold
@@ -81,4 +83,5 @@ def geometric(found: FoundRows, place: Place, *, project: bool) -> Dataset:
     values = torch.from_numpy(arrange(found, modality.columns))
     exact, notes = belong(found, values, chart, manifold, project=project)
     taken = f"taken as points of {type(manifold).__name__}, {manifold.dimension} degrees of freedom each"
-    return Dataset(exact, relabel(found, modality.classes), modality, (*found.notes, taken, *notes))
+    notes = (*found.notes, taken, *notes)
+    return Dataset(exact, relabel(found, modality.classes), modality, notes, print=print_of(found))

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from feller.data.found import FoundSpeech, as_objects
 from feller.data.modality import Dataset, told
+from feller.data.prints import print_of
 from feller.data.speech.analysed import log_mels
 from feller.data.speech.chains import LINKS, said_of_words, suit
 from feller.data.speech.mel import FRAMES, Mel, Statistics
@@ -36,4 +37,4 @@ def speech(found: FoundSpeech) -> Dataset:
     note = f"{note} {modality.statistics.mean:.4f} and deviation {modality.statistics.std:.4f}"
     notes = (*found.notes, note, *said_of_words(found))
     analysed = replace(found, values=as_objects([one.numpy() for one in mels]), settings=mel.settings)
-    return Dataset(*modality.accept(analysed), modality, notes, properties=told(found))
+    return Dataset(*modality.accept(analysed), modality, notes, properties=told(found), print=print_of(found))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from feller.code import fingerprint
 from feller.data.found import FoundSounds, FoundSpeech, Sound, as_objects
 from feller.data.speech.align import LEAST, Aligner, MissingWordsError
 from feller.data.speech.alignments import NAME as ALIGNMENTS
@@ -56,7 +57,7 @@ def find_speech(path: pathlib.Path, most: int | None = LONGEST) -> FoundSpeech:
     """
     if most is None and not (holds_texts(path) if path.is_dir() else path.with_suffix(".txt").is_file()):
         bare = find_sounds(path)
-        return FoundSpeech(bare.values, names=bare.names)
+        return FoundSpeech(bare.values, names=bare.names, hashes=bare.hashes)
     if path.is_dir():
         folder, utterances = path, utterances_in(path)
     else:
@@ -78,6 +79,7 @@ def find_speech(path: pathlib.Path, most: int | None = LONGEST) -> FoundSpeech:
         alignments=tuple(laid_out(each) for each in words),
         lost=tuple(reading.told_of_lost()),
         own=reading.own,
+        hashes=tuple(reading.hashes),
     )
 
 
@@ -142,6 +144,7 @@ def find_audible(path: pathlib.Path) -> FoundSounds:
         names=tuple(heard),
         notes=(*told(read, [*heard], rate), *(left if silent else ())),
         lost=silent,
+        hashes=tuple(fingerprint(file) for file, name in zip(files, names, strict=True) if name in heard),
     )
 
 
@@ -197,6 +200,8 @@ class _Reading:
     """Sounds that have an alignment and are not here."""
     ready: int = 0
     made: int = 0
+    hashes: list[str] = field(default_factory=list)
+    """Hash of each sound that was found, with its alignment where that was ready."""
 
     def found(self) -> Iterator[tuple[Utterance, Sound, tuple[Word, ...]]]:
         """Yield what can be used."""
@@ -214,7 +219,9 @@ class _Reading:
             try:
                 self._check(sound)
                 self._check_given(utterance)
-                yield utterance, sound, self._aligned(utterance, sound, given.get(utterance.name), aligner)
+                words = self._aligned(utterance, sound, given.get(utterance.name), aligner)
+                self.hashes.append(f"{fingerprint(utterance.path)} {given.get(utterance.name)}")
+                yield utterance, sound, words
             except InputError as error:
                 self.missing |= dict.fromkeys(error.words if isinstance(error, MissingWordsError) else ())
                 self.lost.append((utterance.name, str(error)))

@@ -46,6 +46,7 @@ class Speech(Modality):
 
     called = "speech"
     holds = FoundSpeech
+    computes = True
 
     mel: Mel
     statistics: Statistics

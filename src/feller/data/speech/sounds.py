@@ -14,6 +14,7 @@ from torch import Tensor
 from feller.data import overview
 from feller.data.found import Found, FoundSounds, Sound, expect
 from feller.data.modality import Dataset, Modality, Write, check_finite_state, told
+from feller.data.prints import print_of
 from feller.data.speech.mel import FRAMES, Mel
 from feller.data.speech.picture import Drawn, spectrograms
 from feller.data.speech.sound import resampled, write_sound
@@ -124,6 +125,7 @@ class Sounds(Modality):
             (*found.notes, *notes),
             groups=torch.tensor([i for i, *_ in parts]),
             properties={name: numbers[[i for i, *_ in parts]] for name, numbers in told(found).items()},
+            print=print_of(found),
         )
 
     def sounds(self, values: Int16[Tensor, "n l"], given: Given) -> list[Sound]:

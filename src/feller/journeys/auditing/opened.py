@@ -121,7 +121,7 @@ def _rows(asked: Asked, model: Model, data: str | None) -> Dataset:
     if data is None:
         return read_again(asked, modality).seen_as(modality)
     rows = read_as(replace(asked, data=data), modality)
-    if not same_data(asked, rows):
+    if not same_data(asked, rows, data):
         raise InputError(
             f"{data} is not what this run learned from: its fingerprint is another; name the rows that were fitted"
         )

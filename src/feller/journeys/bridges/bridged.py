@@ -16,6 +16,7 @@ from feller.data.modality import Modality
 from feller.description import Description
 from feller.draws import Draws
 from feller.errors import InputError
+from feller.journeys.asked import older_example
 from feller.journeys.bridges.kind import KEY
 from feller.journeys.bridges.populations import Populations, read_populations
 from feller.networks.architecture import Architecture
@@ -25,8 +26,9 @@ from feller.record import from_data, write_json
 from feller.run import Run
 from feller.sampling import Sampling
 from feller.tensors import load_tensors, save_tensors
-from feller.train.checkpoint import learner_tensors, restore_learner
+from feller.train.checkpoint import device_of, learner_tensors, restore_learner
 from feller.train.engine import Engine
+from feller.train.processor import PROCESSOR, moved, processor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +147,7 @@ def read_again(bridged: Bridged) -> Populations:
     """
     found = read_populations(bridged.populations, bridged.longest)
     for name, before, now in zip(bridged.populations, bridged.prints, found.prints, strict=True):
-        if before != now:
+        if before != now and not older_example(name, before):
             raise InputError(f"{name} is not what it was when this bridge was made; bring it back, or make a new one")
     return found
 
@@ -189,13 +191,16 @@ def save_progress(run: Run, progress: Progress) -> None:
     average = _both(progress, "averaged")
     average |= {f"{way}.{name}": value for way, best in progress.best.items() for name, value in best.items()}
     save_tensors(run.average, average)  # first: a round that is cut off here is done again, with the same weights
-    save_tensors(run.state, tensors, note)
+    save_tensors(run.state, tensors, {**note, PROCESSOR: processor(device_of(progress.ahead))})
     save_tensors(run.weights, _both(progress, "weights"))
     write_json(run.counters, counters)
 
 
-def load_progress(run: Run, progress: Progress, number: int) -> None:
+def load_progress(run: Run, progress: Progress, number: int) -> str:
     """Bring a fresh bridge of so many legs to where a run was after its last round.
+
+    Returns:
+        What is to be told where another processor wrote the state; else nothing.
 
     Raises:
         InputError: If the state is missing, damaged, or that of another bridge.
@@ -218,6 +223,7 @@ def load_progress(run: Run, progress: Progress, number: int) -> None:
     except (KeyError, ValueError, RuntimeError) as error:
         raise InputError(f"{run.state} does not fit this bridge; copy the whole run, or make a new one") from error
     _load_kept(run, progress, note)
+    return moved(note, device_of(progress.ahead))
 
 
 def _load_kept(run: Run, progress: Progress, note: dict[str, str]) -> None:

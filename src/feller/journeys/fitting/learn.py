@@ -76,8 +76,10 @@ def learn(run: Run, ready: Prepared, *, resume: bool, here: Engine, tell: Tell) 
     learner, training = ready.learner, ready.training
     spent, saved = ready.spent(), run.state.is_file() or run.weights.is_file()
     if resume and saved:
-        load_checkpoint(run, learner)
+        elsewhere = load_checkpoint(run, learner)
         tell.say(_going_on(learner, training, spent=spent))
+        if elsewhere:
+            tell.say(elsewhere)
     elif spent:
         raise InputError(
             f"all steps of {run.path} are paid for, and none was saved before it was killed; begin anew with"

@@ -42,7 +42,7 @@ def _line(before: Run, data: str, dataset: Dataset | None) -> str:
 
 
 def _may_be_same(asked: Asked, data: str, dataset: Dataset) -> bool:
-    return same_place(asked.data, data) or same_data(asked, dataset)
+    return same_place(asked.data, data) or same_data(asked, dataset, data)
 
 
 class Search:
