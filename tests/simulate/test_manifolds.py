@@ -11,9 +11,10 @@ from feller.draws import Draws
 from feller.errors import UsageError
 from feller.paths import Affine, Geodesic
 from feller.paths import Product as ProductPath
-from feller.processes import Characteristics, superpose
+from feller.processes import Characteristics
 from feller.simulate import RK4, DormandPrince, Euler, Exact, Heun, Midpoint, Solver, endpoint, log_density
 from feller.spaces import SO3, SPD, Euclidean, Manifold, Poincare, Product, Simplex, Sphere, Torus
+from feller.superposition import superpose
 from feller.times import linear_grid
 from feller.tree import pad_right
 from tests.oracle import F64

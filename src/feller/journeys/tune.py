@@ -70,8 +70,8 @@ def tune(
         rewards: Wishes in words; they add up.
         out: The run folder; by default a new one under `runs`.
         strength: Factor on the reward: how many nats of likelihood one unit of it is worth.
-        method: One of those in `feller.recipes.tuning`; by default adjoint matching where the reward has a gradient, a
-            policy gradient where it has none.
+        method: One of those in `feller.recipes.tuning`; by default adjoint matching where the
+            reward has a gradient, a policy gradient where it has none.
         given: Conditions that are always so while tuning; others are drawn as often as in the data.
         guidance: Of all samples that tuning looks at; what is tuned is then the law of guided samples.
         rank: Change each matrix of weights by one of this rank; None to change all weights.
